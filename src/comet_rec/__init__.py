@@ -1,0 +1,1 @@
+"""comet-rec: COMET, the convolutional dimension interaction recommender, and what it needs."""

@@ -1,0 +1,1 @@
+"""From a log to index arrays: reading, splitting, histories, sampling, batches."""

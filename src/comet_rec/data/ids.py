@@ -1,0 +1,142 @@
+"""Ids as the user writes them, and the indices 0…n−1 that stand for them inside."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.errors import DataError
+
+IdKind = Literal["int", "text", "uuid"]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ids:
+    """All ids of one side of the log, sorted; an id's position is its index.
+
+    Parameters
+    ----------
+    kind : {"int", "text", "uuid"}
+        The type in which ids came in and go out again.
+    values : ndarray [n], int64 for "int", object (of `str`) otherwise
+        Strictly increasing; text in the order of its code points. A UUID is kept in its
+        canonical text form and handed out as `uuid.UUID`.
+
+    Raises
+    ------
+    DataError
+        When the values are not strictly increasing.
+    """
+
+    kind: IdKind
+    values: npt.NDArray[Any]
+
+    def __post_init__(self) -> None:
+        if len(self.values) > 1 and not bool(np.all(self.values[1:] > self.values[:-1])):
+            raise DataError("ids must be distinct and sorted")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {value: index for index, value in enumerate(self.values.tolist())}
+
+    def _canonical(self, value: Any) -> Any:
+        """The stored form of an external id, or None where its type cannot match."""
+        if self.kind == "int":
+            if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+                return int(value)
+            return None
+        if self.kind == "uuid" and isinstance(value, uuid.UUID):
+            return str(value)
+        return value if isinstance(value, str) else None
+
+    def index(self, external: Iterable[Any]) -> Indices:
+        """Indices of external ids, int64 [len(external)]; −1 where an id is unknown.
+
+        The type counts: the text "7" is not the integer 7.
+        """
+        canonical = [self._canonical(value) for value in external]
+        if self.kind != "int":
+            return np.array([self._position.get(value, -1) for value in canonical], dtype=np.int64)
+        found = np.full(len(canonical), -1, dtype=np.int64)
+        for place, value in enumerate(canonical):
+            if value is None or not -(2**63) <= value < 2**63:
+                continue
+            at = int(np.searchsorted(self.values, value))
+            if at < len(self.values) and int(self.values[at]) == value:
+                found[place] = at
+        return found
+
+    def external(self, indices: npt.ArrayLike) -> npt.NDArray[Any]:
+        """External ids of indices, in their own type (int64, or object for text and UUID)."""
+        picked = self.values[np.asarray(indices, dtype=np.int64)]
+        if self.kind == "uuid":
+            return np.array([uuid.UUID(value) for value in picked.tolist()], dtype=object)
+        return picked
+
+    def parse(self, text: str) -> Any:
+        """The id that a text from the command line means, in this log's type."""
+        if self.kind == "int":
+            try:
+                return int(text)
+            except ValueError:
+                return text
+        if self.kind == "uuid":
+            try:
+                return uuid.UUID(text)
+            except ValueError:
+                return text
+        return text
+
+    def arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
+        """Plain arrays that `from_arrays` turns back into the same ids."""
+        if self.kind == "int":
+            return {f"{prefix}.int": np.ascontiguousarray(self.values, dtype=np.int64)}
+        encoded = [value.encode() for value in self.values.tolist()]
+        offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+        offsets[1:] = np.cumsum([len(value) for value in encoded], dtype=np.int64)
+        return {
+            f"{prefix}.{self.kind}.utf8": np.frombuffer(b"".join(encoded), dtype=np.uint8),
+            f"{prefix}.{self.kind}.offsets": offsets,
+        }
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Ids:
+        """Ids from what `arrays` gave.
+
+        Raises
+        ------
+        DataError
+            When `arrays` holds no ids under this prefix.
+        """
+        if f"{prefix}.int" in arrays:
+            return Ids("int", arrays[f"{prefix}.int"])
+        kinds: tuple[IdKind, ...] = ("text", "uuid")
+        for kind in kinds:
+            if f"{prefix}.{kind}.utf8" in arrays:
+                blob = arrays[f"{prefix}.{kind}.utf8"].tobytes()
+                ends = arrays[f"{prefix}.{kind}.offsets"].tolist()
+                values = np.empty(len(ends) - 1, dtype=object)
+                values[:] = [blob[a:b].decode() for a, b in itertools.pairwise(ends)]
+                return Ids(kind, values)
+        raise DataError(f"no ids under {prefix!r}")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the kind and every id."""
+        state = hashlib.sha256(self.kind.encode())
+        for name, array in sorted(self.arrays("").items()):
+            state.update(name.encode())
+            state.update(array.tobytes())
+        return state.hexdigest()

@@ -1,0 +1,90 @@
+"""The log inside the library: index arrays, the ids behind them, and what its times mean."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.data.ids import Ids
+
+TimeScope = Literal["global", "per_user", "none"]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+def _empty() -> Int32:
+    return np.empty(0, dtype=np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Every (user, item) pair that was observed once (Eq. 1), in canonical order.
+
+    Rows are sorted by user, then time, then place in the file; a pair that the log repeats
+    stands once, at its earliest time. Indices follow the order of sorted ids, so the order of
+    rows in a file changes nothing but the order of equal times of one user.
+
+    Parameters
+    ----------
+    users, items : int32 [R]
+        Indices of the pair.
+    times : int64 [R] or None
+        In the log's own unit (microseconds for dates and fractions); None without a time column.
+    time_scope : {"global", "per_user", "none"}
+        Whether times compare across users, within one user only, or do not exist.
+    user_ids, item_ids : Ids
+        The ids behind the indices.
+    dropped_users, dropped_items : int32 [D]
+        Pairs of kept users and items that a filter removed: never negatives, never shown.
+    notes : tuple of str
+        What reading did, a line each (repeated rows, filtered rows, skipped rows, …).
+    """
+
+    users: Int32
+    items: Int32
+    times: Int64 | None
+    time_scope: TimeScope
+    user_ids: Ids
+    item_ids: Ids
+    dropped_users: Int32 = field(default_factory=_empty)
+    dropped_items: Int32 = field(default_factory=_empty)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def n_users(self) -> int:
+        """Number of users, m."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items, n."""
+        return len(self.item_ids)
+
+    @property
+    def density(self) -> float:
+        """Share of the m·n cells that were observed (Table I)."""
+        return len(self) / (self.n_users * self.n_items)
+
+    @cached_property
+    def user_starts(self) -> Int64:
+        """Where each user's rows begin, int64 [n_users + 1]."""
+        counts = np.bincount(self.users, minlength=self.n_users)
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the ids and all rows in canonical order."""
+        state = hashlib.sha256()
+        for part in (self.user_ids.digest, self.item_ids.digest, self.time_scope):
+            state.update(part.encode())
+        for array in (self.users, self.items, self.dropped_users, self.dropped_items):
+            state.update(np.ascontiguousarray(array, dtype=np.int32).tobytes())
+        return state.hexdigest()
