@@ -1,1 +1,39 @@
-"""comet-rec: COMET, the convolutional dimension interaction recommender, and what it needs."""
+"""comet-rec: COMET, the convolutional dimension interaction recommender, and what it needs.
+
+Names are imported when they are first used, so that ``import comet_rec`` and
+``comet-rec --help`` do not wait for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from comet_rec.data.catalog import load as load
+    from comet_rec.data.readers import read as read
+    from comet_rec.data.split import leave_one_out as leave_one_out
+    from comet_rec.estimators.estimator import COMET as COMET
+    from comet_rec.estimators.estimator import evaluate as evaluate
+    from comet_rec.estimators.estimator import load_model as load_model
+
+__version__ = "0.1.0.dev0"
+
+_HOME = {
+    "COMET": "comet_rec.estimators.estimator",
+    "evaluate": "comet_rec.estimators.estimator",
+    "leave_one_out": "comet_rec.data.split",
+    "load": "comet_rec.data.catalog",
+    "load_model": "comet_rec.estimators.estimator",
+    "read": "comet_rec.data.readers",
+}
+
+__all__ = ["COMET", "evaluate", "leave_one_out", "load", "load_model", "read"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'comet_rec' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -78,6 +78,17 @@ class Interactions:
         """Where each user's rows begin, int64 [n_users + 1]."""
         counts = np.bincount(self.users, minlength=self.n_users)
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    def select(self, rows: npt.NDArray[np.bool_]) -> Interactions:
+        """Keep some rows, and all ids.
+
+        Parameters
+        ----------
+        rows : bool [R]
+            Rows to keep.
+        """
+        times = None if self.times is None else self.times[rows]
+        return replace(self, users=self.users[rows], items=self.items[rows], times=times)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,0 +1,70 @@
+"""An unfinished training on disk: parameters, optimizer, and where it stood."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from comet_rec.artefact.folder import digest
+from comet_rec.errors import ArtefactError
+
+NAME = "last"
+
+
+def save_checkpoint(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write a checkpoint under `folder`; the earlier one stays until the new one is whole.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's `checkpoints` folder.
+    tensors : dict of Tensor
+    about : dict
+        Plain data: step, stage, config, fingerprint of the data.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{NAME}-{about['stage']}-{about['step']}.safetensors"
+    fresh = folder / f".{name}.tmp"
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, fresh)
+    with fresh.open("rb") as file:
+        os.fsync(file.fileno())
+    fresh.replace(folder / name)
+    entry = {**about, "file": name, "sha256": digest(folder / name)}
+    pointer = folder / f".{NAME}.json.tmp"
+    with pointer.open("w", encoding="utf-8") as out:
+        out.write(json.dumps(entry))
+        out.flush()
+        os.fsync(out.fileno())
+    pointer.replace(folder / f"{NAME}.json")
+    for old in folder.glob("*.safetensors"):
+        if old.name != name:
+            old.unlink()
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and plain data of the last checkpoint; None where there is none.
+
+    Raises
+    ------
+    ArtefactError
+        When it is damaged.
+    """
+    pointer = folder / f"{NAME}.json"
+    if not pointer.is_file():
+        return None
+    try:
+        about: dict[str, Any] = json.loads(pointer.read_text(encoding="utf-8"))
+        path = folder / Path(about["file"]).name
+        if digest(path) != about["sha256"]:
+            raise ValueError("its SHA-256 differs")
+        return load_file(path), about
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtefactError(
+            f"{pointer}: damaged checkpoint ({str(error).splitlines()[0]}); "
+            "remove the folder and train anew"
+        ) from None

@@ -1,0 +1,110 @@
+"""Folders that appear whole: a temporary sibling, synced, renamed; every file has its SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from comet_rec.errors import ArtefactError
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
+    """Make `target` hold exactly what `write` puts into a fresh folder, and a manifest of it.
+
+    Parameters
+    ----------
+    target : Path
+        Replaced if it exists; never seen half written.
+    write : callable
+        Fills the folder that it is given and returns the manifest's other entries.
+
+    Raises
+    ------
+    ArtefactError
+        When the place cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise ArtefactError(f"{target}: cannot be written: {error.strerror}") from None
+    try:
+        fresh.chmod(0o755)
+        about = write(fresh)
+        files = {p.name: digest(p) for p in sorted(fresh.iterdir()) if p.is_file()}
+        manifest = {"schema": SCHEMA, "files": files, **about}
+        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        for path in fresh.iterdir():
+            path.chmod(0o644)
+            _sync(path)
+        _sync(fresh)
+        _swap(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Manifest of a complete folder whose files all have their recorded digests.
+
+    Raises
+    ------
+    ArtefactError
+        When the folder is missing, incomplete, damaged or of another schema.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise ArtefactError(f"{folder}: no such run; give the folder that `train --out` wrote")
+    if not path.is_file():
+        what = "holds an unfinished training; go on with `train … --resume`"
+        what = what if (folder / "checkpoints").is_dir() else "is not a run: no manifest.json"
+        raise ArtefactError(f"{folder}: {what}")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        files = dict(manifest["files"])
+    except (ValueError, KeyError, TypeError):
+        raise ArtefactError(f"{path}: damaged; train again or copy the run anew") from None
+    if manifest.get("schema") != SCHEMA:
+        raise ArtefactError(
+            f"{path}: schema {manifest.get('schema')!r}, this version reads {SCHEMA}; train again"
+        )
+    for name, expected in files.items():
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
+            raise ArtefactError(f"{folder}: {name} is missing; copy the run anew")
+        if digest(file) != expected:
+            raise ArtefactError(f"{file}: damaged, its SHA-256 differs; copy the run anew")
+    return manifest
+
+
+def _swap(fresh: Path, target: Path) -> None:
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+        target.rename(old / "run")
+        fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        fresh.rename(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

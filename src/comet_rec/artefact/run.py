@@ -1,0 +1,201 @@
+"""What a run directory holds, and how it becomes files and back."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save_file as save_tensors
+from torch import Tensor
+
+from comet_rec.artefact.folder import read_manifest, write_folder
+from comet_rec.config import Config, ProtocolConfig
+from comet_rec.data.ids import Ids
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.split import Split
+from comet_rec.errors import ArtefactError
+from comet_rec.models import base
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished training with all that evaluating, listing and folding in need.
+
+    Parameters
+    ----------
+    config : Config
+    epochs : int
+        Passes that the weights were trained for.
+    state : dict of Tensor
+        The model's parameters.
+    interactions : Interactions
+        The whole log.
+    split : Split or None
+        What was held out; None after training on everything.
+    user_vectors, item_vectors : Tensor [m, K] and [n, K]
+        Their inner product is the logit.
+    metrics : dict or None
+        What ``evaluate --json`` prints; None without a split.
+    log : list of dict
+        A line an epoch.
+    titles : dict
+        Item id (as text) → title, where the data set has titles.
+    source : str
+        Name of the data set or file.
+    """
+
+    config: Config
+    epochs: int
+    state: dict[str, Tensor]
+    interactions: Interactions
+    split: Split | None
+    user_vectors: Tensor
+    item_vectors: Tensor
+    metrics: dict[str, Any] | None = None
+    log: list[dict[str, Any]] = field(default_factory=list)
+    titles: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+
+
+def save_run(run: Run, folder: Path) -> None:
+    """Write a run; the folder appears whole or not at all.
+
+    Raises
+    ------
+    ArtefactError
+        When the place cannot be written.
+    """
+    write_folder(folder, lambda fresh: _write(run, fresh))
+
+
+def _write(run: Run, folder: Path) -> dict[str, Any]:
+    log = run.interactions
+    save_tensors(run.state, folder / "model.safetensors")
+    vectors = {"users": run.user_vectors, "items": run.item_vectors}
+    vectors = {k: v.detach().cpu().contiguous() for k, v in vectors.items()}
+    save_tensors(vectors, folder / "vectors.safetensors")
+    _save(
+        {**log.user_ids.arrays("user"), **log.item_ids.arrays("item")}, folder / "ids.safetensors"
+    )
+    rows = {"users": log.users, "items": log.items}
+    rows |= {"dropped_users": log.dropped_users, "dropped_items": log.dropped_items}
+    if log.times is not None:
+        rows["times"] = log.times  # type: ignore[assignment]
+    if run.split is not None:
+        rows["part"] = run.split.part  # type: ignore[assignment]
+        _save(run.split.arrays(), folder / "protocol.safetensors")
+    _save(rows, folder / "interactions.safetensors")
+    (folder / "config.toml").write_text(run.config.to_toml(), encoding="utf-8")
+    _json(folder / "metrics.json", run.metrics)
+    lines = "".join(json.dumps(line) + "\n" for line in run.log)
+    (folder / "log.jsonl").write_text(lines, encoding="utf-8")
+    if run.titles:
+        _json(folder / "titles.json", run.titles)
+    return {
+        "model": run.config.name,
+        "preset": run.config.preset,
+        "seed": run.config.seed,
+        "epochs": run.epochs,
+        "config": {"model": asdict(run.config.model), "train": asdict(run.config.train)},
+        "protocol": None if run.split is None else protocol_entry(run.split),
+        "data": {
+            "source": run.source,
+            "fingerprint": log.fingerprint,
+            "users": log.n_users,
+            "items": log.n_items,
+            "interactions": len(log),
+            "time_scope": log.time_scope,
+            "notes": [*log.notes, *(run.split.notes if run.split else ())],
+        },
+        "versions": versions(),
+    }
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run, every file's SHA-256 verified.
+
+    Raises
+    ------
+    ArtefactError
+        When the run is missing, incomplete, damaged or inconsistent.
+    """
+    manifest = read_manifest(folder)
+    try:
+        return _read(folder, manifest)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise ArtefactError(f"{folder}: cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _read(folder: Path, manifest: dict[str, Any]) -> Run:
+    text = (folder / "config.toml").read_text(encoding="utf-8")
+    config = Config.from_toml(text, base.config_class(manifest["model"]), "config.toml")
+    ids, rows = (
+        load_file(folder / "ids.safetensors"),
+        load_file(folder / "interactions.safetensors"),
+    )
+    data = manifest["data"]
+    log = Interactions(
+        users=rows["users"],
+        items=rows["items"],
+        times=rows.get("times"),
+        time_scope=data["time_scope"],
+        user_ids=Ids.from_arrays(ids, "user"),
+        item_ids=Ids.from_arrays(ids, "item"),
+        dropped_users=rows["dropped_users"],
+        dropped_items=rows["dropped_items"],
+        notes=tuple(data["notes"]),
+    )
+    if log.fingerprint != data["fingerprint"]:
+        raise ValueError("the interactions do not match their fingerprint")
+    split = None
+    if manifest["protocol"] is not None:
+        held = load_file(folder / "protocol.safetensors")
+        settings = ProtocolConfig(**manifest["protocol"]["settings"])
+        split = Split.from_arrays(log, rows["part"], held, settings)
+        if split.hash != manifest["protocol"]["hash"]:
+            raise ValueError("the protocol does not match its hash")
+    # A copy of its own: products of mapped memory differ in the last bit by alignment.
+    vectors = {k: v.clone() for k, v in load_tensors(folder / "vectors.safetensors").items()}
+    titles = folder / "titles.json"
+    return Run(
+        config=config,
+        epochs=int(manifest["epochs"]),
+        state=load_tensors(folder / "model.safetensors"),
+        interactions=log,
+        split=split,
+        user_vectors=vectors["users"],
+        item_vectors=vectors["items"],
+        metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        log=[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()],
+        titles=json.loads(titles.read_text(encoding="utf-8")) if titles.is_file() else {},
+        source=str(data["source"]),
+    )
+
+
+def protocol_entry(split: Split) -> dict[str, Any]:
+    """Hash and settings of a split, as the manifest holds them."""
+    return {"hash": split.hash, "settings": asdict(split.protocol)}
+
+
+def versions() -> dict[str, str]:
+    """What the figures depend on beside the code."""
+    names = ("comet-rec", "duckdb", "numpy", "torch")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found, "threads": str(torch.get_num_threads())}
+
+
+def _save(arrays: dict[str, npt.NDArray[Any]], path: Path) -> None:
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path)
+
+
+def _json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,70 @@
+"""``comet-rec``: the commands, and the exit statuses that every one of them keeps.
+
+0 done, 1 a fault of ours, 2 the user's input is at fault (one line on stderr), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from comet_rec.cli import data, evaluate, recommend, train
+from comet_rec.errors import CometError, InputError, TrainingInterrupted
+
+UsageError: Any = typer.BadParameter.__bases__[0]  # typer keeps its click to itself
+
+app = typer.Typer(
+    name="comet-rec",
+    help="COMET, a recommender for implicit feedback: train, evaluate, recommend.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("recommend")(recommend.recommend)
+app.add_typer(data.app, name="data")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        status = app(arguments, standalone_mode=False)
+        return int(status or 0)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
+            return 2
+        where = error.ctx.command_path if error.ctx else "comet-rec"
+        return _say(f"{error.format_message()} See `{where} --help`.", 2)
+    except InputError as error:
+        return _say(str(error), 2)
+    except TrainingInterrupted as error:
+        return _say(str(error), 130)
+    except CometError as error:
+        return _say(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output left, e.g. `| head`
+        sys.stdout = None
+        return 0
+
+
+def _say(text: str, status: int) -> int:
+    """One line on stderr, whatever the text holds."""
+    sys.stderr.write("comet-rec: " + " ".join(text.split()) + "\n")
+    return status
+
+
+if __name__ == "__main__":
+    main()

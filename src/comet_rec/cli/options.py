@@ -1,0 +1,107 @@
+"""Options that several commands share, and the reading of DATA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from comet_rec.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from comet_rec.data.interactions import Interactions
+
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="A catalog name (see `data list`) or a log file.")
+]
+User = Annotated[str | None, typer.Option("--user", help="Column of the user ids.")]
+Item = Annotated[str | None, typer.Option("--item", help="Column of the item ids.")]
+Time = Annotated[str | None, typer.Option("--time", help="Column of the times.")]
+Rating = Annotated[str | None, typer.Option("--rating", help="Column of the ratings.")]
+TimeScope = Annotated[
+    str, typer.Option(help="Whether times compare across users: auto, global, per_user, none.")
+]
+MinRating = Annotated[float | None, typer.Option(help="Drop rows with a lower rating.")]
+MinUser = Annotated[int | None, typer.Option(help="Drop users with fewer interactions.")]
+MinItem = Annotated[int | None, typer.Option(help="Drop items with fewer interactions.")]
+SkipBad = Annotated[int, typer.Option(min=0, help="Skip up to so many unreadable rows.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with.")]
+Folder = Annotated[
+    Path | None, typer.Option(help="Folder of a named data set's files that you already have.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How DATA is to be read."""
+
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    rating: str | None = None
+    time_scope: str = "auto"
+    min_rating: float | None = None
+    min_user: int | None = None
+    min_item: int | None = None
+    skip_bad: int = 0
+    threads: int | None = None
+    folder: Path | None = None
+
+    def keywords(self) -> dict[str, Any]:
+        """What `read` takes; what the user left out stays with the reader's defaults."""
+        given = {
+            "user": self.user,
+            "item": self.item,
+            "time": self.time,
+            "rating": self.rating,
+            "min_rating": self.min_rating,
+            "min_user_interactions": self.min_user,
+            "min_item_interactions": self.min_item,
+            "threads": self.threads,
+        }
+        wanted = {key: value for key, value in given.items() if value is not None}
+        return wanted | {"time_scope": self.time_scope, "skip_bad": self.skip_bad}
+
+
+def read_data(source: str, reading: Reading) -> Interactions:
+    """Log behind DATA: a file if there is one of that name, else a catalog entry.
+
+    Raises
+    ------
+    DataError
+        When there is neither, or the log cannot be read.
+    """
+    from comet_rec.data import catalog, readers
+
+    if reading.threads is not None:
+        import torch
+
+        torch.set_num_threads(reading.threads)
+    if catalog.is_name(source):
+        return catalog.load(source, folder=reading.folder, **reading.keywords())
+    if reading.folder is not None:
+        raise InputError(f"--folder goes with a catalog name, and {source!r} is none")
+    if not Path(source).exists():
+        names = ", ".join(catalog.entries())
+        raise DataError(f"{source}: no such file; give a log file or one of {names}")
+    return readers.read(source, **reading.keywords())
+
+
+def titles_of(source: str, folder: Path | None) -> dict[str, str]:
+    """Titles of a catalog entry by item id as text; empty for files."""
+    from comet_rec.data import catalog
+
+    if not catalog.is_name(source):
+        return {}
+    return {str(key): value for key, value in catalog.titles(source, folder=folder).items()}
+
+
+def say_notes(notes: tuple[str, ...] | list[str], quiet: bool) -> None:
+    """Print what reading and splitting did, on stderr."""
+    if not quiet:
+        for note in notes:
+            typer.echo(f"note: {note}", err=True)

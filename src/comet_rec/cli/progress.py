@@ -1,0 +1,87 @@
+"""Training's progress: a live bar on a terminal, a line an epoch elsewhere, nothing if quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from comet_rec.training.trainer import Progress
+
+Report = Callable[[str, "Progress"], None]
+
+
+@contextlib.contextmanager
+def training_progress(quiet: bool) -> Iterator[Report]:
+    """Something that takes a stage and its progress and shows it on stderr."""
+    if quiet:
+        yield lambda stage, progress: None
+    elif sys.stderr.isatty():
+        with _bar() as report:
+            yield report
+    else:
+        yield _lines(_to_stderr)
+
+
+def epoch_line(stage: str, progress: Progress, left: float) -> str:
+    """What one finished epoch has to say; `left` in seconds."""
+    text = f"{stage} epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}"
+    if progress.validation is not None:
+        figures = progress.validation
+        text += f", validation HR@10 {figures['HR@10']:.4f} NDCG@10 {figures['NDCG@10']:.4f}"
+    rate = progress.positives / max(progress.train_seconds, 1e-9)
+    return text + f", {rate:,.0f} positives/s, at most {_clock(left)} left"
+
+
+def _lines(write: Callable[[str], None]) -> Report:
+    began: dict[str, tuple[float, int]] = {}
+
+    def report(stage: str, progress: Progress) -> None:
+        first = progress.epoch - 1 if progress.finished_epoch else progress.epoch
+        start, epoch = began.setdefault(stage, (time.monotonic(), first))
+        if progress.finished_epoch:
+            spent = (time.monotonic() - start) / max(progress.epoch - epoch, 1)
+            write(epoch_line(stage, progress, spent * (progress.epochs - progress.epoch)))
+
+    return report
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+        lines = _lines(console.print)
+
+        def report(stage: str, progress: Progress) -> None:
+            total = progress.epochs * progress.batches
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            lines(stage, progress)
+            done = progress.epoch * progress.batches
+            done += 0 if progress.finished_epoch else progress.batch
+            bar.update(
+                tasks[stage],
+                completed=done,
+                description=f"{stage} epoch {progress.epoch + 1} loss {progress.loss:.4f}",
+            )
+
+        yield report
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,103 @@
+"""``comet-rec recommend RUN``."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from comet_rec.cli.evaluate import Run
+from comet_rec.errors import InputError
+
+if TYPE_CHECKING:
+    from comet_rec.data.tables import Table
+    from comet_rec.estimators.estimator import Estimator
+
+FORMATS = ("table", "json", "csv", "parquet")
+
+
+def recommend(
+    run: Run,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", help="A user id; repeat for more.")
+    ] = None,
+    all_users: Annotated[bool, typer.Option("--all-users", help="Every user of the log.")] = False,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--history", help="Item ids of a new user, ID,ID,…, oldest first; repeat for more."
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Items a user.")] = 10,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="List seen items too.")
+    ] = False,
+    unknown: Annotated[str, typer.Option(help="For unknown ids: error, skip, popular.")] = "error",
+    form: Annotated[str, typer.Option("--format", help="table, json, csv or parquet.")] = "table",
+    out: Annotated[Path | None, typer.Option("--out", help="File to write.")] = None,
+) -> None:
+    """Print the best items for known users, or for a new one by history."""
+    if sum((bool(user), all_users, bool(history))) != 1:
+        raise InputError("give one of --user ID, --all-users, --history ID,ID,…")
+    if form not in FORMATS:
+        raise InputError(f"--format {form}: must be one of {', '.join(FORMATS)}")
+    if form == "parquet" and out is None:
+        raise InputError("--format parquet needs --out FILE")
+    from comet_rec.estimators.estimator import load_model
+
+    model = load_model(run)
+    table = _lists(model, user, history, k, include_seen, unknown)
+    if form in ("csv", "parquet"):
+        table.write(str(out) if out else "/dev/stdout", form)
+        return
+    text = _json(table) if form == "json" else _text(table, model.run.titles)
+    if out is None:
+        typer.echo(text)
+        return
+    try:
+        out.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _lists(
+    model: Estimator,
+    user: list[str] | None,
+    history: list[str] | None,
+    k: int,
+    include_seen: bool,
+    unknown: Any,
+) -> Table:
+    log = model.run.interactions
+    if history:
+        parsed = [[log.item_ids.parse(t) for t in h.split(",") if t] for h in history]
+        return model.recommend_for_history(parsed, k, include_seen=include_seen, unknown=unknown)
+    users = [log.user_ids.parse(text) for text in user] if user else None
+    return model.recommend(users, k, include_seen=include_seen, unknown=unknown)
+
+
+def _json(table: Table) -> str:
+    lists = []
+    for key, rows in groupby(table.rows(), key=lambda row: row["user_id"]):
+        items = [{k: _plain(row[k]) for k in ("item_id", "score", "rank")} for row in rows]
+        lists.append({"user_id": _plain(key), "items": items})
+    return json.dumps(lists, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, float, str)) else str(value)
+
+
+def _text(table: Table, titles: dict[str, str]) -> str:
+    lines = []
+    for key, rows in groupby(table.rows(), key=lambda row: row["user_id"]):
+        lines.append(f"user {key}")
+        for row in rows:
+            title = titles.get(str(row["item_id"]), "")
+            lines.append(
+                f"{row['rank']:4}  {row['item_id']!s:>12}  {row['score']:8.4f}  {title}".rstrip()
+            )
+    return "\n".join(lines) if lines else "no items left to list"

@@ -1,0 +1,172 @@
+"""``comet-rec train DATA --out RUN``."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from comet_rec.cli import evaluate, options
+from comet_rec.cli.progress import training_progress
+from comet_rec.errors import ConfigError, InputError, TrainingInterrupted
+
+if TYPE_CHECKING:
+    from comet_rec.data.interactions import Interactions
+    from comet_rec.data.split import Split
+    from comet_rec.estimators.estimator import Estimator
+
+
+def train(
+    data: options.Data,
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder to write.")],
+    model: Annotated[str, typer.Option(help="Name of the model.")] = "comet",
+    preset: Annotated[str, typer.Option(help="auto, paper or paper-literal.")] = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of training; never of the candidates.")] = 0,
+    refit: Annotated[
+        bool | None,
+        typer.Option(help="Train again with the validation rows. Default: the preset's."),
+    ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Train on everything, measure nothing.")
+    ] = False,
+    test: Annotated[
+        Path | None, typer.Option(help="Test items, a row a user; DATA is then the training part.")
+    ] = None,
+    candidates: Annotated[
+        Path | None, typer.Option(help="Negatives of the test users: rows, or NCF's wide file.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a stopped training.")
+    ] = False,
+    user: options.User = None,
+    item: options.Item = None,
+    time: options.Time = None,
+    rating: options.Rating = None,
+    time_scope: options.TimeScope = "auto",
+    min_rating: options.MinRating = None,
+    min_user: options.MinUser = None,
+    min_item: options.MinItem = None,
+    skip_bad: options.SkipBad = 0,
+    threads: options.Threads = None,
+    folder: options.Folder = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Split, train with progress, evaluate, and write RUN."""
+    if all_ and (test or candidates or refit):
+        raise InputError("--all holds nothing out: it goes without --test, --candidates, --refit")
+    if candidates and not test:
+        raise InputError("--candidates needs --test FILE")
+    _check_target(out, resume)
+    estimator = _estimator(model, preset, seed, device, settings or [])
+    reading = options.Reading(
+        user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads,
+        folder,
+    )  # fmt: skip
+    log = options.read_data(data, reading)
+    held = None if all_ else _split(log, reading, test, candidates, estimator)
+    if not quiet:
+        options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
+    _fit(estimator, log if held is None else held, refit, out, resume, quiet)
+    estimator.describe(source=data, titles=options.titles_of(data, folder))
+    estimator.save(out)
+    if not quiet:
+        from comet_rec.estimators.estimator import evaluate as measure
+
+        if held is not None:
+            typer.echo(evaluate.as_text(measure(estimator)))
+        typer.echo(f"written to {out}")
+
+
+def _estimator(model: str, preset: str, seed: int, device: str, settings: list[str]) -> Estimator:
+    from comet_rec.config import unknown
+    from comet_rec.estimators.estimator import ESTIMATORS
+
+    if model not in ESTIMATORS:
+        raise ConfigError(unknown("model", model, list(ESTIMATORS)))
+    pairs = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text!r}: give KEY=VALUE, e.g. model.embedding_dim=64")
+        pairs[key.strip()] = value.strip()
+    return ESTIMATORS[model](preset=preset, seed=seed, device=device, **pairs)
+
+
+def _split(
+    log: Interactions,
+    reading: options.Reading,
+    test: Path | None,
+    candidates: Path | None,
+    estimator: Estimator,
+) -> Split:
+    protocol = estimator.config_for(log).protocol
+    from comet_rec.data.split import leave_one_out
+
+    if test is None:
+        return leave_one_out(
+            log, negatives=protocol.negatives, seed=protocol.seed, ties=protocol.ties
+        )
+    from comet_rec.data.given import given_split, read_given
+
+    held, negatives = read_given(
+        test, candidates, user=reading.user, item=reading.item, skip_bad=reading.skip_bad
+    )
+    return given_split(log, held, negatives, protocol)
+
+
+def _check_target(out: Path, resume: bool) -> None:
+    """Refuse to write over anything but an unfinished training that is to be resumed."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; give a folder for --out")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if (out / "manifest.json").exists() or not (out / "checkpoints").is_dir():
+        raise InputError(f"{out}: exists and is not empty; remove it or give another --out")
+    if not resume:
+        raise InputError(
+            f"{out}: holds an unfinished training; add --resume to go on, or remove the folder"
+        )
+
+
+def _fit(
+    estimator: Estimator, data: Any, refit: bool | None, out: Path, resume: bool, quiet: bool
+) -> None:
+    from comet_rec.estimators.pipeline import Hooks
+
+    with training_progress(quiet) as report, _interruptible() as stop:
+        hooks = Hooks(report=report, stop=stop, checkpoints=out / "checkpoints", resume=resume)
+        try:
+            estimator.fit(data, refit=refit, hooks=hooks)
+        except TrainingInterrupted as error:
+            raise TrainingInterrupted(
+                f"{error}; saved in {out}: give the same command with --resume to go on"
+            ) from None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a request; the second one stops at once."""
+    asked = threading.Event()
+
+    def handle(signum: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,252 @@
+"""Settings: frozen dataclasses, TOML in and out, and errors that name the nearest key."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from comet_rec.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained, whatever the model.
+
+    Parameters
+    ----------
+    epochs : int
+        Most passes over the positives; fewer when validation stops the run.
+    full_epochs : int
+        Passes when nothing is held out (`fit(interactions)`, `train --all`).
+    batch_size : int
+        Positives in a batch, before their negatives. A batch never holds more than a tenth of
+        the log, so that it cannot empty the histories (ADR 0003).
+    learning_rate, weight_decay : float
+        Of the optimizer; decay is L2, added to the gradient.
+    decay_on : {"all", "embeddings"}
+        Which parameters are decayed. Choice: the paper does not say.
+    negatives : int
+        Unobserved items drawn for each positive, anew each epoch (Eq. 9).
+    loss : {"bce"}
+        Binary cross-entropy on logits (Eq. 9).
+    reduction : {"mean", "sum"}
+        Over the pairs of a batch. Choice: Eq. 9 prints a sum.
+    optimizer : {"adam"}
+        Dense Adam, the paper's.
+    patience : int
+        Validations without a better NDCG@10 before training stops; 0 never stops early.
+    refit : bool
+        Train once more on training and validation rows, for the epochs that validation chose.
+    """
+
+    epochs: int = 60
+    full_epochs: int = 25
+    batch_size: int = 2048
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    decay_on: Literal["all", "embeddings"] = "all"
+    negatives: int = 4
+    loss: Literal["bce"] = "bce"
+    reduction: Literal["mean", "sum"] = "mean"
+    optimizer: Literal["adam"] = "adam"
+    patience: int = 5
+    refit: bool = False
+
+    def __post_init__(self) -> None:
+        positive(self, "train", "epochs", "full_epochs", "batch_size", "negatives")
+        positive(self, "train", "learning_rate")
+        not_negative(self, "train", "weight_decay", "patience")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolConfig:
+    """What is measured, and against which candidates.
+
+    Parameters
+    ----------
+    split : {"leave_one_out", "given"}
+        Who chose the test items: the latest of each user, or files.
+    negatives : int
+        Candidates drawn beside the positive of each user, for test and for validation.
+    ties : {"expected", "pessimistic"}
+        What a candidate with the positive's score counts for.
+    seed : int
+        Of the candidates alone, so that all models and training seeds meet the same ones.
+    """
+
+    split: Literal["leave_one_out", "given"] = "leave_one_out"
+    negatives: int = 99
+    ties: Literal["expected", "pessimistic"] = "expected"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive(self, "protocol", "negatives")
+        not_negative(self, "protocol", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a run but the data: model, training, protocol, seed."""
+
+    name: str
+    preset: str
+    model: Any
+    train: TrainConfig = field(default_factory=TrainConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    seed: int = 0
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Config:
+        """Copy with dotted keys changed, e.g. ``{"model.embedding_dim": 64}``.
+
+        Values may be text, as the command line gives them.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown key (the nearest one is named) or a value out of range.
+        """
+        parts = {"model": self.model, "train": self.train, "protocol": self.protocol}
+        known = [f"{room}.{f.name}" for room, part in parts.items() for f in fields(part)]
+        for key, value in settings.items():
+            if key not in known:
+                raise ConfigError(unknown("setting", key, known))
+            room, name = key.split(".", 1)
+            hint = get_type_hints(type(parts[room]))[name]
+            parts[room] = replace(parts[room], **{name: coerce(key, value, hint)})
+        return replace(self, **parts)
+
+    def to_toml(self) -> str:
+        """Render as TOML that `from_toml` reads back to an equal object."""
+        lines = [f"{key} = {_literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
+        for room in ("model", "train", "protocol"):
+            part = getattr(self, room)
+            lines += ["", f"[{room}]"]
+            lines += [f"{f.name} = {_literal(getattr(part, f.name))}" for f in fields(part)]
+        return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def from_toml(text: str, model_class: type[Any], where: str = "config") -> Config:
+        """Read what `to_toml` wrote.
+
+        Raises
+        ------
+        ConfigError
+            When the text is not TOML or holds an unknown key or a bad value.
+        """
+        try:
+            tree = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{where}: not TOML: {error}") from None
+        base = Config(
+            name=str(tree.pop("name", "")),
+            preset=str(tree.pop("preset", "")),
+            seed=int(tree.pop("seed", 0)),
+            model=model_class(),
+        )
+        flat: dict[str, Any] = {}
+        for room, part in tree.items():
+            if not isinstance(part, dict):
+                raise ConfigError(unknown("setting", room, ["name", "preset", "seed"]))
+            flat |= {f"{room}.{key}": value for key, value in part.items()}
+        return base.with_settings(flat)
+
+
+def config_name(path: Path) -> str:
+    """Name of the model in a run's `config.toml`, without the rest being checked."""
+    return str(tomllib.loads(path.read_text(encoding="utf-8")).get("name", ""))
+
+
+def unknown(what: str, given: str, known: list[str]) -> str:
+    """One line that names the nearest known word."""
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"unknown {what} {given!r}; {hint}"
+
+
+def positive(config: Any, room: str, *names: str) -> None:
+    """Refuse settings that are not above zero."""
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ConfigError(
+                f"{room}.{name} = {getattr(config, name)}: must be above 0; give a larger one"
+            )
+
+
+def not_negative(config: Any, room: str, *names: str) -> None:
+    """Refuse settings below zero."""
+    for name in names:
+        if not getattr(config, name) >= 0:
+            raise ConfigError(
+                f"{room}.{name} = {getattr(config, name)}: must not be below 0; give a larger one"
+            )
+
+
+def share(config: Any, room: str, *names: str) -> None:
+    """Refuse settings outside [0, 1)."""
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(f"{room}.{name} = {getattr(config, name)}: must lie in [0, 1)")
+
+
+def coerce(key: str, value: Any, hint: Any) -> Any:
+    """Value of a setting in its declared type; text is parsed.
+
+    Raises
+    ------
+    ConfigError
+        When the value does not fit the type.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None or value == "none":
+            return None
+        return coerce(key, value, next(a for a in args if a is not type(None)))
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple:
+        parts = value.strip("[]() ").split(",") if isinstance(value, str) else list(value)
+        return tuple(coerce(key, p, args[0]) for p in parts if p != "")
+    try:
+        if hint is bool:
+            return _boolean(value)
+        if hint is int and not isinstance(value, str) and int(value) != value:
+            raise ValueError
+        return hint(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{key} = {value!r}: must be {_type_name(hint)}") from None
+
+
+def _boolean(value: Any) -> bool:
+    words = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in words:
+        return words[str(value).lower()]
+    raise ValueError
+
+
+def _type_name(hint: type) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "text")
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return '"none"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_literal(v) for v in value) + "]"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def defaults(config_class: type[Any]) -> dict[str, Any]:
+    """Default of each setting of a config class."""
+    return {f.name: f.default for f in fields(config_class) if f.default is not MISSING}

@@ -1,0 +1,148 @@
+"""Training batches: distinct users, distinct items, and where each pair finds its two ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.data.histories import Histories, HistorySettings
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.randomness import generator
+from comet_rec.data.sampling import Complement
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+
+LARGEST_SHARE = 0.1
+"""Most of the log, and so of any user's history, that one batch holds as positives."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Index arrays of one training step; no embedding, no tensor.
+
+    Parameters
+    ----------
+    users : int64 [U]
+        Distinct users.
+    items : int64 [I]
+        Distinct items, positives and negatives.
+    user_histories : int32 [U, N] or None
+        Shown rows of N(u), padded in front with n_items; None where the model asks for none.
+    item_histories : int32 [I, N] or None
+        Shown rows of N(i), padded in front with n_users.
+    pair_users, pair_items : int64 [P]
+        Places in `users` and `items`; positives first.
+    labels : float32 [P]
+        1 for an observed pair, 0 for a sampled one (Eq. 1).
+    positives : int
+        Number of positives.
+    """
+
+    users: Int64
+    items: Int64
+    user_histories: Int32 | None
+    item_histories: Int32 | None
+    pair_users: Int64
+    pair_items: Int64
+    labels: npt.NDArray[np.float32]
+    positives: int
+
+
+class Batches:
+    """All batches of a training log, each a pure function of (seed, epoch, number).
+
+    Every positive occurs once an epoch, with `negatives` items that its user never touched in
+    training (Eq. 9). A user's positives are spread evenly over the epoch, so that no batch
+    holds more of a history than its own share of the log, give or take one row.
+
+    Parameters
+    ----------
+    log : Interactions
+        The training rows.
+    batch_size : int
+        Positives a batch; at most a tenth of the log is taken.
+    negatives : int
+        Drawn for each positive.
+    histories : HistorySettings or None
+        What the model wants to see; None for models without histories.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        log: Interactions,
+        *,
+        batch_size: int,
+        negatives: int,
+        histories: HistorySettings | None,
+        seed: int,
+    ) -> None:
+        self.log = log
+        self.batch_size = max(1, min(batch_size, int(len(log) * LARGEST_SHARE)))
+        self.negatives = negatives
+        self.settings = histories
+        self.seed = seed
+        self._histories = Histories.of(log) if histories is not None else None
+        self._complement = Complement(log.users, log.items, log.n_users, log.n_items)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return -(-len(self.log) // self.batch_size)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch in order, from number `first` on."""
+        order = self._order(epoch)
+        for number in range(first, len(self)):
+            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield self._batch(np.sort(rows), epoch, number)
+
+    def _order(self, epoch: int) -> Int64:
+        """Rows of the log, each user's in random order and evenly spaced from a random start."""
+        rng = generator(self.seed, "order", epoch)
+        log = self.log
+        shuffled = rng.permutation(len(log))
+        by_user = shuffled[np.argsort(log.users[shuffled], kind="stable")]
+        counts = np.diff(log.user_starts)
+        place = np.arange(len(log)) - np.repeat(log.user_starts[:-1], counts)
+        start = np.repeat(rng.random(log.n_users), counts)
+        keys = (place + start) / np.repeat(counts, counts)
+        return np.asarray(by_user[np.argsort(keys, kind="stable")], dtype=np.int64)
+
+    def _batch(self, rows: Int64, epoch: int, number: int) -> Batch:
+        rng = generator(self.seed, "batch", epoch, number)
+        positive_users = self.log.users[rows].astype(np.int64)
+        positive_items = self.log.items[rows].astype(np.int64)
+        drawn = self._complement.draw(positive_users, self.negatives, rng).ravel()
+        negative_users = np.repeat(positive_users, self.negatives)
+        exists = drawn >= 0  # a user who touched everything has no negatives
+        users, pair_users = np.unique(
+            np.concatenate([positive_users, negative_users[exists]]), return_inverse=True
+        )
+        items, pair_items = np.unique(
+            np.concatenate([positive_items, drawn[exists]]), return_inverse=True
+        )
+        labels = np.zeros(len(pair_users), dtype=np.float32)
+        labels[: len(rows)] = 1
+        shown_users, shown_items = self._shown(rows, users, items, rng)
+        return Batch(
+            users, items, shown_users, shown_items, pair_users, pair_items, labels, len(rows)
+        )
+
+    def _shown(
+        self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator
+    ) -> tuple[Int32 | None, Int32 | None]:
+        """Histories of the batch's users and items, its own positives left out if asked."""
+        if self.settings is None or self._histories is None:
+            return None, None
+        hidden = None
+        if self.settings.exclude_target:
+            hidden = np.zeros(len(self.log), dtype=bool)
+            hidden[rows] = True
+        return (
+            self._histories.users.drawn(users, hidden, self.settings, rng),
+            self._histories.items.drawn(items, hidden, self.settings, rng),
+        )

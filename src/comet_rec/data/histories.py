@@ -1,0 +1,226 @@
+"""Histories N(u) and N(i): who is in them, which rows are shown, how they are padded.
+
+One place for training, evaluation and serving. The two label leaks are closed here (ADR 0003):
+a batch's own positives are left out of the shown histories on both sides, and so are random
+other rows, their number drawn without regard to the targets; else what is missing from a short
+history would name the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.sampling import distinct_integers
+
+HistoryPolicy = Literal["sampled", "recent"]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistorySettings:
+    """What a model wants to see of a history.
+
+    Parameters
+    ----------
+    length : int
+        Most rows shown, N.
+    policy : {"sampled", "recent"}
+        A random subset (fresh each training step, one fixed draw at evaluation) or the latest.
+    exclude_target : bool
+        Leave the batch's positives out of the histories shown in training.
+    leave_out : float
+        Largest share of a history's other rows hidden in a training step; each history draws
+        its own share uniformly from [0, leave_out].
+    """
+
+    length: int
+    policy: HistoryPolicy
+    exclude_target: bool
+    leave_out: float
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """Histories of all users, or of all items.
+
+    Parameters
+    ----------
+    starts : int64 [n + 1]
+        Where each owner's rows begin.
+    members : int32 [R]
+        What the rows hold: items of a user, or users of an item; in time order where the log's
+        time allows, else in the order of indices.
+    rows : int64 [R] or None
+        Row of the log behind each place; None where that is the place itself.
+    pad : int
+        Index that stands for "no row": the number of possible members.
+    """
+
+    starts: Int64
+    members: Int32
+    rows: Int64 | None
+    pad: int
+
+    def counts(self, owners: Int64) -> Int64:
+        """Number of rows in each owner's history."""
+        return np.asarray(self.starts[owners + 1] - self.starts[owners])
+
+    def fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
+        """The history that evaluation and serving show, for every owner, int32 [n, N]."""
+        owners = np.arange(len(self.starts) - 1)
+        if settings.policy == "recent":
+            return self._newest(owners, settings.length, settings.length)
+        out = self._newest(owners, settings.length, settings.length)
+        long = owners[self.counts(owners) > settings.length]
+        if len(long) > 0:
+            places = distinct_integers(self.counts(long), settings.length, rng)
+            out[long] = self.members[self.starts[long, None] + places]
+        return out
+
+    def drawn(
+        self,
+        owners: Int64,
+        hidden: Bool | None,
+        settings: HistorySettings,
+        rng: np.random.Generator,
+    ) -> Int32:
+        """Histories for one training step, int32 [len(owners), N], padded in front.
+
+        Parameters
+        ----------
+        owners : int64 [U]
+            Distinct owners.
+        hidden : bool [rows of the log] or None
+            The batch's positives; None shows them.
+        """
+        share = rng.random(len(owners)) * (settings.leave_out if settings.exclude_target else 0)
+        if settings.policy == "recent":
+            return self._newest(owners, settings.length, 2 * settings.length, hidden, share, rng)
+        return self._sampled(owners, settings.length, hidden, share, rng)
+
+    def _open(self, places: Int64, hidden: Bool | None) -> Bool:
+        if hidden is None:
+            return np.ones(places.shape, dtype=bool)
+        return np.asarray(~hidden[places if self.rows is None else self.rows[places]])
+
+    def _newest(
+        self,
+        owners: Int64,
+        length: int,
+        window: int,
+        hidden: Bool | None = None,
+        share: npt.NDArray[np.float64] | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> Int32:
+        """Latest `length` shown rows out of the latest `window`."""
+        places = self.starts[owners + 1, None] + np.arange(-window, 0)
+        keep = places >= self.starts[owners, None]
+        places = np.maximum(places, 0)
+        if len(self.members) == 0:
+            return np.full((len(owners), length), self.pad, dtype=np.int32)
+        keep &= self._open(places, hidden)
+        if share is not None and rng is not None:
+            keep &= rng.random(keep.shape) >= share[:, None]
+        return right_aligned(self.members[places], keep, length, self.pad)
+
+    def _sampled(
+        self,
+        owners: Int64,
+        length: int,
+        hidden: Bool | None,
+        share: npt.NDArray[np.float64],
+        rng: np.random.Generator,
+    ) -> Int32:
+        """Random subset of at most `length` shown rows, in the order of the history."""
+        counts = self.counts(owners)
+        window = 2 * length
+        out = np.full((len(owners), length), self.pad, dtype=np.int32)
+        for long in (False, True):
+            group = np.flatnonzero((counts > window) == long)
+            if len(group) == 0 or len(self.members) == 0:
+                continue
+            n = counts[group, None]
+            if long:
+                # Far more rows than are shown: draws with repeats, the repeats struck out.
+                place = np.sort(rng.integers(0, n, size=(len(group), window)), axis=1)
+                keep = np.ones(place.shape, dtype=bool)
+                keep[:, 1:] = place[:, 1:] > place[:, :-1]
+            else:
+                place = np.broadcast_to(np.arange(window), (len(group), window))
+                keep = place < n
+                place = np.where(keep, place, 0)
+            places = np.minimum(self.starts[owners[group], None] + place, len(self.members) - 1)
+            is_open = self._open(places, hidden)
+            # The number left out comes from the whole history, never from how many are targets.
+            left_out = np.floor(n[:, 0] * share[group] + rng.random(len(group)))
+            targets = (keep & ~is_open).sum(axis=1) if not long else 0
+            shown = np.clip(n[:, 0] - targets - left_out, 0, length).astype(np.int64)
+            keep = _random_subset(keep & is_open, shown, rng)
+            out[group] = right_aligned(self.members[places], keep, length, self.pad)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Both sides of a log: N(u) for every user, N(i) for every item."""
+
+    users: Side
+    items: Side
+
+    @staticmethod
+    def of(log: Interactions) -> Histories:
+        """Histories of a log; give the part of it that may be shown."""
+        if log.time_scope == "global" and log.times is not None:
+            rows = np.lexsort((log.users, log.times, log.items))
+        else:
+            # Times do not compare across users: the order of users stands in.
+            rows = np.argsort(log.items, kind="stable")
+        counts = np.bincount(log.items, minlength=log.n_items)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        return Histories(
+            users=Side(log.user_starts, log.items, None, log.n_items),
+            items=Side(starts, log.users[rows], rows, log.n_users),
+        )
+
+
+def right_aligned(values: Int32, keep: Bool, length: int, pad: int) -> Int32:
+    """Last `length` kept values of each row at the row's end, `pad` in front."""
+    from_end = np.cumsum(keep[:, ::-1], axis=1)[:, ::-1]
+    row, column = np.nonzero(keep & (from_end <= length))
+    out = np.full((len(values), length), pad, dtype=np.int32)
+    out[row, length - from_end[row, column]] = values[row, column]
+    return out
+
+
+def fold_in(
+    histories: list[Int64], settings: HistorySettings, pad: int, rng: np.random.Generator
+) -> Int32:
+    """Histories of users that the log never saw, int32 [len(histories), N].
+
+    Each is in the order given, without repeats; one that is too long is cut by the policy.
+    """
+    out = np.full((len(histories), settings.length), pad, dtype=np.int32)
+    for row, members in enumerate(histories):
+        shown = members
+        if len(members) > settings.length and settings.policy == "sampled":
+            shown = members[np.sort(rng.permutation(len(members))[: settings.length])]
+        shown = shown[-settings.length :]
+        if len(shown) > 0:
+            out[row, -len(shown) :] = shown
+    return out
+
+
+def _random_subset(keep: Bool, sizes: Int64, rng: np.random.Generator) -> Bool:
+    """Random `sizes[r]` of the kept places of row r (all of them where fewer are kept)."""
+    keys = rng.random(keep.shape, dtype=np.float32)
+    keys[~keep] = 2.0
+    ordered = np.sort(keys, axis=1)
+    last = np.take_along_axis(ordered, np.maximum(sizes - 1, 0)[:, None], axis=1)
+    return np.asarray(keep & (keys <= last) & (sizes > 0)[:, None])

@@ -1,0 +1,100 @@
+"""Uniform draws from what a user has not touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+
+
+class Complement:
+    """For each user the items that are *not* in a set of pairs, ready for uniform draws.
+
+    The r-th missing item of a user is found by one binary search over `item − position`, so a
+    draw is exact and never repeated, however few items are missing.
+
+    Parameters
+    ----------
+    users, items : int [R]
+        The pairs; repeats are allowed, order is free.
+    n_users, n_items : int
+        Sizes of the two sides.
+    """
+
+    def __init__(
+        self,
+        users: npt.NDArray[np.integer],
+        items: npt.NDArray[np.integer],
+        n_users: int,
+        n_items: int,
+    ) -> None:
+        keys = users.astype(np.int64) * n_items + items
+        if not np.all(keys[1:] > keys[:-1]):
+            keys = np.unique(keys)
+        owner, item = np.divmod(keys, n_items)
+        counts = np.bincount(owner, minlength=n_users)
+        self.n_items = n_items
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        position = np.arange(len(keys)) - self._starts[owner]
+        self._missing_before = owner * (n_items + 1) + item - position
+
+    def size(self, users: npt.NDArray[np.integer]) -> Int64:
+        """Number of missing items, int64 shaped like `users`."""
+        return np.asarray(self.n_items - (self._starts[users + 1] - self._starts[users]))
+
+    def pick(self, users: npt.NDArray[np.integer], ranks: npt.NDArray[np.integer]) -> Int64:
+        """The `ranks`-th missing item of each user, counted from 0 in the order of indices."""
+        key = users.astype(np.int64) * (self.n_items + 1) + ranks
+        passed = np.searchsorted(self._missing_before, key, side="right") - self._starts[users]
+        return np.asarray(ranks + passed, dtype=np.int64)
+
+    def draw(
+        self, users: npt.NDArray[np.integer], per_user: int, rng: np.random.Generator
+    ) -> Int64:
+        """Independent uniform draws with replacement, int64 [len(users), per_user].
+
+        A user without a missing item gets −1.
+        """
+        sizes = self.size(users)[:, None]
+        ranks = rng.integers(0, np.maximum(sizes, 1), size=(len(users), per_user))
+        drawn = self.pick(np.broadcast_to(users[:, None], ranks.shape), ranks)
+        return np.where(sizes > 0, drawn, -1)
+
+    def draw_distinct(
+        self, users: npt.NDArray[np.integer], per_user: int, rng: np.random.Generator
+    ) -> Int64:
+        """Uniform draws without replacement, sorted, int64 [len(users), per_user].
+
+        A user with fewer missing items gets all of them; the rest of the row is `n_items`.
+        """
+        sizes = self.size(users)
+        out = np.full((len(users), per_user), self.n_items, dtype=np.int64)
+        few = sizes <= per_user
+        for row in np.flatnonzero(few):
+            ranks = np.arange(sizes[row])
+            out[row, : sizes[row]] = self.pick(np.full(len(ranks), users[row]), ranks)
+        many = np.flatnonzero(~few)
+        if len(many) > 0:
+            ranks = distinct_integers(sizes[many], per_user, rng)
+            out[many] = self.pick(np.broadcast_to(users[many, None], ranks.shape), ranks)
+        return out
+
+
+def distinct_integers(bounds: Int64, count: int, rng: np.random.Generator) -> Int64:
+    """Uniform sets of `count` distinct integers below each bound, sorted, [len(bounds), count].
+
+    Repeated values are drawn again until none is left: what stands is kept, so the result is
+    uniform over sets. Every bound must be at least `count`.
+    """
+    drawn = np.sort(rng.integers(0, bounds[:, None], size=(len(bounds), count)), axis=1)
+    rows = np.arange(len(bounds))
+    while True:
+        repeated = drawn[rows, 1:] == drawn[rows, :-1]
+        rows, repeated = rows[repeated.any(axis=1)], repeated[repeated.any(axis=1)]
+        if len(rows) == 0:
+            return drawn
+        again = np.zeros((len(rows), count), dtype=bool)
+        again[:, 1:] = repeated
+        fresh = rng.integers(0, bounds[rows, None], size=again.shape)
+        drawn[rows] = np.sort(np.where(again, fresh, drawn[rows]), axis=1)

@@ -1,0 +1,208 @@
+"""What is trained on, what is held out, and the candidates that a test user's item meets.
+
+Leave-one-out: a user's latest row is the test positive, the second-latest the validation
+positive; among equal times the row that stands later in the file is the later one. Users with
+fewer than three rows stay in training whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.config import ProtocolConfig
+from comet_rec.data.ids import Ids
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.randomness import generator
+from comet_rec.data.sampling import Complement
+from comet_rec.errors import DataError
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """One positive per user and the candidates that it is ranked among.
+
+    Parameters
+    ----------
+    users : int64 [T]
+        Test users, ascending.
+    positives : int64 [T]
+        The held-out item of each.
+    candidates : int32 [T, C]
+        Items that the user never touched, ascending; `n_items` where fewer were left.
+    """
+
+    users: npt.NDArray[np.int64]
+    positives: npt.NDArray[np.int64]
+    candidates: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A log with its held-out items and candidates.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        The whole log.
+    part : uint8 [R]
+        0 training, 1 validation, 2 test, for each row.
+    validation, test : HeldOut
+    protocol : ProtocolConfig
+    notes : tuple of str
+        What splitting did, a line each.
+    """
+
+    interactions: Interactions
+    part: npt.NDArray[np.uint8]
+    validation: HeldOut
+    test: HeldOut
+    protocol: ProtocolConfig
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def train(self) -> Interactions:
+        """Rows that weights may know before validation has chosen."""
+        return self.interactions.select(self.part == TRAIN)
+
+    @cached_property
+    def known(self) -> Interactions:
+        """Training and validation rows: what histories hold when the test item is ranked."""
+        return self.interactions.select(self.part != TEST)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the protocol: its settings, and by external ids who is ranked against whom."""
+        log = self.interactions
+        users, items = _id_digests(log.user_ids), _id_digests(log.item_ids)
+        items = np.append(items, np.uint64(0))
+        state = hashlib.sha256(json.dumps(asdict(self.protocol), sort_keys=True).encode())
+        for held in (self.validation, self.test):
+            state.update(users[held.users].tobytes())
+            state.update(items[held.positives].tobytes())
+            state.update(np.sort(items[held.candidates], axis=1).tobytes())
+        return state.hexdigest()
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Held-out items and candidates as plain arrays, for the artefact."""
+        return {
+            f"{name}.{field}": getattr(held, field)
+            for name, held in (("validation", self.validation), ("test", self.test))
+            for field in ("users", "positives", "candidates")
+        }
+
+    @staticmethod
+    def from_arrays(
+        interactions: Interactions,
+        part: npt.NDArray[np.uint8],
+        arrays: Mapping[str, npt.NDArray[Any]],
+        protocol: ProtocolConfig,
+        notes: tuple[str, ...] = (),
+    ) -> Split:
+        """Rebuild the split whose `arrays` were stored."""
+        held = [
+            HeldOut(*(arrays[f"{name}.{field}"] for field in ("users", "positives", "candidates")))
+            for name in ("validation", "test")
+        ]
+        return Split(interactions, part, held[0], held[1], protocol, notes)
+
+
+def leave_one_out(
+    interactions: Interactions,
+    *,
+    negatives: int = 99,
+    seed: int = 0,
+    ties: Literal["expected", "pessimistic"] = "expected",
+) -> Split:
+    """Hold out each user's latest item for test and the second-latest for validation.
+
+    Parameters
+    ----------
+    interactions : Interactions
+    negatives : int
+        Candidates beside the positive, drawn without replacement from the items that the user
+        never touched anywhere in the raw log; validation and test draw their own.
+    seed : int
+        Of the candidates.
+    ties : {"expected", "pessimistic"}
+        What a candidate with the positive's score counts for.
+
+    Raises
+    ------
+    DataError
+        When no user has three rows.
+    """
+    protocol = ProtocolConfig(negatives=negatives, seed=seed, ties=ties)
+    log = interactions
+    ends = log.user_starts[1:]
+    users = np.flatnonzero(np.diff(log.user_starts) >= 3)
+    if len(users) == 0:
+        raise DataError(
+            "leave-one-out needs a user with at least 3 interactions and none has; "
+            "give a longer log or train on all of it (--all)"
+        )
+    part = np.zeros(len(log), dtype=np.uint8)
+    part[ends[users] - 1] = TEST
+    part[ends[users] - 2] = VALIDATION
+    short = log.n_users - len(users)
+    notes = [f"{short:,} users with fewer than 3 interactions stay in training"] if short else []
+    if log.time_scope == "none":
+        notes.append("no time column: the latest item is the last in the order of the file")
+    elif log.times is not None:
+        tied = int((log.times[ends[users] - 1] == log.times[ends[users] - 2]).sum())
+        if tied:
+            notes.append(
+                f"{tied:,} of {len(users):,} users' two latest items have equal times: "
+                "the order of the file decides"
+            )
+    held, few = _draw(log, users, part, protocol)
+    if few:
+        notes.append(f"{few:,} users have fewer than {negatives} items left to draw from")
+    return Split(log, part, held[0], held[1], protocol, tuple(notes))
+
+
+def _draw(
+    log: Interactions,
+    users: npt.NDArray[np.int64],
+    part: npt.NDArray[np.uint8],
+    protocol: ProtocolConfig,
+) -> tuple[list[HeldOut], int]:
+    """Candidates for the validation and test items of the same users; how many lack some."""
+    untouched = untouched_items(log)
+    held = []
+    for name, code in (("validation", VALIDATION), ("test", TEST)):
+        rng = generator(protocol.seed, f"candidates.{name}")
+        drawn = untouched.draw_distinct(users, protocol.negatives, rng).astype(np.int32)
+        held.append(HeldOut(users, log.items[part == code].astype(np.int64), drawn))
+    return held, int((untouched.size(users) < protocol.negatives).sum())
+
+
+def untouched_items(log: Interactions) -> Complement:
+    """For each user the items touched nowhere in the raw log, dropped rows included."""
+    return Complement(
+        np.concatenate([log.users, log.dropped_users]),
+        np.concatenate([log.items, log.dropped_items]),
+        log.n_users,
+        log.n_items,
+    )
+
+
+def _id_digests(ids: Ids) -> npt.NDArray[np.uint64]:
+    """Eight bytes of BLAKE2b of each external id, uint64 [n]."""
+    joined = b"".join(
+        hashlib.blake2b(f"{ids.kind}:{value}".encode(), digest_size=8).digest()
+        for value in ids.values.tolist()
+    )
+    return np.frombuffer(joined, dtype="<u8").astype(np.uint64)

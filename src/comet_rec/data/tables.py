@@ -1,0 +1,108 @@
+"""Results as columns, handed to whichever frame library the user has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.errors import InputError
+
+
+class Table:
+    """Named columns of equal length.
+
+    Each conversion imports only the library that its name says; an Arrow consumer may also take
+    the object itself (``__arrow_c_stream__``, through pyarrow).
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray
+    """
+
+    def __init__(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        self.columns = dict(columns)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.columns)
+        return f"Table({len(self)} rows: {names})"
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return self.columns[name]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Each row as a dict of plain Python values."""
+        lists = [column.tolist() for column in self.columns.values()]
+        for values in zip(*lists, strict=True):
+            yield dict(zip(self.columns, values, strict=True))
+
+    def to_pandas(self) -> Any:
+        """As a `pandas.DataFrame`."""
+        return _library("pandas").DataFrame(self.columns)
+
+    def to_polars(self) -> Any:
+        """As a `polars.DataFrame`."""
+        polars = _library("polars")
+        return polars.DataFrame({k: _plain(v) for k, v in self.columns.items()})
+
+    def to_arrow(self) -> Any:
+        """As a `pyarrow.Table`."""
+        pyarrow = _library("pyarrow")
+        return pyarrow.table({k: pyarrow.array(_plain(v)) for k, v in self.columns.items()})
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def write(self, path: str, form: str) -> None:
+        """Write as ``csv`` or ``parquet``.
+
+        Raises
+        ------
+        InputError
+            When the place cannot be written.
+        """
+        import duckdb
+
+        columns = {k: _texts(v) for k, v in self.columns.items()}
+        options = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER"
+        with duckdb.connect() as con:
+            selected = ", ".join(
+                f'CAST("{k}" AS VARCHAR) AS "{k}"' if v.dtype == object else f'"{k}"'
+                for k, v in columns.items()
+            )
+            try:
+                con.execute(
+                    f"COPY (SELECT {selected} FROM columns) TO '{_quoted(path)}' ({options})"
+                )
+            except duckdb.IOException as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"{path}: cannot be written: {reason}") from None
+
+
+def _library(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise InputError(f"{name} is not installed; install it or use .columns") from None
+
+
+def _plain(column: npt.NDArray[Any]) -> Any:
+    return _texts(column).tolist() if column.dtype == object else column
+
+
+def _texts(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """UUIDs as text; everything else as it is."""
+    if column.dtype != object:
+        return column
+    return np.array([str(value) for value in column.tolist()], dtype=object)
+
+
+def _quoted(path: str) -> str:
+    return path.replace("'", "''")

@@ -1,0 +1,1 @@
+"""What `comet_rec` exports: fit, recommend, evaluate, save."""

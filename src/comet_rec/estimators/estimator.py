@@ -1,0 +1,299 @@
+"""The estimator: one class for every model; a model is a name and a preset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from comet_rec.artefact.run import Run, load_run, save_run
+from comet_rec.config import Config, unknown
+from comet_rec.data.ids import Ids
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.split import Split
+from comet_rec.data.tables import Table
+from comet_rec.errors import ConfigError, NotFittedError
+from comet_rec.estimators import lists, pipeline
+from comet_rec.estimators.presets import preset
+from comet_rec.evaluation.ranking import Report
+
+
+class Estimator:
+    """A model with the life that a user knows: settings, `fit`, `recommend`, `save`.
+
+    Parameters
+    ----------
+    preset : str
+        Named settings; "auto" chooses by the size of the log.
+    seed : int
+        Of parameters, order, negatives, histories and dropout; never of the candidates.
+    device : str
+        "cpu", "cuda" or "mps".
+    settings
+        Any setting of the model or of training by its own name, e.g. ``embedding_dim=64``,
+        ``epochs=20``.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown setting; the nearest one is named.
+    """
+
+    def __init__(
+        self, *, preset: str = "auto", seed: int = 0, device: str = "cpu", **settings: Any
+    ) -> None:
+        self.preset = preset
+        self.seed = seed
+        self.device = torch_device(device)
+        self.settings = settings
+        self._run: Run | None = None
+        self.config_for(_NO_LOG)  # a wrong setting is told before any data are read
+
+    def config_for(self, log: Interactions) -> Config:
+        """Complete config that `fit` would use for this log."""
+        config = replace(preset(self.preset, log), seed=self.seed)
+        return config.with_settings(_dotted(config, self.settings))
+
+    def fit(
+        self,
+        data: Interactions | Split,
+        *,
+        refit: bool | None = None,
+        hooks: pipeline.Hooks | None = None,
+    ) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        data : Split or Interactions
+            A split stops training by its validation items; a bare log trains on everything for
+            the preset's fixed number of epochs, and nothing can be measured afterwards.
+        refit : bool, optional
+            Train once more on training and validation rows for the epochs that validation
+            chose. Default: the setting ``refit``, which only the paper's presets switch on.
+        hooks : Hooks, optional
+            Progress, stopping, checkpoints.
+
+        Raises
+        ------
+        NonFiniteError
+            When the loss is not finite.
+        """
+        hooks = hooks or pipeline.Hooks()
+        log = data.interactions if isinstance(data, Split) else data
+        config = self.config_for(log)
+        if refit is not None:
+            config = replace(config, train=replace(config.train, refit=refit))
+        if isinstance(data, Split):
+            config = replace(config, protocol=data.protocol)
+            self._run = pipeline.fit_split(config, data, self.device, hooks)
+        else:
+            self._run = pipeline.fit_all(config, data, self.device, hooks)
+        return self
+
+    @property
+    def run(self) -> Run:
+        """The finished training.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        if self._run is None:
+            raise NotFittedError("this model is not trained yet; call fit first")
+        return self._run
+
+    @property
+    def config(self) -> Config:
+        """Config that the model was trained with."""
+        return self.run.config
+
+    def recommend(
+        self,
+        users: Iterable[Any] | None = None,
+        k: int = 10,
+        *,
+        include_seen: bool = False,
+        allow: Iterable[Any] | None = None,
+        block: Iterable[Any] | None = None,
+        unknown: lists.Unknown = "error",
+    ) -> Table:
+        """Best items for known users.
+
+        Parameters
+        ----------
+        users : iterable of ids, optional
+            In the log's own type; None for every user.
+        k : int
+            Items a user; fewer where fewer are left.
+        include_seen : bool
+            Whether items that the log holds for the user may be listed.
+        allow, block : iterable of item ids, optional
+            List nothing but these; never list these. Ids that the log does not hold are passed
+            over.
+        unknown : {"error", "skip", "popular"}
+            What a user outside the log gets: an error, no rows, or the most popular items
+            (their score is the number of users).
+
+        Returns
+        -------
+        Table
+            Rows user_id, item_id, score (the logit of Eq. 8), rank (from 1); equal scores in
+            the order of ids.
+
+        Raises
+        ------
+        UnknownIdError, NotFittedError, InputError
+        """
+        rules = lists.Rules(k, include_seen, allow, block, unknown)
+        return lists.for_users(self.run, users, rules)
+
+    def recommend_for_history(
+        self,
+        histories: Sequence[Sequence[Any]],
+        k: int = 10,
+        *,
+        include_seen: bool = False,
+        allow: Iterable[Any] | None = None,
+        block: Iterable[Any] | None = None,
+        unknown: lists.Unknown = "error",
+    ) -> Table:
+        """Best items for users that the model never saw: one tower pass over each history.
+
+        Parameters
+        ----------
+        histories : sequence of sequences of item ids
+            Oldest first; an item that occurs again counts once, at its first place.
+        k, include_seen, allow, block
+            As in `recommend`; seen means in the history given.
+        unknown : {"error", "skip", "popular"}
+            What an item outside the log does: an error, is passed over, or is passed over and a
+            history without a known item gets the most popular items.
+
+        Returns
+        -------
+        Table
+            As `recommend`; user_id is the place of the history, from 0.
+        """
+        rules = lists.Rules(k, include_seen, allow, block, unknown)
+        return lists.for_histories(self.run, histories, rules, self.device)
+
+    def describe(self, *, source: str, titles: Mapping[str, str]) -> None:
+        """Add where the data came from, and items' titles by id as text, to the run."""
+        self._run = replace(self.run, source=source, titles=dict(titles))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the run directory, whole or not at all; an earlier one there is replaced.
+
+        Raises
+        ------
+        NotFittedError, ArtefactError
+        """
+        save_run(self.run, Path(folder))
+
+    def __repr__(self) -> str:
+        state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"
+        return f"{type(self).__name__}(preset={self.preset!r}, seed={self.seed}, {state})"
+
+
+class COMET(Estimator):
+    """COMET (arXiv 2007.14129v1): embeddings enriched by convolutions over stacked histories.
+
+    Takes what `Estimator` takes; the model's settings are those of `CometConfig`.
+    """
+
+
+def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
+    """Read a run that `save` or ``comet-rec train`` wrote; the folder alone is enough.
+
+    Raises
+    ------
+    ArtefactError
+        When it is missing, incomplete or damaged.
+    """
+    run = load_run(Path(folder))
+    model = ESTIMATORS[run.config.name](seed=run.config.seed, device=device)
+    model.preset = run.config.preset
+    model._run = run
+    return model
+
+
+def evaluate(model: Estimator, split: Split | None = None, *, full: bool = True) -> Report:
+    """Figures of a trained model on the test items of a split.
+
+    Parameters
+    ----------
+    model : Estimator
+    split : Split, optional
+        Default: the one that the model was trained on. Another one must hold out the same rows
+        (its candidates may differ).
+    full : bool
+        Also rank the whole catalogue.
+
+    Raises
+    ------
+    ConfigError
+        When the model was trained on rows that the split holds out.
+    """
+    own = model.run.split
+    if own is None:
+        raise ConfigError(
+            "this model was trained on the whole log, so nothing honest can be measured; "
+            "fit it on a split"
+        )
+    split = own if split is None else split
+    same = split.interactions.fingerprint == own.interactions.fingerprint
+    if not same or bool((split.part != own.part).any()):
+        raise ConfigError(
+            "the model was trained on another log or split; fit it on the split that you measure"
+        )
+    return pipeline.measure(model.run, split, full=full)
+
+
+def torch_device(name: str) -> torch.device:
+    """Device of this name.
+
+    Raises
+    ------
+    ConfigError
+        When the name is unknown or the machine has none.
+    """
+    if name not in ("cpu", "cuda", "mps"):
+        raise ConfigError(unknown("device", name, ["cpu", "cuda", "mps"]))
+    missing = (name == "cuda" and not torch.cuda.is_available()) or (
+        name == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise ConfigError(f"device {name!r} is not available on this machine; use 'cpu'")
+    return torch.device(name)
+
+
+def _dotted(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by their dotted keys; bare names are looked up in the model, then in training."""
+    names = {f.name: f"train.{f.name}" for f in fields(config.train)}
+    names |= {f.name: f"model.{f.name}" for f in fields(config.model)}
+    rooms = {"model": config.model, "train": config.train, "protocol": config.protocol}
+    names |= {
+        key: key for room, p in rooms.items() for key in (f"{room}.{f.name}" for f in fields(p))
+    }
+    for name in settings:
+        if name not in names:
+            raise ConfigError(unknown("setting", name, list(names)))
+    return {names[name]: value for name, value in settings.items()}
+
+
+_NO_LOG = Interactions(
+    users=np.empty(0, np.int32),
+    items=np.empty(0, np.int32),
+    times=None,
+    time_scope="none",
+    user_ids=Ids("int", np.empty(0, np.int64)),
+    item_ids=Ids("int", np.empty(0, np.int64)),
+)
+
+ESTIMATORS: dict[str, type[Estimator]] = {"comet": COMET}

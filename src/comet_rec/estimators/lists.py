@@ -1,0 +1,189 @@
+"""Lists for known users and for histories, by the user's own ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from comet_rec.artefact.run import Run
+from comet_rec.config import unknown as unknown_word
+from comet_rec.data.histories import fold_in
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.randomness import generator
+from comet_rec.data.tables import Table
+from comet_rec.errors import ConfigError, InputError, UnknownIdError
+from comet_rec.evaluation.ranking import members
+from comet_rec.models import base
+from comet_rec.models.encoding import new_user_vectors
+from comet_rec.retrieval.exact import top_k
+
+Unknown = Literal["error", "skip", "popular"]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a list may hold; see `Estimator.recommend`."""
+
+    k: int
+    include_seen: bool
+    allow: Iterable[Any] | None
+    block: Iterable[Any] | None
+    unknown: Unknown
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.k, (int, np.integer)) or self.k < 1:
+            raise InputError(f"k = {self.k!r}: must be a whole number above 0")
+        if self.unknown not in get_args(Unknown):
+            raise ConfigError(unknown_word("policy", str(self.unknown), list(get_args(Unknown))))
+
+    def allowed(self, log: Interactions) -> npt.NDArray[np.bool_] | None:
+        """Mask of the items that lists may hold, bool [n]; None for all."""
+        if self.allow is None and self.block is None:
+            return None
+        mask = np.full(log.n_items, self.allow is None)
+        for ids, value in ((self.allow, True), (self.block, False)):
+            if ids is not None:
+                indices = log.item_ids.index(_ids(ids, "allow and block"))
+                mask[indices[indices >= 0]] = value
+        return mask
+
+
+def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
+    """Lists for users of the log, in the order asked; see `Estimator.recommend`."""
+    log = run.interactions
+    if users is None:
+        indices, asked = np.arange(log.n_users), log.user_ids.external(np.arange(log.n_users))
+    else:
+        given = _ids(users, "users")
+        indices, asked = log.user_ids.index(given), _column(given)
+    missing = indices < 0
+    if missing.any() and rules.unknown == "error":
+        raise UnknownIdError(
+            f"unknown user {asked.tolist()[int(np.argmax(missing))]!r} ({int(missing.sum())} of "
+            f"{len(indices)} unknown; the log has {log.user_ids.kind} ids); "
+            "check the id or choose unknown='skip' or 'popular'"
+        )
+    known = np.flatnonzero(~missing)
+    seen = None if rules.include_seen else members(log, indices[known])
+    queries = run.user_vectors[torch.from_numpy(indices[known])]
+    parts = [_ranked(run, queries, rules, seen, known)]
+    if missing.any() and rules.unknown == "popular":
+        parts.append(_popular(run, np.flatnonzero(missing), rules))
+    return _table(run, asked, parts)
+
+
+def for_histories(
+    run: Run, histories: Sequence[Sequence[Any]], rules: Rules, device: torch.device
+) -> Table:
+    """Lists for users that the log never saw; see `Estimator.recommend_for_history`."""
+    indices = [_history(run.interactions, history, rules) for history in histories]
+    places = np.arange(len(indices))
+    empty = np.array([len(history) == 0 for history in indices], dtype=bool)
+    fallback = empty if rules.unknown == "popular" else np.zeros_like(empty)
+    model = _model(run, device)
+    if getattr(model, "histories", None) is None:
+        raise ConfigError(
+            f"{run.config.name} cannot fold in new users: it has no history; "
+            "train a model that does, e.g. comet"
+        )
+    known = places[~fallback]
+    settings = model.histories
+    picked = [indices[place] for place in known]
+    shown = fold_in(picked, settings, run.interactions.n_items, generator(0, "shown.new"))
+    queries = new_user_vectors(model, shown).cpu() if len(known) else run.user_vectors[:0]
+    seen = None
+    if not rules.include_seen:
+        counts = [len(history) for history in picked]
+        rows = np.repeat(np.arange(len(picked)), counts)
+        seen = rows, np.concatenate([*picked, np.empty(0, np.int64)]).astype(np.int64)
+    parts = [_ranked(run, queries, rules, seen, known)]
+    if fallback.any():
+        parts.append(_popular(run, places[fallback], rules))
+    return _table(run, places, parts)
+
+
+_Part = tuple[Int64, Int64, npt.NDArray[np.float32]]
+
+
+def _ranked(
+    run: Run, queries: Tensor, rules: Rules, seen: tuple[Int64, Int64] | None, places: Int64
+) -> _Part:
+    """Place in the request, items and scores of each list: [Q], [Q, k], [Q, k]."""
+    k = min(rules.k, run.interactions.n_items)
+    found = np.full((len(queries), k), -1, dtype=np.int64)
+    scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    allowed = rules.allowed(run.interactions)
+    for block, items, values in top_k(queries, run.item_vectors, k, masked=seen, allowed=allowed):
+        found[block], scores[block] = items, values
+    return places, found, scores
+
+
+def _popular(run: Run, places: Int64, rules: Rules) -> _Part:
+    """The most popular items, equal counts by id; the score is the number of users."""
+    log = run.interactions
+    counts = np.bincount(log.items, minlength=log.n_items).astype(np.float32)
+    allowed = rules.allowed(log)
+    one = torch.ones(1, 1)
+    for _, items, values in top_k(one, torch.from_numpy(counts[:, None]), rules.k, allowed=allowed):
+        found, scores = items, values
+    return places, np.repeat(found, len(places), 0), np.repeat(scores, len(places), 0)
+
+
+def _table(run: Run, asked: npt.NDArray[Any], parts: list[_Part]) -> Table:
+    """Rows in the order of the request, best first."""
+    places = np.concatenate([part[0] for part in parts])
+    order = np.argsort(places, kind="stable")
+    found = np.concatenate([part[1] for part in parts])[order]
+    scores = np.concatenate([part[2] for part in parts])[order]
+    row, column = np.nonzero(found >= 0)
+    return Table(
+        {
+            "user_id": asked[places[order][row]],
+            "item_id": run.interactions.item_ids.external(found[row, column]),
+            "score": scores[row, column],
+            "rank": column + 1,
+        }
+    )
+
+
+def _history(log: Interactions, history: Sequence[Any], rules: Rules) -> Int64:
+    """Distinct indices in the order of their first occurrence."""
+    given = _ids(history, "a history")
+    indices = log.item_ids.index(given)
+    if (indices < 0).any() and rules.unknown == "error":
+        bad = given[int(np.argmax(indices < 0))]
+        raise UnknownIdError(
+            f"unknown item {bad!r} in a history (the log has {log.item_ids.kind} ids); "
+            "check the id or choose unknown='skip' or 'popular'"
+        )
+    return np.array(list(dict.fromkeys(indices[indices >= 0].tolist())), dtype=np.int64)
+
+
+def _model(run: Run, device: torch.device) -> Any:
+    log = run.interactions
+    model = base.build(run.config.name, run.config.model, log.n_users, log.n_items, 0)
+    model.load_state_dict(run.state)
+    return model.to(device)
+
+
+def _ids(ids: Iterable[Any], what: str) -> list[Any]:
+    """Ids as a list; one bare text is a mistake, not a list of letters."""
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise InputError(f"{what}: give a list of ids, not {ids!r}")
+    return list(ids)
+
+
+def _column(values: list[Any]) -> npt.NDArray[Any]:
+    """Ids in an array of their own type."""
+    if values and all(isinstance(v, (int, np.integer)) for v in values):
+        return np.array(values, dtype=np.int64)
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out

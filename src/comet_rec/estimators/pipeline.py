@@ -1,0 +1,296 @@
+"""From a config and a log to a finished run: training, evaluation and artefact composed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from comet_rec.artefact.checkpoint import load_checkpoint, save_checkpoint
+from comet_rec.artefact.run import Run, protocol_entry
+from comet_rec.config import Config
+from comet_rec.data.batches import Batches
+from comet_rec.data.histories import Histories
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.randomness import generator, torch_seed
+from comet_rec.data.split import HeldOut, Split
+from comet_rec.errors import ConfigError, TrainingInterrupted
+from comet_rec.evaluation.ranking import Report, Rows, full_ranks, sampled_ranks
+from comet_rec.models import base
+from comet_rec.models.encoding import all_vectors
+from comet_rec.training.trainer import Progress, Trainer, TrainState, frozen
+
+CHECKPOINT_SECONDS = 120.0
+
+
+@dataclass
+class Hooks:
+    """What the caller wants to hear and decide while a model is trained.
+
+    Parameters
+    ----------
+    report : callable
+        Called with the stage ("validation", "refit", "all") and the progress.
+    stop : callable
+        True asks for a stop after the present step.
+    checkpoints : Path or None
+        Folder for the state of an unfinished training.
+    resume : bool
+        Go on from the checkpoint there.
+    """
+
+    report: Callable[[str, Progress], None] = lambda stage, progress: None
+    stop: Callable[[], bool] = lambda: False
+    checkpoints: Path | None = None
+    resume: bool = False
+
+
+@dataclass
+class _Session:
+    """One fit: the stages that it goes through share the config, the log and the hooks."""
+
+    config: Config
+    interactions: Interactions
+    device: torch.device
+    hooks: Hooks
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    chosen_epochs: int = 0
+    resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+
+    def fresh_model(self) -> Any:
+        """Model with the parameters that the seed draws."""
+        log, config = self.interactions, self.config
+        seed = torch_seed(config.seed, "parameters")
+        return base.build(config.name, config.model, log.n_users, log.n_items, seed).to(self.device)
+
+    def train(
+        self, stage: str, rows: Interactions, epochs: int, validation: HeldOut | None = None
+    ) -> tuple[Any, TrainState]:
+        """Train a fresh model on these rows; with `validation`, stop and choose by it."""
+        model, config = self.fresh_model(), self.config
+        batches = Batches(
+            rows,
+            batch_size=config.train.batch_size,
+            negatives=config.train.negatives,
+            histories=model.histories,
+            seed=config.seed,
+        )
+        validate = None
+        if validation is not None:
+            shown = shown_histories(model, rows)
+
+            def validate() -> dict[str, float]:
+                rank = sampled_ranks(inner_products(*vectors(model, rows, shown)), validation)
+                return Report("", {}, validation.users, rank, None).sampled
+
+        trainer = Trainer(
+            model, batches, config.train, seed=config.seed, device=self.device,
+            validate=validate, stop=self.hooks.stop,
+        )  # fmt: skip
+        trainer.report = self._reporter(stage, trainer)
+        if self.resumed is not None and self.resumed[1]["stage"] == stage:
+            restore(trainer, *self.resumed)
+            self.resumed = None
+        try:
+            return model, trainer.run(epochs)
+        except TrainingInterrupted:
+            self._checkpoint(stage, trainer)
+            raise
+
+    def _reporter(self, stage: str, trainer: Trainer) -> Callable[[Progress], None]:
+        saved = time.monotonic()
+
+        def report(progress: Progress) -> None:
+            nonlocal saved
+            if progress.finished_epoch:
+                self.lines.append(_line(stage, progress))
+            self.hooks.report(stage, progress)
+            # Not at an epoch's end: the trainer has not turned the page yet.
+            if not progress.finished_epoch and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._checkpoint(stage, trainer)
+                saved = time.monotonic()
+
+        return report
+
+    def _checkpoint(self, stage: str, trainer: Trainer) -> None:
+        if self.hooks.checkpoints is None:
+            return
+        state = trainer.state
+        tensors = {f"model.{k}": v for k, v in frozen(trainer.model).items()}
+        tensors |= {f"best.{k}": v for k, v in (state.best or {}).items()}
+        for index, values in trainer.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        about = {k: v for k, v in vars(state).items() if k != "best"}
+        save_checkpoint(
+            self.hooks.checkpoints,
+            tensors,
+            {
+                "stage": stage,
+                "step": state.epoch * len(trainer.batches) + state.batch,
+                "state": about,
+                "lines": self.lines,
+                "chosen_epochs": self.chosen_epochs,
+                "identity": identity(self.config, self.interactions),
+            },
+        )
+
+    def resume(self) -> None:
+        """Load the checkpoint that `hooks` asks to go on from.
+
+        Raises
+        ------
+        ConfigError
+            When there is none, or it belongs to another config or log.
+        """
+        if not self.hooks.resume or self.hooks.checkpoints is None:
+            return
+        self.resumed = load_checkpoint(self.hooks.checkpoints)
+        if self.resumed is None:
+            raise ConfigError(
+                f"{self.hooks.checkpoints}: nothing to resume; leave --resume out to start anew"
+            )
+        about = self.resumed[1]
+        if about["identity"] != identity(self.config, self.interactions):
+            raise ConfigError(
+                f"{self.hooks.checkpoints}: begun with other settings or other data; "
+                "give the same command, or remove the folder to start anew"
+            )
+        self.lines = about["lines"]
+        self.chosen_epochs = about["chosen_epochs"]
+
+
+def fit_split(config: Config, split: Split, device: torch.device, hooks: Hooks) -> Run:
+    """Train on the training rows, choose the epoch on the validation items, measure on the test.
+
+    Raises
+    ------
+    ConfigError, NonFiniteError, TrainingInterrupted
+    """
+    session = _Session(config, split.interactions, device, hooks)
+    session.resume()
+    if session.chosen_epochs == 0:
+        model, state = session.train(
+            "validation", split.train, config.train.epochs, split.validation
+        )
+        session.chosen_epochs = state.best_epoch
+    if config.train.refit:
+        model, _ = session.train("refit", split.known, session.chosen_epochs)
+    run = _finished(session, model, split.known, split)
+    report = measure(run, split)
+    return replace(run, metrics=report.to_dict())
+
+
+def fit_all(config: Config, log: Interactions, device: torch.device, hooks: Hooks) -> Run:
+    """Train on the whole log for the preset's number of epochs; nothing is measured."""
+    session = _Session(config, log, device, hooks)
+    session.resume()
+    session.chosen_epochs = config.train.full_epochs
+    model, _ = session.train("all", log, config.train.full_epochs)
+    return _finished(session, model, log, None)
+
+
+def measure(run: Run, split: Split, *, full: bool = True) -> Report:
+    """Figures of the test items, from the two matrices.
+
+    Parameters
+    ----------
+    run : Run
+    split : Split
+        Of the log that the run was trained on.
+    full : bool
+        Also rank the whole catalogue, seen items left out.
+    """
+    rows = inner_products(run.user_vectors, run.item_vectors)
+    entry = protocol_entry(split)
+    return Report(
+        run.config.name,
+        {"hash": entry["hash"], **entry["settings"]},
+        split.test.users,
+        sampled_ranks(rows, split.test),
+        full_ranks(rows, split.test, split.known) if full else None,
+        split.protocol.ties,
+    )
+
+
+def shown_histories(
+    model: Any, rows: Interactions
+) -> tuple[npt.NDArray[np.int32] | None, npt.NDArray[np.int32] | None]:
+    """What evaluation and serving show of N(u) and N(i): one fixed draw, whatever the seed."""
+    if model.histories is None:
+        return None, None
+    histories = Histories.of(rows)
+    return (
+        histories.users.fixed(model.histories, generator(0, "shown.users")),
+        histories.items.fixed(model.histories, generator(0, "shown.items")),
+    )
+
+
+def vectors(
+    model: Any, rows: Interactions, shown: tuple[npt.NDArray[Any] | None, ...]
+) -> tuple[Tensor, Tensor]:
+    """Both matrices of a two-tower model under these histories, on the CPU."""
+    users, items = all_vectors(model, shown[0], shown[1], rows.n_users, rows.n_items)
+    return users.cpu(), items.cpu()
+
+
+def inner_products(users: Tensor, items: Tensor) -> Rows:
+    """Scores of all items for a block of users, from the two matrices."""
+
+    def rows(block: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        return np.asarray((users[torch.from_numpy(block)] @ items.T).numpy())
+
+    return rows
+
+
+def identity(config: Config, log: Interactions) -> str:
+    """What must be equal for a checkpoint to be gone on from."""
+    return f"{config.to_toml()}\n{log.fingerprint}"
+
+
+def restore(trainer: Trainer, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Put a trainer where the checkpoint stood."""
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+    trainer.model.load_state_dict(under("model."))
+    saved: dict[int, dict[str, Tensor]] = {}
+    for name, value in under("optimizer.").items():
+        index, key = name.split(".", 1)
+        saved.setdefault(int(index), {})[key] = value
+    whole = trainer.optimizer.state_dict()
+    trainer.optimizer.load_state_dict({**whole, "state": saved})
+    best = under("best.")
+    trainer.state = TrainState(**about["state"], best=best or None)
+
+
+def _finished(session: _Session, model: Any, rows: Interactions, split: Split | None) -> Run:
+    users, items = vectors(model, rows, shown_histories(model, rows))
+    return Run(
+        config=session.config,
+        epochs=session.chosen_epochs,
+        state=frozen(model),
+        interactions=session.interactions,
+        split=split,
+        user_vectors=users,
+        item_vectors=items,
+        log=session.lines,
+    )
+
+
+def _line(stage: str, progress: Progress) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "epoch": progress.epoch,
+        "positives": progress.positives,
+        "train_seconds": round(progress.train_seconds, 3),
+        "loss": progress.loss,
+        "validation": progress.validation,
+    }

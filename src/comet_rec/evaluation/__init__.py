@@ -1,0 +1,1 @@
+"""Honest measurement: ranks with ties, sampled and full, with standard errors."""

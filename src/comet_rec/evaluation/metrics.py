@@ -1,0 +1,67 @@
+"""HR@k and NDCG@k of one positive, as pure functions of what is better and what ties."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+TieRule = Literal["expected", "pessimistic"]
+
+CUTOFFS = (5, 10)
+
+
+def rank(better: Int64, tied: Int64) -> Float64:
+    """Mean rank over a random order of the tied: better + 1 + tied/2, float64 [T]."""
+    return np.asarray(better + 1 + tied / 2)
+
+
+def hit_rate(better: Int64, tied: Int64, k: int, ties: TieRule = "expected") -> Float64:
+    """HR@k of each user, float64 [T]: the chance that the rank is at most k.
+
+    Parameters
+    ----------
+    better, tied : int64 [T]
+        Candidates with a higher score than the positive, and with the same.
+    k : int
+    ties : {"expected", "pessimistic"}
+        Expectation over a random order of the tied, or the positive behind all of them.
+    """
+    if ties == "pessimistic":
+        return np.asarray(better + tied < k, dtype=np.float64)
+    return np.asarray(np.clip(k - better, 0, tied + 1) / (tied + 1))
+
+
+def ndcg(better: Int64, tied: Int64, k: int, ties: TieRule = "expected") -> Float64:
+    """NDCG@k of each user, float64 [T]: [rank ≤ k] / log2(rank + 1), one relevant item.
+
+    Parameters are those of `hit_rate`.
+    """
+    gains = np.zeros(k + 2)
+    gains[1 : k + 1] = 1 / np.log2(np.arange(1, k + 1) + 1)  # gains[r] at rank r
+    if ties == "pessimistic":
+        return np.asarray(gains[np.minimum(better + tied + 1, k + 1)])
+    up_to = np.cumsum(gains)
+    last = up_to[np.minimum(better + tied + 1, k)]
+    before = up_to[np.minimum(better, k)]
+    return np.asarray((last - before) / (tied + 1))
+
+
+def figures(
+    better: Int64, tied: Int64, ties: TieRule = "expected"
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Means over users of HR and NDCG at 5 and 10, and the standard errors of those means.
+
+    The standard error is the sample deviation over users divided by √T (NaN-free: 0 for T = 1).
+    """
+    means, errors = {}, {}
+    for k in CUTOFFS:
+        for name, metric in (("HR", hit_rate), ("NDCG", ndcg)):
+            values = metric(better, tied, k, ties)
+            means[f"{name}@{k}"] = float(values.mean())
+            deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+            errors[f"{name}@{k}"] = deviation / float(np.sqrt(len(values)))
+    return means, errors

@@ -1,0 +1,214 @@
+"""COMET: convolutional dimension interaction (arXiv 2007.14129v1).
+
+Deviations from the paper's letter, each a setting: the tower encodes a distinct user or item
+once and not once a pair (Eq. 8 separates, so the numbers are the same); histories leave the
+batch's own positives out.
+
+| parameter | shape | starts as |
+|---|---|---|
+| user_embedding, item_embedding | [m, K], [n, K] | uniform ± init_scale |
+| convolution weights and biases | [channels, N, H], [channels] | uniform ± 1/√(N·H) |
+| MLP weights, biases | [out, in], [out] | Xavier uniform, 0 |
+| weight (h) | [K] | Xavier uniform |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from comet_rec.config import positive, share
+from comet_rec.data.histories import HistoryPolicy, HistorySettings
+from comet_rec.errors import ConfigError
+from comet_rec.models.base import TensorBatch
+from comet_rec.models.layers import (
+    ConvolutionForm,
+    MultiWidthConvolution,
+    Perceptron,
+    uniform,
+)
+
+with contextlib.suppress(ImportError):  # shapes are checked in tests only
+    from jaxtyping import Float, Int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CometConfig:
+    """Settings of COMET; the defaults are the paper's, and "Choice:" marks what it leaves open.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        K.
+    history_length : int
+        Most rows of a history shown, N.
+    history : {"sampled", "recent"}
+        Which rows those are. Choice: sampled, a fresh draw each training step.
+    exclude_target : bool
+        Leave a batch's positives out of the shown histories. Choice: true (ADR 0003).
+    leave_out : float
+        Largest share of other rows hidden from a history in a training step. Choice: ADR 0003.
+    widths : tuple of int
+        Filter widths H_l; those above K become K, repeats are dropped.
+    channels : int
+        Filters of each width.
+    convolution : {"frequency", "direct"}
+        Two forms of the same numbers.
+    hidden : tuple of int
+        Hidden layers of the MLP. Choice: one of 256.
+    activation : {"relu"}
+        ψ₂. Choice: as ψ.
+    dropout : float
+        After each hidden layer, per encoded user or item. Choice: there.
+    own_dropout : float
+        Share of users' and items' own embeddings set to zero in a training step, so that the
+        tower meets users it never saw. Choice: ADR 0012.
+    init_scale : float
+        Embeddings start uniform in ± this. Choice: 0.05.
+    """
+
+    embedding_dim: int = 128
+    history_length: int = 50
+    history: HistoryPolicy = "sampled"
+    exclude_target: bool = True
+    leave_out: float = 0.5
+    widths: tuple[int, ...] = (1, 8, 32, 128)
+    channels: int = 8
+    convolution: ConvolutionForm = "frequency"
+    hidden: tuple[int, ...] = (256,)
+    activation: Literal["relu"] = "relu"
+    dropout: float = 0.3
+    own_dropout: float = 0.1
+    init_scale: float = 0.05
+
+    def __post_init__(self) -> None:
+        positive(self, "model", "embedding_dim", "history_length", "channels", "init_scale")
+        share(self, "model", "leave_out", "dropout", "own_dropout")
+        for name, values in (("widths", self.widths), ("hidden", self.hidden)):
+            if any(value < 1 for value in values):
+                raise ConfigError(f"model.{name} = {list(values)}: each must be above 0")
+        if not self.widths:
+            raise ConfigError("model.widths = []: give at least one filter width")
+
+    @property
+    def effective_widths(self) -> tuple[int, ...]:
+        """Widths after those above K became K, in order, without repeats."""
+        return tuple(dict.fromkeys(min(width, self.embedding_dim) for width in self.widths))
+
+
+class Tower(nn.Module):
+    """Embedding map → convolutions → MLP: the interaction vector (Eq. 2–7)."""
+
+    def __init__(self, config: CometConfig, rng: torch.Generator) -> None:
+        super().__init__()
+        self.convolution = MultiWidthConvolution(
+            config.history_length,
+            config.embedding_dim,
+            config.effective_widths,
+            config.channels,
+            config.convolution,
+            rng,
+        )
+        self.mlp = Perceptron(
+            self.convolution.out_features, config.hidden, config.embedding_dim, config.dropout, rng
+        )
+
+    def forward(
+        self,
+        table: Float[Tensor, "V K"],
+        histories: Int[Tensor, "B N"] | None,
+        rng: torch.Generator | None,
+    ) -> Float[Tensor, "B K"]:
+        """Interaction vectors of histories whose rows come from `table`."""
+        if histories is None:
+            raise ValueError("COMET encodes histories; give them")
+        vectors: Tensor = self.mlp(self.convolution(table, histories), rng)
+        return vectors
+
+
+class COMET(nn.Module):
+    """COMET, Eqs. 2–8; a `TwoTower` and `Trainable` model that folds in new users and items.
+
+    Parameters
+    ----------
+    config : CometConfig
+    n_users, n_items : int
+        m and n; these indices are the pads of the two histories.
+    rng : torch.Generator
+        Draws the initial parameters.
+    """
+
+    def __init__(
+        self, config: CometConfig, n_users: int, n_items: int, rng: torch.Generator
+    ) -> None:
+        super().__init__()
+        k = config.embedding_dim
+        self.config = config
+        self.user_embedding = uniform((n_users, k), config.init_scale, rng)
+        self.item_embedding = uniform((n_items, k), config.init_scale, rng)
+        self.user_tower = Tower(config, rng)
+        self.item_tower = Tower(config, rng)
+        self.h = uniform((k,), math.sqrt(6 / (k + 1)), rng)
+
+    @property
+    def histories(self) -> HistorySettings:
+        """What the towers are shown."""
+        return HistorySettings(
+            length=self.config.history_length,
+            policy=self.config.history,
+            exclude_target=self.config.exclude_target,
+            leave_out=self.config.leave_out,
+        )
+
+    @property
+    def weight(self) -> Float[Tensor, " K"]:
+        """The learned weight h of Eq. 8."""
+        return self.h
+
+    def encode_users(
+        self,
+        users: Int[Tensor, " U"] | None,
+        histories: Int[Tensor, "U N"] | None,
+        rng: torch.Generator | None = None,
+    ) -> Float[Tensor, "U K"]:
+        """z_u = p_u + p'_u (Eq. 8); N(u) picks rows of the item table (Eq. 2).
+
+        `users` None leaves p_u at zero: users that training never saw.
+        """
+        vectors: Tensor = self.user_tower(self.item_embedding, histories, rng)
+        return vectors if users is None else vectors + self._own(self.user_embedding, users, rng)
+
+    def encode_items(
+        self,
+        items: Int[Tensor, " I"] | None,
+        histories: Int[Tensor, "I N"] | None,
+        rng: torch.Generator | None = None,
+    ) -> Float[Tensor, "I K"]:
+        """z_i = q_i + q'_i (Eq. 8); N(i) picks rows of the user table (Eq. 3)."""
+        vectors: Tensor = self.item_tower(self.user_embedding, histories, rng)
+        return vectors if items is None else vectors + self._own(self.item_embedding, items, rng)
+
+    def _own(self, table: Tensor, indices: Tensor, rng: torch.Generator | None) -> Tensor:
+        own = table.index_select(0, indices)
+        if rng is None or self.config.own_dropout == 0:
+            return own
+        # Not rescaled: a user who is folded in meets exactly this case.
+        kept = torch.rand((len(own), 1), generator=rng, device=own.device)
+        return own * (kept >= self.config.own_dropout)
+
+    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+        """Logits of the pairs (Eq. 8 before σ); each distinct user and item is encoded once."""
+        z_users = self.encode_users(batch.users, batch.user_histories, rng) * self.h
+        z_items = self.encode_items(batch.items, batch.item_histories, rng)
+        left = z_users.index_select(0, batch.pair_users)
+        right = z_items.index_select(0, batch.pair_items)
+        return (left * right).sum(dim=1)
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """The two tables."""
+        return [self.user_embedding, self.item_embedding]

@@ -1,0 +1,154 @@
+"""The multi-width convolution over an embedding map, the MLP, and dropout."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+with contextlib.suppress(ImportError):  # shapes are checked in tests only
+    from jaxtyping import Float, Int
+
+ConvolutionForm = Literal["frequency", "direct"]
+
+
+class MultiWidthConvolution(nn.Module):
+    """Convolutions of several widths whose filters cover all rows of the map (Eq. 4, 5).
+
+    With E the map [N, K] and W_l a filter [N, H_l], feature t of the filter is
+    ``Σ_n Σ_h W_l[n, h] · E[n, t + h] + b_l``, t = 0 … K − H_l, then ReLU. All features of all
+    widths are concatenated, channel by channel.
+
+    Parameters
+    ----------
+    rows : int
+        N.
+    embedding_dim : int
+        K.
+    widths : tuple of int
+        H_l, each at most K.
+    channels : int
+        Filters of each width.
+    form : {"frequency", "direct"}
+        Two ways to the same numbers: `conv1d` over K with N input channels; or, by the
+        correlation theorem, one small complex product per frequency on the table's transform.
+    rng : torch.Generator
+        Draws the initial weights, uniform in ±1/√(N·H) (the paper: "uniform").
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        embedding_dim: int,
+        widths: tuple[int, ...],
+        channels: int,
+        form: ConvolutionForm,
+        rng: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.embedding_dim = embedding_dim
+        self.channels = channels
+        self.widths = widths
+        self.form = form
+        bounds = [1 / math.sqrt(rows * width) for width in widths]
+        self.weights = nn.ParameterList(
+            uniform((channels, rows, width), bound, rng)
+            for width, bound in zip(widths, bounds, strict=True)
+        )
+        self.biases = nn.ParameterList(uniform((channels,), bound, rng) for bound in bounds)
+
+    @property
+    def out_features(self) -> int:
+        """Cross features of one map, D = channels · Σ_l (K − H_l + 1)."""
+        return self.channels * sum(self.embedding_dim - width + 1 for width in self.widths)
+
+    def forward(
+        self, table: Float[Tensor, "V K"], histories: Int[Tensor, "B N"]
+    ) -> Float[Tensor, "B D"]:
+        """Cross features of the maps that `histories` picks from `table`; index V is a zero row."""
+        features = self._frequency if self.form == "frequency" else self._direct
+        return torch.cat([c.flatten(1) for c in features(table, histories)], dim=1)
+
+    def _direct(self, table: Tensor, histories: Tensor) -> list[Tensor]:
+        maps = nnf.embedding(histories, nnf.pad(table, (0, 0, 0, 1)))
+        return [
+            torch.relu(nnf.conv1d(maps, weight, bias))
+            for weight, bias in zip(self.weights, self.biases, strict=True)
+        ]
+
+    def _frequency(self, table: Tensor, histories: Tensor) -> list[Tensor]:
+        n = self.embedding_dim
+        spectrum = nnf.pad(torch.fft.rfft(table, n=n).t(), (0, 1))  # [F, V + 1]
+        maps = spectrum.index_select(1, histories.flatten()).view(-1, *histories.shape)
+        # A filter as wide as the map has one valid output and no wrap, so length K suffices.
+        filters = torch.cat([torch.fft.rfft(weight, n=n) for weight in self.weights])
+        products = torch.bmm(maps, filters.conj().permute(2, 1, 0))  # [F, B, L · channels]
+        signals = torch.fft.irfft(products.permute(1, 2, 0), n=n)
+        parts = signals.split(self.channels, dim=1)
+        return [
+            torch.relu(part[..., : n - width + 1] + bias[:, None])
+            for part, width, bias in zip(parts, self.widths, self.biases, strict=True)
+        ]
+
+
+class Perceptron(nn.Module):
+    """Hidden layers with ReLU and dropout, then a linear output layer (Eq. 6, 7).
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    hidden : tuple of int
+        Width of each hidden layer.
+    dropout : float
+        Share of each hidden layer's outputs set to zero in training.
+    rng : torch.Generator
+        Draws the initial weights (Xavier uniform); biases start at zero.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: tuple[int, ...],
+        out_features: int,
+        dropout: float,
+        rng: torch.Generator,
+    ) -> None:
+        super().__init__()
+        sizes = [in_features, *hidden, out_features]
+        shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+        self.weights = nn.ParameterList(
+            uniform(shape, math.sqrt(6 / sum(shape)), rng) for shape in shapes
+        )
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes[1:])
+        self.dropout = dropout
+
+    def forward(self, x: Float[Tensor, "B D"], rng: torch.Generator | None) -> Float[Tensor, "B K"]:
+        """Output of the last layer; `rng` draws dropout, None switches it off."""
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = nnf.linear(x, weight, bias)
+            if layer < last:
+                x = drop(torch.relu(x), self.dropout, rng)
+        return x
+
+
+def uniform(shape: tuple[int, ...], bound: float, rng: torch.Generator) -> nn.Parameter:
+    """Parameter drawn uniformly from ±bound."""
+    return nn.Parameter(torch.rand(shape, generator=rng) * (2 * bound) - bound)
+
+
+def drop(
+    x: Tensor, share: float, rng: torch.Generator | None, shape: tuple[int, ...] | None = None
+) -> Tensor:
+    """Inverted dropout whose mask `rng` draws; None switches it off.
+
+    `shape` draws a smaller mask that is broadcast, e.g. whole rows.
+    """
+    if rng is None or share == 0:
+        return x
+    kept = torch.rand(shape or x.shape, generator=rng, device=x.device) >= share
+    return x * kept / (1 - share)

@@ -1,0 +1,259 @@
+"""The training loop: batches in, best state out; resumable at any step."""
+
+from __future__ import annotations
+
+import copy
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from comet_rec.config import TrainConfig
+from comet_rec.data.batches import Batch, Batches
+from comet_rec.data.randomness import torch_seed
+from comet_rec.errors import NonFiniteError, TrainingInterrupted
+from comet_rec.models.base import TensorBatch
+from comet_rec.training.losses import binary_cross_entropy
+
+SELECT_BY = "NDCG@10"
+"""Figure of the validation items that chooses the epoch."""
+
+
+@dataclass
+class Progress:
+    """Where training stands; what a progress display and the log are fed with."""
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+    positives: int = 0
+    train_seconds: float = 0.0
+    validation: Mapping[str, float] | None = None
+    finished_epoch: bool = False
+
+
+@dataclass
+class TrainState:
+    """Everything that a stopped training needs to go on as if it had not stopped.
+
+    Parameters
+    ----------
+    epoch, batch : int
+        The next step.
+    best_epoch : int
+        Epochs done when validation was best; 0 before the first.
+    best : dict of Tensor or None
+        The model's state then.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    positives: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_score: float = float("-inf")
+    best_validation: dict[str, float] = field(default_factory=dict)
+    best: dict[str, Tensor] | None = None
+
+
+class Trainer:
+    """Drives a `Trainable` module with `Batches`.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A `Trainable`; trained in place.
+    batches : Batches
+    config : TrainConfig
+    seed : int
+        Of dropout's masks; with (epoch, batch) it fixes every draw.
+    device : torch.device
+    validate : callable or None
+        Figures of the validation items under the present weights; None trains all epochs.
+    report : callable or None
+        Called after each step and each epoch.
+    stop : callable or None
+        True asks for a stop after the present step.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        batches: Batches,
+        config: TrainConfig,
+        *,
+        seed: int,
+        device: torch.device,
+        validate: Callable[[], Mapping[str, float]] | None = None,
+        report: Callable[[Progress], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self.model = model
+        self.batches = batches
+        self.config = config
+        self.seed = seed
+        self.device = device
+        self.validate = validate
+        self.report = report or (lambda _: None)
+        self.stop = stop or (lambda: False)
+        self.optimizer = _optimizer(model, config)
+        self.state = TrainState()
+
+    def run(self, epochs: int | None = None) -> TrainState:
+        """Train up to `epochs` (default: the config's) and leave the best weights in the model.
+
+        Raises
+        ------
+        NonFiniteError
+            When a loss is not finite; names the step and the first such tensor.
+        TrainingInterrupted
+            When `stop` asked for it; `state` and the optimizer are ready to be saved.
+        """
+        epochs = epochs or self.config.epochs
+        state = self.state
+        while state.epoch < epochs and not self._stale():
+            self._epoch(epochs)
+            validation = dict(self.validate()) if self.validate else None
+            state.epoch += 1
+            self._keep_best(validation)
+            self.report(
+                Progress(
+                    state.epoch, epochs, len(self.batches), len(self.batches),
+                    state.loss_sum / max(state.positives, 1), state.positives, state.seconds,
+                    validation, finished_epoch=True,
+                )
+            )  # fmt: skip
+            state.batch, state.loss_sum, state.positives, state.seconds = 0, 0.0, 0, 0.0
+        if state.best is not None:
+            self.model.load_state_dict(state.best)
+        return state
+
+    def _epoch(self, epochs: int) -> None:
+        state = self.state
+        began = time.perf_counter()
+        source = prefetched(self.batches.epoch(state.epoch, first=state.batch))
+        for batch in source:
+            loss = self._step(batch)
+            state.loss_sum += loss * batch.positives
+            state.positives += batch.positives
+            state.batch += 1
+            now = time.perf_counter()
+            state.seconds += now - began
+            began = now
+            self.report(
+                Progress(
+                    state.epoch, epochs, state.batch, len(self.batches),
+                    state.loss_sum / state.positives, state.positives, state.seconds,
+                )
+            )  # fmt: skip
+            if self.stop():
+                source.close()
+                raise TrainingInterrupted(
+                    f"stopped in epoch {state.epoch + 1} after batch {state.batch} "
+                    f"of {len(self.batches)}"
+                )
+
+    def _step(self, batch: Batch) -> float:
+        """One update; returns the mean loss of a pair."""
+        where = (self.state.epoch, self.state.batch)
+        rng = torch.Generator(self.device)
+        rng.manual_seed(torch_seed(self.seed, "dropout", *where))
+        tensors = TensorBatch.of(batch, self.device)
+        logits = self.model(tensors, rng)
+        loss = binary_cross_entropy(logits, tensors.labels, self.config.reduction)
+        value = float(loss.detach())
+        if value != value or value in (float("inf"), float("-inf")):
+            raise NonFiniteError(self._not_finite(logits, *where))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return value / len(batch.labels) if self.config.reduction == "sum" else value
+
+    def _not_finite(self, logits: Tensor, epoch: int, batch: int) -> str:
+        named = [*self.model.named_parameters(), ("logits", logits)]
+        bad = next((name for name, t in named if not bool(torch.isfinite(t).all())), "loss")
+        return (
+            f"epoch {epoch + 1}, batch {batch + 1}: {bad} is not finite; "
+            "lower train.learning_rate or model.init_scale"
+        )
+
+    def _keep_best(self, validation: dict[str, float] | None) -> None:
+        state = self.state
+        if validation is None:
+            state.best_epoch = state.epoch
+            return
+        if validation[SELECT_BY] > state.best_score:
+            state.best_score = validation[SELECT_BY]
+            state.best_epoch = state.epoch
+            state.best_validation = validation
+            state.best = copy.deepcopy(self.model.state_dict())
+
+    def _stale(self) -> bool:
+        patience = self.config.patience
+        if self.validate is None or patience == 0 or self.state.best is None:
+            return False
+        return self.state.epoch - self.state.best_epoch >= patience
+
+
+def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
+    tables = {id(p) for p in model.embedding_parameters()}
+    parameters = list(model.parameters())
+    groups = [
+        [p for p in parameters if id(p) in tables],
+        [p for p in parameters if id(p) not in tables],
+    ]
+    decays = [config.weight_decay, config.weight_decay if config.decay_on == "all" else 0.0]
+    return torch.optim.Adam(
+        [{"params": g, "weight_decay": d} for g, d in zip(groups, decays, strict=True) if g],
+        lr=config.learning_rate,
+        fused=all(p.device.type in ("cpu", "cuda") for p in parameters),
+    )
+
+
+def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
+    """Same batches in the same order, made by a background thread."""
+    made: queue.Queue[Any] = queue.Queue(depth)
+    closed = threading.Event()
+    end = object()
+
+    def put(value: Any) -> bool:
+        while not closed.is_set():
+            try:
+                made.put(value, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for batch in source:
+                if not put(batch):
+                    return
+            put(end)
+        except BaseException as error:  # handed to the consumer, who raises it
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (batch := made.get()) is not end:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+    finally:
+        closed.set()
+        thread.join()
+
+
+def frozen(model: nn.Module) -> dict[str, Tensor]:
+    """Copy of a model's state on the CPU, ready to be written."""
+    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}

@@ -1,0 +1,68 @@
+"""Batches: every positive once an epoch, negatives untouched, few of a user's positives at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from comet_rec.data.batches import Batches
+from comet_rec.data.histories import HistorySettings
+
+SETTINGS = HistorySettings(length=5, policy="sampled", exclude_target=True, leave_out=0.3)
+
+
+def batches(log, **changes) -> Batches:
+    fields = {"batch_size": 32, "negatives": 4, "histories": SETTINGS, "seed": 0} | changes
+    return Batches(log, **fields)
+
+
+def test_an_epoch_holds_every_positive_once_with_its_negatives(random_log):
+    log = random_log(40, 60, 10)
+    found = []
+    for batch in batches(log).epoch(0):
+        users, items = batch.users[batch.pair_users], batch.items[batch.pair_items]
+        positive = batch.labels == 1
+        assert positive.sum() == batch.positives
+        assert np.bincount(users[~positive]).sum() == 4 * batch.positives
+        known = set(zip(log.users.tolist(), log.items.tolist(), strict=True))
+        pairs = list(zip(users.tolist(), items.tolist(), strict=True))
+        assert not known & {p for p, y in zip(pairs, positive, strict=True) if not y}
+        # index identity, not only shapes: each positive's user has its own four negatives
+        own = np.bincount(users[positive], minlength=40)
+        assert np.array_equal(np.bincount(users[~positive], minlength=40), 4 * own)
+        found += [p for p, y in zip(pairs, positive, strict=True) if y]
+    assert sorted(found) == sorted(known)
+
+
+def test_a_batchs_positives_are_not_in_the_histories_it_shows(random_log):
+    log = random_log(40, 60, 10)
+    for batch in batches(log).epoch(1):
+        for u, i in zip(batch.pair_users[: batch.positives], batch.pair_items, strict=False):
+            assert batch.items[i] not in batch.user_histories[u]
+            assert batch.users[u] not in batch.item_histories[i]
+
+
+def test_no_batch_holds_more_of_a_history_than_its_share(random_log):
+    log = random_log(40, 60, 30)
+    source = batches(log, batch_size=10_000)
+    assert source.batch_size == len(log) // 10
+    for batch in source.epoch(0):
+        assert np.bincount(batch.users[batch.pair_users[: batch.positives]]).max() <= 30 // 10 + 1
+
+
+def test_batches_are_a_pure_function_of_seed_epoch_and_number(random_log):
+    log = random_log(40, 60, 10)
+    source = batches(log)
+    whole = list(source.epoch(3))
+    resumed = list(batches(log).epoch(3, first=2))
+    assert len(whole) == len(source) == len(resumed) + 2
+    for a, b in zip(whole[2:], resumed, strict=True):
+        for field in ("users", "items", "user_histories", "pair_items", "labels"):
+            assert np.array_equal(getattr(a, field), getattr(b, field))
+    other = next(batches(log, seed=1).epoch(3))
+    assert not np.array_equal(whole[0].pair_items, other.pair_items)
+
+
+def test_a_model_without_histories_gets_none(random_log):
+    batch = next(batches(random_log(10, 20, 5), histories=None).epoch(0))
+    assert batch.user_histories is None
+    assert batch.item_histories is None

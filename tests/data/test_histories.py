@@ -1,0 +1,129 @@
+"""What a history shows: order, padding, targets left out, draws that are fair and repeatable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from comet_rec.data.histories import Histories, HistorySettings, fold_in
+from comet_rec.data.randomness import generator
+from tests.conftest import make_log
+
+N = 4
+
+
+def settings(policy: str = "sampled", **changes) -> HistorySettings:
+    fields = {"length": N, "policy": policy, "exclude_target": True, "leave_out": 0.0} | changes
+    return HistorySettings(**fields)
+
+
+def shown(row: np.ndarray, pad: int) -> list[int]:
+    """The real entries, after checking that padding stands in front only."""
+    real = row != pad
+    assert not (np.diff(real.astype(int)) < 0).any()
+    return row[real].tolist()
+
+
+def test_recent_shows_the_latest_newest_last():
+    log = make_log(np.array([(0, i) for i in (5, 3, 1, 4, 2, 0)] + [(1, 2)]))
+    users = Histories.of(log).users.fixed(settings("recent"), generator(0, "t"))
+    assert users.tolist() == [[1, 4, 2, 0], [6, 6, 6, 2]]
+
+
+def test_item_histories_are_in_time_order_only_where_times_compare():
+    pairs = np.array([(2, 0), (0, 0), (1, 0)])  # in time order
+    global_times = Histories.of(make_log(pairs))
+    assert global_times.items.members.tolist() == [2, 0, 1]
+    per_user = Histories.of(make_log(pairs, scope="per_user"))
+    assert per_user.items.members.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("policy", ["sampled", "recent"])
+@pytest.mark.parametrize("per_user", [3, 7, 8, 9, 40])
+def test_targets_are_never_shown_on_either_side(random_log, policy, per_user):
+    log = random_log(30, 60, per_user)
+    histories = Histories.of(log)
+    hidden = np.zeros(len(log), dtype=bool)
+    rng = generator(0, "test", per_user)
+    hidden[rng.choice(len(log), len(log) // 10, replace=False)] = True
+    pairs = set(zip(log.users[hidden].tolist(), log.items[hidden].tolist(), strict=True))
+    for _ in range(5):
+        of_users = histories.users.drawn(np.arange(30), hidden, settings(policy), rng)
+        of_items = histories.items.drawn(np.arange(60), hidden, settings(policy), rng)
+        for user in range(30):
+            items = shown(of_users[user], 60)
+            assert len(set(items)) == len(items)
+            assert set(items) <= set(log.items[log.users == user].tolist())
+            assert not {(user, item) for item in items} & pairs
+        for item in range(60):
+            users = shown(of_items[item], 30)
+            assert set(users) <= set(log.users[log.items == item].tolist())
+            assert not {(user, item) for user in users} & pairs
+
+
+def test_nothing_is_hidden_when_the_target_is_kept(random_log):
+    log = random_log(10, 20, 3)
+    kept = settings(exclude_target=False, leave_out=0.9)
+    drawn = Histories.of(log).users.drawn(np.arange(10), None, kept, generator(0, "t"))
+    assert ((drawn != 20).sum(axis=1) == 3).all()
+
+
+@pytest.mark.parametrize("per_user", [6, 8, 30])
+def test_sampled_draws_are_uniform_and_in_order(random_log, per_user):
+    log = random_log(1, 40, per_user)
+    side = Histories.of(log).users
+    counts = np.zeros(40)
+    rng = generator(0, "uniform", per_user)
+    rounds = 4000
+    for _ in range(rounds // 100):
+        # The same owner many times over: each row is a draw of its own.
+        for row in side.drawn(np.zeros(100, dtype=np.int64), None, settings(), rng):
+            items = shown(row, 40)
+            assert len(items) == N
+            place = [log.items.tolist().index(item) for item in items]
+            assert place == sorted(place)
+            counts[items] += 1
+    expected = rounds * N / per_user
+    error = np.sqrt(rounds * (N / per_user) * (1 - N / per_user))
+    assert (np.abs(counts[log.items] - expected) < 5 * error).all()
+
+
+def test_the_number_left_out_does_not_tell_the_number_of_targets(random_log):
+    """With t targets hidden, t fewer rows are shown, and as many others left out as without."""
+    log = random_log(2000, 50, 4)  # histories that fit the cap: the case that leaks
+    side, open_ = Histories.of(log).users, settings(leave_out=0.6)
+    owners = np.arange(2000)
+    hidden = np.zeros(len(log), dtype=bool)
+    hidden[::4] = True
+    with_target = side.drawn(owners, hidden, open_, generator(0, "a"))
+    without = side.drawn(owners, np.zeros_like(hidden), open_, generator(0, "a"))
+    left_out_with = 3 - (with_target != 50).sum(axis=1)
+    left_out_without = 4 - (without != 50).sum(axis=1)
+    assert left_out_with.mean() == pytest.approx(left_out_without.mean(), abs=0.05)
+    assert left_out_without.mean() == pytest.approx(4 * 0.3, abs=0.1)
+
+
+def test_fixed_draws_are_full_and_repeatable(random_log):
+    log = random_log(20, 60, 9)
+    a, b = (Histories.of(log).users.fixed(settings(), generator(0, "shown")) for _ in range(2))
+    assert np.array_equal(a, b)
+    assert (a != 60).all()
+    assert all(len(set(row)) == N for row in a.tolist())
+
+
+def test_fold_in_pads_in_front_and_keeps_the_newest():
+    out = fold_in(
+        [np.array([7, 8]), np.array([], dtype=np.int64), np.arange(6)],
+        settings("recent"), 9, generator(0, "t"),
+    )  # fmt: skip
+    assert out.tolist() == [[9, 9, 7, 8], [9, 9, 9, 9], [2, 3, 4, 5]]
+
+
+def test_an_empty_side_is_all_pad():
+    log = make_log(np.array([(0, 0), (0, 1), (1, 0)]))
+    empty = Histories.of(log.select(np.zeros(3, dtype=bool)))
+    for policy in ("sampled", "recent"):
+        assert (empty.users.fixed(settings(policy), generator(0, "t")) == 2).all()
+        assert (
+            empty.users.drawn(np.arange(2), None, settings(policy), generator(0, "t")) == 2
+        ).all()

@@ -1,0 +1,72 @@
+"""Leave-one-out and its candidates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from comet_rec.data.ids import Ids
+from comet_rec.data.split import TEST, TRAIN, VALIDATION, Split, leave_one_out
+from comet_rec.errors import DataError
+from tests.conftest import make_log
+
+
+def test_the_latest_is_the_test_item_and_the_second_latest_validates():
+    log = make_log(np.array([(0, 4), (1, 0), (0, 2), (1, 1), (0, 3), (1, 2), (0, 1), (2, 0)]))
+    split = leave_one_out(log, negatives=2)
+    assert split.test.users.tolist() == [0, 1]
+    assert split.test.positives.tolist() == [1, 2]
+    assert split.validation.positives.tolist() == [3, 1]
+    assert split.part.tolist() == [TRAIN, TRAIN, VALIDATION, TEST, TRAIN, VALIDATION, TEST, TRAIN]
+    assert split.train.items.tolist() == [4, 2, 0, 0]
+    assert split.known.items.tolist() == [4, 2, 3, 0, 1, 0]
+    assert "1 users with fewer than 3 interactions stay in training" in split.notes
+
+
+def test_equal_times_are_told_and_the_later_row_of_the_file_is_the_later(random_log):
+    log = random_log(4, 9, 5)
+    tied = replace(log, times=np.zeros(len(log), dtype=np.int64))
+    split = leave_one_out(tied, negatives=2)
+    assert split.test.positives.tolist() == log.items[4::5].tolist()
+    assert any("4 of 4 users' two latest items have equal times" in note for note in split.notes)
+
+
+def test_candidates_are_untouched_distinct_and_not_dropped_rows(random_log):
+    log = random_log(30, 50, 6)
+    dropped = (np.arange(30, dtype=np.int32), (log.items[::6] + 1) % 50)
+    log = replace(log, dropped_users=dropped[0], dropped_items=dropped[1].astype(np.int32))
+    split = leave_one_out(log, negatives=20, seed=3)
+    for held in (split.validation, split.test):
+        for user, row in zip(held.users, held.candidates, strict=True):
+            assert len(set(row.tolist())) == 20
+            touched = {*log.items[log.users == user].tolist(), int(dropped[1][user])}
+            assert not touched & set(row.tolist())
+    assert not np.array_equal(split.validation.candidates, split.test.candidates)
+
+
+def test_fewer_items_left_than_asked_is_said(random_log):
+    split = leave_one_out(random_log(5, 12, 8), negatives=6)
+    assert (split.test.candidates == 12).sum() == 10
+    assert "5 users have fewer than 6 items left to draw from" in split.notes
+
+
+def test_the_hash_is_taken_over_external_ids(random_log):
+    log = random_log(10, 30, 5)
+    split = leave_one_out(log, negatives=9)
+    assert split.hash == leave_one_out(log, negatives=9).hash
+    assert split.hash != leave_one_out(log, negatives=9, seed=1).hash
+    renamed = replace(log, item_ids=Ids("int", np.arange(30) + 100))
+    assert split.hash != leave_one_out(renamed, negatives=9).hash
+
+
+def test_arrays_bring_the_split_back(random_log):
+    split = leave_one_out(random_log(10, 30, 5), negatives=9)
+    again = Split.from_arrays(split.interactions, split.part, split.arrays(), split.protocol)
+    assert again.hash == split.hash
+
+
+def test_a_log_too_short_for_it_is_refused(random_log):
+    with pytest.raises(DataError, match="at least 3 interactions"):
+        leave_one_out(random_log(5, 12, 2))

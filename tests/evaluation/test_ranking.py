@@ -1,0 +1,47 @@
+"""Ranks among candidates and among the catalogue, against a loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from comet_rec.data.split import leave_one_out
+from comet_rec.errors import NonFiniteError
+from comet_rec.evaluation.ranking import full_ranks, sampled_ranks
+
+
+@pytest.fixture
+def split(random_log):
+    return leave_one_out(random_log(40, 60, 8), negatives=20)
+
+
+def scores_with_ties() -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 12, size=(40, 60)).astype(np.float32)
+
+
+def test_both_rankings_equal_a_loop(split):
+    scores = scores_with_ties()
+    sampled = sampled_ranks(lambda users: scores[users], split.test)
+    full = full_ranks(lambda users: scores[users], split.test, split.known)
+    for t, (user, positive) in enumerate(zip(split.test.users, split.test.positives, strict=True)):
+        own = scores[user, positive]
+        drawn = scores[user, split.test.candidates[t]]
+        assert (sampled.better[t], sampled.tied[t]) == ((drawn > own).sum(), (drawn == own).sum())
+        seen = set(split.known.items[split.known.users == user].tolist())
+        others = [i for i in range(60) if i not in seen and i != positive]
+        rest = scores[user, others]
+        assert (full.better[t], full.tied[t]) == ((rest > own).sum(), (rest == own).sum())
+
+
+def test_missing_candidates_do_not_count(random_log):
+    split = leave_one_out(random_log(5, 12, 8), negatives=6)
+    ranks = sampled_ranks(lambda users: np.ones((len(users), 12), np.float32), split.test)
+    assert ranks.tied.tolist() == [4] * 5
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_is_refused(split, bad):
+    scores = scores_with_ties()
+    scores[3, 7] = bad
+    with pytest.raises(NonFiniteError, match="NaN or infinite"):
+        sampled_ranks(lambda users: scores[users], split.test)

@@ -1,0 +1,48 @@
+"""Exact top-k against a full sort."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comet_rec.retrieval import exact
+
+
+def collect(*arguments, **keywords):
+    parts = list(exact.top_k(*arguments, **keywords))
+    return np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts])
+
+
+@given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 15), st.integers(0, 10_000))
+def test_equals_a_stable_sort_with_ties_by_index(queries, n, k, seed):
+    rng = np.random.default_rng(seed)
+    users = rng.integers(0, 3, size=(queries, 2)).astype(np.float32)
+    items = rng.integers(0, 3, size=(n, 2)).astype(np.float32)
+    masked = np.argwhere(rng.random((queries, n)) < 0.4)
+    allowed = rng.random(n) < 0.8
+    scores = users @ items.T
+    scores[:, ~allowed] = -np.inf
+    scores[masked[:, 0], masked[:, 1]] = -np.inf
+    found, values = collect(
+        torch.from_numpy(users), torch.from_numpy(items), k,
+        masked=(masked[:, 0], masked[:, 1]), allowed=allowed,
+    )  # fmt: skip
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    expected = np.take_along_axis(scores, order, axis=1)
+    assert np.array_equal(values, expected)
+    assert np.array_equal(found, np.where(np.isinf(expected), -1, order))
+
+
+def test_blocks_do_not_change_the_lists(monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    users, items = torch.rand(50, 8, generator=rng), torch.rand(30, 8, generator=rng)
+    masked = (np.arange(50), np.arange(50) % 30)
+    whole = collect(users, items, 5, masked=masked)
+    monkeypatch.setattr(exact, "BLOCK_BYTES", 4 * 30 * 7)
+    assert len(list(exact.top_k(users, items, 5, masked=masked))) == 8
+    blocked = collect(users, items, 5, masked=masked)
+    assert np.array_equal(whole[0], blocked[0])
+    assert blocked[1] == pytest.approx(whole[1], rel=1e-6)
