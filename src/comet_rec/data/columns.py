@@ -1,0 +1,115 @@
+"""Which column of a log is the user, the item, the time and the rating."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from comet_rec.errors import DataError
+
+Role = Literal["user", "item", "time", "rating"]
+ROLES: tuple[Role, ...] = ("user", "item", "time", "rating")
+
+# The order is the order of preference; case, "_", "-", spaces and a ":type" suffix are ignored.
+RECOGNISED: dict[Role, tuple[str, ...]] = {
+    "user": (
+        "userid", "user", "uid", "customerid", "customer", "reviewerid", "reviewer", "visitorid",
+        "memberid", "accountid", "profileid", "sessionid",
+    ),
+    "item": (
+        "itemid", "item", "iid", "movieid", "movie", "productid", "product", "asin", "parentasin",
+        "sku", "isbn", "bookid", "songid", "trackid", "artistid", "gameid", "businessid",
+        "articleid", "newsid", "videoid", "contentid",
+    ),
+    "time": (
+        "timestamp", "time", "ts", "unixreviewtime", "unixtime", "eventtime", "datetime", "date",
+        "createdat",
+    ),
+    "rating": ("rating", "score", "stars", "overall", "ratings"),
+}  # fmt: skip
+
+
+def plain(name: str) -> str:
+    """A column name without case, separators and RecBole's `:type` suffix."""
+    stem = name.split(":")[0]
+    return "".join(c for c in stem.lower() if c not in "_- \t")
+
+
+def recognised(name: str) -> bool:
+    """Whether a name is one that some role is recognised by."""
+    return any(plain(name) in names for names in RECOGNISED.values())
+
+
+def find(name: str, columns: Sequence[str]) -> int | None:
+    """Position of a column that was asked for: exactly, else case-insensitively, else by stem."""
+    for position, column in enumerate(columns):
+        if column == name:
+            return position
+    wanted = name.strip().lower()
+    lowered = [column.strip().lower() for column in columns]
+    for stems in (lowered, [column.split(":")[0].strip() for column in lowered]):
+        if wanted in stems:
+            return stems.index(wanted)
+    return None
+
+
+def _listed(columns: Sequence[str]) -> str:
+    shown = ", ".join(repr(column) for column in columns[:12])
+    return shown + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
+
+
+def _asked(name: str, columns: Sequence[str], where: str) -> int:
+    found = find(name, columns)
+    if found is not None:
+        return found
+    lowered = {column.lower(): column for column in columns}
+    near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
+    raise DataError(f"{where}: no column {name!r}; it has {_listed(columns)}{hint}")
+
+
+def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str) -> dict[Role, int]:
+    """Position of the column of every role that the log has.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        The log's column names, in order.
+    asked : mapping of role to name or None
+        What the caller named; the other roles are recognised by common names.
+    where : str
+        The log's name in messages.
+
+    Raises
+    ------
+    DataError
+        When a named column does not exist, two roles fall on one column, or the user or the
+        item column is neither named nor recognised.
+    """
+    chosen: dict[Role, int] = {}
+    for role in ROLES:
+        name = asked.get(role)
+        if name is not None:
+            chosen[role] = _asked(name, columns, where)
+    for role in ROLES:
+        if role in chosen:
+            continue
+        stems = [
+            "" if position in chosen.values() else plain(column)
+            for position, column in enumerate(columns)
+        ]
+        for candidate in RECOGNISED[role]:
+            if candidate in stems:
+                chosen[role] = stems.index(candidate)
+                break
+    for role in ("user", "item"):
+        if role not in chosen:
+            raise DataError(
+                f"{where}: no {role} column among {_listed(columns)}; name it with --{role}"
+            )
+    for role, position in chosen.items():
+        for other, same in chosen.items():
+            if ROLES.index(role) < ROLES.index(other) and position == same:
+                raise DataError(f"{where}: column {columns[position]!r} is both {role} and {other}")
+    return chosen

@@ -1,0 +1,191 @@
+"""A split that others made: test items and candidates from files, validation cut from the log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.config import ProtocolConfig
+from comet_rec.data.ids import Ids
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
+from comet_rec.data.randomness import generator
+from comet_rec.data.split import TEST, VALIDATION, HeldOut, Split, untouched_items
+from comet_rec.errors import DataError
+
+Int64 = npt.NDArray[np.int64]
+
+
+def read_given(
+    test: Path,
+    candidates: Path | None,
+    log: Interactions,
+    *,
+    user: str | None = None,
+    item: str | None = None,
+    skip_bad: int = 0,
+) -> tuple[Pairs, Pairs | None]:
+    """Read test rows, and candidates as rows or in NCF's wide form, in the ids of the log.
+
+    Raises
+    ------
+    DataError
+        When a file cannot be read, or the wide file ranks other pairs than the test file holds.
+    """
+    kinds: Any = {"user_kind": log.user_ids.kind, "item_kind": log.item_ids.kind}
+    held = read_pairs(test, user=user, item=item, skip_bad=skip_bad, **kinds)
+    if candidates is None:
+        return held, None
+    if not is_wide(candidates):
+        return held, read_pairs(candidates, user=user, item=item, skip_bad=skip_bad, **kinds)
+    wide: WideCandidates = read_wide_candidates(candidates, **kinds)
+    ours = set(zip(held.users.tolist(), held.items.tolist(), strict=True))
+    other = set(zip(wide.users.tolist(), wide.positives.tolist(), strict=True)) - ours
+    if other:
+        raise DataError(
+            f"{candidates}: {len(other)} of its pairs, {sorted(map(str, other))[0]} for one, are "
+            f"not in {test}; give the two files of one split"
+        )
+    return held, Pairs(wide.candidate_users, wide.candidates)
+
+
+def given_split(
+    log: Interactions, test: Pairs, candidates: Pairs | None, protocol: ProtocolConfig
+) -> Split:
+    """Split whose test items, and candidates if given, come from outside.
+
+    Parameters
+    ----------
+    log : Interactions
+        The training part; the latest row of each user with at least two is held out as the
+        validation item.
+    test : Pairs
+        One row a user, by external id. Users without a training row are left out and counted.
+    candidates : Pairs or None
+        Items to rank beside the positive. Those that the user touched are dropped and counted;
+        None draws `protocol.negatives` of them.
+    protocol : ProtocolConfig
+
+    Raises
+    ------
+    DataError
+        When a test user occurs twice, or a test pair is also a training row.
+    """
+    notes: list[str] = []
+    whole, test_users = _with_test_rows(log, test, candidates, notes)
+    part = np.zeros(len(whole), dtype=np.uint8)
+    ends, counts = whole.user_starts[1:], np.diff(whole.user_starts)
+    part[ends[test_users] - 1] = TEST
+    has_test = np.zeros(whole.n_users, dtype=bool)
+    has_test[test_users] = True
+    validated = np.flatnonzero(counts - has_test >= 2)
+    part[ends[validated] - 1 - has_test[validated]] = VALIDATION
+
+    drawn = untouched_items(whole)
+    rng = generator(protocol.seed, "candidates.validation")
+    negatives = drawn.draw_distinct(validated, protocol.negatives, rng).astype(np.int32)
+    validation = HeldOut(validated, whole.items[part == VALIDATION].astype(np.int64), negatives)
+    if candidates is None:
+        rng = generator(protocol.seed, "candidates.test")
+        rows = drawn.draw_distinct(test_users, protocol.negatives, rng).astype(np.int32)
+    else:
+        rows = _candidate_rows(whole, test_users, candidates, notes)
+    held = HeldOut(test_users, whole.items[part == TEST].astype(np.int64), rows)
+    protocol = replace(protocol, split="given")
+    return Split(whole, part, validation, held, protocol, (*test.notes, *notes))
+
+
+def _with_test_rows(
+    log: Interactions, test: Pairs, candidates: Pairs | None, notes: list[str]
+) -> tuple[Interactions, Int64]:
+    """The log with the test rows as each user's last, and the test users' indices."""
+    users = log.user_ids.index(test.users.tolist())
+    known = users >= 0
+    if not known.all():
+        notes.append(f"{int((~known).sum()):,} test users have no training row and are left out")
+    if not known.any():
+        raise DataError("no test user occurs in the training part; check the files and columns")
+    users, found = users[known], test.items[known].tolist()
+    repeated = np.flatnonzero(np.bincount(users, minlength=log.n_users) > 1)
+    if len(repeated) > 0:
+        who = log.user_ids.external(repeated[:1]).tolist()[0]
+        raise DataError(f"test user {who!r} has more than one row; give one row a user")
+    extra = found + (candidates.items.tolist() if candidates is not None else [])
+    item_ids = _union(log.item_ids, extra)
+    renumber = item_ids.index(log.item_ids.external(np.arange(log.n_items)).tolist())
+    items = item_ids.index(found)
+    train_items = renumber[log.items]
+    keys = log.users.astype(np.int64) * len(item_ids) + train_items
+    leaked = np.isin(users * len(item_ids) + items, keys)
+    if leaked.any():
+        pair = (log.user_ids.external(users[leaked][:1]).tolist()[0], found[int(np.argmax(leaked))])
+        raise DataError(
+            f"{int(leaked.sum()):,} test pairs, {pair} for one, are training rows too; "
+            "take them out of one file"
+        )
+    times = log.times
+    if times is not None:
+        last = times[log.user_starts[users + 1] - 1] + 1
+        times = np.concatenate([times, last])
+    all_users = np.concatenate([log.users, users])
+    is_test = np.arange(len(all_users)) >= len(log)
+    order = np.lexsort((is_test, all_users))
+    whole = Interactions(
+        users=all_users[order].astype(np.int32),
+        items=np.concatenate([train_items, items])[order].astype(np.int32),
+        times=None if times is None else times[order],
+        time_scope=log.time_scope,
+        user_ids=log.user_ids,
+        item_ids=item_ids,
+        dropped_users=log.dropped_users,
+        dropped_items=renumber[log.dropped_items].astype(np.int32),
+        notes=log.notes,
+    )
+    return whole, np.sort(users)
+
+
+def _candidate_rows(
+    whole: Interactions, test_users: Int64, candidates: Pairs, notes: list[str]
+) -> npt.NDArray[np.int32]:
+    """Candidates of each test user, int32 [T, C], touched and repeated ones dropped and said."""
+    users = whole.user_ids.index(candidates.users.tolist())
+    items = whole.item_ids.index(candidates.items.tolist())
+    place = np.searchsorted(test_users, users)
+    tested = test_users[np.minimum(place, len(test_users) - 1)] == users
+    if not tested.all():
+        notes.append(f"{int((~tested).sum()):,} candidates of users without a test row dropped")
+    keys = users[tested] * whole.n_items + items[tested]
+    distinct = np.unique(keys)
+    if len(distinct) < len(keys):
+        notes.append(f"{len(keys) - len(distinct):,} repeated candidates dropped")
+    touched = np.isin(distinct, whole.users.astype(np.int64) * whole.n_items + whole.items)
+    if touched.any():
+        affected = len(np.unique(distinct[touched] // whole.n_items))
+        notes.append(
+            f"{int(touched.sum()):,} candidates that are positives of their user dropped "
+            f"({affected:,} users)"
+        )
+    owner, item = np.divmod(distinct[~touched], whole.n_items)
+    row = np.searchsorted(test_users, owner)
+    counts = np.bincount(row, minlength=len(test_users))
+    if (counts == 0).any():
+        notes.append(f"{int((counts == 0).sum()):,} test users have no candidate")
+    out = np.full((len(test_users), int(counts.max(initial=0))), whole.n_items, dtype=np.int32)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    out[row, within] = item
+    return out
+
+
+def _union(ids: Ids, extra: list[Any]) -> Ids:
+    """Ids with those of `extra` that are new."""
+    values = {str(v) if ids.kind == "uuid" else v for v in extra}
+    merged = sorted(values | set(ids.values.tolist()))
+    if ids.kind == "int":
+        return Ids("int", np.array(merged, dtype=np.int64))
+    out = np.empty(len(merged), dtype=object)
+    out[:] = merged
+    return Ids(ids.kind, out)

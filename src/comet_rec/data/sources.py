@@ -1,0 +1,252 @@
+"""A file or a frame as one SQL relation with the columns u, i and, where known, t and r."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from comet_rec.data.columns import ROLES, Role, choose
+from comet_rec.data.database import named, one_line, quoted, reader_path
+from comet_rec.data.sniff import Format, sniff
+from comet_rec.errors import DataError
+
+LETTER: Mapping[Role, str] = {"user": "u", "item": "i", "time": "t", "rating": "r"}
+REJECTS = "rejected"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    relation : str
+        SQL that gives the columns; `/*options*/` stands where a CSV reader's options go.
+    labels, types : mapping of role to str
+        The column's own name, and its DuckDB type.
+    width : int
+        Number of columns of the whole log.
+    format : Format or None
+        The file's format; None for a frame.
+    """
+
+    name: str
+    relation: str
+    labels: Mapping[Role, str]
+    types: Mapping[Role, str]
+    width: int
+    format: Format | None = None
+
+    @property
+    def lines(self) -> bool:
+        """Whether rows are lines of a text file."""
+        return self.format is not None and self.format.kind != "parquet"
+
+    def sql(self, *, keep_rejects: bool = False) -> str:
+        """The relation; rows of the wrong shape are left out, and recorded when wanted."""
+        options = (
+            f"store_rejects=true, rejects_limit=0, rejects_table='{REJECTS}', "
+            f"rejects_scan='{REJECTS}_scan'"
+            if keep_rejects
+            else "ignore_errors=true"
+        )
+        return self.relation.replace("/*options*/", options)
+
+
+def open_source(
+    con: duckdb.DuckDBPyConnection, source: Any, asked: Mapping[Role, str | None]
+) -> Source:
+    """Find out what a source is and which of its columns play which role.
+
+    Raises
+    ------
+    DataError
+        When the source is of no known kind, or `sniff` or `choose` refuses it.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _open_file(con, Path(source), os.fspath(source), asked)
+    if hasattr(source, "tocsr") and hasattr(source, "nnz"):
+        return _open_sparse(con, source, asked)
+    if hasattr(source, "iloc") and hasattr(source, "columns"):
+        return _open_pandas(con, source, asked)
+    if hasattr(source, "__arrow_c_stream__"):
+        return _open_arrow(con, source, asked)
+    raise DataError(
+        f"cannot read a {type(source).__name__}; give a path, a pandas or polars DataFrame, an "
+        "Arrow table or a scipy sparse matrix"
+    )
+
+
+def _select(columns: Mapping[Role, str], table: str) -> str:
+    picked = ", ".join(f"{sql} AS {LETTER[role]}" for role, sql in columns.items())
+    return f"(SELECT {picked} FROM {table})"
+
+
+def _open_file(
+    con: duckdb.DuckDBPyConnection, path: Path, name: str, asked: Mapping[Role, str | None]
+) -> Source:
+    found = sniff(path, [column for column in asked.values() if column])
+    if found.kind == "parquet":
+        table = f"read_parquet({quoted(reader_path(path))}, hive_partitioning=false)"
+        source = _described(con, table, name, asked)
+        return Source(name, source.relation, source.labels, source.types, source.width, found)
+    where, wanted = name, dict(asked)
+    if found.columns[:1] == ("1",):
+        where = f"{name} (without a header row; columns are numbered)"
+        taken = {column for column in asked.values() if column}
+        for role, column in found.roles.items():
+            if wanted.get(role) is None and column not in taken:
+                wanted[role] = column
+    chosen = choose(found.columns, wanted, where)
+    labels = {role: found.columns[place] for role, place in chosen.items()}
+    if found.kind == "ndjson":
+        parts = {
+            role: _json_text(label, whole=role in ("user", "item"))
+            for role, label in labels.items()
+        }
+        # A broken line becomes NULL here, so that it is a bad row and never an error.
+        rows = (
+            f"(SELECT CASE WHEN json_valid(line) THEN line END AS json FROM "
+            f"{_csv(found, ['line'])} WHERE trim(line) <> '')"
+        )
+        relation = _select(parts, rows)
+    else:
+        names = [f"c{place}" for place in range(len(found.columns))]
+        relation = _select({r: names[p] for r, p in chosen.items()}, _csv(found, names))
+    types = dict.fromkeys(chosen, "VARCHAR")
+    return Source(name, relation, labels, types, len(found.columns), found)
+
+
+def _csv(found: Format, columns: list[str]) -> str:
+    declared = ", ".join(f"'{column}': 'VARCHAR'" for column in columns)
+    delimiter = found.delimiter if found.kind == "delimited" else "\x1f"
+    return (
+        f"read_csv({quoted(reader_path(found.path))}, auto_detect=false, header=false, "
+        f"skip={found.skip}, delim={quoted(delimiter)}, new_line='{found.line_end}', "
+        f"quote='{found.quote}', escape='{found.quote}', columns={{{declared}}}, "
+        f"compression='{found.compression}', "
+        "hive_partitioning=false, /*options*/)"
+    )
+
+
+def _json_text(key: str, *, whole: bool) -> str:
+    """A member as text: a string or an integer as it is, 3.0 as 3; NULL for anything else."""
+    pointer = quoted("/" + key.replace("~", "~0").replace("/", "~1"))
+    value = f"(json ->> {pointer})"
+    real = f"regexp_replace({value}, '\\.0+$', '')"
+    if whole:
+        real = f"CASE WHEN regexp_full_match({real}, '-?\\d+') THEN {real} END"
+    return (
+        f"CASE json_type(json, {pointer}) WHEN 'VARCHAR' THEN {value} WHEN 'UBIGINT' THEN {value} "
+        f"WHEN 'BIGINT' THEN {value} WHEN 'DOUBLE' THEN {real} END"
+    )
+
+
+def _described(
+    con: duckdb.DuckDBPyConnection, table: str, name: str, asked: Mapping[Role, str | None]
+) -> Source:
+    """A source whose columns DuckDB knows by name and type."""
+    try:
+        described = con.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
+    except duckdb.Error as error:
+        raise DataError(f"{name}: cannot be read: {one_line(error)}") from error
+    columns, types = [str(row[0]) for row in described], [str(row[1]) for row in described]
+    chosen = choose(columns, asked, name)
+    relation = _select({role: named(columns[p]) for role, p in chosen.items()}, table)
+    return Source(
+        name,
+        relation,
+        {role: columns[place] for role, place in chosen.items()},
+        {role: types[place] for role, place in chosen.items()},
+        len(columns),
+    )
+
+
+class _Stream:
+    """Only the Arrow stream of a frame, so that DuckDB asks for no further library."""
+
+    def __init__(self, frame: Any) -> None:
+        self.frame = frame
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.frame.__arrow_c_stream__(requested_schema)
+
+
+def _open_arrow(
+    con: duckdb.DuckDBPyConnection, frame: Any, asked: Mapping[Role, str | None]
+) -> Source:
+    name = "the frame"
+    try:
+        con.register("frame", _Stream(frame))
+        if hasattr(frame, "shape"):
+            return _described(con, "frame", name, asked)
+        # A stream without a shape may be consumed by its first reading.
+        con.execute("CREATE TEMP TABLE streamed AS SELECT * FROM frame")
+    except duckdb.Error as error:
+        raise DataError(f"{name}: cannot be read: {one_line(error)}") from error
+    return _described(con, "streamed", name, asked)
+
+
+def _open_pandas(
+    con: duckdb.DuckDBPyConnection, frame: Any, asked: Mapping[Role, str | None]
+) -> Source:
+    name = "the frame"
+    if len(frame) == 0:
+        raise DataError(f"{name}: is empty")
+    columns = [str(column) for column in frame.columns]
+    chosen = choose(columns, asked, name)
+    parts = {}
+    for role, place in chosen.items():
+        parts[LETTER[role]] = _pandas_column(frame.iloc[:, place], columns[place], name)
+    picked = sys.modules["pandas"].DataFrame(parts)
+    con.register("frame", picked)
+    letters: dict[Role, str | None] = {role: LETTER[role] for role in chosen}
+    source = _described(con, "frame", name, letters)
+    labels = {role: columns[place] for role, place in chosen.items()}
+    return Source(name, source.relation, labels, source.types, len(columns))
+
+
+def _pandas_column(column: Any, label: str, name: str) -> Any:
+    """The column in a type that DuckDB reads without guessing from a sample."""
+    if str(column.dtype) == "category":
+        column = column.astype(column.cat.categories.dtype)
+    if str(column.dtype) != "object":
+        return column
+    kind = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
+    if kind == "mixed" and all(isinstance(v, uuid.UUID) for v in column.dropna()):
+        return column
+    if kind in ("mixed", "mixed-integer", "mixed-integer-float", "unknown-array", "bytes"):
+        raise DataError(f"{name}: column {label!r} mixes types; make it one type, such as text")
+    return column
+
+
+def _open_sparse(
+    con: duckdb.DuckDBPyConnection, matrix: Any, asked: Mapping[Role, str | None]
+) -> Source:
+    name = "the matrix"
+    if any(column is not None for column in asked.values()):
+        raise DataError(f"{name}: has rows (users) and columns (items), no named columns")
+    if len(matrix.shape) != 2:
+        raise DataError(f"{name}: has {len(matrix.shape)} dimensions; give users x items")
+    rows = matrix.tocsr(copy=True)
+    rows.sum_duplicates()
+    rows.eliminate_zeros()
+    if rows.nnz == 0:
+        raise DataError(f"{name}: is empty")
+    users = np.repeat(np.arange(rows.shape[0], dtype=np.int64), np.diff(rows.indptr))
+    parts = {"u": users, "i": rows.indices.astype(np.int64), "r": rows.data.astype(np.float64)}
+    con.register("frame", parts)
+    letters: dict[Role, str | None] = {role: LETTER[role] for role in ROLES if role != "time"}
+    source = _described(con, "frame", name, letters)
+    labels: dict[Role, str] = {"user": "row", "item": "column", "rating": "value"}
+    return Source(name, source.relation, labels, source.types, 3)

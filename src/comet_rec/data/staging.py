@@ -1,0 +1,260 @@
+"""From a source to the table `log(u, i, t, r)`, typed; a value that does not fit is NULL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import duckdb
+
+from comet_rec.data.columns import ROLES, Role
+from comet_rec.data.database import one_line
+from comet_rec.data.ids import IdKind
+from comet_rec.data.records import odd_line_end
+from comet_rec.data.sources import LETTER, REJECTS, Source
+from comet_rec.errors import DataError
+
+TimeKind = Literal["int", "whole", "fraction", "date"]
+SAMPLE_ROWS = 10_000
+
+_INTEGERS = frozenset(
+    f"{sign}{size}" for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+) | {"HUGEINT", "UHUGEINT"}
+_NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What the values of each column are."""
+
+    user: IdKind
+    item: IdKind
+    time: TimeKind = "int"
+
+
+def family(sql_type: str) -> str:
+    """The kind of a DuckDB type: int, real, text, uuid, date or other."""
+    if sql_type in _INTEGERS:
+        return "int"
+    if sql_type in ("FLOAT", "DOUBLE") or sql_type.startswith("DECIMAL"):
+        return "real"
+    if sql_type == "VARCHAR" or sql_type.startswith("ENUM"):
+        return "text"
+    if sql_type.startswith("TIMESTAMP") or sql_type == "DATE":
+        return "date"
+    return "uuid" if sql_type == "UUID" else "other"
+
+
+def check_types(source: Source) -> None:
+    """Refuse columns whose type can never play their role.
+
+    Raises
+    ------
+    DataError
+        For instance on a Boolean id or a list of times.
+    """
+    fit = {
+        "user": ("int", "real", "text", "uuid"),
+        "item": ("int", "real", "text", "uuid"),
+        "time": ("int", "real", "text", "date"),
+        "rating": ("int", "real", "text"),
+    }
+    for role, sql_type in source.types.items():
+        if family(sql_type) not in fit[role]:
+            what = {"time": "a time", "rating": "a rating"}.get(role, "an id")
+            raise DataError(
+                f"{source.name}: column {source.labels[role]!r} is of type {sql_type}, which "
+                f"cannot be {what}; make it integers or text"
+            )
+
+
+def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
+    """SQL for an id of one kind; NULL where the value is none."""
+    group = family(sql_type)
+    if group == "uuid":
+        return letter
+    if group == "real":
+        whole = f"CASE WHEN {letter} = trunc({letter}) AND abs({letter}) <= 9007199254740992 "
+        value = f"{whole} THEN TRY_CAST({letter} AS BIGINT) END"
+    elif group == "int":
+        value = f"TRY_CAST({letter} AS BIGINT)"
+    elif kind == "int":
+        value = f"TRY_CAST({letter} AS BIGINT)"
+        return f"CASE WHEN CAST({value} AS VARCHAR) = {letter} THEN {value} END"
+    else:
+        return f"nullif(CAST({letter} AS VARCHAR), '')"
+    return f"CAST({value} AS VARCHAR)" if kind == "text" else value
+
+
+def time_value(letter: str, sql_type: str, kind: TimeKind) -> str:
+    """SQL for a time, int64; NULL where the value is none of this kind."""
+    group = family(sql_type)
+    if group == "int":
+        return f"TRY_CAST({letter} AS BIGINT)"
+    if group == "date":
+        return f"epoch_us({letter})"
+    if group == "real":
+        scaled = letter if kind == "whole" else f"round({letter} * 1000000)"
+        return f"TRY(CAST({scaled} AS BIGINT))"
+    if kind == "int":
+        return id_value(letter, sql_type, "int")
+    if kind == "date":
+        return f"epoch_us(TRY_CAST(trim({letter}) AS TIMESTAMPTZ))"
+    number = (
+        f"CASE WHEN regexp_full_match({letter}, '{_NUMBER}') "
+        f"THEN TRY_CAST(trim({letter}) AS DECIMAL(38, 6)) END"
+    )
+    return f"TRY(CAST({number}{' * 1000000' if kind == 'fraction' else ''} AS BIGINT))"
+
+
+def rating_value(letter: str, sql_type: str) -> str:
+    """SQL for a rating, DOUBLE; NULL for NaN."""
+    # DuckDB moves a bare cast into its CSV reader, where a misfit is a reject and not a NULL.
+    value = f"trim({letter})" if family(sql_type) == "text" else letter
+    number = f"TRY_CAST({value} AS DOUBLE)"
+    return f"CASE WHEN NOT isnan({number}) THEN {number} END"
+
+
+def values(source: Source, kinds: Kinds, roles: tuple[Role, ...]) -> dict[Role, str]:
+    """SQL for the typed value of every wanted role."""
+    types = source.types
+    every: dict[Role, str] = {}
+    for role in roles:
+        letter, sql_type = LETTER[role], types[role]
+        if role == "user":
+            every[role] = id_value(letter, sql_type, kinds.user)
+        elif role == "item":
+            every[role] = id_value(letter, sql_type, kinds.item)
+        elif role == "time":
+            every[role] = time_value(letter, sql_type, kinds.time)
+        else:
+            every[role] = rating_value(letter, sql_type)
+    return every
+
+
+def survey(
+    con: duckdb.DuckDBPyConnection,
+    source: Source,
+    roles: tuple[Role, ...],
+    fixed: Mapping[Role, IdKind],
+    limit: int | None,
+) -> Kinds:
+    """Decide the kind of every column from its values; rows that are bad otherwise do not vote.
+
+    Parameters
+    ----------
+    roles : tuple of role
+        Columns that count.
+    fixed : mapping of role to kind
+        Kinds of ids that are not to be decided.
+    limit : int or None
+        Number of rows to look at; None for all.
+    """
+    rows = f"(FROM {source.sql()}{'' if limit is None else f' LIMIT {limit}'})"
+    time = _time_kind(con, rows, source.types["time"]) if "time" in roles else "int"
+    every = values(source, Kinds("text", "text", time), roles)
+    kinds: dict[Role, IdKind] = {}
+    for role in ROLES[:2]:
+        group = family(source.types[role])
+        kinds[role] = "uuid" if group == "uuid" else "int"
+        if group == "text":
+            good = " AND ".join(f"({value}) IS NOT NULL" for value in every.values())
+            value = id_value(LETTER[role], source.types[role], "int")
+            # Without a good row nothing speaks for integers.
+            found = con.execute(
+                f"SELECT coalesce(bool_and(({value}) IS NOT NULL), false) FROM {rows} WHERE {good}"
+            ).fetchall()[0][0]
+            kinds[role] = "int" if found else "text"
+        if fixed.get(role) == "text" and kinds[role] == "int":
+            kinds[role] = "text"
+    return Kinds(kinds["user"], kinds["item"], time)
+
+
+def _time_kind(con: duckdb.DuckDBPyConnection, rows: str, sql_type: str) -> TimeKind:
+    group = family(sql_type)
+    if group in ("int", "date"):
+        return "int"
+    if group == "real":
+        query = f"SELECT count(*) FROM {rows} WHERE isfinite(t::DOUBLE) AND t <> trunc(t)"
+        return "fraction" if con.execute(query).fetchall()[0][0] else "whole"
+    parts = [f"({time_value('t', sql_type, kind)})" for kind in ("int", "whole", "date")]
+    number = f"TRY_CAST(CASE WHEN regexp_full_match(t, '{_NUMBER}') THEN trim(t) END AS DECIMAL"
+    filled, ints, numbers, dates, fractions = con.execute(
+        f"SELECT count(t), {', '.join(f'count({part})' for part in parts)}, "
+        f"count(*) FILTER ({number}(38, 6)) <> trunc({number}(38, 6)))) FROM {rows}"
+    ).fetchall()[0]
+    if ints == filled:
+        return "int"
+    if dates > numbers:
+        return "date"
+    return "fraction" if fractions else "whole"
+
+
+def stage(
+    con: duckdb.DuckDBPyConnection,
+    source: Source,
+    roles: tuple[Role, ...],
+    fixed: Mapping[Role, IdKind] | None = None,
+) -> tuple[Kinds, int]:
+    """Fill the table `log`, whose rowid is the order of the source.
+
+    The kinds are guessed from the first rows, and decided over all of them only where that
+    leaves a value that does not fit.
+
+    Returns
+    -------
+    Kinds, int
+        What the columns hold, and the number of bad rows: in `log` they have a NULL, and those
+        of the wrong shape are in the table of rejects instead.
+
+    Raises
+    ------
+    DataError
+        When DuckDB cannot read the source.
+    """
+    check_types(source)
+    try:
+        kinds = survey(con, source, roles, fixed or {}, SAMPLE_ROWS)
+        misfits = _fill(con, source, roles, kinds)
+        if misfits:
+            decided = survey(con, source, roles, fixed or {}, None)
+            if decided != kinds:
+                kinds = decided
+                misfits = _fill(con, source, roles, kinds)
+        return kinds, misfits + _rejected(con, source)
+    except duckdb.Error as error:
+        text = one_line(error)
+        if "invalid state" in text and source.format is not None:
+            text = odd_line_end(source.format)
+        raise DataError(f"{source.name}: cannot be read: {text}") from error
+
+
+def _fill(
+    con: duckdb.DuckDBPyConnection, source: Source, roles: tuple[Role, ...], kinds: Kinds
+) -> int:
+    """Read the source into `log`; return the number of rows with a value that does not fit."""
+    for table in ("log", REJECTS, f"{REJECTS}_scan"):
+        con.execute(f"DROP TABLE IF EXISTS {table}")
+    every = values(source, kinds, roles)
+    picked = ", ".join(f"{value} AS {LETTER[role]}" for role, value in every.items())
+    con.execute(f"CREATE TEMP TABLE log AS SELECT {picked} FROM {source.sql(keep_rejects=True)}")
+    return int(con.execute(f"SELECT count(*) FROM log WHERE {misfit(roles)}").fetchall()[0][0])
+
+
+def misfit(roles: tuple[Role, ...]) -> str:
+    """SQL that is true of a row of `log` with a value that did not fit."""
+    return " OR ".join(f"{LETTER[role]} IS NULL" for role in roles)
+
+
+def _rejected(con: duckdb.DuckDBPyConnection, source: Source) -> int:
+    """Number of lines of the wrong shape; an unclosed quote takes several lines with it."""
+    if not source.lines:
+        return 0
+    return int(
+        con.execute(
+            "SELECT coalesce(sum(n), 0) FROM (SELECT 1 + max(CASE WHEN error_type = "
+            "'UNQUOTED VALUE' THEN len(regexp_replace(trim(csv_line, chr(10) || chr(13)), "
+            f"'[^\n]', '', 'g')) ELSE 0 END) AS n FROM {REJECTS} GROUP BY line)"
+        ).fetchall()[0][0]
+    )

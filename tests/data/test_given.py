@@ -1,0 +1,83 @@
+"""Splits that come as files: rows, and the NCF trio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from comet_rec.config import ProtocolConfig
+from comet_rec.data.given import given_split, read_given
+from comet_rec.data.readers import read
+from comet_rec.data.split import TEST, TRAIN, VALIDATION, Split
+from comet_rec.errors import DataError
+
+TRAINING = [
+    "1\t10\t5\t1",
+    "1\t11\t5\t2",
+    "1\t12\t4\t3",
+    "2\t10\t3\t1",
+    "2\t13\t3\t2",
+    "3\t11\t1\t1",
+]
+
+
+def ncf(folder: Path, test: list[str], negative: list[str] | None) -> Split:
+    for name, lines in (("train", TRAINING), ("test", test), ("negative", negative or [])):
+        (folder / name).write_text("\n".join(lines) + "\n")
+    log = read(folder / "train")
+    held, candidates = read_given(
+        folder / "test", folder / "negative" if negative is not None else None, log
+    )
+    return given_split(log, held, candidates, ProtocolConfig(negatives=2))
+
+
+def externally(split: Split, items: np.ndarray) -> list:
+    known = items[items < split.interactions.n_items]
+    return split.interactions.item_ids.external(known).tolist()
+
+
+def test_the_ncf_trio_is_read(tmp_path):
+    split = ncf(
+        tmp_path,
+        ["1\t13\t5\t9", "2\t14\t5\t9"],
+        ["(1,13)\t14\t15\t13\t10", "(2,14)\t11\t12\t15\t15"],
+    )
+    assert split.protocol.split == "given"
+    assert split.interactions.user_ids.external(split.test.users).tolist() == [1, 2]
+    assert externally(split, split.test.positives) == [13, 14]
+    assert externally(split, split.test.candidates[0]) == [14, 15]
+    assert externally(split, split.test.candidates[1]) == [11, 12, 15]
+    assert "2 candidates that are positives of their user dropped (1 users)" in split.notes
+    assert "1 repeated candidates dropped" in split.notes
+    assert split.part.tolist() == [TRAIN, TRAIN, VALIDATION, TEST, TRAIN, VALIDATION, TEST, TRAIN]
+    assert externally(split, split.validation.positives) == [12, 13]
+
+
+def test_candidates_are_drawn_where_none_are_given(tmp_path):
+    split = ncf(tmp_path, ["1\t13\t5\t9"], None)
+    assert split.test.candidates.shape == (1, 2)
+    assert externally(split, split.test.candidates) == []  # user 1 touched all four items
+    split = ncf(tmp_path, ["2\t14\t5\t9"], None)
+    assert set(externally(split, split.test.candidates[0])) == {11, 12}
+
+
+def test_test_users_without_a_training_row_are_left_out_and_counted(tmp_path):
+    split = ncf(tmp_path, ["1\t13\t5\t9", "99\t13\t5\t9"], None)
+    assert len(split.test) == 1
+    assert "1 test users have no training row and are left out" in split.notes
+
+
+@pytest.mark.parametrize(
+    ("test", "negative", "text"),
+    [
+        (["1\t12\t5\t9"], None, r"1 test pairs, \(1, 12\) for one, are training rows too"),
+        (["1\t13\t5\t9", "1\t14\t5\t9"], None, "test user 1 has more than one row"),
+        (["99\t13\t5\t9"], None, "no test user occurs in the training part"),
+        (["1\t13\t5\t9"], ["(1,14)\t15"], "give the two files of one split"),
+    ],
+)
+def test_splits_that_cannot_be_are_refused(tmp_path, test, negative, text):
+    with pytest.raises(DataError, match=text):
+        ncf(tmp_path, test, negative)

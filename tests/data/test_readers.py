@@ -1,0 +1,331 @@
+"""Reading files: formats, columns, ids, times, filters, and the canonical order."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.readers import read
+from comet_rec.errors import DataError
+
+ROWS = [(3, 10, 5, 978300760), (1, 20, 4, 978302109), (1, 10, 3, 978301968), (2, 30, 1, 978300275)]
+
+
+def rows_of(log: Interactions) -> list[tuple[object, object, int | None]]:
+    times = [None] * len(log) if log.times is None else log.times.tolist()
+    users = log.user_ids.external(log.users).tolist()
+    return list(zip(users, log.item_ids.external(log.items).tolist(), times, strict=True))
+
+
+def write(path: Path, data: str | bytes) -> Path:
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def zstd(path: Path, source: Path) -> Path:
+    """`source`, compressed as it is by DuckDB's own writer."""
+    with duckdb.connect() as con:
+        con.execute(
+            f"COPY (SELECT line FROM read_csv('{source}', auto_detect=false, header=false, "
+            "delim='\x1f', quote='', escape='', columns={'line': 'VARCHAR'})) "
+            f"TO '{path}' (FORMAT csv, HEADER false, DELIMITER '\x1f', QUOTE '', ESCAPE '', "
+            "COMPRESSION zstd)"
+        )
+    return path
+
+
+def delimited(delimiter: str, *, header: bool, end: str = "\n") -> str:
+    names = [["userId", "movieId", "rating", "timestamp"]] if header else []
+    return "".join(
+        delimiter.join(map(str, row)) + end for row in [*names, *(list(row) for row in ROWS)]
+    )
+
+
+NDJSON = "".join(
+    f'{{"user_id": {u}, "item_id": {i}, "rating": {r}.0, "timestamp": {t}}}\n'
+    for u, i, r, t in ROWS
+)
+TEXTS = {
+    "csv": delimited(",", header=True),
+    "semicolon": delimited(";", header=True),
+    "bar": delimited("|", header=True),
+    "tab": delimited("\t", header=True),
+    "movielens": delimited("::", header=False),
+    "movielens with names": delimited("::", header=True),
+    "u.data": delimited("\t", header=False),
+    "amazon": delimited(",", header=False),
+    "crlf": delimited(",", header=True, end="\r\n"),
+    "bom": "\ufeff" + delimited(",", header=True),
+    "bom without names": "\ufeff" + delimited("\t", header=False),
+    "blank lines": "\n" + delimited(",", header=True) + "\n\n",
+    "no last line end": delimited(",", header=True).rstrip(),
+    "recbole": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+    + delimited("\t", header=False),
+    "quoted": delimited('","', header=True).replace("\n", '"\n"').removesuffix('"').join('"'),
+    "ndjson": NDJSON,
+    "ndjson with blank lines": NDJSON.replace("\n", "\n \n"),
+}
+TEXTS["quoted"] = "".join(f'"{line}"\n' for line in delimited('","', header=True).split())
+
+
+@pytest.mark.parametrize("packed", ["none", "gzip", "zstd"])
+@pytest.mark.parametrize("kind", TEXTS)
+def test_one_log_in_every_format_is_the_same_log(tmp_path: Path, kind: str, packed: str) -> None:
+    path = write(tmp_path / "some.parquet", TEXTS[kind])  # names say nothing
+    if packed == "gzip":
+        path = write(tmp_path / "log.csv", gzip.compress(TEXTS[kind].encode()))
+    elif packed == "zstd":
+        path = zstd(tmp_path / "log.txt", path)
+    log = read(path)
+    assert rows_of(log) == [(1, 10, 978301968), (1, 20, 978302109), (2, 30, 978300275),
+                            (3, 10, 978300760)]  # fmt: skip
+    assert (log.time_scope, log.notes) == ("global", ())
+    assert log.users.dtype == log.items.dtype == np.int32
+    assert log.times is not None
+    assert log.times.dtype == np.int64
+    kept = read(path, min_rating=3)
+    assert rows_of(kept) == [row for row in rows_of(log) if row[0] != 2]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    write(tmp_path / "log.csv", TEXTS["csv"])
+    duckdb.sql(f"COPY (FROM '{tmp_path}/log.csv') TO '{path}' (FORMAT parquet)")
+    assert read(path).fingerprint == read(tmp_path / "log.csv").fingerprint
+
+
+@pytest.mark.parametrize("folder", ["d[1]*?", "user_id=7", "it's", "/*options*/".replace("/", "")])
+def test_a_path_is_no_pattern(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    path = write(tmp_path / folder / "x[ab].csv", TEXTS["csv"])
+    assert len(read(str(path))) == len(read(path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1", "-2", "0", str(2**63 - 1), str(-(2**63))], "int"),
+        (["1", "007"], "text"),
+        (["1", "+1"], "text"),
+        (["1", "1.0"], "text"),
+        (["1", " 1"], "text"),
+        (["1", "-0"], "text"),
+        (["1", "1_0"], "text"),
+        (["1", "0x1"], "text"),
+        (["1", str(2**63)], "text"),
+        (["1", "é"], "text"),
+    ],
+)
+def test_text_is_integers_only_if_every_value_survives(
+    tmp_path: Path, values: list[str], kind: str
+) -> None:
+    lines = "".join(f"{value},7\n" for value in values)
+    log = read(write(tmp_path / "log.csv", "user,item\n" + lines))
+    assert log.user_ids.kind == kind
+    assert set(map(str, log.user_ids.values.tolist())) == set(values)
+    assert log.item_ids.kind == "int"
+
+
+def test_the_whole_column_decides_and_not_its_beginning(tmp_path: Path) -> None:
+    lines = "".join(f"{k},{k},{k}\n" for k in range(1, 12_000))
+    log = read(write(tmp_path / "log.csv", f"user,item,ts\n{lines}x,007,1.5\n"))
+    assert (log.user_ids.kind, log.item_ids.kind) == ("text", "text")
+    assert rows_of(log)[-1] == ("x", "007", 1_500_000)
+    assert rows_of(log)[0] == ("1", "1", 1_000_000)
+
+
+def test_ids_are_sorted_by_number_or_code_point(tmp_path: Path) -> None:
+    text = "user,item\n" + "".join(f"{u},{i}\n" for u, i in zip((10, 9, -1), "aZé", strict=True))
+    log = read(write(tmp_path / "log.csv", text))
+    assert log.user_ids.values.tolist() == [-1, 9, 10]
+    assert log.item_ids.values.tolist() == ["Z", "a", "é"]
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (["5", "-3"], [5, -3]),
+        (["5", "007"], [5, 7]),
+        (["5.0", "7"], [5, 7]),
+        (["1e9", "7"], [10**9, 7]),
+        (["1700000000.123456", "2"], [1700000000123456, 2000000]),
+        (["1970-01-01", "1970-01-02"], [0, 86_400_000_000]),
+        (["1970-01-01T00:00:01Z", "1970-01-01 02:00:00.5+01:00"], [1_000_000, 3_600_500_000]),
+        ([str(2**63 - 1), str(2**53 + 1)], [2**63 - 1, 2**53 + 1]),
+    ],
+)
+def test_times(tmp_path: Path, times: list[str], expected: list[int]) -> None:
+    text = "user,item,time\n" + "".join(f"{k},1,{t}\n" for k, t in enumerate(times))
+    log = read(write(tmp_path / "log.csv", text))
+    assert [row[2] for row in rows_of(log)] == expected
+
+
+def test_the_users_clock_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "log.csv", "user,item,time\n1,1,1970-01-01 00:00:01\n")
+    monkeypatch.setenv("TZ", "America/New_York")
+    assert rows_of(read(path)) == [(1, 1, 1_000_000)]
+
+
+def test_repeated_pairs_count_once_at_their_earliest_time(tmp_path: Path) -> None:
+    text = "user,item,time\n1,a,9\n1,b,5\n1,a,3\n1,c,5\n1,b,5\n"
+    log = read(write(tmp_path / "log.csv", text))
+    assert rows_of(log) == [(1, "a", 3), (1, "b", 5), (1, "c", 5)]
+    assert log.notes == ("2 repeated (user, item) rows removed",)
+
+
+def test_without_times_the_order_is_the_files(tmp_path: Path) -> None:
+    text = "user,item\n1,c\n2,x\n1,a\n1,b\n1,c\n"
+    log = read(write(tmp_path / "log.csv", text))
+    assert rows_of(log) == [(1, "c", None), (1, "a", None), (1, "b", None), (2, "x", None)]
+    assert log.time_scope == "none"
+    assert "no time column" in log.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "scope"),
+    [
+        ("1,a,1\n1,b,0\n2,a,0\n", "per_user"),
+        ("1,a,2\n1,b,1\n2,a,1\n", "per_user"),
+        ("1,a,0\n1,a,1\n2,a,0\n", "per_user"),  # a repeated pair has its own position
+        ("1,a,0\n1,b,1\n2,a,1\n", "global"),  # one user from 0, another from 1
+        ("1,a,0\n1,b,0\n2,a,0\n", "global"),
+        ("1,a,0\n1,b,2\n2,a,0\n", "global"),
+        ("1,a,5\n2,b,6\n", "global"),
+    ],
+)
+def test_positions_are_told_from_clocks(tmp_path: Path, rows: str, scope: str) -> None:
+    path = write(tmp_path / "log.csv", "user,item,time\n" + rows)
+    assert read(path).time_scope == scope
+    assert read(path, time_scope="global").time_scope == "global"
+    assert read(path, time_scope="per_user").time_scope == "per_user"
+    assert read(path, time_scope="none").times is None
+
+
+def test_positions_are_those_of_the_raw_rows(tmp_path: Path) -> None:
+    text = "user,item,rating,time\n1,a,1,0\n1,b,5,1\n2,a,5,0\n"
+    assert read(write(tmp_path / "log.csv", text), min_rating=3).time_scope == "per_user"
+
+
+def test_low_ratings_are_kept_apart(tmp_path: Path) -> None:
+    text = (
+        "user,item,rating\n1,a,5\n1,b,2\n1,b,1\n2,b,4\n2,a,1\n2,a,4\n3,a,1\n1,z,1\n2,c,5\n1,c,3.9\n"
+    )
+    log = read(write(tmp_path / "log.csv", text), min_rating=4)
+    assert rows_of(log) == [(1, "a", None), (2, "b", None), (2, "a", None), (2, "c", None)]
+    assert log.user_ids.values.tolist() == [1, 2]
+    assert log.item_ids.values.tolist() == ["a", "b", "c"]
+    assert log.dropped_users.tolist() == [0, 0]
+    assert log.dropped_items.tolist() == [1, 2]
+    assert "6 rows rated below 4 removed" in log.notes
+
+
+def test_limits_hold_together(tmp_path: Path) -> None:
+    pairs = ["1,a", "1,b", "2,a", "2,b", "2,b", "3,a", "3,c", "4,c"]
+    path = write(tmp_path / "log.csv", "user,item\n" + "\n".join(pairs))
+    log = read(path, min_user_interactions=2, min_item_interactions=2)
+    # user 4 goes, then item c, then user 3
+    assert rows_of(log) == [(1, "a", None), (1, "b", None), (2, "a", None), (2, "b", None)]
+    assert "2 users and 1 items" in log.notes[-1]
+    with pytest.raises(DataError, match="no interaction is left"):
+        read(path, min_user_interactions=9)
+
+
+def test_limits_apply_to_dropped_pairs(tmp_path: Path) -> None:
+    text = "user,item,rating\n1,a,5\n1,b,5\n2,a,5\n2,b,1\n1,c,1\n2,c,5\n3,b,5\n3,a,1\n3,c,5\n"
+    log = read(write(tmp_path / "log.csv", text), min_rating=4, min_item_interactions=2)
+    ids = log.user_ids.external(log.dropped_users), log.item_ids.external(log.dropped_items)
+    assert [list(side) for side in ids] == [[1, 2, 3], ["c", "b", "a"]]
+
+
+def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = np.column_stack(
+        [rng.integers(0, 50, 3000), rng.integers(0, 80, 3000), rng.permutation(3000)]
+    )
+    prints = set()
+    for _ in range(3):
+        lines = "".join(f"u{u},{i},{t}\n" for u, i, t in rng.permutation(table).tolist())
+        prints.add(read(write(tmp_path / "log.csv", "user,item,time\n" + lines)).fingerprint)
+    assert len(prints) == 1
+
+
+@pytest.mark.parametrize("row", ["1,7", "x,y"])
+def test_one_user_or_one_item_is_a_log(tmp_path: Path, row: str) -> None:
+    log = read(write(tmp_path / "log.csv", f"user,item\n{row}\n"))
+    assert (log.n_users, log.n_items, len(log)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("header", "asked", "chosen"),
+    [
+        ("UserID,SKU,ts", {}, "010203"),
+        ("customer_id,ASIN,Unix-Review-Time", {}, "010203"),
+        ("a,b,c", {"user": "a", "item": "b", "time": "c"}, "010203"),
+        ("A,b,C", {"user": "a", "item": "B", "time": "c"}, "010203"),
+        ("c,user_id,item_id", {"user": "C"}, "0103"),
+        ("user_id,uid,item_id", {}, "0103"),
+        ("timestamp,item_id:token,user_id:token", {"item": "item_id"}, "030201"),
+    ],
+)
+def test_columns(tmp_path: Path, header: str, asked: dict[str, str], chosen: str) -> None:
+    log = read(write(tmp_path / "log.csv", f"{header}\n01,02,03\n"), **asked)  # type: ignore[arg-type]
+    (row,) = rows_of(log)
+    told = f"{row[0]}{row[1]}" + ("" if row[2] is None else f"{row[2]:02d}")
+    assert told == chosen
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1\t2\n3\t4\n", [(1, 2, None), (3, 4, None)]),
+        ("a::b\nc::d\n", [("a", "b", None), ("c", "d", None)]),
+        ("1,2\n", [(1, 2, None)]),
+        ("1\t2\t4.5\n3\t4\t1\n", [(1, 2, None), (3, 4, None)]),
+        ("1\t2\t978300760\n3\t4\t978300761\n", [(1, 2, 978300760), (3, 4, 978300761)]),
+        ("a,b,2020-01-01\n", [("a", "b", 1577836800000000)]),
+        ("A1,B2,5.0,1019865600\n", [("A1", "B2", 1019865600)]),
+    ],
+)
+def test_without_a_header_row(
+    tmp_path: Path, text: str, expected: list[tuple[object, ...]]
+) -> None:
+    assert rows_of(read(write(tmp_path / "log", text))) == expected
+
+
+def test_columns_of_a_file_without_header_row_go_by_number(tmp_path: Path) -> None:
+    path = write(tmp_path / "log", "9,1,2,3,4\n9,3,4,5,6\n")
+    assert rows_of(read(path, user="3", item="2")) == [(2, 1, None), (4, 3, None)]
+
+
+def test_json_members(tmp_path: Path) -> None:
+    lines = [
+        '{"user": {"x": 1}, "uid": "7", "a/b~c\'s": 1.0, "ts": "2020-01-01"}',
+        '{"uid": 8, "extra": [1], "a/b~c\'s": "2", "ts": "2020-01-01T00:00:00"}',
+    ]
+    path = write(tmp_path / "log", "\n".join(lines))
+    log = read(path, user="uid", item="a/b~c's")
+    assert rows_of(log) == [(7, 1, 1577836800000000), (8, 2, 1577836800000000)]
+
+
+def test_quotes_hold_delimiters_and_line_ends(tmp_path: Path) -> None:
+    text = 'user,item,time\n"a,""b""","x\ny",1\n"c","z",2\n'
+    log = read(write(tmp_path / "log.csv", text))
+    assert rows_of(log) == [('a,"b"', "x\ny", 1), ("c", "z", 2)]
+
+
+def test_threads_change_nothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    lines = "".join(f"{u},{i}\n" for u, i in rng.integers(0, 999, (300_000, 2)).tolist())
+    path = write(tmp_path / "log.csv", "user,item\n" + lines)
+    one, two = read(path, threads=1), read(path, threads=2)
+    assert one.fingerprint == two.fingerprint
+    seen: dict[int, dict[int, None]] = {}
+    for line in lines.split():
+        u, i = line.split(",")
+        seen.setdefault(int(u), {})[int(i)] = None
+    assert rows_of(one) == [(u, i, None) for u in sorted(seen) for i in seen[u]]

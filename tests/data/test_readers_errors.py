@@ -1,0 +1,249 @@
+"""Bad rows and unreadable files: one line that says what, where and what to do."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from comet_rec.data.readers import read
+from comet_rec.errors import DataError
+
+HEAD = b"user,item,ts\n1,a,10\n2,b,20\n"
+
+
+def refused(path: Path, **options: object) -> str:
+    with pytest.raises(DataError) as caught:
+        read(path, **options)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(str(path), "log.csv")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (b"3,c,xx", "log.csv, line 4, column 'ts': 'xx' is not a time"),
+        (b"3,c,", "log.csv, line 4, column 'ts': is empty"),
+        (b"3,,30", "log.csv, line 4, column 'item': is empty"),
+        (b",c,30", "log.csv, line 4, column 'user': is empty"),
+        (b'"",c,30', "log.csv, line 4, column 'user': is empty"),
+        (b"3,c", "log.csv, line 4: has fewer than 3 columns"),
+        (b"3,c,30,40", "log.csv, line 4: has more than 3 columns"),
+        (b"3,\xff\xfe,30", "log.csv, line 4: is not UTF-8"),
+        (b"3,c,99999999999999999999", "'99999999999999999999' is beyond 64 bits"),
+        (b"3,c,nan", "log.csv, line 4, column 'ts': 'nan' is not a time"),
+        (b"3,c,2020-01-01", "log.csv, line 4, column 'ts': '2020-01-01' is not a time"),
+        (b'3,"c"x,30', "log.csv, line 4: has a quote that is not closed"),
+    ],
+)
+def test_a_bad_row_is_named_or_skipped(tmp_path: Path, row: bytes, message: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(HEAD + row + b"\n4,d,40\n")
+    told = refused(path)
+    assert told.startswith(message) or message in told
+    assert told.endswith("; mend it or pass --skip-bad 1")
+    log = read(path, skip_bad=1)
+    assert log.user_ids.values.tolist() == [1, 2, 4]
+    assert log.notes == ("1 bad row skipped",)
+
+
+def test_the_number_of_bad_rows_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(HEAD + b"x,y\n3,c,xx\n4,d,,\n5,e,50\n")
+    assert refused(path) == (
+        "log.csv, line 4: has fewer than 3 columns; 3 rows are bad; mend them or pass --skip-bad 3"
+    )
+    assert refused(path, skip_bad=2).endswith("--skip-bad 3")
+    assert len(read(path, skip_bad=3)) == 3
+
+
+def test_a_bad_row_does_not_decide_the_type_of_ids(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"user,item,ts\n1,5,10\nuser,item,ts\n2,6,20\n")
+    log = read(path, skip_bad=1)
+    assert (log.user_ids.kind, log.item_ids.kind) == ("int", "int")
+
+
+@pytest.mark.parametrize("packed", ["none", "gzip", "zstd"])
+def test_lines_are_physical_lines(tmp_path: Path, packed: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(b'\nuser,item,ts\n\n1,"a\nb",10\n\n2,b,20\n3,"c\n\nd",xx\n')
+    if packed == "gzip":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    elif packed == "zstd":
+        with duckdb.connect() as con:
+            con.execute(
+                f"COPY (SELECT 'user' AS user, 'item' AS item, 'ts' AS ts UNION ALL BY NAME "
+                f"FROM (VALUES ('1', E'a\\nb', '10'), ('2', 'b', '20'), ('3', 'c', 'xx')) "
+                f"v(user, item, ts)) TO '{path}' (FORMAT csv, HEADER false, COMPRESSION zstd)"
+            )
+    assert f"line {5 if packed == 'zstd' else 8}, column 'ts': 'xx'" in refused(path)
+
+
+def test_lines_of_a_long_file(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    lines = [f"{k},{k % 7},{k}" for k in range(1, 300_001)]
+    lines[234_567] = "5,6"
+    path.write_text("user,item,ts\n" + "\n".join(lines))
+    assert "line 234569: has fewer than 3 columns" in refused(path)
+    lines[123_456] = "5,6,seven"
+    path.write_text("user,item,ts\n" + "\n".join(lines))
+    told = refused(path)
+    assert "line 123458, column 'ts': 'seven' is not a time; 2 rows are bad" in told
+
+
+def test_line_ends_may_not_be_mixed(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(HEAD + b"3,c,30\r\n")
+    assert "line 4 ends in CRLF, others in LF; save it with one kind" in refused(path)
+    path.write_bytes(HEAD.replace(b"\n", b"\r\n") + b"3,c,30\n")
+    assert "line 4 ends in LF, others in CRLF" in refused(path)
+    path.write_bytes(HEAD + b"3,c\rd,30\n")
+    assert "line 4 holds a bare CR" in refused(path)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_quoted_line_ends_may_differ(tmp_path: Path, end: bytes) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(HEAD.replace(b"\n", end) + b'3,"c\nd\r\ne\rf",30' + end)
+    assert read(path).item_ids.values.tolist() == ["a", "b", "c\nd\r\ne\rf"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"user": 3, "item": "c", "ts": 3', "line 3: is not a JSON object"),
+        (b"nonsense", "line 3: is not a JSON object"),
+        (b'{"user": 3, "item": "c"}', "line 3, column 'ts': is missing"),
+        (b'{"user": null, "item": "c", "ts": 3}', "line 3, column 'user': is missing"),
+        (b'{"user": [3], "item": "c", "ts": 3}', "line 3, column 'user': is missing"),
+        (b'{"user": 3.5, "item": "c", "ts": 3}', "line 3, column 'user': is missing"),
+        (b'{"user": true, "item": "c", "ts": 3}', "line 3, column 'user'"),
+        (b'{"user": 3, "item": "", "ts": 3}', "line 3, column 'item': is"),
+        (b'{"user": 3, "item": "\xff", "ts": 3}', "line 3: is not UTF-8"),
+        (b'{"user": 3, "item": "c", "ts": "xx"}', "line 3, column 'ts': 'xx' is not a time"),
+        (b'[{"user": 3, "item": "c", "ts": 3}]', "line 3: is not a JSON object"),
+        (b'{"user": 3, "item": "\x1f", "ts": 3}', "line 3: is not valid JSON"),
+    ],
+)
+def test_bad_json_lines(tmp_path: Path, line: bytes, message: str) -> None:
+    path = tmp_path / "log.csv"
+    good = b'{"user": %d, "item": "a", "ts": 1}\n'
+    path.write_bytes(good % 1 + b"\n" + line + b"\n" + good % 2)
+    assert refused(path).startswith("log.csv, " + message)
+    log = read(path, skip_bad=1)
+    assert log.user_ids.values.tolist() == [1, 2]
+
+
+def test_an_unclosed_quote_counts_for_all_it_swallows(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(HEAD + b'3,"c,30\n' + b"4,d,40\n" * 50)
+    assert "line 4: has a quote that is not closed; 51 rows are bad" in refused(path)
+    refused(path, skip_bad=50)
+
+
+FILES = {
+    "empty": (b"", "log.csv: is empty"),
+    "blank": (b" \n\n", "log.csv: is empty"),
+    "header only": (b"user_id,item_id\n", "log.csv: has no rows"),
+    "one column": (b"user\n1\n2\n", "log.csv: has one column"),
+    "utf-16": ("user,item\n1,2\n".encode("utf-16"), "log.csv: is UTF-16"),
+    "utf-16 without a mark": ("user,item\n1,2\n".encode("utf-16-le"), "log.csv: holds NUL"),
+    "binary": (bytes(range(256)) * 9, "log.csv: holds NUL"),
+    "late NUL": (b"user,item\n1,2\n3,\x00\n", "log.csv: holds NUL"),
+    "later NUL": (b"user,item\n" + b"1,2\n" * 99_999 + b"3,\x00\n", "NUL"),
+    "zip": (b"PK\x03\x04....", "log.csv: is a zip archive"),
+    "bzip2": (b"BZh91AY", "log.csv: is compressed with bzip2"),
+    "parquet magic": (b"PAR1" + b"x" * 50, "log.csv: cannot be read"),
+    "truncated gzip": (gzip.compress(HEAD)[:-9], "log.csv: is a truncated gzip file"),
+    "gzip without its end": (gzip.compress(HEAD)[:-4], "log.csv: is a truncated gzip file"),
+    "gzip magic": (b"\x1f\x8b", "gzip file"),
+    "damaged gzip": (gzip.compress(HEAD)[:-6] + b"xxxxxx", "log.csv: is a damaged gzip file"),
+    "gzip of nothing": (gzip.compress(b""), "log.csv: is empty"),
+    "zstd magic": (b"\x28\xb5\x2f\xfd", "log.csv: is a truncated zstd file"),
+    "JSON array": (b'[{"user": 1, "item": 2}]', "log.csv: is a JSON array"),
+    "JSON list of lines": (b'[\n{"user": 1, "item": 2}\n]', "log.csv: is a JSON array"),
+    "pretty JSON": (b'{\n  "user": 1,\n  "item": 2\n}', "log.csv, line 1: is not a JSON object"),
+    "carriage returns": (b"user,item\r1,2\r3,4\r", "log.csv: its lines end in CR alone"),
+    "five columns": (b"1\t2\t3\t4\t5\n", "log.csv: has 5 columns and no header row"),
+    "third column": (b"1\t2\t12345\n", "log.csv: has 3 columns and no header row"),
+    "text only": (b"alice,bread\nbob,milk\n", "log.csv: cannot tell whether its first row"),
+    "prose": (b"Dear all,\nthis is a letter.\nRegards\n", "log.csv"),
+    "bad UTF-8 alone": (b"\xff\xff\n\xff\n", "log.csv"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_unreadable_files(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "log.csv"
+    data, message = FILES[kind]
+    path.write_bytes(data)
+    assert message in refused(path)
+
+
+def test_a_truncated_zstd_file_is_refused_at_every_cut(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    with duckdb.connect() as con:
+        con.execute(
+            f"COPY (SELECT range AS user, hash(range) AS item FROM range(30_000)) TO '{path}' "
+            "(FORMAT csv, COMPRESSION zstd)"
+        )
+    whole = path.read_bytes()
+    assert len(read(path)) == 30_000
+    for cut in [*range(4, 30), len(whole) // 2, *range(len(whole) - 9, len(whole))]:
+        path.write_bytes(whole[:cut])
+        assert "truncated zstd" in refused(path)
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    assert refused(tmp_path).endswith("is a directory; give a file")
+    assert refused(tmp_path / "none.csv") == "log.csv: no such file"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"user": "usr"}, "no column 'usr'; it has 'user', 'item', 'ts'; did you mean 'user'?"),
+        ({"item": "zzzzzz"}, "no column 'zzzzzz'; it has 'user', 'item', 'ts'"),
+        ({"user": "item", "item": "item"}, "column 'item' is both user and item"),
+        ({"min_rating": 3}, "has no rating column for min_rating; name it with --rating"),
+        ({"min_rating": float("nan")}, "min_rating is nan"),
+        ({"rating": "item", "item": "ts", "min_rating": 3}, "line 2, column 'item': 'a' is not a"),
+        ({"time_scope": "sometimes"}, "time_scope is 'sometimes'"),
+        ({"min_rating": 9, "rating": "ts", "time_scope": "none", "min_user_interactions": 2},
+         "no interaction is left"),
+        ({"min_rating": 99, "rating": "ts"}, "no interaction is left"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(HEAD)
+    assert re.search(re.escape(message), refused(path, **options))
+
+
+def test_numbers_of_columns_are_explained(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"1\t2\n")
+    assert "without a header row; columns are numbered" in refused(path, user="name")
+    np.testing.assert_equal(read(path, user="2", item="1").user_ids.values, [2])
+
+
+def test_parquet_rows_are_numbered(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    duckdb.sql(
+        "COPY (FROM (VALUES (1, 'a', 1.5), (2, NULL, 2.5), (3, 'c', 'NaN'::DOUBLE)) "
+        f"v(user_id, item_id, ts)) TO '{path}' (FORMAT parquet)"
+    )
+    assert refused(path) == (
+        "log.csv, row 2, column 'item_id': is empty; 2 rows are bad; mend them or pass --skip-bad 2"
+    )
+    assert len(read(path, skip_bad=2)) == 1
+    data = path.read_bytes()
+    for cut in (8, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:cut])
+        refused(path)

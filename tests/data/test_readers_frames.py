@@ -1,0 +1,209 @@
+"""Reading frames, Arrow tables and sparse matrices."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import scipy.sparse as sp
+
+from comet_rec.data.readers import read, read_pairs
+from comet_rec.errors import DataError
+
+COLUMNS: dict[str, list[Any]] = {
+    "user_id": [3, 1, 1, 2],
+    "item_id": ["b", "007", "b", "ü"],
+    "timestamp": [5, 9, 7, 3],
+}
+EXPECTED = [(1, "b", 7), (1, "007", 9), (2, "ü", 3), (3, "b", 5)]
+
+
+class OnlyStream:
+    """An Arrow stream that can be read once and has nothing else."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.reader = table.to_reader()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.reader.__arrow_c_stream__(requested_schema)
+
+
+MAKERS = {
+    "pandas": pd.DataFrame,
+    "pandas with a strange index": lambda c: pd.DataFrame(c, index=[7, 7, 0, 1]),
+    "pandas object": lambda c: pd.DataFrame(c).astype({"item_id": object}),
+    "pandas category": lambda c: pd.DataFrame(c).astype(
+        {"user_id": "category", "item_id": "category"}
+    ),
+    "pandas nullable": lambda c: pd.DataFrame(c).astype({"user_id": "Int32"}),
+    "pandas pyarrow": lambda c: pd.DataFrame(c).convert_dtypes(dtype_backend="pyarrow"),
+    "pandas float": lambda c: pd.DataFrame(c).astype({"user_id": float, "timestamp": float}),
+    "polars": pl.DataFrame,
+    "polars category": lambda c: pl.DataFrame(c, schema_overrides={"item_id": pl.Categorical}),
+    "arrow": pa.table,
+    "arrow reader": lambda c: pa.table(c).to_reader(),
+    "arrow stream": lambda c: OnlyStream(pa.table(c)),
+    "arrow dictionary": lambda c: pa.table(
+        {**c, "item_id": pa.array(c["item_id"]).dictionary_encode()}
+    ),
+}  # fmt: skip
+
+
+def rows_of(log: Any) -> list[tuple[Any, ...]]:
+    times = [None] * len(log) if log.times is None else log.times.tolist()
+    users, items = log.user_ids.external(log.users), log.item_ids.external(log.items)
+    return list(zip(users.tolist(), items.tolist(), times, strict=True))
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_one_log_in_every_frame_is_the_same_log(maker: str) -> None:
+    log = read(MAKERS[maker](COLUMNS))
+    assert rows_of(log) == EXPECTED
+    assert (log.user_ids.kind, log.item_ids.kind) == ("int", "text")
+    assert log.user_ids.values.dtype == np.int64
+    assert log.notes == ()
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_the_frame_is_left_as_it_was(make: Any) -> None:
+    frame = make(COLUMNS)
+    read(frame)
+    read(frame)
+    assert frame.equals(make(COLUMNS))
+
+
+def test_the_order_of_a_large_frame_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    items = rng.permutation(400_000)
+    columns = {"user": np.zeros(400_000, dtype=np.int64), "item": items}
+    for make in (pd.DataFrame, pl.DataFrame, pa.table):
+        log = read(make(columns))
+        assert np.array_equal(log.items, items)
+
+
+def test_uuids() -> None:
+    ids = [uuid.UUID(int=int(k) << 100) for k in np.random.default_rng(0).permutation(20)]
+    log = read(pd.DataFrame({"user": ids, "item": range(20)}))
+    assert log.user_ids.kind == "uuid"
+    assert log.user_ids.external([0, 1]).tolist() == sorted(ids)[:2]
+    assert log.user_ids.index([ids[0]]).tolist() == [sorted(ids).index(ids[0])]
+    assert read_pairs(pd.DataFrame({"user": ids, "item": range(20)})).users.tolist() == ids
+
+
+def test_uuids_of_parquet(tmp_path: Path) -> None:
+    ids = [uuid.UUID(int=k) for k in (2**127 + 1, 5)]
+    table = pa.table({"user": pa.array([i.bytes for i in ids], pa.uuid()), "item": [1, 2]})
+    pq.write_table(table, tmp_path / "log")
+    assert read(tmp_path / "log").user_ids.kind == "uuid"
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (pd.to_datetime(["1970-01-02", "1970-01-01"]), [86_400_000_000, 0]),
+        (pd.to_datetime(["1970-01-02", "1970-01-01"]).astype("datetime64[s]"), [86_400_000_000, 0]),
+        (pd.to_datetime(["1970-01-01T01:00:00+01:00"] * 2, utc=True), [0, 0]),
+        (np.array([1.5, 2.25]), [1_500_000, 2_250_000]),
+        (np.array([1.0, 2.0]), [1, 2]),
+        (np.array([1, 2], dtype=np.uint8), [1, 2]),
+        ([date(1970, 1, 2), date(1970, 1, 1)], [86_400_000_000, 0]),
+        ([datetime(1970, 1, 1, 0, 0, 1), datetime(1970, 1, 1)], [1_000_000, 0]),
+        (["1970-01-02", "1970-01-01"], [86_400_000_000, 0]),
+        ([2**63 - 1, 2**53 + 1], [2**63 - 1, 2**53 + 1]),
+    ],
+)
+def test_times(times: Any, expected: list[int]) -> None:
+    frame = pd.DataFrame({"user": [1, 2], "item": [1, 2], "time": times})
+    assert [row[2] for row in rows_of(read(frame))] == expected
+    if not isinstance(times, list):
+        assert [row[2] for row in rows_of(read(pl.from_pandas(frame)))] == expected
+
+
+@pytest.mark.parametrize(
+    ("frame", "error"),
+    [
+        ({"user": [True, False], "item": [1, 2]}, "column 'user' is of type BOOLEAN"),
+        ({"user": [1.5, 2], "item": [1, 2]}, "row 1, column 'user': '1.5'"),
+        ({"user": [1, None], "item": [1, 2]}, "row 2, column 'user': is empty"),
+        ({"user": [1, float("inf")], "item": [1, 2]}, "row 2, column 'user': 'inf'"),
+        ({"user": ["a", ""], "item": [1, 2]}, "row 2, column 'user': is empty"),
+        ({"user": [2**64 - 1, 1], "item": [1, 2]}, "row 1, column 'user': '18446744073709551615'"),
+        ({"user": [1, "a"], "item": [1, 2]}, "column 'user' mixes types"),
+        ({"user": [1, 2], "item": [[1], [2]]}, "column 'item'"),
+        ({"user": [1, 2], "item": ["a\0", "b"]}, "NUL"),
+        ({"user": [1, 2], "item": [1, 2], "time": [True, False]}, "cannot be a time"),
+        ({"user": [1, 2], "item": [1, 2], "time": [1.5, np.nan]}, "row 2, column 'time'"),
+        ({"user": [1, 2], "item": [1, 2], "time": [1e300, 1.0]}, "row 1, column 'time'"),
+        ({"user": [1, 2], "item": [1, 2], "time": ["x", "1"]}, "row 1, column 'time': 'x' is not"),
+        ({"user": [], "item": []}, "is empty"),
+        ({"who": [1], "item": [1]}, "no user column among 'who', 'item'; name it with --user"),
+    ],
+)
+def test_refusals(frame: dict[str, Any], error: str) -> None:
+    with pytest.raises(DataError, match="(?s).*" + error.replace("[", r"\[")) as caught:
+        read(pd.DataFrame(frame))
+    assert "\n" not in str(caught.value)
+
+
+def test_nan_ratings_count_only_when_asked_for() -> None:
+    frame = pd.DataFrame({"user": [1, 2], "item": [1, 2], "rating": [np.nan, 5]})
+    assert len(read(frame)) == 2
+    with pytest.raises(DataError, match="row 1, column 'rating'"):
+        read(frame, min_rating=1)
+    assert len(read(frame, min_rating=1, skip_bad=1)) == 1
+
+
+def test_columns_need_not_have_text_for_names() -> None:
+    frame = pd.DataFrame([[1, 2, 3]])
+    assert rows_of(read(frame, user="2", item="0")) == [(3, 1, None)]
+
+
+@pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_array, sp.coo_array, sp.lil_matrix])
+def test_sparse(kind: Any) -> None:
+    dense = np.array([[0, 2.5, 0, 1], [0, 0, 0, 0], [4, 0, 0, 0]])
+    log = read(kind(dense))
+    assert rows_of(log) == [(0, 1, None), (0, 3, None), (2, 0, None)]
+    assert rows_of(read(kind(dense), min_rating=2)) == [(0, 1, None), (2, 0, None)]
+
+
+def test_sparse_zeros_that_are_stored_are_none() -> None:
+    matrix = sp.csr_array((np.array([0.0, 1.0]), (np.array([0, 1]), np.array([1, 1]))))
+    assert rows_of(read(matrix)) == [(1, 1, None)]
+    assert matrix.nnz == 2
+    with pytest.raises(DataError, match="is empty"):
+        read(matrix * 0)
+    with pytest.raises(DataError, match="no named columns"):
+        read(matrix, user="a")
+
+
+def test_what_is_no_source() -> None:
+    with pytest.raises(DataError, match="cannot read a list; give a path"):
+        read([(1, 2)])
+
+
+FRAME = "{'user': ['a', 'b'], 'item': [1, 2], 'time': [2, 3]}"
+ALONE = {
+    "polars": f"import polars as pl; f = pl.DataFrame({FRAME})",
+    "pandas": f"import pandas as pd; f = pd.DataFrame({FRAME})",
+    "scipy": "import scipy.sparse as sp; f = sp.eye_array(2)",
+}
+
+
+@pytest.mark.parametrize("library", ALONE)
+def test_only_the_library_of_the_frame_is_needed(library: str) -> None:
+    block = [name for name in ("pandas", "polars", "pyarrow", "pytz") if name != library]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({block!r}))\n{ALONE[library]}\n"
+        "from comet_rec.data.readers import read\nassert len(read(f)) == 2"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
