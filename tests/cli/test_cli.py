@@ -1,0 +1,192 @@
+"""The command line as tested behaviour: what it prints, what it refuses, its exit statuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from comet_rec.cli.app import run
+from tests.conftest import random_pairs
+
+FAST = [
+    "--set", "model.embedding_dim=4", "--set", "model.history_length=5",
+    "--set", "train.epochs=1", "--set", "protocol.negatives=9",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def log_file(tmp_path_factory) -> Path:
+    pairs = random_pairs(np.random.default_rng(0), 25, 40, 8)
+    rows = [f"u{u},{i + 100},{t}" for t, (u, i) in enumerate(pairs.tolist())]
+    path = tmp_path_factory.mktemp("logs") / "log.csv"
+    path.write_text("user,item,time\n" + "\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(log_file, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert run(["train", str(log_file), "--out", str(out), "--quiet", *FAST]) == 0
+    return out
+
+
+def test_train_prints_figures_and_progress(log_file, tmp_path, capsys):
+    assert run(["train", str(log_file), "--out", str(tmp_path / "r"), *FAST]) == 0
+    out, err = capsys.readouterr()
+    assert "positive + 9 negatives" in out
+    assert "whole catalogue" in out
+    assert "validation epoch 1/1: loss" in err
+
+
+def test_evaluate_json_is_the_contract(trained, capsys):
+    assert run(["evaluate", str(trained), "--json"]) == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert err == ""
+    figures = {"HR@5", "NDCG@5", "HR@10", "NDCG@10"}
+    for name in ("sampled", "sampled_se", "full", "full_se"):
+        assert set(report[name]) == figures
+    assert report["model"] == "comet"
+    assert report["n_users"] == 25
+    assert {"hash", "split", "negatives", "ties"} <= set(report["protocol"])
+    assert report == json.loads((trained / "metrics.json").read_text())
+    assert run(["evaluate", str(trained), "--json", "--no-full"]) == 0
+    assert json.loads(capsys.readouterr().out)["full"] is None
+
+
+def test_recommend_in_every_format(trained, tmp_path, capsys):
+    assert run(["recommend", str(trained), "--user", "u3", "-k", "2", "--format", "json"]) == 0
+    lists = json.loads(capsys.readouterr().out)
+    assert lists[0]["user_id"] == "u3"
+    assert [item["rank"] for item in lists[0]["items"]] == [1, 2]
+    assert set(lists[0]["items"][0]) == {"item_id", "score", "rank"}
+    assert run(["recommend", str(trained), "--user", "u3", "-k", "2"]) == 0
+    assert str(lists[0]["items"][0]["item_id"]) in capsys.readouterr().out
+    for form in ("csv", "parquet"):
+        path = tmp_path / f"lists.{form}"
+        arguments = ["--all-users", "-k", "3", "--format", form, "--out", str(path)]
+        assert run(["recommend", str(trained), *arguments]) == 0
+        import duckdb
+
+        rows = duckdb.connect().execute(f"SELECT * FROM '{path}'").fetchall()
+        assert len(rows) == 75
+    assert run(["recommend", str(trained), "--history", "100,101", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["user_id"] == 0
+
+
+def test_data_stats(log_file, capsys):
+    assert run(["data", "stats", str(log_file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"users": 25, "items": 40, "interactions": 200, "density": 0.2}
+    assert run(["data", "list"]) == 0
+    assert "ml-100k" in capsys.readouterr().out
+
+
+def test_train_on_everything_and_on_given_files(log_file, tmp_path, capsys):
+    assert run(["train", str(log_file), "--out", str(tmp_path / "all"), "--all", *FAST,
+                "--set", "train.full_epochs=1"]) == 0  # fmt: skip
+    assert json.loads((tmp_path / "all" / "metrics.json").read_text()) is None
+    (tmp_path / "train.tsv").write_text(
+        "".join(f"{u}\t{i}\t5\t{i}\n" for u in range(9) for i in range(u, u + 6))
+    )
+    (tmp_path / "test.tsv").write_text("".join(f"{u}\t{u + 6}\t5\t99\n" for u in range(9)))
+    (tmp_path / "neg.tsv").write_text(
+        "".join(f"({u},{u + 6})\t20\t21\t{u + 6}\n" for u in range(9))
+    )
+    capsys.readouterr()
+    assert run(["train", str(tmp_path / "train.tsv"), "--out", str(tmp_path / "given"),
+                "--test", str(tmp_path / "test.tsv"), "--candidates", str(tmp_path / "neg.tsv"),
+                *FAST]) == 0  # fmt: skip
+    assert "9 candidates that are positives of their user dropped" in capsys.readouterr().err
+    metrics = json.loads((tmp_path / "given" / "metrics.json").read_text())
+    assert metrics["protocol"]["split"] == "given"
+    assert metrics["n_users"] == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["train", "LOG"], "Missing option '--out'"),
+        (
+            ["train", "nowhere.csv", "--out", "NEW"],
+            "no such file; give a log file or one of ml-100k",
+        ),
+        (["train", "LOG", "--out", "RUN"], "exists and is not empty"),
+        (
+            ["train", "LOG", "--out", "NEW", "--set", "model.width=3"],
+            "did you mean 'model.widths'?",
+        ),
+        (["train", "LOG", "--out", "NEW", "--set", "model.channels"], "give KEY=VALUE"),
+        (["train", "LOG", "--out", "NEW", "--set", "train.epochs=two"], "must be a whole number"),
+        (["train", "LOG", "--out", "NEW", "--model", "commet"], "did you mean 'comet'?"),
+        (["train", "LOG", "--out", "NEW", "--preset", "papr"], "did you mean 'paper'?"),
+        (["train", "LOG", "--out", "NEW", "--all", "--refit"], "--all holds nothing out"),
+        (["train", "LOG", "--out", "NEW", "--candidates", "LOG"], "--candidates needs --test"),
+        (["train", "LOG", "--out", "NEW", "--user", "nobody"], "nobody"),
+        (["train", "LOG", "--out", "NEW", "--resume"], "nothing to resume"),
+        (["evaluate", "nowhere"], "no such run"),
+        (["recommend", "RUN"], "give one of --user ID"),
+        (["recommend", "RUN", "--user", "u3", "--format", "xml"], "must be one of table"),
+        (["recommend", "RUN", "--user", "stranger"], "unknown user 'stranger'"),
+        (["recommend", "RUN", "--history", "7"], "unknown item 7"),
+        (["recommend", "RUN", "--all-users", "--format", "parquet"], "needs --out FILE"),
+        (["data", "fetch", "ml-100"], "ml-100k"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_mistakes_get_one_line_and_status_2(arguments, text, log_file, trained, tmp_path, capsys):
+    new = tmp_path / "new"
+    places = {"LOG": str(log_file), "RUN": str(trained), "NEW": str(new)}
+    arguments = [places.get(a, a) for a in arguments]
+    assert run([arguments[0], *(FAST if arguments[0] == "train" else []), *arguments[1:]]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert text in err
+    assert len([line for line in err.splitlines() if not line.startswith("note:")]) == 1
+    assert not new.exists()
+
+
+def test_ctrl_c_saves_and_resume_ends_where_an_unbroken_run_does(log_file, tmp_path):
+    slow = [*FAST, "--set", "train.epochs=60", "--set", "train.patience=0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def command(out: str, *more: str) -> list[str]:
+        program = [sys.executable, "-m", "comet_rec.cli.app", "train", str(log_file)]
+        return [*program, "--out", str(tmp_path / out), *slow, *more]
+
+    process = subprocess.Popen(
+        command("a"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stderr is not None
+    while "epoch 3/" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume to go on" in err.splitlines()[-1]
+    assert not (tmp_path / "a" / "manifest.json").exists()
+    again = subprocess.run(command("a"), capture_output=True, text=True, env=environment)
+    assert again.returncode == 2
+    assert "add --resume" in again.stderr
+    for arguments in (command("a", "--resume"), command("b")):
+        subprocess.run(arguments, check=True, capture_output=True, env=environment)
+    a, b = ((tmp_path / n / "model.safetensors").read_bytes() for n in "ab")
+    assert a == b
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys, comet_rec.cli.app; sys.exit('torch' in sys.modules or 'duckdb' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    found = subprocess.run(
+        [sys.executable, "-m", "comet_rec.cli.app", "--help"], capture_output=True, text=True
+    )
+    assert "train" in found.stdout

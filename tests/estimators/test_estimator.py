@@ -1,0 +1,221 @@
+"""The life of a model as its user sees it, on data whose right answer is known."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import comet_rec as cr
+from comet_rec.data.ids import Ids
+from comet_rec.errors import ConfigError, InputError, NotFittedError, UnknownIdError
+from comet_rec.models import base
+
+SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
+
+
+@pytest.fixture
+def fitted(checkerboard):
+    return cr.COMET(**SMALL).fit(cr.leave_one_out(checkerboard, negatives=30))
+
+
+def test_it_solves_the_checkerboard(checkerboard):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    model = cr.COMET(**SMALL | {"epochs": 40, "patience": 0}, learning_rate=1e-2).fit(split)
+    report = cr.evaluate(model, split)
+    # 24 own-coloured items are unseen, so among 30 negatives about 11 could rank as well.
+    assert report["HR@10"] > 0.6
+    assert (
+        np.mean(model.recommend(k=5)["item_id"] % 2 == model.recommend(k=5)["user_id"] % 2) > 0.97
+    )
+    folded = model.recommend_for_history([[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]], k=5)
+    assert np.mean(folded["item_id"] % 2 == folded["user_id"] % 2) > 0.9
+    assert model.run.log[-1]["loss"] < model.run.log[0]["loss"]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(checkerboard):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    a, b, c = (cr.COMET(**SMALL, seed=seed).fit(split).run for seed in (0, 0, 1))
+    assert all(torch.equal(a.state[name], b.state[name]) for name in a.state)
+    assert a.metrics == b.metrics
+    assert not torch.equal(a.item_vectors, c.item_vectors)
+    assert a.metrics["protocol"] == c.metrics["protocol"]
+
+
+def test_the_order_of_rows_in_the_file_changes_no_bit(checkerboard):
+    frame = pd.DataFrame(
+        {"user": checkerboard.users, "item": checkerboard.items, "time": checkerboard.times}
+    )
+    vectors = []
+    for order in (frame, frame.sample(frac=1, random_state=1)):
+        split = cr.leave_one_out(cr.read(order.reset_index(drop=True)), negatives=30)
+        vectors.append(cr.COMET(**SMALL).fit(split).run.user_vectors)
+    assert torch.equal(*vectors)
+
+
+def test_the_two_matrices_equal_eq_8_pair_by_pair(fitted):
+    from comet_rec.estimators.pipeline import shown_histories
+
+    run = fitted.run
+    log = run.interactions
+    model = base.build("comet", run.config.model, log.n_users, log.n_items, 0)
+    model.load_state_dict(run.state)
+    of_users, of_items = shown_histories(model, run.split.known)
+    users, items = np.arange(0, log.n_users, 7), np.arange(0, log.n_items, 5)
+    for user in users:
+        for item in items:
+            with torch.no_grad():
+                z_user = model.encode_users(
+                    torch.tensor([user]), torch.from_numpy(of_users[user : user + 1])
+                )
+                z_item = model.encode_items(
+                    torch.tensor([item]), torch.from_numpy(of_items[item : item + 1])
+                )
+                pair = float((model.h * z_user * z_item).sum())
+            assert float(run.user_vectors[user] @ run.item_vectors[item]) == pytest.approx(
+                pair, abs=1e-5
+            )
+
+
+def test_save_load_recommend_gives_identical_lists(fitted, tmp_path):
+    fitted.save(tmp_path / "run")
+    again = cr.load_model(tmp_path / "run")
+    for a, b in (
+        (fitted.recommend(k=7), again.recommend(k=7)),
+        (fitted.recommend_for_history([[1, 2]]), again.recommend_for_history([[1, 2]])),
+    ):
+        for name in ("user_id", "item_id", "score", "rank"):
+            assert np.array_equal(a[name], b[name])
+    assert cr.evaluate(again).to_dict() == cr.evaluate(fitted).to_dict() == again.run.metrics
+
+
+def test_lists_leave_out_what_the_log_holds_unless_asked(fitted, checkerboard):
+    table = fitted.recommend([4], k=100)
+    seen = set(checkerboard.items[checkerboard.users == 4].tolist())
+    assert len(table) == checkerboard.n_items - len(seen)
+    assert not seen & set(table["item_id"].tolist())
+    assert len(fitted.recommend([4], k=100, include_seen=True)) == checkerboard.n_items
+    assert table["rank"].tolist() == list(range(1, len(table) + 1))
+    assert (np.diff(table["score"]) <= 0).all()
+
+
+def test_a_batch_equals_one_by_one(fitted):
+    together = fitted.recommend([3, 5, 8], k=4)
+    alone = [fitted.recommend([user], k=4) for user in (3, 5, 8)]
+    assert together["item_id"].tolist() == [i for t in alone for i in t["item_id"].tolist()]
+
+
+def test_allow_and_block(fitted):
+    found = fitted.recommend([0], allow=[1, 3, 5, 999], block=[3], include_seen=True)
+    assert sorted(found["item_id"].tolist()) == [1, 5]
+    assert len(fitted.recommend([0], allow=[])) == 0
+
+
+def test_unknown_users_by_policy(fitted):
+    with pytest.raises(UnknownIdError, match=r"unknown user 777 \(1 of 2 unknown"):
+        fitted.recommend([0, 777])
+    assert set(fitted.recommend([777, 0], unknown="skip")["user_id"].tolist()) == {0}
+    popular = fitted.recommend([777, 0], k=3, unknown="popular")
+    assert popular["user_id"].tolist() == [777, 777, 777, 0, 0, 0]
+    counts = np.bincount(fitted.run.interactions.items)
+    assert popular["score"][:3].tolist() == sorted(counts.tolist(), reverse=True)[:3]
+    with pytest.raises(ConfigError, match="did you mean 'skip'"):
+        fitted.recommend([0], unknown="skp")  # type: ignore[arg-type]
+
+
+def test_histories_of_new_users(fitted):
+    once = fitted.recommend_for_history([[2, 4, 6]], k=3)
+    again = fitted.recommend_for_history([[2, 4, 2, 6, 4]], k=3)
+    assert once["item_id"].tolist() == again["item_id"].tolist()
+    assert not {2, 4, 6} & set(once["item_id"].tolist())
+    with pytest.raises(UnknownIdError, match="unknown item 'x'"):
+        fitted.recommend_for_history([["x"]])
+    skipped = fitted.recommend_for_history([[2, "x", 4, 6]], k=3, unknown="skip")
+    assert skipped["score"].tolist() == once["score"].tolist()
+    popular = fitted.recommend_for_history([["x"], [2, 4, 6]], k=3, unknown="popular")
+    assert popular["item_id"].tolist()[3:] == once["item_id"].tolist()
+    assert len(fitted.recommend_for_history([], k=3)) == 0
+
+
+@pytest.mark.parametrize(
+    ("ids", "kind"),
+    [
+        (np.array([f"üser {i:03d}" for i in range(120)], dtype=object), "text"),
+        (np.array(sorted(str(uuid.UUID(int=7919 * i)) for i in range(120)), dtype=object), "uuid"),
+    ],
+)
+def test_ids_come_back_as_they_were_given(checkerboard, tmp_path, ids, kind):
+    log = replace(checkerboard, user_ids=Ids(kind, ids))
+    model = cr.COMET(**SMALL | {"epochs": 1}).fit(cr.leave_one_out(log, negatives=5))
+    model.save(tmp_path / "run")
+    external = log.user_ids.external([3]).tolist()[0]
+    table = cr.load_model(tmp_path / "run").recommend([external], k=1)
+    assert table["user_id"].tolist() == [external]
+    frame = table.to_pandas(), table.to_polars(), table.to_arrow()
+    assert [len(f) for f in frame] == [1, 1, 1]
+
+
+def test_fit_on_everything_measures_nothing(checkerboard):
+    model = cr.COMET(**SMALL, full_epochs=1).fit(checkerboard)
+    assert model.run.metrics is None
+    assert len(model.recommend([0], k=3)) == 3
+    with pytest.raises(ConfigError, match="nothing honest can be measured"):
+        cr.evaluate(model)
+
+
+def test_refit_trains_on_validation_rows_for_the_chosen_epochs(checkerboard):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    plain = cr.COMET(**SMALL).fit(split)
+    refit = cr.COMET(**SMALL).fit(split, refit=True)
+    stages = [line["stage"] for line in refit.run.log]
+    assert stages == ["validation"] * 2 + ["refit"] * refit.run.epochs
+    assert refit.run.epochs == plain.run.epochs
+    assert refit.run.log[-1]["positives"] == len(split.known)
+    assert not torch.equal(refit.run.item_vectors, plain.run.item_vectors)
+
+
+def test_evaluate_refuses_a_split_that_the_model_was_trained_on(fitted, random_log):
+    other = cr.leave_one_out(random_log(120, 80, 16), negatives=30)
+    with pytest.raises(ConfigError, match="another log or split"):
+        cr.evaluate(fitted, other)
+    same_rows = cr.leave_one_out(fitted.run.interactions, negatives=30, seed=5)
+    assert cr.evaluate(fitted, same_rows).protocol["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: cr.COMET(embeding_dim=3), "did you mean 'embedding_dim'"),
+        (lambda: cr.COMET(preset="papr"), "did you mean 'paper'"),
+        (lambda: cr.COMET(device="gpu"), "unknown device 'gpu'"),
+        (lambda: cr.COMET(epochs=0), "train.epochs = 0: must be above 0"),
+        (lambda: cr.COMET(history="future"), "must be one of 'sampled', 'recent'"),
+    ],
+)
+def test_bad_settings_are_told_at_once(make, text):
+    with pytest.raises(ConfigError, match=text):
+        make()
+
+
+def test_misuse_is_told(fitted):
+    with pytest.raises(NotFittedError, match="call fit first"):
+        cr.COMET().recommend([1])
+    with pytest.raises(InputError, match="give a list of ids"):
+        fitted.recommend("196")
+    with pytest.raises(InputError, match="k = 0"):
+        fitted.recommend([0], k=0)
+
+
+def test_other_widths_batches_and_policies_train(checkerboard):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    for changes in (
+        {"history": "recent"}, {"convolution": "direct"}, {"reduction": "sum"},
+        {"weight_decay": 1e-4, "decay_on": "embeddings"}, {"exclude_target": False},
+        {"widths": (1,), "channels": 1, "hidden": ()},
+    ):  # fmt: skip
+        run = cr.COMET(**SMALL | {"epochs": 1} | changes).fit(split).run
+        assert np.isfinite(run.log[0]["loss"])

@@ -1,0 +1,82 @@
+"""The label leak, twice: a log without structure must teach nothing about held-out items."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import comet_rec as cr
+from comet_rec.data.histories import Histories
+from comet_rec.data.randomness import generator
+from comet_rec.models import base
+from comet_rec.models.encoding import all_vectors
+
+SMALL = {"embedding_dim": 16, "hidden": (32,), "dropout": 0.0, "own_dropout": 0.0}
+LONG = {"epochs": 30, "patience": 0, "learning_rate": 5e-3, "batch_size": 2000}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["sampled", "recent"])
+@pytest.mark.parametrize("length", [50, 10])
+def test_nothing_is_learnt_where_there_is_nothing_to_learn(random_log, policy, length):
+    """Histories that fit the cap (50 rows for 20) and histories that do not (10 for 20)."""
+    split = cr.leave_one_out(random_log(1000, 200, 20), negatives=99)
+    model = cr.COMET(history=policy, history_length=length, **SMALL, **LONG).fit(split)
+    report = cr.evaluate(model, split)
+    assert abs(report["HR@10"] - 0.1) < 3 * report.sampled_se["HR@10"]
+    first, last = model.run.log[0]["loss"], model.run.log[-1]["loss"]
+    assert last < first  # it did train: on noise
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["sampled", "recent"])
+def test_removing_the_target_costs_no_more_than_removing_any_row(random_log, policy):
+    falls = falls_of(cr.COMET(history=policy, **SMALL, **LONG), random_log(1000, 200, 20))
+    difference = falls["target"] - falls["other"]
+    error = difference.std(ddof=1) / np.sqrt(len(difference))
+    assert difference.mean() < 3 * error
+
+
+@pytest.mark.slow
+def test_the_literal_reading_of_the_paper_does_leak(random_log):
+    """The same measure sees the leak where the target is kept: the test above can fail."""
+    model = cr.COMET(preset="paper-literal", refit=False, **SMALL, **LONG)
+    falls = falls_of(model, random_log(1000, 200, 20))
+    difference = falls["target"] - falls["other"]
+    assert difference.mean() > 10 * difference.std(ddof=1) / np.sqrt(len(difference))
+
+
+def falls_of(model, log) -> dict[str, np.ndarray]:
+    """By how much a training pair's score falls when a row of N(u) is removed.
+
+    One row a user: the pair's own item ("target"), or another row ("other").
+    """
+    model.fit(cr.leave_one_out(log, negatives=50))
+    run = model.run
+    torch_model = base.build("comet", run.config.model, log.n_users, log.n_items, 0)
+    torch_model.load_state_dict(run.state)
+    rows = run.split.train
+    histories = Histories.of(rows)
+    shown = histories.users.fixed(torch_model.histories, generator(0, "shown.users"))
+    of_items = histories.items.fixed(torch_model.histories, generator(0, "shown.items"))
+    rng = np.random.default_rng(0)
+    targets, others = np.empty(log.n_users, int), np.empty(log.n_users, int)
+    for user in range(log.n_users):
+        members = shown[user][shown[user] != log.n_items]
+        targets[user], others[user] = rng.choice(members, 2, replace=False)
+
+    def scores(of_users: np.ndarray) -> np.ndarray:
+        users, items = all_vectors(torch_model, of_users, of_items, log.n_users, log.n_items)
+        return (users * items[torch.from_numpy(targets)]).sum(dim=1).numpy()
+
+    def without(items: np.ndarray) -> np.ndarray:
+        kept = shown.copy()
+        for row, item in zip(kept, items, strict=True):
+            rest = row[(row != item) & (row != log.n_items)]
+            row[:] = log.n_items
+            row[len(row) - len(rest) :] = rest
+        return kept
+
+    whole = scores(shown)
+    return {"target": whole - scores(without(targets)), "other": whole - scores(without(others))}

@@ -1,0 +1,97 @@
+"""The loop: Eq. 9, resuming bit for bit, stopping, non-finite losses, background batches."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import comet_rec as cr
+from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
+from comet_rec.estimators.pipeline import Hooks
+from comet_rec.training.losses import binary_cross_entropy
+from comet_rec.training.trainer import prefetched
+
+SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
+
+
+@pytest.fixture
+def split(checkerboard):
+    return cr.leave_one_out(checkerboard, negatives=30)
+
+
+def test_the_loss_is_eq_9():
+    logits, labels = torch.tensor([0.3, -2.0, 50.0]), torch.tensor([1.0, 0.0, 0.0])
+    by_hand = 0.0
+    for x, y in zip(logits.tolist(), labels.tolist(), strict=True):
+        sigma = 1 / (1 + math.exp(-x))
+        by_hand -= math.log(sigma) if y else math.log1p(-sigma) if sigma < 1 else -x
+    assert float(binary_cross_entropy(logits, labels, "sum")) == pytest.approx(by_hand, rel=1e-6)
+    mean = float(binary_cross_entropy(logits, labels, "mean"))
+    assert mean == pytest.approx(by_hand / 3, rel=1e-6)
+
+
+class StopAfter:
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("steps", [0, 3, 9, 10, 25, 47])
+def test_a_stopped_training_goes_on_as_if_it_had_not(split, tmp_path, steps):
+    whole = cr.COMET(**SMALL).fit(split, refit=True).run
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(TrainingInterrupted, match="stopped in epoch"):
+        cr.COMET(**SMALL).fit(
+            split, refit=True, hooks=Hooks(stop=StopAfter(steps), checkpoints=folder)
+        )
+    resumed = cr.COMET(**SMALL).fit(split, refit=True, hooks=Hooks(checkpoints=folder, resume=True))
+    assert all(torch.equal(whole.state[k], resumed.run.state[k]) for k in whole.state)
+    drop = ("train_seconds",)
+    for a, b in zip(whole.log, resumed.run.log, strict=True):
+        assert {k: v for k, v in a.items() if k not in drop} == {
+            k: v for k, v in b.items() if k not in drop
+        }
+
+
+def test_a_checkpoint_of_other_settings_or_data_is_refused(split, tmp_path, random_log):
+    hooks = Hooks(stop=lambda: True, checkpoints=tmp_path)
+    with pytest.raises(TrainingInterrupted):
+        cr.COMET(**SMALL).fit(split, hooks=hooks)
+    go_on = Hooks(checkpoints=tmp_path, resume=True)
+    with pytest.raises(ConfigError, match="begun with other settings or other data"):
+        cr.COMET(**SMALL, seed=1).fit(split, hooks=go_on)
+    with pytest.raises(ConfigError, match="begun with other settings or other data"):
+        cr.COMET(**SMALL).fit(cr.leave_one_out(random_log(40, 50, 9)), hooks=go_on)
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        cr.COMET(**SMALL).fit(split, hooks=Hooks(checkpoints=tmp_path / "no", resume=True))
+
+
+def test_validation_stops_it_and_the_best_weights_stay(split):
+    run = cr.COMET(**SMALL | {"epochs": 30, "patience": 2}, learning_rate=0.05).fit(split).run
+    scores = [line["validation"]["NDCG@10"] for line in run.log]
+    assert run.epochs == int(np.argmax(scores)) + 1
+    assert len(scores) in (30, run.epochs + 2)
+
+
+def test_a_loss_that_is_not_finite_names_step_and_tensor(split):
+    with pytest.raises(NonFiniteError, match=r"epoch \d+, batch \d+: [a-z_.0-9]+ is not finite"):
+        cr.COMET(**SMALL, learning_rate=1e30).fit(split)
+
+
+def test_background_batches_keep_their_order_and_hand_errors_on():
+    assert list(prefetched(iter(range(20)))) == list(range(20))  # type: ignore[arg-type]
+
+    def broken():
+        yield 1
+        raise ValueError("from the thread")
+
+    source = prefetched(broken())
+    assert next(source) == 1
+    with pytest.raises(ValueError, match="from the thread"):
+        next(source)
