@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,13 @@ def test_item_histories_are_in_time_order_only_where_times_compare():
     assert global_times.items.members.tolist() == [2, 0, 1]
     per_user = Histories.of(make_log(pairs, scope="per_user"))
     assert per_user.items.members.tolist() == [0, 1, 2]
+
+
+def test_recent_users_of_an_item_are_a_sample_where_times_do_not_compare(random_log):
+    log = replace(random_log(60, 5, 4), time_scope="per_user")
+    drawn = Histories.of(log).items.fixed(settings("recent"), generator(0, "t"))
+    highest = [sorted(log.users[log.items == item])[-N:] for item in range(5)]
+    assert drawn.tolist() != highest  # the last in the order of ids would be no sample
 
 
 @pytest.mark.parametrize("policy", ["sampled", "recent"])

@@ -61,12 +61,16 @@ class Side:
         Row of the log behind each place; None where that is the place itself.
     pad : int
         Index that stands for "no row": the number of possible members.
+    timed : bool
+        Whether the rows are in time order; where they are not, "recent" means nothing and a
+        sample is shown.
     """
 
     starts: Int64
     members: Int32
     rows: Int64 | None
     pad: int
+    timed: bool
 
     def counts(self, owners: Int64) -> Int64:
         """Number of rows in each owner's history."""
@@ -75,7 +79,7 @@ class Side:
     def fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
         """The history that evaluation and serving show, for every owner, int32 [n, N]."""
         owners = np.arange(len(self.starts) - 1)
-        if settings.policy == "recent":
+        if settings.policy == "recent" and self.timed:
             return self._newest(owners, settings.length, settings.length)
         out = self._newest(owners, settings.length, settings.length)
         long = owners[self.counts(owners) > settings.length]
@@ -101,7 +105,7 @@ class Side:
             The batch's positives; None shows them.
         """
         share = rng.random(len(owners)) * (settings.leave_out if settings.exclude_target else 0)
-        if settings.policy == "recent":
+        if settings.policy == "recent" and self.timed:
             return self._newest(owners, settings.length, 2 * settings.length, hidden, share, rng)
         return self._sampled(owners, settings.length, hidden, share, rng)
 
@@ -177,16 +181,17 @@ class Histories:
     @staticmethod
     def of(log: Interactions) -> Histories:
         """Histories of a log; give the part of it that may be shown."""
-        if log.time_scope == "global" and log.times is not None:
-            rows = np.lexsort((log.users, log.times, log.items))
+        timed = log.time_scope == "global" and log.times is not None
+        if timed:
+            rows = np.lexsort((log.users, log.times, log.items))  # type: ignore[arg-type]
         else:
             # Times do not compare across users: the order of users stands in.
             rows = np.argsort(log.items, kind="stable")
         counts = np.bincount(log.items, minlength=log.n_items)
         starts = np.concatenate([[0], np.cumsum(counts)])
         return Histories(
-            users=Side(log.user_starts, log.items, None, log.n_items),
-            items=Side(starts, log.users[rows], rows, log.n_users),
+            users=Side(log.user_starts, log.items, None, log.n_items, timed=True),
+            items=Side(starts, log.users[rows], rows, log.n_users, timed=timed),
         )
 
 

@@ -8,16 +8,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.columns import Role
-from comet_rec.data.database import connect, one_line
+from comet_rec.data.database import connect, refusing
 from comet_rec.data.ids import IdKind
 from comet_rec.data.loading import load
 from comet_rec.data.packed import compression_of, head_of, lines_of, verify
-from comet_rec.data.sources import open_source
+from comet_rec.data.sources import open_source, source_name
 from comet_rec.errors import DataError
 
 External = npt.NDArray[Any]
@@ -91,13 +90,10 @@ def read_pairs(
     asked: dict[Role, str | None] = {"user": user, "item": item}
     known: dict[Role, IdKind | None] = {"user": user_kind, "item": item_kind}
     fixed: dict[Role, IdKind] = {role: kind for role, kind in known.items() if kind is not None}
-    with connect(threads) as con:
+    with connect(threads) as con, refusing(source_name(source)):
         opened = open_source(con, source, asked)
-        try:
-            _, notes = load(con, opened, ("user", "item"), skip_bad, fixed)
-            fetched = con.execute("SELECT u, i FROM log ORDER BY rowid").fetchnumpy()
-        except duckdb.Error as error:
-            raise DataError(f"{opened.name}: cannot be read: {one_line(error)}") from error
+        _, notes = load(con, opened, ("user", "item"), skip_bad, fixed)
+        fetched = con.execute("SELECT u, i FROM log ORDER BY rowid").fetchnumpy()
     users, items = np.ma.getdata(fetched["u"]), np.ma.getdata(fetched["i"])
     return Pairs(users, items, tuple(notes))
 

@@ -74,17 +74,19 @@ def sniff(path: str | Path, asked: Sequence[str] = ()) -> Format:
         least two columns, or it cannot be told whether its first row is a header.
     """
     name, path = str(path), Path(path)
-    if path.is_dir():
-        raise DataError(f"{name}: is a directory; give a file")
-    if not path.exists():
-        raise DataError(f"{name}: no such file")
-    if not path.is_file():
-        raise DataError(f"{name}: is not a regular file")
     try:
+        if path.is_dir():
+            raise DataError(f"{name}: is a directory; give a file")
+        if not path.exists():
+            raise DataError(f"{name}: no such file")
+        if not path.is_file():
+            raise DataError(f"{name}: is not a regular file")
         with path.open("rb") as file:
             magic = file.read(16)
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{name!r}: cannot be opened: {error}") from error
     if not magic:
         raise DataError(f"{name}: is empty")
     if magic.startswith(b"PAR1"):

@@ -7,14 +7,13 @@ import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 
 from comet_rec.data.columns import ROLES, Role, choose
-from comet_rec.data.database import named, one_line, quoted, reader_path
+from comet_rec.data.database import named, quoted, reader_path
 from comet_rec.data.sniff import Format, sniff
 from comet_rec.errors import DataError
 
@@ -63,6 +62,13 @@ class Source:
         return self.relation.replace("/*options*/", options)
 
 
+def source_name(source: Any) -> str:
+    """What messages call a source."""
+    if isinstance(source, (str, os.PathLike)):
+        return str(os.fspath(source))
+    return "the matrix" if hasattr(source, "tocsr") else "the frame"
+
+
 def open_source(
     con: duckdb.DuckDBPyConnection, source: Any, asked: Mapping[Role, str | None]
 ) -> Source:
@@ -74,7 +80,7 @@ def open_source(
         When the source is of no known kind, or `sniff` or `choose` refuses it.
     """
     if isinstance(source, (str, os.PathLike)):
-        return _open_file(con, Path(source), os.fspath(source), asked)
+        return _open_file(con, source_name(source), asked)
     if hasattr(source, "tocsr") and hasattr(source, "nnz"):
         return _open_sparse(con, source, asked)
     if hasattr(source, "iloc") and hasattr(source, "columns"):
@@ -93,11 +99,11 @@ def _select(columns: Mapping[Role, str], table: str) -> str:
 
 
 def _open_file(
-    con: duckdb.DuckDBPyConnection, path: Path, name: str, asked: Mapping[Role, str | None]
+    con: duckdb.DuckDBPyConnection, name: str, asked: Mapping[Role, str | None]
 ) -> Source:
-    found = sniff(path, [column for column in asked.values() if column])
+    found = sniff(name, [column for column in asked.values() if column])
     if found.kind == "parquet":
-        table = f"read_parquet({quoted(reader_path(path))}, hive_partitioning=false)"
+        table = f"read_parquet({quoted(reader_path(found.path))}, hive_partitioning=false)"
         source = _described(con, table, name, asked)
         return Source(name, source.relation, source.labels, source.types, source.width, found)
     where, wanted = name, dict(asked)
@@ -156,10 +162,7 @@ def _described(
     con: duckdb.DuckDBPyConnection, table: str, name: str, asked: Mapping[Role, str | None]
 ) -> Source:
     """A source whose columns DuckDB knows by name and type."""
-    try:
-        described = con.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
-    except duckdb.Error as error:
-        raise DataError(f"{name}: cannot be read: {one_line(error)}") from error
+    described = con.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
     columns, types = [str(row[0]) for row in described], [str(row[1]) for row in described]
     chosen = choose(columns, asked, name)
     relation = _select({role: named(columns[p]) for role, p in chosen.items()}, table)
@@ -185,22 +188,19 @@ class _Stream:
 def _open_arrow(
     con: duckdb.DuckDBPyConnection, frame: Any, asked: Mapping[Role, str | None]
 ) -> Source:
-    name = "the frame"
-    try:
-        con.register("frame", _Stream(frame))
-        if hasattr(frame, "shape"):
-            return _described(con, "frame", name, asked)
-        # A stream without a shape may be consumed by its first reading.
-        con.execute("CREATE TEMP TABLE streamed AS SELECT * FROM frame")
-    except duckdb.Error as error:
-        raise DataError(f"{name}: cannot be read: {one_line(error)}") from error
+    name = source_name(frame)
+    con.register("frame", _Stream(frame))
+    if hasattr(frame, "shape"):
+        return _described(con, "frame", name, asked)
+    # A stream without a shape may be consumed by its first reading.
+    con.execute("CREATE TEMP TABLE streamed AS SELECT * FROM frame")
     return _described(con, "streamed", name, asked)
 
 
 def _open_pandas(
     con: duckdb.DuckDBPyConnection, frame: Any, asked: Mapping[Role, str | None]
 ) -> Source:
-    name = "the frame"
+    name = source_name(frame)
     if len(frame) == 0:
         raise DataError(f"{name}: is empty")
     columns = [str(column) for column in frame.columns]
@@ -216,6 +216,9 @@ def _open_pandas(
     return Source(name, source.relation, labels, source.types, len(columns))
 
 
+_DTYPES = {"string": "string", "integer": "Int64", "floating": "float64"}
+
+
 def _pandas_column(column: Any, label: str, name: str) -> Any:
     """The column in a type that DuckDB reads without guessing from a sample."""
     if str(column.dtype) == "category":
@@ -227,13 +230,16 @@ def _pandas_column(column: Any, label: str, name: str) -> Any:
         return column
     if kind in ("mixed", "mixed-integer", "mixed-integer-float", "unknown-array", "bytes"):
         raise DataError(f"{name}: column {label!r} mixes types; make it one type, such as text")
-    return column
+    try:
+        return column.astype(_DTYPES.get(kind, object))
+    except (OverflowError, TypeError, ValueError) as error:
+        raise DataError(f"{name}: column {label!r} holds numbers beyond 64 bits") from error
 
 
 def _open_sparse(
     con: duckdb.DuckDBPyConnection, matrix: Any, asked: Mapping[Role, str | None]
 ) -> Source:
-    name = "the matrix"
+    name = source_name(matrix)
     if any(column is not None for column in asked.values()):
         raise DataError(f"{name}: has rows (users) and columns (items), no named columns")
     if len(matrix.shape) != 2:

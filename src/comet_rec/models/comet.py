@@ -97,8 +97,8 @@ class CometConfig:
 
     @property
     def effective_widths(self) -> tuple[int, ...]:
-        """Widths after those above K became K, in order, without repeats."""
-        return tuple(dict.fromkeys(min(width, self.embedding_dim) for width in self.widths))
+        """Widths after those above K became K, ascending, without repeats."""
+        return tuple(sorted({min(width, self.embedding_dim) for width in self.widths}))
 
 
 class Tower(nn.Module):

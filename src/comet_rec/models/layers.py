@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from comet_rec.models.spectral import Layout, cross_features
+
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
@@ -30,7 +32,7 @@ class MultiWidthConvolution(nn.Module):
     embedding_dim : int
         K.
     widths : tuple of int
-        H_l, each at most K.
+        H_l, distinct, ascending, each at most K.
     channels : int
         Filters of each width.
     form : {"frequency", "direct"}
@@ -51,8 +53,7 @@ class MultiWidthConvolution(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
-        self.channels = channels
-        self.widths = widths
+        self.layout = Layout(embedding_dim, widths, channels)
         self.form = form
         bounds = [1 / math.sqrt(rows * width) for width in widths]
         self.weights = nn.ParameterList(
@@ -64,35 +65,35 @@ class MultiWidthConvolution(nn.Module):
     @property
     def out_features(self) -> int:
         """Cross features of one map, D = channels · Σ_l (K − H_l + 1)."""
-        return self.channels * sum(self.embedding_dim - width + 1 for width in self.widths)
+        return self.layout.features
 
     def forward(
         self, table: Float[Tensor, "V K"], histories: Int[Tensor, "B N"]
     ) -> Float[Tensor, "B D"]:
         """Cross features of the maps that `histories` picks from `table`; index V is a zero row."""
-        features = self._frequency if self.form == "frequency" else self._direct
-        return torch.cat([c.flatten(1) for c in features(table, histories)], dim=1)
+        return (self._frequency if self.form == "frequency" else self._direct)(table, histories)
 
-    def _direct(self, table: Tensor, histories: Tensor) -> list[Tensor]:
+    def _direct(self, table: Tensor, histories: Tensor) -> Tensor:
         maps = nnf.embedding(histories, nnf.pad(table, (0, 0, 0, 1)))
-        return [
-            torch.relu(nnf.conv1d(maps, weight, bias))
-            for weight, bias in zip(self.weights, self.biases, strict=True)
-        ]
+        pairs = zip(self.weights, self.biases, strict=True)
+        parts = [torch.relu(nnf.conv1d(maps, w, b)).flatten(1) for w, b in pairs]
+        return torch.cat(parts, dim=1)
 
-    def _frequency(self, table: Tensor, histories: Tensor) -> list[Tensor]:
+    def _frequency(self, table: Tensor, histories: Tensor) -> Tensor:
+        if histories.numel() < len(table):
+            # Most rows do not occur: transform those that do.
+            used, histories = torch.unique(histories, return_inverse=True)
+            table = table.index_select(0, used[used < len(table)])  # the pad stays last
         n = self.embedding_dim
-        spectrum = nnf.pad(torch.fft.rfft(table, n=n).t(), (0, 1))  # [F, V + 1]
-        maps = spectrum.index_select(1, histories.flatten()).view(-1, *histories.shape)
-        # A filter as wide as the map has one valid output and no wrap, so length K suffices.
+        rows = torch.fft.rfft(nnf.pad(table, (0, 0, 0, 1)), n=n)
         filters = torch.cat([torch.fft.rfft(weight, n=n) for weight in self.weights])
-        products = torch.bmm(maps, filters.conj().permute(2, 1, 0))  # [F, B, L · channels]
-        signals = torch.fft.irfft(products.permute(1, 2, 0), n=n)
-        parts = signals.split(self.channels, dim=1)
-        return [
-            torch.relu(part[..., : n - width + 1] + bias[:, None])
-            for part, width, bias in zip(parts, self.widths, self.biases, strict=True)
-        ]
+        return cross_features(
+            rows,
+            filters.conj().permute(2, 1, 0).contiguous(),
+            torch.cat(list(self.biases)),
+            histories,
+            self.layout,
+        )
 
 
 class Perceptron(nn.Module):

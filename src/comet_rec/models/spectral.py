@@ -1,0 +1,207 @@
+"""Cross features in the frequency domain, a block of maps at a time.
+
+With Ê the transform of the map's rows along K and Ŵ that of a filter, the correlation of Eq. 4 is
+``irfft(Σ_n Ê[n] · conj(Ŵ[n]))``: one product [B, N]×[N, channels] per frequency. Blocks are small
+enough for the cache, and backward gathers the maps again instead of keeping them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+with contextlib.suppress(ImportError):  # shapes are checked in tests only
+    from jaxtyping import Complex, Float, Int
+
+BLOCK = 64
+"""Maps at a time: [65, 64, 50] complex numbers are 1.6 MiB, a core's second-level cache."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the features of each width stand in a row of cross features.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        K.
+    widths : tuple of int
+        Distinct filter widths, ascending, each at most K.
+    channels : int
+        Filters of each width.
+    """
+
+    embedding_dim: int
+    widths: tuple[int, ...]
+    channels: int
+
+    @property
+    def features(self) -> int:
+        """Cross features of one map."""
+        return self.channels * sum(self.embedding_dim - width + 1 for width in self.widths)
+
+    def parts(self) -> list[tuple[slice, slice, int]]:
+        """For each width: its filters, its features, and the number of places of a filter."""
+        found, filters, features = [], 0, 0
+        for width in self.widths:
+            places = self.embedding_dim - width + 1
+            found.append(
+                (
+                    slice(filters, filters + self.channels),
+                    slice(features, features + self.channels * places),
+                    places,
+                )
+            )
+            filters += self.channels
+            features += self.channels * places
+        return found
+
+    def parseval(self, device: torch.device) -> Tensor:
+        """Weight of each frequency in an inner product of real signals of length K, [F]."""
+        k = self.embedding_dim
+        weights = torch.full((k // 2 + 1,), 2.0 / k, device=device)
+        weights[0] = 1.0 / k
+        if k % 2 == 0:
+            weights[-1] = 1.0 / k
+        return weights
+
+
+def cross_features(
+    rows: Complex[Tensor, "V F"],
+    filters: Complex[Tensor, "F N C"],
+    biases: Float[Tensor, " C"],
+    histories: Int[Tensor, "B N"],
+    layout: Layout,
+) -> Float[Tensor, "B D"]:
+    """Cross features after ReLU (Eq. 4, 5).
+
+    Parameters
+    ----------
+    rows : Tensor [V, F]
+        Transformed rows; the pad's is zero.
+    filters : Tensor [F, N, C]
+        Conjugated transforms of the filters of all widths.
+    biases : Tensor [C]
+    histories : Tensor [B, N]
+        Which rows each map stacks.
+    layout : Layout
+    """
+    features: Tensor = _CrossFeatures.apply(rows, filters, biases, histories, layout)  # type: ignore[no-untyped-call]
+    return features
+
+
+class _CrossFeatures(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, filters: Tensor, biases: Tensor, histories: Tensor, layout: Layout
+    ) -> Tensor:
+        histories = histories.long()
+        out = biases.new_empty((len(histories), layout.features))
+        work = _Workspace(rows, filters, layout)
+        for first in range(0, len(histories), BLOCK):
+            block = slice(first, first + BLOCK)
+            maps = work.maps(rows, histories[block])
+            products = work.products(maps.shape[1])
+            torch.bmm(maps, filters, out=products)
+            work.write_features(products, biases, out[block])
+        ctx.save_for_backward(rows, filters, histories, out)
+        ctx.layout = layout
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        rows, filters, histories, out = ctx.saved_tensors
+        grad = grads[0]
+        work = _Workspace(rows, filters, ctx.layout)
+        d_rows = torch.zeros_like(rows)
+        d_filters = torch.zeros_like(filters)
+        d_biases = grad.new_zeros(filters.shape[2])
+        adjoint = filters.conj().transpose(1, 2).resolve_conj().contiguous()
+        for first in range(0, len(histories), BLOCK):
+            block = slice(first, first + BLOCK)
+            index = histories[block]
+            maps = work.maps(rows, index)
+            d_products = work.products_gradient(grad[block], out[block], d_biases)
+            d_filters.baddbmm_(maps.mH, d_products)
+            torch.bmm(d_products, adjoint, out=maps)  # the maps are not needed any more
+            work.add_rows(d_rows, index, maps)
+        return d_rows, d_filters, d_biases, None, None
+
+
+class _Workspace:
+    """Buffers of one block, used again for the next: fresh memory costs more than the sums."""
+
+    def __init__(self, rows: Tensor, filters: Tensor, layout: Layout) -> None:
+        frequencies, length, channels = filters.shape
+        self.layout = layout
+        self.parts = layout.parts()
+        # Filters as wide as the map come last; their one feature needs no inverse transform.
+        self.several = layout.channels * sum(places > 1 for _, _, places in self.parts)
+        self.weights = layout.parseval(rows.device)
+        self._gathered = rows.new_empty((BLOCK * length, frequencies))
+        self._maps = rows.new_empty(frequencies * BLOCK * length)
+        self._products = rows.new_empty(frequencies * BLOCK * channels)
+        self._spectra = rows.new_empty((BLOCK, self.several, frequencies))
+        self._zero = self.weights.new_zeros(())
+        k = layout.embedding_dim
+        self._signals = self._spectra.real.new_zeros((BLOCK, self.several, k))
+
+    def maps(self, rows: Tensor, index: Tensor) -> Tensor:
+        """Transformed maps of a block, [F, B, N]."""
+        gathered = self._gathered[: index.numel()]
+        torch.index_select(rows, 0, index.flatten(), out=gathered)
+        shape = (rows.shape[1], *index.shape)
+        maps = self._maps[: rows.shape[1] * index.numel()].view(shape)
+        return maps.copy_(gathered.view(*index.shape, -1).permute(2, 0, 1))
+
+    def products(self, size: int) -> Tensor:
+        """Room for products [F, B, C]."""
+        frequencies = len(self.weights)
+        channels = len(self._products) // (frequencies * BLOCK)
+        return self._products[: frequencies * size * channels].view(frequencies, size, channels)
+
+    def write_features(self, products: Tensor, biases: Tensor, out: Tensor) -> None:
+        """Features of products [F, B, C], after bias and ReLU, into out [B, D]."""
+        size = len(out)
+        spectra, signals = self._spectra[:size], self._signals[:size]
+        if self.several > 0:
+            spectra.copy_(products[:, :, : self.several].permute(1, 2, 0))
+            torch.fft.irfft(spectra, n=self.layout.embedding_dim, out=signals)
+        for channels, features, places in self.parts:
+            target = out[:, features].view(size, -1, places)
+            if places > 1:
+                torch.add(signals[:, channels, :places], biases[channels, None], out=target)
+            else:
+                inner = (products[:, :, channels].real * self.weights[:, None, None]).sum(0)
+                torch.add(inner, biases[channels], out=target[..., 0])
+        out.relu_()
+
+    def products_gradient(self, grad: Tensor, features: Tensor, d_biases: Tensor) -> Tensor:
+        """Gradient of the products, [F, B, C], from that of the features; adds up the biases'."""
+        size = len(grad)
+        spectra, signals = self._spectra[:size], self._signals[:size]
+        d_products = self.products(size)
+        for channels, where, places in self.parts:
+            shape = (size, channels.stop - channels.start, places)
+            part = signals[:, channels, :places] if places > 1 else grad.new_empty(shape)
+            d_part, kept = grad[:, where].view(shape), features[:, where].view(shape) > 0
+            torch.where(kept, d_part, self._zero, out=part)
+            d_biases[channels] += part.sum(dim=(0, 2))
+            if places == 1:
+                d_products[:, :, channels] = self.weights[:, None, None] * part[..., 0]
+        if self.several > 0:
+            torch.fft.rfft(signals, out=spectra)
+            spectra.mul_(self.weights)
+            d_products[:, :, : self.several] = spectra.permute(2, 0, 1)
+        return d_products
+
+    def add_rows(self, d_rows: Tensor, index: Tensor, d_maps: Tensor) -> None:
+        """Add the gradient of each map's rows, [F, B, N], to the table's."""
+        gathered = self._gathered[: index.numel()]
+        gathered.view(*index.shape, -1).copy_(d_maps.permute(1, 2, 0))
+        real, added = (torch.view_as_real(x).flatten(1) for x in (d_rows, gathered))
+        real.index_add_(0, index.flatten(), added)
