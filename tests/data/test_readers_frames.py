@@ -176,6 +176,17 @@ def test_sparse(kind: Any) -> None:
     assert rows_of(read(kind(dense), min_rating=2)) == [(0, 1, None), (2, 0, None)]
 
 
+@pytest.mark.parametrize("value", [7, "x", 1.0, date(1970, 1, 1)])
+def test_objects_may_begin_with_many_nothings(value: Any) -> None:
+    column = pd.Series([None] * 5000 + [value], dtype=object)
+    frame = pd.DataFrame({"user": 1, "item": range(5001), "time": column})
+    if value == "x":
+        frame = frame.rename(columns={"user": "time", "time": "user"})
+    log = read(frame, skip_bad=5000)
+    assert len(log) == 1
+    assert log.notes[0] == "5000 bad rows skipped"
+
+
 def test_sparse_zeros_that_are_stored_are_none() -> None:
     matrix = sp.csr_array((np.array([0.0, 1.0]), (np.array([0, 1]), np.array([1, 1]))))
     assert rows_of(read(matrix)) == [(1, 1, None)]
@@ -207,3 +218,37 @@ def test_only_the_library_of_the_frame_is_needed(library: str) -> None:
         "from comet_rec.data.readers import read\nassert len(read(f)) == 2"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+ODD = {
+    "complex": lambda: pd.DataFrame({"user": [1j, 2], "item": [1, 2]}),
+    "period": lambda: pd.DataFrame({"user": pd.period_range("2020", periods=2), "item": [1, 2]}),
+    "interval": lambda: pd.DataFrame({"user": pd.interval_range(0, 2), "item": [1, 2]}),
+    "timedelta": lambda: pd.DataFrame({"user": pd.to_timedelta([1, 2]), "item": [1, 2]}),
+    "objects": lambda: pd.DataFrame({"user": [object(), object()], "item": [1, 2]}),
+    "bytes": lambda: pd.DataFrame({"user": [b"a", b"b"], "item": [1, 2]}),
+    "surrogates": lambda: pd.DataFrame({"user": ["\ud800", "b"], "item": [1, 2]}, dtype=object),
+    "huge": lambda: pd.DataFrame({"user": [10**50, 1], "item": [1, 2]}, dtype=object),
+    "none": lambda: pd.DataFrame({"user": [None, None], "item": [1, 2]}, dtype=object),
+    "dates": lambda: pd.DataFrame({"user": pd.to_datetime(["2020", "2021"]), "item": [1, 2]}),
+    "polars object": lambda: pl.DataFrame({"user": [object()], "item": [1]}, strict=False),
+    "polars null": lambda: pl.DataFrame({"user": [None, None], "item": [1, 2]}),
+    "polars binary": lambda: pl.DataFrame({"user": [b"a", b"b"], "item": [1, 2]}),
+    "polars struct": lambda: pl.DataFrame({"user": [{"a": 1}], "item": [1]}),
+    "polars empty": lambda: pl.DataFrame({"user": [], "item": []}),
+    "polars lazy": lambda: pl.LazyFrame({"user": [1], "item": [1]}),
+    "arrow list": lambda: pa.table({"user": [[1], [2]], "item": [1, 2]}),
+    "sparse of one dimension": lambda: sp.coo_array(np.array([1, 2])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_frames_are_refused_in_one_line(kind: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read(ODD[kind]())
+    assert "\n" not in str(caught.value)
+
+
+def test_threads_are_positive() -> None:
+    with pytest.raises(DataError, match="threads is 0"):
+        read(sp.eye_array(2), threads=0)

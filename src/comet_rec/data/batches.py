@@ -35,7 +35,7 @@ class Batch:
     item_histories : int32 [I, N] or None
         Shown rows of N(i), padded in front with n_users.
     pair_users, pair_items : int64 [P]
-        Places in `users` and `items`; positives first.
+        Places in `users` and `items`, ascending by user.
     labels : float32 [P]
         1 for an observed pair, 0 for a sampled one (Eq. 1).
     positives : int
@@ -119,17 +119,24 @@ class Batches:
         drawn = self._complement.draw(positive_users, self.negatives, rng).ravel()
         negative_users = np.repeat(positive_users, self.negatives)
         exists = drawn >= 0  # a user who touched everything has no negatives
+        labels = np.repeat(np.array([1, 0], dtype=np.float32), [len(rows), int(exists.sum())])
         users, pair_users = np.unique(
             np.concatenate([positive_users, negative_users[exists]]), return_inverse=True
         )
         items, pair_items = np.unique(
             np.concatenate([positive_items, drawn[exists]]), return_inverse=True
         )
-        labels = np.zeros(len(pair_users), dtype=np.float32)
-        labels[: len(rows)] = 1
+        by_user = np.argsort(pair_users, kind="stable")
         shown_users, shown_items = self._shown(rows, users, items, rng)
         return Batch(
-            users, items, shown_users, shown_items, pair_users, pair_items, labels, len(rows)
+            users,
+            items,
+            shown_users,
+            shown_items,
+            pair_users[by_user],
+            pair_items[by_user],
+            labels[by_user],
+            len(rows),
         )
 
     def _shown(

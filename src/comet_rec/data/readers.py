@@ -70,10 +70,6 @@ def read(
         When the log cannot be read as asked; one line that says where and what to do.
     """
     asked: dict[Role, str | None] = {"user": user, "item": item, "time": time, "rating": rating}
-    if time_scope not in ("auto", "global", "per_user", "none"):
-        raise DataError(f"time_scope is {time_scope!r}; give auto, global, per_user or none")
-    if min_rating is not None and not math.isfinite(min_rating):
-        raise DataError(f"min_rating is {min_rating}; give a number")
     with connect(threads) as con, refusing(source_name(source)):
         opened = open_source(con, source, asked)
         roles = _roles(opened, min_rating, time_scope)
@@ -88,6 +84,10 @@ def read(
 
 def _roles(source: Source, min_rating: float | None, time_scope: str) -> tuple[Role, ...]:
     """The columns that the call needs."""
+    if time_scope not in ("auto", "global", "per_user", "none"):
+        raise DataError(f"time_scope is {time_scope!r}; give auto, global, per_user or none")
+    if min_rating is not None and not math.isfinite(min_rating):
+        raise DataError(f"min_rating is {min_rating}; give a number")
     if min_rating is not None and "rating" not in source.labels:
         raise DataError(
             f"{source.name}: has no rating column for min_rating; name it with --rating"

@@ -154,21 +154,25 @@ def survey(
     rows = f"(FROM {source.sql()}{'' if limit is None else f' LIMIT {limit}'})"
     time = _time_kind(con, rows, source.types["time"]) if "time" in roles else "int"
     every = values(source, Kinds("text", "text", time), roles)
-    kinds: dict[Role, IdKind] = {}
-    for role in ROLES[:2]:
-        group = family(source.types[role])
-        kinds[role] = "uuid" if group == "uuid" else "int"
-        if group == "text":
-            good = " AND ".join(f"({value}) IS NOT NULL" for value in every.values())
-            value = id_value(LETTER[role], source.types[role], "int")
-            # Without a good row nothing speaks for integers.
-            found = con.execute(
-                f"SELECT coalesce(bool_and(({value}) IS NOT NULL), false) FROM {rows} WHERE {good}"
-            ).fetchall()[0][0]
-            kinds[role] = "int" if found else "text"
-        if fixed.get(role) == "text" and kinds[role] == "int":
-            kinds[role] = "text"
-    return Kinds(kinds["user"], kinds["item"], time)
+    good = " AND ".join(f"({value}) IS NOT NULL" for value in every.values())
+    # Without a good row nothing speaks for integers.
+    integers = con.execute(
+        "SELECT "
+        + ", ".join(
+            f"coalesce(bool_and(({id_value(LETTER[role], 'VARCHAR', 'int')}) IS NOT NULL), false)"
+            if family(source.types[role]) == "text"
+            else "true"
+            for role in ROLES[:2]
+        )
+        + f" FROM {rows} WHERE {good}"
+    ).fetchall()[0]
+    kinds: list[IdKind] = []
+    for role, integer in zip(ROLES[:2], integers, strict=True):
+        if family(source.types[role]) == "uuid":
+            kinds.append("uuid")
+        else:
+            kinds.append("int" if integer and fixed.get(role) != "text" else "text")
+    return Kinds(kinds[0], kinds[1], time)
 
 
 def _time_kind(con: duckdb.DuckDBPyConnection, rows: str, sql_type: str) -> TimeKind:
@@ -178,16 +182,21 @@ def _time_kind(con: duckdb.DuckDBPyConnection, rows: str, sql_type: str) -> Time
     if group == "real":
         query = f"SELECT count(*) FROM {rows} WHERE isfinite(t::DOUBLE) AND t <> trunc(t)"
         return "fraction" if con.execute(query).fetchall()[0][0] else "whole"
-    parts = [f"({time_value('t', sql_type, kind)})" for kind in ("int", "whole", "date")]
-    number = f"TRY_CAST(CASE WHEN regexp_full_match(t, '{_NUMBER}') THEN trim(t) END AS DECIMAL"
-    filled, ints, numbers, dates, fractions = con.execute(
-        f"SELECT count(t), {', '.join(f'count({part})' for part in parts)}, "
-        f"count(*) FILTER ({number}(38, 6)) <> trunc({number}(38, 6)))) FROM {rows}"
-    ).fetchall()[0]
+    integer = f"({time_value('t', sql_type, 'int')})"
+    filled, ints = con.execute(f"SELECT count(t), count({integer}) FROM {rows}").fetchall()[0]
     if ints == filled:
         return "int"
-    if dates > numbers:
+    number = (
+        f"TRY_CAST(CASE WHEN regexp_full_match(t, '{_NUMBER}') THEN trim(t) END AS DECIMAL(38, 6))"
+    )
+    numbers, fractions, dates = con.execute(
+        f"SELECT count({number}), count(*) FILTER ({number} <> trunc({number})), "
+        f"count({time_value('t', sql_type, 'date')}) FROM {rows} WHERE {integer} IS NULL"
+    ).fetchall()[0]
+    if dates > ints + numbers:
         return "date"
+    if ints and not numbers:
+        return "int"
     return "fraction" if fractions else "whole"
 
 

@@ -32,6 +32,7 @@ from comet_rec.models.layers import (
     Perceptron,
     uniform,
 )
+from comet_rec.models.pairs import pair_products
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
@@ -205,9 +206,7 @@ class COMET(nn.Module):
         """Logits of the pairs (Eq. 8 before σ); each distinct user and item is encoded once."""
         z_users = self.encode_users(batch.users, batch.user_histories, rng) * self.h
         z_items = self.encode_items(batch.items, batch.item_histories, rng)
-        left = z_users.index_select(0, batch.pair_users)
-        right = z_items.index_select(0, batch.pair_items)
-        return (left * right).sum(dim=1)
+        return pair_products(z_users, z_items, batch.pair_users, batch.pair_items)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """The two tables."""

@@ -1,0 +1,212 @@
+"""Training speed beside the literal port and the machine's limit, all in one run.
+
+    python benchmarks/throughput.py --data ml-1m.parquet --rounds 5 --out results/bench/throughput.json
+
+Rounds of A B A B: a few steps of the literal port (256 positives, both towers for each pair), a few
+of the library at each batch size, one matrix product. What is timed of the library is the whole
+loop: batches drawn in the background thread, forward, backward, Adam. Medians and their ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import comet_rec as cr
+import literal
+from comet_rec.config import Config
+from comet_rec.data.batches import Batches
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.randomness import torch_seed
+from comet_rec.estimators.presets import preset
+from comet_rec.models import base
+from comet_rec.models.comet import CometConfig
+from comet_rec.training.trainer import Trainer, prefetched
+
+
+def flops_of_a_pass(config: CometConfig) -> float:
+    """Floating-point operations of one tower pass, forward and backward (three times forward).
+
+    Counted: the complex products (8 operations a multiply-add) and the MLP; not the transforms,
+    gathers and sums.
+    """
+    frequencies = config.embedding_dim // 2 + 1
+    filters = config.channels * len(config.effective_widths)
+    features = config.channels * sum(config.embedding_dim - w + 1 for w in config.effective_widths)
+    sizes = [features, *config.hidden, config.embedding_dim]
+    mlp = sum(2 * a * b for a, b in itertools.pairwise(sizes))
+    return 3.0 * (8 * config.history_length * filters * frequencies + mlp)
+
+
+@dataclass
+class Library:
+    """The library's own training loop, a step at a time."""
+
+    trainer: Trainer
+    source: Iterator[Any]
+    passes: int = 0
+    positives: int = 0
+
+    @staticmethod
+    def of(log: Interactions, config: Config) -> Library:
+        """A fresh model and its batches."""
+        model = base.build(
+            "comet", config.model, log.n_users, log.n_items, torch_seed(0, "parameters")
+        )
+        batches = Batches(
+            log, batch_size=config.train.batch_size, negatives=config.train.negatives,
+            histories=model.histories, seed=0,
+        )  # fmt: skip
+        trainer = Trainer(model, batches, config.train, seed=0, device=torch.device("cpu"))
+
+        def forever() -> Iterator[Any]:
+            for epoch in range(1_000_000):
+                yield from batches.epoch(epoch)
+
+        return Library(trainer, prefetched(forever()))
+
+    def step(self) -> None:
+        """One batch, as `Trainer` takes it."""
+        batch = next(self.source)
+        self.trainer._step(batch)
+        self.trainer.state.batch += 1
+        self.passes = len(batch.users) + len(batch.items)
+        self.positives = batch.positives
+
+
+def seconds(run: Callable[[], Any], times: int) -> list[float]:
+    """Wall-clock seconds of each call."""
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def peak_memory(data: str, batch_size: int) -> float:
+    """MiB that training steps add to a process that holds log, model and batches' tables."""
+    program = [sys.executable, __file__, "--data", data, "--only-memory", str(batch_size)]
+    found = subprocess.run(program, capture_output=True, text=True, check=True)
+    return float(found.stdout)
+
+
+def only_memory(log: Interactions, config: Config) -> float:
+    """MiB added by three steps."""
+    library = Library.of(log, config)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        library.step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", required=True, help="Parquet: user_id, item_id, timestamp")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8192, 32768])
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only-memory", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+
+    log = cr.leave_one_out(cr.read(given.data)).train
+    settings = dict(pair.split("=", 1) for pair in given.set)
+    paper = preset("paper", log).with_settings(settings)
+    if given.only_memory:
+        sized = paper.with_settings({"train.batch_size": given.only_memory})
+        print(only_memory(log, sized))
+        return
+    libraries = {
+        size: Library.of(log, paper.with_settings({"train.batch_size": size}))
+        for size in given.batch_sizes
+    }
+    port_log = literal.hold_out_last(literal.read_log(given.data))
+    ports = {
+        form: literal.build(port_log.n_users, port_log.n_items, convolution=form)
+        for form in ("conv2d", "conv1d")
+    }
+    port_batches = literal.make_batches(port_log, 2)
+    square = torch.randn(2048, 2048)
+    block = torch.randn(1 << 24)
+
+    timed: dict[str, list[float]] = {}
+    for round_ in range(given.rounds + 1):
+        found = {
+            name: literal.time_steps(model, port_batches, optimizer)
+            for name, (model, optimizer) in ports.items()
+        }
+        found |= {str(size): seconds(lib.step, 3) for size, lib in libraries.items()}
+        found["sgemm"] = seconds(lambda: square @ square, 5)
+        found["copy"] = seconds(lambda: block.clone(), 5)
+        if round_ > 0:  # the first warms up
+            for name, values in found.items():
+                timed.setdefault(name, []).extend(values)
+
+    medians = {name: statistics.median(values) for name, values in timed.items()}
+    gflops = 2 * 2048**3 / medians["sgemm"] / 1e9
+    per_pass = flops_of_a_pass(paper.model)
+    port = {form: literal.POSITIVES / medians[form] for form in ports}
+    result: dict[str, Any] = {
+        "command": " ".join(["python", *sys.argv]),
+        "literal_positives_per_second": port,
+        "sgemm_gflops": gflops,
+        "copy_gb_per_second": 2 * block.numel() * 4 / medians["copy"] / 1e9,
+        "flops_of_a_pass": per_pass,
+        "batches": {},
+        "machine": machine(),
+    }
+    for size, lib in libraries.items():
+        speed = lib.positives / medians[str(size)]
+        passes = lib.passes / medians[str(size)]
+        result["batches"][str(size)] = {
+            "positives_per_second": speed,
+            "epoch_seconds": len(log) / speed,
+            "times_conv2d_port": speed / port["conv2d"],
+            "times_conv1d_port": speed / port["conv1d"],
+            "passes_per_positive": lib.passes / lib.positives,
+            "passes_per_second": passes,
+            "share_of_sgemm": passes * per_pass / 1e9 / gflops,
+            "step_seconds": sorted(timed[str(size)]),
+            "peak_step_mib": peak_memory(given.data, size),
+        }
+    text = json.dumps(result, indent=1)
+    print(text)
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(text + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text().splitlines()
+        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
+    return {
+        "cpu": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()
