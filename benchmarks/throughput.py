@@ -1,6 +1,6 @@
 """Training speed beside the literal port and the machine's limit, all in one run.
 
-    python benchmarks/throughput.py --data ml-1m.parquet --rounds 5 --out results/bench/throughput.json
+    python benchmarks/throughput.py --data ml-1m.parquet --out results/bench/throughput.json
 
 Rounds of A B A B: a few steps of the literal port (256 positives, both towers for each pair), a few
 of the library at each batch size, one matrix product. What is timed of the library is the whole
@@ -29,9 +29,9 @@ import torch
 import comet_rec as cr
 import literal
 from comet_rec.config import Config
-from comet_rec.data.batches import Batches
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import torch_seed
+from comet_rec.estimators.pipeline import batches_of
 from comet_rec.estimators.presets import preset
 from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
@@ -67,10 +67,7 @@ class Library:
         model = base.build(
             "comet", config.model, log.n_users, log.n_items, torch_seed(0, "parameters")
         )
-        batches = Batches(
-            log, batch_size=config.train.batch_size, negatives=config.train.negatives,
-            histories=model.histories, seed=0,
-        )  # fmt: skip
+        batches = batches_of(log, config, model)
         trainer = Trainer(model, batches, config.train, seed=0, device=torch.device("cpu"))
 
         def forever() -> Iterator[Any]:

@@ -33,6 +33,12 @@ class TrainConfig:
         Which parameters are decayed. Choice: the paper does not say.
     negatives : int
         Unobserved items drawn for each positive, anew each epoch (Eq. 9).
+    positives_per_user : int
+        Most positives of a user that come together in a batch: fewer distinct users, hence
+        fewer tower passes a positive. Each positive still occurs once an epoch.
+    negative_pool : int
+        Items in a random pool from which a batch draws its negatives: fewer distinct items.
+        0 draws each from the whole catalogue.
     loss : {"bce"}
         Binary cross-entropy on logits (Eq. 9).
     reduction : {"mean", "sum"}
@@ -52,6 +58,8 @@ class TrainConfig:
     weight_decay: float = 0.0
     decay_on: Literal["all", "embeddings"] = "all"
     negatives: int = 4
+    positives_per_user: int = 1
+    negative_pool: int = 0
     loss: Literal["bce"] = "bce"
     reduction: Literal["mean", "sum"] = "mean"
     optimizer: Literal["adam"] = "adam"
@@ -60,8 +68,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         positive(self, "train", "epochs", "full_epochs", "batch_size", "negatives")
+        positive(self, "train", "positives_per_user")
         positive(self, "train", "learning_rate")
-        not_negative(self, "train", "weight_decay", "patience")
+        not_negative(self, "train", "weight_decay", "patience", "negative_pool")
 
 
 @dataclass(frozen=True, kw_only=True)

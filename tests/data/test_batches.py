@@ -68,3 +68,46 @@ def test_a_model_without_histories_gets_none(random_log):
     batch = next(batches(random_log(10, 20, 5), histories=None).epoch(0))
     assert batch.user_histories is None
     assert batch.item_histories is None
+
+
+def test_grouped_positives_still_occur_once_and_stay_within_the_share(random_log):
+    log = random_log(40, 60, 40)
+    source = batches(log, batch_size=80, positives_per_user=8)
+    found = np.zeros(log.n_users * 60, dtype=int)
+    for batch in source.epoch(0):
+        positive = batch.labels == 1
+        users, items = batch.users[batch.pair_users], batch.items[batch.pair_items]
+        found[users[positive] * 60 + items[positive]] += 1
+        assert np.bincount(batch.pair_users[positive]).max() <= 2 * (40 // 10)
+    assert found.sum() == len(log)
+    assert found.max() == 1
+    uniform = next(batches(log, batch_size=80).epoch(0))
+    grouped = next(source.epoch(0))
+    assert len(grouped.users) < 0.7 * len(uniform.users)
+
+
+def test_pooled_negatives_are_few_and_each_uniform_over_the_untouched(random_log):
+    log = random_log(30, 50, 10)
+    counts = np.zeros((30, 50))
+    source = batches(log, batch_size=30, negative_pool=12)
+    for epoch in range(60):
+        for batch in source.epoch(epoch):
+            negative = batch.labels == 0
+            items = batch.items[batch.pair_items[negative]]
+            assert len(np.unique(items)) <= 12
+            np.add.at(counts, (batch.users[batch.pair_users[negative]], items), 1)
+    touched = np.zeros((30, 50), dtype=bool)
+    touched[log.users, log.items] = True
+    assert counts[touched].sum() == 0
+    # 60 epochs of 10 positives with 4 negatives over 40 untouched items: 60 each, with the
+    # variance of a shared pool (up to 4 · 10 draws meet the same one).
+    assert np.abs(counts[~touched].reshape(30, 40).mean(axis=0) - 60).max() < 12
+
+
+def test_a_user_who_touched_the_whole_pool_draws_from_the_catalogue(random_log):
+    log = random_log(5, 50, 49)
+    for batch in batches(log, batch_size=20, negative_pool=1).epoch(0):
+        items = batch.items[batch.pair_items[batch.labels == 0]]
+        users = batch.users[batch.pair_users[batch.labels == 0]]
+        known = set(zip(log.users.tolist(), log.items.tolist(), strict=True))
+        assert not known & set(zip(users.tolist(), items.tolist(), strict=True))

@@ -19,6 +19,9 @@ Int32 = npt.NDArray[np.int32]
 LARGEST_SHARE = 0.1
 """Most of the log, and so of any user's history, that one batch holds as positives."""
 
+POOL_ROUNDS = 20
+"""Draws from a batch's pool before a user who touched nearly all of it draws elsewhere."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -59,6 +62,11 @@ class Batches:
     training (Eq. 9). A user's positives are spread evenly over the epoch, so that no batch
     holds more of a history than its own share of the log, give or take one row.
 
+    Two settings make a batch hold fewer distinct users and items, hence fewer tower passes,
+    and leave the expectation of the loss as it is: `positives_per_user` rows of a user come
+    together (each still once an epoch), and negatives come from a random pool that the batch
+    shares (each is still uniform over what its user never touched, by symmetry).
+
     Parameters
     ----------
     log : Interactions
@@ -70,6 +78,10 @@ class Batches:
     histories : HistorySettings or None
         What the model wants to see; None for models without histories.
     seed : int
+    positives_per_user : int
+        Most rows of a user that come together; never more than a tenth of the history.
+    negative_pool : int
+        Items in the pool of a batch; 0 draws from the whole catalogue.
     """
 
     def __init__(
@@ -80,12 +92,18 @@ class Batches:
         negatives: int,
         histories: HistorySettings | None,
         seed: int,
+        positives_per_user: int = 1,
+        negative_pool: int = 0,
     ) -> None:
         self.log = log
         self.batch_size = max(1, min(batch_size, int(len(log) * LARGEST_SHARE)))
         self.negatives = negatives
         self.settings = histories
         self.seed = seed
+        self.negative_pool = negative_pool
+        counts = np.diff(log.user_starts)
+        share = (counts * LARGEST_SHARE).astype(np.int64)
+        self._together = np.clip(share, 1, positives_per_user)
         self._histories = Histories.of(log) if histories is not None else None
         self._complement = Complement(log.users, log.items, log.n_users, log.n_items)
 
@@ -108,15 +126,16 @@ class Batches:
         by_user = shuffled[np.argsort(log.users[shuffled], kind="stable")]
         counts = np.diff(log.user_starts)
         place = np.arange(len(log)) - np.repeat(log.user_starts[:-1], counts)
+        group = place // np.repeat(self._together, counts)
+        groups = np.repeat(-(-counts // self._together), counts)
         start = np.repeat(rng.random(log.n_users), counts)
-        keys = (place + start) / np.repeat(counts, counts)
-        return np.asarray(by_user[np.argsort(keys, kind="stable")], dtype=np.int64)
+        return np.asarray(by_user[np.argsort((group + start) / groups, kind="stable")])
 
     def _batch(self, rows: Int64, epoch: int, number: int) -> Batch:
         rng = generator(self.seed, "batch", epoch, number)
         positive_users = self.log.users[rows].astype(np.int64)
         positive_items = self.log.items[rows].astype(np.int64)
-        drawn = self._complement.draw(positive_users, self.negatives, rng).ravel()
+        drawn = self._negatives(positive_users, rng)
         negative_users = np.repeat(positive_users, self.negatives)
         exists = drawn >= 0  # a user who touched everything has no negatives
         labels = np.repeat(np.array([1, 0], dtype=np.float32), [len(rows), int(exists.sum())])
@@ -138,6 +157,23 @@ class Batches:
             labels[by_user],
             len(rows),
         )
+
+    def _negatives(self, users: Int64, rng: np.random.Generator) -> Int64:
+        """Untouched items of each user, [len(users) · negatives]; −1 where there is none."""
+        if self.negative_pool == 0 or self.negative_pool >= self.log.n_items:
+            return self._complement.draw(users, self.negatives, rng).ravel()
+        pool = rng.choice(self.log.n_items, self.negative_pool, replace=False)
+        owners = np.repeat(users, self.negatives)
+        drawn = pool[rng.integers(0, len(pool), len(owners))]
+        again = np.flatnonzero(self._complement.touched(owners, drawn))
+        for _ in range(POOL_ROUNDS):
+            if len(again) == 0:
+                return drawn
+            drawn[again] = pool[rng.integers(0, len(pool), len(again))]
+            again = again[self._complement.touched(owners[again], drawn[again])]
+        # A user who touched almost all of the pool draws from the catalogue.
+        drawn[again] = self._complement.draw(owners[again], 1, rng).ravel()
+        return drawn
 
     def _shown(
         self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator

@@ -35,6 +35,7 @@ class Complement:
         owner, item = np.divmod(keys, n_items)
         counts = np.bincount(owner, minlength=n_users)
         self.n_items = n_items
+        self._keys = keys
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         position = np.arange(len(keys)) - self._starts[owner]
         self._missing_before = owner * (n_items + 1) + item - position
@@ -48,6 +49,14 @@ class Complement:
         key = users.astype(np.int64) * (self.n_items + 1) + ranks
         passed = np.searchsorted(self._missing_before, key, side="right") - self._starts[users]
         return np.asarray(ranks + passed, dtype=np.int64)
+
+    def touched(
+        self, users: npt.NDArray[np.integer], items: npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether each pair is in the set, bool [P]."""
+        keys = users.astype(np.int64) * self.n_items + items
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.asarray(self._keys[at] == keys)
 
     def draw(
         self, users: npt.NDArray[np.integer], per_user: int, rng: np.random.Generator

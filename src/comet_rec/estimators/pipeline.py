@@ -75,13 +75,7 @@ class _Session:
     ) -> tuple[Any, TrainState]:
         """Train a fresh model on these rows; with `validation`, stop and choose by it."""
         model, config = self.fresh_model(), self.config
-        batches = Batches(
-            rows,
-            batch_size=config.train.batch_size,
-            negatives=config.train.negatives,
-            histories=model.histories,
-            seed=config.seed,
-        )
+        batches = batches_of(rows, config, model)
         validate = None
         if validation is not None:
             shown = shown_histories(model, rows)
@@ -216,6 +210,19 @@ def measure(run: Run, split: Split, *, full: bool = True) -> Report:
         sampled_ranks(rows, split.test),
         full_ranks(rows, split.test, split.known) if full else None,
         split.protocol.ties,
+    )
+
+
+def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
+    """Batches of these training rows under a config, for a model."""
+    return Batches(
+        rows,
+        batch_size=config.train.batch_size,
+        negatives=config.train.negatives,
+        histories=model.histories,
+        seed=config.seed,
+        positives_per_user=config.train.positives_per_user,
+        negative_pool=config.train.negative_pool,
     )
 
 

@@ -146,7 +146,6 @@ class _Workspace:
         self._maps = rows.new_empty(frequencies * BLOCK * length)
         self._products = rows.new_empty(frequencies * BLOCK * channels)
         self._spectra = rows.new_empty((BLOCK, self.several, frequencies))
-        self._zero = self.weights.new_zeros(())
         k = layout.embedding_dim
         self._signals = self._spectra.real.new_zeros((BLOCK, self.several, k))
 
@@ -188,8 +187,8 @@ class _Workspace:
         for channels, where, places in self.parts:
             shape = (size, channels.stop - channels.start, places)
             part = signals[:, channels, :places] if places > 1 else grad.new_empty(shape)
-            d_part, kept = grad[:, where].view(shape), features[:, where].view(shape) > 0
-            torch.where(kept, d_part, self._zero, out=part)
+            passed = grad[:, where].view(shape), features[:, where].view(shape)
+            torch.ops.aten.threshold_backward.grad_input(*passed, 0, grad_input=part)
             d_biases[channels] += part.sum(dim=(0, 2))
             if places == 1:
                 d_products[:, :, channels] = self.weights[:, None, None] * part[..., 0]

@@ -1,0 +1,46 @@
+# `make setup` once; every other target does it when pyproject.toml or constraints.txt changed.
+# PYTHON=python3.12 chooses the interpreter, PIP_ARGS="…" goes to pip (README: the CPU build of torch).
+
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.stamp
+
+.PHONY: setup demo test slow lint bench docs check
+.DEFAULT_GOAL := check
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "comet-rec needs Python 3.11 or newer as $(PYTHON); try: make setup PYTHON=python3.12" >&2; \
+	  exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[plot]" \
+	  --group test --group lint --group docs
+	touch $@
+
+demo: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+test: $(STAMP)
+	$(BIN)/pytest $(ARGS)
+
+slow: $(STAMP)
+	$(BIN)/pytest -m slow $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+docs: $(STAMP)
+	$(BIN)/python docs/paper_to_code.py
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+check: lint test docs
