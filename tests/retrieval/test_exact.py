@@ -41,8 +41,37 @@ def test_blocks_do_not_change_the_lists(monkeypatch):
     users, items = torch.rand(50, 8, generator=rng), torch.rand(30, 8, generator=rng)
     masked = (np.arange(50), np.arange(50) % 30)
     whole = collect(users, items, 5, masked=masked)
-    monkeypatch.setattr(exact, "BLOCK_BYTES", 4 * 30 * 7)
+    monkeypatch.setattr(exact, "QUERIES", 7)
     assert len(list(exact.top_k(users, items, 5, masked=masked))) == 8
     blocked = collect(users, items, 5, masked=masked)
     assert np.array_equal(whole[0], blocked[0])
     assert blocked[1] == pytest.approx(whole[1], rel=1e-6)
+
+
+@given(
+    st.integers(1, 5), st.integers(30, 90), st.integers(1, 3), st.integers(0, 10_000),
+    st.sampled_from([(4, 8), (2, 6), (8, 8)]),
+)  # fmt: skip
+def test_runs_give_what_a_whole_sort_gives(queries, n, k, seed, sizes):
+    rng = np.random.default_rng(seed)
+    levels = int(rng.choice([3, 1000]))  # many ties, or hardly any
+    users = rng.integers(-levels, levels, size=(queries, 2)).astype(np.float32)
+    items = rng.integers(-levels, levels, size=(n, 2)).astype(np.float32)
+    masked = np.argwhere(rng.random((queries, n)) < 0.3)
+    allowed = rng.random(n) < rng.choice([0.02, 0.8])
+    scores = users @ items.T
+    scores[:, ~allowed] = -np.inf
+    scores[masked[:, 0], masked[:, 1]] = -np.inf
+    before = exact.RUN, exact.TILE
+    exact.RUN, exact.TILE = sizes
+    try:
+        found, values = collect(
+            torch.from_numpy(users), torch.from_numpy(items), k,
+            masked=(masked[:, 0], masked[:, 1]), allowed=allowed,
+        )  # fmt: skip
+    finally:
+        exact.RUN, exact.TILE = before
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    expected = np.take_along_axis(scores, order, axis=1)
+    assert np.array_equal(values, expected)
+    assert np.array_equal(found, np.where(np.isinf(expected), -1, order))

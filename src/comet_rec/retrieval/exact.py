@@ -1,15 +1,49 @@
-"""Exact top-k of an inner product, in blocks, with masks; equal scores in the order of ids."""
+"""Exact top-k of an inner product, in blocks, with masks; equal scores in the order of ids.
+
+A tile of scores is made while it fits the cache and left behind as the maxima of short runs of
+items. The k best items lie in the k best runs, so only those are looked at again: the scores of a
+large catalogue are read once, and never sorted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 256 << 20
+QUERIES = 512
+"""Queries at a time."""
+TILE = 8192
+"""Items of a tile."""
+RUN = 64
+"""Items of a run; a tile holds a whole number of runs."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What lists may not hold.
+
+    Parameters
+    ----------
+    rows, items : int64 [M]
+        (query, item) pairs, ascending by query.
+    closed : bool Tensor [n] or None
+        Items that no list may hold.
+    """
+
+    rows: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    closed: Tensor | None
+
+    def of_block(self, first: int, last: int) -> tuple[npt.NDArray[np.int64], ...]:
+        """Pairs of a block of queries, by item: rows within the block, and items."""
+        a, b = np.searchsorted(self.rows, [first, last])
+        order = np.argsort(self.items[a:b], kind="stable")
+        return self.rows[a:b][order] - first, self.items[a:b][order]
 
 
 def top_k(
@@ -42,27 +76,97 @@ def top_k(
     scores : float32 [B, k']
         −inf where fewer are left. k' = min(k, n).
     """
-    n = len(items)
-    k = min(k, n)
-    size = max(1, BLOCK_BYTES // (4 * max(n, 1)))
+    k = min(k, len(items))
+    empty = np.empty(0, dtype=np.int64)
+    rows, of_items = masked if masked is not None else (empty, empty)
     closed = None if allowed is None else torch.from_numpy(~allowed).to(items.device)
-    for first in range(0, len(queries), size):
-        block = slice(first, min(first + size, len(queries)))
-        scores = queries[block] @ items.T
-        if closed is not None:
-            scores.masked_fill_(closed, float("-inf"))
-        if masked is not None:
-            a, b = np.searchsorted(masked[0], [block.start, block.stop])
-            rows = torch.from_numpy(masked[0][a:b] - block.start).to(items.device)
-            scores[rows, torch.from_numpy(masked[1][a:b]).to(items.device)] = float("-inf")
-        yield block, *_ordered(scores, k)
+    mask = Mask(rows, of_items, closed)
+    runs = -(-len(items) // RUN)
+    for first in range(0, len(queries), QUERIES):
+        last = min(first + QUERIES, len(queries))
+        pairs = mask.of_block(first, last)
+        block = queries[first:last]
+        if 4 * k < runs:
+            found, scores = _by_runs(block, items, k, pairs, mask)
+        else:
+            found, scores = _best(_scores(block, items, 0, len(items), pairs, mask), k)
+        found = found.masked_fill(scores == float("-inf"), -1)
+        yield slice(first, last), found.cpu().numpy(), scores.cpu().numpy()
 
 
-def _ordered(scores: Tensor, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Top k of each row, ties by index."""
+def _scores(
+    block: Tensor, items: Tensor, first: int, last: int,
+    pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask, out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Scores of a tile of items, [B, last − first], −inf where masked."""
+    scores = torch.matmul(block, items[first:last].T, out=out)
+    if mask.closed is not None:
+        scores.masked_fill_(mask.closed[first:last], float("-inf"))
+    a, b = np.searchsorted(pairs[1], [first, last])
+    if b > a:
+        rows, columns = (torch.from_numpy(p[a:b]).to(items.device) for p in pairs)
+        scores[rows, columns - first] = float("-inf")
+    return scores
+
+
+def _by_runs(
+    block: Tensor, items: Tensor, k: int, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask
+) -> tuple[Tensor, Tensor]:
+    """Best items through the maxima of runs; a row whose last place is tied is sorted whole."""
+    n = len(items)
+    runs = -(-n // RUN)
+    maxima = block.new_empty((len(block), runs))
+    tile = block.new_empty((len(block), TILE))
+    for first in range(0, n, TILE):
+        last = min(first + TILE, n)
+        scores = _scores(block, items, first, last, pairs, mask, out=tile[:, : last - first])
+        whole = (last - first) // RUN * RUN
+        into = maxima[:, first // RUN : -(-last // RUN)]
+        if whole > 0:
+            by_run = scores[:, :whole].view(len(block), -1, RUN)
+            torch.amax(by_run, 2, out=into[:, : whole // RUN])
+        if whole < last - first:
+            into[:, -1] = scores[:, whole:].amax(1)
+    best = maxima.topk(k + 1, dim=1)
+    runs_found = best.indices[:, :k].sort(dim=1).values
+    columns = (runs_found[:, :, None] * RUN + torch.arange(RUN, device=items.device)).flatten(1)
+    exists = columns < n
+    columns = columns.clamp(max=n - 1)
+    scores = torch.einsum("bk,bck->bc", block, items[columns])
+    scores.masked_fill_(~exists, float("-inf"))
+    _mask_columns(scores, columns, pairs, mask, n)
+    place, values = _best(scores, k)
+    found = columns.gather(1, place)
+    # Another run reaches the last place: the order of ids must decide over all of them.
+    unsure = best.values[:, k] >= values[:, k - 1]
+    unsure &= values[:, k - 1] > float("-inf")
+    for row in torch.nonzero(unsure).flatten().tolist():
+        own = pairs[0] == row
+        alone = np.zeros(int(own.sum()), dtype=np.int64), pairs[1][own]
+        whole_row = _scores(block[row : row + 1], items, 0, n, alone, mask)
+        found[row], values[row] = (x[0] for x in _best(whole_row, k))
+    return found, values
+
+
+def _mask_columns(
+    scores: Tensor, columns: Tensor, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask, n: int
+) -> None:
+    """Close what is masked among the looked-at columns, in place."""
+    if mask.closed is not None:
+        scores.masked_fill_(mask.closed[columns], float("-inf"))
+    if len(pairs[0]) == 0:
+        return
+    rows = torch.arange(len(scores), device=scores.device)[:, None]
+    keys = torch.from_numpy(np.sort(pairs[0] * n + pairs[1])).to(scores.device)
+    looked = rows * n + columns
+    at = torch.searchsorted(keys, looked).clamp(max=len(keys) - 1)
+    scores.masked_fill_(keys[at] == looked, float("-inf"))
+
+
+def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Columns and values of the k best of each row, equal values by column."""
     if k == 0:
-        empty = np.empty((len(scores), 0))
-        return empty.astype(np.int64), empty.astype(np.float32)
+        return scores.new_empty((len(scores), 0)).long(), scores.new_empty((len(scores), 0))
     # One more than asked tells whether the last place is shared.
     values, found = scores.topk(min(k + 1, scores.shape[1]), dim=1)
     found, by_index = found.sort(dim=1)
@@ -73,5 +177,4 @@ def _ordered(scores: Tensor, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray
         for row in torch.nonzero(shared).flatten().tolist():
             order = scores[row].sort(descending=True, stable=True)
             values[row], found[row] = order.values[: k + 1], order.indices[: k + 1]
-    values, found = values[:, :k], found[:, :k].masked_fill(values[:, :k] == float("-inf"), -1)
-    return found.cpu().numpy(), values.cpu().numpy()
+    return found[:, :k], values[:, :k]
