@@ -249,3 +249,12 @@ def test_parquet_rows_are_numbered(tmp_path: Path) -> None:
     for cut in (8, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:cut])
         refused(path)
+
+
+def test_a_broken_quote_hides_no_line_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    lines = [b'"user","item"', b'"0","0"', b'"1","1"\r","0"', b'"2","2"', b'"x","3"']
+    path.write_bytes(b"\r\n".join(lines) + b"\r\n")
+    told = refused(path)
+    count = int(told.rpartition(" ")[2])
+    assert len(read(path, skip_bad=count)) >= 3

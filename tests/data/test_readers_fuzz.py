@@ -82,7 +82,9 @@ def _delimited(
     if delimiter == "::":
         return "".join("::".join(row) + end for row in table)
     out = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL
+    # csv.writer leaves a bare CR without quotes where lines end in LF.
+    bare = any("\r" in field for row in table for field in row)
+    quoting = csv.QUOTE_ALL if all_quoted or bare else csv.QUOTE_MINIMAL
     csv.writer(out, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(table)
     return out.getvalue()
 

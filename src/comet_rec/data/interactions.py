@@ -92,10 +92,12 @@ class Interactions:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the ids and all rows in canonical order."""
+        """SHA-256 over the ids and all rows in canonical order, times included."""
         state = hashlib.sha256()
         for part in (self.user_ids.digest, self.item_ids.digest, self.time_scope):
             state.update(part.encode())
         for array in (self.users, self.items, self.dropped_users, self.dropped_items):
             state.update(np.ascontiguousarray(array, dtype=np.int32).tobytes())
+        if self.times is not None:
+            state.update(np.ascontiguousarray(self.times, dtype=np.int64).tobytes())
         return state.hexdigest()

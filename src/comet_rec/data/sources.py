@@ -51,15 +51,17 @@ class Source:
         """Whether rows are lines of a text file."""
         return self.format is not None and self.format.kind != "parquet"
 
-    def sql(self, *, keep_rejects: bool = False) -> str:
-        """The relation; rows of the wrong shape are left out, and recorded when wanted."""
-        options = (
-            f"store_rejects=true, rejects_limit=0, rejects_table='{REJECTS}', "
-            f"rejects_scan='{REJECTS}_scan'"
-            if keep_rejects
-            else "ignore_errors=true"
+    def sql(self, rejects: str = "scratch") -> str:
+        """The relation; lines of the wrong shape go to the table `rejects` instead.
+
+        A scan whose rejects are of no interest records them too: with DuckDB's `ignore_errors`
+        alone a line with a broken quote may hide the lines behind it.
+        """
+        return self.relation.replace(
+            "/*options*/",
+            f"store_rejects=true, rejects_limit=0, rejects_table='{rejects}', "
+            f"rejects_scan='{rejects}_scan'",
         )
-        return self.relation.replace("/*options*/", options)
 
 
 def source_name(source: Any) -> str:

@@ -247,7 +247,7 @@ def _fill(
         con.execute(f"DROP TABLE IF EXISTS {table}")
     every = values(source, kinds, roles)
     picked = ", ".join(f"{value} AS {LETTER[role]}" for role, value in every.items())
-    con.execute(f"CREATE TEMP TABLE log AS SELECT {picked} FROM {source.sql(keep_rejects=True)}")
+    con.execute(f"CREATE TEMP TABLE log AS SELECT {picked} FROM {source.sql(REJECTS)}")
     return int(con.execute(f"SELECT count(*) FROM log WHERE {misfit(roles)}").fetchall()[0][0])
 
 
