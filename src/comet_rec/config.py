@@ -29,6 +29,9 @@ class TrainConfig:
         the log, so that it cannot empty the histories (ADR 0003).
     learning_rate, weight_decay : float
         Of the optimizer; decay is L2, added to the gradient.
+    schedule : {"constant", "linear"}
+        Learning rate over the run: the same throughout, or falling in a line to zero at the
+        end of the last of `epochs`. Choice: the paper names none, so constant is the default.
     decay_on : {"all", "embeddings"}
         Which parameters are decayed. Choice: the paper does not say.
     negatives : int
@@ -56,6 +59,7 @@ class TrainConfig:
     batch_size: int = 2048
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
+    schedule: Literal["constant", "linear"] = "constant"
     decay_on: Literal["all", "embeddings"] = "all"
     negatives: int = 4
     positives_per_user: int = 1

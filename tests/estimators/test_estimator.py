@@ -13,6 +13,7 @@ import torch
 import comet_rec as cr
 from comet_rec.data.ids import Ids
 from comet_rec.errors import ConfigError, InputError, NotFittedError, UnknownIdError
+from comet_rec.estimators.vectors import shown_histories
 from comet_rec.models import base
 
 SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
@@ -58,8 +59,6 @@ def test_the_order_of_rows_in_the_file_changes_no_bit(checkerboard):
 
 
 def test_the_two_matrices_equal_eq_8_pair_by_pair(fitted):
-    from comet_rec.estimators.pipeline import shown_histories
-
     run = fitted.run
     log = run.interactions
     model = base.build("comet", run.config.model, log.n_users, log.n_items, 0)

@@ -95,3 +95,21 @@ def test_background_batches_keep_their_order_and_hand_errors_on():
     assert next(source) == 1
     with pytest.raises(ValueError, match="from the thread"):
         next(source)
+
+
+def test_a_falling_learning_rate_reaches_zero_and_a_shorter_refit_follows_the_same_line(split):
+    from comet_rec.data.batches import Batches
+    from comet_rec.models import base
+    from comet_rec.training.trainer import Trainer
+
+    config = cr.COMET(**SMALL, schedule="linear", learning_rate=0.1).config_for(split.train)
+    log = split.train
+    model = base.build("comet", config.model, log.n_users, log.n_items, 0)
+    batches = Batches(log, batch_size=100, negatives=1, histories=model.histories, seed=0)
+    trainer = Trainer(model, batches, config.train, seed=0, device=torch.device("cpu"))
+    seen = []
+    trainer.report = lambda _: seen.append(trainer.optimizer.param_groups[0]["lr"])
+    trainer.run(2)  # of the horizon of 4
+    steps = 4 * len(batches)
+    rates = [r for i, r in enumerate(seen, 1) if i % (len(batches) + 1)]  # epochs report too
+    assert rates == pytest.approx([0.1 * (1 - step / steps) for step in range(2 * len(batches))])

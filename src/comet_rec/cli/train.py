@@ -73,17 +73,20 @@ def train(
     )  # fmt: skip
     log = options.read_data(data, reading)
     held = None if all_ else _split(log, reading, test, candidates, estimator)
-    if not quiet:
-        options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
+    options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
     _fit(estimator, log if held is None else held, refit, out, resume, quiet)
     estimator.describe(source=data, titles=options.titles_of(data, folder))
     estimator.save(out)
     if not quiet:
-        from comet_rec.estimators.estimator import evaluate as measure
+        _say_result(estimator, out)
 
-        if held is not None:
-            typer.echo(evaluate.as_text(measure(estimator)))
-        typer.echo(f"written to {out}")
+
+def _say_result(estimator: Estimator, out: Path) -> None:
+    from comet_rec.estimators.estimator import evaluate as measure
+
+    if estimator.run.split is not None:
+        typer.echo(evaluate.as_text(measure(estimator)))
+    typer.echo(f"written to {out}")
 
 
 def _estimator(model: str, preset: str, seed: int, device: str, settings: list[str]) -> Estimator:
@@ -140,7 +143,12 @@ def _check_target(out: Path, resume: bool) -> None:
 def _fit(
     estimator: Estimator, data: Any, refit: bool | None, out: Path, resume: bool, quiet: bool
 ) -> None:
+    from comet_rec.data.split import Split
     from comet_rec.estimators.pipeline import Hooks
+
+    if refit is None:
+        log = data.interactions if isinstance(data, Split) else data
+        refit = estimator.config_for(log).train.refit
 
     with training_progress(quiet) as report, _interruptible() as stop:
         hooks = Hooks(report=report, stop=stop, checkpoints=out / "checkpoints", resume=resume)

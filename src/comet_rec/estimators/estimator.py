@@ -62,7 +62,7 @@ class Estimator:
         self,
         data: Interactions | Split,
         *,
-        refit: bool | None = None,
+        refit: bool = False,
         hooks: pipeline.Hooks | None = None,
     ) -> Self:
         """Train.
@@ -72,9 +72,9 @@ class Estimator:
         data : Split or Interactions
             A split stops training by its validation items; a bare log trains on everything for
             the preset's fixed number of epochs, and nothing can be measured afterwards.
-        refit : bool, optional
+        refit : bool
             Train once more on training and validation rows for the epochs that validation
-            chose. Default: the setting ``refit``, which only the paper's presets switch on.
+            chose. The command line takes its default from the preset.
         hooks : Hooks, optional
             Progress, stopping, checkpoints.
 
@@ -86,8 +86,7 @@ class Estimator:
         hooks = hooks or pipeline.Hooks()
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
-        if refit is not None:
-            config = replace(config, train=replace(config.train, refit=refit))
+        config = replace(config, train=replace(config.train, refit=refit))
         if isinstance(data, Split):
             config = replace(config, protocol=data.protocol)
             self._run = pipeline.fit_split(config, data, self.device, hooks)

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,14 +15,13 @@ from comet_rec.artefact.checkpoint import load_checkpoint, save_checkpoint
 from comet_rec.artefact.run import Run, protocol_entry
 from comet_rec.config import Config
 from comet_rec.data.batches import Batches
-from comet_rec.data.histories import Histories
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.randomness import generator, torch_seed
+from comet_rec.data.randomness import torch_seed
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import ConfigError, TrainingInterrupted
-from comet_rec.evaluation.ranking import Report, Rows, full_ranks, sampled_ranks
+from comet_rec.estimators.vectors import inner_products, shown_histories, vectors
+from comet_rec.evaluation.ranking import Report, full_ranks, sampled_ranks
 from comet_rec.models import base
-from comet_rec.models.encoding import all_vectors
 from comet_rec.training.trainer import Progress, Trainer, TrainState, frozen
 
 CHECKPOINT_SECONDS = 120.0
@@ -87,6 +84,7 @@ class _Session:
         trainer = Trainer(
             model, batches, config.train, seed=config.seed, device=self.device,
             validate=validate, stop=self.hooks.stop,
+            horizon=config.train.full_epochs if stage == "all" else config.train.epochs,
         )  # fmt: skip
         trainer.report = self._reporter(stage, trainer)
         if self.resumed is not None and self.resumed[1]["stage"] == stage:
@@ -224,36 +222,6 @@ def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
         positives_per_user=config.train.positives_per_user,
         negative_pool=config.train.negative_pool,
     )
-
-
-def shown_histories(
-    model: Any, rows: Interactions
-) -> tuple[npt.NDArray[np.int32] | None, npt.NDArray[np.int32] | None]:
-    """What evaluation and serving show of N(u) and N(i): one fixed draw, whatever the seed."""
-    if model.histories is None:
-        return None, None
-    histories = Histories.of(rows)
-    return (
-        histories.users.fixed(model.histories, generator(0, "shown.users")),
-        histories.items.fixed(model.histories, generator(0, "shown.items")),
-    )
-
-
-def vectors(
-    model: Any, rows: Interactions, shown: tuple[npt.NDArray[Any] | None, ...]
-) -> tuple[Tensor, Tensor]:
-    """Both matrices of a two-tower model under these histories, on the CPU."""
-    users, items = all_vectors(model, shown[0], shown[1], rows.n_users, rows.n_items)
-    return users.cpu(), items.cpu()
-
-
-def inner_products(users: Tensor, items: Tensor) -> Rows:
-    """Scores of all items for a block of users, from the two matrices."""
-
-    def rows(block: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        return np.asarray((users[torch.from_numpy(block)] @ items.T).numpy())
-
-    return rows
 
 
 def identity(config: Config, log: Interactions) -> str:

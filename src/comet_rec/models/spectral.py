@@ -17,8 +17,8 @@ from torch import Tensor
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Complex, Float, Int
 
-BLOCK = 64
-"""Maps at a time: [65, 64, 50] complex numbers are 1.6 MiB, a core's second-level cache."""
+BLOCK_BYTES = 1_700_000
+"""Transformed maps at a time: about a core's second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class _CrossFeatures(torch.autograd.Function):
         histories = histories.long()
         out = biases.new_empty((len(histories), layout.features))
         work = _Workspace(rows, filters, layout)
-        for first in range(0, len(histories), BLOCK):
-            block = slice(first, first + BLOCK)
+        for first in range(0, len(histories), work.size):
+            block = slice(first, first + work.size)
             maps = work.maps(rows, histories[block])
             products = work.products(maps.shape[1])
             torch.bmm(maps, filters, out=products)
@@ -121,8 +121,8 @@ class _CrossFeatures(torch.autograd.Function):
         d_filters = torch.zeros_like(filters)
         d_biases = grad.new_zeros(filters.shape[2])
         adjoint = filters.conj().transpose(1, 2).resolve_conj().contiguous()
-        for first in range(0, len(histories), BLOCK):
-            block = slice(first, first + BLOCK)
+        for first in range(0, len(histories), work.size):
+            block = slice(first, first + work.size)
             index = histories[block]
             maps = work.maps(rows, index)
             d_products = work.products_gradient(grad[block], out[block], d_biases)
@@ -137,17 +137,18 @@ class _Workspace:
 
     def __init__(self, rows: Tensor, filters: Tensor, layout: Layout) -> None:
         frequencies, length, channels = filters.shape
+        self.size = max(1, BLOCK_BYTES // (frequencies * length * rows.element_size()))
         self.layout = layout
         self.parts = layout.parts()
         # Filters as wide as the map come last; their one feature needs no inverse transform.
         self.several = layout.channels * sum(places > 1 for _, _, places in self.parts)
         self.weights = layout.parseval(rows.device)
-        self._gathered = rows.new_empty((BLOCK * length, frequencies))
-        self._maps = rows.new_empty(frequencies * BLOCK * length)
-        self._products = rows.new_empty(frequencies * BLOCK * channels)
-        self._spectra = rows.new_empty((BLOCK, self.several, frequencies))
+        self._gathered = rows.new_empty((self.size * length, frequencies))
+        self._maps = rows.new_empty(frequencies * self.size * length)
+        self._products = rows.new_empty(frequencies * self.size * channels)
+        self._spectra = rows.new_empty((self.size, self.several, frequencies))
         k = layout.embedding_dim
-        self._signals = self._spectra.real.new_zeros((BLOCK, self.several, k))
+        self._signals = self._spectra.real.new_zeros((self.size, self.several, k))
 
     def maps(self, rows: Tensor, index: Tensor) -> Tensor:
         """Transformed maps of a block, [F, B, N]."""
@@ -160,7 +161,7 @@ class _Workspace:
     def products(self, size: int) -> Tensor:
         """Room for products [F, B, C]."""
         frequencies = len(self.weights)
-        channels = len(self._products) // (frequencies * BLOCK)
+        channels = len(self._products) // (frequencies * self.size)
         return self._products[: frequencies * size * channels].view(frequencies, size, channels)
 
     def write_features(self, products: Tensor, biases: Tensor, out: Tensor) -> None:

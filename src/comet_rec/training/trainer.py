@@ -82,6 +82,9 @@ class Trainer:
         Called after each step and each epoch.
     stop : callable or None
         True asks for a stop after the present step.
+    horizon : int or None
+        Epochs over which the learning rate falls; default the config's. A refit that ends
+        earlier follows the same line as the run that chose its length.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Trainer:
         validate: Callable[[], Mapping[str, float]] | None = None,
         report: Callable[[Progress], None] | None = None,
         stop: Callable[[], bool] | None = None,
+        horizon: int | None = None,
     ) -> None:
         self.model = model
         self.batches = batches
@@ -104,6 +108,7 @@ class Trainer:
         self.validate = validate
         self.report = report or (lambda _: None)
         self.stop = stop or (lambda: False)
+        self.horizon = horizon or config.epochs
         self.optimizer = _optimizer(model, config)
         self.state = TrainState()
 
@@ -172,10 +177,18 @@ class Trainer:
         value = float(loss.detach())
         if value != value or value in (float("inf"), float("-inf")):
             raise NonFiniteError(self._not_finite(logits, *where))
+        self._set_learning_rate(*where)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return value / len(batch.labels) if self.config.reduction == "sum" else value
+
+    def _set_learning_rate(self, epoch: int, batch: int) -> None:
+        if self.config.schedule == "linear":
+            steps = self.horizon * len(self.batches)
+            left = 1 - (epoch * len(self.batches) + batch) / steps
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * left
 
     def _not_finite(self, logits: Tensor, epoch: int, batch: int) -> str:
         named = [*self.model.named_parameters(), ("logits", logits)]
