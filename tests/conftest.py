@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, for shared machines
 
 import numpy as np
 import pytest
@@ -10,8 +13,8 @@ from jaxtyping import install_import_hook
 
 hook = install_import_hook(["comet_rec.models", "comet_rec.training"], "beartype.beartype")
 
-from comet_rec.data.ids import Ids  # noqa: E402
-from comet_rec.data.interactions import Interactions  # noqa: E402
+from comet_rec.data.ids import Ids
+from comet_rec.data.interactions import Interactions
 
 
 def make_log(

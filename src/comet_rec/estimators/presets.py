@@ -10,22 +10,35 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
 from comet_rec.models.comet import CometConfig
 
+SMALL = 500_000
+"""Rows below which `auto` takes the small setting."""
+
 
 def auto(log: Interactions) -> Config:
-    """By the size of the log: small logs get a smaller K and hence fewer weights to fit."""
+    """By the size of the log.
+
+    From half a million rows on, the paper's setting. Below, K = 64 and batches of 2,048: a
+    quarter of the rows a user means fewer dimensions to fit, and more steps an epoch count for
+    more than fewer tower passes (docs/log.md, 2026-11-23).
+    """
     config = paper(log)
-    small = len(log) < 500_000
+    train = replace(config.train, refit=False)
+    if len(log) >= SMALL:
+        return replace(config, preset="auto", train=train)
     return replace(
         config,
         preset="auto",
-        model=replace(config.model, embedding_dim=64) if small else config.model,
-        train=replace(config.train, refit=False),
+        model=replace(config.model, embedding_dim=64),
+        train=replace(
+            train, batch_size=2048, learning_rate=3e-3, epochs=60, full_epochs=30, patience=8
+        ),
     )
 
 
 def paper(log: Interactions) -> Config:
     """The paper's setting: K 128, widths 1/8/32/128, 8 channels, N 50, dropout 0.3, Adam."""
-    return Config(name="comet", preset="paper", model=CometConfig(), train=TrainConfig(refit=True))
+    train = TrainConfig(batch_size=8192, learning_rate=1e-3, refit=True)
+    return Config(name="comet", preset="paper", model=CometConfig(), train=train)
 
 
 def paper_literal(log: Interactions) -> Config:
