@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import sampled_ranks
-from machine import machine
+from machine import command, machine
 
 Scores = npt.NDArray[np.float32]
 
@@ -57,7 +56,7 @@ def main() -> None:
     log = cr.load(given.data) if catalog.is_name(given.data) else cr.read(given.data)
     split = cr.leave_one_out(log)
     result: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": command(),
         "protocol": split.hash,
         "validation": {n: measured(s, split.validation) for n, s in models(split.train).items()},
         "test": {n: measured(s, split.test) for n, s in models(split.known).items()},

@@ -1,13 +1,21 @@
-"""What figures were measured on."""
+"""What figures were measured with, and on."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+
+
+def command() -> str:
+    """The present command line, files by their names alone."""
+    script, *rest = sys.argv
+    words = [word if word.startswith("results/") else Path(word).name for word in rest]
+    return " ".join(["python", f"benchmarks/{Path(script).name}", *words])
 
 
 def machine() -> dict[str, Any]:
