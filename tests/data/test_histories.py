@@ -97,19 +97,23 @@ def test_sampled_draws_are_uniform_and_in_order(random_log, per_user):
     assert (np.abs(counts[log.items] - expected) < 5 * error).all()
 
 
-def test_the_number_left_out_does_not_tell_the_number_of_targets(random_log):
-    """With t targets hidden, t fewer rows are shown, and as many others left out as without."""
-    log = random_log(2000, 50, 4)  # histories that fit the cap: the case that leaks
-    side, open_ = Histories.of(log).users, settings(leave_out=0.6)
-    owners = np.arange(2000)
+@pytest.mark.parametrize("policy", ["sampled", "recent"])
+@pytest.mark.parametrize("per_item", [1, 2, 3, 6])
+def test_how_many_rows_are_shown_does_not_tell_a_target(random_log, policy, per_item):
+    """Only items with a positive have a hidden target: the number shown must be the same."""
+    log = random_log(4000, 50, per_item)
+    side, open_ = Histories.of(log).users, settings(policy, leave_out=0.6, length=8)
+    owners = np.arange(4000)
     hidden = np.zeros(len(log), dtype=bool)
-    hidden[::4] = True
-    with_target = side.drawn(owners, hidden, open_, generator(0, "a"))
-    without = side.drawn(owners, np.zeros_like(hidden), open_, generator(0, "a"))
-    left_out_with = 3 - (with_target != 50).sum(axis=1)
-    left_out_without = 4 - (without != 50).sum(axis=1)
-    assert left_out_with.mean() == pytest.approx(left_out_without.mean(), abs=0.05)
-    assert left_out_without.mean() == pytest.approx(4 * 0.3, abs=0.1)
+    hidden[::per_item] = True
+    rng = generator(0, "a", per_item)
+    numbers = [
+        (side.drawn(owners, flags, open_, rng) != 50).sum(axis=1)
+        for flags in (hidden, np.zeros_like(hidden))
+    ]
+    shares = np.stack([np.bincount(n, minlength=per_item + 1) / 4000 for n in numbers])
+    assert np.abs(shares[0] - shares[1]).max() < 5 * np.sqrt(0.5 / 4000)
+    assert shares[:, per_item].max() == 0  # never all of them, so "all shown" tells nothing
 
 
 def test_fixed_draws_are_full_and_repeatable(random_log):

@@ -104,7 +104,7 @@ class Side:
         hidden : bool [rows of the log] or None
             The batch's positives; None shows them.
         """
-        share = rng.random(len(owners)) * (settings.leave_out if settings.exclude_target else 0)
+        share = rng.random(len(owners)) * settings.leave_out if settings.exclude_target else None
         if settings.policy == "recent" and self.timed:
             return self._newest(owners, settings.length, 2 * settings.length, hidden, share, rng)
         return self._sampled(owners, settings.length, hidden, share, rng)
@@ -129,9 +129,11 @@ class Side:
         places = np.maximum(places, 0)
         if len(self.members) == 0:
             return np.full((len(owners), length), self.pad, dtype=np.int32)
+        inside = keep.sum(axis=1)
         keep &= self._open(places, hidden)
         if share is not None and rng is not None:
-            keep &= rng.random(keep.shape) >= share[:, None]
+            left = inside - hidden_number(inside, inside - keep.sum(axis=1), share, rng)
+            keep = _random_subset(keep, np.maximum(left, 0), rng)
         return right_aligned(self.members[places], keep, length, self.pad)
 
     def _sampled(
@@ -139,7 +141,7 @@ class Side:
         owners: Int64,
         length: int,
         hidden: Bool | None,
-        share: npt.NDArray[np.float64],
+        share: npt.NDArray[np.float64] | None,
         rng: np.random.Generator,
     ) -> Int32:
         """Random subset of at most `length` shown rows, in the order of the history."""
@@ -162,10 +164,12 @@ class Side:
                 place = np.where(keep, place, 0)
             places = np.minimum(self.starts[owners[group], None] + place, len(self.members) - 1)
             is_open = self._open(places, hidden)
-            # The number left out comes from the whole history, never from how many are targets.
-            left_out = np.floor(n[:, 0] * share[group] + rng.random(len(group)))
-            targets = (keep & ~is_open).sum(axis=1) if not long else 0
-            shown = np.clip(n[:, 0] - targets - left_out, 0, length).astype(np.int64)
+            left = n[:, 0]
+            if share is not None:
+                # A long history shows `length` rows whatever is hidden.
+                targets = np.zeros_like(left) if long else (keep & ~is_open).sum(axis=1)
+                left = left - hidden_number(left, targets, share[group], rng)
+            shown = np.clip(left, 0, length)
             keep = _random_subset(keep & is_open, shown, rng)
             out[group] = right_aligned(self.members[places], keep, length, self.pad)
         return out
@@ -193,6 +197,18 @@ class Histories:
             users=Side(log.user_starts, log.items, None, log.n_items, timed=True),
             items=Side(starts, log.users[rows], rows, log.n_users, timed=timed),
         )
+
+
+def hidden_number(
+    counts: Int64, targets: Int64, share: npt.NDArray[np.float64], rng: np.random.Generator
+) -> Int64:
+    """How many rows of each history stay hidden, int64 [U]: at least one, targets or not.
+
+    The targets count into a number drawn without regard to them, so how many rows are shown
+    does not tell whether there was a target (only items with a positive have one).
+    """
+    drawn = 1 + np.floor(counts * share + rng.random(len(counts))).astype(np.int64)
+    return np.maximum(targets, drawn)
 
 
 def right_aligned(values: Int32, keep: Bool, length: int, pad: int) -> Int32:
