@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from comet_rec.errors import ConfigError
@@ -170,11 +170,6 @@ class Config:
         return base.with_settings(flat)
 
 
-def config_name(path: Path) -> str:
-    """Name of the model in a run's `config.toml`, without the rest being checked."""
-    return str(tomllib.loads(path.read_text(encoding="utf-8")).get("name", ""))
-
-
 def unknown(what: str, given: str, known: list[str]) -> str:
     """One line that names the nearest known word."""
     near = difflib.get_close_matches(given, known, n=1, cutoff=0.4)
@@ -185,7 +180,7 @@ def unknown(what: str, given: str, known: list[str]) -> str:
 def positive(config: Any, room: str, *names: str) -> None:
     """Refuse settings that are not above zero."""
     for name in names:
-        if not getattr(config, name) > 0:
+        if not 0 < getattr(config, name) < math.inf:
             raise ConfigError(
                 f"{room}.{name} = {getattr(config, name)}: must be above 0; give a larger one"
             )
@@ -194,7 +189,7 @@ def positive(config: Any, room: str, *names: str) -> None:
 def not_negative(config: Any, room: str, *names: str) -> None:
     """Refuse settings below zero."""
     for name in names:
-        if not getattr(config, name) >= 0:
+        if not 0 <= getattr(config, name) < math.inf:
             raise ConfigError(
                 f"{room}.{name} = {getattr(config, name)}: must not be below 0; give a larger one"
             )
@@ -224,6 +219,8 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
         if value not in args:
             raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(map(repr, args))}")
         return value
+    if origin is tuple and not isinstance(value, (str, list, tuple)):
+        raise ConfigError(f"{key} = {value!r}: must be a list, e.g. {key}=[1, 8]")
     if origin is tuple:
         parts = value.strip("[]() ").split(",") if isinstance(value, str) else list(value)
         return tuple(coerce(key, p, args[0]) for p in parts if p != "")
@@ -258,8 +255,3 @@ def _literal(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_literal(v) for v in value) + "]"
     return json.dumps(value) if isinstance(value, str) else repr(value)
-
-
-def defaults(config_class: type[Any]) -> dict[str, Any]:
-    """Default of each setting of a config class."""
-    return {f.name: f.default for f in fields(config_class) if f.default is not MISSING}

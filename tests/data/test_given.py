@@ -51,6 +51,8 @@ def test_the_ncf_trio_is_read(tmp_path):
     assert externally(split, split.test.candidates[1]) == [11, 12, 15]
     assert "2 candidates that are positives of their user dropped (1 users)" in split.notes
     assert "1 repeated candidates dropped" in split.notes
+    assert "1 test items have no training row" in split.notes
+    assert split.protocol.negatives == 3
     assert split.part.tolist() == [TRAIN, TRAIN, VALIDATION, TEST, TRAIN, VALIDATION, TEST, TRAIN]
     assert externally(split, split.validation.positives) == [12, 13]
 
@@ -76,6 +78,7 @@ def test_test_users_without_a_training_row_are_left_out_and_counted(tmp_path):
         (["1\t13\t5\t9", "1\t14\t5\t9"], None, "test user 1 has more than one row"),
         (["99\t13\t5\t9"], None, "no test user occurs in the training part"),
         (["1\t13\t5\t9"], ["(1,14)\t15"], "give the two files of one split"),
+        (["1\t13\t5\t9"], ["(1,13)\t10"], "1 test users, 1 for one, have no candidate"),
     ],
 )
 def test_splits_that_cannot_be_are_refused(tmp_path, test, negative, text):

@@ -127,7 +127,7 @@ def test_fixed_draws_are_full_and_repeatable(random_log):
 def test_fold_in_pads_in_front_and_keeps_the_newest():
     out = fold_in(
         [np.array([7, 8]), np.array([], dtype=np.int64), np.arange(6)],
-        settings("recent"), 9, generator(0, "t"),
+        settings("recent"), 9,
     )  # fmt: skip
     assert out.tolist() == [[9, 9, 7, 8], [9, 9, 9, 9], [2, 3, 4, 5]]
 

@@ -12,7 +12,7 @@ import torch
 
 import comet_rec as cr
 from comet_rec.data.ids import Ids
-from comet_rec.errors import ConfigError, InputError, NotFittedError, UnknownIdError
+from comet_rec.errors import ArtefactError, ConfigError, InputError, NotFittedError, UnknownIdError
 from comet_rec.estimators.vectors import shown_histories
 from comet_rec.models import base
 
@@ -92,11 +92,12 @@ def test_save_load_recommend_gives_identical_lists(fitted, tmp_path):
     assert cr.evaluate(again).to_dict() == cr.evaluate(fitted).to_dict() == again.run.metrics
 
 
-def test_lists_leave_out_what_the_log_holds_unless_asked(fitted, checkerboard):
+def test_lists_leave_out_what_is_known_unless_asked(fitted, checkerboard):
     table = fitted.recommend([4], k=100)
-    seen = set(checkerboard.items[checkerboard.users == 4].tolist())
+    *seen, held_out = checkerboard.items[checkerboard.users == 4].tolist()
+    assert held_out in table["item_id"]  # as of the split, the test item is still to come
     assert len(table) == checkerboard.n_items - len(seen)
-    assert not seen & set(table["item_id"].tolist())
+    assert not set(seen) & set(table["item_id"].tolist())
     assert len(fitted.recommend([4], k=100, include_seen=True)) == checkerboard.n_items
     assert table["rank"].tolist() == list(range(1, len(table) + 1))
     assert (np.diff(table["score"]) <= 0).all()
@@ -120,7 +121,7 @@ def test_unknown_users_by_policy(fitted):
     assert set(fitted.recommend([777, 0], unknown="skip")["user_id"].tolist()) == {0}
     popular = fitted.recommend([777, 0], k=3, unknown="popular")
     assert popular["user_id"].tolist() == [777, 777, 777, 0, 0, 0]
-    counts = np.bincount(fitted.run.interactions.items)
+    counts = np.bincount(fitted.run.split.known.items)
     assert popular["score"][:3].tolist() == sorted(counts.tolist(), reverse=True)[:3]
     with pytest.raises(ConfigError, match="did you mean 'skip'"):
         fitted.recommend([0], unknown="skp")  # type: ignore[arg-type]
@@ -191,6 +192,9 @@ def test_evaluate_refuses_a_split_that_the_model_was_trained_on(fitted, random_l
         (lambda: cr.COMET(embeding_dim=3), "did you mean 'embedding_dim'"),
         (lambda: cr.COMET(preset="papr"), "did you mean 'paper'"),
         (lambda: cr.COMET(device="gpu"), "unknown device 'gpu'"),
+        (lambda: cr.COMET(seed=-1), "seed = -1"),
+        (lambda: cr.COMET(widths=8), "must be a list"),
+        (lambda: cr.COMET(learning_rate=float("inf")), "must be above 0"),
         (lambda: cr.COMET(epochs=0), "train.epochs = 0: must be above 0"),
         (lambda: cr.COMET(history="future"), "must be one of 'sampled', 'recent'"),
     ],
@@ -218,3 +222,52 @@ def test_other_widths_batches_and_policies_train(checkerboard):
     ):  # fmt: skip
         run = cr.COMET(**SMALL | {"epochs": 1} | changes).fit(split).run
         assert np.isfinite(run.log[0]["loss"])
+
+
+def test_rows_that_a_filter_dropped_are_neither_listed_nor_negatives(checkerboard):
+    dropped = np.array([0, 7], dtype=np.int32), np.array([1, 40], dtype=np.int32)
+    log = replace(checkerboard, dropped_users=dropped[0], dropped_items=dropped[1])
+    model = cr.COMET(**SMALL | {"epochs": 1}).fit(cr.leave_one_out(log, negatives=5))
+    assert 1 not in model.recommend([0], k=80)["item_id"]
+    assert 40 not in model.recommend([7], k=80)["item_id"]
+    assert 1 in model.recommend([7], k=80)["item_id"]
+
+
+def test_lists_as_of_the_split_reproduce_the_full_ranking(fitted):
+    table = fitted.recommend(k=10)
+    test = fitted.run.split.test
+    pairs = set(zip(table["user_id"].tolist(), table["item_id"].tolist(), strict=True))
+    hits = [
+        pair in pairs for pair in zip(test.users.tolist(), test.positives.tolist(), strict=True)
+    ]
+    assert np.mean(hits) == pytest.approx(cr.evaluate(fitted).full["HR@10"])
+
+
+def test_a_loaded_model_fits_again_with_its_own_settings(fitted, checkerboard, tmp_path):
+    fitted.save(tmp_path / "run")
+    again = cr.load_model(tmp_path / "run")
+    assert again.config_for(checkerboard).model == fitted.config.model
+    assert again.config_for(checkerboard).train == fitted.config.train
+
+
+def test_a_batch_of_new_users_equals_one_by_one(fitted):
+    long, short = list(range(0, 40, 2)), list(range(1, 30, 2))
+    together = fitted.recommend_for_history([long, short], k=3)["item_id"].tolist()
+    alone = [fitted.recommend_for_history([h], k=3)["item_id"].tolist() for h in (long, short)]
+    assert together == alone[0] + alone[1]
+
+
+def test_iterators_of_ids_are_read_once(fitted):
+    table = fitted.recommend([0, 999], block=iter(range(70)), unknown="popular", k=20)
+    assert (table["item_id"] >= 70).all()
+
+
+def test_saving_replaces_runs_and_nothing_else(fitted, tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years")
+    with pytest.raises(ArtefactError, match="exists and is not a run"):
+        fitted.save(tmp_path)
+    with pytest.raises(ArtefactError, match="exists and is not a run"):
+        fitted.save(tmp_path / "thesis.txt")
+    assert (tmp_path / "thesis.txt").read_text() == "three years"
+    fitted.save(tmp_path / "run")
+    fitted.save(tmp_path / "run")

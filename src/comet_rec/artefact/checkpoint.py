@@ -26,7 +26,19 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], about: dict[str, A
     tensors : dict of Tensor
     about : dict
         Plain data: step, stage, config, fingerprint of the data.
+
+    Raises
+    ------
+    ArtefactError
+        When the place cannot be written.
     """
+    try:
+        _write(folder, tensors, about)
+    except OSError as error:
+        raise ArtefactError(f"{folder}: cannot be written: {error.strerror}") from None
+
+
+def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{NAME}-{about['stage']}-{about['step']}.safetensors"
     fresh = folder / f".{name}.tmp"

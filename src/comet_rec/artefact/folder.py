@@ -38,6 +38,11 @@ def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
     ArtefactError
         When the place cannot be written.
     """
+    ours = {MANIFEST, "checkpoints"}
+    if target.exists() and not (
+        target.is_dir() and (not any(target.iterdir()) or any((target / n).exists() for n in ours))
+    ):
+        raise ArtefactError(f"{target}: exists and is not a run; remove it or name another place")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -48,12 +53,15 @@ def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
         about = write(fresh)
         files = {p.name: digest(p) for p in sorted(fresh.iterdir()) if p.is_file()}
         manifest = {"schema": SCHEMA, "files": files, **about}
+        manifest["sha256"] = _digest_of(manifest)
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         for path in fresh.iterdir():
             path.chmod(0o644)
             _sync(path)
         _sync(fresh)
         _swap(fresh, target)
+    except OSError as error:
+        raise ArtefactError(f"{target}: cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -73,15 +81,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         what = "holds an unfinished training; go on with `train … --resume`"
         what = what if (folder / "checkpoints").is_dir() else "is not a run: no manifest.json"
         raise ArtefactError(f"{folder}: {what}")
+    damaged = ArtefactError(f"{path}: damaged; train again or copy the run anew")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        files = dict(manifest["files"])
-    except (ValueError, KeyError, TypeError):
-        raise ArtefactError(f"{path}: damaged; train again or copy the run anew") from None
-    if manifest.get("schema") != SCHEMA:
-        raise ArtefactError(
-            f"{path}: schema {manifest.get('schema')!r}, this version reads {SCHEMA}; train again"
-        )
+        schema, stated, files = manifest["schema"], manifest.pop("sha256"), manifest["files"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise damaged from None
+    if schema != SCHEMA:
+        raise ArtefactError(f"{path}: schema {schema!r}, this version reads {SCHEMA}; train again")
+    if stated != _digest_of(manifest):
+        raise damaged
     for name, expected in files.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
@@ -91,11 +100,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _digest_of(manifest: dict[str, Any]) -> str:
+    """SHA-256 of the manifest itself, without that entry."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
 def _swap(fresh: Path, target: Path) -> None:
     if target.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
         target.rename(old / "run")
-        fresh.rename(target)
+        try:
+            fresh.rename(target)
+        except BaseException:
+            (old / "run").rename(target)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     else:
         fresh.rename(target)

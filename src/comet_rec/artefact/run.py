@@ -65,6 +65,11 @@ class Run:
     titles: dict[str, str] = field(default_factory=dict)
     source: str = ""
 
+    @property
+    def known(self) -> Interactions:
+        """Rows that histories hold and lists leave out: all but the held-out test items."""
+        return self.interactions if self.split is None else self.split.known
+
 
 def save_run(run: Run, folder: Path) -> None:
     """Write a run; the folder appears whole or not at all.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import groupby
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,10 +81,22 @@ def _lists(
 
 def _json(table: Table) -> str:
     lists = []
-    for key, rows in groupby(table.rows(), key=lambda row: row["user_id"]):
+    for key, rows in _each(table):
         items = [{k: _plain(row[k]) for k in ("item_id", "score", "rank")} for row in rows]
         lists.append({"user_id": _plain(key), "items": items})
     return json.dumps(lists, ensure_ascii=False)
+
+
+def _each(table: Table) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """User and rows of each list; a user asked for twice has two."""
+    rows: list[dict[str, Any]] = []
+    for row in table.rows():
+        if row["rank"] == 1 and rows:
+            yield rows[0]["user_id"], rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows[0]["user_id"], rows
 
 
 def _plain(value: Any) -> Any:
@@ -93,7 +105,7 @@ def _plain(value: Any) -> Any:
 
 def _text(table: Table, titles: dict[str, str]) -> str:
     lines = []
-    for key, rows in groupby(table.rows(), key=lambda row: row["user_id"]):
+    for key, rows in _each(table):
         lines.append(f"user {key}")
         for row in rows:
             title = titles.get(str(row["item_id"]), "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -72,10 +74,11 @@ def train(
         folder,
     )  # fmt: skip
     log = options.read_data(data, reading)
+    titles = options.titles_of(data, folder)
     held = None if all_ else _split(log, reading, test, candidates, estimator)
     options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
     _fit(estimator, log if held is None else held, refit, out, resume, quiet)
-    estimator.describe(source=data, titles=options.titles_of(data, folder))
+    estimator.describe(source=data, titles=titles)
     estimator.save(out)
     if not quiet:
         _say_result(estimator, out)
@@ -100,6 +103,8 @@ def _estimator(model: str, preset: str, seed: int, device: str, settings: list[s
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text!r}: give KEY=VALUE, e.g. model.embedding_dim=64")
+        if "." not in key:
+            raise ConfigError(f"--set {text!r}: give the key whole, e.g. model.embedding_dim=64")
         pairs[key.strip()] = value.strip()
     return ESTIMATORS[model](preset=preset, seed=seed, device=device, **pairs)
 
@@ -128,9 +133,17 @@ def _split(
 
 def _check_target(out: Path, resume: bool) -> None:
     """Refuse to write over anything but an unfinished training that is to be resumed."""
-    if out.exists() and not out.is_dir():
+    if out.is_file():
         raise InputError(f"{out}: is a file; give a folder for --out")
-    if not out.exists() or not any(out.iterdir()):
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        empty = not any(out.iterdir())
+        if empty and not os.access(out, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
+    if empty:
+        out.rmdir()  # nothing is left behind if the training fails
         return
     if (out / "manifest.json").exists() or not (out / "checkpoints").is_dir():
         raise InputError(f"{out}: exists and is not empty; remove it or give another --out")

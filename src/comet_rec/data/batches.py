@@ -60,7 +60,7 @@ class Batches:
 
     Every positive occurs once an epoch, with `negatives` items that its user never touched in
     training (Eq. 9). A user's positives are spread evenly over the epoch, so that no batch
-    holds more of a history than its own share of the log, give or take one row.
+    holds more of a history than its own share of the log, give or take one row or group.
 
     Two settings make a batch hold fewer distinct users and items, hence fewer tower passes,
     and leave the expectation of the loss as it is: `positives_per_user` rows of a user come
@@ -105,7 +105,13 @@ class Batches:
         share = (counts * LARGEST_SHARE).astype(np.int64)
         self._together = np.clip(share, 1, positives_per_user)
         self._histories = Histories.of(log) if histories is not None else None
-        self._complement = Complement(log.users, log.items, log.n_users, log.n_items)
+        # What a filter dropped was touched all the same: no negative.
+        self._complement = Complement(
+            np.concatenate([log.users, log.dropped_users]),
+            np.concatenate([log.items, log.dropped_items]),
+            log.n_users,
+            log.n_items,
+        )
 
     def __len__(self) -> int:
         """Batches an epoch."""

@@ -73,7 +73,8 @@ def given_split(
     Raises
     ------
     DataError
-        When a test user occurs twice, or a test pair is also a training row.
+        When a test user occurs twice or has no candidate, when a test pair is also a training
+        row, or when no user has two training rows to validate with.
     """
     notes: list[str] = []
     whole, test_users = _with_test_rows(log, test, candidates, notes)
@@ -85,6 +86,11 @@ def given_split(
     validated = np.flatnonzero(counts - has_test >= 2)
     part[ends[validated] - 1 - has_test[validated]] = VALIDATION
 
+    if len(validated) == 0:
+        raise DataError(
+            "no user has two training rows, so no validation item can be held out; "
+            "give a longer training part"
+        )
     drawn = untouched_items(whole)
     rng = generator(protocol.seed, "candidates.validation")
     negatives = drawn.draw_distinct(validated, protocol.negatives, rng).astype(np.int32)
@@ -95,7 +101,7 @@ def given_split(
     else:
         rows = _candidate_rows(whole, test_users, candidates, notes)
     held = HeldOut(test_users, whole.items[part == TEST].astype(np.int64), rows)
-    protocol = replace(protocol, split="given")
+    protocol = replace(protocol, split="given", negatives=rows.shape[1])
     return Split(whole, part, validation, held, protocol, (*test.notes, *notes))
 
 
@@ -107,6 +113,13 @@ def _with_test_rows(
     known = users >= 0
     if not known.all():
         notes.append(f"{int((~known).sum()):,} test users have no training row and are left out")
+    new = int((log.item_ids.index(test.items.tolist()) < 0).sum())
+    if new:
+        notes.append(f"{new:,} test items have no training row")
+    if candidates is not None:
+        new = int((log.item_ids.index(candidates.items.tolist()) < 0).sum())
+        if new:
+            notes.append(f"{new:,} candidate rows are of items without a training row")
     if not known.any():
         raise DataError("no test user occurs in the training part; check the files and columns")
     users, found = users[known], test.items[known].tolist()
@@ -173,7 +186,11 @@ def _candidate_rows(
     row = np.searchsorted(test_users, owner)
     counts = np.bincount(row, minlength=len(test_users))
     if (counts == 0).any():
-        notes.append(f"{int((counts == 0).sum()):,} test users have no candidate")
+        who = whole.user_ids.external(test_users[counts == 0][:1]).tolist()[0]
+        raise DataError(
+            f"{int((counts == 0).sum()):,} test users, {who!r} for one, have no candidate; "
+            "give candidates for every test user or none at all"
+        )
     out = np.full((len(test_users), int(counts.max(initial=0))), whole.n_items, dtype=np.int32)
     within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     out[row, within] = item

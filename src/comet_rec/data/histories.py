@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.interactions import Interactions
+from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import distinct_integers
 
 HistoryPolicy = Literal["sampled", "recent"]
@@ -220,17 +221,17 @@ def right_aligned(values: Int32, keep: Bool, length: int, pad: int) -> Int32:
     return out
 
 
-def fold_in(
-    histories: list[Int64], settings: HistorySettings, pad: int, rng: np.random.Generator
-) -> Int32:
+def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int32:
     """Histories of users that the log never saw, int32 [len(histories), N].
 
-    Each is in the order given, without repeats; one that is too long is cut by the policy.
+    Each is in the order given, without repeats; one that is too long is cut by the policy,
+    in a way that depends on its length alone, so a batch gives what each alone gives.
     """
     out = np.full((len(histories), settings.length), pad, dtype=np.int32)
     for row, members in enumerate(histories):
         shown = members
         if len(members) > settings.length and settings.policy == "sampled":
+            rng = generator(0, "shown.new", len(members))
             shown = members[np.sort(rng.permutation(len(members))[: settings.length])]
         shown = shown[-settings.length :]
         if len(shown) > 0:

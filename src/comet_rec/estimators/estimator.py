@@ -46,8 +46,10 @@ class Estimator:
     def __init__(
         self, *, preset: str = "auto", seed: int = 0, device: str = "cpu", **settings: Any
     ) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ConfigError(f"seed = {seed!r}: must be a whole number, 0 or above")
         self.preset = preset
-        self.seed = seed
+        self.seed = int(seed)
         self.device = torch_device(device)
         self.settings = settings
         self._run: Run | None = None
@@ -62,7 +64,7 @@ class Estimator:
         self,
         data: Interactions | Split,
         *,
-        refit: bool = False,
+        refit: bool | None = None,
         hooks: pipeline.Hooks | None = None,
     ) -> Self:
         """Train.
@@ -72,9 +74,10 @@ class Estimator:
         data : Split or Interactions
             A split stops training by its validation items; a bare log trains on everything for
             the preset's fixed number of epochs, and nothing can be measured afterwards.
-        refit : bool
+        refit : bool, optional
             Train once more on training and validation rows for the epochs that validation
-            chose. The command line takes its default from the preset.
+            chose. Default: the setting ``refit`` if it was given to the constructor, else
+            false. The command line takes its default from the preset.
         hooks : Hooks, optional
             Progress, stopping, checkpoints.
 
@@ -86,6 +89,8 @@ class Estimator:
         hooks = hooks or pipeline.Hooks()
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
+        if refit is None:
+            refit = config.train.refit and bool({"refit", "train.refit"} & self.settings.keys())
         config = replace(config, train=replace(config.train, refit=refit))
         if isinstance(data, Split):
             config = replace(config, protocol=data.protocol)
@@ -131,7 +136,8 @@ class Estimator:
         k : int
             Items a user; fewer where fewer are left.
         include_seen : bool
-            Whether items that the log holds for the user may be listed.
+            Whether items that the model knows of the user may be listed. A model that was
+            fitted on a split does not know the test items.
         allow, block : iterable of item ids, optional
             List nothing but these; never list these. Ids that the log does not hold are passed
             over.
@@ -218,6 +224,12 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
     run = load_run(Path(folder))
     model = ESTIMATORS[run.config.name](seed=run.config.seed, device=device)
     model.preset = run.config.preset
+    parts = {"model": run.config.model, "train": run.config.train}
+    model.settings = {
+        f"{room}.{f.name}": getattr(part, f.name)
+        for room, part in parts.items()
+        for f in fields(part)
+    }
     model._run = run
     return model
 

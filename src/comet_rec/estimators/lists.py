@@ -15,10 +15,8 @@ from comet_rec.artefact.run import Run
 from comet_rec.config import unknown as unknown_word
 from comet_rec.data.histories import fold_in
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.randomness import generator
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, UnknownIdError
-from comet_rec.evaluation.ranking import members
 from comet_rec.models import base
 from comet_rec.models.encoding import new_user_vectors
 from comet_rec.retrieval.exact import top_k
@@ -38,6 +36,9 @@ class Rules:
     unknown: Unknown
 
     def __post_init__(self) -> None:
+        for name in ("allow", "block"):
+            if getattr(self, name) is not None:  # an iterator could be read only once
+                object.__setattr__(self, name, _ids(getattr(self, name), name))
         if not isinstance(self.k, (int, np.integer)) or self.k < 1:
             raise InputError(f"k = {self.k!r}: must be a whole number above 0")
         if self.unknown not in get_args(Unknown):
@@ -50,7 +51,7 @@ class Rules:
         mask = np.full(log.n_items, self.allow is None)
         for ids, value in ((self.allow, True), (self.block, False)):
             if ids is not None:
-                indices = log.item_ids.index(_ids(ids, "allow and block"))
+                indices = log.item_ids.index(ids)
                 mask[indices[indices >= 0]] = value
         return mask
 
@@ -71,7 +72,7 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
             "check the id or choose unknown='skip' or 'popular'"
         )
     known = np.flatnonzero(~missing)
-    seen = None if rules.include_seen else members(log, indices[known])
+    seen = None if rules.include_seen else run.known.touched(indices[known])
     queries = run.user_vectors[torch.from_numpy(indices[known])]
     parts = [_ranked(run, queries, rules, seen, known)]
     if missing.any() and rules.unknown == "popular":
@@ -96,7 +97,7 @@ def for_histories(
     known = places[~fallback]
     settings = model.histories
     picked = [indices[place] for place in known]
-    shown = fold_in(picked, settings, run.interactions.n_items, generator(0, "shown.new"))
+    shown = fold_in(picked, settings, run.interactions.n_items)
     queries = new_user_vectors(model, shown).cpu() if len(known) else run.user_vectors[:0]
     seen = None
     if not rules.include_seen:
@@ -128,7 +129,7 @@ def _ranked(
 def _popular(run: Run, places: Int64, rules: Rules) -> _Part:
     """The most popular items, equal counts by id; the score is the number of users."""
     log = run.interactions
-    counts = np.bincount(log.items, minlength=log.n_items).astype(np.float32)
+    counts = np.bincount(run.known.items, minlength=log.n_items).astype(np.float32)
     allowed = rules.allowed(log)
     one = torch.ones(1, 1)
     for _, items, values in top_k(one, torch.from_numpy(counts[:, None]), rules.k, allowed=allowed):
@@ -182,7 +183,7 @@ def _ids(ids: Iterable[Any], what: str) -> list[Any]:
 
 def _column(values: list[Any]) -> npt.NDArray[Any]:
     """Ids in an array of their own type."""
-    if values and all(isinstance(v, (int, np.integer)) for v in values):
+    if values and all(isinstance(v, (int, np.integer)) and abs(int(v)) < 2**63 for v in values):
         return np.array(values, dtype=np.int64)
     out = np.empty(len(values), dtype=object)
     out[:] = values

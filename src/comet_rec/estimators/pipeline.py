@@ -18,7 +18,7 @@ from comet_rec.data.batches import Batches
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import torch_seed
 from comet_rec.data.split import HeldOut, Split
-from comet_rec.errors import ConfigError, TrainingInterrupted
+from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from comet_rec.estimators.vectors import inner_products, shown_histories, vectors
 from comet_rec.evaluation.ranking import Report, full_ranks, sampled_ranks
 from comet_rec.models import base
@@ -57,6 +57,7 @@ class _Session:
     interactions: Interactions
     device: torch.device
     hooks: Hooks
+    held: str  # what is held out: the protocol's hash, or nothing
     lines: list[dict[str, Any]] = field(default_factory=list)
     chosen_epochs: int = 0
     resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -129,7 +130,7 @@ class _Session:
                 "state": about,
                 "lines": self.lines,
                 "chosen_epochs": self.chosen_epochs,
-                "identity": identity(self.config, self.interactions),
+                "identity": identity(self.config, self.interactions, self.held),
             },
         )
 
@@ -149,7 +150,7 @@ class _Session:
                 f"{self.hooks.checkpoints}: nothing to resume; leave --resume out to start anew"
             )
         about = self.resumed[1]
-        if about["identity"] != identity(self.config, self.interactions):
+        if about["identity"] != identity(self.config, self.interactions, self.held):
             raise ConfigError(
                 f"{self.hooks.checkpoints}: begun with other settings or other data; "
                 "give the same command, or remove the folder to start anew"
@@ -165,7 +166,7 @@ def fit_split(config: Config, split: Split, device: torch.device, hooks: Hooks) 
     ------
     ConfigError, NonFiniteError, TrainingInterrupted
     """
-    session = _Session(config, split.interactions, device, hooks)
+    session = _Session(config, split.interactions, device, hooks, split.hash)
     session.resume()
     if session.chosen_epochs == 0:
         model, state = session.train(
@@ -181,7 +182,7 @@ def fit_split(config: Config, split: Split, device: torch.device, hooks: Hooks) 
 
 def fit_all(config: Config, log: Interactions, device: torch.device, hooks: Hooks) -> Run:
     """Train on the whole log for the preset's number of epochs; nothing is measured."""
-    session = _Session(config, log, device, hooks)
+    session = _Session(config, log, device, hooks, "")
     session.resume()
     session.chosen_epochs = config.train.full_epochs
     model, _ = session.train("all", log, config.train.full_epochs)
@@ -224,9 +225,9 @@ def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
     )
 
 
-def identity(config: Config, log: Interactions) -> str:
+def identity(config: Config, log: Interactions, held: str) -> str:
     """What must be equal for a checkpoint to be gone on from."""
-    return f"{config.to_toml()}\n{log.fingerprint}"
+    return f"{config.to_toml()}\n{log.fingerprint}\n{held}"
 
 
 def restore(trainer: Trainer, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -248,6 +249,8 @@ def restore(trainer: Trainer, tensors: dict[str, Tensor], about: dict[str, Any])
 
 def _finished(session: _Session, model: Any, rows: Interactions, split: Split | None) -> Run:
     users, items = vectors(model, rows, shown_histories(model, rows))
+    if not bool(torch.isfinite(users).all() & torch.isfinite(items).all()):
+        raise NonFiniteError("the trained vectors are not finite; lower train.learning_rate")
     return Run(
         config=session.config,
         epochs=session.chosen_epochs,

@@ -50,7 +50,8 @@ class Report:
     model : str
     protocol : dict
         Its settings and hash.
-    n_users : int
+    users : int64 [T]
+        Test users.
     sampled_ranks, full_ranks : Ranks
         Against the drawn candidates; against the whole catalogue without seen items, or None.
     """
@@ -149,7 +150,7 @@ def full_ranks(rows: Rows, held: HeldOut, seen: Interactions) -> Ranks:
         scores = checked(rows(users))
         positive = np.take_along_axis(scores, held.positives[block, None], axis=1)
         # Seen items count on neither side: their shares are taken off again.
-        row, item = members(seen, users)
+        row, item = seen.touched(users)
         own, seen_scores = positive[row, 0], scores[row, item]
         is_other = item != held.positives[block][row]
         seen_better = np.bincount(row, (seen_scores > own) & is_other, len(users))
@@ -157,15 +158,6 @@ def full_ranks(rows: Rows, held: HeldOut, seen: Interactions) -> Ranks:
         better[block] = (scores > positive).sum(axis=1) - seen_better
         tied[block] = (scores == positive).sum(axis=1) - 1 - seen_tied
     return Ranks(better, tied)
-
-
-def members(log: Interactions, users: Int64) -> tuple[Int64, Int64]:
-    """Place in `users` and item of every row of these users, without a loop."""
-    first = log.user_starts[users]
-    counts = log.user_starts[users + 1] - first
-    row = np.repeat(np.arange(len(users)), counts)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return row, log.items[np.repeat(first, counts) + within].astype(np.int64)
 
 
 def checked(scores: Float32) -> Float32:

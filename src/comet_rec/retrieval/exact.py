@@ -138,7 +138,8 @@ def _by_runs(
     place, values = _best(scores, k)
     found = columns.gather(1, place)
     # Another run reaches the last place: the order of ids must decide over all of them.
-    unsure = best.values[:, k] >= values[:, k - 1]
+    # The two scores come from products of other shapes: their last bits may differ.
+    unsure = best.values[:, k] >= values[:, k - 1] - 1e-6 * values[:, k - 1].abs()
     unsure &= values[:, k - 1] > float("-inf")
     for row in torch.nonzero(unsure).flatten().tolist():
         own = pairs[0] == row

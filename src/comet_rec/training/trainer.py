@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import queue
 import threading
@@ -144,27 +145,27 @@ class Trainer:
     def _epoch(self, epochs: int) -> None:
         state = self.state
         began = time.perf_counter()
-        source = prefetched(self.batches.epoch(state.epoch, first=state.batch))
-        for batch in source:
-            loss = self._step(batch)
-            state.loss_sum += loss * batch.positives
-            state.positives += batch.positives
-            state.batch += 1
-            now = time.perf_counter()
-            state.seconds += now - began
-            began = now
-            self.report(
-                Progress(
-                    state.epoch, epochs, state.batch, len(self.batches),
-                    state.loss_sum / state.positives, state.positives, state.seconds,
-                )
-            )  # fmt: skip
-            if self.stop():
-                source.close()
-                raise TrainingInterrupted(
-                    f"stopped in epoch {state.epoch + 1} after batch {state.batch} "
-                    f"of {len(self.batches)}"
-                )
+        made = prefetched(self.batches.epoch(state.epoch, first=state.batch))
+        with contextlib.closing(made) as source:
+            for batch in source:
+                loss = self._step(batch)
+                state.loss_sum += loss * batch.positives
+                state.positives += batch.positives
+                state.batch += 1
+                now = time.perf_counter()
+                state.seconds += now - began
+                began = now
+                self.report(
+                    Progress(
+                        state.epoch, epochs, state.batch, len(self.batches),
+                        state.loss_sum / state.positives, state.positives, state.seconds,
+                    )
+                )  # fmt: skip
+                if self.stop():
+                    raise TrainingInterrupted(
+                        f"stopped in epoch {state.epoch + 1} after batch {state.batch} "
+                        f"of {len(self.batches)}"
+                    )
 
     def _step(self, batch: Batch) -> float:
         """One update; returns the mean loss of a pair."""
