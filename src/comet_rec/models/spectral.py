@@ -60,10 +60,10 @@ class Layout:
             features += self.channels * places
         return found
 
-    def parseval(self, device: torch.device) -> Tensor:
+    def parseval(self, like: Tensor) -> Tensor:
         """Weight of each frequency in an inner product of real signals of length K, [F]."""
         k = self.embedding_dim
-        weights = torch.full((k // 2 + 1,), 2.0 / k, device=device)
+        weights = like.real.new_full((k // 2 + 1,), 2.0 / k)
         weights[0] = 1.0 / k
         if k % 2 == 0:
             weights[-1] = 1.0 / k
@@ -142,7 +142,7 @@ class _Workspace:
         self.parts = layout.parts()
         # Filters as wide as the map come last; their one feature needs no inverse transform.
         self.several = layout.channels * sum(places > 1 for _, _, places in self.parts)
-        self.weights = layout.parseval(rows.device)
+        self.weights = layout.parseval(rows)
         self._gathered = rows.new_empty((self.size * length, frequencies))
         self._maps = rows.new_empty(frequencies * self.size * length)
         self._products = rows.new_empty(frequencies * self.size * channels)
