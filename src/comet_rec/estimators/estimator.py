@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 from comet_rec.artefact.run import Run, load_run, save_run
 from comet_rec.config import Config, unknown
@@ -18,6 +17,7 @@ from comet_rec.data.split import Split
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, NotFittedError
 from comet_rec.estimators import lists, pipeline
+from comet_rec.estimators.devices import torch_device
 from comet_rec.estimators.presets import preset
 from comet_rec.evaluation.ranking import Report
 
@@ -264,24 +264,6 @@ def evaluate(model: Estimator, split: Split | None = None, *, full: bool = True)
             "the model was trained on another log or split; fit it on the split that you measure"
         )
     return pipeline.measure(model.run, split, full=full)
-
-
-def torch_device(name: str) -> torch.device:
-    """Device of this name.
-
-    Raises
-    ------
-    ConfigError
-        When the name is unknown or the machine has none.
-    """
-    if name not in ("cpu", "cuda", "mps"):
-        raise ConfigError(unknown("device", name, ["cpu", "cuda", "mps"]))
-    missing = (name == "cuda" and not torch.cuda.is_available()) or (
-        name == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing:
-        raise ConfigError(f"device {name!r} is not available on this machine; use 'cpu'")
-    return torch.device(name)
 
 
 def _dotted(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
