@@ -17,9 +17,9 @@ SMALL = 500_000
 def auto(log: Interactions) -> Config:
     """By the size of the log.
 
-    From half a million rows on, the paper's setting. Below, K = 64 and batches of 2,048: a
-    quarter of the rows a user means fewer dimensions to fit, and more steps an epoch count for
-    more than fewer tower passes (docs/log.md, 2026-11-23).
+    From half a million rows on, the paper's setting. Below, K = 64 and batches of 2,048: on
+    MovieLens-100K more steps an epoch count for more than fewer tower passes, and K = 64 makes
+    an epoch short enough for that (docs/log.md, 2026-11-23).
     """
     config = paper(log)
     train = replace(config.train, refit=False)
