@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,26 @@ from comet_rec.evaluation.ranking import sampled_ranks
 from machine import command, machine
 
 Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Scores that are there already, [m, n]."""
+
+    scores: Scores
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return int(self.scores.shape[1])
+
+    def rows(self, users: npt.NDArray[np.int64]) -> Scores:
+        """Scores of all items."""
+        return self.scores[users]
+
+    def pairs(self, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Scores:
+        """Scores of each user's own items."""
+        return self.scores[users[:, None], items]
 
 
 def models(log: Interactions) -> dict[str, Scores]:
@@ -44,7 +65,7 @@ def models(log: Interactions) -> dict[str, Scores]:
 
 def measured(scores: Scores, held: HeldOut) -> dict[str, float]:
     """HR and NDCG among the drawn candidates."""
-    ranks = sampled_ranks(lambda users: scores[users], held)
+    ranks = sampled_ranks(Dense(scores), held)
     return figures(ranks.better, ranks.tied)[0]
 
 

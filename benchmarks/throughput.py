@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
 
@@ -128,7 +132,7 @@ def main() -> None:
 
     log = cr.leave_one_out(cr.read(given.data)).train
     settings = dict(pair.split("=", 1) for pair in given.set)
-    paper = preset("paper", log).with_settings(settings)
+    paper = preset("paper", "comet", log).with_settings(settings)
     if given.only_memory:
         sized = paper.with_settings({"train.batch_size": given.only_memory})
         print(only_memory(log, sized))

@@ -12,13 +12,29 @@ if TYPE_CHECKING:
     from comet_rec.data.readers import read as read
     from comet_rec.data.split import leave_one_out as leave_one_out
     from comet_rec.estimators.estimator import COMET as COMET
+    from comet_rec.estimators.estimator import EASE as EASE
+    from comet_rec.estimators.estimator import FISM as FISM
+    from comet_rec.estimators.estimator import GMF as GMF
+    from comet_rec.estimators.estimator import MF as MF
+    from comet_rec.estimators.estimator import MLP as MLP
+    from comet_rec.estimators.estimator import ConvNCF as ConvNCF
+    from comet_rec.estimators.estimator import ItemKNN as ItemKNN
+    from comet_rec.estimators.estimator import NeuMF as NeuMF
+    from comet_rec.estimators.estimator import Popularity as Popularity
+    from comet_rec.estimators.estimator import Random as Random
+    from comet_rec.estimators.estimator import SVDpp as SVDpp
     from comet_rec.estimators.estimator import evaluate as evaluate
     from comet_rec.estimators.estimator import load_model as load_model
 
 __version__ = "0.1.0.dev0"
 
+_MODELS = (
+    "COMET", "EASE", "FISM", "GMF", "MF", "MLP", "ConvNCF", "ItemKNN", "NeuMF", "Popularity",
+    "Random", "SVDpp",
+)  # fmt: skip
+
 _HOME = {
-    "COMET": "comet_rec.estimators.estimator",
+    **dict.fromkeys(_MODELS, "comet_rec.estimators.estimator"),
     "evaluate": "comet_rec.estimators.estimator",
     "leave_one_out": "comet_rec.data.split",
     "load": "comet_rec.data.catalog",
@@ -26,7 +42,7 @@ _HOME = {
     "read": "comet_rec.data.readers",
 }
 
-__all__ = ["COMET", "evaluate", "leave_one_out", "load", "load_model", "read"]
+__all__ = [*_MODELS, "evaluate", "leave_one_out", "load", "load_model", "read"]
 
 
 def __getattr__(name: str) -> Any:

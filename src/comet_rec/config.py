@@ -32,6 +32,10 @@ class TrainConfig:
     schedule : {"constant", "linear"}
         Learning rate over the run: the same throughout, or falling in a line to zero at the
         end of the last of `epochs`. Choice: the paper names none, so constant is the default.
+    average : float
+        Decay a step of the exponential moving average of the parameters that is validated and
+        kept in their place; 0 keeps the last parameters themselves. Choice: off in the paper's
+        presets.
     decay_on : {"all", "embeddings"}
         Which parameters are decayed. Choice: the paper does not say.
     negatives : int
@@ -42,8 +46,8 @@ class TrainConfig:
     negative_pool : int
         Items in a random pool from which a batch draws its negatives: fewer distinct items.
         0 draws each from the whole catalogue.
-    loss : {"bce"}
-        Binary cross-entropy on logits (Eq. 9).
+    loss : {"bce", "bpr"}
+        Binary cross-entropy on logits (Eq. 9), or Bayesian personalised ranking.
     reduction : {"mean", "sum"}
         Over the pairs of a batch. Choice: Eq. 9 prints a sum.
     optimizer : {"adam"}
@@ -60,11 +64,12 @@ class TrainConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear"] = "constant"
+    average: float = 0.0
     decay_on: Literal["all", "embeddings"] = "all"
     negatives: int = 4
     positives_per_user: int = 1
     negative_pool: int = 0
-    loss: Literal["bce"] = "bce"
+    loss: Literal["bce", "bpr"] = "bce"
     reduction: Literal["mean", "sum"] = "mean"
     optimizer: Literal["adam"] = "adam"
     patience: int = 5
@@ -75,6 +80,7 @@ class TrainConfig:
         positive(self, "train", "positives_per_user")
         positive(self, "train", "learning_rate")
         not_negative(self, "train", "weight_decay", "patience", "negative_pool")
+        share(self, "train", "average")
 
 
 @dataclass(frozen=True, kw_only=True)

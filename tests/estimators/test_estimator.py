@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import comet_rec as cr
+from comet_rec.data.histories import shown
 from comet_rec.data.ids import Ids
 from comet_rec.errors import ArtefactError, ConfigError, InputError, NotFittedError, UnknownIdError
-from comet_rec.estimators.vectors import shown_histories
 from comet_rec.models import base
 
 SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
@@ -63,7 +63,7 @@ def test_the_two_matrices_equal_eq_8_pair_by_pair(fitted):
     log = run.interactions
     model = base.build("comet", run.config.model, log.n_users, log.n_items, 0)
     model.load_state_dict(run.state)
-    of_users, of_items = shown_histories(model, run.split.known)
+    of_users, of_items = shown(run.split.known, model.histories)
     users, items = np.arange(0, log.n_users, 7), np.arange(0, log.n_items, 5)
     for user in users:
         for item in items:

@@ -15,14 +15,28 @@ def split(random_log):
     return leave_one_out(random_log(40, 60, 8), negatives=20)
 
 
+class Given:
+    """Scores that are there already, [m, n]."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self.scores = scores
+        self.n_items = scores.shape[1]
+
+    def rows(self, users):
+        return self.scores[users]
+
+    def pairs(self, users, items):
+        return self.scores[users[:, None], items]
+
+
 def scores_with_ties() -> np.ndarray:
     return np.random.default_rng(5).integers(0, 12, size=(40, 60)).astype(np.float32)
 
 
 def test_both_rankings_equal_a_loop(split):
     scores = scores_with_ties()
-    sampled = sampled_ranks(lambda users: scores[users], split.test)
-    full = full_ranks(lambda users: scores[users], split.test, split.known)
+    sampled = sampled_ranks(Given(scores), split.test)
+    full = full_ranks(Given(scores), split.test, split.known)
     for t, (user, positive) in enumerate(zip(split.test.users, split.test.positives, strict=True)):
         own = scores[user, positive]
         drawn = scores[user, split.test.candidates[t]]
@@ -35,7 +49,7 @@ def test_both_rankings_equal_a_loop(split):
 
 def test_missing_candidates_do_not_count(random_log):
     split = leave_one_out(random_log(5, 12, 8), negatives=6)
-    ranks = sampled_ranks(lambda users: np.ones((len(users), 12), np.float32), split.test)
+    ranks = sampled_ranks(Given(np.ones((5, 12), np.float32)), split.test)
     assert ranks.tied.tolist() == [4] * 5
 
 
@@ -44,4 +58,4 @@ def test_a_score_that_is_not_finite_is_refused(split, bad):
     scores = scores_with_ties()
     scores[3, 7] = bad
     with pytest.raises(NonFiniteError, match="NaN or infinite"):
-        sampled_ranks(lambda users: scores[users], split.test)
+        full_ranks(Given(scores), split.test, split.known)

@@ -98,6 +98,7 @@ def tensor_batch(rng: np.random.Generator, length: int = 4) -> TensorBatch:
         torch.tensor([0, 0, 1, 2, 2]),
         torch.tensor([0, 3, 1, 1, 2]),
         torch.tensor([1.0, 0, 1, 0, 0]),
+        torch.tensor([0, 0, 1, 1, 0]),
     )
 
 

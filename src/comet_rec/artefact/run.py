@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,13 @@ class Run:
         The whole log.
     split : Split or None
         What was held out; None after training on everything.
-    user_vectors, item_vectors : Tensor [m, K] and [n, K]
-        Their inner product is the logit.
+    user_vectors, item_vectors : Tensor [m, K] and [n, K], or None
+        Their inner product is the logit; None for models that are no inner product.
+    selected : dict of Tensor or None
+        The parameters that validation chose, where a refit replaced them: what the first stage
+        of another model's training may start from.
+    started_from : tuple of str
+        Trained models that the parameters started from, with the digests of their states.
     metrics : dict or None
         What ``evaluate --json`` prints; None without a split.
     log : list of dict
@@ -58,12 +64,22 @@ class Run:
     state: dict[str, Tensor]
     interactions: Interactions
     split: Split | None
-    user_vectors: Tensor
-    item_vectors: Tensor
+    user_vectors: Tensor | None
+    item_vectors: Tensor | None
+    selected: dict[str, Tensor] | None = None
+    started_from: tuple[str, ...] = ()
     metrics: dict[str, Any] | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
     source: str = ""
+
+    @cached_property
+    def model(self) -> Any:
+        """The trained model, on the CPU."""
+        log = self.interactions
+        model = base.build(self.config.name, self.config.model, log.n_users, log.n_items, 0)
+        model.load_state_dict(self.state)
+        return model
 
     @property
     def known(self) -> Interactions:
@@ -85,9 +101,12 @@ def save_run(run: Run, folder: Path) -> None:
 def _write(run: Run, folder: Path) -> dict[str, Any]:
     log = run.interactions
     save_tensors(run.state, folder / "model.safetensors")
-    vectors = {"users": run.user_vectors, "items": run.item_vectors}
-    vectors = {k: v.detach().cpu().contiguous() for k, v in vectors.items()}
-    save_tensors(vectors, folder / "vectors.safetensors")
+    if run.selected is not None:
+        save_tensors(run.selected, folder / "selected.safetensors")
+    if run.user_vectors is not None and run.item_vectors is not None:
+        vectors = {"users": run.user_vectors, "items": run.item_vectors}
+        vectors = {k: v.detach().cpu().contiguous() for k, v in vectors.items()}
+        save_tensors(vectors, folder / "vectors.safetensors")
     _save(
         {**log.user_ids.arrays("user"), **log.item_ids.arrays("item")}, folder / "ids.safetensors"
     )
@@ -110,6 +129,7 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
         "preset": run.config.preset,
         "seed": run.config.seed,
         "epochs": run.epochs,
+        "started_from": list(run.started_from),
         "config": {"model": asdict(run.config.model), "train": asdict(run.config.train)},
         "protocol": None if run.split is None else protocol_entry(run.split),
         "data": {
@@ -169,7 +189,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Run:
         if split.hash != manifest["protocol"]["hash"]:
             raise ValueError("the protocol does not match its hash")
     # A copy of its own: products of mapped memory differ in the last bit by alignment.
-    vectors = {k: v.clone() for k, v in load_tensors(folder / "vectors.safetensors").items()}
+    vectors = {k: v.clone() for k, v in _optional(folder / "vectors.safetensors").items()}
     titles = folder / "titles.json"
     return Run(
         config=config,
@@ -177,13 +197,20 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Run:
         state=load_tensors(folder / "model.safetensors"),
         interactions=log,
         split=split,
-        user_vectors=vectors["users"],
-        item_vectors=vectors["items"],
+        user_vectors=vectors.get("users"),
+        item_vectors=vectors.get("items"),
+        selected=_optional(folder / "selected.safetensors") or None,
+        started_from=tuple(manifest.get("started_from", ())),
         metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
         log=[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()],
         titles=json.loads(titles.read_text(encoding="utf-8")) if titles.is_file() else {},
         source=str(data["source"]),
     )
+
+
+def _optional(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file that not every run has; the manifest tells a lost one."""
+    return load_tensors(path) if path.is_file() else {}
 
 
 def protocol_entry(split: Split) -> dict[str, Any]:
@@ -193,7 +220,7 @@ def protocol_entry(split: Split) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """What the figures depend on beside the code."""
-    names = ("comet-rec", "duckdb", "numpy", "torch")
+    names = ("comet-rec", "duckdb", "numpy", "scipy", "torch")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found, "threads": str(torch.get_num_threads())}
 

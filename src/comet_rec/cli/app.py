@@ -40,6 +40,8 @@ def run(arguments: list[str] | None = None) -> int:
     # Before torch is loaded: threads that wait must not take the core of the one that draws
     # the next batch (28,000 for 20,000 positives/s on two cores, docs/log.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Large pages: the first touch of fresh memory costs more than the sums that fill it.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         status = app(arguments, standalone_mode=False)
         return int(status or 0)

@@ -40,7 +40,9 @@ def as_text(report: Report) -> str:
         (f"positive + {report.protocol['negatives']} negatives", report.sampled, report.sampled_se)
     ]
     if report.full is not None and report.full_se is not None:
-        rows.append(("whole catalogue", report.full, report.full_se))
+        ranked = len(report.full_ranks.better) if report.full_ranks else 0
+        label = "whole catalogue" if ranked == len(report.users) else f"catalogue, {ranked} users"
+        rows.append((label, report.full, report.full_se))
     for label, means, errors in rows:
         cells = "".join(f"{means[n]:>9.4f} ±{errors[n]:.4f}" for n in names)
         lines.append(f"{label:24}{cells}")

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 def train(
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder to write.")],
-    model: Annotated[str, typer.Option(help="Name of the model.")] = "comet",
+    model: Annotated[
+        str, typer.Option(help="comet, mf, svdpp, fism, gmf, mlp, neumf, convncf, ease, …")
+    ] = "comet",
     preset: Annotated[str, typer.Option(help="auto, paper or paper-literal.")] = "auto",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
@@ -44,6 +46,12 @@ def train(
     ] = None,
     candidates: Annotated[
         Path | None, typer.Option(help="Negatives of the test users: rows, or NCF's wide file.")
+    ] = None,
+    init_from: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--init-from", metavar="RUN", help="Trained run to start from; repeat (NeuMF: two)."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     resume: Annotated[
@@ -69,6 +77,7 @@ def train(
         raise InputError("--candidates needs --test FILE")
     _check_target(out, resume)
     estimator = _estimator(model, preset, seed, device, settings or [])
+    starts = _starts(init_from or [])
     reading = options.Reading(
         user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads,
         folder,
@@ -77,7 +86,7 @@ def train(
     titles = options.titles_of(data, folder)
     held = None if all_ else _split(log, reading, test, candidates, estimator)
     options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
-    _fit(estimator, log if held is None else held, refit, out, resume, quiet)
+    _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)
     estimator.describe(source=data, titles=titles)
     estimator.save(out)
     if not quiet:
@@ -153,8 +162,22 @@ def _check_target(out: Path, resume: bool) -> None:
         )
 
 
+def _starts(folders: list[Path]) -> list[Estimator]:
+    if not folders:
+        return []
+    from comet_rec.estimators.estimator import load_model
+
+    return [load_model(folder) for folder in folders]
+
+
 def _fit(
-    estimator: Estimator, data: Any, refit: bool | None, out: Path, resume: bool, quiet: bool
+    estimator: Estimator,
+    data: Any,
+    refit: bool | None,
+    starts: list[Estimator],
+    out: Path,
+    resume: bool,
+    quiet: bool,
 ) -> None:
     from comet_rec.data.split import Split
     from comet_rec.estimators.pipeline import Hooks
@@ -166,7 +189,7 @@ def _fit(
     with training_progress(quiet) as report, _interruptible() as stop:
         hooks = Hooks(report=report, stop=stop, checkpoints=out / "checkpoints", resume=resume)
         try:
-            estimator.fit(data, refit=refit, hooks=hooks)
+            estimator.fit(data, refit=refit, init_from=starts, hooks=hooks)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
                 f"{error}; saved in {out}: give the same command with --resume to go on"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.data.histories import Histories, HistorySettings
+from comet_rec.data.histories import Bags, Histories, HistorySettings
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import Complement
@@ -33,25 +33,29 @@ class Batch:
         Distinct users.
     items : int64 [I]
         Distinct items, positives and negatives.
-    user_histories : int32 [U, N] or None
-        Shown rows of N(u), padded in front with n_items; None where the model asks for none.
+    user_histories : int32 [U, N], Bags or None
+        Shown rows of N(u), padded in front with n_items; or all of N(u); None where the model
+        asks for none.
     item_histories : int32 [I, N] or None
         Shown rows of N(i), padded in front with n_users.
     pair_users, pair_items : int64 [P]
         Places in `users` and `items`, ascending by user.
     labels : float32 [P]
         1 for an observed pair, 0 for a sampled one (Eq. 1).
+    groups : int64 [P]
+        Number of the positive that each pair is, or was drawn for.
     positives : int
         Number of positives.
     """
 
     users: Int64
     items: Int64
-    user_histories: Int32 | None
+    user_histories: Int32 | Bags | None
     item_histories: Int32 | None
     pair_users: Int64
     pair_items: Int64
     labels: npt.NDArray[np.float32]
+    groups: Int64
     positives: int
 
 
@@ -105,6 +109,8 @@ class Batches:
         share = (counts * LARGEST_SHARE).astype(np.int64)
         self._together = np.clip(share, 1, positives_per_user)
         self._histories = Histories.of(log) if histories is not None else None
+        whole = histories is not None and histories.policy == "whole"
+        self._bags = self._histories.users.whole() if whole and self._histories else None
         # What a filter dropped was touched all the same: no negative.
         self._complement = Complement(
             np.concatenate([log.users, log.dropped_users]),
@@ -151,6 +157,8 @@ class Batches:
         items, pair_items = np.unique(
             np.concatenate([positive_items, drawn[exists]]), return_inverse=True
         )
+        positive = np.arange(len(rows))
+        groups = np.concatenate([positive, np.repeat(positive, self.negatives)[exists]])
         by_user = np.argsort(pair_users, kind="stable")
         shown_users, shown_items = self._shown(rows, users, items, rng)
         return Batch(
@@ -161,6 +169,7 @@ class Batches:
             pair_users[by_user],
             pair_items[by_user],
             labels[by_user],
+            groups[by_user],
             len(rows),
         )
 
@@ -183,10 +192,12 @@ class Batches:
 
     def _shown(
         self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator
-    ) -> tuple[Int32 | None, Int32 | None]:
+    ) -> tuple[Int32 | Bags | None, Int32 | None]:
         """Histories of the batch's users and items, its own positives left out if asked."""
         if self.settings is None or self._histories is None:
             return None, None
+        if self._bags is not None:
+            return self._bags[users], None
         hidden = None
         if self.settings.exclude_target:
             hidden = np.zeros(len(self.log), dtype=bool)

@@ -19,6 +19,7 @@ from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import distinct_integers
 
 HistoryPolicy = Literal["sampled", "recent"]
+"""Policies of a history that is cut to a length."""
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
@@ -32,8 +33,10 @@ class HistorySettings:
     ----------
     length : int
         Most rows shown, N.
-    policy : {"sampled", "recent"}
-        A random subset (fresh each training step, one fixed draw at evaluation) or the latest.
+    policy : {"sampled", "recent", "whole"}
+        A random subset (fresh each training step, one fixed draw at evaluation); the latest; or
+        all of N(u), as `Bags`, and nothing of N(i): `length` means nothing then, and the model
+        leaves each pair's own target out.
     exclude_target : bool
         Leave the batch's positives out of the histories shown in training.
     leave_out : float
@@ -42,9 +45,47 @@ class HistorySettings:
     """
 
     length: int
-    policy: HistoryPolicy
+    policy: Literal["sampled", "recent", "whole"]
     exclude_target: bool
     leave_out: float
+
+
+WHOLE = HistorySettings(length=0, policy="whole", exclude_target=False, leave_out=0.0)
+"""All of N(u), nothing of N(i)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bags:
+    """Whole histories of several owners, one after the other.
+
+    Parameters
+    ----------
+    members : int64 [R]
+    starts : int64 [U + 1]
+        Where each owner's members begin.
+    """
+
+    members: Int64
+    starts: Int64
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, owners: Int64) -> Bags:
+        """Histories of some of the owners."""
+        first = self.starts[owners]
+        counts = self.starts[owners + 1] - first
+        ends = np.cumsum(counts)
+        within = np.arange(counts.sum()) - np.repeat(ends - counts, counts)
+        members = self.members[np.repeat(first, counts) + within]
+        return Bags(members, np.concatenate([[0], ends]).astype(np.int64))
+
+    @staticmethod
+    def of(histories: list[Int64]) -> Bags:
+        """Bags of histories given one by one."""
+        starts = np.concatenate([[0], np.cumsum([len(h) for h in histories])]).astype(np.int64)
+        members = np.concatenate([*histories, np.empty(0, np.int64)]).astype(np.int64)
+        return Bags(members, starts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +117,10 @@ class Side:
     def counts(self, owners: Int64) -> Int64:
         """Number of rows in each owner's history."""
         return np.asarray(self.starts[owners + 1] - self.starts[owners])
+
+    def whole(self) -> Bags:
+        """All histories."""
+        return Bags(self.members.astype(np.int64), self.starts)
 
     def fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
         """The history that evaluation and serving show, for every owner, int32 [n, N]."""
@@ -221,21 +266,41 @@ def right_aligned(values: Int32, keep: Bool, length: int, pad: int) -> Int32:
     return out
 
 
-def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int32:
-    """Histories of users that the log never saw, int32 [len(histories), N].
+def shown(
+    log: Interactions, settings: HistorySettings | None
+) -> tuple[Int32 | Bags | None, Int32 | None]:
+    """What evaluation and serving show of every N(u) and N(i): one fixed draw, whatever the seed.
+
+    int32 [m, N] and [n, N], or bags and None for the policy "whole".
+    """
+    if settings is None:
+        return None, None
+    histories = Histories.of(log)
+    if settings.policy == "whole":
+        return histories.users.whole(), None
+    return (
+        histories.users.fixed(settings, generator(0, "shown.users")),
+        histories.items.fixed(settings, generator(0, "shown.items")),
+    )
+
+
+def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int32 | Bags:
+    """Histories of users that the log never saw, int32 [len(histories), N] or bags.
 
     Each is in the order given, without repeats; one that is too long is cut by the policy,
     in a way that depends on its length alone, so a batch gives what each alone gives.
     """
+    if settings.policy == "whole":
+        return Bags.of(histories)
     out = np.full((len(histories), settings.length), pad, dtype=np.int32)
     for row, members in enumerate(histories):
-        shown = members
+        kept = members
         if len(members) > settings.length and settings.policy == "sampled":
             rng = generator(0, "shown.new", len(members))
-            shown = members[np.sort(rng.permutation(len(members))[: settings.length])]
-        shown = shown[-settings.length :]
-        if len(shown) > 0:
-            out[row, -len(shown) :] = shown
+            kept = members[np.sort(rng.permutation(len(members))[: settings.length])]
+        kept = kept[-settings.length :]
+        if len(kept) > 0:
+            out[row, -len(kept) :] = kept
     return out
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.ids import Ids
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 TimeScope = Literal["global", "per_user", "none"]
 Int32 = npt.NDArray[np.int32]
@@ -78,6 +81,16 @@ class Interactions:
         """Where each user's rows begin, int64 [n_users + 1]."""
         counts = np.bincount(self.users, minlength=self.n_users)
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @cached_property
+    def matrix(self) -> csr_array:
+        """Ones where a pair was observed, sparse float32 [n_users, n_items]."""
+        from scipy.sparse import csr_array  # half a second that reading a log need not wait for
+
+        order = np.lexsort((self.items, self.users))
+        ones = np.ones(len(self), dtype=np.float32)
+        shape = self.n_users, self.n_items
+        return csr_array((ones, self.items[order].astype(np.int64), self.user_starts), shape=shape)
 
     def touched(self, users: Int64) -> tuple[Int64, Int64]:
         """All that these users touched, rows that a filter dropped included, without a loop.

@@ -19,6 +19,7 @@ from comet_rec.errors import ConfigError, NotFittedError
 from comet_rec.estimators import lists, pipeline
 from comet_rec.estimators.devices import torch_device
 from comet_rec.estimators.presets import preset
+from comet_rec.estimators.start import Start
 from comet_rec.evaluation.ranking import Report
 
 
@@ -43,6 +44,9 @@ class Estimator:
         For an unknown setting; the nearest one is named.
     """
 
+    name = "comet"
+    """Name of the model in the registry."""
+
     def __init__(
         self, *, preset: str = "auto", seed: int = 0, device: str = "cpu", **settings: Any
     ) -> None:
@@ -57,7 +61,7 @@ class Estimator:
 
     def config_for(self, log: Interactions) -> Config:
         """Complete config that `fit` would use for this log."""
-        config = replace(preset(self.preset, log), seed=self.seed)
+        config = replace(preset(self.preset, self.name, log), seed=self.seed)
         return config.with_settings(_dotted(config, self.settings))
 
     def fit(
@@ -65,6 +69,7 @@ class Estimator:
         data: Interactions | Split,
         *,
         refit: bool | None = None,
+        init_from: Sequence[Estimator] = (),
         hooks: pipeline.Hooks | None = None,
     ) -> Self:
         """Train.
@@ -78,6 +83,9 @@ class Estimator:
             Train once more on training and validation rows for the epochs that validation
             chose. Default: the setting ``refit`` if it was given to the constructor, else
             false. The command line takes its default from the preset.
+        init_from : sequence of Estimator
+            Trained models that the parameters start from: a GMF and an MLP for NeuMF, an MF for
+            ConvNCF; trained on the same split, with or without a refit as this one.
         hooks : Hooks, optional
             Progress, stopping, checkpoints.
 
@@ -85,7 +93,10 @@ class Estimator:
         ------
         NonFiniteError
             When the loss is not finite.
+        ConfigError
+            When the model cannot or must not start from the models given.
         """
+        start = Start([model.run for model in init_from])
         hooks = hooks or pipeline.Hooks()
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
@@ -94,9 +105,9 @@ class Estimator:
         config = replace(config, train=replace(config.train, refit=refit))
         if isinstance(data, Split):
             config = replace(config, protocol=data.protocol)
-            self._run = pipeline.fit_split(config, data, self.device, hooks)
+            self._run = pipeline.fit_split(config, data, self.device, hooks, start)
         else:
-            self._run = pipeline.fit_all(config, data, self.device, hooks)
+            self._run = pipeline.fit_all(config, data, self.device, hooks, start)
         return self
 
     @property
@@ -212,6 +223,107 @@ class COMET(Estimator):
     Takes what `Estimator` takes; the model's settings are those of `CometConfig`.
     """
 
+    name = "comet"
+
+
+class MF(Estimator):
+    """BCE-MF: matrix factorisation with biases, trained with binary cross-entropy.
+
+    Takes what `Estimator` takes; the model's settings are those of `MFConfig`.
+    """
+
+    name = "mf"
+
+
+class SVDpp(Estimator):
+    """SVD++ on implicit data (Koren 2008).
+
+    Takes what `Estimator` takes; the model's settings are those of `SVDppConfig`.
+    """
+
+    name = "svdpp"
+
+
+class FISM(Estimator):
+    """FISM: factored item similarity (Kabbur et al. 2013).
+
+    Takes what `Estimator` takes; the model's settings are those of `FISMConfig`.
+    """
+
+    name = "fism"
+
+
+class GMF(Estimator):
+    """GMF: generalised matrix factorisation (He et al. 2017).
+
+    Takes what `Estimator` takes; the model's settings are those of `GMFConfig`.
+    """
+
+    name = "gmf"
+
+
+class MLP(Estimator):
+    """MLP: a perceptron on two joined embeddings (He et al. 2017).
+
+    Takes what `Estimator` takes; the model's settings are those of `MLPConfig`.
+    """
+
+    name = "mlp"
+
+
+class NeuMF(Estimator):
+    """NeuMF: GMF and MLP side by side (He et al. 2017).
+
+    Takes what `Estimator` takes; the model's settings are those of `NeuMFConfig`.
+    """
+
+    name = "neumf"
+
+
+class ConvNCF(Estimator):
+    """ConvNCF: convolutions over an outer product (He et al. 2018).
+
+    Takes what `Estimator` takes; the model's settings are those of `ConvNCFConfig`.
+    """
+
+    name = "convncf"
+
+
+class Popularity(Estimator):
+    """The most chosen items for everyone.
+
+    Takes what `Estimator` takes; the model's settings are those of `PopularityConfig`.
+    """
+
+    name = "popularity"
+
+
+class ItemKNN(Estimator):
+    """Cosine similarity between items.
+
+    Takes what `Estimator` takes; the model's settings are those of `ItemKNNConfig`.
+    """
+
+    name = "itemknn"
+
+
+class EASE(Estimator):
+    """EASE: a linear autoencoder in closed form (Steck 2019).
+
+    Takes what `Estimator` takes; the model's settings are those of `EASEConfig`.
+    """
+
+    name = "ease"
+
+
+class Random(Estimator):
+    """Scores without meaning: the floor of every table.
+
+    Takes what `Estimator` takes; the model's settings are those of `RandomConfig`.
+    """
+
+    name = "random"
+
 
 def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
     """Read a run that `save` or ``comet-rec train`` wrote; the folder alone is enough.
@@ -289,4 +401,9 @@ _NO_LOG = Interactions(
     item_ids=Ids("int", np.empty(0, np.int64)),
 )
 
-ESTIMATORS: dict[str, type[Estimator]] = {"comet": COMET}
+ESTIMATORS: dict[str, type[Estimator]] = {
+    estimator.name: estimator
+    for estimator in (
+        COMET, MF, SVDpp, FISM, GMF, MLP, NeuMF, ConvNCF, Popularity, ItemKNN, EASE, Random
+    )
+}  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from comet_rec.artefact.run import Run
@@ -17,9 +18,11 @@ from comet_rec.data.histories import fold_in
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, UnknownIdError
+from comet_rec.estimators.scoring import run_scores
+from comet_rec.evaluation.ranking import checked
 from comet_rec.models import base
 from comet_rec.models.encoding import new_user_vectors
-from comet_rec.retrieval.exact import top_k
+from comet_rec.retrieval.exact import top_k, top_k_of_rows
 
 Unknown = Literal["error", "skip", "popular"]
 Int64 = npt.NDArray[np.int64]
@@ -73,8 +76,12 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
         )
     known = np.flatnonzero(~missing)
     seen = None if rules.include_seen else run.known.touched(indices[known])
-    queries = run.user_vectors[torch.from_numpy(indices[known])]
-    parts = [_ranked(run, queries, rules, seen, known)]
+    if run.user_vectors is not None:
+        source: Source = run.user_vectors[torch.from_numpy(indices[known])]
+    else:
+        scores, of_known = run_scores(run), indices[known]
+        source = lambda block: checked(scores.rows(of_known[block]))  # noqa: E731
+    parts = [_ranked(run, source, rules, seen, known)]
     if missing.any() and rules.unknown == "popular":
         parts.append(_popular(run, np.flatnonzero(missing), rules))
     return _table(run, asked, parts)
@@ -88,40 +95,63 @@ def for_histories(
     places = np.arange(len(indices))
     empty = np.array([len(history) == 0 for history in indices], dtype=bool)
     fallback = empty if rules.unknown == "popular" else np.zeros_like(empty)
-    model = _model(run, device)
-    if getattr(model, "histories", None) is None:
-        raise ConfigError(
-            f"{run.config.name} cannot fold in new users: it has no history; "
-            "train a model that does, e.g. comet"
-        )
     known = places[~fallback]
-    settings = model.histories
     picked = [indices[place] for place in known]
-    shown = fold_in(picked, settings, run.interactions.n_items)
-    queries = new_user_vectors(model, shown).cpu() if len(known) else run.user_vectors[:0]
+    source = _folded_in(run, picked, device)
     seen = None
     if not rules.include_seen:
         counts = [len(history) for history in picked]
         rows = np.repeat(np.arange(len(picked)), counts)
         seen = rows, np.concatenate([*picked, np.empty(0, np.int64)]).astype(np.int64)
-    parts = [_ranked(run, queries, rules, seen, known)]
+    parts = [_ranked(run, source, rules, seen, known)]
     if fallback.any():
         parts.append(_popular(run, places[fallback], rules))
     return _table(run, places, parts)
+
+
+Source = Tensor | Callable[[slice], npt.NDArray[np.float32]]
+"""Vectors of the users, [Q, K]; or what gives the scores of all items of a block of them."""
+
+
+def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source:
+    """Vectors or scores of users that training never saw."""
+    model, n_items = run.model, run.interactions.n_items
+    if isinstance(model, base.TwoTower) and model.histories is not None:  # type: ignore[attr-defined]
+        shown = fold_in(histories, model.histories, n_items)  # type: ignore[attr-defined]
+        return new_user_vectors(model.to(device), shown).cpu()  # type: ignore[attr-defined]
+    if isinstance(model, base.ClosedForm) and model.folds_in:
+        counts = np.array([len(history) for history in histories], dtype=np.int64)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        members = np.concatenate([*histories, np.empty(0, np.int64)]).astype(np.int64)
+        ones = np.ones(len(members), dtype=np.float32)
+        matrix = csr_array((ones, members, starts), shape=(len(histories), n_items))
+        matrix.sort_indices()
+        nobody = np.full(len(histories), -1)
+        return lambda block: model.score(nobody[block], matrix[block])
+    raise ConfigError(
+        f"{run.config.name} cannot fold in new users: its users are nothing but their own "
+        "parameters; train a model that reads histories, e.g. comet"
+    )
 
 
 _Part = tuple[Int64, Int64, npt.NDArray[np.float32]]
 
 
 def _ranked(
-    run: Run, queries: Tensor, rules: Rules, seen: tuple[Int64, Int64] | None, places: Int64
+    run: Run, source: Source, rules: Rules, seen: tuple[Int64, Int64] | None, places: Int64
 ) -> _Part:
     """Place in the request, items and scores of each list: [Q], [Q, k], [Q, k]."""
-    k = min(rules.k, run.interactions.n_items)
-    found = np.full((len(queries), k), -1, dtype=np.int64)
-    scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    n_items = run.interactions.n_items
+    k = min(rules.k, n_items)
+    found = np.full((len(places), k), -1, dtype=np.int64)
+    scores = np.full((len(places), k), -np.inf, dtype=np.float32)
     allowed = rules.allowed(run.interactions)
-    for block, items, values in top_k(queries, run.item_vectors, k, masked=seen, allowed=allowed):
+    if isinstance(source, Tensor):
+        assert run.item_vectors is not None
+        parts = top_k(source, run.item_vectors, k, masked=seen, allowed=allowed)
+    else:
+        parts = top_k_of_rows(source, len(places), n_items, k, masked=seen, allowed=allowed)
+    for block, items, values in parts:
         found[block], scores[block] = items, values
     return places, found, scores
 
@@ -165,13 +195,6 @@ def _history(log: Interactions, history: Sequence[Any], rules: Rules) -> Int64:
             "check the id or choose unknown='skip' or 'popular'"
         )
     return np.array(list(dict.fromkeys(indices[indices >= 0].tolist())), dtype=np.int64)
-
-
-def _model(run: Run, device: torch.device) -> Any:
-    log = run.interactions
-    model = base.build(run.config.name, run.config.model, log.n_users, log.n_items, 0)
-    model.load_state_dict(run.state)
-    return model.to(device)
 
 
 def _ids(ids: Iterable[Any], what: str) -> list[Any]:

@@ -1,29 +1,30 @@
-"""Presets: functions that return a complete frozen config."""
+"""Presets: functions that return a complete frozen config for a model and a log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from comet_rec.config import Config, TrainConfig, unknown
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
-from comet_rec.models.comet import CometConfig
+from comet_rec.models import base
 
 SMALL = 500_000
-"""Rows below which `auto` takes the small setting."""
+"""Rows below which `auto` takes the small settings."""
 
 
-def auto(log: Interactions) -> Config:
+def auto(model: str, log: Interactions) -> Config:
     """By the size of the log.
 
-    From half a million rows on, the paper's setting. Below, K = 64 and batches of 2,048: on
-    MovieLens-100K more steps an epoch count for more than fewer tower passes, and K = 64 makes
-    an epoch short enough for that (docs/log.md, 2026-11-23).
+    COMET: from half a million rows on, the paper's setting. Below, K = 64 and batches of 2,048:
+    on MovieLens-100K more steps an epoch count for more than fewer tower passes, and K = 64 makes
+    an epoch short enough for that (docs/log.md, 2026-11-23). The others: as `paper`.
     """
-    config = paper(log)
+    config = paper(model, log)
     train = replace(config.train, refit=False)
-    if len(log) >= SMALL:
+    if model != "comet" or len(log) >= SMALL:
         return replace(config, preset="auto", train=train)
     return replace(
         config,
@@ -35,28 +36,53 @@ def auto(log: Interactions) -> Config:
     )
 
 
-def paper(log: Interactions) -> Config:
-    """The paper's setting: K 128, widths 1/8/32/128, 8 channels, N 50, dropout 0.3, Adam."""
-    train = TrainConfig(batch_size=8192, learning_rate=1e-3, refit=True)
-    return Config(name="comet", preset="paper", model=CometConfig(), train=train)
+def paper(model: str, log: Interactions) -> Config:
+    """Settings that figures are reported with.
+
+    COMET: the paper's own, K 128, widths 1/8/32/128, 8 channels, N 50, dropout 0.3, Adam. The
+    paper prints grids for the others, not what they chose: theirs are from our search.
+    """
+    small = "small" if len(log) < SMALL else "large"
+    model_settings, train_settings = SEARCHED.get(model, {}).get(small, ({}, {}))
+    return Config(
+        name=model,
+        preset="paper",
+        model=base.config_class(model)(**model_settings),
+        train=TrainConfig(**{"batch_size": 8192, "refit": True, **train_settings}),
+    )
 
 
-def paper_literal(log: Interactions) -> Config:
-    """As `paper`, with the target kept in the history: the leak that the paper may have had."""
-    config = paper(log)
-    model = replace(config.model, exclude_target=False, leave_out=0.0)
-    return replace(config, preset="paper-literal", model=model)
+def paper_literal(model: str, log: Interactions) -> Config:
+    """As `paper`, with the target kept in the history: the leak that the paper may have had.
+
+    Raises
+    ------
+    ConfigError
+        For models that are shown no history.
+    """
+    config = paper(model, log)
+    if not hasattr(config.model, "exclude_target"):
+        raise ConfigError(f"{model} is shown no history: paper-literal means nothing for it")
+    kept: dict[str, Any] = {"exclude_target": False}
+    if hasattr(config.model, "leave_out"):
+        kept["leave_out"] = 0.0
+    return replace(config, preset="paper-literal", model=replace(config.model, **kept))
 
 
-PRESETS: dict[str, Callable[[Interactions], Config]] = {
+Settings = tuple[dict[str, Any], dict[str, Any]]
+
+SEARCHED: dict[str, dict[str, Settings]] = {}
+"""Model → size of the log → settings of the model and of training."""
+
+PRESETS: dict[str, Callable[[str, Interactions], Config]] = {
     "auto": auto,
     "paper": paper,
     "paper-literal": paper_literal,
 }
 
 
-def preset(name: str, log: Interactions) -> Config:
-    """Complete config of a named preset for this log.
+def preset(name: str, model: str, log: Interactions) -> Config:
+    """Complete config of a named preset for a model and a log.
 
     Raises
     ------
@@ -65,4 +91,4 @@ def preset(name: str, log: Interactions) -> Config:
     """
     if name not in PRESETS:
         raise ConfigError(unknown("preset", name, list(PRESETS)))
-    return PRESETS[name](log)
+    return PRESETS[name](model, log)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,23 @@ from comet_rec.evaluation.metrics import TieRule, figures, rank
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-Rows = Callable[[Int64], Float32]
-"""Scores of all items for a block of users, [B] → [B, n_items]."""
 
-BLOCK = 1024
+BLOCK_BYTES = 64 * 2**20
+"""Scores held at a time; a catalogue of a million items is ranked for 16 users at once."""
+
+
+class Scores(Protocol):
+    """What ranking asks of a trained model."""
+
+    def rows(self, users: Int64) -> Float32:
+        """Scores of all items, [B, n_items]."""
+
+    def pairs(self, users: Int64, items: Int64) -> Float32:
+        """Scores of each user's own items [B, C], [B, C]."""
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +66,8 @@ class Report:
     users : int64 [T]
         Test users.
     sampled_ranks, full_ranks : Ranks
-        Against the drawn candidates; against the whole catalogue without seen items, or None.
+        Against the drawn candidates; against the whole catalogue without seen items (for models
+        whose pairs are dear, of a sample of the test users), or None.
     """
 
     model: str
@@ -85,10 +99,12 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as ``evaluate --json`` prints it."""
+        ranked = None if self.full_ranks is None else len(self.full_ranks.better)
         return {
             "model": self.model,
             "protocol": self.protocol,
             "n_users": len(self.users),
+            "n_users_full": ranked,
             "sampled": self.sampled,
             "sampled_se": self.sampled_se,
             "full": self.full,
@@ -96,19 +112,19 @@ class Report:
         }
 
 
-def blocks(held: HeldOut, size: int = BLOCK) -> Iterator[slice]:
-    """Consecutive blocks of test users."""
-    for first in range(0, len(held), size):
-        yield slice(first, min(first + size, len(held)))
+def blocks(count: int, row_items: int) -> Iterator[slice]:
+    """Consecutive blocks of users whose scores, `row_items` each, fit into `BLOCK_BYTES`."""
+    size = max(1, BLOCK_BYTES // (4 * max(row_items, 1)))
+    for first in range(0, count, size):
+        yield slice(first, min(first + size, count))
 
 
-def sampled_ranks(rows: Rows, held: HeldOut) -> Ranks:
+def sampled_ranks(scores: Scores, held: HeldOut) -> Ranks:
     """Rank each positive among its own candidates.
 
     Parameters
     ----------
-    rows : callable
-        Scores of all items for a block of users.
+    scores : Scores
     held : HeldOut
 
     Raises
@@ -117,24 +133,24 @@ def sampled_ranks(rows: Rows, held: HeldOut) -> Ranks:
         When a score is NaN or infinite.
     """
     better, tied = np.empty(len(held), np.int64), np.empty(len(held), np.int64)
-    for block in blocks(held):
-        scores = checked(rows(held.users[block]))
-        positive = np.take_along_axis(scores, held.positives[block, None], axis=1)
-        candidates = held.candidates[block]
-        exists = candidates < scores.shape[1]
-        drawn = np.take_along_axis(scores, np.where(exists, candidates, 0), axis=1)
-        better[block] = ((drawn > positive) & exists).sum(axis=1)
-        tied[block] = ((drawn == positive) & exists).sum(axis=1)
+    for block in blocks(len(held), 1 + held.candidates.shape[1]):
+        candidates = held.candidates[block].astype(np.int64)
+        exists = candidates < scores.n_items
+        positive = held.positives[block, None]
+        items = np.hstack([positive, np.where(exists, candidates, positive)])
+        found = checked(scores.pairs(held.users[block], items))
+        own, drawn = found[:, :1], found[:, 1:]
+        better[block] = ((drawn > own) & exists).sum(axis=1)
+        tied[block] = ((drawn == own) & exists).sum(axis=1)
     return Ranks(better, tied)
 
 
-def full_ranks(rows: Rows, held: HeldOut, seen: Interactions) -> Ranks:
+def full_ranks(scores: Scores, held: HeldOut, seen: Interactions) -> Ranks:
     """Rank each positive among all items that are not in `seen` for its user.
 
     Parameters
     ----------
-    rows : callable
-        Scores of all items for a block of users.
+    scores : Scores
     held : HeldOut
     seen : Interactions
         What was known of the users when the positive was still to come.
@@ -145,18 +161,18 @@ def full_ranks(rows: Rows, held: HeldOut, seen: Interactions) -> Ranks:
         When a score is NaN or infinite.
     """
     better, tied = np.empty(len(held), np.int64), np.empty(len(held), np.int64)
-    for block in blocks(held):
+    for block in blocks(len(held), scores.n_items):
         users = held.users[block]
-        scores = checked(rows(users))
-        positive = np.take_along_axis(scores, held.positives[block, None], axis=1)
+        found = checked(scores.rows(users))
+        own = np.take_along_axis(found, held.positives[block, None], axis=1)
         # Seen items count on neither side: their shares are taken off again.
         row, item = seen.touched(users)
-        own, seen_scores = positive[row, 0], scores[row, item]
+        positive, seen_scores = own[row, 0], found[row, item]
         is_other = item != held.positives[block][row]
-        seen_better = np.bincount(row, (seen_scores > own) & is_other, len(users))
-        seen_tied = np.bincount(row, (seen_scores == own) & is_other, len(users))
-        better[block] = (scores > positive).sum(axis=1) - seen_better
-        tied[block] = (scores == positive).sum(axis=1) - 1 - seen_tied
+        seen_better = np.bincount(row, (seen_scores > positive) & is_other, len(users))
+        seen_tied = np.bincount(row, (seen_scores == positive) & is_other, len(users))
+        better[block] = np.count_nonzero(found > own, axis=1) - seen_better
+        tied[block] = np.count_nonzero(found == own, axis=1) - 1 - seen_tied
     return Ranks(better, tied)
 
 

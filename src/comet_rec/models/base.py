@@ -7,16 +7,36 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from comet_rec.config import unknown
 from comet_rec.data.batches import Batch
-from comet_rec.data.histories import HistorySettings
+from comet_rec.data.histories import Bags, HistorySettings
+from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
+
+
+@dataclass(frozen=True)
+class TensorBags:
+    """`Bags` on a device: int64 members [R] and starts [U + 1]."""
+
+    members: Tensor
+    starts: Tensor
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def counts(self) -> Tensor:
+        """Members of each bag, int64 [U]."""
+        return self.starts.diff()
 
 
 @dataclass(frozen=True)
@@ -25,28 +45,35 @@ class TensorBatch:
 
     users: Tensor
     items: Tensor
-    user_histories: Tensor | None
+    user_histories: Tensor | TensorBags | None
     item_histories: Tensor | None
     pair_users: Tensor
     pair_items: Tensor
     labels: Tensor
+    groups: Tensor
 
     @staticmethod
     def of(batch: Batch, device: torch.device) -> TensorBatch:
         """Move a batch's arrays to a device."""
-
-        def move(array: Any) -> Any:
-            return None if array is None else torch.from_numpy(array).to(device)
-
         return TensorBatch(
-            move(batch.users),
-            move(batch.items),
-            move(batch.user_histories),
-            move(batch.item_histories),
-            move(batch.pair_users),
-            move(batch.pair_items),
-            move(batch.labels),
+            on_device(batch.users, device),
+            on_device(batch.items, device),
+            on_device(batch.user_histories, device),
+            on_device(batch.item_histories, device),
+            on_device(batch.pair_users, device),
+            on_device(batch.pair_items, device),
+            on_device(batch.labels, device),
+            on_device(batch.groups, device),
         )
+
+
+def on_device(array: Any, device: torch.device) -> Any:
+    """Array, bags or None as tensors on a device."""
+    if array is None:
+        return None
+    if isinstance(array, Bags):
+        return TensorBags(on_device(array.members, device), on_device(array.starts, device))
+    return torch.from_numpy(array).to(device)
 
 
 @runtime_checkable
@@ -71,7 +98,7 @@ class TwoTower(Protocol):
     def encode_users(
         self,
         users: Int[Tensor, " U"] | None,
-        histories: Int[Tensor, "U N"] | None,
+        histories: Int[Tensor, "U N"] | TensorBags | None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U K"]:
         """z_u of users with these histories; `users` None stands for users never seen."""
@@ -89,7 +116,47 @@ class TwoTower(Protocol):
         """Weight of each dimension in the inner product, h."""
 
 
-_REGISTRY = {"comet": ("comet_rec.models.comet", "COMET", "CometConfig")}
+@runtime_checkable
+class PairScorer(Protocol):
+    """A model that scores pairs; nothing cheaper than the pair itself exists."""
+
+    def score(self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+        """Logits of each user's own items, without dropout."""
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A model without epochs or gradients."""
+
+    folds_in: bool
+
+    def fit(self, log: Interactions) -> None:
+        """Compute the state from the rows that may be known."""
+
+    def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
+        """Scores of all items [B, n], from users' indices and known rows [B, n]."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State as named tensors."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over a state."""
+
+
+_REGISTRY = {
+    "comet": ("comet_rec.models.comet", "COMET", "CometConfig"),
+    "mf": ("comet_rec.models.mf", "MF", "MFConfig"),
+    "gmf": ("comet_rec.models.gmf", "GMF", "GMFConfig"),
+    "svdpp": ("comet_rec.models.svdpp", "SVDpp", "SVDppConfig"),
+    "fism": ("comet_rec.models.fism", "FISM", "FISMConfig"),
+    "mlp": ("comet_rec.models.mlp", "MLP", "MLPConfig"),
+    "neumf": ("comet_rec.models.neumf", "NeuMF", "NeuMFConfig"),
+    "convncf": ("comet_rec.models.convncf", "ConvNCF", "ConvNCFConfig"),
+    "popularity": ("comet_rec.models.popularity", "Popularity", "PopularityConfig"),
+    "itemknn": ("comet_rec.models.itemknn", "ItemKNN", "ItemKNNConfig"),
+    "ease": ("comet_rec.models.ease", "EASE", "EASEConfig"),
+    "random": ("comet_rec.models.random", "Random", "RandomConfig"),
+}
 """Name → module, model class, config class. A new model is one file and one line here."""
 
 
@@ -117,6 +184,24 @@ def config_class(name: str) -> type[Any]:
     return found
 
 
+def model_class(name: str) -> type[Any]:
+    """Class of a model.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name; the nearest one is named.
+    """
+    module, model, _ = _entry(name)
+    found: type[Any] = getattr(importlib.import_module(module), model)
+    return found
+
+
+def closed_form(name: str) -> bool:
+    """Whether a model is fitted at once, without epochs."""
+    return not issubclass(model_class(name), nn.Module)
+
+
 def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:
     """Model with freshly drawn parameters, a function of `seed` alone.
 
@@ -125,6 +210,5 @@ def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:
     ConfigError
         For an unknown name.
     """
-    module, model, _ = _entry(name)
     rng = torch.Generator().manual_seed(seed)
-    return getattr(importlib.import_module(module), model)(config, n_users, n_items, rng)
+    return model_class(name)(config, n_users, n_items, rng)

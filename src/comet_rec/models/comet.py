@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from comet_rec.config import positive, share
 from comet_rec.data.histories import HistoryPolicy, HistorySettings
 from comet_rec.errors import ConfigError
-from comet_rec.models.base import TensorBatch
+from comet_rec.models.base import TensorBags, TensorBatch
 from comet_rec.models.layers import (
     ConvolutionForm,
     MultiWidthConvolution,
@@ -128,8 +128,8 @@ class Tower(nn.Module):
         """Interaction vectors of histories whose rows come from `table`."""
         if histories is None:
             raise ValueError("COMET encodes histories; give them")
-        vectors: Tensor = self.mlp(self.convolution(table, histories), rng)
-        return vectors
+        first = self.convolution(table, histories, self.mlp.weights[0])
+        return self.mlp.after_first(first, rng)
 
 
 class COMET(nn.Module):
@@ -204,6 +204,7 @@ class COMET(nn.Module):
 
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs (Eq. 8 before σ); each distinct user and item is encoded once."""
+        assert not isinstance(batch.user_histories, TensorBags)  # the settings asked for a cut
         z_users = self.encode_users(batch.users, batch.user_histories, rng) * self.h
         z_items = self.encode_items(batch.items, batch.item_histories, rng)
         return pair_products(z_users, z_items, batch.pair_users, batch.pair_items)

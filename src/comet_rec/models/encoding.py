@@ -9,13 +9,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from comet_rec.data.histories import Bags
+from comet_rec.models.base import on_device
+
 BLOCK = 2048
 
 
 @torch.no_grad()
 def all_vectors(
     model: Any,
-    user_histories: npt.NDArray[Any] | None,
+    user_histories: npt.NDArray[Any] | Bags | None,
     item_histories: npt.NDArray[Any] | None,
     n_users: int,
     n_items: int,
@@ -25,7 +28,7 @@ def all_vectors(
     Parameters
     ----------
     model : TwoTower
-    user_histories, item_histories : int [m, N] and [n, N], or None
+    user_histories, item_histories : int [m, N] and [n, N], bags, or None
         What evaluation and serving show.
     n_users, n_items : int
     """
@@ -35,18 +38,24 @@ def all_vectors(
 
 
 @torch.no_grad()
-def new_user_vectors(model: Any, histories: npt.NDArray[Any]) -> Tensor:
+def new_user_vectors(model: Any, histories: npt.NDArray[Any] | Bags) -> Tensor:
     """Vectors h ⊙ z_u of users whom training never saw, [B, K]; their own embedding is zero."""
-    shown = torch.from_numpy(histories).to(model.weight.device)
-    vectors: Tensor = model.encode_users(None, shown) * model.weight.detach()
-    return vectors
+
+    def encode(indices: Tensor, shown: Any) -> Tensor:
+        vectors: Tensor = model.encode_users(None, shown)
+        return vectors
+
+    weight: Tensor = model.weight.detach()
+    return _encoded(model, encode, histories, len(histories)) * weight
 
 
-def _encoded(model: Any, encode: Any, histories: npt.NDArray[Any] | None, count: int) -> Tensor:
+def _encoded(
+    model: Any, encode: Any, histories: npt.NDArray[Any] | Bags | None, count: int
+) -> Tensor:
     device = model.weight.device
     out = []
     for first in range(0, count, BLOCK):
         indices = np.arange(first, min(first + BLOCK, count))
-        shown = None if histories is None else torch.from_numpy(histories[indices]).to(device)
+        shown = None if histories is None else on_device(histories[indices], device)
         out.append(encode(torch.from_numpy(indices).to(device), shown))
-    return torch.cat(out)
+    return torch.cat(out) if out else model.weight.detach().new_empty((0, len(model.weight)))

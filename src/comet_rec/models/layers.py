@@ -68,10 +68,20 @@ class MultiWidthConvolution(nn.Module):
         return self.layout.features
 
     def forward(
-        self, table: Float[Tensor, "V K"], histories: Int[Tensor, "B N"]
-    ) -> Float[Tensor, "B D"]:
-        """Cross features of the maps that `histories` picks from `table`; index V is a zero row."""
-        return (self._frequency if self.form == "frequency" else self._direct)(table, histories)
+        self,
+        table: Float[Tensor, "V K"],
+        histories: Int[Tensor, "B N"],
+        weight: Float[Tensor, "O D"] | None = None,
+    ) -> Float[Tensor, "B _"]:
+        """Cross features of the maps that `histories` picks from `table`, [B, D].
+
+        Index V is a zero row. With the weight of the linear layer that follows, their product
+        with it, [B, O].
+        """
+        if self.form == "frequency":
+            return self._frequency(table, histories, weight)
+        features = self._direct(table, histories)
+        return features if weight is None else nnf.linear(features, weight)
 
     def _direct(self, table: Tensor, histories: Tensor) -> Tensor:
         maps = nnf.embedding(histories, nnf.pad(table, (0, 0, 0, 1)))
@@ -79,20 +89,21 @@ class MultiWidthConvolution(nn.Module):
         parts = [torch.relu(nnf.conv1d(maps, w, b)).flatten(1) for w, b in pairs]
         return torch.cat(parts, dim=1)
 
-    def _frequency(self, table: Tensor, histories: Tensor) -> Tensor:
+    def _frequency(self, table: Tensor, histories: Tensor, weight: Tensor | None = None) -> Tensor:
         if histories.numel() < len(table):
             # Most rows do not occur: transform those that do.
             used, histories = torch.unique(histories, return_inverse=True)
             table = table.index_select(0, used[used < len(table)])  # the pad stays last
         n = self.embedding_dim
         rows = torch.fft.rfft(nnf.pad(table, (0, 0, 0, 1)), n=n)
-        filters = torch.cat([torch.fft.rfft(weight, n=n) for weight in self.weights])
+        filters = torch.cat([torch.fft.rfft(filter_, n=n) for filter_ in self.weights])
         return cross_features(
             rows,
             filters.conj().permute(2, 1, 0).contiguous(),
             torch.cat(list(self.biases)),
             histories,
             self.layout,
+            weight,
         )
 
 
@@ -129,11 +140,15 @@ class Perceptron(nn.Module):
 
     def forward(self, x: Float[Tensor, "B D"], rng: torch.Generator | None) -> Float[Tensor, "B K"]:
         """Output of the last layer; `rng` draws dropout, None switches it off."""
-        last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = nnf.linear(x, weight, bias)
-            if layer < last:
-                x = drop(torch.relu(x), self.dropout, rng)
+        return self.after_first(nnf.linear(x, self.weights[0]), rng)
+
+    def after_first(
+        self, x: Float[Tensor, "B _"], rng: torch.Generator | None
+    ) -> Float[Tensor, "B K"]:
+        """Output of the last layer, from the input times the first layer's weight."""
+        x = x + self.biases[0]
+        for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
+            x = nnf.linear(drop(torch.relu(x), self.dropout, rng), weight, bias)
         return x
 
 

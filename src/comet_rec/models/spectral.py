@@ -8,17 +8,29 @@ enough for the cache, and backward gathers the maps again instead of keeping the
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from comet_rec.models.threads import in_parts
+
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Complex, Float, Int
 
-BLOCK_BYTES = 1_700_000
-"""Transformed maps at a time: about a core's second-level cache."""
+BLOCK_BYTES = 3_400_000
+"""Transformed maps at a time: a few blocks fit the shared cache."""
+
+LEAST_PART = 32
+"""Fewest maps that are worth a thread of their own."""
+
+BLOCKS_A_PRODUCT = 4
+"""Blocks whose features' gradient is made by one product, in a buffer that is used again."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,8 +88,9 @@ def cross_features(
     biases: Float[Tensor, " C"],
     histories: Int[Tensor, "B N"],
     layout: Layout,
-) -> Float[Tensor, "B D"]:
-    """Cross features after ReLU (Eq. 4, 5).
+    weight: Float[Tensor, "O D"] | None = None,
+) -> Float[Tensor, "B _"]:
+    """Cross features after ReLU (Eq. 4, 5), [B, D]; or their product with a layer's weight, [B, O].
 
     Parameters
     ----------
@@ -89,47 +102,91 @@ def cross_features(
     histories : Tensor [B, N]
         Which rows each map stacks.
     layout : Layout
+    weight : Tensor [O, D], optional
+        Of the linear layer that follows; with it the features' gradient is never held whole.
     """
-    features: Tensor = _CrossFeatures.apply(rows, filters, biases, histories, layout)  # type: ignore[no-untyped-call]
-    return features
+    arguments = rows, filters, biases, weight, histories.long(), layout
+    found: Tensor = _CrossFeatures.apply(*arguments)  # type: ignore[no-untyped-call]
+    return found
 
 
 class _CrossFeatures(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, filters: Tensor, biases: Tensor, histories: Tensor, layout: Layout
-    ) -> Tensor:
-        histories = histories.long()
-        out = biases.new_empty((len(histories), layout.features))
-        work = _Workspace(rows, filters, layout)
-        for first in range(0, len(histories), work.size):
-            block = slice(first, first + work.size)
-            maps = work.maps(rows, histories[block])
-            products = work.products(maps.shape[1])
-            torch.bmm(maps, filters, out=products)
-            work.write_features(products, biases, out[block])
-        ctx.save_for_backward(rows, filters, histories, out)
+        ctx: Any, rows: Tensor, filters: Tensor, biases: Tensor, weight: Tensor | None,
+        histories: Tensor, layout: Layout,
+    ) -> Tensor:  # fmt: skip
+        features = biases.new_empty((len(histories), layout.features))
+        out = features
+        if weight is not None:
+            out = biases.new_empty((len(histories), len(weight)))
+
+        def run(part: slice) -> None:
+            work = _Workspace(rows, filters, layout)
+            for block in _blocks(part, work.size):
+                maps = work.maps(rows, histories[block])
+                products = work.products(maps.shape[1])
+                torch.bmm(maps, filters, out=products)
+                work.write_features(products, biases, features[block])
+            if weight is not None:
+                torch.mm(features[part], weight.T, out=out[part])
+
+        _each_part(histories, run)
+        ctx.save_for_backward(rows, filters, histories, features, weight)
         ctx.layout = layout
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        rows, filters, histories, out = ctx.saved_tensors
+        rows, filters, histories, features, weight = ctx.saved_tensors
         grad = grads[0]
-        work = _Workspace(rows, filters, ctx.layout)
-        d_rows = torch.zeros_like(rows)
-        d_filters = torch.zeros_like(filters)
-        d_biases = grad.new_zeros(filters.shape[2])
         adjoint = filters.conj().transpose(1, 2).resolve_conj().contiguous()
-        for first in range(0, len(histories), work.size):
-            block = slice(first, first + work.size)
-            index = histories[block]
-            maps = work.maps(rows, index)
-            d_products = work.products_gradient(grad[block], out[block], d_biases)
-            d_filters.baddbmm_(maps.mH, d_products)
-            torch.bmm(d_products, adjoint, out=maps)  # the maps are not needed any more
-            work.add_rows(d_rows, index, maps)
-        return d_rows, d_filters, d_biases, None, None
+
+        def run(part: slice) -> list[Tensor | None]:
+            work = _Workspace(rows, filters, ctx.layout)
+            d_rows, d_filters = torch.zeros_like(rows), torch.zeros_like(filters)
+            d_biases = grad.new_zeros(filters.shape[2])
+            for block, d_features in _feature_gradients(grad, weight, part, work.size):
+                index = histories[block]
+                maps = work.maps(rows, index)
+                d_products = work.products_gradient(d_features, features[block], d_biases)
+                d_filters.baddbmm_(maps.mH, d_products)
+                torch.bmm(d_products, adjoint, out=maps)  # the maps are not needed any more
+                work.add_rows(d_rows, index, maps)
+            d_weight = None if weight is None else grad[part].T @ features[part]
+            return [d_rows, d_filters, d_biases, d_weight]
+
+        found = _each_part(histories, run)
+        sums = [None if of[0] is None else sum(of[1:], of[0]) for of in zip(*found, strict=True)]
+        return *sums, None, None
+
+
+def _each_part(histories: Tensor, run: Callable[[slice], T]) -> list[T]:
+    """Run on parts of the maps; an accelerator takes them whole."""
+    if histories.device.type != "cpu":
+        return [run(slice(0, len(histories)))]
+    return in_parts(len(histories), LEAST_PART, run)
+
+
+def _blocks(part: slice, size: int) -> Iterator[slice]:
+    for first in range(part.start, part.stop, size):
+        yield slice(first, min(first + size, part.stop))
+
+
+def _feature_gradients(
+    grad: Tensor, weight: Tensor | None, part: slice, size: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Each block of maps and the gradient of its features, [size, D]."""
+    if weight is None:
+        for block in _blocks(part, size):
+            yield block, grad[block]
+        return
+    several = min(BLOCKS_A_PRODUCT * size, part.stop - part.start)
+    buffer = grad.new_empty((several, weight.shape[1]))
+    for outer in _blocks(part, several):
+        product = torch.mm(grad[outer], weight, out=buffer[: outer.stop - outer.start])
+        for block in _blocks(outer, size):
+            yield block, product[block.start - outer.start : block.stop - outer.start]
 
 
 class _Workspace:

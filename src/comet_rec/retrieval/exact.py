@@ -7,7 +7,7 @@ large catalogue are read once, and never sorted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ TILE = 8192
 """Items of a tile."""
 RUN = 64
 """Items of a run; a tile holds a whole number of runs."""
+ROW_BYTES = 64 * 2**20
+"""Scores held at a time where they are not an inner product."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,31 @@ def top_k(
             found, scores = _best(_scores(block, items, 0, len(items), pairs, mask), k)
         found = found.masked_fill(scores == float("-inf"), -1)
         yield slice(first, last), found.cpu().numpy(), scores.cpu().numpy()
+
+
+def top_k_of_rows(
+    rows: Callable[[slice], npt.NDArray[np.float32]],
+    count: int,
+    n_items: int,
+    k: int,
+    *,
+    masked: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
+    allowed: npt.NDArray[np.bool_] | None = None,
+) -> Iterator[tuple[slice, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    """As `top_k`, from the scores of all items [B, n_items] that `rows` gives of a block."""
+    empty = np.empty(0, dtype=np.int64)
+    size = max(1, ROW_BYTES // (4 * n_items))
+    mask = Mask(*(masked or (empty, empty)), None)
+    for first in range(0, count, size):
+        block = slice(first, min(first + size, count))
+        scores = torch.from_numpy(np.array(rows(block), dtype=np.float32))
+        row, item = mask.of_block(block.start, block.stop)
+        scores[torch.from_numpy(row), torch.from_numpy(item)] = float("-inf")
+        if allowed is not None:
+            scores.masked_fill_(torch.from_numpy(~allowed), float("-inf"))
+        found, values = _best(scores, min(k, n_items))
+        found = found.masked_fill(values == float("-inf"), -1)
+        yield block, found.numpy(), values.numpy()
 
 
 def _scores(

@@ -19,7 +19,7 @@ from comet_rec.data.batches import Batch, Batches
 from comet_rec.data.randomness import torch_seed
 from comet_rec.errors import NonFiniteError, TrainingInterrupted
 from comet_rec.models.base import TensorBatch
-from comet_rec.training.losses import binary_cross_entropy
+from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy
 
 SELECT_BY = "NDCG@10"
 """Figure of the validation items that chooses the epoch."""
@@ -111,6 +111,7 @@ class Trainer:
         self.stop = stop or (lambda: False)
         self.horizon = horizon or config.epochs
         self.optimizer = _optimizer(model, config)
+        self.averaged = Averaged(model, config.average) if config.average > 0 else None
         self.state = TrainState()
 
     def run(self, epochs: int | None = None) -> TrainState:
@@ -127,9 +128,7 @@ class Trainer:
         state = self.state
         while state.epoch < epochs and not self._stale():
             self._epoch(epochs)
-            validation = dict(self.validate()) if self.validate else None
-            state.epoch += 1
-            self._keep_best(validation)
+            validation = self._close_epoch()
             self.report(
                 Progress(
                     state.epoch, epochs, len(self.batches), len(self.batches),
@@ -140,7 +139,17 @@ class Trainer:
             state.batch, state.loss_sum, state.positives, state.seconds = 0, 0.0, 0, 0.0
         if state.best is not None:
             self.model.load_state_dict(state.best)
+        elif self.averaged is not None:
+            self.averaged.swap()
         return state
+
+    def _close_epoch(self) -> dict[str, float] | None:
+        """Validate what would be kept, and keep it if it is the best so far."""
+        with self.averaged.in_place() if self.averaged else contextlib.nullcontext():
+            validation = dict(self.validate()) if self.validate else None
+            self.state.epoch += 1
+            self._keep_best(validation)
+        return validation
 
     def _epoch(self, epochs: int) -> None:
         state = self.state
@@ -174,7 +183,7 @@ class Trainer:
         rng.manual_seed(torch_seed(self.seed, "dropout", *where))
         tensors = TensorBatch.of(batch, self.device)
         logits = self.model(tensors, rng)
-        loss = binary_cross_entropy(logits, tensors.labels, self.config.reduction)
+        loss = self._loss(logits, tensors)
         value = float(loss.detach())
         if value != value or value in (float("inf"), float("-inf")):
             raise NonFiniteError(self._not_finite(logits, *where))
@@ -182,7 +191,15 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        if self.averaged is not None:
+            self.averaged.update(where[0] * len(self.batches) + where[1])
         return value / len(batch.labels) if self.config.reduction == "sum" else value
+
+    def _loss(self, logits: Tensor, batch: TensorBatch) -> Tensor:
+        reduction = self.config.reduction
+        if self.config.loss == "bpr":
+            return bayesian_personalised_ranking(logits, batch.labels, batch.groups, reduction)
+        return binary_cross_entropy(logits, batch.labels, reduction)
 
     def _set_learning_rate(self, epoch: int, batch: int) -> None:
         if self.config.schedule == "linear":
@@ -232,6 +249,47 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
     )
 
 
+class Averaged:
+    """Exponential moving average of a model's parameters.
+
+    Its decay grows as (1 + t) / (10 + t) up to `decay`, so that the first steps, which are far
+    from anything good, are soon forgotten.
+
+    Parameters
+    ----------
+    model : nn.Module
+    decay : float
+        In (0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.parameters = dict(model.named_parameters())
+        self.decay = decay
+        self.values = {k: p.detach().clone() for k, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the parameters after step number `step`, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        values = list(self.values.values())
+        torch._foreach_lerp_(values, [p.data for p in self.parameters.values()], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the model's parameters and their average."""
+        for name, parameter in self.parameters.items():
+            parameter.data, self.values[name] = self.values[name], parameter.data
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the model hold the average for a while."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+
 def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
     """Same batches in the same order, made by a background thread."""
     made: queue.Queue[Any] = queue.Queue(depth)
@@ -268,6 +326,6 @@ def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None
         thread.join()
 
 
-def frozen(model: nn.Module) -> dict[str, Tensor]:
+def frozen(model: Any) -> dict[str, Tensor]:
     """Copy of a model's state on the CPU, ready to be written."""
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}

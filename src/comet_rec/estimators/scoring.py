@@ -1,0 +1,122 @@
+"""A trained run as scores: of all items, or of chosen pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from comet_rec.artefact.run import Run
+from comet_rec.data.histories import shown
+from comet_rec.data.interactions import Interactions
+from comet_rec.evaluation.ranking import Scores
+from comet_rec.models.base import ClosedForm, TwoTower
+from comet_rec.models.encoding import all_vectors
+
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+
+PAIRS = 1 << 16
+"""Pairs scored at a time by a model that scores pairs."""
+
+
+@dataclass(frozen=True, eq=False)
+class VectorScores:
+    """Inner products of two matrices, [m, K] and [n, K]."""
+
+    users: Tensor
+    items: Tensor
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self.items)
+
+    def rows(self, users: Int64) -> Float32:
+        """Scores of all items, [B, n_items]."""
+        return np.asarray((self.users[torch.from_numpy(users)] @ self.items.T).numpy())
+
+    def pairs(self, users: Int64, items: Int64) -> Float32:
+        """Scores of each user's own items [B, C], [B, C]."""
+        left = self.users[torch.from_numpy(users)][:, :, None]
+        right = self.items[torch.from_numpy(np.ascontiguousarray(items))]
+        return np.asarray(torch.bmm(right, left)[:, :, 0].numpy())
+
+
+@dataclass(frozen=True, eq=False)
+class PairScores:
+    """Scores of a `PairScorer`, a block of pairs at a time."""
+
+    model: Any
+    n_items: int
+
+    def rows(self, users: Int64) -> Float32:
+        """Scores of all items, [B, n_items]."""
+        return self.pairs(
+            users, np.broadcast_to(np.arange(self.n_items), (len(users), self.n_items))
+        )
+
+    @torch.no_grad()
+    def pairs(self, users: Int64, items: Int64) -> Float32:
+        """Scores of each user's own items [B, C], [B, C]."""
+        device = next(self.model.parameters()).device
+        out = np.empty(items.shape, dtype=np.float32)
+        size = max(1, PAIRS // max(items.shape[1], 1))
+        for first in range(0, len(users), size):
+            block = slice(first, first + size)
+            given = (torch.from_numpy(np.array(x[block])).to(device) for x in (users, items))
+            out[block] = self.model.score(*given).cpu().numpy()
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class ClosedScores:
+    """Scores of a `ClosedForm` model, from rows of the known interactions."""
+
+    model: Any
+    known: Any
+    n_items: int
+
+    def rows(self, users: Int64) -> Float32:
+        """Scores of all items, [B, n_items]."""
+        return np.asarray(self.model.score(users, self.known[users]), dtype=np.float32)
+
+    def pairs(self, users: Int64, items: Int64) -> Float32:
+        """Scores of each user's own items [B, C], [B, C]."""
+        size = max(1, (1 << 24) // self.n_items)
+        parts = [
+            np.take_along_axis(self.rows(users[a : a + size]), items[a : a + size], axis=1)
+            for a in range(0, len(users), size)
+        ]
+        return np.concatenate(parts) if parts else np.empty(items.shape, np.float32)
+
+
+def vectors(model: Any, rows: Interactions, histories: Any = None) -> tuple[Tensor, Tensor]:
+    """Both matrices of a two-tower model that is shown these rows, on the CPU.
+
+    `histories` is what `shown` gave for the same rows, where it is at hand.
+    """
+    histories = shown(rows, model.histories) if histories is None else histories
+    of_users, of_items = histories
+    users, items = all_vectors(model, of_users, of_items, rows.n_users, rows.n_items)
+    return users.cpu(), items.cpu()
+
+
+def model_scores(model: Any, rows: Interactions, histories: Any = None) -> Scores:
+    """Scores of a model that is shown these rows."""
+    if isinstance(model, ClosedForm):
+        return ClosedScores(model, rows.matrix, rows.n_items)
+    if isinstance(model, TwoTower):
+        return VectorScores(*vectors(model, rows, histories))
+    return PairScores(model, rows.n_items)
+
+
+def run_scores(run: Run) -> Scores:
+    """Scores of a finished run; histories hold all that it knows."""
+    if run.user_vectors is not None and run.item_vectors is not None:
+        return VectorScores(run.user_vectors, run.item_vectors)
+    return model_scores(run.model, run.known)

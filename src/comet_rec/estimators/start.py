@@ -1,0 +1,113 @@
+"""Parameters that start as those of trained models (pre-training)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from comet_rec.artefact.run import Run
+from comet_rec.config import Config
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.split import Split
+from comet_rec.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Start:
+    """Finished runs that a model's parameters start from; none for a random start."""
+
+    runs: Sequence[Run] = ()
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Model and digest of its state, for each run."""
+        return tuple(f"{run.config.name} {_digest(run.state)}" for run in self.runs)
+
+    @property
+    def digest(self) -> str:
+        """What tells two starts apart."""
+        return " ".join(self.names)
+
+    def check(
+        self, model: type[Any], config: Config, log: Interactions, split: Split | None
+    ) -> None:
+        """Refuse runs that the model cannot or must not start from.
+
+        Raises
+        ------
+        ConfigError
+            When the model takes no start or other models, or a run saw other data, another
+            split, or validation rows before their time.
+        """
+        if not self.runs:
+            return
+        wanted = getattr(model, "sources", ())
+        given = tuple(sorted(run.config.name for run in self.runs))
+        if given != tuple(sorted(wanted)):
+            takes = f"needs one run each of {', '.join(wanted)}" if wanted else "takes none"
+            raise ConfigError(f"{config.name} started from {', '.join(given)}: it {takes}")
+        for run in self.runs:
+            self._check_data(run, config, log, split)
+
+    def _check_data(self, run: Run, config: Config, log: Interactions, split: Split | None) -> None:
+        name = run.config.name
+        if run.interactions.fingerprint != log.fingerprint:
+            raise ConfigError(f"the {name} run was trained on another log; train it on this one")
+        own = run.split
+        if (own is None) != (split is None):
+            raise ConfigError(
+                f"the {name} run and this training must both hold items out, or neither; "
+                "train it the same way"
+            )
+        if own is not None and split is not None and bool((own.part != split.part).any()):
+            raise ConfigError(f"the {name} run was trained on another split; train it on this one")
+        if split is not None and run.config.train.refit != config.train.refit:
+            raise ConfigError(
+                f"the {name} run was trained with refit = {str(run.config.train.refit).lower()} "
+                f"and this one with {str(config.train.refit).lower()}: a start that knows the "
+                "validation rows would choose on them; train both the same way"
+            )
+
+    def apply(self, model: Any, *, refitted: bool) -> None:
+        """Load the start into a fresh model.
+
+        Parameters
+        ----------
+        model : module
+        refitted : bool
+            Take the parameters that a refit gave, not those that validation chose.
+
+        Raises
+        ------
+        ConfigError
+            When the shapes differ.
+        """
+        if not self.runs or not hasattr(model, "initial_state"):
+            return
+        states = {
+            run.config.name: run.state if refitted or run.selected is None else run.selected
+            for run in self.runs
+            if run.config.name in model.sources
+        }
+        if set(states) != set(model.sources):
+            return  # `check` says what is wrong
+        try:
+            model.load_state_dict(model.initial_state(**states))
+        except (RuntimeError, KeyError) as error:
+            raise ConfigError(
+                f"the runs to start from have other sizes ({str(error).splitlines()[-1].strip()}); "
+                "give all the same embedding_dim and hidden"
+            ) from None
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        found.update(name.encode())
+        found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,106 @@
+"""EASE: embarrassingly shallow autoencoders (Steck, WWW 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.linalg import lapack
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from comet_rec.config import positive
+from comet_rec.data.interactions import Interactions
+from comet_rec.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EASEConfig:
+    """Settings of EASE.
+
+    Parameters
+    ----------
+    l2 : float
+        λ of Eq. 8.
+    memory_gib : float
+        Most that the dense items² matrix may take while it is inverted (8 bytes a cell).
+    beyond : {"popular", "error"}
+        What to do with a larger catalogue: keep the most popular items that fit and score the
+        others 0, or refuse.
+    """
+
+    l2: float = 500.0
+    memory_gib: float = 4.0
+    beyond: str = "popular"
+
+    def __post_init__(self) -> None:
+        positive(self, "model", "l2", "memory_gib")
+        if self.beyond not in ("popular", "error"):
+            raise ConfigError(f"model.beyond = {self.beyond!r}: must be 'popular' or 'error'")
+
+
+class EASE:
+    """Score x_u B, B = I − P diag(1/P), P = (XᵀX + λI)⁻¹ (Steck 2019, Eq. 8); `ClosedForm`.
+
+    Folds in new users. Solved in float64, kept in float32.
+    """
+
+    folds_in = True
+
+    def __init__(
+        self, config: EASEConfig, n_users: int, n_items: int, rng: torch.Generator
+    ) -> None:
+        self.config = config
+        self.n_items = n_items
+        self.items = np.arange(0)
+        self.weights = np.zeros((0, 0), dtype=np.float32)
+
+    def fit(self, log: Interactions) -> None:
+        """Solve Eq. 8.
+
+        Raises
+        ------
+        ConfigError
+            When the catalogue does not fit and `beyond` says "error".
+        """
+        most = int(np.sqrt(self.config.memory_gib * 2**30 / 8))
+        if log.n_items > most and self.config.beyond == "error":
+            raise ConfigError(
+                f"EASE needs {8 * log.n_items**2 / 2**30:.1f} GiB for {log.n_items:,} items and "
+                f"model.memory_gib = {self.config.memory_gib}; raise it or set "
+                "model.beyond = popular"
+            )
+        x = log.matrix
+        counts = np.bincount(log.items, minlength=log.n_items)
+        self.items = np.sort(np.argsort(-counts, kind="stable")[:most])
+        x = x[:, self.items]
+        gram = (x.T @ x).toarray().astype(np.float64)
+        gram[np.diag_indices_from(gram)] += self.config.l2
+        factor, failed = lapack.dpotrf(gram, lower=1, overwrite_a=1)
+        inverse, failed_too = lapack.dpotri(factor, lower=1, overwrite_c=1)
+        if failed or failed_too:
+            raise ConfigError(f"model.l2 = {self.config.l2}: the matrix is singular; give a larger")
+        lower = np.tril(inverse)
+        diagonal = np.diag(lower).copy()
+        weights = (lower + np.tril(lower, -1).T) / -diagonal
+        np.fill_diagonal(weights, 0)
+        self.weights = weights.astype(np.float32)
+
+    def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
+        """Scores of all items, [B, n]."""
+        found = np.asarray(histories[:, self.items] @ self.weights, dtype=np.float32)
+        if len(self.items) == self.n_items:
+            return found
+        out = np.zeros((len(found), self.n_items), dtype=np.float32)
+        out[:, self.items] = found
+        return out
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State as named tensors."""
+        return {"items": torch.from_numpy(self.items), "weights": torch.from_numpy(self.weights)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over a state."""
+        self.items, self.weights = state["items"].numpy(), state["weights"].numpy()

@@ -1,0 +1,95 @@
+"""ItemKNN: cosine similarity between items (Sarwar et al. 2001; Deshpande, Karypis 2004)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from comet_rec.config import not_negative, positive
+from comet_rec.data.interactions import Interactions
+
+ROW_BLOCK_BYTES = 256 * 2**20
+"""Dense similarities held at a time while the nearest are picked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemKNNConfig:
+    """Settings of ItemKNN.
+
+    Parameters
+    ----------
+    neighbours : int
+        Most similar items kept of each item.
+    shrink : float
+        Added to the denominator: few common users count for less.
+    """
+
+    neighbours: int = 100
+    shrink: float = 10.0
+
+    def __post_init__(self) -> None:
+        positive(self, "model", "neighbours")
+        not_negative(self, "model", "shrink")
+
+
+class ItemKNN:
+    """Score Σ_{j∈N(u)} s_ji, s_ji = c_ji / (√(c_jj c_ii) + shrink) over i's nearest j.
+
+    c counts common users; `ClosedForm`, folds in new users.
+    """
+
+    folds_in = True
+
+    def __init__(
+        self, config: ItemKNNConfig, n_users: int, n_items: int, rng: torch.Generator
+    ) -> None:
+        self.config = config
+        self.n_items = n_items
+        self.similarity: Any = csr_array((n_items, n_items), dtype=np.float32)
+
+    def fit(self, log: Interactions) -> None:
+        """Similarities of all items, the nearest of each kept."""
+        x = log.matrix
+        transposed = x.T.tocsr()
+        norms = np.sqrt(np.diff(transposed.indptr)).astype(np.float32)
+        n, k = log.n_items, min(self.config.neighbours, log.n_items - 1)
+        size = max(1, ROW_BLOCK_BYTES // (4 * n))
+        rows, columns, values = [], [], []
+        for first in range(0, n if k > 0 else 0, size):
+            block = np.arange(first, min(first + size, n))
+            common = (transposed[block] @ x).toarray()
+            common[np.arange(len(block)), block] = 0
+            similar = common / (norms[block, None] * norms + self.config.shrink + 1e-12)
+            nearest = np.sort(np.argpartition(-similar, k - 1, axis=1)[:, :k], axis=1)
+            found = np.take_along_axis(similar, nearest, axis=1)
+            kept = found > 0
+            rows.append(np.repeat(block, kept.sum(axis=1)))
+            columns.append(nearest[kept])
+            values.append(found[kept])
+        if rows:
+            place = np.concatenate(columns), np.concatenate(rows)  # s_ji stands in row j
+            self.similarity = csr_array((np.concatenate(values), place), shape=(n, n))
+
+    def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
+        """Scores of all items, [B, n]."""
+        return np.asarray((histories @ self.similarity).toarray(), dtype=np.float32)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State as named tensors."""
+        s = self.similarity
+        return {
+            "values": torch.from_numpy(s.data),
+            "columns": torch.from_numpy(s.indices.astype(np.int64)),
+            "starts": torch.from_numpy(s.indptr.astype(np.int64)),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over a state."""
+        parts = tuple(state[name].numpy() for name in ("values", "columns", "starts"))
+        self.similarity = csr_array(parts, shape=(self.n_items, self.n_items))

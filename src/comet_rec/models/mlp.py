@@ -1,0 +1,105 @@
+"""MLP: a perceptron on two joined embeddings (He et al., Neural Collaborative Filtering, 2017).
+
+| parameter | shape | starts as |
+|---|---|---|
+| user_embedding, item_embedding | [m, K], [n, K] | uniform ± init_scale |
+| layers' weights, biases | [out, in], [out] | Xavier uniform, 0 |
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from comet_rec.config import positive, share
+from comet_rec.errors import ConfigError
+from comet_rec.models.base import TensorBatch
+from comet_rec.models.layers import Perceptron, uniform
+
+with contextlib.suppress(ImportError):  # shapes are checked in tests only
+    from jaxtyping import Float, Int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPConfig:
+    """Settings of MLP.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        K of each side; the first layer sees 2 K.
+    hidden : tuple of int
+        Hidden layers, each half as wide as the one before.
+    dropout : float
+        After each hidden layer.
+    init_scale : float
+        Embeddings start uniform in ± this.
+    """
+
+    embedding_dim: int = 64
+    hidden: tuple[int, ...] = (64, 32, 16)
+    dropout: float = 0.0
+    init_scale: float = 0.05
+
+    def __post_init__(self) -> None:
+        positive(self, "model", "embedding_dim", "init_scale")
+        share(self, "model", "dropout")
+        if not self.hidden or min(self.hidden) < 1:
+            raise ConfigError(
+                f"model.hidden = {list(self.hidden)}: give at least one layer, each above 0"
+            )
+
+
+class MLP(nn.Module):
+    """Logit hᵀφ_L(…φ_1([p_u, q_i])) + b (He et al. 2017, Eq. 10); `Trainable`, `PairScorer`.
+
+    The first layer's product is one of p_u plus one of q_i, so each distinct user and item is
+    multiplied once and only their sum is made for every pair.
+
+    Parameters
+    ----------
+    config : MLPConfig
+    n_users, n_items : int
+    rng : torch.Generator
+        Draws the initial parameters.
+    """
+
+    histories = None
+
+    def __init__(self, config: MLPConfig, n_users: int, n_items: int, rng: torch.Generator) -> None:
+        super().__init__()
+        k, scale = config.embedding_dim, config.init_scale
+        self.config = config
+        self.user_embedding = uniform((n_users, k), scale, rng)
+        self.item_embedding = uniform((n_items, k), scale, rng)
+        self.layers = Perceptron(2 * k, config.hidden, 1, config.dropout, rng)
+
+    def _first(
+        self, users: Int[Tensor, " U"], items: Int[Tensor, " I"]
+    ) -> tuple[Float[Tensor, "U H"], Float[Tensor, "I H"]]:
+        """Both sides' part of the first layer's product."""
+        of_users, of_items = self.layers.weights[0].split(self.config.embedding_dim, dim=1)
+        return (
+            self.user_embedding.index_select(0, users) @ of_users.T,
+            self.item_embedding.index_select(0, items) @ of_items.T,
+        )
+
+    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+        """Logits of the pairs."""
+        users, items = self._first(batch.users, batch.items)
+        joined = users.index_select(0, batch.pair_users) + items.index_select(0, batch.pair_items)
+        return self.layers.after_first(joined, rng)[:, 0]
+
+    def score(self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+        """Logits of each user's own items, without dropout."""
+        distinct, places = torch.unique(items, return_inverse=True)
+        of_users, of_items = self._first(users, distinct)
+        joined = of_users[:, None, :] + of_items[places]
+        return self.layers.after_first(joined.flatten(0, 1), None).view(items.shape)
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """The two tables."""
+        return [self.user_embedding, self.item_embedding]

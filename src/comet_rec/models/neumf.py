@@ -1,0 +1,111 @@
+"""NeuMF: GMF and MLP side by side (He et al., Neural Collaborative Filtering, 2017)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from comet_rec.config import positive, share
+from comet_rec.errors import ConfigError
+from comet_rec.models.base import TensorBatch
+from comet_rec.models.gmf import GMF, GMFConfig
+from comet_rec.models.mlp import MLP, MLPConfig
+
+with contextlib.suppress(ImportError):  # shapes are checked in tests only
+    from jaxtyping import Float, Int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuMFConfig:
+    """Settings of NeuMF.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        K of each of the four tables.
+    hidden : tuple of int
+        Hidden layers of the MLP part.
+    dropout : float
+        After each hidden layer.
+    init_scale : float
+        Embeddings start uniform in ± this.
+    alpha : float
+        Share of GMF in the output layer when the state starts from trained models.
+    """
+
+    embedding_dim: int = 64
+    hidden: tuple[int, ...] = (64, 32, 16)
+    dropout: float = 0.0
+    init_scale: float = 0.05
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        positive(self, "model", "embedding_dim", "init_scale")
+        share(self, "model", "dropout")
+        if not 0 <= self.alpha <= 1:
+            raise ConfigError(f"model.alpha = {self.alpha}: must lie in [0, 1]")
+
+
+class NeuMF(nn.Module):
+    """Logit hᵀ[φ_GMF; φ_MLP] + b (He et al. 2017, Eq. 12); `Trainable`, `PairScorer`.
+
+    h has a part for each side, so the logit is that of a GMF plus that of an MLP, embeddings
+    apart.
+
+    Parameters
+    ----------
+    config : NeuMFConfig
+    n_users, n_items : int
+    rng : torch.Generator
+        Draws the initial parameters.
+    """
+
+    histories = None
+    sources = ("gmf", "mlp")
+    """Models that `initial_state` starts from."""
+
+    def __init__(
+        self, config: NeuMFConfig, n_users: int, n_items: int, rng: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.config = config
+        k, scale = config.embedding_dim, config.init_scale
+        gmf = GMFConfig(embedding_dim=k, init_scale=scale)
+        mlp = MLPConfig(
+            embedding_dim=k, hidden=config.hidden, dropout=config.dropout, init_scale=scale
+        )
+        self.gmf = GMF(gmf, n_users, n_items, rng)
+        self.mlp = MLP(mlp, n_users, n_items, rng)
+
+    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+        """Logits of the pairs."""
+        logits: Tensor = self.gmf(batch, rng) + self.mlp(batch, rng)
+        return logits
+
+    def score(self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+        """Logits of each user's own items, without dropout."""
+        left = self.gmf.encode_users(users) * self.gmf.weight
+        distinct, places = torch.unique(items, return_inverse=True)
+        products = (left @ self.gmf.encode_items(distinct).T).gather(1, places)
+        scores: Tensor = products + self.mlp.score(users, items)
+        return scores
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """The four tables."""
+        return [*self.gmf.embedding_parameters(), *self.mlp.embedding_parameters()]
+
+    def initial_state(
+        self, gmf: Mapping[str, Tensor], mlp: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """State of a trained GMF and MLP joined: h ← [α h_GMF; (1 − α) h_MLP] (Eq. 13)."""
+        alpha = self.config.alpha
+        last = len(self.mlp.layers.weights) - 1
+        outputs = {"h", "bias"}
+        scaled = {f"layers.weights.{last}", f"layers.biases.{last}"}
+        state = {f"gmf.{k}": v * alpha if k in outputs else v for k, v in gmf.items()}
+        state |= {f"mlp.{k}": v * (1 - alpha) if k in scaled else v for k, v in mlp.items()}
+        return state

@@ -1,0 +1,45 @@
+"""Popularity: the most chosen items for everyone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from comet_rec.data.interactions import Interactions
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopularityConfig:
+    """Nothing to set."""
+
+
+class Popularity:
+    """Score: the number of users who chose the item; `ClosedForm`."""
+
+    folds_in = True
+
+    def __init__(
+        self, config: PopularityConfig, n_users: int, n_items: int, rng: torch.Generator
+    ) -> None:
+        self.counts = np.zeros(n_items, dtype=np.float32)
+
+    def fit(self, log: Interactions) -> None:
+        """Count each item's users."""
+        self.counts = np.bincount(log.items, minlength=log.n_items).astype(np.float32)
+
+    def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
+        """Scores of all items, [B, n]."""
+        return np.tile(self.counts, (histories.shape[0], 1))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State as named tensors."""
+        return {"counts": torch.from_numpy(self.counts)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over a state."""
+        self.counts = state["counts"].numpy()

@@ -1,0 +1,178 @@
+"""What every registered model must keep, by the Protocols that it declares."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import comet_rec as cr
+from comet_rec.data.batches import Batches
+from comet_rec.data.histories import shown
+from comet_rec.errors import ConfigError, UnknownIdError
+from comet_rec.estimators.estimator import ESTIMATORS
+from comet_rec.estimators.scoring import VectorScores, run_scores
+from comet_rec.models import base
+from comet_rec.models.base import ClosedForm, PairScorer, TensorBatch, Trainable, TwoTower
+from comet_rec.models.encoding import all_vectors
+
+SMALL = {
+    "comet": {"embedding_dim": 8, "history_length": 8, "hidden": (16,)},
+    "convncf": {"embedding_dim": 8, "channels": 8, "init_scale": 0.5},
+    "mlp": {"embedding_dim": 8, "hidden": (16, 8)},
+    "neumf": {"embedding_dim": 8, "hidden": (16, 8)},
+} | {name: {"embedding_dim": 8} for name in ("mf", "gmf", "svdpp", "fism")}
+CLOSED = ("popularity", "itemknn", "ease", "random")
+NEURAL = [name for name in base.names() if name not in CLOSED]
+LEARNERS = [name for name in base.names() if name not in ("popularity", "random")]
+
+
+def estimator(name: str, epochs: int = 2, **changes):
+    if name in CLOSED:
+        return ESTIMATORS[name](**changes)
+    return ESTIMATORS[name](**SMALL[name] | {"epochs": epochs, "batch_size": 256} | changes)
+
+
+def fresh(name: str, log, seed: int = 0):
+    """A model whose parameters are all away from zero."""
+    config = base.config_class(name)(**SMALL.get(name, {}))
+    model = base.build(name, config, log.n_users, log.n_items, seed)
+    if not isinstance(model, ClosedForm):
+        rng = torch.Generator().manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=rng) * 0.3
+    return model
+
+
+@pytest.fixture
+def split(checkerboard):
+    return cr.leave_one_out(checkerboard, negatives=30)
+
+
+def test_every_model_has_an_estimator_and_declares_what_it_is(random_log):
+    log = random_log(6, 9, 4)
+    assert set(ESTIMATORS) == set(base.names())
+    for name in base.names():
+        model = fresh(name, log)
+        if name in CLOSED:
+            assert isinstance(model, ClosedForm)
+        else:
+            assert isinstance(model, Trainable)
+            assert isinstance(model, TwoTower) != isinstance(model, PairScorer)
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_scores_have_their_shapes_and_belong_to_their_pair(name, split):
+    scores = run_scores(estimator(name, 1).fit(split).run)
+    users = np.array([3, 50, 7])
+    items = np.stack([np.random.default_rng(u).permutation(80)[:11] for u in users])
+    rows, pairs = scores.rows(users), scores.pairs(users, items)
+    assert rows.shape == (3, 80)
+    assert rows.dtype == pairs.dtype == np.float32
+    np.testing.assert_allclose(pairs, np.take_along_axis(rows, items, 1), rtol=1e-4, atol=1e-5)
+    reversed_ = scores.pairs(users, items[:, ::-1])
+    np.testing.assert_allclose(reversed_[:, ::-1], pairs, rtol=1e-4, atol=1e-5)
+    for place, user in enumerate(users):  # a user's row depends on that user alone
+        alone = scores.rows(np.array([user]))
+        np.testing.assert_allclose(alone[0], rows[place], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_the_same_seed_gives_the_same_bits(name, split):
+    a, b = (estimator(name).fit(split).run for _ in range(2))
+    assert all(torch.equal(a.state[key], b.state[key]) for key in a.state)
+    assert a.metrics == b.metrics
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_save_and_load_keep_every_bit(name, split, tmp_path):
+    model = estimator(name, 1).fit(split, refit=True)
+    model.save(tmp_path / "run")
+    again = cr.load_model(tmp_path / "run")
+    assert type(again) is type(model)
+    assert all(torch.equal(again.run.state[key], value) for key, value in model.run.state.items())
+    assert cr.evaluate(again).to_dict() == model.run.metrics
+    for column in ("item_id", "score"):
+        assert np.array_equal(model.recommend(k=5)[column], again.recommend(k=5)[column])
+    if name not in CLOSED:
+        assert all(torch.equal(again.run.selected[k], v) for k, v in model.run.selected.items())
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_it_solves_the_checkerboard(name, split):
+    model = estimator(name, 60, patience=0, learning_rate=1e-2).fit(split)
+    report = cr.evaluate(model, split)
+    # 24 own-coloured items are unseen, so among 30 negatives about 11 could rank as well.
+    assert report["HR@10"] > 0.6
+    table = model.recommend(k=5)
+    assert np.mean(table["item_id"] % 2 == table["user_id"] % 2) > 0.95
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_the_loss_falls_and_every_parameter_gets_a_gradient(name, split):
+    model = estimator(name, 6, learning_rate=1e-2).fit(split)
+    assert model.run.log[-1]["loss"] < model.run.log[0]["loss"]
+    log = split.train
+    module = fresh(name, log)
+    batches = Batches(log, batch_size=999, negatives=4, histories=module.histories, seed=0)
+    # Weights that differ: the mean of all logits has no gradient towards some parameters.
+    logits = module(TensorBatch.of(next(batches.epoch(0)), torch.device("cpu")), None)
+    (logits * torch.sin(torch.arange(len(logits)))).sum().backward()
+    missing = [
+        key
+        for key, p in module.named_parameters()
+        if p.grad is None or not bool((p.grad != 0).any())
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", NEURAL)
+def test_the_two_paths_to_a_score_agree(name, split):
+    """Logits of a training batch's negatives, and scores of the same pairs when serving."""
+    log = split.train
+    module = fresh(name, log)
+    settings = module.histories
+    batches = Batches(log, batch_size=300, negatives=2, histories=settings, seed=0)
+    batch = next(batches.epoch(0))
+    if settings is not None:  # what evaluation shows
+        users, items = shown(log, settings)
+        changes = {"user_histories": users[batch.users]}
+        if items is not None:
+            changes["item_histories"] = items[batch.items]
+        batch = batch.__class__(**vars(batch) | changes)
+    logits = module(TensorBatch.of(batch, torch.device("cpu")), None).detach().numpy()
+    if isinstance(module, TwoTower):
+        of_users, of_items = shown(log, settings)
+        matrices = all_vectors(module, of_users, of_items, log.n_users, log.n_items)
+        rows = VectorScores(*matrices).rows(np.arange(log.n_users))
+    else:
+        everything = torch.arange(log.n_items).expand(log.n_users, -1)
+        rows = module.score(torch.arange(log.n_users), everything).detach().numpy()
+    expected = rows[batch.users[batch.pair_users], batch.items[batch.pair_items]]
+    negative = batch.labels == 0
+    np.testing.assert_allclose(logits[negative], expected[negative], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_unknown_ids_are_refused_and_new_users_folded_in_where_that_means_something(name, split):
+    model = estimator(name, 1).fit(split)
+    with pytest.raises(UnknownIdError, match="unknown user 777"):
+        model.recommend([777])
+    if name in ("comet", "svdpp", "fism", "itemknn", "ease", "popularity"):
+        with pytest.raises(UnknownIdError, match="unknown item 'x'"):
+            model.recommend_for_history([["x"]])
+        table = model.recommend_for_history([[2, 4, 6], [1]], k=3)
+        assert table["user_id"].tolist() == [0, 0, 0, 1, 1, 1]
+        assert not {2, 4, 6} & set(table["item_id"][:3].tolist())
+    else:
+        with pytest.raises(ConfigError, match="cannot fold in new users"):
+            model.recommend_for_history([[2, 4, 6]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", base.names())
+def test_nothing_is_learnt_where_there_is_nothing_to_learn(name, random_log):
+    split = cr.leave_one_out(random_log(1000, 200, 20), negatives=99)
+    model = estimator(name, 25, patience=0, learning_rate=5e-3, batch_size=2000).fit(split)
+    report = cr.evaluate(model, split)
+    assert abs(report["HR@10"] - 0.1) < 3 * report.sampled_se["HR@10"]
