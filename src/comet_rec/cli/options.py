@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from comet_rec.errors import DataError, InputError
+from comet_rec.errors import ConfigError, DataError, InputError
 
 if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
@@ -105,3 +105,22 @@ def say_notes(notes: tuple[str, ...] | list[str], quiet: bool) -> None:
     if not quiet:
         for note in notes:
             typer.echo(f"note: {note}", err=True)
+
+
+def pairs(settings: list[str]) -> dict[str, str]:
+    """``KEY=VALUE`` texts as a mapping.
+
+    Raises
+    ------
+    ConfigError
+        For a text without "=", or a key without its room.
+    """
+    found = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text!r}: give KEY=VALUE, e.g. model.embedding_dim=64")
+        if "." not in key:
+            raise ConfigError(f"--set {text!r}: give the key whole, e.g. model.embedding_dim=64")
+        found[key.strip()] = value.strip()
+    return found

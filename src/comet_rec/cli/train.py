@@ -29,7 +29,7 @@ def train(
     model: Annotated[
         str, typer.Option(help="comet, mf, svdpp, fism, gmf, mlp, neumf, convncf, ease, …")
     ] = "comet",
-    preset: Annotated[str, typer.Option(help="auto, paper or paper-literal.")] = "auto",
+    preset: Annotated[str, typer.Option(help="auto, paper, paper-literal, or a variant.")] = "auto",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
     ] = None,
@@ -107,15 +107,7 @@ def _estimator(model: str, preset: str, seed: int, device: str, settings: list[s
 
     if model not in ESTIMATORS:
         raise ConfigError(unknown("model", model, list(ESTIMATORS)))
-    pairs = {}
-    for text in settings:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text!r}: give KEY=VALUE, e.g. model.embedding_dim=64")
-        if "." not in key:
-            raise ConfigError(f"--set {text!r}: give the key whole, e.g. model.embedding_dim=64")
-        pairs[key.strip()] = value.strip()
-    return ESTIMATORS[model](preset=preset, seed=seed, device=device, **pairs)
+    return ESTIMATORS[model](preset=preset, seed=seed, device=device, **options.pairs(settings))
 
 
 def _split(

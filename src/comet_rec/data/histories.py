@@ -42,12 +42,15 @@ class HistorySettings:
     leave_out : float
         Largest share of a history's other rows hidden in a training step; each history draws
         its own share uniformly from [0, leave_out].
+    shuffle : bool
+        Put the shown rows in a random order.
     """
 
     length: int
     policy: Literal["sampled", "recent", "whole"]
     exclude_target: bool
     leave_out: float
+    shuffle: bool = False
 
 
 WHOLE = HistorySettings(length=0, policy="whole", exclude_target=False, leave_out=0.0)
@@ -124,6 +127,10 @@ class Side:
 
     def fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
         """The history that evaluation and serving show, for every owner, int32 [n, N]."""
+        out = self._fixed(settings, rng)
+        return _shuffled(out, self.pad, rng) if settings.shuffle else out
+
+    def _fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
         owners = np.arange(len(self.starts) - 1)
         if settings.policy == "recent" and self.timed:
             return self._newest(owners, settings.length, settings.length)
@@ -152,8 +159,10 @@ class Side:
         """
         share = rng.random(len(owners)) * settings.leave_out if settings.exclude_target else None
         if settings.policy == "recent" and self.timed:
-            return self._newest(owners, settings.length, 2 * settings.length, hidden, share, rng)
-        return self._sampled(owners, settings.length, hidden, share, rng)
+            out = self._newest(owners, settings.length, 2 * settings.length, hidden, share, rng)
+        else:
+            out = self._sampled(owners, settings.length, hidden, share, rng)
+        return _shuffled(out, self.pad, rng) if settings.shuffle else out
 
     def _open(self, places: Int64, hidden: Bool | None) -> Bool:
         if hidden is None:
@@ -302,6 +311,13 @@ def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int3
         if len(kept) > 0:
             out[row, -len(kept) :] = kept
     return out
+
+
+def _shuffled(rows: Int32, pad: int, rng: np.random.Generator) -> Int32:
+    """Members of each row in a random order, the padding still in front."""
+    keys = rng.random(rows.shape, dtype=np.float32)
+    keys[rows == pad] = -1
+    return np.asarray(np.take_along_axis(rows, np.argsort(keys, axis=1), axis=1))
 
 
 def _random_subset(keep: Bool, sizes: Int64, rng: np.random.Generator) -> Bool:

@@ -205,6 +205,26 @@ def fit_split(
     return replace(run, metrics=report.to_dict())
 
 
+def validate(
+    config: Config, split: Split, device: torch.device, hooks: Hooks
+) -> tuple[dict[str, float], int]:
+    """Train on the training rows alone: figures of the validation items, and the best epoch.
+
+    Nothing of the test items is read; searches are made of this.
+
+    Raises
+    ------
+    ConfigError, NonFiniteError, TrainingInterrupted
+    """
+    session = _Session(config, split.interactions, device, hooks, split.hash, Start())
+    if base.closed_form(config.name):
+        alone = replace(session, config=replace(config, train=replace(config.train, refit=False)))
+        _closed_form(alone, split.train, split.known, split.validation)
+        return dict(alone.lines[0]["validation"]), 1
+    _, state = session.train("validation", split.train, config.train.epochs, split.validation)
+    return state.best_validation, state.best_epoch
+
+
 def fit_all(
     config: Config, log: Interactions, device: torch.device, hooks: Hooks, start: Start
 ) -> Run:

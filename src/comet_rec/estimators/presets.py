@@ -42,13 +42,18 @@ def paper(model: str, log: Interactions) -> Config:
     COMET: the paper's own, K 128, widths 1/8/32/128, 8 channels, N 50, dropout 0.3, Adam. The
     paper prints grids for the others, not what they chose: theirs are from our search.
     """
-    small = "small" if len(log) < SMALL else "large"
-    model_settings, train_settings = SEARCHED.get(model, {}).get(small, ({}, {}))
+    size = "small" if len(log) < SMALL else "large"
+    model_settings, train_settings = SEARCHED.get((model, size), ({}, {}))
+    batches: dict[str, Any] = {"batch_size": 2048 if size == "small" and model != "comet" else 8192}
+    if model in ("svdpp", "fism"):
+        batches["positives_per_user"] = 16  # a whole history is summed once for all of them
+    if model == "convncf":
+        batches["batch_size"] = 512
     return Config(
         name=model,
         preset="paper",
         model=base.config_class(model)(**model_settings),
-        train=TrainConfig(**{"batch_size": 8192, "refit": True, **train_settings}),
+        train=TrainConfig(**batches, refit=True, **train_settings),
     )
 
 
@@ -69,15 +74,43 @@ def paper_literal(model: str, log: Interactions) -> Config:
     return replace(config, preset="paper-literal", model=replace(config.model, **kept))
 
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "widths-1": {"widths": (1,)},
+    "widths-1-8": {"widths": (1, 8)},
+    "widths-1-8-32": {"widths": (1, 8, 32)},
+    "cnn-only": {"cross": "cnn"},
+    "mlp-only": {"cross": "mlp"},
+    "original-only": {"enrich": "original"},
+    "interaction-only": {"enrich": "interaction"},
+    "permuted-dimensions": {"permute_dimensions": True},
+    "shuffled-history": {"shuffle_history": True},
+    "frozen-filters": {"freeze_filters": True},
+    "matched-mlp": {"cross": "matched-mlp"},
+    "kept-target": {"exclude_target": False, "leave_out": 0.0},
+}
+"""COMET's variants (Tables IV, V, Figures 3, 4) and falsifications: `auto` with one change."""
+
+
+def _variant(name: str) -> Callable[[str, Interactions], Config]:
+    def build(model: str, log: Interactions) -> Config:
+        if model != "comet":
+            raise ConfigError(f"preset {name} is a variant of comet; {model} has none")
+        config = auto(model, log)
+        return replace(config, preset=name, model=replace(config.model, **VARIANTS[name]))
+
+    return build
+
+
 Settings = tuple[dict[str, Any], dict[str, Any]]
 
-SEARCHED: dict[str, dict[str, Settings]] = {}
-"""Model → size of the log → settings of the model and of training."""
+SEARCHED: dict[tuple[str, str], Settings] = {}
+"""Model and size of the log → settings of the model and of training."""
 
 PRESETS: dict[str, Callable[[str, Interactions], Config]] = {
     "auto": auto,
     "paper": paper,
     "paper-literal": paper_literal,
+    **{name: _variant(name) for name in VARIANTS},
 }
 
 

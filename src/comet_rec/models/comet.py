@@ -15,6 +15,7 @@ batch's own positives out.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -28,8 +29,10 @@ from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBags, TensorBatch
 from comet_rec.models.layers import (
     ConvolutionForm,
+    Flattened,
     MultiWidthConvolution,
     Perceptron,
+    StridedConvolution,
     uniform,
 )
 from comet_rec.models.pairs import pair_products
@@ -62,6 +65,18 @@ class CometConfig:
         Two forms of the same numbers.
     hidden : tuple of int
         Hidden layers of the MLP. Choice: one of 256.
+    cross : {"cnn+mlp", "cnn", "mlp", "matched-mlp"}
+        What stands between the map and p'_u (Figure 3): Eqs. 4 to 7; three strided convolutions
+        and the output layer; the flattened map and the MLP; or the same with one hidden layer,
+        as wide as makes the tower's parameters as many as those of Eqs. 4 to 7.
+    enrich : {"both", "original", "interaction"}
+        What z_u and z_i hold (Figure 4): own embedding and interaction vector, or one of them.
+    permute_dimensions : bool
+        Put the embedding's dimensions in a fixed random order before the convolution.
+    shuffle_history : bool
+        Put the shown rows of every history in a random order.
+    freeze_filters : bool
+        Leave the convolution's filters as they were drawn.
     activation : {"relu"}
         ψ₂. Choice: as ψ.
     dropout : float
@@ -82,6 +97,11 @@ class CometConfig:
     channels: int = 8
     convolution: ConvolutionForm = "frequency"
     hidden: tuple[int, ...] = (256,)
+    cross: Literal["cnn+mlp", "cnn", "mlp", "matched-mlp"] = "cnn+mlp"
+    enrich: Literal["both", "original", "interaction"] = "both"
+    permute_dimensions: bool = False
+    shuffle_history: bool = False
+    freeze_filters: bool = False
     activation: Literal["relu"] = "relu"
     dropout: float = 0.3
     own_dropout: float = 0.1
@@ -95,6 +115,11 @@ class CometConfig:
                 raise ConfigError(f"model.{name} = {list(values)}: each must be above 0")
         if not self.widths:
             raise ConfigError("model.widths = []: give at least one filter width")
+        if self.cross == "cnn" and min(self.history_length, self.embedding_dim) < 15:
+            raise ConfigError(
+                'model.cross = "cnn" needs model.history_length and model.embedding_dim of at '
+                "least 15: three layers with stride 2 leave nothing of a smaller map"
+            )
 
     @property
     def effective_widths(self) -> tuple[int, ...]:
@@ -107,17 +132,25 @@ class Tower(nn.Module):
 
     def __init__(self, config: CometConfig, rng: torch.Generator) -> None:
         super().__init__()
-        self.convolution = MultiWidthConvolution(
-            config.history_length,
-            config.embedding_dim,
-            config.effective_widths,
-            config.channels,
-            config.convolution,
-            rng,
-        )
-        self.mlp = Perceptron(
-            self.convolution.out_features, config.hidden, config.embedding_dim, config.dropout, rng
-        )
+        n, k = config.history_length, config.embedding_dim
+        hidden = config.hidden
+        self.convolution: MultiWidthConvolution | StridedConvolution | Flattened
+        if config.cross == "cnn+mlp":
+            self.convolution = MultiWidthConvolution(
+                n, k, config.effective_widths, config.channels, config.convolution, rng
+            )
+        elif config.cross == "cnn":
+            self.convolution, hidden = StridedConvolution(n, k, config.channels, rng), ()
+        else:
+            self.convolution = Flattened(n, k)
+            if config.cross == "matched-mlp":
+                hidden = (matched_width(config),)
+        self.mlp = Perceptron(self.convolution.out_features, hidden, k, config.dropout, rng)
+        self.register_buffer("order", None)
+        if config.permute_dimensions:
+            self.order = torch.randperm(k, generator=rng)
+        if config.freeze_filters:
+            self.convolution.requires_grad_(False)
 
     def forward(
         self,
@@ -128,8 +161,23 @@ class Tower(nn.Module):
         """Interaction vectors of histories whose rows come from `table`."""
         if histories is None:
             raise ValueError("COMET encodes histories; give them")
+        if self.order is not None:
+            table = table.index_select(1, self.order)
         first = self.convolution(table, histories, self.mlp.weights[0])
         return self.mlp.after_first(first, rng)
+
+
+def matched_width(config: CometConfig) -> int:
+    """Hidden width at which a perceptron on the flattened map has a tower's number of parameters.
+
+    A tower of Eqs. 4 to 7: its filters, their biases, and the MLP on the cross features.
+    """
+    n, k, c = config.history_length, config.embedding_dim, config.channels
+    widths = config.effective_widths
+    sizes = [c * sum(k - width + 1 for width in widths), *config.hidden, k]
+    tower = c * sum(n * width + 1 for width in widths)
+    tower += sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+    return max(1, round((tower - k) / (n * k + 1 + k)))
 
 
 class COMET(nn.Module):
@@ -164,6 +212,7 @@ class COMET(nn.Module):
             policy=self.config.history,
             exclude_target=self.config.exclude_target,
             leave_out=self.config.leave_out,
+            shuffle=self.config.shuffle_history,
         )
 
     @property
@@ -181,8 +230,9 @@ class COMET(nn.Module):
 
         `users` None leaves p_u at zero: users that training never saw.
         """
-        vectors: Tensor = self.user_tower(self.item_embedding, histories, rng)
-        return vectors if users is None else vectors + self._own(self.user_embedding, users, rng)
+        return self._encoded(
+            self.user_tower, self.item_embedding, histories, self.user_embedding, users, rng
+        )
 
     def encode_items(
         self,
@@ -191,8 +241,25 @@ class COMET(nn.Module):
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "I K"]:
         """z_i = q_i + q'_i (Eq. 8); N(i) picks rows of the user table (Eq. 3)."""
-        vectors: Tensor = self.item_tower(self.user_embedding, histories, rng)
-        return vectors if items is None else vectors + self._own(self.item_embedding, items, rng)
+        return self._encoded(
+            self.item_tower, self.user_embedding, histories, self.item_embedding, items, rng
+        )
+
+    def _encoded(
+        self, tower: Tower, members: Tensor, histories: Tensor | None,
+        table: Tensor, owners: Tensor | None, rng: torch.Generator | None,
+    ) -> Tensor:  # fmt: skip
+        """Interaction vectors and own embeddings, as far as `enrich` asks for them."""
+        enrich = self.config.enrich
+        if enrich == "original":
+            if owners is None:
+                assert histories is not None
+                return table.new_zeros((len(histories), table.shape[1]))
+            return self._own(table, owners, rng)
+        vectors: Tensor = tower(members, histories, rng)
+        if enrich == "interaction" or owners is None:
+            return vectors
+        return vectors + self._own(table, owners, rng)
 
     def _own(self, table: Tensor, indices: Tensor, rng: torch.Generator | None) -> Tensor:
         own = table.index_select(0, indices)

@@ -84,7 +84,7 @@ class MultiWidthConvolution(nn.Module):
         return features if weight is None else nnf.linear(features, weight)
 
     def _direct(self, table: Tensor, histories: Tensor) -> Tensor:
-        maps = nnf.embedding(histories, nnf.pad(table, (0, 0, 0, 1)))
+        maps = maps_of(table, histories)
         pairs = zip(self.weights, self.biases, strict=True)
         parts = [torch.relu(nnf.conv1d(maps, w, b)).flatten(1) for w, b in pairs]
         return torch.cat(parts, dim=1)
@@ -105,6 +105,73 @@ class MultiWidthConvolution(nn.Module):
             self.layout,
             weight,
         )
+
+
+class StridedConvolution(nn.Module):
+    """Three 3×3 layers, stride 2, padding 0, ReLU, over the map as one image (Figure 3, CNN only).
+
+    Parameters
+    ----------
+    rows, embedding_dim : int
+        N and K, each at least 15.
+    channels : int
+        Filters of each layer.
+    rng : torch.Generator
+        Draws the initial weights, uniform in ±1/√(fan in).
+    """
+
+    def __init__(self, rows: int, embedding_dim: int, channels: int, rng: torch.Generator) -> None:
+        super().__init__()
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        height, width = rows, embedding_dim
+        for ins in (1, channels, channels):
+            bound = 1 / math.sqrt(9 * ins)
+            self.weights.append(uniform((channels, ins, 3, 3), bound, rng))
+            self.biases.append(uniform((channels,), bound, rng))
+            height, width = (height - 3) // 2 + 1, (width - 3) // 2 + 1
+        self.out_features = channels * height * width
+
+    def forward(
+        self,
+        table: Float[Tensor, "V K"],
+        histories: Int[Tensor, "B N"],
+        weight: Float[Tensor, "O D"] | None = None,
+    ) -> Float[Tensor, "B _"]:
+        """Features [B, D], or their product with the next layer's weight, [B, O]."""
+        x = maps_of(table, histories)[:, None]
+        for filters, bias in zip(self.weights, self.biases, strict=True):
+            x = torch.relu(nnf.conv2d(x, filters, bias, stride=2))
+        x = x.flatten(1)
+        return x if weight is None else nnf.linear(x, weight)
+
+
+class Flattened(nn.Module):
+    """The map as one long vector (Figure 3, MLP only).
+
+    Parameters
+    ----------
+    rows, embedding_dim : int
+        N and K.
+    """
+
+    def __init__(self, rows: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.out_features = rows * embedding_dim
+
+    def forward(
+        self,
+        table: Float[Tensor, "V K"],
+        histories: Int[Tensor, "B N"],
+        weight: Float[Tensor, "O D"] | None = None,
+    ) -> Float[Tensor, "B _"]:
+        """Features [B, N K], or their product with the next layer's weight, [B, O]."""
+        x = maps_of(table, histories).flatten(1)
+        return x if weight is None else nnf.linear(x, weight)
+
+
+def maps_of(table: Float[Tensor, "V K"], histories: Int[Tensor, "B N"]) -> Float[Tensor, "B N K"]:
+    """Embedding maps (Eq. 2, 3); index V is a zero row."""
+    return nnf.embedding(histories, nnf.pad(table, (0, 0, 0, 1)))
 
 
 class Perceptron(nn.Module):

@@ -1,0 +1,88 @@
+"""``comet-rec compare DATA --models a,b,c``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comet_rec.cli import options
+from comet_rec.errors import ConfigError, InputError
+
+
+def compare(
+    data: options.Data,
+    models: Annotated[
+        str,
+        typer.Option(help="Names, a comma between; the first is what the others are tested with."),
+    ],
+    preset: Annotated[str, typer.Option(help="auto or paper.")] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="MODEL:KEY=VALUE", help="Change a setting of one model; repeat."
+        ),
+    ] = None,
+    refit: Annotated[
+        bool | None,
+        typer.Option(help="Train again with the validation rows. Default: the preset's."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of training.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="JSON of all figures.")
+    ] = None,
+    user: options.User = None,
+    item: options.Item = None,
+    time: options.Time = None,
+    rating: options.Rating = None,
+    time_scope: options.TimeScope = "auto",
+    min_rating: options.MinRating = None,
+    min_user: options.MinUser = None,
+    min_item: options.MinItem = None,
+    skip_bad: options.SkipBad = 0,
+    threads: options.Threads = None,
+    folder: options.Folder = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train several models on one split: a table with intervals, paired tests and costs."""
+    reading = options.Reading(
+        user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads,
+        folder,
+    )  # fmt: skip
+    names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
+    if len(names) < 2:
+        raise ConfigError("--models: give at least two names, e.g. comet,mf")
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"{out}: its folder does not exist; make it first")
+    from comet_rec.data.split import leave_one_out
+    from comet_rec.experiments import compare as study
+
+    split = leave_one_out(options.read_data(data, reading))
+    entries = study.compare(
+        split,
+        names,
+        preset=preset,
+        refit=refit,
+        settings=_by_model(settings or []),
+        seed=seed,
+        device=device,
+        say=lambda line: None if quiet else typer.echo(line, err=True),
+    )
+    found = study.as_data(entries)
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    typer.echo(json.dumps(found) if json_ else study.as_markdown(found))
+
+
+def _by_model(settings: list[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for text in settings:
+        model, colon, setting = text.partition(":")
+        if not colon:
+            raise ConfigError(f"--set {text!r}: give MODEL:KEY=VALUE, e.g. mf:train.epochs=20")
+        found.setdefault(model, {}).update(options.pairs([setting]))
+    return found

@@ -1,0 +1,77 @@
+"""``comet-rec tune DATA``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comet_rec.cli import options
+from comet_rec.errors import ConfigError
+
+
+def tune(
+    data: options.Data,
+    journal: Annotated[
+        Path, typer.Option(metavar="FILE", help="Text file of all trials; gone on from.")
+    ],
+    models: Annotated[str, typer.Option(help="Names, a comma between; each gets --seconds.")],
+    seconds: Annotated[float, typer.Option(min=1, help="Wall time a model.")] = 600,
+    preset: Annotated[str, typer.Option(help="Settings that are not searched.")] = "paper",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Fix a setting.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of search and training.")] = 0,
+    user: options.User = None,
+    item: options.Item = None,
+    time: options.Time = None,
+    rating: options.Rating = None,
+    time_scope: options.TimeScope = "auto",
+    min_rating: options.MinRating = None,
+    min_user: options.MinUser = None,
+    min_item: options.MinItem = None,
+    skip_bad: options.SkipBad = 0,
+    threads: options.Threads = None,
+    folder: options.Folder = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Search settings on the validation items, the same wall time for every model."""
+    reading = options.Reading(
+        user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads,
+        folder,
+    )  # fmt: skip
+    from comet_rec.data.split import leave_one_out
+    from comet_rec.experiments import tuning
+
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    if not names:
+        raise ConfigError("--models: give at least one name, e.g. mf,gmf")
+    fixed = options.pairs(settings or [])
+    split = leave_one_out(options.read_data(data, reading))
+    found = [
+        tuning.tune(
+            split,
+            name,
+            journal=journal,
+            seconds=seconds,
+            preset_name=preset,
+            settings=fixed,
+            seed=seed,
+            say=lambda line: None if quiet else typer.echo(line, err=True),
+        )
+        for name in names
+    ]
+    if json_:
+        typer.echo(json.dumps(found))
+        return
+    for best in found:
+        chosen = ", ".join(f"{key}={value}" for key, value in best["settings"].items())
+        figures = best["validation"] or {}
+        typer.echo(
+            f"{best['model']}: validation HR@10 {figures.get('HR@10', 0):.4f} NDCG@10 "
+            f"{figures.get('NDCG@10', 0):.4f} after {best['epochs']} epochs, {best['trials']} "
+            f"trials, {best['seconds']:,.0f} s: {chosen}"
+        )

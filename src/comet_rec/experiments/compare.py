@@ -1,0 +1,214 @@
+"""Several models on one split: figures with intervals, paired tests, and what each one cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.config import unknown
+from comet_rec.data.split import Split
+from comet_rec.errors import ConfigError
+from comet_rec.estimators.estimator import ESTIMATORS, Estimator
+from comet_rec.estimators.pipeline import Hooks, measure
+from comet_rec.evaluation.metrics import hit_rate, ndcg
+from comet_rec.evaluation.paired import holm, paired
+from comet_rec.evaluation.ranking import Report
+
+PRETRAINED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+    "neumf-p": ("neumf", {"gmf": {}, "mlp": {}}),
+    "convncf-p": ("convncf", {"mf": {"train.loss": "bpr", "model.biases": False}}),
+}
+"""Name of a pre-trained model → the model, and the settings of each that it starts from."""
+
+METRICS = {"HR@10": (hit_rate, 10), "NDCG@10": (ndcg, 10)}
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One model's part of a comparison.
+
+    Parameters
+    ----------
+    name : str
+    report : Report
+    seconds : float
+        Wall time of training, refit and pre-training included.
+    epochs : int
+    values : dict of float64 [T]
+        Per-user values of each metric in `METRICS`.
+    """
+
+    name: str
+    report: Report
+    seconds: float
+    epochs: int
+    values: dict[str, npt.NDArray[np.float64]]
+
+
+def compare(
+    split: Split,
+    names: Sequence[str],
+    *,
+    preset: str = "auto",
+    refit: bool | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Entry]:
+    """Train and measure each model on the same split.
+
+    Parameters
+    ----------
+    split : Split
+    names : sequence of str
+        Registered models, and "neumf-p" and "convncf-p" (pre-trained).
+    preset : str
+    refit : bool, optional
+        Default: the preset's.
+    settings : mapping, optional
+        Dotted settings by model name, e.g. ``{"convncf": {"train.epochs": 2}}``.
+    seed : int
+        Of training.
+    device : str
+    say : callable
+        Told a line after each model.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown model.
+    """
+    known = [*ESTIMATORS, *PRETRAINED]
+    for name in names:
+        if name not in known:
+            raise ConfigError(unknown("model", name, known))
+    changes = settings or {}
+    trained: dict[str, tuple[Estimator, float]] = {}
+
+    def fit(key: str, name: str, own: Mapping[str, Any], start: list[Estimator]) -> None:
+        began = time.perf_counter()
+        model = ESTIMATORS[name](preset=preset, seed=seed, device=device, **own)
+        wanted = refit
+        if wanted is None:
+            wanted = model.config_for(split.interactions).train.refit
+        model.fit(split, refit=wanted, init_from=start, hooks=Hooks())
+        trained[key] = model, time.perf_counter() - began
+
+    entries = []
+    for name in names:
+        seconds = 0.0
+        if name in PRETRAINED:
+            target, sources = PRETRAINED[name]
+            start = []
+            for source, own in sources.items():
+                plain = source if not own and changes.get(source) is None else f"{name}:{source}"
+                if plain not in trained:
+                    fit(plain, source, {**changes.get(name, {}), **own}, [])
+                start.append(trained[plain][0])
+                seconds += trained[plain][1]
+            fit(name, target, changes.get(name, {}), start)
+        elif name not in trained:
+            fit(name, name, changes.get(name, {}), [])
+        model, own_seconds = trained[name]
+        entries.append(_entry(name, model, split, seconds + own_seconds))
+        say(_line(entries[-1]))
+    return entries
+
+
+def _entry(name: str, model: Estimator, split: Split, seconds: float) -> Entry:
+    report = measure(model.run, split)
+    ranks = report.sampled_ranks
+    values = {
+        metric: of(ranks.better, ranks.tied, k, report.ties) for metric, (of, k) in METRICS.items()
+    }
+    return Entry(name, report, seconds, model.run.epochs, values)
+
+
+def _line(entry: Entry) -> str:
+    figures = entry.report.sampled
+    return (
+        f"{entry.name}: HR@10 {figures['HR@10']:.4f} NDCG@10 {figures['NDCG@10']:.4f} "
+        f"in {entry.seconds:,.0f} s"
+    )
+
+
+def as_data(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Plain data of a comparison; each model is tested against the first.
+
+    p-values are corrected for the number of models by Holm's method, each metric and test apart.
+    """
+    first, *others = entries
+    tests: dict[str, dict[str, dict[str, float]]] = {entry.name: {} for entry in others}
+    for metric in METRICS:
+        found = [paired(entry.values[metric], first.values[metric]) for entry in others]
+        for test in ("wilcoxon", "bootstrap"):
+            corrected = holm([getattr(p, test) for p in found])
+            for entry, p, value in zip(others, found, corrected, strict=True):
+                row = tests[entry.name].setdefault(metric, asdict(p))
+                row[f"{test}_holm"] = value
+    return {
+        "reference": first.name,
+        "protocol": first.report.protocol,
+        "models": [
+            {
+                "model": entry.name,
+                "epochs": entry.epochs,
+                "seconds": round(entry.seconds, 1),
+                **{
+                    k: v
+                    for k, v in entry.report.to_dict().items()
+                    if k not in ("model", "protocol")
+                },
+                "against_reference": tests.get(entry.name),
+            }
+            for entry in entries
+        ],
+    }
+
+
+def _figures(report: Report) -> dict[str, Any]:
+    return {k: v for k, v in report.to_dict().items() if k not in ("model", "protocol")}
+
+
+def as_markdown(data: Mapping[str, Any]) -> str:
+    """One table, ready for a page: sampled figures ± standard errors, full NDCG, tests, cost."""
+    reference = data["reference"]
+    lines = [
+        "| model | HR@5 | NDCG@5 | HR@10 | NDCG@10 | full NDCG@10 "
+        f"| NDCG@10 against {reference} (95 %) | p (Wilcoxon) | p (bootstrap) | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in data["models"]:
+        sampled = [
+            f"{row['sampled'][name]:.4f} ± {row['sampled_se'][name]:.4f}"
+            for name in ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
+        ]
+        full = "" if row["full"] is None else f"{row['full']['NDCG@10']:.4f}"
+        if row["full"] is not None and row["n_users_full"] != row["n_users"]:
+            full += f" ({row['n_users_full']:,} users)"
+        tested = ["", "", ""]
+        if row["against_reference"] is not None:
+            test = row["against_reference"]["NDCG@10"]
+            tested = [
+                f"{test['difference']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}]",
+                _p(test["wilcoxon_holm"]),
+                _p(test["bootstrap_holm"]),
+            ]
+        cells = [row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "± is one standard error over users; p-values are Holm's; seconds hold training, refit and "
+        "pre-training.",
+    ]
+    return "\n".join(lines)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,48 @@
+"""Comparisons on a log with a known answer."""
+
+from __future__ import annotations
+
+import pytest
+
+import comet_rec as cr
+from comet_rec.errors import ConfigError
+from comet_rec.experiments.compare import as_data, as_markdown, compare
+
+FAST = {"train.epochs": 12, "train.learning_rate": 1e-2, "model.embedding_dim": 8}
+SMALL = {
+    "mf": FAST, "gmf": FAST, "mlp": FAST, "neumf-p": FAST,
+    "convncf-p": FAST | {"train.epochs": 2},
+}  # fmt: skip
+
+
+@pytest.fixture
+def split(checkerboard):
+    return cr.leave_one_out(checkerboard, negatives=30)
+
+
+def test_learners_beat_popularity_and_the_table_says_so(split):
+    entries = compare(split, ["popularity", "mf", "ease", "neumf-p", "random"], settings=SMALL)
+    data = as_data(entries)
+    by_name = {row["model"]: row for row in data["models"]}
+    assert by_name["popularity"]["against_reference"] is None
+    for name in ("mf", "ease", "neumf-p"):
+        test = by_name[name]["against_reference"]["NDCG@10"]
+        assert test["low"] > 0
+        assert test["wilcoxon_holm"] < 0.01
+        assert test["bootstrap_holm"] < 0.01
+    assert by_name["random"]["against_reference"]["NDCG@10"]["low"] < 0
+    assert all("protocol" not in row for row in data["models"])
+    lines = as_markdown(data).splitlines()
+    assert len(lines) == 2 + 5 + 2
+    assert lines[2].startswith("| popularity | ")
+
+
+def test_a_pretrained_model_starts_from_models_of_the_same_split(split):
+    entry = compare(split, ["convncf-p", "mf"], settings=SMALL)[0]
+    assert entry.name == "convncf-p"
+    assert entry.report.model == "convncf"
+
+
+def test_unknown_models_are_named(split):
+    with pytest.raises(ConfigError, match="did you mean 'neumf-p'"):
+        compare(split, ["mf", "neumfp"])

@@ -1,0 +1,57 @@
+"""Searches: recorded, resumable, and blind to the test items."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import comet_rec as cr
+from comet_rec.errors import ConfigError
+from comet_rec.experiments.tuning import tune
+
+FAST = {"train.epochs": 3, "train.patience": 0, "model.embedding_dim": 8}
+
+
+@pytest.fixture
+def split(checkerboard):
+    return cr.leave_one_out(checkerboard, negatives=30)
+
+
+def test_a_search_is_recorded_and_gone_on_from(split, tmp_path):
+    journal = tmp_path / "search.journal"
+    first = tune(split, "mf", journal=journal, seconds=0.3, settings=FAST)
+    assert first["trials"] >= 1
+    assert first["seconds"] >= 0.3
+    assert set(first["settings"]) == {"train.learning_rate", "train.weight_decay"}
+    again = tune(split, "mf", journal=journal, seconds=0.3, settings=FAST)
+    assert again == first  # nothing is left to spend
+    more = tune(split, "mf", journal=journal, seconds=0.8, settings=FAST)
+    assert more["trials"] > first["trials"]
+    assert more["validation"]["NDCG@10"] >= first["validation"]["NDCG@10"]
+
+
+def test_the_test_items_are_not_looked_at(split, tmp_path):
+    """Another test item and other candidates: the same search."""
+    test = replace(split.test, positives=np.roll(split.test.positives, 1))
+    other = replace(split, test=test)
+    object.__setattr__(other, "hash", split.hash)
+    found = [
+        tune(s, "itemknn", journal=tmp_path / f"{i}.journal", seconds=0.05)
+        for i, s in enumerate((split, other))
+    ]
+    assert found[0]["validation"] == found[1]["validation"]
+
+
+def test_a_journal_of_another_split_is_refused(split, tmp_path, random_log):
+    journal = tmp_path / "search.journal"
+    tune(split, "itemknn", journal=journal, seconds=0.01)
+    other = cr.leave_one_out(random_log(30, 60, 8), negatives=20)
+    with pytest.raises(ConfigError, match="another log or split"):
+        tune(other, "itemknn", journal=journal, seconds=0.01)
+
+
+def test_a_model_without_settings_is_refused(split, tmp_path):
+    with pytest.raises(ConfigError, match="popularity has nothing to search"):
+        tune(split, "popularity", journal=tmp_path / "j", seconds=1)
