@@ -41,6 +41,7 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/paper_to_code.py
+	$(BIN)/python docs/figures.py
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 check: lint test docs

@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="Parquet: user_id, item_id, timestamp")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8192, 32768])
+    parser.add_argument("--together", type=int, default=4, help="positives of a user together")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only-memory", type=int, help=argparse.SUPPRESS)
@@ -137,9 +138,14 @@ def main() -> None:
         sized = paper.with_settings({"train.batch_size": given.only_memory})
         print(only_memory(log, sized))
         return
+    settings_of = {str(size): {"train.batch_size": size} for size in given.batch_sizes}
+    together = f"{given.batch_sizes[0]}, {given.together} a user together"
+    settings_of[together] = {
+        "train.batch_size": given.batch_sizes[0], "train.positives_per_user": given.together
+    }  # fmt: skip
     libraries = {
-        size: Library.of(log, paper.with_settings({"train.batch_size": size}))
-        for size in given.batch_sizes
+        name: Library.of(log, paper.with_settings(settings))
+        for name, settings in settings_of.items()
     }
     port_log = literal.hold_out_last(literal.read_log(given.data))
     ports = {
@@ -156,7 +162,7 @@ def main() -> None:
             name: literal.time_steps(model, port_batches, optimizer)
             for name, (model, optimizer) in ports.items()
         }
-        found |= {str(size): seconds(lib.step, 3) for size, lib in libraries.items()}
+        found |= {name: seconds(lib.step, 3) for name, lib in libraries.items()}
         found["sgemm"] = seconds(lambda: square @ square, 5)
         found["copy"] = seconds(lambda: block.clone(), 5)
         if round_ > 0:  # the first warms up
@@ -176,10 +182,10 @@ def main() -> None:
         "batches": {},
         "machine": machine(),
     }
-    for size, lib in libraries.items():
-        speed = lib.positives / medians[str(size)]
-        passes = lib.passes / medians[str(size)]
-        result["batches"][str(size)] = {
+    for name, lib in libraries.items():
+        speed = lib.positives / medians[name]
+        passes = lib.passes / medians[name]
+        result["batches"][name] = {
             "positives_per_second": speed,
             "epoch_seconds": len(log) / speed,
             "times_conv2d_port": speed / port["conv2d"],
@@ -187,8 +193,8 @@ def main() -> None:
             "passes_per_positive": lib.passes / lib.positives,
             "passes_per_second": passes,
             "share_of_sgemm": passes * per_pass / 1e9 / gflops,
-            "step_seconds": sorted(timed[str(size)]),
-            "peak_step_mib": peak_memory(given.data, size),
+            "step_seconds": sorted(timed[name]),
+            "peak_step_mib": peak_memory(given.data, lib.trainer.config.batch_size),
         }
     text = json.dumps(result, indent=1)
     print(text)

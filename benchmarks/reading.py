@@ -1,0 +1,123 @@
+"""Reading a log of 20 million rows with text ids beside the bare query that does the same.
+
+    python benchmarks/reading.py --out results/bench/reading.json
+
+A power law of users and items, written once as Parquet and as CSV. In turns (A B A B), each in a
+process of its own: `comet_rec.read`, and the frozen statements of `reading.sql` in a plain DuckDB.
+Wall-clock seconds of the reading alone, medians and their ratios; peak resident memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from machine import command, machine
+
+STATEMENTS = Path(__file__).with_name("reading.sql")
+USERS, ITEMS = 138_493, 26_744
+
+
+def write_logs(folder: Path, rows: int) -> dict[str, Path]:
+    """The log as Parquet and as CSV."""
+    rng = np.random.default_rng(0)
+
+    def drawn(n: int) -> np.ndarray:
+        chances = np.cumsum(np.arange(1, n + 1) ** -0.7)
+        return np.searchsorted(chances, rng.random(rows) * chances[-1])
+
+    columns = {"u": drawn(USERS), "i": drawn(ITEMS), "t": rng.integers(10**9, 2 * 10**9, rows)}
+    paths = {form: folder / f"log.{form}" for form in ("parquet", "csv")}
+    with duckdb.connect(config={"temp_directory": str(folder)}) as con:
+        con.register("given", columns)
+        con.execute(
+            "CREATE TABLE log AS SELECT printf('user-%08d', u) AS user_id, "
+            "printf('item-%07d', i) AS item_id, t AS timestamp FROM given"
+        )
+        con.execute(f"COPY log TO '{paths['parquet']}' (FORMAT parquet)")
+        con.execute(f"COPY log TO '{paths['csv']}' (FORMAT csv)")
+    return paths
+
+
+def one(way: str, path: Path) -> dict[str, float]:
+    """Seconds and peak memory of one reading, in this process."""
+    if way == "library":
+        import comet_rec as cr
+
+        cr.read  # noqa: B018 - its module is imported before the clock starts
+        began = time.perf_counter()
+        rows = len(cr.read(path))
+    else:
+        began = time.perf_counter()
+        rows = _bare(path)
+    seconds = time.perf_counter() - began
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = float(next(x for x in lines if x.startswith("VmHWM")).split()[1]) / 1024
+    return {"rows": rows, "seconds": seconds, "peak_mib": peak}
+
+
+def _bare(path: Path) -> int:
+    with (
+        tempfile.TemporaryDirectory() as spill,
+        duckdb.connect(config={"temp_directory": spill}) as con,
+    ):
+        found = []
+        for statement in STATEMENTS.read_text().format(rows=f"'{path}'").split(";"):
+            result = con.execute(statement)
+            if statement.strip().startswith("SELECT"):
+                found.append(result.fetchnumpy())
+        return len(found[0]["u"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(one(given.one[0], Path(given.one[1]))))
+        return
+    result: dict[str, Any] = {"command": command(), "rows": given.rows, "formats": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for form, path in write_logs(Path(folder), given.rows).items():
+            found: dict[str, list[dict[str, float]]] = {"library": [], "bare": []}
+            for _ in range(given.rounds):
+                for way, runs in found.items():
+                    program = [sys.executable, __file__, "--one", way, str(path)]
+                    done = subprocess.run(
+                        program, capture_output=True, text=True, check=True, env=os.environ
+                    )
+                    runs.append(json.loads(done.stdout))
+            seconds = {
+                way: statistics.median(run["seconds"] for run in runs)
+                for way, runs in found.items()
+            }
+            result["formats"][form] = {
+                "seconds": seconds,
+                "ratio": seconds["library"] / seconds["bare"],
+                "peak_mib": {w: max(run["peak_mib"] for run in r) for w, r in found.items()},
+                "runs": found,
+            }
+    result["machine"] = machine()
+    text = json.dumps(result, indent=1)
+    print(text)
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Write docs/benchmarks.md and docs/results.md from the JSON files under results/.
+
+python docs/figures.py            # write the pages
+python docs/figures.py --check    # exit status 1 if a page and results/ disagree
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
+SOURCE = "Written by `python docs/figures.py` from the files named; do not edit."
+
+
+def load(name: str) -> dict[str, Any] | None:
+    """A result, or None where it was not made yet."""
+    path = RESULTS / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def on(result: dict[str, Any], name: str) -> str:
+    """Where figures come from: file, command, machine."""
+    machine = result["machine"]
+    return (
+        f"`{result['command']}` → `results/{name}`; {machine['cpu']}, {machine['cores']} cores, "
+        f"torch {machine['torch']}."
+    )
+
+
+def throughput(result: dict[str, Any], name: str) -> list[str]:
+    port = result["literal_positives_per_second"]
+    lines = [
+        "## Training at the paper's setting",
+        "",
+        "Positives a second of the whole training loop beside the frozen literal port (both towers "
+        "for each of the five pairs), and tower passes against what the counted operations allow "
+        "at the sgemm rate of the same run.",
+        "",
+        "| batch | positives/s | × Conv2d port | × Conv1d port | passes a positive | passes/s "
+        "| share of sgemm | peak of a step |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for size, row in result["batches"].items():
+        lines.append(
+            f"| {int(size.split()[0]):,}{size[len(size.split()[0]) :]} "
+            f"| {row['positives_per_second']:,.0f} "
+            f"| {row['times_conv2d_port']:.0f} | {row['times_conv1d_port']:.0f} "
+            f"| {row['passes_per_positive']:.2f} | {row['passes_per_second']:,.0f} "
+            f"| {row['share_of_sgemm']:.0%} | {row['peak_step_mib']:,.0f} MiB |"
+        )
+    lines += [
+        "",
+        f"The port: {port['conv2d']:.0f} positives/s with Conv2d, {port['conv1d']:.0f} with "
+        f"Conv1d; sgemm {result['sgemm_gflops']:.0f} GFLOP/s. {on(result, name)}",
+    ]
+    return lines
+
+
+def ranking(result: dict[str, Any], name: str) -> list[str]:
+    return [
+        "## Ranking",
+        "",
+        "| what | figure |",
+        "|---|---|",
+        f"| full ranking of {result['users']:,} users × {result['items']:,} items over the bare "
+        f"tower passes and product | {result['full_ranking_over_bare']:.2f} |",
+        "| the same pairs through the model, pair by pair, over the full ranking "
+        f"| {result['pairs_over_full_ranking']:,.0f} |",
+        "| ten best of a million items, K = 128: share of the sgemm rate "
+        f"| {result['top_10_share_of_sgemm']:.0%} |",
+        "",
+        on(result, name),
+    ]
+
+
+def reading(result: dict[str, Any], name: str) -> list[str]:
+    lines = [
+        f"## Reading {result['rows']:,} rows with text ids",
+        "",
+        "| format | library | bare query | ratio | peak memory |",
+        "|---|---|---|---|---|",
+    ]
+    for form, row in result["formats"].items():
+        lines.append(
+            f"| {form} | {row['seconds']['library']:.1f} s | {row['seconds']['bare']:.1f} s "
+            f"| {row['ratio']:.2f} | {row['peak_mib']['library']:,.0f} MiB |"
+        )
+    return [*lines, "", on(result, name)]
+
+
+def growth(result: dict[str, Any], name: str) -> list[str]:
+    lines = [
+        "## Growth",
+        "",
+        "![Cost of a tower pass, memory, and passes a positive](_static/growth.svg)",
+        "",
+        "| interactions | users | items | µs a tower pass | held |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["sizes"]:
+        lines.append(
+            f"| {row['rows']:,} | {row['users']:,} | {row['items']:,} "
+            f"| {row['microseconds_a_pass']:.0f} | {row['bytes_held'] / 2**20:,.0f} MiB |"
+        )
+    lines += [
+        "",
+        f"The cost of a pass varies by {result['cost_of_a_pass_spread']:.0%}. Memory of a "
+        f"training: {result['bytes_fixed'] / 2**20:,.0f} MiB, {result['bytes_an_interaction']:.0f} bytes an "
+        "interaction, and four times the embedding tables.",
+        "",
+        "| items | passes a positive, own negatives | with a pool | port's passes over ours | "
+        "with a pool |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["catalogues"]:
+        lines.append(
+            f"| {row['items']:,} | {row['own']:.2f} | {row['pool']:.2f} "
+            f"| {row['port_passes_over_own']:.1f} | {row['port_passes_over_pool']:.1f} |"
+        )
+    return [*lines, "", on(result, name)]
+
+
+def equal_accuracy(result: dict[str, Any], name: str) -> list[str]:
+    lines = [
+        "## Accuracy of the faster batches",
+        "",
+        "Validation NDCG@10 on MovieLens-1M, batches of 8,192 drawn uniformly and with "
+        f"{result['positives_per_user']} positives of a user together.",
+        "",
+        "| seed | epochs | uniform | together | one standard error over users |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"| {row['seed']} | {row['epochs']} | {row['uniform']:.4f} | {row['together']:.4f} "
+            f"| {row['standard_error']:.4f} |"
+        )
+    return [*lines, "", on(result, name)]
+
+
+def comparison(result: dict[str, Any], name: str) -> list[str]:
+    from comet_rec.experiments.compare import as_markdown
+
+    return [f"## {result['title']}", "", as_markdown(result), "", on(result, name)]
+
+
+Section = tuple[str, Callable[[dict[str, Any], str], list[str]]]
+PAGES: dict[str, tuple[str, list[Section]]] = {
+    "benchmarks.md": (
+        "# Benchmarks",
+        [
+            ("bench/throughput.json", throughput),
+            ("bench/equal-accuracy.json", equal_accuracy),
+            ("bench/ranking.json", ranking),
+            ("bench/reading.json", reading),
+            ("bench/growth.json", growth),
+        ],
+    ),
+    "results.md": (
+        "# Results",
+        [
+            ("compare-ml-1m.json", comparison),
+            ("compare-ml-100k.json", comparison),
+        ],
+    ),
+}
+
+
+def page(name: str) -> str:
+    """A page's text."""
+    title, sections = PAGES[name]
+    parts = [title, SOURCE]
+    for result_name, write in sections:
+        result = load(result_name)
+        if result is not None:
+            parts.append("\n".join(write(result, result_name)))
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args()
+    for name in PAGES:
+        path = ROOT / "docs" / name
+        text = page(name)
+        if not given.check:
+            path.write_text(text, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            sys.exit(f"docs/{name} and results/ disagree: python docs/figures.py")
+
+
+if __name__ == "__main__":
+    main()
