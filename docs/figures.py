@@ -111,7 +111,8 @@ def growth(result: dict[str, Any], name: str) -> list[str]:
     lines += [
         "",
         f"The cost of a pass varies by {result['cost_of_a_pass_spread']:.0%}. Memory of a "
-        f"training: {result['bytes_fixed'] / 2**20:,.0f} MiB, {result['bytes_an_interaction']:.0f} bytes an "
+        f"training: {result['bytes_fixed'] / 2**20:,.0f} MiB, "
+        f"{result['bytes_an_interaction']:.0f} bytes an "
         "interaction, and four times the embedding tables.",
         "",
         "| items | passes a positive, own negatives | with a pool | port's passes over ours | "

@@ -11,8 +11,8 @@ import torch
 import comet_rec as cr
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from comet_rec.estimators.pipeline import Hooks
-from comet_rec.training.losses import binary_cross_entropy
-from comet_rec.training.trainer import prefetched
+from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy
+from comet_rec.training.trainer import Averaged, prefetched
 
 SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
 
@@ -33,6 +33,46 @@ def test_the_loss_is_eq_9():
     assert mean == pytest.approx(by_hand / 3, rel=1e-6)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_bpr_is_a_loop_over_negatives_and_their_own_positive(reduction):
+    logits = torch.tensor([0.5, -1.0, 2.0, 0.1, -0.3], requires_grad=True)
+    labels, groups = torch.tensor([0.0, 1, 1, 0, 0]), torch.tensor([1, 0, 1, 0, 1])
+    pairs = [(2, 0), (1, 3), (2, 4)]  # places of the positive and of its negative
+    values = logits.tolist()
+    terms = [math.log1p(math.exp(values[n] - values[p])) for p, n in pairs]
+    expected = sum(terms) / (3 if reduction == "mean" else 1)
+    loss = bayesian_personalised_ranking(logits, labels, groups, reduction)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    loss.backward()
+    assert (logits.grad != 0).all()
+
+
+def test_the_average_is_the_one_that_its_formula_says():
+    model = torch.nn.Linear(3, 2)
+    averaged = Averaged(model, 0.5)
+    expected = model.weight.detach().clone()
+    rng = torch.Generator().manual_seed(0)
+    for step in range(8):
+        model.weight.data = torch.randn(2, 3, generator=rng)
+        averaged.update(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+    torch.testing.assert_close(averaged.values["weight"], expected)
+    last = model.weight.detach().clone()
+    with averaged.in_place():
+        torch.testing.assert_close(model.weight.detach(), expected)
+    assert torch.equal(model.weight, last)
+
+
+def test_what_is_kept_is_the_average(split):
+    plain, averaged = (
+        cr.COMET(**SMALL, patience=0, average=a).fit(split.interactions, refit=False).run
+        for a in (0.0, 0.9)
+    )
+    assert not torch.equal(plain.state["h"], averaged.state["h"])
+    assert [line["loss"] for line in plain.log] == [line["loss"] for line in averaged.log]
+
+
 class StopAfter:
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -42,16 +82,20 @@ class StopAfter:
         return self.left < 0
 
 
+@pytest.mark.parametrize("average", [0.0, 0.9])
 @pytest.mark.parametrize("steps", [0, 3, 9, 10, 25, 47])
-def test_a_stopped_training_goes_on_as_if_it_had_not(split, tmp_path, steps):
-    whole = cr.COMET(**SMALL).fit(split, refit=True).run
+def test_a_stopped_training_goes_on_as_if_it_had_not(split, tmp_path, steps, average):
+    settings = SMALL | {"average": average}
+    whole = cr.COMET(**settings).fit(split, refit=True).run
     folder = tmp_path / "checkpoints"
     with pytest.raises(TrainingInterrupted, match="stopped in epoch"):
-        cr.COMET(**SMALL).fit(
+        cr.COMET(**settings).fit(
             split, refit=True, hooks=Hooks(stop=StopAfter(steps), checkpoints=folder)
         )
-    resumed = cr.COMET(**SMALL).fit(split, refit=True, hooks=Hooks(checkpoints=folder, resume=True))
+    go_on = Hooks(checkpoints=folder, resume=True)
+    resumed = cr.COMET(**settings).fit(split, refit=True, hooks=go_on)
     assert all(torch.equal(whole.state[k], resumed.run.state[k]) for k in whole.state)
+    assert all(torch.equal(whole.selected[k], resumed.run.selected[k]) for k in whole.state)
     drop = ("train_seconds",)
     for a, b in zip(whole.log, resumed.run.log, strict=True):
         assert {k: v for k, v in a.items() if k not in drop} == {

@@ -25,8 +25,8 @@ from comet_rec.training.trainer import SELECT_BY, Progress
 if TYPE_CHECKING:
     import optuna
 
-RATES = (2e-3, 5e-3, 1e-2)
-DECAYS = (0.0, 1e-8, 5e-8, 1e-7, 5e-7)
+RATES = (1e-3, 2e-3, 5e-3)
+DECAYS = (0.0, 1e-7, 5e-7, 2e-6)
 Space = Mapping[str, tuple[Any, ...]]
 
 BASELINE: Space = {
@@ -57,7 +57,11 @@ SPACES: dict[str, Space] = {
 of 5e-5; with batches of thousands and a mean over pairs, the former moves nothing and the latter
 leaves nothing, so the grids are cut and go a little further. Closed forms: usual ranges."""
 
-START: dict[str, Any] = {"train.learning_rate": 5e-3, "train.weight_decay": 0.0}
+START: dict[str, Any] = {
+    "train.learning_rate": 2e-3,
+    "train.weight_decay": 5e-7,
+    "model.embedding_dim": 128,
+}
 """Where a search begins, so that a short one has a good trial to compare with."""
 
 

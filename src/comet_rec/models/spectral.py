@@ -225,17 +225,18 @@ class _Workspace:
         """Features of products [F, B, C], after bias and ReLU, into out [B, D]."""
         size = len(out)
         spectra, signals = self._spectra[:size], self._signals[:size]
+        # A constant added to a signal of length K stands K times in its frequency 0.
+        products[0] += self.layout.embedding_dim * biases
         if self.several > 0:
             spectra.copy_(products[:, :, : self.several].permute(1, 2, 0))
             torch.fft.irfft(spectra, n=self.layout.embedding_dim, out=signals)
         for channels, features, places in self.parts:
             target = out[:, features].view(size, -1, places)
             if places > 1:
-                torch.add(signals[:, channels, :places], biases[channels, None], out=target)
+                torch.clamp_min(signals[:, channels, :places], 0, out=target)
             else:
                 inner = (products[:, :, channels].real * self.weights[:, None, None]).sum(0)
-                torch.add(inner, biases[channels], out=target[..., 0])
-        out.relu_()
+                torch.clamp_min(inner, 0, out=target[..., 0])
 
     def products_gradient(self, grad: Tensor, features: Tensor, d_biases: Tensor) -> Tensor:
         """Gradient of the products, [F, B, C], from that of the features; adds up the biases'."""
@@ -247,11 +248,12 @@ class _Workspace:
             part = signals[:, channels, :places] if places > 1 else grad.new_empty(shape)
             passed = grad[:, where].view(shape), features[:, where].view(shape)
             torch.ops.aten.threshold_backward.grad_input(*passed, 0, grad_input=part)
-            d_biases[channels] += part.sum(dim=(0, 2))
             if places == 1:
+                d_biases[channels] += part.sum(dim=(0, 2))
                 d_products[:, :, channels] = self.weights[:, None, None] * part[..., 0]
         if self.several > 0:
             torch.fft.rfft(signals, out=spectra)
+            d_biases[: self.several] += spectra[:, :, 0].real.sum(0)
             spectra.mul_(self.weights)
             d_products[:, :, : self.several] = spectra.permute(2, 0, 1)
         return d_products

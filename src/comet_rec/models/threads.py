@@ -44,8 +44,13 @@ def in_parts(count: int, least: int, run: Callable[[slice], T]) -> list[T]:
 @cache
 def _workers(threads: int, pid: int) -> ThreadPoolExecutor:
     """Pool of that many threads; a forked process has none of its parent's."""
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(threads, initializer=_alone)
     all_started = threading.Barrier(threads)
     list(pool.map(lambda _: all_started.wait(), range(threads)))
     torch.set_num_threads(threads)  # the number for threads still to come is process-wide
     return pool
+
+
+def _alone() -> None:
+    torch.get_num_threads()  # a thread's first question resets the answer
+    torch.set_num_threads(1)
