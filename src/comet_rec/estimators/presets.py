@@ -116,6 +116,16 @@ BATCHES: dict[str, dict[str, Any]] = {
 }
 
 SEARCHED: dict[tuple[str, str], Settings] = {
+    ("mf", "small"): ({"embedding_dim": 128}, {"learning_rate": 2e-3, "weight_decay": 5e-7}),
+    ("gmf", "small"): ({"embedding_dim": 64}, {"learning_rate": 2e-3, "weight_decay": 5e-7}),
+    ("mlp", "small"): ({"embedding_dim": 64, "dropout": 0.3}, {"learning_rate": 5e-3}),
+    ("neumf", "small"): ({"embedding_dim": 64, "dropout": 0.3}, {"learning_rate": 2e-3}),
+    ("svdpp", "small"): ({"embedding_dim": 64}, {"learning_rate": 2e-3, "weight_decay": 5e-7}),
+    ("fism", "small"): (
+        {"embedding_dim": 64, "alpha": 0.5}, {"learning_rate": 5e-3, "weight_decay": 2e-6}
+    ),
+    ("itemknn", "small"): ({"neighbours": 20, "shrink": 0.0}, {}),
+    ("ease", "small"): ({"l2": 200.0}, {}),
     ("mf", "large"): (
         {"embedding_dim": 128}, {"learning_rate": 2e-3, "weight_decay": 5e-7, "negatives": 12}
     ),

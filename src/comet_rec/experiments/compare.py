@@ -105,20 +105,35 @@ def compare(
         seconds = 0.0
         if name in PRETRAINED:
             target, sources = PRETRAINED[name]
+            own = changes.get(name, {})
+            sized = ESTIMATORS[target](preset=preset, **own).config_for(split.interactions).model
             start = []
-            for source, own in sources.items():
-                plain = source if not own and changes.get(source) is None else f"{name}:{source}"
-                if plain not in trained:
-                    fit(plain, source, {**changes.get(name, {}), **own}, [])
-                start.append(trained[plain][0])
-                seconds += trained[plain][1]
-            fit(name, target, changes.get(name, {}), start)
+            for source, given in sources.items():
+                settings_of_source = {**changes.get(source, {}), **given}
+                plain = ESTIMATORS[source](preset=preset, **settings_of_source)
+                sizes = _sizes(sized, plain.config_for(split.interactions).model)
+                key = f"{name}:{source}" if given or sizes else source
+                if key not in trained:
+                    fit(key, source, {**settings_of_source, **sizes}, [])
+                start.append(trained[key][0])
+                seconds += trained[key][1]
+            fit(name, target, own, start)
         elif name not in trained:
             fit(name, name, changes.get(name, {}), [])
         model, own_seconds = trained[name]
         entries.append(_entry(name, model, split, seconds + own_seconds))
         say(_line(entries[-1]))
     return entries
+
+
+def _sizes(target: Any, source: Any) -> dict[str, Any]:
+    """Sizes in which a model differs from one that is to start from it, as settings for it."""
+    shared = [f for f in ("embedding_dim", "hidden") if hasattr(target, f) and hasattr(source, f)]
+    return {
+        f"model.{name}": getattr(target, name)
+        for name in shared
+        if getattr(target, name) != getattr(source, name)
+    }
 
 
 def _entry(name: str, model: Estimator, split: Split, seconds: float) -> Entry:

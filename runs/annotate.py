@@ -1,0 +1,31 @@
+"""Add to a comparison's JSON what made it: a title, the command, the machine.
+
+python runs/annotate.py results/compare-ml-1m.json --title "MovieLens-1M" --command "bash runs/…"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from comet_rec.artefact.run import versions
+from machine import machine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--command", required=True)
+    given = parser.parse_args()
+    found = json.loads(given.file.read_text(encoding="utf-8"))
+    about = {"title": given.title, "command": given.command}
+    found = about | found | {"versions": versions(), "machine": machine()}
+    given.file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
