@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from comet_rec.data.batches import Batches
-from comet_rec.data.histories import HistorySettings
+from comet_rec.data.histories import Histories, HistorySettings
 
 SETTINGS = HistorySettings(length=5, policy="sampled", exclude_target=True, leave_out=0.3)
 
@@ -111,3 +113,36 @@ def test_a_user_who_touched_the_whole_pool_draws_from_the_catalogue(random_log):
         users = batch.users[batch.pair_users[batch.labels == 0]]
         known = set(zip(log.users.tolist(), log.items.tolist(), strict=True))
         assert not known & set(zip(users.tolist(), items.tolist(), strict=True))
+
+
+CAUSAL = HistorySettings(length=5, policy="causal", exclude_target=True, leave_out=0.3)
+
+
+def test_a_causal_positive_sees_what_came_just_before_and_nothing_else(random_log):
+    log = random_log(40, 60, 10)
+    seen = 0
+    for batch in batches(log, histories=CAUSAL).epoch(0):
+        positive = batch.labels == 1
+        assert len(batch.users) == batch.positives
+        for row, i in zip(batch.pair_users[positive], batch.pair_items[positive], strict=True):
+            user, item = batch.users[row], batch.items[i]
+            own = log.items[log.users == user].tolist()
+            before = own[: own.index(item)][-5:]
+            assert batch.user_histories[row].tolist() == [60] * (5 - len(before)) + before
+            assert user not in batch.item_histories[i]
+            seen += 1
+        # a negative stands beside the history of the positive that it was drawn for
+        assert np.array_equal(batch.pair_users, batch.groups)
+        assert (np.bincount(batch.pair_users) == 5).all()
+    assert seen == len(log)
+
+
+def test_what_comes_later_changes_no_causal_history_before_it(random_log):
+    log = random_log(40, 60, 10)
+    later = log.items.copy()
+    tail = np.arange(len(log)) % 10 >= 6  # each user's rows from the seventh on
+    later[tail] = log.items[tail][::-1]
+    sides = [Histories.of(replace(log, items=items)).users for items in (log.items, later)]
+    rows = np.flatnonzero(~tail)
+    a, b = (side.before(rows, log.users[rows].astype(np.int64), 5) for side in sides)
+    assert np.array_equal(a, b)

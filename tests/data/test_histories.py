@@ -32,6 +32,17 @@ def test_recent_shows_the_latest_newest_last():
     assert users.tolist() == [[1, 4, 2, 0], [6, 6, 6, 2]]
 
 
+def test_causal_shows_the_latest_of_users_and_a_sample_of_items(random_log):
+    log = random_log(60, 5, 4)
+    histories = Histories.of(log)
+    users, items = (
+        side.fixed(settings("causal"), generator(0, "t"))
+        for side in (histories.users, histories.items)
+    )
+    assert np.array_equal(users, histories.users.fixed(settings("recent"), generator(0, "t")))
+    assert np.array_equal(items, histories.items.fixed(settings("sampled"), generator(0, "t")))
+
+
 def test_item_histories_are_in_time_order_only_where_times_compare():
     pairs = np.array([(2, 0), (0, 0), (1, 0)])  # in time order
     global_times = Histories.of(make_log(pairs))

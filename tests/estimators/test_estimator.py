@@ -216,8 +216,8 @@ def test_misuse_is_told(fitted):
 def test_other_widths_batches_and_policies_train(checkerboard):
     split = cr.leave_one_out(checkerboard, negatives=30)
     for changes in (
-        {"history": "recent"}, {"convolution": "direct"}, {"reduction": "sum"},
-        {"weight_decay": 1e-4, "decay_on": "embeddings"}, {"exclude_target": False},
+        {"history": "recent"}, {"history": "causal"}, {"convolution": "direct"},
+        {"reduction": "sum"}, {"loss": "bpr"}, {"weight_decay": 1e-4, "decay_on": "embeddings"}, {"exclude_target": False},
         {"widths": (1,), "channels": 1, "hidden": ()},
     ):  # fmt: skip
         run = cr.COMET(**SMALL | {"epochs": 1} | changes).fit(split).run

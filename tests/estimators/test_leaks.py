@@ -17,7 +17,7 @@ LONG = {"epochs": 30, "patience": 0, "learning_rate": 5e-3, "batch_size": 2000}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["sampled", "recent"])
+@pytest.mark.parametrize("policy", ["sampled", "recent", "causal"])
 @pytest.mark.parametrize("length", [50, 10])
 def test_nothing_is_learnt_where_there_is_nothing_to_learn(random_log, policy, length):
     """Histories that fit the cap (50 rows for 20) and histories that do not (10 for 20)."""

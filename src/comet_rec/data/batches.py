@@ -30,7 +30,8 @@ class Batch:
     Parameters
     ----------
     users : int64 [U]
-        Distinct users.
+        Distinct users; with causal histories the user of each positive, since what came before
+        differs.
     items : int64 [I]
         Distinct items, positives and negatives.
     user_histories : int32 [U, N], Bags or None
@@ -111,6 +112,7 @@ class Batches:
         self._histories = Histories.of(log) if histories is not None else None
         whole = histories is not None and histories.policy == "whole"
         self._bags = self._histories.users.whole() if whole and self._histories else None
+        self._causal = histories is not None and histories.policy == "causal"
         # What a filter dropped was touched all the same: no negative.
         self._complement = Complement(
             np.concatenate([log.users, log.dropped_users]),
@@ -151,14 +153,17 @@ class Batches:
         negative_users = np.repeat(positive_users, self.negatives)
         exists = drawn >= 0  # a user who touched everything has no negatives
         labels = np.repeat(np.array([1, 0], dtype=np.float32), [len(rows), int(exists.sum())])
-        users, pair_users = np.unique(
-            np.concatenate([positive_users, negative_users[exists]]), return_inverse=True
-        )
+        positive = np.arange(len(rows))
+        groups = np.concatenate([positive, np.repeat(positive, self.negatives)[exists]])
+        if self._causal:
+            users, pair_users = positive_users, groups
+        else:
+            users, pair_users = np.unique(
+                np.concatenate([positive_users, negative_users[exists]]), return_inverse=True
+            )
         items, pair_items = np.unique(
             np.concatenate([positive_items, drawn[exists]]), return_inverse=True
         )
-        positive = np.arange(len(rows))
-        groups = np.concatenate([positive, np.repeat(positive, self.negatives)[exists]])
         by_user = np.argsort(pair_users, kind="stable")
         shown_users, shown_items = self._shown(rows, users, items, rng)
         return Batch(
@@ -202,7 +207,9 @@ class Batches:
         if self.settings.exclude_target:
             hidden = np.zeros(len(self.log), dtype=bool)
             hidden[rows] = True
-        return (
-            self._histories.users.drawn(users, hidden, self.settings, rng),
-            self._histories.items.drawn(items, hidden, self.settings, rng),
-        )
+        sides = self._histories
+        if self._causal:
+            of_users = sides.users.before(rows, users, self.settings.length)
+        else:
+            of_users = sides.users.drawn(users, hidden, self.settings, rng)
+        return of_users, sides.items.drawn(items, hidden, self.settings, rng)

@@ -18,7 +18,7 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import distinct_integers
 
-HistoryPolicy = Literal["sampled", "recent"]
+HistoryPolicy = Literal["sampled", "recent", "causal"]
 """Policies of a history that is cut to a length."""
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -33,10 +33,11 @@ class HistorySettings:
     ----------
     length : int
         Most rows shown, N.
-    policy : {"sampled", "recent", "whole"}
-        A random subset (fresh each training step, one fixed draw at evaluation); the latest; or
-        all of N(u), as `Bags`, and nothing of N(i): `length` means nothing then, and the model
-        leaves each pair's own target out.
+    policy : {"sampled", "recent", "causal", "whole"}
+        A random subset (fresh each training step, one fixed draw at evaluation); the latest; in
+        training what came just before each positive and at evaluation the latest, for users,
+        and a random subset for items; or all of N(u), as `Bags`, and nothing of N(i): `length`
+        means nothing then, and the model leaves each pair's own target out.
     exclude_target : bool
         Leave the batch's positives out of the histories shown in training.
     leave_out : float
@@ -47,7 +48,7 @@ class HistorySettings:
     """
 
     length: int
-    policy: Literal["sampled", "recent", "whole"]
+    policy: Literal["sampled", "recent", "causal", "whole"]
     exclude_target: bool
     leave_out: float
     shuffle: bool = False
@@ -121,6 +122,20 @@ class Side:
         """Number of rows in each owner's history."""
         return np.asarray(self.starts[owners + 1] - self.starts[owners])
 
+    def before(self, rows: Int64, owners: Int64, length: int) -> Int32:
+        """Latest `length` members before each row of its owner, int32 [len(rows), length].
+
+        Parameters
+        ----------
+        rows : int64 [B]
+            Places in `members`.
+        owners : int64 [B]
+            Whose they are.
+        """
+        places = rows[:, None] + np.arange(-length, 0)
+        earlier = places >= self.starts[owners, None]
+        return np.where(earlier, self.members[np.maximum(places, 0)], np.int32(self.pad))
+
     def whole(self) -> Bags:
         """All histories."""
         return Bags(self.members.astype(np.int64), self.starts)
@@ -130,9 +145,15 @@ class Side:
         out = self._fixed(settings, rng)
         return _shuffled(out, self.pad, rng) if settings.shuffle else out
 
+    def _latest(self, settings: HistorySettings) -> bool:
+        """Whether evaluation shows the latest rows."""
+        if settings.policy == "causal":
+            return self.rows is None  # the side of users
+        return settings.policy == "recent" and self.timed
+
     def _fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
         owners = np.arange(len(self.starts) - 1)
-        if settings.policy == "recent" and self.timed:
+        if self._latest(settings):
             return self._newest(owners, settings.length, settings.length)
         out = self._newest(owners, settings.length, settings.length)
         long = owners[self.counts(owners) > settings.length]

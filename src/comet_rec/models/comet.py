@@ -51,8 +51,10 @@ class CometConfig:
         K.
     history_length : int
         Most rows of a history shown, N.
-    history : {"sampled", "recent"}
-        Which rows those are. Choice: sampled, a fresh draw each training step.
+    history : {"sampled", "recent", "causal"}
+        Which rows those are. Choice: sampled, a fresh draw each training step. Causal: a training
+        positive sees what its user did just before, newest last, and evaluation the latest; N(i)
+        is sampled.
     exclude_target : bool
         Leave a batch's positives out of the shown histories. Choice: true (ADR 0003).
     leave_out : float
