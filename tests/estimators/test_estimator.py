@@ -217,7 +217,8 @@ def test_other_widths_batches_and_policies_train(checkerboard):
     split = cr.leave_one_out(checkerboard, negatives=30)
     for changes in (
         {"history": "recent"}, {"history": "causal"}, {"convolution": "direct"},
-        {"reduction": "sum"}, {"loss": "bpr"}, {"weight_decay": 1e-4, "decay_on": "embeddings"}, {"exclude_target": False},
+        {"reduction": "sum"}, {"loss": "bpr"}, {"exclude_target": False},
+        {"weight_decay": 1e-4, "decay_on": "embeddings"},
         {"widths": (1,), "channels": 1, "hidden": ()},
     ):  # fmt: skip
         run = cr.COMET(**SMALL | {"epochs": 1} | changes).fit(split).run
@@ -271,3 +272,11 @@ def test_saving_replaces_runs_and_nothing_else(fitted, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "three years"
     fitted.save(tmp_path / "run")
     fitted.save(tmp_path / "run")
+
+
+def test_auto_is_causal_where_there_is_an_order(checkerboard):
+    assert cr.COMET().config_for(checkerboard).model.history == "causal"
+    no_order = replace(checkerboard, times=None, time_scope="none")
+    assert cr.COMET().config_for(no_order).model.history == "sampled"
+    assert cr.COMET(preset="static").config_for(checkerboard).model.history == "sampled"
+    assert cr.COMET(preset="paper").config_for(checkerboard).model.history == "sampled"
