@@ -151,6 +151,29 @@ def comparison(result: dict[str, Any], name: str) -> list[str]:
     return [f"## {result['title']}", "", as_markdown(result), "", on(result, name)]
 
 
+def seeds(result: dict[str, Any], name: str) -> list[str]:
+    runs = result["runs"]
+    first = runs[0]
+    lines = [
+        f"## MovieLens-100K, `{first['model']}`, preset `{first['preset']}`, "
+        f"{len(runs)} training seeds",
+        "",
+        "Means over seeds, ± one standard error over users; below them each seed's own figures.",
+        "",
+        "| candidates | HR@5 | NDCG@5 | HR@10 | NDCG@10 |",
+        "|---|---|---|---|---|",
+    ]
+    names = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
+    for kind, label in (("sampled", "positive + 99 drawn"), ("full", "whole catalogue")):
+        means = [result["means"][f"{kind} {metric}"] for metric in names]
+        cells = [f"{m['mean']:.4f} ± {m['standard error over users']:.4f}" for m in means]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    for run in runs:
+        cells = [f"{run['metrics']['sampled'][metric]:.4f}" for metric in names]
+        lines.append(f"| seed {run['seed']}, sampled | " + " | ".join(cells) + " |")
+    return [*lines, "", on(result, name)]
+
+
 Section = tuple[str, Callable[[dict[str, Any], str], list[str]]]
 PAGES: dict[str, tuple[str, list[Section]]] = {
     "benchmarks.md": (
@@ -166,6 +189,7 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
     "results.md": (
         "# Results",
         [
+            ("ml-100k.json", seeds),
             ("compare-ml-1m.json", comparison),
             ("compare-ml-100k.json", comparison),
         ],

@@ -27,7 +27,7 @@ def auto(model: str, log: Interactions) -> Config:
     return replace(
         config,
         model=replace(config.model, history="causal"),
-        train=replace(config.train, average=0.99, full_epochs=20),
+        train=replace(config.train, average=0.99, full_epochs=13),
     )
 
 
