@@ -48,7 +48,7 @@ def throughput(result: dict[str, Any], name: str) -> list[str]:
     ]
     for size, row in result["batches"].items():
         lines.append(
-            f"| {int(size.split()[0]):,}{size[len(size.split()[0]) :]} "
+            f"| {size} "
             f"| {row['positives_per_second']:,.0f} "
             f"| {row['times_conv2d_port']:.0f} | {row['times_conv1d_port']:.0f} "
             f"| {row['passes_per_positive']:.2f} | {row['passes_per_second']:,.0f} "

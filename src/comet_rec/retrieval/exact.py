@@ -15,8 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from comet_rec.models.threads import in_parts
+
 QUERIES = 512
 """Queries at a time."""
+LEAST_PART = 64
+"""Fewest queries that are worth a thread of their own."""
 TILE = 8192
 """Items of a tile."""
 RUN = 64
@@ -86,12 +90,16 @@ def top_k(
     runs = -(-len(items) // RUN)
     for first in range(0, len(queries), QUERIES):
         last = min(first + QUERIES, len(queries))
-        pairs = mask.of_block(first, last)
-        block = queries[first:last]
-        if 4 * k < runs:
-            found, scores = _by_runs(block, items, k, pairs, mask)
-        else:
-            found, scores = _best(_scores(block, items, 0, len(items), pairs, mask), k)
+
+        def run(part: slice, first: int = first) -> tuple[Tensor, Tensor]:
+            pairs = mask.of_block(first + part.start, first + part.stop)
+            block = queries[first + part.start : first + part.stop]
+            if 4 * k < runs:
+                return _by_runs(block, items, k, pairs, mask)
+            return _best(_scores(block, items, 0, len(items), pairs, mask), k)
+
+        parts = in_parts(last - first, LEAST_PART if queries.device.type == "cpu" else last, run)
+        found, scores = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         found = found.masked_fill(scores == float("-inf"), -1)
         yield slice(first, last), found.cpu().numpy(), scores.cpu().numpy()
 
