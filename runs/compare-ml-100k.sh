@@ -3,7 +3,7 @@
 # its pre-training: a pair costs 3 MFLOP, a hundred times what the others cost.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-.venv/bin/comet-rec compare ml-100k --refit \
+.venv/bin/comet-rec compare ml-100k \
   --set convncf-p:train.epochs=1 --set convncf-p:train.patience=0 \
   --models comet,random,popularity,itemknn,ease,mf,svdpp,fism,gmf,mlp,neumf,neumf-p,convncf-p \
   --out results/compare-ml-100k.json
