@@ -82,8 +82,9 @@ class StopAfter:
         return self.left < 0
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9])
-@pytest.mark.parametrize("steps", [0, 3, 9, 10, 25, 47])
+@pytest.mark.parametrize(
+    ("steps", "average"), [(0, 0.0), (3, 0.9), (9, 0.0), (10, 0.0), (25, 0.9), (47, 0.0)]
+)
 def test_a_stopped_training_goes_on_as_if_it_had_not(split, tmp_path, steps, average):
     settings = SMALL | {"average": average}
     whole = cr.COMET(**settings).fit(split, refit=True).run
