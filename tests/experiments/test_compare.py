@@ -43,6 +43,14 @@ def test_a_pretrained_model_starts_from_models_of_the_same_split(split):
     assert entry.report.model == "convncf"
 
 
+def test_wrong_settings_are_told_before_anything_is_trained(split):
+    told = []
+    for settings in ({"mff": FAST}, {"gmf": {"train.epoch": 2}}, {"mf": {"train.epochs": 0}}):
+        with pytest.raises(ConfigError, match=r"did you mean|must be above 0"):
+            compare(split, ["popularity", "mf"], settings=settings, say=told.append)
+    assert told == []
+
+
 def test_unknown_models_are_named(split):
     with pytest.raises(ConfigError, match="did you mean 'neumf-p'"):
         compare(split, ["mf", "neumfp"])

@@ -56,8 +56,8 @@ def compare(
     names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
     if len(names) < 2:
         raise ConfigError("--models: give at least two names, e.g. comet,mf")
-    if out is not None and not out.parent.is_dir():
-        raise InputError(f"{out}: its folder does not exist; make it first")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise InputError(f"{out}: must be a file in a folder that exists; give another --out")
     from comet_rec.data.split import leave_one_out
     from comet_rec.experiments import compare as study
 

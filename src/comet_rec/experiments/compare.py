@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from comet_rec.config import unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.estimator import ESTIMATORS, Estimator
-from comet_rec.estimators.pipeline import Hooks, measure
+from comet_rec.estimators.pipeline import measure
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import holm, paired
 from comet_rec.evaluation.ranking import Report
@@ -82,48 +82,66 @@ def compare(
     Raises
     ------
     ConfigError
-        For an unknown model.
+        For an unknown model or setting, before anything is trained.
     """
+    changes = settings or {}
     known = [*ESTIMATORS, *PRETRAINED]
-    for name in names:
+    for name in [*names, *changes]:
         if name not in known:
             raise ConfigError(unknown("model", name, known))
-    changes = settings or {}
-    trained: dict[str, tuple[Estimator, float]] = {}
-
-    def fit(key: str, name: str, own: Mapping[str, Any], start: list[Estimator]) -> None:
-        began = time.perf_counter()
-        model = ESTIMATORS[name](preset=preset, seed=seed, device=device, **own)
-        wanted = refit
-        if wanted is None:
-            wanted = model.config_for(split.interactions).train.refit
-        model.fit(split, refit=wanted, init_from=start, hooks=Hooks())
-        trained[key] = model, time.perf_counter() - began
-
+    study = _Study(split, preset, refit, changes, seed, device)
+    for name in [*names, *changes]:
+        study.estimator(name)  # a wrong setting is told before an hour of training
     entries = []
     for name in names:
-        seconds = 0.0
-        if name in PRETRAINED:
-            target, sources = PRETRAINED[name]
-            own = changes.get(name, {})
-            sized = ESTIMATORS[target](preset=preset, **own).config_for(split.interactions).model
-            start = []
-            for source, given in sources.items():
-                settings_of_source = {**changes.get(source, {}), **given}
-                plain = ESTIMATORS[source](preset=preset, **settings_of_source)
-                sizes = _sizes(sized, plain.config_for(split.interactions).model)
-                key = f"{name}:{source}" if given or sizes else source
-                if key not in trained:
-                    fit(key, source, {**settings_of_source, **sizes}, [])
-                start.append(trained[key][0])
-                seconds += trained[key][1]
-            fit(name, target, own, start)
-        elif name not in trained:
-            fit(name, name, changes.get(name, {}), [])
-        model, own_seconds = trained[name]
-        entries.append(_entry(name, model, split, seconds + own_seconds))
+        model, spent = study.trained(name)
+        entries.append(_entry(name, model, split, spent))
         say(_line(entries[-1]))
     return entries
+
+
+@dataclass
+class _Study:
+    """The models of one comparison; those that another one starts from are trained once."""
+
+    split: Split
+    preset: str
+    refit: bool | None
+    changes: Mapping[str, Mapping[str, Any]]
+    seed: int
+    device: str
+    done: dict[str, tuple[Estimator, float]] = field(default_factory=dict)
+
+    def estimator(self, name: str, **more: Any) -> Estimator:
+        """A model with its own settings, and more of them."""
+        registered = PRETRAINED[name][0] if name in PRETRAINED else name
+        own = {**self.changes.get(name, {}), **more}
+        return ESTIMATORS[registered](preset=self.preset, seed=self.seed, device=self.device, **own)
+
+    def trained(self, name: str) -> tuple[Estimator, float]:
+        """The model and the seconds of its training, pre-training included."""
+        model, start, before = self.estimator(name), [], 0.0
+        if name in PRETRAINED:
+            sizes = model.config_for(self.split.interactions).model
+            for source, given in PRETRAINED[name][1].items():
+                plain = self.estimator(source, **given).config_for(self.split.interactions).model
+                more = {**given, **_sizes(sizes, plain)}
+                key = f"{name}:{source}" if more else source
+                trained, seconds = self._fit(key, self.estimator(source, **more), [])
+                start.append(trained)
+                before += seconds
+        fitted, seconds = self._fit(name, model, start)
+        return fitted, before + seconds
+
+    def _fit(self, key: str, model: Estimator, start: list[Estimator]) -> tuple[Estimator, float]:
+        if key not in self.done:
+            began = time.perf_counter()
+            refit = self.refit
+            if refit is None:
+                refit = model.config_for(self.split.interactions).train.refit
+            model.fit(self.split, refit=refit, init_from=start)
+            self.done[key] = model, time.perf_counter() - began
+        return self.done[key]
 
 
 def _sizes(target: Any, source: Any) -> dict[str, Any]:
@@ -175,11 +193,7 @@ def as_data(entries: Sequence[Entry]) -> dict[str, Any]:
                 "model": entry.name,
                 "epochs": entry.epochs,
                 "seconds": round(entry.seconds, 1),
-                **{
-                    k: v
-                    for k, v in entry.report.to_dict().items()
-                    if k not in ("model", "protocol")
-                },
+                **_figures(entry.report),
                 "against_reference": tests.get(entry.name),
             }
             for entry in entries

@@ -149,14 +149,17 @@ def _trial(
 ) -> tuple[float, str]:
     """One training, cut short where it is behind the median of those before."""
     scores: list[float] = []
+    behind = False
 
     def report(stage: str, progress: Progress) -> None:
+        nonlocal behind
         if progress.finished_epoch and progress.validation is not None:
             scores.append(progress.validation[SELECT_BY])
             trial.report(max(scores), progress.epoch)
+            behind = trial.should_prune()  # reads the journal: once an epoch, not once a step
 
     def stop() -> bool:
-        return len(scores) > 0 and trial.should_prune()
+        return behind
 
     began = time.perf_counter()
     hooks = pipeline.Hooks(report=report, stop=stop)
