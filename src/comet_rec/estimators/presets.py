@@ -56,7 +56,7 @@ def paper(model: str, log: Interactions) -> Config:
     """Settings that figures are reported with.
 
     COMET: the paper's own, K 128, widths 1/8/32/128, 8 channels, N 50, dropout 0.3, Adam. The
-    paper prints grids for the others, not what they chose: theirs are from our search.
+    paper prints grids for the others, not what they chose: theirs are ours (ADR 0019).
     """
     size = "small" if len(log) < SMALL else "large"
     model_settings, train_settings = SEARCHED.get((model, size), ({}, {}))
@@ -155,7 +155,8 @@ SEARCHED: dict[tuple[str, str], Settings] = {
         {"embedding_dim": 64, "alpha": 0.75}, {"learning_rate": 5e-3, "batch_size": 8192}
     ),
 }  # fmt: skip
-"""Model and size of the log → settings of the model and of training."""
+"""Model and size of the log → settings of the model and of training; ADR 0019 says which come
+out of a recorded search and which do not yet."""
 
 PRESETS: dict[str, Callable[[str, Interactions], Config]] = {
     "auto": auto,
