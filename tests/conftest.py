@@ -57,8 +57,7 @@ def random_log() -> Callable[..., Interactions]:
     return build
 
 
-@pytest.fixture
-def checkerboard() -> Interactions:
+def checkerboard_log() -> Interactions:
     """Even users like even items, odd users odd ones; the item 2u or 2u + 1 comes last.
 
     Whoever has learnt the pattern ranks the held-out item of the user's own colour first.
@@ -70,3 +69,9 @@ def checkerboard() -> Interactions:
         own = np.arange(user % 2, n_items, 2)
         rows += [(user, item) for item in rng.permutation(own)[:per_user]]
     return make_log(np.array(rows))
+
+
+@pytest.fixture
+def checkerboard() -> Interactions:
+    """See `checkerboard_log`."""
+    return checkerboard_log()

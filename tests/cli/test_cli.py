@@ -157,7 +157,7 @@ def test_mistakes_get_one_line_and_status_2(arguments, text, log_file, trained, 
 
 
 def test_ctrl_c_saves_and_resume_ends_where_an_unbroken_run_does(log_file, tmp_path):
-    slow = [*FAST, "--set", "train.epochs=30", "--set", "train.patience=0"]
+    slow = [*FAST, "--set", "train.epochs=10", "--set", "train.patience=0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def command(out: str, *more: str) -> list[str]:

@@ -24,20 +24,6 @@ def fitted(checkerboard):
     return cr.COMET(**SMALL).fit(cr.leave_one_out(checkerboard, negatives=30))
 
 
-def test_it_solves_the_checkerboard(checkerboard):
-    split = cr.leave_one_out(checkerboard, negatives=30)
-    model = cr.COMET(**SMALL | {"epochs": 40, "patience": 0}, learning_rate=1e-2).fit(split)
-    report = cr.evaluate(model, split)
-    # 24 own-coloured items are unseen, so among 30 negatives about 11 could rank as well.
-    assert report["HR@10"] > 0.6
-    assert (
-        np.mean(model.recommend(k=5)["item_id"] % 2 == model.recommend(k=5)["user_id"] % 2) > 0.97
-    )
-    folded = model.recommend_for_history([[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]], k=5)
-    assert np.mean(folded["item_id"] % 2 == folded["user_id"] % 2) > 0.9
-    assert model.run.log[-1]["loss"] < model.run.log[0]["loss"]
-
-
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(checkerboard):
     split = cr.leave_one_out(checkerboard, negatives=30)
     a, b, c = (cr.COMET(**SMALL, seed=seed).fit(split).run for seed in (0, 0, 1))

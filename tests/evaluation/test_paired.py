@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from comet_rec.evaluation import paired as module
 from comet_rec.evaluation.paired import holm, paired
 
 
@@ -30,7 +31,8 @@ def test_a_difference_is_found_with_its_interval():
     assert found.bootstrap < 0.001
 
 
-def test_tests_hold_their_level_on_models_that_do_not_differ():
+def test_tests_hold_their_level_on_models_that_do_not_differ(monkeypatch):
+    monkeypatch.setattr(module, "DRAWS", 1000)
     rng = np.random.default_rng(2)
     found = [paired(rng.random(150), rng.random(150), seed) for seed in range(200)]
     for name in ("wilcoxon", "bootstrap"):
