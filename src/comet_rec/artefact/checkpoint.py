@@ -58,6 +58,11 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
             old.unlink()
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether an unfinished training can be gone on with."""
+    return (folder / f"{NAME}.json").is_file()
+
+
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Tensors and plain data of the last checkpoint; None where there is none.
 

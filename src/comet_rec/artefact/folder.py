@@ -66,6 +66,25 @@ def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is seen whole or not at all.
+
+    Raises
+    ------
+    ArtefactError
+        When the place cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        with fresh.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be written: {error.strerror}") from None
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Manifest of a complete folder whose files all have their recorded digests.
 

@@ -77,10 +77,7 @@ def read_data(source: str, reading: Reading) -> Interactions:
     """
     from comet_rec.data import catalog, readers
 
-    if reading.threads is not None:
-        import torch
-
-        torch.set_num_threads(reading.threads)
+    set_threads(reading.threads)
     if catalog.is_name(source):
         return catalog.load(source, folder=reading.folder, **reading.keywords())
     if reading.folder is not None:
@@ -89,6 +86,14 @@ def read_data(source: str, reading: Reading) -> Interactions:
         names = ", ".join(catalog.entries())
         raise DataError(f"{source}: no such file; give a log file or one of {names}")
     return readers.read(source, **reading.keywords())
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch compute with that many threads; None leaves its own choice."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def titles_of(source: str, folder: Path | None) -> dict[str, str]:

@@ -33,7 +33,7 @@ def epoch_line(stage: str, progress: Progress, left: float) -> str:
         figures = progress.validation
         text += f", validation HR@10 {figures['HR@10']:.4f} NDCG@10 {figures['NDCG@10']:.4f}"
     rate = progress.positives / max(progress.train_seconds, 1e-9)
-    return text + f", {rate:,.0f} positives/s, at most {_clock(left)} left"
+    return text + f", {rate:,.0f} positives/s, at most {clock(left)} left"
 
 
 def _lines(write: Callable[[str], None]) -> Report:
@@ -82,6 +82,7 @@ def _bar() -> Iterator[Report]:
         yield report
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds, or hours and minutes."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

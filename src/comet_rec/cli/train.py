@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from comet_rec.cli import evaluate, options
+from comet_rec.cli.interrupt import interruptible
 from comet_rec.cli.progress import training_progress
 from comet_rec.errors import ConfigError, InputError, TrainingInterrupted
 
@@ -178,7 +175,7 @@ def _fit(
         log = data.interactions if isinstance(data, Split) else data
         refit = estimator.config_for(log).train.refit
 
-    with training_progress(quiet) as report, _interruptible() as stop:
+    with training_progress(quiet) as report, interruptible() as stop:
         hooks = Hooks(report=report, stop=stop, checkpoints=out / "checkpoints", resume=resume)
         try:
             estimator.fit(data, refit=refit, init_from=starts, hooks=hooks)
@@ -186,23 +183,3 @@ def _fit(
             raise TrainingInterrupted(
                 f"{error}; saved in {out}: give the same command with --resume to go on"
             ) from None
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a request; the second one stops at once."""
-    asked = threading.Event()
-
-    def handle(signum: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

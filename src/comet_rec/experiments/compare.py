@@ -125,7 +125,7 @@ class _Study:
             sizes = model.config_for(self.split.interactions).model
             for source, given in PRETRAINED[name][1].items():
                 plain = self.estimator(source, **given).config_for(self.split.interactions).model
-                more = {**given, **_sizes(sizes, plain)}
+                more = {**given, **shared_sizes(sizes, plain)}
                 key = f"{name}:{source}" if more else source
                 trained, seconds = self._fit(key, self.estimator(source, **more), [])
                 start.append(trained)
@@ -144,7 +144,7 @@ class _Study:
         return self.done[key]
 
 
-def _sizes(target: Any, source: Any) -> dict[str, Any]:
+def shared_sizes(target: Any, source: Any) -> dict[str, Any]:
     """Sizes in which a model differs from one that is to start from it, as settings for it."""
     shared = [f for f in ("embedding_dim", "hidden") if hasattr(target, f) and hasattr(source, f)]
     return {

@@ -1,0 +1,123 @@
+"""``comet-rec reproduce table1 … figure6 | all`` and ``comet-rec inspect RUN``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comet_rec.cli import options
+from comet_rec.cli.board import board
+from comet_rec.cli.interrupt import interruptible
+from comet_rec.errors import ConfigError, InputError, TrainingInterrupted
+
+
+def reproduce(
+    parts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PART…",
+            help="table1 … table5, figure3 … figure6, falsification, reliability, ties, or all.",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Of the report; gone on from.")
+    ] = Path("reproduction"),
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Catalog name, file, or NAME=FILE for your copy of a named set; repeat. "
+            "Default: the budget's.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="smoke (minutes, proves the machinery) or full.")
+    ] = "smoke",
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Training seeds of the tables' models.")
+    ] = None,
+    figures: Annotated[bool, typer.Option(help="Draw figures (needs matplotlib).")] = True,
+    user: options.User = None,
+    item: options.Item = None,
+    time: options.Time = None,
+    rating: options.Rating = None,
+    time_scope: options.TimeScope = "auto",
+    min_rating: options.MinRating = None,
+    min_user: options.MinUser = None,
+    min_item: options.MinItem = None,
+    skip_bad: options.SkipBad = 0,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """The paper's tables and figures beside ours: report.html, report.md, report.json."""
+    reading = options.Reading(
+        user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads
+    )
+    if out.is_file():
+        raise InputError(f"{out}: is a file; give a folder")
+    options.set_threads(threads)
+    from comet_rec.config import unknown
+    from comet_rec.experiments import reproduce as study
+    from comet_rec.experiments.logs import read_logs
+    from comet_rec.experiments.plots import pyplot
+    from comet_rec.experiments.studies import BUDGETS
+
+    if budget not in BUDGETS:
+        raise ConfigError(unknown("budget", budget, list(BUDGETS)))
+    chosen, wanted = BUDGETS[budget], study.parts_of(parts)
+    if figures:
+        pyplot()  # told before an hour of training
+
+    def say(line: str) -> None:
+        if not quiet:
+            typer.echo(line, err=True)
+
+    logs = read_logs(data or chosen.logs, reading.keywords(), say)
+    with board(quiet) as shown, interruptible() as stop:
+        work = study.Study(wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop)
+        try:
+            study.reproduce(work, _command(parts, data, budget, seeds), figures=figures)
+        except TrainingInterrupted as error:
+            raise TrainingInterrupted(
+                f"{error}; the report in {out} holds what is finished: give the same command to "
+                "go on"
+            ) from None
+    typer.echo(f"written to {out / 'report.html'}")
+
+
+def _command(parts: list[str], data: list[str] | None, budget: str, seeds: int | None) -> str:
+    """The command that makes the same report, files by their names alone."""
+    words = ["comet-rec", "reproduce", *parts, "--budget", budget]
+    for source in data or ():
+        name, equals, file = source.partition("=")
+        words += ["--data", f"{name}={Path(file).name}" if equals else Path(source).name]
+    return " ".join(words + (["--seeds", str(seeds)] if seeds else []))
+
+
+def inspect(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Of a trained COMET.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Where the pictures go.")
+    ] = Path("kernels"),
+    tower: Annotated[str, typer.Option(help="user or item.")] = "user",
+) -> None:
+    """Heat maps of a trained COMET's filters, as in Figure 5: PNG and SVG."""
+    if tower not in ("user", "item"):
+        raise ConfigError(f"--tower {tower}: give user or item")
+    if out.is_file():
+        raise InputError(f"{out}: is a file; give a folder")
+    from comet_rec.estimators.estimator import load_model
+    from comet_rec.experiments.plots import draw
+    from comet_rec.experiments.sections import Drawing
+    from comet_rec.experiments.trust import kernels_of
+
+    trained = load_model(run).run
+    found = kernels_of(trained.state, f"{tower}_tower")
+    if not found:
+        raise ConfigError(f"{run}: a {trained.config.name} without filters; give a trained COMET")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in draw(Drawing(f"{tower}-kernels", "kernels", "", {"kernels": found}), out):
+        typer.echo(str(out / name))

@@ -1,0 +1,118 @@
+"""How far sampled figures can be trusted: other draws, other numbers of negatives, popularity.
+
+Krichene & Rendle (KDD 2020): a metric among sampled candidates is another metric than the one over
+the catalogue, and the two may order models differently. From full ranks the expectation of the
+sampled figure follows for any number of negatives, without drawing any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.randomness import generator
+from comet_rec.data.sampling import Complement
+from comet_rec.data.split import HeldOut, untouched_items
+from comet_rec.evaluation.metrics import TieRule, figures
+from comet_rec.evaluation.ranking import Ranks, Scores, sampled_ranks
+
+Int64 = npt.NDArray[np.int64]
+STRATA = ("head", "middle", "tail")
+
+
+def unseen_others(held: HeldOut, seen: Interactions) -> Int64:
+    """Items that a full ranking compares each positive with, int64 [T]."""
+    rows, items = seen.touched(held.users)
+    others = np.bincount(rows[items != held.positives[rows]], minlength=len(held))
+    return np.asarray(seen.n_items - 1 - others)
+
+
+def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tuple[float, float]:
+    """HR@k and NDCG@k that sampling `negatives` candidates gives in the mean over all draws.
+
+    With b of M other items better than the positive, the number among m that are drawn without
+    replacement is hypergeometric (M, b, m). Half of the tied count as better.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        Over the whole catalogue.
+    others : int64 [T]
+        M, items that each positive was ranked against.
+    negatives : int
+        m; all of the others where there are fewer.
+    k : int
+    """
+    from scipy.stats import hypergeom
+
+    better = np.minimum(ranks.better + ranks.tied // 2, others)
+    drawn = np.minimum(negatives, others)
+    places = np.arange(k)
+    chances = np.asarray(
+        hypergeom.pmf(places[None], others[:, None], better[:, None], drawn[:, None])
+    )
+    gains = 1 / np.log2(places + 2)
+    return float(chances.sum(axis=1).mean()), float((chances @ gains).mean())
+
+
+def redrawn(
+    scores: Scores, log: Interactions, held: HeldOut, seeds: Sequence[int], ties: TieRule
+) -> list[dict[str, float]]:
+    """Sampled figures under other draws of as many candidates, one dict for each seed."""
+    untouched = untouched_items(log)
+    return [_of_draw(scores, untouched, held, seed, ties) for seed in seeds]
+
+
+def _of_draw(
+    scores: Scores, untouched: Complement, held: HeldOut, seed: int, ties: TieRule
+) -> dict[str, float]:
+    rng = generator(seed, "candidates.again")
+    count = held.candidates.shape[1]
+    drawn = untouched.draw_distinct(held.users, count, rng).astype(np.int32)
+    ranks = sampled_ranks(scores, replace(held, candidates=drawn))
+    return figures(ranks.better, ranks.tied, ties)[0]
+
+
+def stratum_of(items: Int64, popularity: Int64) -> npt.NDArray[np.int8]:
+    """0 head, 1 middle, 2 tail: the most popular items that hold a third of all rows, and so on.
+
+    Parameters
+    ----------
+    items : int64 [T]
+    popularity : int64 [n]
+        Rows of each item in training.
+    """
+    order = np.argsort(-popularity, kind="stable")
+    before = np.cumsum(popularity[order]) - popularity[order]
+    strata = np.empty(len(popularity), dtype=np.int8)
+    strata[order] = np.minimum(3 * before // max(int(popularity.sum()), 1), 2)
+    strata[popularity == 0] = 2
+    return strata[items]
+
+
+def by_popularity(
+    ranks: Ranks, held: HeldOut, train: Interactions, ties: TieRule
+) -> dict[str, dict[str, float]]:
+    """Users, HR@10 and NDCG@10 by how popular the test item is in training."""
+    popularity = np.bincount(train.items, minlength=train.n_items)
+    strata = stratum_of(held.positives, popularity)
+    found = {}
+    for place, name in enumerate(STRATA):
+        inside = strata == place
+        if not inside.any():
+            continue
+        means, _ = figures(ranks.better[inside], ranks.tied[inside], ties)
+        wanted = {metric: means[metric] for metric in ("HR@10", "NDCG@10")}
+        found[name] = {"users": float(inside.sum()), **wanted}
+    return found
+
+
+def agreement(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's τ between two figures of the same models; 1 means the same order."""
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(first, second).statistic)

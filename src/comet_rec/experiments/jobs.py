@@ -1,0 +1,230 @@
+"""One training of a study: from its description to a small record of what came out.
+
+A job's key is a digest of all that decides its outcome, so a finished one is never repeated and a
+changed one never mistaken for it. What it leaves behind: the run directory, with everything, and a
+record, with the figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+
+from comet_rec.artefact.checkpoint import has_checkpoint
+from comet_rec.artefact.folder import write_text
+from comet_rec.artefact.run import Run, versions
+from comet_rec.data.split import Split
+from comet_rec.estimators.estimator import ESTIMATORS, Estimator, load_model
+from comet_rec.estimators.pipeline import Hooks, measure
+from comet_rec.estimators.scoring import run_scores
+from comet_rec.evaluation.metrics import hit_rate, ndcg
+from comet_rec.evaluation.ranking import Report
+from comet_rec.evaluation.reliability import (
+    by_popularity,
+    expected_figures,
+    redrawn,
+    unseen_others,
+)
+
+DRAWS = tuple(range(1, 11))
+"""Seeds of the other draws of candidates."""
+
+NEGATIVES = (10, 30, 99, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+"""Numbers of negatives for which the sampled figure is expected from the full ranks."""
+
+Stop = Callable[[], bool]
+Tell = Callable[[str, Any], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model to train on a log under settings and a seed.
+
+    Parameters
+    ----------
+    log : str
+        Name of the log within the study.
+    label : str
+        What tables call it.
+    model : str
+        Its name in the registry.
+    preset : str
+    settings : tuple of (dotted key, value)
+    seed : int
+        Of training.
+    starts : tuple of Job
+        Trainings that its parameters start from.
+    """
+
+    log: str
+    label: str
+    model: str
+    preset: str
+    settings: tuple[tuple[str, Any], ...] = ()
+    seed: int = 0
+    starts: tuple[Job, ...] = ()
+
+    def estimator(self) -> Estimator:
+        """A fresh model with the job's settings."""
+        return ESTIMATORS[self.model](preset=self.preset, seed=self.seed, **dict(self.settings))
+
+    def key(self, split: Split) -> str:
+        """Name of the job's folder under this split: readable, and a digest of what decides."""
+        state = hashlib.sha256(self._identity(split).encode())
+        return f"{self.log}-{self.model}-{self.preset}-{self.seed}-{state.hexdigest()[:12]}"
+
+    def _identity(self, split: Split) -> str:
+        config = self.estimator().config_for(split.interactions)
+        parts = [config.to_toml(), split.interactions.fingerprint, split.hash]
+        return "\n".join([*parts, *(start._identity(split) for start in self.starts)])
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a finished job found.
+
+    Parameters
+    ----------
+    values : dict
+        Plain data: figures, seconds, epochs, the scatter over draws, strata, expectations.
+    folder : Path
+        Of the job; holds the run and the ranks.
+    """
+
+    values: Mapping[str, Any]
+    folder: Path
+
+    @cached_property
+    def ranks(self) -> dict[str, npt.NDArray[np.int64]]:
+        """better, tied of each test user, sampled; and full_better, full_tied."""
+        return dict(load_file(self.folder / "ranks.safetensors"))
+
+    def of_users(self, metric: str) -> npt.NDArray[np.float64]:
+        """HR@10 or NDCG@10 of each test user among the sampled candidates, float64 [T]."""
+        of = hit_rate if metric.startswith("HR") else ndcg
+        return of(self.ranks["better"], self.ranks["tied"], int(metric.split("@")[1]))
+
+    def run(self) -> Run:
+        """The run itself, verified."""
+        return load_model(self.folder / "run").run
+
+
+def finished(job: Job, split: Split, home: Path) -> Record | None:
+    """Record of a job that was done before, or None."""
+    folder = home / job.key(split)
+    path = folder / "record.json"
+    if not path.is_file():
+        return None
+    return Record(json.loads(path.read_text(encoding="utf-8")), folder)
+
+
+def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Record:
+    """Train, measure and write what is not there yet; a stopped training is gone on with.
+
+    Parameters
+    ----------
+    job : Job
+        Whose `starts` are finished.
+    split : Split
+    home : Path
+        Folder of all jobs.
+    tell : callable
+        Called with the stage and the progress of training.
+    stop : callable
+        True asks for a stop after the present step.
+
+    Raises
+    ------
+    TrainingInterrupted, ConfigError, NonFiniteError
+    """
+    folder = home / job.key(split)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoints = folder / "checkpoints"
+    if not (folder / "run" / "manifest.json").is_file():
+        model = job.estimator()
+        hooks = Hooks(
+            report=tell, stop=stop, checkpoints=checkpoints, resume=has_checkpoint(checkpoints)
+        )
+        starts = [load_model(home / start.key(split) / "run") for start in job.starts]
+        refit = model.config_for(split.interactions).train.refit
+        model.fit(split, refit=refit, init_from=starts, hooks=hooks)
+        model.describe(source=job.log, titles={})
+        model.save(folder / "run")
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    run = load_model(folder / "run").run
+    began = time.perf_counter()
+    report = measure(run, split)
+    _write_ranks(report, folder / "ranks.safetensors")
+    values = {
+        "label": job.label,
+        "model": job.model,
+        "preset": job.preset,
+        "settings": dict(job.settings),
+        "seed": job.seed,
+        "log": job.log,
+        "epochs": run.epochs,
+        "train_seconds": round(_seconds(run), 1),
+        "validation": _chosen(run),
+        **{k: v for k, v in report.to_dict().items() if k != "model"},
+        **_scatter(run, split, report),
+        "evaluation_seconds": round(time.perf_counter() - began, 1),
+        "versions": versions(),
+    }
+    write_text(folder / "record.json", json.dumps(values, indent=1) + "\n")
+    return Record(values, folder)
+
+
+def _seconds(run: Run) -> float:
+    """Of training, a refit included; pre-training is a job of its own."""
+    return float(sum(line["train_seconds"] for line in run.log))
+
+
+def _chosen(run: Run) -> dict[str, float] | None:
+    """Figures of the validation items in the epoch that they chose."""
+    found = [line["validation"] for line in run.log if line.get("validation")]
+    return max(found, key=lambda figures: figures["NDCG@10"]) if found else None
+
+
+def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:
+    """Strata, expectations for other numbers of negatives, other draws of candidates."""
+    held, ties = split.test, split.protocol.ties
+    strata = by_popularity(report.sampled_ranks, held, split.train, ties)
+    found: dict[str, Any] = {"by_popularity": strata, "expected": None, "draws": None}
+    ranks = report.full_ranks
+    if ranks is not None and len(ranks.better) == len(held):
+        others = unseen_others(held, split.known)
+        most = int(others.max())
+        counts = [m for m in NEGATIVES if m < most] + [most]
+        expected = {m: expected_figures(ranks, others, m, 10) for m in counts}
+        found["expected"] = {
+            str(m): {"HR@10": hr, "NDCG@10": gain} for m, (hr, gain) in expected.items()
+        }
+    if not hasattr(run.model, "full_users"):  # else its pairs are too dear
+        found["draws"] = redrawn(run_scores(run), split.interactions, held, DRAWS, ties)
+    return found
+
+
+def _write_ranks(report: Report, path: Path) -> None:
+    ranks = {"better": report.sampled_ranks.better, "tied": report.sampled_ranks.tied}
+    if report.full_ranks is not None:
+        ranks |= {"full_better": report.full_ranks.better, "full_tied": report.full_ranks.tied}
+    fresh = path.with_name(path.name + ".new")
+    save_file({k: np.ascontiguousarray(v) for k, v in ranks.items()}, fresh)
+    fresh.replace(path)
+
+
+def with_seed(job: Job, seed: int) -> Job:
+    """The same training, and those it starts from, with another seed."""
+    starts = tuple(with_seed(start, seed) for start in job.starts)
+    return replace(job, seed=seed, starts=starts)

@@ -1,0 +1,139 @@
+"""The logs of a study: read, split, and held against Table I."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from comet_rec.data import catalog, readers
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.randomness import generator
+from comet_rec.data.split import Split, leave_one_out
+from comet_rec.errors import DataError, InputError
+from comet_rec.experiments.paper import LOGS
+
+TieOrder = Literal["random", "item"]
+TIE_ORDERS: tuple[TieOrder, ...] = ("random", "item")
+
+
+@dataclass(frozen=True)
+class StudyLog:
+    """A log of a study, or why it could not be had.
+
+    Parameters
+    ----------
+    name : str
+        Of the folder of its jobs; the catalog's name where it has one.
+    title : str
+    split : Split or None
+    why : str
+        What stood in the way; empty where nothing did.
+    """
+
+    name: str
+    title: str
+    split: Split | None
+    why: str = ""
+
+    @property
+    def is_the_papers(self) -> bool:
+        """Whether its counts are those of Table I, so that figures may be held side by side."""
+        if self.name not in LOGS or self.split is None:
+            return False
+        log = self.split.interactions
+        return (log.n_users, log.n_items, len(log)) == LOGS[self.name].counts
+
+
+def read_logs(
+    sources: Sequence[str], reading: dict[str, Any], say: Callable[[str], None]
+) -> list[StudyLog]:
+    """Read and split the logs of a study.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Names of the catalog, files, or NAME=FILE for a file that stands for a named data set.
+    reading : dict
+        What `read` takes besides.
+    say : callable
+        Told a line for each log.
+
+    Raises
+    ------
+    DataError
+        For a file that cannot be read. A named data set that cannot be fetched is no error: its
+        cells say so.
+    InputError
+        When a log is named twice.
+    """
+    found: list[StudyLog] = []
+    for source in sources:
+        log = _read(source, reading)
+        if any(log.name == other.name for other in found):
+            raise InputError(f"--data {source}: {log.name} is named twice; name it once")
+        say(f"{log.title}: {log.why or f'{len(_rows(log)):,} interactions'}")
+        found.append(log)
+    return found
+
+
+def _rows(log: StudyLog) -> Interactions:
+    assert log.split is not None
+    return log.split.interactions
+
+
+def _read(source: str, reading: dict[str, Any]) -> StudyLog:
+    name, equals, file = source.partition("=")
+    if equals and not Path(source).exists():
+        return _of(name, readers.read(_existing(file), **reading))
+    if not catalog.is_name(source):
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(source).name).strip("-").lower()
+        return _of(stem, readers.read(_existing(source), **reading))
+    try:
+        return _of(source, catalog.load(source, **reading))
+    except DataError as error:
+        return StudyLog(source, _title(source), None, f"cannot be had here: {error}")
+
+
+def _existing(file: str) -> str:
+    if not Path(file).exists():
+        names = ", ".join(catalog.entries())
+        raise DataError(f"{file}: no such file; give a log file or one of {names}")
+    return file
+
+
+def _of(name: str, log: Interactions) -> StudyLog:
+    return StudyLog(name, _title(name), leave_one_out(log))
+
+
+def _title(name: str) -> str:
+    if name in LOGS:
+        return LOGS[name].title
+    return catalog.entries()[name].title if catalog.is_name(name) else name
+
+
+def has_ties(log: Interactions) -> bool:
+    """Whether rows of a user have equal times, so that another order of them is possible."""
+    if log.times is None or log.time_scope != "global":
+        return False
+    same = (log.users[1:] == log.users[:-1]) & (log.times[1:] == log.times[:-1])
+    return bool(same.any())
+
+
+def tied_share(log: Interactions) -> float:
+    """Share of the steps from a user's row to the next that have equal times."""
+    assert log.times is not None
+    step = log.users[1:] == log.users[:-1]
+    return float((step & (log.times[1:] == log.times[:-1])).sum() / max(int(step.sum()), 1))
+
+
+def reordered(log: Interactions, order: TieOrder) -> Interactions:
+    """The same log, its equal times of a user in another order: random, or by item."""
+    assert log.times is not None
+    keys = log.items if order == "item" else generator(0, "tie order").random(len(log))
+    rows = np.lexsort((keys, log.times, log.users))
+    return replace(log, items=log.items[rows])

@@ -1,0 +1,243 @@
+"""The paper's tables and figures, side by side with ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from comet_rec.artefact.run import versions
+from comet_rec.config import unknown
+from comet_rec.data.split import leave_one_out
+from comet_rec.errors import ConfigError
+from comet_rec.experiments import paper, sections, trust
+from comet_rec.experiments.jobs import Job
+from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
+from comet_rec.experiments.report import Report, write
+from comet_rec.experiments.runner import Board, Runner, plain
+from comet_rec.experiments.sections import Section
+from comet_rec.experiments.studies import Budget, Planner
+
+PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")
+PARTS = (*PAPER, "figure6", "falsification", "reliability", "ties")
+"""What can be asked for, `all` besides. Tables II and III are one study, so are IV and V."""
+
+LogsJobs = list[tuple[StudyLog, list[Job]]]
+
+
+def parts_of(asked: Sequence[str]) -> list[str]:
+    """Parts in the order of a report; `all` stands for each of them.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown part; the nearest one is named.
+    """
+    for name in asked:
+        if name not in (*PARTS, "all"):
+            raise ConfigError(unknown("part", name, [*PARTS, "all"]))
+    return [name for name in PARTS if name in asked or "all" in asked]
+
+
+@dataclass
+class Study:
+    """A report in the making.
+
+    Parameters
+    ----------
+    parts : list of str
+    logs : list of StudyLog
+    budget : Budget
+    seeds : int
+        Training seeds of the tables' models.
+    folder : Path
+        Of the report; trainings go to `runs` in it.
+    board : Board
+    stop : callable
+        True asks for a stop after the present step.
+    """
+
+    parts: Sequence[str]
+    logs: Sequence[StudyLog]
+    budget: Budget
+    seeds: int
+    folder: Path
+    board: Board
+    stop: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        self.splits = {log.name: log.split for log in self.logs if log.split is not None}
+        self.orders = {log.name: self._orders(log) for log in self.logs if "ties" in self.parts}
+        self.runner = Runner(
+            self.splits, self.folder / "runs", self.seeds, self.board, stop=self.stop
+        )
+
+    def _orders(self, log: StudyLog) -> dict[str, str]:
+        """Order of ties → name of the log that has it; adds those logs."""
+        if log.split is None or not has_ties(log.split.interactions):
+            return {}
+        found = {"file": log.name}
+        for order in TIE_ORDERS:
+            found[order] = f"{log.name}-{order}-ties"
+            self.splits[found[order]] = leave_one_out(reordered(log.split.interactions, order))
+        return found
+
+    def planner(self, name: str) -> Planner:
+        """Jobs on one of the logs."""
+        return Planner(name, self.splits[name].interactions, self.budget)
+
+    def each(self, of: Callable[[Planner], list[Job]]) -> LogsJobs:
+        """Jobs of a part on every log; none where the log could not be had."""
+        return [(log, of(self.planner(log.name)) if log.split else []) for log in self.logs]
+
+    def wants(self, *names: str) -> bool:
+        """Whether one of these parts was asked for."""
+        return any(name in self.parts for name in names)
+
+    def queue(self) -> None:
+        """Queue the jobs of all parts, the tables first."""
+        tables: list[Callable[[Planner], list[Job]]] = []
+        single: list[Callable[[Planner], list[Job]]] = []
+        if self.wants("table2", "table3"):
+            tables.append(Planner.algorithms)
+        if self.wants("table4", "table5"):
+            tables.append(Planner.filters)
+        if self.wants("reliability"):
+            single.append(Planner.algorithms)
+        if self.wants("figure3"):
+            single.append(Planner.figure_3)
+        if self.wants("figure4"):
+            single.append(Planner.figure_4)
+        if self.wants("figure5"):
+            single.append(Planner.figure_5)
+        if self.wants("falsification"):
+            single.append(Planner.falsifications)
+        if self.wants("figure6"):
+            single.append(lambda planner: [*chain(*planner.figure_6().values())])
+        for several, group in ((True, tables), (False, single)):
+            for of in group:
+                for _, jobs in self.each(of):
+                    self.runner.add(jobs, seeded=several)
+        for orders in self.orders.values():
+            for name in orders.values():
+                self.runner.add(self.planner(name).ties())
+
+    def report(self, command: str) -> Report:
+        """The report of what is finished so far."""
+        build = {
+            "table1": lambda: sections.table_1(self.logs),
+            "table2": self._algorithms,
+            "table4": self._filters,
+            "figure3": lambda: self._against("figure3", Planner.figure_3),
+            "figure4": lambda: self._against("figure4", Planner.figure_4),
+            "figure5": lambda: trust.figure_5(self.each(Planner.figure_5), self.runner),
+            "figure6": self._figure_6,
+            "falsification": lambda: self._against("falsification", Planner.falsifications),
+            "reliability": lambda: trust.reliability(self.each(Planner.algorithms), self.runner),
+            "ties": self._ties,
+        }
+        same = {"table3": "table2", "table5": "table4"}
+        wanted = dict.fromkeys(same.get(name, name) for name in self.parts)
+        return Report(
+            "COMET (arXiv 2007.14129v1), reproduced",
+            self.budget.note,
+            command,
+            [build[name]() for name in wanted],
+            [plain(item) for item in self.runner.items],
+            {"budget": self.budget.name, "seeds": self.seeds, "versions": versions()},
+        )
+
+    def _algorithms(self) -> Section:
+        jobs = self.each(Planner.algorithms)
+        section = sections.beside_the_paper(
+            "table2", "Tables II and III: eight algorithms", paper.ALGORITHMS, jobs, self.runner
+        )
+        section.text.append(
+            "COMET under the last heading, and the paired difference of each model from it."
+        )
+        against = self._against(
+            "table2", lambda planner: sorted(planner.algorithms(), key=lambda j: j.label != "COMET")
+        )
+        section.tables += [replace_title(table, "against COMET") for table in against.tables]
+        for name, data in against.data.items():
+            section.data[name]["against COMET"] = {k: v["difference"] for k, v in data.items()}
+        return section
+
+    def _filters(self) -> Section:
+        title = "Tables IV and V: sets of filter widths"
+        jobs = self.each(Planner.filters)
+        section = sections.beside_the_paper("table4", title, paper.FILTERS, jobs, self.runner)
+        section.text.append(
+            "Widths above the embedding size become the embedding size: two sets may be one."
+        )
+        return section
+
+    def _against(self, name: str, of: Callable[[Planner], list[Job]]) -> Section:
+        title, text = TEXTS[name]
+        return sections.against_first(name, title, [text], self.each(of), self.runner)
+
+    def _figure_6(self) -> Section:
+        grids = [(log, self.planner(log.name).figure_6() if log.split else {}) for log in self.logs]
+        return trust.figure_6(grids, self.runner)
+
+    def _ties(self) -> Section:
+        found = []
+        for log in self.logs:
+            orders = self.orders.get(log.name, {})
+            if log.split is not None and orders:
+                jobs = {order: self.planner(name).ties() for order, name in orders.items()}
+                found.append((log, tied_share(log.split.interactions), jobs))
+        return trust.ties(found, self.runner)
+
+
+TEXTS = {
+    "table2": ("", ""),
+    "figure3": (
+        "Figure 3: convolution and MLP, one of them alone",
+        "CNN only: three 3×3 convolutions with stride 2 in place of the wide filters and the MLP. "
+        "MLP only: the flattened map. The paper shows COMET above both.",
+    ),
+    "figure4": (
+        "Figure 4: own embeddings and interaction vectors, one of them alone",
+        "Original only: the inner product of p_u and q_i. Interaction only: p'_u and q'_i without "
+        "them. The paper shows COMET above both.",
+    ),
+    "falsification": (
+        "What the convolution is worth",
+        "If filters read an order in the embedding's dimensions, permuting them before the "
+        "convolution must hurt; if they read the order of the history, shuffling it must; if they "
+        "learn, freezing them must; and a perceptron with as many parameters must fall behind "
+        "(Ferrari Dacrema et al., CIKM 2020). Kept targets show what the label leak is worth.",
+    ),
+}
+
+
+def replace_title(table: sections.Table, text: str) -> sections.Table:
+    """The table with something behind its title."""
+    return replace(table, title=f"{table.title}, {text}")
+
+
+def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:
+    """Train what is not trained yet, and write the report; a stopped study is gone on with.
+
+    Parameters
+    ----------
+    study : Study
+    command : str
+        What the report says made it.
+    figures : bool
+        Draw the figures (needs matplotlib).
+
+    Raises
+    ------
+    TrainingInterrupted
+        When a stop was asked for; the report holds what is finished.
+    """
+    study.queue()
+    try:
+        study.runner.run()
+    finally:
+        report = study.report(command)
+        write(report, study.folder, figures=figures)
+    return report

@@ -1,0 +1,196 @@
+"""Carry out the jobs of a study one after the other: nothing twice, whatever stopped it before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from comet_rec.data.split import Split
+from comet_rec.errors import CometError, TrainingInterrupted
+from comet_rec.experiments.jobs import Job, Record, carry_out, finished, with_seed
+from comet_rec.training.trainer import Progress
+
+DEAR = 1_200.0
+"""Seconds of one training, its starts included, past which one seed has to do."""
+
+State = Literal["waiting", "running", "done", "failed", "left out"]
+
+
+@dataclass
+class Item:
+    """A job's place in the queue.
+
+    Parameters
+    ----------
+    job : Job
+    state : str
+    note : str
+        Where it stands, or why it was not run.
+    seconds : float
+        Spent on it, or expected while it waits.
+    """
+
+    job: Job
+    state: State = "waiting"
+    note: str = ""
+    seconds: float = 0.0
+
+
+class Board(Protocol):
+    """What shows the state of a study."""
+
+    def show(self, items: Sequence[Item], left: float) -> None:
+        """Called at each change; `left` in seconds."""
+
+
+@dataclass
+class Runner:
+    """The queue of a study.
+
+    Parameters
+    ----------
+    splits : mapping of str to Split
+        By the name of the log.
+    home : Path
+        Folder of all jobs.
+    seeds : int
+        Training seeds of the jobs that are to have several.
+    board : Board
+    stop : callable
+        True asks for a stop after the present step.
+    """
+
+    splits: Mapping[str, Split]
+    home: Path
+    seeds: int
+    board: Board
+    stop: Callable[[], bool] = lambda: False
+    queue: dict[str, Item] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+
+    def add(self, jobs: Sequence[Job], *, seeded: bool = False) -> None:
+        """Queue jobs and what they start from; a job that is there already stays where it is."""
+        for seed in range(self.seeds if seeded else 1):
+            for job in jobs:
+                wanted = with_seed(job, seed)
+                for each in (*wanted.starts, wanted):
+                    self.queue.setdefault(self._key(each), Item(each))
+
+    @property
+    def items(self) -> list[Item]:
+        """The queue: a first figure of everything, then further seeds."""
+        return sorted(self.queue.values(), key=lambda item: item.job.seed)
+
+    def _key(self, job: Job) -> str:
+        return job.key(self.splits[job.log])
+
+    def run(self) -> None:
+        """Carry out all that waits.
+
+        Raises
+        ------
+        TrainingInterrupted
+            When `stop` asked for it; what is finished stays finished.
+        """
+        for item in self.items:
+            self._recall(item)
+        for item in self.items:
+            if item.state == "waiting":
+                self._carry_out(item)
+        self.board.show(self.items, 0.0)
+
+    def record(self, job: Job) -> Record | str:
+        """Record of a job, or why there is none."""
+        key = self._key(job)
+        if key not in self.queue:
+            return "not asked for"
+        return self.records.get(key) or self.queue[key].note or "not run yet"
+
+    def seeds_of(self, job: Job) -> list[Record]:
+        """Records of all seeds of a job that are there."""
+        found = [self.record(with_seed(job, seed)) for seed in range(self.seeds)]
+        return [record for record in found if isinstance(record, Record)]
+
+    def _recall(self, item: Item) -> None:
+        record = finished(item.job, self.splits[item.job.log], self.home)
+        if record is not None:
+            self._done(item, record)
+
+    def _done(self, item: Item, record: Record) -> None:
+        self.records[self._key(item.job)] = record
+        item.state, item.seconds = "done", float(record.values["train_seconds"])
+        item.note = f"HR@10 {record.values['sampled']['HR@10']:.4f}"
+
+    def _carry_out(self, item: Item) -> None:
+        job = item.job
+        for start in job.starts:
+            if not isinstance(found := self.record(start), Record):
+                item.state, item.note = "failed", f"{start.label}: {found}"
+                return
+        if job.seed > 0 and self._dear(job):
+            item.state = "left out"
+            item.note = f"one seed: a training takes over {DEAR / 60:.0f} minutes"
+            return
+        item.state, item.note = "running", ""
+        began = time.monotonic()
+
+        def tell(stage: str, progress: Progress) -> None:
+            item.seconds = time.monotonic() - began
+            item.note = _where(stage, progress)
+            self.board.show(self.items, self._left(item, progress))
+
+        self.board.show(self.items, self._left(item))
+        try:
+            record = carry_out(job, self.splits[job.log], self.home, tell, self.stop)
+        except TrainingInterrupted:
+            raise
+        except CometError as error:
+            item.state, item.note = "failed", str(error)
+            return
+        self._done(item, record)
+        if self.stop():
+            raise TrainingInterrupted("stopped between two trainings")
+
+    def _dear(self, job: Job) -> bool:
+        """Whether the first seed took too long for a second one."""
+        first = with_seed(job, 0)
+        found = [self.record(each) for each in (*first.starts, first)]
+        spent = [float(r.values["train_seconds"]) for r in found if isinstance(r, Record)]
+        return sum(spent) > DEAR
+
+    def _left(self, running: Item, progress: Progress | None = None) -> float:
+        """Seconds that the rest may take, from what like jobs took."""
+        spent: dict[tuple[str, str], list[float]] = {}
+        for item in self.items:
+            if item.state == "done":
+                spent.setdefault((item.job.log, item.job.model), []).append(item.seconds)
+        every = [seconds for of in spent.values() for seconds in of]
+        usual = sum(every) / len(every) if every else 0.0
+        left = 0.0
+        for item in self.items:
+            if item.state == "waiting" or item is running:
+                like = spent.get((item.job.log, item.job.model), [usual])
+                left += sum(like) / len(like)
+        return max(left - running.seconds, 0.0)
+
+
+def _where(stage: str, progress: Progress) -> str:
+    text = f"{stage} epoch {min(progress.epoch + 1, progress.epochs)}/{progress.epochs}"
+    if progress.finished_epoch and progress.validation is not None:
+        return f"{text}, HR@10 {progress.validation['HR@10']:.4f}"
+    return f"{text}, loss {progress.loss:.4f}"
+
+
+def plain(item: Item) -> dict[str, Any]:
+    """An item for a report."""
+    return {
+        "log": item.job.log,
+        "label": item.job.label,
+        "seed": item.job.seed,
+        "state": item.state,
+        "note": item.note,
+        "seconds": round(item.seconds, 1),
+    }

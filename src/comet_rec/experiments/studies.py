@@ -1,0 +1,218 @@
+"""What each table and figure of the paper needs trained: pure functions from a log to jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from comet_rec.data.interactions import Interactions
+from comet_rec.estimators.presets import VARIANTS
+from comet_rec.experiments.compare import PRETRAINED, shared_sizes
+from comet_rec.experiments.jobs import Job
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is spent on a study.
+
+    Parameters
+    ----------
+    name : str
+    note : str
+        What the figures are worth, for every page.
+    logs : tuple of str
+        Data sets of the catalog that are studied when none is asked for.
+    seeds : int
+        Training seeds of the tables' models.
+    neural : mapping
+        Settings of all models with epochs.
+    models : mapping
+        Settings by registered name.
+    dims : tuple of int
+        K of Figure 6.
+    """
+
+    name: str
+    note: str
+    logs: tuple[str, ...]
+    seeds: int
+    neural: Settings = field(default_factory=dict)
+    models: Mapping[str, Settings] = field(default_factory=dict)
+    dims: tuple[int, ...] = (16, 32, 64, 128)
+
+    def settings(self, model: str) -> dict[str, Any]:
+        """Dotted settings of a registered model."""
+        neural = {} if model in CLOSED else self.neural
+        return {**neural, **self.models.get(model, {})}
+
+
+CLOSED = ("popularity", "itemknn", "ease")
+SMOKE = Budget(
+    name="smoke",
+    note="Budget smoke: small embeddings, a few epochs, one seed. It proves that the machinery "
+    "works; no figure on this page says anything about a model.",
+    logs=("ml-100k",),
+    seeds=1,
+    neural={
+        "model.embedding_dim": 16, "train.epochs": 3, "train.patience": 0, "train.refit": False,
+        "train.learning_rate": 5e-3,
+    },
+    models={
+        "comet": {
+            "model.history_length": 20, "model.hidden": (32,), "train.batch_size": 2048,
+        },
+        "mlp": {"model.hidden": (16, 8)},
+        "neumf": {"model.hidden": (16, 8)},
+        "convncf": {"train.epochs": 1},
+    },
+    dims=(4, 8, 16, 32),
+)  # fmt: skip
+FULL = Budget(
+    name="full",
+    note="Budget full: the paper's settings for COMET, searched ones for its opponents; the epoch "
+    "is chosen on the validation items, and the model trained again with them.",
+    logs=("ml-1m", "amazon-movies", "amazon-cds"),
+    seeds=3,
+    models={"convncf": {"train.epochs": 2, "train.patience": 0, "train.refit": False}},
+)
+BUDGETS = {budget.name: budget for budget in (SMOKE, FULL)}
+
+ALGORITHMS = {
+    "BCE-MF": "mf",
+    "SVD++": "svdpp",
+    "FISM": "fism",
+    "MLP": "mlp",
+    "GMF": "gmf",
+    "NeuMF": "neumf-p",
+    "ConvNCF": "convncf-p",
+    "COMET": "comet",
+}
+"""The paper's names of the algorithms → ours; a name of `PRETRAINED` starts from other models."""
+
+BESIDE = {"Popularity": "popularity", "ItemKNN": "itemknn", "EASE": "ease"}
+"""Models that the paper leaves out and no table of this kind should."""
+
+FILTER_SETS = {
+    "COMET(1)": (1,),
+    "COMET(1,8)": (1, 8),
+    "COMET(1,8,32)": (1, 8, 32),
+    "COMET(1,8,32,128)": (1, 8, 32, 128),
+}
+FIGURE_3: dict[str, Settings] = {
+    "COMET": {},
+    "CNN only": {"model.cross": "cnn"},
+    "MLP only, 1 layer": {"model.cross": "mlp"},
+    "MLP only, 2 layers": {"model.cross": "mlp", "model.hidden": (256, 128)},
+    "MLP only, 3 layers": {"model.cross": "mlp", "model.hidden": (256, 128, 64)},
+}
+FIGURE_4: dict[str, Settings] = {
+    "COMET": {},
+    "original only": {"model.enrich": "original"},
+    "interaction only": {"model.enrich": "interaction"},
+}
+DECAYS = (0.0, 1e-6, 5e-6, 1e-5, 5e-5)
+CHANNELS = (4, 8, 16)
+FALSIFICATIONS: dict[str, str] = {
+    "dimensions permuted": "permuted-dimensions",
+    "history shuffled": "shuffled-history",
+    "filters frozen as drawn": "frozen-filters",
+    "perceptron of the same size": "matched-mlp",
+    "target kept in the history": "kept-target",
+}
+TIE_MODELS: dict[str, tuple[str, Settings]] = {
+    "EASE": ("ease", {}),
+    "BCE-MF": ("mf", {}),
+    "COMET": ("comet", {}),
+    "COMET, causal": ("comet", {"model.history": "causal"}),
+}
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Jobs on one log under one budget.
+
+    Parameters
+    ----------
+    name : str
+        Of the log within the study.
+    log : Interactions
+    budget : Budget
+    """
+
+    name: str
+    log: Interactions
+    budget: Budget
+
+    def job(self, label: str, name: str, more: Settings | None = None) -> Job:
+        """A training with the budget's settings and more of its own; `name` as in `compare`."""
+        model = PRETRAINED[name][0] if name in PRETRAINED else name
+        settings = {**self.budget.settings(model), **(more or {})}
+        job = Job(self.name, label, model, "paper", _ordered(settings))
+        if name not in PRETRAINED:
+            return job
+        sizes = job.estimator().config_for(self.log).model
+        starts = []
+        for source, given in PRETRAINED[name][1].items():
+            plain = Job(
+                self.name, f"{source} before {label}", source, "paper",
+                _ordered({**self.budget.settings(source), **given}),
+            )  # fmt: skip
+            own = shared_sizes(sizes, plain.estimator().config_for(self.log).model)
+            same = {"train.refit": job.estimator().config_for(self.log).train.refit}
+            settings = {**dict(plain.settings), **own, **same}
+            starts.append(Job(self.name, plain.label, source, "paper", _ordered(settings)))
+        return Job(self.name, label, model, "paper", job.settings, starts=tuple(starts))
+
+    def algorithms(self) -> list[Job]:
+        """Tables II and III, and the models beside them."""
+        return [self.job(label, name) for label, name in {**BESIDE, **ALGORITHMS}.items()]
+
+    def filters(self) -> list[Job]:
+        """Tables IV and V."""
+        return [
+            self.job(label, "comet", {"model.widths": widths})
+            for label, widths in FILTER_SETS.items()
+        ]
+
+    def figure_3(self) -> list[Job]:
+        """COMET, CNN only, MLP only."""
+        return [self.job(label, "comet", more) for label, more in FIGURE_3.items()]
+
+    def figure_4(self) -> list[Job]:
+        """COMET, original only, interaction only."""
+        return [self.job(label, "comet", more) for label, more in FIGURE_4.items()]
+
+    def figure_5(self) -> list[Job]:
+        """The COMET whose kernels are shown."""
+        return [self.job("COMET", "comet")]
+
+    def figure_6(self) -> dict[str, list[Job]]:
+        """COMET over embedding size, regularisation and channels."""
+        grids = {
+            "model.embedding_dim": self.budget.dims,
+            "train.weight_decay": DECAYS,
+            "model.channels": CHANNELS,
+        }
+        return {
+            key: [self.job(f"{key} = {value:g}", "comet", {key: value}) for value in values]
+            for key, values in grids.items()
+        }
+
+    def falsifications(self) -> list[Job]:
+        """COMET, and what should hurt it if its convolution does what it is said to do."""
+        jobs = [self.job("COMET", "comet")]
+        for label, variant in FALSIFICATIONS.items():
+            more = {f"model.{key}": value for key, value in VARIANTS[variant].items()}
+            jobs.append(self.job(label, "comet", more))
+        return jobs
+
+    def ties(self) -> list[Job]:
+        """Models whose figures under several orders of equal times are compared."""
+        return [self.job(label, model, more) for label, (model, more) in TIE_MODELS.items()]
+
+
+def _ordered(settings: Settings) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(settings.items()))

@@ -1,0 +1,197 @@
+"""Sections on what figures are worth: kernels, curves, draws, numbers of negatives, tie orders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from comet_rec.evaluation.reliability import STRATA, agreement
+from comet_rec.experiments.jobs import Job, Record
+from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.runner import Runner
+from comet_rec.experiments.sections import Drawing, Section, Table, number
+
+SHOWN_KERNELS = 2
+
+
+def figure_5(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Section:
+    """Heat maps of learned kernels."""
+    section = Section("figure5", "Figure 5: learned kernels")
+    section.text.append(
+        "Weights of filters of the user tower: a row for each place in the history (the newest "
+        "last), a column for each embedding dimension that the filter covers."
+    )
+    for log, jobs in logs:
+        record = runner.record(jobs[0]) if log.split is not None else log.why
+        if not isinstance(record, Record):
+            section.text.append(f"{log.title}: not run: {record}.")
+            continue
+        kernels = kernels_of(record.run().state)
+        caption = f"Kernels of COMET on {log.title}"
+        drawn = {"kernels": kernels}
+        section.drawings.append(Drawing(f"figure5-{log.name}", "kernels", caption, drawn))
+        section.data[log.name] = {
+            name: {"rows": len(w), "width": len(w[0])} for name, w in kernels.items()
+        }
+    return section
+
+
+def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str, list[list[float]]]:
+    """First filters of the widest two sets that cover more than one dimension and not all.
+
+    Parameters
+    ----------
+    state : dict of Tensor
+        Of a trained COMET.
+    tower : {"user_tower", "item_tower"}
+    """
+    prefix = f"{tower}.convolution.weights."
+    found = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]
+    wide = [t for t in found if t.shape[2] > 1] or found
+    return {
+        f"width {t.shape[2]}, filter {channel + 1}": t[channel].tolist()
+        for t in wide[:SHOWN_KERNELS]
+        for channel in range(min(SHOWN_KERNELS, len(t)))
+    }
+
+
+def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runner) -> Section:
+    """HR@10 and NDCG@10 over embedding size, regularisation and channels."""
+    section = Section("figure6", "Figure 6: embedding size, regularisation, channels")
+    section.text.append("Bands and ± are 1.96 and one standard error over users; one seed.")
+    for log, grids in logs:
+        if log.split is None:
+            section.text.append(f"{log.title}: not run: {log.why}.")
+            continue
+        curves: dict[str, Any] = {}
+        for key, jobs in grids.items():
+            table = Table(f"{log.title}: {key}", [key, "HR@10", "NDCG@10", "seconds"], [])
+            points = []
+            for job in jobs:
+                record = runner.record(job)
+                value = dict(job.settings)[key]
+                if not isinstance(record, Record):
+                    table.rows.append([f"{value:g}", f"not run: {record}", "", ""])
+                    continue
+                sampled, errors = record.values["sampled"], record.values["sampled_se"]
+                cells = [
+                    f"{number(sampled[m])} ± {number(errors[m])}" for m in ("HR@10", "NDCG@10")
+                ]
+                seconds = f"{record.values['train_seconds']:,.0f}"
+                table.rows.append([f"{value:g}", *cells, seconds])
+                points.append({"value": value, "sampled": sampled, "sampled_se": errors})
+            section.tables.append(table)
+            curves[key] = points
+        section.data[log.name] = curves
+        if any(curves.values()):
+            caption = f"Figure 6 on {log.title}"
+            drawn = {"curves": curves, "metrics": ["HR@10", "NDCG@10"]}
+            section.drawings.append(Drawing(f"figure6-{log.name}", "curves", caption, drawn))
+    return section
+
+
+def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Section:
+    """Sampled against full ranking, draws of candidates, popularity of the hits."""
+    section = Section("reliability", "How far the sampled figures can be trusted")
+    section.text += [
+        "τ is Kendall's rank correlation of the models' order: 1 means that two measures order "
+        "them alike. The scatter is the standard deviation over ten other draws of the candidates. "
+        "Head, middle and tail: test items among the most popular ones that hold a third of the "
+        "training rows, the next third, the rest.",
+        "From full ranks the expectation of the sampled figure follows for any number of negatives "
+        "(hypergeometric). Where the curves cross, the number of negatives decides which model "
+        "seems better (Krichene & Rendle, KDD 2020).",
+    ]
+    for log, jobs in logs:
+        if log.split is None:
+            section.text.append(f"{log.title}: not run: {log.why}.")
+            continue
+        found = {job.label: runner.record(job) for job in jobs}
+        records = {label: r.values for label, r in found.items() if isinstance(r, Record)}
+        if len(records) < 2:
+            continue
+        section.tables.append(_scatter(log, records))
+        whole = {k: v for k, v in records.items() if v["expected"]}
+        orders = _orders(whole)
+        section.text.append(
+            f"{log.title}: τ between sampled and full NDCG@10 {orders['full']:.2f}, "
+            f"HR@10 {orders['full HR']:.2f}, over {len(whole)} models."
+        )
+        section.data[log.name] = {
+            "agreement": orders,
+            "models": {
+                k: {n: v[n] for n in ("sampled", "full", "draws", "by_popularity", "expected")}
+                for k, v in records.items()
+            },
+        }
+        if whole:
+            caption = f"Expected NDCG@10 over the number of negatives, {log.title}"
+            drawn = {"models": {k: v["expected"] for k, v in whole.items()}, "metric": "NDCG@10"}
+            section.drawings.append(Drawing(f"negatives-{log.name}", "expected", caption, drawn))
+    return section
+
+
+def _orders(records: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    if len(records) < 2:
+        return {"full": float("nan"), "full HR": float("nan")}
+    rows = list(records.values())
+    return {
+        name: agreement([r["sampled"][m] for r in rows], [r["full"][m] for r in rows])
+        for name, m in (("full", "NDCG@10"), ("full HR", "HR@10"))
+    }
+
+
+def _scatter(log: StudyLog, records: Mapping[str, Mapping[str, Any]]) -> Table:
+    columns = ["model", "NDCG@10", "rank", "full NDCG@10", "rank", "scatter over draws"]
+    columns += [f"HR@10 {name}" for name in STRATA]
+    table = Table(log.title, columns, [])
+    full = {k: v["full"]["NDCG@10"] for k, v in records.items() if v["expected"]}
+    sampled = {k: v["sampled"]["NDCG@10"] for k, v in records.items()}
+    for label, values in records.items():
+        draws = [draw["NDCG@10"] for draw in values["draws"] or []]
+        strata = values["by_popularity"]
+        table.rows.append(
+            [
+                label, number(sampled[label]), str(_place(sampled, label)),
+                f"{full[label]:.4f}" if label in full else "",
+                str(_place(full, label)) if label in full else "",
+                f"{mean(draws):.4f} ± {stdev(draws):.4f}" if draws else "",
+                *(number(strata[name]["HR@10"]) if name in strata else "" for name in STRATA),
+            ]
+        )  # fmt: skip
+    return table
+
+
+def _place(figures: Mapping[str, float], label: str) -> int:
+    return 1 + sum(value > figures[label] for value in figures.values())
+
+
+def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: Runner) -> Section:
+    """The same models under several orders of equal times."""
+    section = Section("ties", "Orders of equal times")
+    section.text.append(
+        "Rows of a user with equal times have no order of their own: the file's order, a random "
+        "one, and the order of item ids each give another split and another sequence. What a model "
+        "gains under one order only, it owes to that order."
+    )
+    if not logs:
+        section.text.append("Not run: none of the logs has real times with ties.")
+    for log, share, orders in logs:
+        columns = ["model", *(f"NDCG@10, {order} order" for order in orders)]
+        table = Table(f"{log.title}: {share:.1%} of a user's steps are ties", columns, [])
+        data: dict[str, dict[str, Any]] = {}
+        for place, job in enumerate(orders["file"]):
+            row = [job.label]
+            for order, jobs in orders.items():
+                record = runner.record(jobs[place])
+                if not isinstance(record, Record):
+                    row.append(f"not run: {record}")
+                    continue
+                figures, errors = record.values["sampled"], record.values["sampled_se"]
+                row.append(f"{number(figures['NDCG@10'])} ± {number(errors['NDCG@10'])}")
+                data.setdefault(job.label, {})[order] = {"sampled": figures, "sampled_se": errors}
+            table.rows.append(row)
+        section.tables.append(table)
+        section.data[log.name] = {"tied_share": share, "models": data}
+    return section

@@ -1,0 +1,74 @@
+"""Expectations over draws against enumeration and simulation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import comet_rec as cr
+from comet_rec.estimators.scoring import VectorScores
+from comet_rec.evaluation.ranking import Ranks, full_ranks
+from comet_rec.evaluation.reliability import (
+    agreement,
+    by_popularity,
+    expected_figures,
+    redrawn,
+    stratum_of,
+    unseen_others,
+)
+from tests.conftest import make_log, random_pairs
+
+
+def test_the_expectation_is_the_mean_over_every_draw():
+    better, others, negatives, k = np.array([0, 2, 4, 6]), 6, 3, 2
+    hits, gains = [], []
+    for b in better:
+        draws = list(itertools.combinations(range(others), negatives))
+        places = [sum(item < b for item in draw) for draw in draws]
+        hits.append(np.mean([place < k for place in places]))
+        gains.append(np.mean([1 / np.log2(place + 2) if place < k else 0 for place in places]))
+    ranks = Ranks(better, np.zeros(4, np.int64))
+    hr, ndcg = expected_figures(ranks, np.full(4, others), negatives, k)
+    assert hr == pytest.approx(np.mean(hits))
+    assert ndcg == pytest.approx(np.mean(gains))
+
+
+@pytest.fixture
+def ranked(rng):
+    import torch
+
+    split = cr.leave_one_out(make_log(random_pairs(rng, 200, 90, 12), n_items=90), negatives=20)
+    vectors = [torch.from_numpy(rng.normal(size=(n, 3)).astype(np.float32)) for n in (200, 90)]
+    return split, VectorScores(*vectors)
+
+
+def test_redrawn_figures_scatter_around_the_expectation_and_all_items_give_the_full_one(ranked):
+    split, scores = ranked
+    ranks = full_ranks(scores, split.test, split.known)
+    others = unseen_others(split.test, split.known)
+    assert (others == 90 - 12).all()
+    drawn = redrawn(scores, split.interactions, split.test, range(30), "expected")
+    means = np.array([figures["HR@10"] for figures in drawn])
+    hr, _ = expected_figures(ranks, others, 20, 10)
+    assert abs(means.mean() - hr) < 4 * means.std() / np.sqrt(30)
+    assert len(set(means)) > 5
+    everything, _ = expected_figures(ranks, others, 10_000, 10)
+    assert everything == pytest.approx(np.mean(ranks.better < 10))
+
+
+def test_strata_hold_a_third_of_the_rows_each_and_every_user_stands_in_one(ranked):
+    popularity = np.array([50, 1, 30, 20, 0, 9, 40])
+    assert stratum_of(np.arange(7), popularity).tolist() == [0, 2, 1, 2, 2, 2, 1]
+    split, scores = ranked
+    ranks = full_ranks(scores, split.test, split.known)
+    found = by_popularity(ranks, split.test, split.train, "expected")
+    assert sum(row["users"] for row in found.values()) == 200
+    whole = sum(row["users"] * row["HR@10"] for row in found.values()) / 200
+    assert whole == pytest.approx(np.mean(ranks.better < 10))
+
+
+def test_agreement_is_one_for_the_same_order_and_minus_one_for_the_reverse():
+    assert agreement([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
+    assert agreement([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
