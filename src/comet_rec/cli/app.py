@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from comet_rec.cli import compare, data, evaluate, recommend, reproduce, train, tune
+from comet_rec.cli import audit, compare, data, evaluate, recommend, reproduce, train, tune
 from comet_rec.errors import CometError, InputError, TrainingInterrupted
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # typer keeps its click to itself
@@ -31,6 +31,7 @@ app.command("compare")(compare.compare)
 app.command("tune")(tune.tune)
 app.command("reproduce")(reproduce.reproduce)
 app.command("inspect")(reproduce.inspect)
+app.command("audit")(audit.audit)
 app.add_typer(data.app, name="data")
 
 

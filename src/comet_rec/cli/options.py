@@ -96,6 +96,13 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
+def is_data(source: str) -> bool:
+    """Whether DATA names a catalog entry, and no folder of that name holds a run."""
+    from comet_rec.data import catalog
+
+    return catalog.is_name(source) and not (Path(source) / "manifest.json").is_file()
+
+
 def titles_of(source: str, folder: Path | None) -> dict[str, str]:
     """Titles of a catalog entry by item id as text; empty for files."""
     from comet_rec.data import catalog

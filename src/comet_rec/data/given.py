@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.config import ProtocolConfig
-from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
 from comet_rec.data.randomness import generator
@@ -128,7 +127,7 @@ def _with_test_rows(
         who = log.user_ids.external(repeated[:1]).tolist()[0]
         raise DataError(f"test user {who!r} has more than one row; give one row a user")
     extra = found + (candidates.items.tolist() if candidates is not None else [])
-    item_ids = _union(log.item_ids, extra)
+    item_ids = log.item_ids.union(extra)
     renumber = item_ids.index(log.item_ids.external(np.arange(log.n_items)).tolist())
     items = item_ids.index(found)
     train_items = renumber[log.items]
@@ -195,14 +194,3 @@ def _candidate_rows(
     within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     out[row, within] = item
     return out
-
-
-def _union(ids: Ids, extra: list[Any]) -> Ids:
-    """Ids with those of `extra` that are new."""
-    values = {str(v) if ids.kind == "uuid" else v for v in extra}
-    merged = sorted(values | set(ids.values.tolist()))
-    if ids.kind == "int":
-        return Ids("int", np.array(merged, dtype=np.int64))
-    out = np.empty(len(merged), dtype=object)
-    out[:] = merged
-    return Ids(ids.kind, out)

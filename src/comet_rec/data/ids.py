@@ -99,6 +99,28 @@ class Ids:
                 return text
         return text
 
+    def union(self, extra: Iterable[Any]) -> Ids:
+        """These ids and those of `extra` that are new.
+
+        Raises
+        ------
+        DataError
+            When an id of `extra` is no integer and these are.
+        """
+        values = {str(value) if self.kind == "uuid" else value for value in extra}
+        if self.kind == "int":
+            foreign = [value for value in values if not isinstance(value, (int, np.integer))]
+            if foreign:
+                raise DataError(
+                    f"{min(map(str, foreign))!r} is no integer, and the ids of the log are; "
+                    "take the files of one split"
+                )
+            return Ids("int", np.union1d(self.values, np.array(sorted(values), dtype=np.int64)))
+        merged = sorted(values | set(self.values.tolist()))
+        out = np.empty(len(merged), dtype=object)
+        out[:] = merged
+        return Ids(self.kind, out)
+
     def arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
         """Plain arrays that `from_arrays` turns back into the same ids."""
         if self.kind == "int":

@@ -31,7 +31,8 @@ class Complement:
     ) -> None:
         keys = users.astype(np.int64) * n_items + items
         if not np.all(keys[1:] > keys[:-1]):
-            keys = np.unique(keys)
+            keys = np.sort(keys, kind="stable")  # merges runs; np.unique hashes them
+            keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
         owner, item = np.divmod(keys, n_items)
         counts = np.bincount(owner, minlength=n_users)
         self.n_items = n_items

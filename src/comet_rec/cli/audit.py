@@ -1,0 +1,140 @@
+"""``comet-rec audit DATA|RUN|FILES``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from comet_rec.cli import options
+from comet_rec.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from comet_rec.data.interactions import Interactions
+    from comet_rec.evaluation.audit import Finding
+
+
+def audit(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA|RUN",
+            help="A catalog name or log file (a training part, with --test), or a run's folder.",
+        ),
+    ],
+    test: Annotated[
+        Path | None, typer.Option(help="Test items, a row a user; DATA is then the training part.")
+    ] = None,
+    candidates: Annotated[
+        Path | None, typer.Option(help="Negatives of the test users: rows, or NCF's wide file.")
+    ] = None,
+    negatives: Annotated[
+        int, typer.Option(min=1, help="Candidates that are drawn for DATA, as in training.")
+    ] = 99,
+    user: options.User = None,
+    item: options.Item = None,
+    time: options.Time = None,
+    rating: options.Rating = None,
+    time_scope: options.TimeScope = "auto",
+    min_rating: options.MinRating = None,
+    min_user: options.MinUser = None,
+    min_item: options.MinItem = None,
+    skip_bad: options.SkipBad = 0,
+    threads: options.Threads = None,
+    folder: options.Folder = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Look for leaks, ties, repeats and candidates that are positives: a line a finding.
+
+    DATA is split as `train` would do it. The files of a given split are looked at as they are,
+    before anything in them is mended. Of a RUN also digests, figures and scores are checked.
+
+    Exit status 2 when there is a finding of severity error, else 0: warnings and notes do not fail.
+    """
+    if candidates and not test:
+        raise InputError("--candidates needs --test FILE")
+    reading = options.Reading(
+        user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads,
+        folder,
+    )  # fmt: skip
+    if Path(what).is_dir() and not options.is_data(what):
+        given = {"--test": test, **{f"--{k}": v for k, v in vars(reading).items()}}
+        found = _of_run(what, given)
+    else:
+        log = options.read_data(what, reading)
+        options.say_notes(log.notes, quiet)
+        found = _of_files(log, reading, test, candidates) if test else _of_log(log, negatives)
+    _say(what, found, json_)
+
+
+def _of_run(folder: str, given: dict[str, Any]) -> list[Finding]:
+    unset = (None, "auto", 0)
+    for name, value in given.items():
+        if name != "--threads" and value not in unset:
+            raise InputError(
+                f"{folder}: is a run, which holds its own data; leave {name.replace('_', '-')} out"
+            )
+    if given["--threads"] is not None:
+        import torch
+
+        torch.set_num_threads(given["--threads"])
+    from comet_rec.estimators.audit import audit_folder
+
+    return audit_folder(Path(folder))
+
+
+def _of_log(log: Interactions, negatives: int) -> list[Finding]:
+    from comet_rec.data.split import leave_one_out
+    from comet_rec.evaluation.audit import audit as look
+
+    return look(leave_one_out(log, negatives=negatives))
+
+
+def _of_files(
+    log: Interactions, reading: options.Reading, test: Path, candidates: Path | None
+) -> list[Finding]:
+    from comet_rec.data.given import read_given
+    from comet_rec.evaluation.audit import audit_files
+
+    held, rows = read_given(
+        test, candidates, log, user=reading.user, item=reading.item, skip_bad=reading.skip_bad
+    )
+    return audit_files(log, held, rows, _times(test, log, reading))
+
+
+def _times(test: Path, log: Interactions, reading: options.Reading) -> dict[Any, int] | None:
+    """Times of the test file's rows by (user, item); None where it or the log has none."""
+    from comet_rec.data.readers import read
+
+    if log.times is None:
+        return None
+    try:
+        rows = read(
+            test, user=reading.user, item=reading.item, time=reading.time,
+            time_scope="global", skip_bad=reading.skip_bad, threads=reading.threads,
+        )  # fmt: skip
+    except DataError:  # no time column: the rows themselves were read before
+        return None
+    if rows.times is None:
+        return None
+    users = rows.user_ids.external(rows.users).tolist()
+    items = rows.item_ids.external(rows.items).tolist()
+    return dict(zip(zip(users, items, strict=True), rows.times.tolist(), strict=True))
+
+
+def _say(what: str, found: list[Finding], json_: bool) -> None:
+    """Findings on stdout; with an error among them, one line on stderr and exit status 2."""
+    from comet_rec.evaluation.audit import as_data, as_text, passed
+
+    typer.echo(json.dumps(as_data(found)) if json_ else as_text(found))
+    if not passed(found):
+        errors = sum(finding.severity == "error" for finding in found)
+        typer.echo(
+            f"comet-rec: {what}: {errors} finding{'s' * (errors > 1)} of severity error; "
+            "mend what stdout names",
+            err=True,
+        )
+        raise typer.Exit(2)

@@ -1,0 +1,192 @@
+"""The audit of a trained run.
+
+Here and not in `evaluation.audit`: measuring again takes what turns a run into scores, which is
+this room's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from comet_rec.artefact.folder import MANIFEST, read_manifest
+from comet_rec.artefact.run import Run, load_run
+from comet_rec.data.randomness import generator
+from comet_rec.data.split import HeldOut, Split
+from comet_rec.errors import ArtefactError, NonFiniteError
+from comet_rec.estimators.pipeline import measure
+from comet_rec.estimators.scoring import run_scores
+from comet_rec.evaluation.audit import Finding, audit, ordered
+from comet_rec.evaluation.ranking import Ranks, sampled_ranks
+
+EQUAL = 1e-9
+"""Largest difference between figures that were measured from the same vectors."""
+
+MANY_TIES = 0.1
+"""Share of candidates tied with the positive above which a tie rule makes the figures."""
+
+SAMPLED_USERS = 500
+"""Test users whose candidates are scored again by a model that is no inner product."""
+
+
+def audit_folder(folder: Path) -> list[Finding]:
+    """Findings about a run on disk, errors first; a damaged one is a finding.
+
+    Raises
+    ------
+    ArtefactError
+        When there is no finished run.
+    """
+    try:
+        run = load_run(folder)
+    except ArtefactError as error:
+        if not (folder / MANIFEST).is_file():
+            raise
+        return [_unreadable(folder, error)]
+    return audit_run(run)
+
+
+def audit_run(run: Run) -> list[Finding]:
+    """Findings about a run, errors first.
+
+    Its split and log, training batches drawn with its config, its parameters and vectors; its
+    stored figures against the same ones measured again where that is cheap (two-tower models);
+    and ties among the candidates' scores.
+    """
+    found = audit(run.interactions if run.split is None else run.split, run.config)
+    broken = list(_not_finite(run))
+    found += broken
+    if run.split is not None:
+        found += _protocol(run, run.split)
+        if not broken:
+            found += _figures(run, run.split)
+    return ordered(found)
+
+
+def _unreadable(folder: Path, error: ArtefactError) -> Finding:
+    """What a run that cannot be read has: a file that is not the one written, or parts at odds."""
+    try:
+        read_manifest(folder)
+        check = "artefact-consistency"
+    except ArtefactError:
+        check = "artefact-digests"
+    return Finding(check, "error", 1, 1, str(error))
+
+
+def _not_finite(run: Run) -> Iterator[Finding]:
+    tensors = {f"parameter {name}": value for name, value in run.state.items()}
+    tensors |= {"user vectors": run.user_vectors, "item vectors": run.item_vectors}  # type: ignore[dict-item]
+    bad = [
+        name
+        for name, value in tensors.items()
+        if value is not None and not bool(torch.isfinite(value).all())
+    ]
+    if bad:
+        yield Finding(
+            "not-finite",
+            "error",
+            len(bad),
+            sum(value is not None for value in tensors.values()),
+            f"{len(bad)} of the run's tensors hold NaN or infinity: {', '.join(bad)}",
+        )
+
+
+def _protocol(run: Run, split: Split) -> Iterator[Finding]:
+    stored = (run.metrics or {}).get("protocol", {}).get("hash")
+    if stored is not None and stored != split.hash:
+        yield Finding(
+            "protocol-hash",
+            "error",
+            1,
+            1,
+            f"the figures were measured under protocol {stored[:12]}, the run holds "
+            f"{split.hash[:12]}",
+        )
+
+
+def _figures(run: Run, split: Split) -> Iterator[Finding]:
+    """Stored figures and scores; a model that scores NaN is told as one that is not finite."""
+    cheap = run.user_vectors is not None and run.item_vectors is not None
+    try:
+        if cheap:
+            report = measure(run, split)
+            yield from _differing(run.metrics or {}, report.to_dict(), len(split.test))
+            yield from _tied(split.test, report.sampled_ranks, run)
+        else:
+            held = _some(split.test)
+            yield from _tied(held, sampled_ranks(run_scores(run), held), run)
+    except NonFiniteError as error:
+        yield Finding("not-finite", "error", 1, 1, str(error))
+
+
+def _differing(
+    stored: Mapping[str, Any], again: Mapping[str, Any], users: int
+) -> Iterator[Finding]:
+    """Figures that are not what measuring again gives.
+
+    One flipped pair of nearly equal scores, as another processor's sums can give, moves a mean by
+    at most one user's share; that is worth a note.
+    """
+    pairs = {
+        f"{room} {name}": (float((stored.get(room) or {}).get(name, np.nan)), value)
+        for room in ("sampled", "sampled_se", "full", "full_se")
+        for name, value in (again[room] or {}).items()
+        if stored.get(room) is not None or room.startswith("sampled")
+    }
+    off = {name: pair for name, pair in pairs.items() if not abs(pair[0] - pair[1]) <= EQUAL}
+    if off:
+        largest = max(abs(a - b) if np.isfinite(a) else np.inf for a, b in off.values())
+        name, (before, now) = next(iter(off.items()))
+        yield Finding(
+            "metrics-differ",
+            "note" if largest <= 1.0 / users and users >= 100 else "error",
+            len(off),
+            len(pairs),
+            f"{len(off)} of {len(pairs)} figures of metrics.json are not what measuring again "
+            f"gives, by up to {largest:.2g}",
+            {"figure": name, "stored": before, "again": now},
+        )
+
+
+def _some(held: HeldOut) -> HeldOut:
+    if len(held) <= SAMPLED_USERS:
+        return held
+    rows = np.sort(generator(0, "audit.users").permutation(len(held))[:SAMPLED_USERS])
+    return HeldOut(held.users[rows], held.positives[rows], held.candidates[rows])
+
+
+def _tied(held: HeldOut, ranks: Ranks, run: Run) -> Iterator[Finding]:
+    """Scores that do not tell candidates apart."""
+    numbers = (held.candidates < run.interactions.n_items).sum(axis=1)
+    constant = (ranks.tied == numbers) & (numbers > 0)
+    total, tied = int(numbers.sum()), int(ranks.tied.sum())
+    if constant.mean() > 0.5:
+        yield Finding(
+            "constant-scores",
+            "error",
+            int(constant.sum()),
+            len(held),
+            f"{int(constant.sum()):,} of {len(held):,} test users have one score for all "
+            "candidates: the figures are the tie rule's",
+            {"user": _plain(run, int(held.users[np.argmax(constant)]))},
+        )
+    elif tied:
+        share = tied / total
+        yield Finding(
+            "tied-scores",
+            "warning" if share > MANY_TIES else "note",
+            tied,
+            total,
+            f"{tied:,} of {total:,} candidates ({share:.1%}) have the score of their positive: "
+            "the tie rule decides there",
+            {"user": _plain(run, int(held.users[np.argmax(ranks.tied)]))},
+        )
+
+
+def _plain(run: Run, user: int) -> Any:
+    value = run.interactions.user_ids.external([user]).tolist()[0]
+    return value if isinstance(value, int) else str(value)

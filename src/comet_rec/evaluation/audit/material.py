@@ -1,0 +1,109 @@
+"""What the checks look at: rows with their parts, and candidates exactly as they were given."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.split import TEST, VALIDATION, HeldOut, Split
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Held-out items of one part, and every candidate as a row of its own.
+
+    Parameters
+    ----------
+    name : {"test", "validation"}
+    part : int
+        Code of the part.
+    users, positives : int64 [T]
+        Users, ascending, and the item that is held out of each.
+    rows, candidates : int64 [M]
+        Place in `users`, ascending, and item of each candidate; repeats and positives among them.
+    negatives : int or None
+        Candidates that each user should have; None where they are still to be drawn.
+    """
+
+    name: str
+    part: int
+    users: Int64
+    positives: Int64
+    rows: Int64
+    candidates: Int64
+    negatives: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A log and what is held out of it, unmended.
+
+    Parameters
+    ----------
+    log : Interactions
+        All rows. Those that another tool put into two parts stand twice.
+    part : uint8 [R]
+    held : tuple of Held
+    test_times : bool
+        Whether the times of the test rows are the log's own (a given test file may have none).
+    """
+
+    log: Interactions
+    part: npt.NDArray[np.uint8]
+    held: tuple[Held, ...]
+    test_times: bool
+
+    def keys(self, users: npt.NDArray[Any], items: npt.NDArray[Any]) -> Int64:
+        """One number for each pair, int64."""
+        return np.asarray(users.astype(np.int64) * self.log.n_items + items)
+
+    def example(self, *, user: Any = None, item: Any = None, **more: Any) -> dict[str, Any]:
+        """External ids of a case, as JSON can hold them; `more` is added as it is."""
+        found: dict[str, Any] = {}
+        if user is not None:
+            found["user"] = _plain(self.log.user_ids.external([user]).tolist()[0])
+        if item is not None:
+            found["item"] = _plain(self.log.item_ids.external([item]).tolist()[0])
+        return found | more
+
+
+def of_split(split: Split) -> Material:
+    """Material of a split; the test times of a given one were made up when it was read."""
+    n_items = split.interactions.n_items
+    held = tuple(
+        _of_held(name, code, part, split.protocol.negatives, n_items)
+        for name, code, part in (
+            ("test", TEST, split.test),
+            ("validation", VALIDATION, split.validation),
+        )
+    )
+    return Material(split.interactions, split.part, held, split.protocol.split != "given")
+
+
+def of_log(log: Interactions) -> Material:
+    """Material of a log of which nothing is held out."""
+    return Material(log, np.zeros(len(log), dtype=np.uint8), (), True)
+
+
+def _of_held(name: str, code: int, held: HeldOut, negatives: int, n_items: int) -> Held:
+    rows, columns = np.nonzero(held.candidates != n_items)
+    return Held(
+        name=name,
+        part=code,
+        users=held.users,
+        positives=held.positives,
+        rows=rows,
+        candidates=held.candidates[rows, columns].astype(np.int64),
+        negatives=negatives,
+    )
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, uuid.UUID) else value

@@ -1,0 +1,138 @@
+"""Checks of the training rows: repeated pairs, and what a training step would be shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.config import Config
+from comet_rec.data.batches import Batch, Batches
+from comet_rec.data.histories import HistorySettings
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.split import TRAIN
+from comet_rec.evaluation.audit.findings import Finding
+from comet_rec.evaluation.audit.material import Material
+from comet_rec.models import base
+
+Bool = npt.NDArray[np.bool_]
+
+DRAWN_POSITIVES = 8_192
+"""Positives of training batches after which enough were looked at."""
+
+_REMOVED = re.compile(r"([\d,]+) repeated \(user, item\) rows? removed")
+
+
+def repeated(material: Material) -> Iterator[Finding]:
+    """Pairs that the raw log holds more than once, those that reading removed included."""
+    log = material.log
+    train = np.flatnonzero(material.part == TRAIN)
+    keys = material.keys(log.users[train], log.items[train])
+    order = np.argsort(keys, kind="stable")
+    again = order[1:][keys[order[1:]] == keys[order[:-1]]]
+    if len(again) > 0:
+        row = train[again.min()]
+        yield Finding(
+            "repeated-rows",
+            "warning",
+            len(again),
+            len(train),
+            f"{len(again):,} of {len(train):,} training rows repeat a (user, item) pair",
+            material.example(user=log.users[row], item=log.items[row]),
+        )
+    removed = sum(
+        int(found[1].replace(",", "")) for note in log.notes if (found := _REMOVED.search(note))
+    )
+    if removed:
+        of = len(log) + removed
+        yield Finding(
+            "repeated-rows",
+            "warning",
+            removed,
+            of,
+            f"{removed:,} of {of:,} rows of the log repeat a (user, item) pair; reading kept the "
+            "earliest of each, a tool that keeps all can test on what it trained on",
+        )
+
+
+def targets(material: Material, config: Config) -> Iterator[Finding]:
+    """Training positives that a model with this config sees in the histories it is shown.
+
+    Batches are drawn with the config's own settings and looked into. A model that is shown whole
+    bags leaves the target out itself, so its setting is what counts.
+    """
+    settings: HistorySettings | None = getattr(
+        # The settings do not depend on the sizes, so small tables do.
+        base.build(config.name, config.model, 2, 2, 0), "histories", None
+    )  # fmt: skip
+    rows = material.log.select(material.part == TRAIN)
+    if settings is None or len(rows) == 0:
+        return
+    if settings.policy == "whole":
+        if not getattr(config.model, "exclude_target", True):
+            yield _target(len(rows), len(rows), config, None)
+        return
+    seen = looked = 0
+    example = None
+    for batch in _batches(rows, config, settings):
+        of_users, of_items = shown_targets(batch)
+        hit = of_users | of_items
+        if hit.any() and example is None:
+            pair = np.flatnonzero(batch.labels > 0)[np.argmax(hit)]
+            example = material.example(
+                user=batch.users[batch.pair_users[pair]], item=batch.items[batch.pair_items[pair]]
+            )
+        seen += int(hit.sum())
+        looked += len(hit)
+        if looked >= DRAWN_POSITIVES:
+            break
+    if seen:
+        yield _target(seen, looked, config, example)
+
+
+def _batches(rows: Interactions, config: Config, settings: HistorySettings) -> Iterator[Batch]:
+    train = config.train
+    return Batches(
+        rows,
+        batch_size=min(train.batch_size, DRAWN_POSITIVES),
+        negatives=train.negatives,
+        histories=settings,
+        seed=config.seed,
+        positives_per_user=train.positives_per_user,
+        negative_pool=train.negative_pool,
+    ).epoch(0)
+
+
+def shown_targets(batch: Batch) -> tuple[Bool, Bool]:
+    """Whether each positive's item is in its user's shown history, its user in its item's.
+
+    Returns
+    -------
+    of_users, of_items : bool [positives]
+        False throughout for a side that is not shown.
+    """
+    positive = np.flatnonzero(batch.labels > 0)
+    users, items = batch.pair_users[positive], batch.pair_items[positive]
+    none = np.zeros(len(positive), dtype=bool)
+    of_users, of_items = none, none
+    if isinstance(batch.user_histories, np.ndarray):
+        of_users = (batch.user_histories[users] == batch.items[items, None]).any(axis=1)
+    if batch.item_histories is not None:
+        of_items = (batch.item_histories[items] == batch.users[users, None]).any(axis=1)
+    return of_users, of_items
+
+
+def _target(count: int, of: int, config: Config, example: dict[str, object] | None) -> Finding:
+    excluded = getattr(config.model, "exclude_target", False)
+    remedy = "look for repeated rows" if excluded else "set model.exclude_target=true"
+    return Finding(
+        "target-in-history",
+        "error",
+        count,
+        of,
+        f"{count:,} of {of:,} training positives that were drawn stand in the history that "
+        f"{config.name} is shown with them, so it trains on the answer; {remedy}",
+        example,
+    )

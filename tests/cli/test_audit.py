@@ -1,0 +1,131 @@
+"""``comet-rec audit``: what it prints, and its exit statuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from comet_rec.cli.app import run
+
+USERS, ITEMS, ROWS, NEGATIVES, PLANTED = 50, 80, 8, 20, 7
+
+
+@pytest.fixture(scope="module")
+def ncf(tmp_path_factory) -> Path:
+    """NCF's three files; the first users have their positive among their negatives."""
+    folder = tmp_path_factory.mktemp("ncf")
+    rng = np.random.default_rng(0)
+    train, test, negative, honest = [], [], [], []
+    for user in range(USERS):
+        items = rng.permutation(ITEMS)
+        train += [f"{user}\t{i}\t5\t{1_000_001 + 977 * r + user}" for r, i in
+                  enumerate(items[:ROWS])]  # fmt: skip
+        positive, drawn = items[ROWS], items[ROWS + 1 : ROWS + 1 + NEGATIVES]
+        test.append(f"{user}\t{positive}\t4\t{1_000_001 + 977 * ROWS + user}")
+        honest.append("\t".join([f"({user},{positive})", *map(str, drawn)]))
+        if user < PLANTED:
+            drawn[user] = positive
+        negative.append("\t".join([f"({user},{positive})", *map(str, drawn)]))
+    files = {"train.rating": train, "test.rating": test, "test.negative": negative}
+    for name, lines in {**files, "honest.negative": honest}.items():
+        (folder / name).write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def of_files(ncf: Path, negative: str, *more: str) -> list[str]:
+    return ["audit", str(ncf / "train.rating"), "--test", str(ncf / "test.rating"),
+            "--candidates", str(ncf / negative), *more]  # fmt: skip
+
+
+def test_positives_among_the_negatives_of_the_ncf_trio_are_counted(ncf, capsys):
+    assert run(of_files(ncf, "test.negative", "--json")) == 2
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert len(out.splitlines()) == 1
+    assert report["ok"] is False
+    (finding,) = report["findings"]
+    assert set(finding) == {"check", "severity", "count", "of", "message", "example"}
+    assert finding["check"] == "test-positive-among-candidates"
+    assert finding["severity"] == "error"
+    assert (finding["count"], finding["of"]) == (PLANTED, USERS)
+    assert finding["example"]["user"] == 0
+    assert len(err.splitlines()) == 1
+    assert "1 finding of severity error" in err
+
+
+def test_a_trio_without_faults_is_ok(ncf, capsys):
+    assert run(of_files(ncf, "honest.negative", "--json")) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"findings": [], "ok": True}
+    assert err == ""
+
+
+def test_text_is_a_line_a_finding(ncf, capsys):
+    assert run(of_files(ncf, "test.negative")) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(
+        f"error    test-positive-among-candidates: {PLANTED} of {USERS} test users have the "
+        "positive among their own candidates"
+    )
+    assert lines[0].split("; e.g. ")[1].startswith("user 0, item ")
+    assert lines[1] == "1 error, 0 warnings, 0 notes"
+
+
+def test_warnings_and_notes_do_not_fail(tmp_path, capsys):
+    """Every user's last two rows share a time."""
+    rows = [f"u{u},{(7 * u + 3 * t) % 40},{100 * min(t, 8) + u}" for u in range(20)
+            for t in range(10)]  # fmt: skip
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,time\n" + "\n".join(rows) + "\n")
+    assert run(["audit", str(path), "--negatives", "20"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "warning  test-ties: 20 of 20 users (100.0%)" in out
+    assert out.splitlines()[-1].startswith("0 errors, ")
+    assert run(["audit", str(path), "--json"]) == 0  # 99 candidates: fewer are left
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True
+    assert "test-few-candidates" in {f["check"] for f in report["findings"]}
+
+
+def test_a_run(tmp_path, ncf, capsys):
+    fast = ["--set", "model.embedding_dim=4", "--set", "model.history_length=5",
+            "--set", "train.epochs=1", "--set", "protocol.negatives=20"]  # fmt: skip
+    base = ["train", str(ncf / "train.rating"), "--quiet", *fast, "--preset", "static"]
+    clean, leaky = str(tmp_path / "clean"), str(tmp_path / "leaky")
+    assert run([*base, "--out", clean]) == 0
+    assert run([*base, "--out", leaky, "--set", "model.exclude_target=false"]) == 0
+    assert run(["audit", clean]) == 0
+    assert run(["audit", leaky, "--json"]) == 2
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "target-in-history" in {f["check"] for f in report["findings"]}
+    assert run(["audit", clean, "--test", str(ncf / "test.rating")]) == 2
+    assert "is a run, which holds its own data; leave --test out" in capsys.readouterr().err
+    (Path(clean) / "metrics.json").write_text("{}")
+    assert run(["audit", clean]) == 2
+    assert "artefact-digests" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["nowhere.csv"], "no such file"),
+        (["TRAIN", "--candidates", "TEST"], "--candidates needs --test FILE"),
+        (["TRAIN", "--test", "nowhere"], "nowhere"),
+        (["FOLDER"], "is not a run: no manifest.json"),
+        (["TRAIN", "--test", "TEXT"], "'song' is no integer, and the ids of the log are"),
+    ],
+)
+def test_mistakes_get_one_line_and_no_findings(arguments, text, ncf, tmp_path, capsys):
+    (tmp_path / "text.csv").write_text("user,item\n1,song\n2,tune\n")
+    places = {"TRAIN": ncf / "train.rating", "TEST": ncf / "test.rating",
+              "FOLDER": tmp_path, "TEXT": tmp_path / "text.csv"}  # fmt: skip
+    assert run(["audit", *(str(places.get(a, a)) for a in arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert text in err
+    assert len(err.splitlines()) == 1

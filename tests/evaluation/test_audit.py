@@ -1,0 +1,202 @@
+"""The audit: each planted fault is found, nothing else is, and clean data give silence."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import comet_rec as cr
+from comet_rec.data.ids import Ids
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.pairs import Pairs
+from comet_rec.data.readers import read
+from comet_rec.data.split import TRAIN
+from comet_rec.errors import DataError
+from comet_rec.evaluation.audit import Finding, as_data, as_text, audit, audit_files
+from tests.evaluation.planted import (
+    COLD,
+    FOLLOWS,
+    N_USERS,
+    PLANTED,
+    ROWS,
+    clean,
+    clean_log,
+    config,
+    item_of_test_in_training,
+    with_times,
+)  # fmt: skip
+
+
+def test_clean_data_give_silence():
+    split = clean()
+    assert audit(split, config()) == []
+    assert audit(split.interactions) == []
+
+
+@pytest.mark.parametrize(("plant", "check", "severity", "count", "of"), PLANTED)
+def test_a_planted_fault_is_found_and_only_it(plant, check, severity, count, of):
+    found = {finding.check: finding for finding in audit(plant(clean()), config())}
+    assert set(found) - FOLLOWS.get(plant.__name__, set()) == {check}
+    finding = found[check]
+    assert (finding.severity, finding.count, finding.of) == (severity, count, of)
+
+
+@pytest.mark.parametrize("plant", [p[0] for p in PLANTED[:9]])
+def test_examples_are_external_ids(plant):
+    split = plant(clean())
+    example = audit(split)[0].example
+    assert example is not None
+    assert example["user"] == 1003
+    if plant is item_of_test_in_training:
+        assert example["item"] == 5000 + split.test.positives[3]
+
+
+@pytest.mark.parametrize("policy", ["sampled", "recent", "causal"])
+def test_the_target_in_the_history_is_found_by_drawing_batches(policy):
+    """Where the setting hides it, nothing; where it does not, most are seen (N exceeds the rows).
+
+    A causal history of a user ends before the target, so the user in N(i) is what is seen.
+    """
+    split = clean()
+    assert audit(split, config(history=policy)) == []
+    (finding,) = audit(split, config(history=policy, exclude_target=False))
+    assert (finding.check, finding.severity) == ("target-in-history", "error")
+    assert finding.count == finding.of == int((split.part == TRAIN).sum())
+    assert finding.example is not None
+    user, item = finding.example["user"] - 1000, finding.example["item"] - 5000
+    rows = split.train
+    assert ((rows.users == user) & (rows.items == item)).any()
+
+
+@pytest.mark.parametrize("name", ["FISM", "SVDpp"])
+def test_models_of_whole_bags_are_judged_by_their_setting(name):
+    estimator = getattr(cr, name)
+    log = clean_log()
+    assert audit(clean(), estimator().config_for(log)) == []
+    (finding,) = audit(clean(), estimator(exclude_target=False).config_for(log))
+    assert finding.check == "target-in-history"
+    assert audit(clean(), cr.MF().config_for(log)) == []  # nothing is shown, nothing to find
+
+
+def test_ties_in_the_order_of_ids_are_a_pattern():
+    log = clean_log()
+    assert log.times is not None
+    sessions = np.repeat(np.arange(N_USERS * ROWS // 6), 6)  # six rows at one time
+    items = np.sort(log.items.reshape(-1, 6), axis=1).ravel()
+    tied = replace(log, items=items, times=10**9 + 1 + sessions * 977)
+    (finding,) = [f for f in audit(tied) if f.check == "order-follows-ids"]
+    assert (finding.count, finding.of) == (400, 400)
+    assert "between equal times" in finding.message
+    untied = replace(tied, items=log.items)
+    assert [f.check for f in audit(untied)] == ["tied-steps"]
+
+
+def test_a_matrix_without_times_is_in_the_order_of_ids():
+    log = clean_log()
+    bare = read(log.matrix)
+    checks = {f.check for f in audit(cr.leave_one_out(bare, negatives=20))}
+    assert checks - COLD == {"order-follows-ids", "no-times"}
+
+
+def test_times_of_days_are_coarse_and_not_truncated():
+    """86,400 is a multiple of 128, so whole days survive 32-bit floats."""
+    log = clean_log()
+    days = replace(log, times=(17_000 + np.tile(np.arange(ROWS), N_USERS) * 13) * 86_400)
+    assert audit(replace(days, times=days.times + log.users * 86_400)) == []
+
+
+def test_the_share_of_later_rows_and_users():
+    """User 0 lives wholly after the others: 10 rows of 400 are later than the median test."""
+    split = clean()
+    users = split.interactions.users
+    late = with_times(split, lambda times: times + (users == 0) * 10**8)
+    found = {f.check: f for f in audit(late)}
+    assert (found["future-rows"].count, found["future-rows"].of) == (10, 400)
+    assert (found["future-users"].count, found["future-users"].of) == (39, 40)
+    assert found["future-rows"].severity == "note"
+
+
+def test_positions_within_users_say_nothing_of_the_future():
+    log = replace(clean_log(), times=np.tile(np.arange(ROWS), N_USERS), time_scope="per_user")
+    assert [f.check for f in audit(cr.leave_one_out(log, negatives=20))] == ["times-per-user"]
+
+
+def test_reading_says_what_the_audit_counts(tmp_path):
+    """The count of removed rows comes from a note of the reader."""
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,time\n" + "".join(f"1,{i},{100 + i}\n" for i in (1, 2, 3, 2, 1)))
+    found = {f.check: f for f in audit(read(path))}
+    assert (found["repeated-rows"].count, found["repeated-rows"].of) == (2, 5)
+
+
+def test_files_are_seen_before_they_are_mended():
+    """Positive, training row, repeat, other user, foreign item, cold user, all in one go."""
+    log = read_rows([(u, i, 10 * u + i) for u in (1, 2, 3) for i in (u, u + 1, u + 2)])
+    test = Pairs(np.array([1, 2, 2, 9]), np.array([5, 2, 1, 4]))
+    candidates = Pairs(
+        np.array([1, 1, 1, 2, 2, 9, 9, 9, 3]), np.array([5, 4, 4, 3, 77, 1, 2, 3, 1])
+    )
+    found = {f.check: f for f in audit_files(log, test, candidates)}
+    counts = {check: (f.severity, f.count, f.of) for check, f in found.items()}
+    assert counts == {
+        "test-users-repeated": ("error", 1, 3),
+        "test-in-training": ("error", 1, 3),
+        "test-positive-among-candidates": ("error", 1, 3),
+        "test-candidates-touched": ("error", 1, 3),
+        "test-candidates-repeated": ("error", 1, 3),
+        "candidates-without-test": ("warning", 1, 9),
+        "test-candidates-outside": ("warning", 1, 6),
+        "test-few-candidates": ("warning", 1, 3),
+        "test-users-cold": ("warning", 1, 3),
+    }
+    assert found["test-positive-among-candidates"].example == {"user": 1, "item": 5}
+    assert found["candidates-without-test"].example == {"user": 3}
+
+
+def test_times_of_a_test_file_are_looked_at_where_they_are_known():
+    log = read_rows([(u, i, 1000 + 100 * u + i) for u in (1, 2) for i in (1, 2, 3)])
+    test = Pairs(np.array([1, 2]), np.array([4, 4]))
+    assert [f.check for f in audit_files(log, test)] == ["test-items-cold"]
+    checks = {f.check for f in audit_files(log, test, times={(1, 4): 1103, (2, 4): 1999})}
+    assert {"test-ties", "tied-steps", "future-users"} <= checks
+    assert [f.check for f in audit_files(log, test, times={(1, 4): 1103})] == ["test-items-cold"]
+
+
+def test_ids_of_another_kind_are_refused():
+    log = read_rows([(1, 1, 1), (1, 2, 2)])
+    with pytest.raises(DataError, match="'x' is no integer, and the ids of the log are"):
+        audit_files(log, Pairs(np.array([1]), np.array(["x"], dtype=object)))
+
+
+def test_uuids_become_text():
+    values = sorted(str(uuid.UUID(int=n)) for n in range(N_USERS))
+    ids = np.empty(N_USERS, dtype=object)
+    ids[:] = values
+    split = item_of_test_in_training(clean())
+    split = replace(split, interactions=replace(split.interactions, user_ids=Ids("uuid", ids)))
+    example = audit(split)[0].example
+    assert example is not None
+    assert example["user"] == values[3]
+
+
+def test_text_and_data():
+    error = Finding("a", "error", 1, 2, "one of two", {"user": 7, "item": "x"})
+    note = Finding("b", "note", 2, 2, "both")
+    assert as_text([error, note]) == (
+        "error    a: one of two; e.g. user 7, item x\nnote     b: both\n1 error, 0 warnings, 1 note"
+    )
+    assert as_data([note]) == {
+        "findings": [{"check": "b", "severity": "note", "count": 2, "of": 2, "message": "both",
+                      "example": None}],
+        "ok": True,
+    }  # fmt: skip
+    assert as_data([error, note])["ok"] is False
+
+
+def read_rows(rows: list[tuple[int, int, int]]) -> Interactions:
+    import pandas as pd
+
+    return read(pd.DataFrame(rows, columns=["user", "item", "time"]))
