@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
 from comet_rec.artefact.run import versions
 from comet_rec.config import unknown
 from comet_rec.data.split import leave_one_out
-from comet_rec.errors import ConfigError
+from comet_rec.errors import ConfigError, DataError
+from comet_rec.evaluation.audit import audit
+from comet_rec.evaluation.audit.findings import Finding, as_data
 from comet_rec.experiments import paper, sections, trust
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
@@ -65,6 +67,7 @@ class Study:
     folder: Path
     board: Board
     stop: Callable[[], bool] = lambda: False
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.splits = {log.name: log.split for log in self.logs if log.split is not None}
@@ -94,6 +97,20 @@ class Study:
     def wants(self, *names: str) -> bool:
         """Whether one of these parts was asked for."""
         return any(name in self.parts for name in names)
+
+    def check(self) -> None:
+        """Audit the splits before anything is trained.
+
+        Raises
+        ------
+        DataError
+            When one has a fault that would make its figures worthless.
+        """
+        for name, split in self.splits.items():
+            self.findings[name] = audit(split)
+            faults = [found for found in self.findings[name] if found.severity == "error"]
+            if faults:
+                raise DataError(f"{name}: {faults[0].check}: {faults[0].message}")
 
     def queue(self) -> None:
         """Queue the jobs of all parts, the tables first."""
@@ -143,10 +160,20 @@ class Study:
             "COMET (arXiv 2007.14129v1), reproduced",
             self.budget.note,
             command,
-            [build[name]() for name in wanted],
+            [*(build[name]() for name in wanted), self._audit()],
             [plain(item) for item in self.runner.items],
             {"budget": self.budget.name, "seeds": self.seeds, "versions": versions()},
         )
+
+    def _audit(self) -> Section:
+        section = Section("audit", "Audit of the logs and splits")
+        section.text.append("What `comet-rec audit` says of each; errors would have ended the run.")
+        for name, findings in self.findings.items():
+            rows = [[found.check, found.severity, found.message] for found in findings]
+            columns = ["check", "severity", "finding"]
+            section.tables.append(sections.Table(name, columns, rows or [["", "", "nothing"]]))
+            section.data[name] = as_data(findings)
+        return section
 
     def _algorithms(self) -> Section:
         jobs = self.each(Planner.algorithms)
@@ -231,9 +258,12 @@ def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:
 
     Raises
     ------
+    DataError
+        When the audit finds an error in a split.
     TrainingInterrupted
         When a stop was asked for; the report holds what is finished.
     """
+    study.check()
     study.queue()
     try:
         study.runner.run()

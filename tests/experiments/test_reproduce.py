@@ -1,0 +1,295 @@
+"""The paper's tables and figures on a tiny log: what the report holds; no stop changes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import comet_rec as cr
+from comet_rec.cli.app import run
+from comet_rec.cli.board import Lines, Silent
+from comet_rec.errors import ConfigError, DataError, TrainingInterrupted
+from comet_rec.experiments import paper
+from comet_rec.experiments.jobs import Job
+from comet_rec.experiments.logs import StudyLog, has_ties, read_logs, reordered, tied_share
+from comet_rec.experiments.reproduce import PARTS, Study, parts_of, reproduce
+from comet_rec.experiments.runner import Runner
+from comet_rec.experiments.studies import FULL, SMOKE, Budget, Planner
+from tests.conftest import checkerboard_log, make_log, random_pairs
+
+TINY = Budget(
+    name="tiny",
+    note="tiny",
+    logs=(),
+    seeds=2,
+    neural={"model.embedding_dim": 8, "train.epochs": 1, "train.refit": False},
+    models={
+        "comet": {"model.history_length": 6, "model.hidden": (8,)},
+        "mlp": {"model.hidden": (8,)},
+        "neumf": {"model.hidden": (8,)},
+        "convncf": {"model.channels": 2},
+    },
+    dims=(4, 8),
+)
+SOME = ["table1", "table2", "figure4", "figure5", "reliability"]
+
+
+def small_log():
+    return make_log(random_pairs(np.random.default_rng(0), 24, 40, 7), n_items=40)
+
+
+def study(folder: Path, parts: list[str] = SOME, **more) -> Study:
+    gone = StudyLog("amazon-cds", "CDs&Vinyl", None, "cannot be had here: no network")
+    log = StudyLog("small", "small", cr.leave_one_out(small_log(), negatives=20))
+    return Study(parts, [log, gone], TINY, 2, folder, **{"board": Silent()} | more)
+
+
+def report_of(folder: Path) -> dict:
+    """The report without what no two runs share: seconds."""
+    text = (folder / "report.json").read_text()
+    text = re.sub(r'"(train_|evaluation_)?seconds": [\d.]+', '"seconds": 0', text)
+    data = json.loads(text)
+    for section in data["sections"].values():
+        for table in section["tables"]:
+            for name in ("seconds", "seconds a seed"):
+                if name in table["columns"]:
+                    for row in table["rows"]:
+                        row[table["columns"].index(name)] = ""
+    return data
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    reproduce(study(folder), "a command")
+    return folder
+
+
+def test_the_report_holds_every_model_and_says_what_was_not_run(written):
+    data = report_of(written)
+    assert list(data["sections"]) == [*SOME, "audit"]
+    models = data["sections"]["table2"]["data"]["small"]
+    expected = {"Popularity", "ItemKNN", "EASE", *paper.ALGORITHMS, "against COMET"}
+    assert set(models) == expected
+    for label in paper.ALGORITHMS:
+        cells = models[label]["cells"]
+        assert len(cells["HR@10"]["seeds"]) == 2
+        assert cells["HR@10"]["paper"] is None  # another log than the paper's
+    not_run = data["sections"]["table2"]["tables"][1]
+    assert "no network" in not_run["title"]
+    assert len(not_run["rows"]) == 8
+    assert data["verdicts"]["table2"] == {"not run": 32}
+    assert all(item["state"] == "done" for item in data["trainings"])
+    page = (written / "report.html").read_text()
+    assert "http" not in page.replace("http://www.w3.org", "")  # opens without a network
+    for name in ("figure4-small", "figure5-small", "negatives-small"):
+        assert (written / f"{name}.png").is_file()
+        assert (written / f"{name}.svg").is_file()
+
+
+def test_a_finished_training_is_not_repeated(written, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("trained again")
+
+    before = report_of(written)
+    monkeypatch.setattr("comet_rec.experiments.runner.carry_out", refuse)
+    reproduce(study(written), "a command", figures=False)
+    assert report_of(written) == before
+
+
+def test_stops_change_nothing(written, tmp_path):
+    rng = random.Random(0)
+    stops = 0
+    while True:
+        left = rng.randrange(1, 40)
+
+        def stop() -> bool:
+            nonlocal left
+            left -= 1
+            return left < 0
+
+        try:
+            reproduce(study(tmp_path, stop=stop), "a command", figures=False)
+            break
+        except TrainingInterrupted:
+            stops += 1
+            left = 10**9
+    assert stops >= 3
+    assert report_of(tmp_path) == report_of(written)
+
+
+def test_a_model_that_cannot_be_trained_has_its_reason_in_its_cell(tmp_path, monkeypatch, capsys):
+    def fail(job, *rest):
+        raise ConfigError("no such luck")
+
+    monkeypatch.setattr("comet_rec.experiments.runner.carry_out", fail)
+    reproduce(study(tmp_path, ["figure4"], board=Lines()), "a command", figures=False)
+    table = report_of(tmp_path)["sections"]["figure4"]["tables"][0]
+    assert [row[1] for row in table["rows"]] == ["not run: no such luck"] * 3
+    assert capsys.readouterr().err.count("failed no such luck") == 3
+
+
+def test_a_start_that_failed_takes_its_model_with_it(tmp_path, monkeypatch):
+    from comet_rec.experiments import runner
+
+    whole = runner.carry_out
+
+    def fail(job, *rest):
+        if job.model == "gmf":
+            raise ConfigError("no such luck")
+        return whole(job, *rest)
+
+    monkeypatch.setattr(runner, "carry_out", fail)
+    split = cr.leave_one_out(small_log(), negatives=20)
+    job = Planner("small", split.interactions, TINY).job("NeuMF", "neumf-p")
+    queue = Runner({"small": split}, tmp_path, 1, Silent())
+    queue.add([job])
+    queue.run()
+    assert queue.record(job) == "gmf before NeuMF: no such luck"
+
+
+def test_a_dear_training_has_one_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr("comet_rec.experiments.runner.DEAR", -1.0)
+    split = cr.leave_one_out(small_log(), negatives=20)
+    job = Job("small", "EASE", "ease", "paper")
+    queue = Runner({"small": split}, tmp_path, 3, Silent())
+    queue.add([job], seeded=True)
+    queue.run()
+    assert [item.state for item in queue.items] == ["done", "left out", "left out"]
+    assert len(queue.seeds_of(job)) == 1
+
+
+def test_keys_tell_apart_what_differs_and_nothing_else():
+    split = cr.leave_one_out(small_log(), negatives=20)
+    other = cr.leave_one_out(small_log(), negatives=20, seed=1)
+    planner = Planner("small", split.interactions, TINY)
+    job = planner.job("COMET", "comet")
+    assert job.key(split) == planner.job("another label", "comet").key(split)
+    assert job.key(split) != job.key(other)
+    assert job.key(split) != planner.job("COMET", "comet", {"model.channels": 3}).key(split)
+    plain, start = planner.job("NeuMF", "neumf"), planner.job("NeuMF", "neumf-p")
+    assert plain.key(split) != start.key(split)
+
+
+def test_full_asks_for_the_papers_own_settings():
+    log = make_log(random_pairs(np.random.default_rng(0), 24, 40, 7), n_items=40)
+    planner = Planner("ml-1m", log, FULL)
+    config = planner.job("COMET", "comet").estimator().config_for(log)
+    assert (config.model.embedding_dim, config.model.widths) == (128, (1, 8, 32, 128))
+    assert (config.model.history, config.train.loss, config.train.negatives) == (
+        "sampled",
+        "bce",
+        4,
+    )
+    assert config.train.refit
+    values = [
+        dict(job.settings)["model.embedding_dim"]
+        for job in planner.figure_6()["model.embedding_dim"]
+    ]
+    assert values == [16, 32, 64, 128]
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([0.7300], "reproduced"),
+        ([0.7410, 0.7430], "reproduced"),
+        ([0.76], "better"),
+        ([0.69], "lower"),
+    ],
+)
+def test_a_verdict_is_two_sided_at_196_standard_errors(values, verdict):
+    cell = paper.cell(values, [0.0057] * len(values), 6040, 0.730)
+    assert cell.verdict == verdict
+    assert cell.difference == pytest.approx(np.mean(values) - 0.730)
+    reach = 1.96 * np.sqrt(cell.error**2 + 0.73 * 0.27 / 6040)
+    assert (abs(cell.difference) <= reach) == (verdict == "reproduced")
+
+
+def test_other_orders_of_ties_change_ties_alone():
+    log = checkerboard_log()
+    assert not has_ties(log)
+    tied = log.__class__(**vars(log) | {"times": log.times // 5})
+    assert has_ties(tied)
+    assert 0 < tied_share(tied) < 1
+    for order in ("random", "item"):
+        other = reordered(tied, order)
+        assert np.array_equal(other.users, tied.users)
+        assert np.array_equal(other.times, tied.times)
+        assert not np.array_equal(other.items, tied.items)
+        assert sorted(zip(other.users, other.times, other.items, strict=True)) == sorted(
+            zip(tied.users, tied.times, tied.items, strict=True)
+        )
+    by_item = reordered(tied, "item")
+    same = (by_item.users[1:] == by_item.users[:-1]) & (by_item.times[1:] == by_item.times[:-1])
+    assert (by_item.items[1:][same] > by_item.items[:-1][same]).all()
+
+
+def test_parts_and_logs_are_checked(tmp_path):
+    assert parts_of(["all"]) == list(PARTS)
+    assert parts_of(["figure3", "table1"]) == ["table1", "figure3"]
+    with pytest.raises(ConfigError, match="unknown part 'tabel2'; did you mean 'table2'"):
+        parts_of(["tabel2"])
+    with pytest.raises(DataError, match="no such file"):
+        read_logs(["nowhere.csv"], {}, lambda line: None)
+    assert SMOKE.logs == ("ml-100k",)
+
+
+def test_the_command_refuses_in_one_line(tmp_path, capsys):
+    assert run(["reproduce", "tabel2", "--out", str(tmp_path)]) == 2
+    assert "did you mean 'table2'" in capsys.readouterr().err
+    assert run(["reproduce", "all", "--budget", "huge", "--out", str(tmp_path)]) == 2
+    assert "unknown budget 'huge'" in capsys.readouterr().err
+
+
+def test_inspect_draws_the_kernels_of_a_run(written, tmp_path, capsys):
+    folders = sorted((written / "runs").glob("small-comet-*"))
+    assert run(["inspect", str(folders[0] / "run"), "--out", str(tmp_path)]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["user-kernels.png", "user-kernels.svg"]
+    other = next((written / "runs").glob("small-mf-*")) / "run"
+    assert run(["inspect", str(other), "--out", str(tmp_path / "x")]) == 2
+    assert "a mf without filters" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_kills_at_ten_random_moments_change_nothing(tmp_path):
+    rows = random_pairs(np.random.default_rng(0), 30, 40, 8).tolist()
+    log = tmp_path / "log.csv"
+    text = "".join(f"u{u},i{i},{t // 3}\n" for t, (u, i) in enumerate(rows))
+    log.write_text("user,item,time\n" + text)
+
+    def command(out: str) -> list[str]:
+        words = [
+            "reproduce",
+            "all",
+            "--data",
+            str(log),
+            "--out",
+            str(tmp_path / out),
+            "--seeds",
+            "1",
+        ]
+        return [sys.executable, "-m", "comet_rec.cli.app", *words, "--quiet", "--no-figures"]
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    began = time.monotonic()
+    subprocess.run(command("whole"), check=True, env=environment, capture_output=True)
+    whole = time.monotonic() - began
+    rng = random.Random(0)
+    for _ in range(10):
+        process = subprocess.Popen(command("killed"), env=environment, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.1, 0.5) * whole)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command("killed"), check=True, env=environment, capture_output=True)
+    assert report_of(tmp_path / "killed") == report_of(tmp_path / "whole")
