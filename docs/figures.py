@@ -174,6 +174,29 @@ def seeds(result: dict[str, Any], name: str) -> list[str]:
     return [*lines, "", on(result, name)]
 
 
+def reproduction(result: dict[str, Any], name: str) -> list[str]:
+    from comet_rec.experiments.report import markdown_table
+    from comet_rec.experiments.sections import Table
+
+    budget = Path(name).stem
+    lines = [f"## Budget {budget}", "", f"> {result['note']}"]
+    counts = {"reproduced": 0, "better": 0, "lower": 0, "not run": 0}
+    for found in result["verdicts"].values():
+        counts |= {verdict: counts[verdict] + n for verdict, n in found.items()}
+    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
+    lines += ["", f"Cells beside the paper's: {said or 'none'}. {on(result, name)}"]
+    for part, section in result["sections"].items():
+        lines += ["", f"### {section['title']}"]
+        for text in section["text"]:
+            lines += ["", text]
+        for table in section["tables"]:
+            lines += ["", *markdown_table(Table(table["title"], table["columns"], table["rows"]))]
+        prefix = {"reliability": "negatives"}.get(part, part)
+        for picture in sorted((ROOT / "docs" / "_static").glob(f"{budget}-{prefix}-*.svg")):
+            lines += ["", f"![{section['title']}](_static/{picture.name})"]
+    return lines
+
+
 Section = tuple[str, Callable[[dict[str, Any], str], list[str]]]
 PAGES: dict[str, tuple[str, list[Section]]] = {
     "benchmarks.md": (
@@ -185,6 +208,10 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
             ("bench/reading.json", reading),
             ("bench/growth.json", growth),
         ],
+    ),
+    "reproduction.md": (
+        "# The paper's figures, and ours",
+        [("reproduce/full.json", reproduction), ("reproduce/smoke.json", reproduction)],
     ),
     "results.md": (
         "# Results",

@@ -126,15 +126,16 @@ def markdown(report: Report, pictures: dict[str, list[str]]) -> str:
         for text in section.text:
             lines += ["", text]
         for table in section.tables:
-            lines += ["", *_markdown_table(table)]
+            lines += ["", *markdown_table(table)]
         for drawing in section.drawings:
             if drawing.name in pictures:
                 lines += ["", f"![{drawing.caption}]({pictures[drawing.name][0]})"]
     return "\n".join(lines) + "\n"
 
 
-def _markdown_table(table: Table) -> list[str]:
-    title = [f"### {table.title}", ""] if table.title else []
+def markdown_table(table: Table) -> list[str]:
+    """Lines of a table under its title."""
+    title = [f"**{table.title}**", ""] if table.title else []
     rows = [table.columns, ["---"] * len(table.columns), *table.rows]
     return [*title, *("| " + " | ".join(row) + " |" for row in rows)]
 
