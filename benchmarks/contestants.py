@@ -57,6 +57,7 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
 
     import comet_rec as cr
     from comet_rec.artefact.run import Run, save_run
+    from comet_rec.data.histories import shown
     from comet_rec.data.randomness import torch_seed
     from comet_rec.estimators import presets
     from comet_rec.estimators.pipeline import batches_of
@@ -69,6 +70,7 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
     config = presets.preset(preset, model, log).with_settings({"train.refit": False, **settings})
     seed = torch_seed(config.seed, "parameters")
     module = base.build(model, config.model, log.n_users, log.n_items, seed)
+    histories = None if isinstance(module, base.ClosedForm) else shown(rows, module.histories)
     epochs = 0
 
     def train(after_epoch: AfterEpoch) -> None:
@@ -97,7 +99,7 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
 
     return held, Contestant(
         train,
-        lambda users, items: model_scores(module, rows).pairs(users, items),
+        lambda users, items: model_scores(module, rows, histories).pairs(users, items),
         save,
         lambda users, items: model_scores(module, split.known).pairs(users, items),
     )
