@@ -280,10 +280,9 @@ OTHERS: dict[str, tuple[Callable[..., Contestant], tuple[str, ...], dict[str, An
         implicit, ("bpr",), {"factors": 128, "learning_rate": 0.05, "iterations": 100_000}
     ),
     "Cornac NeuMF": (
-        cornac, (),
-        {"num_factors": 32, "layers": (128, 64, 32), "lr": 1e-3, "batch_size": 2048, "num_neg": 4},
+        cornac, (), {"num_factors": 32, "layers": (128, 64, 32)}
     ),
-    "RecBole NeuMF": (recbole, ("NeuMF", 4), {"train_batch_size": 5 * 2048}),
+    "RecBole NeuMF": (recbole, ("NeuMF", 4), {}),
     "RecBole ConvNCF": (recbole, ("ConvNCF", 1), {}),
     "RecBole FISM": (recbole, ("FISM", 4), {"alpha": 0.5}),
 }  # fmt: skip
