@@ -5,8 +5,9 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.stamp
+PEERS := .venv-peers
 
-.PHONY: setup demo test slow lint bench docs check
+.PHONY: setup demo test slow lint bench bench-peers docs check
 .DEFAULT_GOAL := check
 
 setup: $(STAMP)
@@ -38,6 +39,16 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+# Other libraries, in an environment of their own.
+bench-peers: $(STAMP) $(PEERS)/.stamp
+	$(BIN)/python benchmarks/peers.py $(ARGS)
+
+$(PEERS)/.stamp: benchmarks/peers-requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --upgrade "pip>=25.1"
+	$(PEERS)/bin/python -m pip install $(PIP_ARGS) -r benchmarks/peers-requirements.txt
+	touch $@
 
 docs: $(STAMP)
 	$(BIN)/python docs/paper_to_code.py

@@ -127,6 +127,59 @@ def growth(result: dict[str, Any], name: str) -> list[str]:
     return [*lines, "", on(result, name)]
 
 
+def peers(result: dict[str, Any], name: str) -> list[str]:
+    lines = [
+        f"## Seconds to a validation HR@10 of {result['target']:.2f}, beside other libraries",
+        "",
+        "MovieLens-1M, one split and one set of candidates for all (leave-one-out by position in "
+        "the user's sequence, 1 positive and 99 negatives). Weights see the training rows alone. "
+        "The clock runs from the start of the process, imports, reading and the evaluation after "
+        "every epoch included, to the written artefact of the first epoch that passes. Settings: "
+        "`benchmarks/contestants.py`.",
+        "",
+        "| contestant | seconds | of these evaluating | epochs | validation HR@10 / NDCG@10 "
+        "| test | test, validation item shown |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [_contestant(row, result["cap"]) for row in sorted(result["contestants"], key=_place)]
+    return [*lines, "", on(result, name)]
+
+
+def _place(row: dict[str, Any]) -> tuple[int, float]:
+    """Those that arrived by time, then the rest by how far they came."""
+    if "not_run" in row:
+        return 2, 0.0
+    if row["reached"]:
+        return 0, row["seconds"]
+    return 1, -row["best"]["HR@10"] if row["best"] else 0.0
+
+
+def _contestant(row: dict[str, Any], cap: float) -> str:
+    version = row.get("versions", {}).get(row["package"], "")
+    label = f"{row['name']} ({row['package']} {version})".replace(" )", ")")
+    if row["package"] == "comet-rec":
+        label = f"**{label}**"
+    if "not_run" in row:
+        return f"| {label} | not run: {row['not_run']} | | | | | |"
+    best = row["best"]
+    if best is None:
+        return f"| {label} | no epoch done in {cap:,.0f} | | 0 | | | |"
+
+    def pair(found: dict[str, float] | None) -> str:
+        return f"{found['HR@10']:.3f} / {found['NDCG@10']:.3f}" if found else ""
+
+    if row["reached"]:
+        seconds, validation = f"{row['seconds']:,.1f}", pair(best)
+    else:
+        over = row["seconds"] >= cap
+        seconds = f"not in {cap:,.0f}" if over else f"never (ended after {row['seconds']:,.1f})"
+        validation = f"best {pair(best)}, epoch {best['epoch']}"
+    return (
+        f"| {label} | {seconds} | {row['evaluating_seconds']:,.1f} | {row['epochs']} "
+        f"| {validation} | {pair(row.get('test'))} | {pair(row.get('test_validation_shown'))} |"
+    )
+
+
 def equal_accuracy(result: dict[str, Any], name: str) -> list[str]:
     lines = [
         "## Accuracy of the faster batches",
@@ -207,6 +260,7 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
             ("bench/ranking.json", ranking),
             ("bench/reading.json", reading),
             ("bench/growth.json", growth),
+            ("bench/peers.json", peers),
         ],
     ),
     "reproduction.md": (
