@@ -18,7 +18,7 @@ PYTHON = Path(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PYTHON.is_file(), reason="peers are not installed: make peers")
+@pytest.mark.skipif(not PYTHON.is_file(), reason="peers are not installed: `make bench-peers` does")
 def test_lists_and_scores_equal_other_libraries(checkerboard, tmp_path):
     split = cr.leave_one_out(checkerboard, negatives=30)
     shape = {"embedding_dim": 8, "epochs": 20, "batch_size": 256, "learning_rate": 1e-2}
