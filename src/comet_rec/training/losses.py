@@ -39,3 +39,67 @@ def bayesian_personalised_ranking(
     differences = own[groups[~observed]] - logits[~observed]
     losses = nnf.softplus(-differences)
     return losses.mean() if reduction == "mean" else losses.sum()
+
+
+def softmax_cross_entropy(
+    logits: Float[Tensor, "B I"],
+    targets: Int[Tensor, " B"],
+    smoothing: float,
+    reduction: Literal["mean", "sum"],
+) -> Float[Tensor, ""]:
+    """−Σ log softmax(x)_target over all items, or its mean over the positives.
+
+    With smoothing ε the target is (1 − ε) · one-hot + ε / I. No column is masked: other
+    positives of the same user are among the items that the target is told from.
+
+    Parameters
+    ----------
+    logits : Tensor [B, I]
+        Of each positive's user and every item.
+    targets : int64 [B]
+    smoothing : float
+    reduction : {"mean", "sum"}
+    """
+    return nnf.cross_entropy(logits, targets, label_smoothing=smoothing, reduction=reduction)
+
+
+def sampled_softmax(
+    own: Float[Tensor, " B"],
+    logits: Float[Tensor, "B C"],
+    log_weights: Float[Tensor, " C"],
+    places: Int[Tensor, " B"],
+    smoothing: float,
+    reduction: Literal["mean", "sum"],
+) -> Float[Tensor, ""]:
+    """`softmax_cross_entropy` with the sum over the catalogue estimated from drawn items.
+
+    The positive enters as it is, every other drawn item with ``exp(x + log_weight)``, the
+    positive's own column left out. The expectation of that sum is the sum over all items, since
+    a weight is how often the item was drawn over how often it was to be (log Q correction).
+    The mean logit of the smoothed target is estimated with the same weights.
+
+    Parameters
+    ----------
+    own : Tensor [B]
+        Logits of the positives.
+    logits : Tensor [B, C]
+        Of each positive's user and the drawn items.
+    log_weights : Tensor [C]
+    places : int64 [B]
+        Column of the positive's own item; −1 where it was not drawn.
+    smoothing : float
+    reduction : {"mean", "sum"}
+    """
+    hits = torch.nonzero(places >= 0)[:, 0]
+    columns = places[hits]
+    others = (logits + log_weights).index_put(
+        (hits, columns), own.new_full((len(hits),), -torch.inf)
+    )
+    total = torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1)
+    losses = total - own
+    if smoothing > 0:
+        weights = log_weights.exp()
+        twice = torch.zeros_like(own).index_put((hits,), weights[columns])
+        mean = (own + logits @ weights - twice * own) / (1 + weights.sum() - twice)
+        losses = (1 - smoothing) * losses + smoothing * (total - mean)
+    return losses.mean() if reduction == "mean" else losses.sum()

@@ -1,0 +1,291 @@
+"""The softmax losses against loops, for every model that allows them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import comet_rec as cr
+from comet_rec.config import TrainConfig
+from comet_rec.data.batches import Batches
+from comet_rec.errors import ConfigError, TrainingInterrupted
+from comet_rec.estimators.estimator import ESTIMATORS
+from comet_rec.estimators.pipeline import LARGEST_SOFTMAX, Hooks, batches_of
+from comet_rec.models import base
+from comet_rec.models.base import TensorBatch
+from comet_rec.models.comet import CometConfig
+from comet_rec.training.losses import sampled_softmax, softmax_cross_entropy
+from comet_rec.training.objective import objective
+from comet_rec.training.schedule import learning_rate
+from tests.models import reference
+
+SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
+SHARED = [
+    {},
+    {"softmax_items": 30},
+    {"softmax_items": 30, "sampling": "popularity"},
+    {"softmax_items": 30, "sampling": "in-batch"},
+]
+EXACT = {
+    "comet": {"history_length": 5, "hidden": (6,), "widths": (1, 3)},
+    "mf": {},
+    "gmf": {},
+    "svdpp": {"exclude_target": False},
+    "fism": {"exclude_target": False},
+}
+
+
+def fresh(name: str, log, **changes):
+    """A model whose parameters are all away from zero."""
+    config = base.config_class(name)(embedding_dim=6, **EXACT[name] | changes)
+    model = base.build(name, config, log.n_users, log.n_items, 0)
+    rng = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=rng) * 0.5
+    return model
+
+
+def softmax_batch(model, log, items: int, sampling: str = "uniform") -> TensorBatch:
+    source = Batches(
+        log, batch_size=20, negatives=1, histories=model.histories, seed=0, softmax_items=items,
+        sampling=sampling,
+    )  # fmt: skip
+    return TensorBatch.of(next(source.epoch(0)), torch.device("cpu"))
+
+
+def loop_softmax(scores: list[float], target: int, smoothing: float) -> float:
+    """Cross-entropy of a smoothed target, from logits of all items."""
+    total = math.log(sum(math.exp(x) for x in scores))
+    loss = (1 - smoothing) * (total - scores[target])
+    return loss + smoothing * sum(total - x for x in scores) / len(scores)
+
+
+@pytest.mark.parametrize("history", ["sampled", "causal"])
+@pytest.mark.parametrize(("smoothing", "reduction"), [(0.0, "mean"), (0.2, "sum")])
+def test_the_softmax_over_the_catalogue_is_a_loop(random_log, history, smoothing, reduction):
+    log = random_log(12, 9, 5)
+    model = fresh("comet", log, history=history)
+    batch = softmax_batch(model, log, 0)
+    parameters, terms = reference.parameters_of(model), []
+    for row, target in zip(batch.pair_users.tolist(), batch.pair_items.tolist(), strict=True):
+        user, shown = int(batch.users[row]), batch.user_histories[row].numpy()
+        scores = [
+            reference.logit(parameters, user, item, shown, batch.item_histories[item].numpy())
+            for item in range(9)
+        ]
+        terms.append(loop_softmax(scores, target, smoothing))
+    config = TrainConfig(loss="softmax", label_smoothing=smoothing, reduction=reduction)
+    loss, logits = objective(model, batch, config, None)
+    assert logits.shape == (len(terms), 9)
+    expected = sum(terms) / (len(terms) if reduction == "mean" else 1)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("smoothing", "reduction"), [(0.0, "mean"), (0.3, "sum")])
+def test_the_sampled_softmax_is_a_loop(smoothing, reduction):
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn((3, 4), generator=rng)
+    own = torch.tensor([0.3, 0.0, -1.0])
+    places = torch.tensor([-1, 2, 0])
+    own[1:] = logits[[1, 2], places[1:]]
+    log_weights = torch.tensor([0.1, -0.5, 1.2, 0.0])
+    terms = []
+    for row in range(3):
+        weighted = [(float(own[row]), 1.0)] + [
+            (float(logits[row, c]), math.exp(float(log_weights[c])))
+            for c in range(4)
+            if c != int(places[row])
+        ]
+        total = math.log(sum(w * math.exp(x) for x, w in weighted))
+        mean = sum(w * x for x, w in weighted) / sum(w for _, w in weighted)
+        terms.append((1 - smoothing) * (total - float(own[row])) + smoothing * (total - mean))
+    loss = sampled_softmax(own, logits, log_weights, places, smoothing, reduction)
+    expected = sum(terms) / (3 if reduction == "mean" else 1)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_sample_of_all_items_is_the_softmax_with_its_gradient(smoothing):
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn((5, 7), generator=rng, requires_grad=True)
+    targets = torch.tensor([0, 6, 3, 3, 2])
+    whole = softmax_cross_entropy(x, targets, smoothing, "mean")
+    expected = torch.autograd.grad(whole, x)[0]
+    own = x[torch.arange(5), targets]
+    sampled = sampled_softmax(own, x, torch.zeros(7), targets, smoothing, "mean")
+    torch.testing.assert_close(sampled, whole)
+    torch.testing.assert_close(torch.autograd.grad(sampled, x)[0], expected)
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("items", [0, 6])
+def test_logits_of_the_shared_items_are_those_of_pairs(random_log, name, items):
+    log = random_log(12, 20, 5)
+    model = fresh(name, log)
+    batch = softmax_batch(model, log, items)
+    config = TrainConfig(loss="softmax", softmax_items=items)
+    _, logits = objective(model, batch, config, None)
+    columns = torch.arange(20) if batch.shared is None else batch.shared.columns
+    wide = len(columns)
+    pairs = TensorBatch(
+        **vars(batch)
+        | {
+            "pair_users": batch.pair_users.repeat_interleave(wide),
+            "pair_items": columns.repeat(len(batch.pair_users)),
+            "labels": torch.zeros(wide * len(batch.pair_users)),
+        }
+    )
+    torch.testing.assert_close(logits.flatten(), model(pairs, None), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - set(EXACT)))
+def test_models_of_pairs_refuse_it_and_closed_forms_have_no_loss(name):
+    if base.closed_form(name):
+        assert ESTIMATORS[name](loss="softmax").name == name
+    else:
+        with pytest.raises(ConfigError, match=f"{name} scores a pair at a time"):
+            ESTIMATORS[name](loss="softmax")
+
+
+@pytest.mark.parametrize("name", ["svdpp", "fism"])
+def test_a_target_left_out_pair_by_pair_refuses_it(name):
+    with pytest.raises(ConfigError, match="each item sees another user"):
+        ESTIMATORS[name](loss="softmax")
+    assert ESTIMATORS[name](loss="softmax", exclude_target=False).name == name
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"label_smoothing": 0.1}, 'train.label_smoothing = 0.1 needs train.loss = "softmax"'),
+        ({"softmax_items": 9}, 'train.softmax_items = 9 needs train.loss = "softmax"'),
+        ({"loss": "softmax", "sampling": "popularity"}, "give train.softmax_items"),
+        ({"loss": "softmax", "negative_pool": 5}, "draws no negatives"),
+        ({"sampling": "in batch"}, "must be one of 'uniform', 'popularity', 'in-batch'"),
+        ({"warmup": -1}, "train.warmup = -1.0: must not be below 0"),
+    ],
+)
+def test_settings_that_would_be_passed_over_are_refused(settings, text):
+    with pytest.raises(ConfigError, match=text):
+        cr.COMET(**settings)
+
+
+def test_settings_that_belong_together_come_in_any_order():
+    settings = {"sampling": "popularity", "softmax_items": 9, "loss": "softmax"}
+    for names in (list(settings), list(settings)[::-1]):
+        cr.COMET(**{name: settings[name] for name in names})
+
+
+def test_a_catalogue_that_does_not_fit_is_refused(random_log):
+    log = random_log(300, 20, 10)
+    config = cr.COMET(**SMALL, loss="softmax", batch_size=10**9).config_for(log)
+    wide = replace(log, item_ids=_Many(1 + LARGEST_SOFTMAX // len(log)))
+    with pytest.raises(ConfigError, match=r"do not fit; give train\.softmax_items"):
+        batches_of(wide, config, None)
+
+
+class _Many:
+    """Ids of a catalogue of any size."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+
+@pytest.mark.parametrize(
+    ("changes", "history"), [({}, "sampled"), *((changes, "causal") for changes in SHARED)]
+)
+def test_it_solves_the_checkerboard(checkerboard, changes, history):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    model = cr.COMET(
+        **SMALL | {"epochs": 10}, batch_size=256, loss="softmax", history=history, patience=0,
+        learning_rate=1e-2, **changes,
+    ).fit(split)  # fmt: skip
+    assert cr.evaluate(model, split)["HR@10"] > 0.6
+    assert model.run.log[-1]["loss"] < model.run.log[0]["loss"]
+
+
+@pytest.mark.parametrize(("sampling", "loss"), [("popularity", "bce"), ("in-batch", "bpr")])
+def test_drawn_otherwise_pairs_still_teach(checkerboard, sampling, loss):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    model = cr.MF(
+        embedding_dim=8, epochs=60, batch_size=256, loss=loss, patience=0, learning_rate=1e-2,
+        sampling=sampling,
+    ).fit(split)  # fmt: skip
+    assert cr.evaluate(model, split)["HR@10"] > 0.6
+
+
+@pytest.mark.parametrize("changes", SHARED[::2])
+def test_a_stopped_training_goes_on_as_if_it_had_not(checkerboard, tmp_path, changes):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    settings = SMALL | changes | {"loss": "softmax", "history": "causal", "row_dropout": 0.2}
+    settings |= {"schedule": "cosine", "warmup": 0.5, "label_smoothing": 0.1, "gate": "squeeze"}
+    whole = cr.COMET(**settings).fit(split).run
+    left = iter([False] * 13 + [True])
+    hooks = Hooks(stop=lambda: next(left), checkpoints=tmp_path)
+    with pytest.raises(TrainingInterrupted):
+        cr.COMET(**settings).fit(split, hooks=hooks)
+    go_on = Hooks(checkpoints=tmp_path, resume=True)
+    resumed = cr.COMET(**settings).fit(split, hooks=go_on).run
+    assert all(torch.equal(whole.state[k], resumed.state[k]) for k in whole.state)
+
+
+def test_a_sum_is_reported_as_the_mean_of_a_positive(checkerboard):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    settings = SMALL | {"epochs": 1, "loss": "softmax", "learning_rate": 1e-9}
+    a, b = (
+        cr.COMET(**settings, reduction=r).fit(split).run.log[0]["loss"] for r in ("mean", "sum")
+    )
+    assert a == pytest.approx(b, rel=1e-5)
+    assert a == pytest.approx(math.log(80), rel=0.02)  # it knows nothing yet
+
+
+def test_the_learning_rate_follows_its_formula():
+    rates = {
+        kind: [
+            learning_rate(TrainConfig(schedule=kind, warmup=1.5, learning_rate=0.1), s, 4, 5)
+            for s in range(20)
+        ]
+        for kind in ("constant", "linear", "cosine")
+    }
+    for step in range(20):
+        rise = min(1.0, (step + 1) / 6)
+        assert rates["constant"][step] == pytest.approx(0.1 * rise)
+        assert rates["linear"][step] == pytest.approx(0.1 * rise * (1 - step / 20))
+        half = 0.5 + 0.5 * math.cos(math.pi * step / 20)
+        assert rates["cosine"][step] == pytest.approx(0.1 * rise * half)
+    assert np.argmax(rates["cosine"]) == 5
+
+
+def test_the_trainer_sets_the_rate_of_each_step(checkerboard):
+    from comet_rec.training.trainer import Trainer
+
+    config = cr.COMET(**SMALL, schedule="cosine", warmup=1, learning_rate=0.1).config_for(
+        checkerboard
+    )
+    model = base.build("comet", config.model, 120, 80, 0)
+    trainer = Trainer(
+        model, batches_of(checkerboard, config, model), config.train, seed=0,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    seen = []
+    trainer.report = lambda p: (
+        p.finished_epoch or seen.append(trainer.optimizer.param_groups[0]["lr"])
+    )
+    trainer.run(2)
+    steps = len(trainer.batches)
+    assert seen == [learning_rate(config.train, s, steps, 4) for s in range(2 * steps)]
+
+
+def test_the_defaults_are_the_papers():
+    config = CometConfig()
+    assert (config.gate, config.towers, config.user_embedding) == ("none", "both", True)
+    assert config.row_dropout == 0
+    train = TrainConfig()
+    assert (train.loss, train.sampling, train.warmup) == ("bce", "uniform", 0)
