@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +13,14 @@ from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batches
 from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators.estimator import ESTIMATORS
-from comet_rec.estimators.pipeline import LARGEST_SOFTMAX, Hooks, batches_of
+from comet_rec.estimators.pipeline import Hooks, batches_of
 from comet_rec.models import base
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
-from comet_rec.training.losses import sampled_softmax, softmax_cross_entropy
+from comet_rec.models.pairs import positives_and_items
+from comet_rec.training import catalogue
+from comet_rec.training.catalogue import catalogue_softmax
+from comet_rec.training.losses import sampled_softmax
 from comet_rec.training.objective import objective
 from comet_rec.training.schedule import learning_rate
 from tests.models import reference
@@ -79,8 +81,7 @@ def test_the_softmax_over_the_catalogue_is_a_loop(random_log, history, smoothing
         ]
         terms.append(loop_softmax(scores, target, smoothing))
     config = TrainConfig(loss="softmax", label_smoothing=smoothing, reduction=reduction)
-    loss, logits = objective(model, batch, config, None)
-    assert logits.shape == (len(terms), 9)
+    loss, _ = objective(model, batch, config, None)
     expected = sum(terms) / (len(terms) if reduction == "mean" else 1)
     assert loss.item() == pytest.approx(expected, rel=1e-4)
 
@@ -108,17 +109,36 @@ def test_the_sampled_softmax_is_a_loop(smoothing, reduction):
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_a_sample_of_all_items_is_the_softmax_with_its_gradient(smoothing):
+@pytest.mark.parametrize("block", [1, 7 * 4 * 2, 10**6])
+@pytest.mark.parametrize(("smoothing", "reduction"), [(0.0, "mean"), (0.2, "sum")])
+def test_blocks_and_a_sample_of_all_items_are_the_softmax_with_its_gradients(
+    monkeypatch, block, smoothing, reduction
+):
+    monkeypatch.setattr(catalogue, "BLOCK_BYTES", block)
     rng = torch.Generator().manual_seed(0)
-    x = torch.randn((5, 7), generator=rng, requires_grad=True)
+    users, items = (torch.randn((n, 3), generator=rng, requires_grad=True) for n in (5, 7))
     targets = torch.tensor([0, 6, 3, 3, 2])
-    whole = softmax_cross_entropy(x, targets, smoothing, "mean")
-    expected = torch.autograd.grad(whole, x)[0]
-    own = x[torch.arange(5), targets]
-    sampled = sampled_softmax(own, x, torch.zeros(7), targets, smoothing, "mean")
-    torch.testing.assert_close(sampled, whole)
-    torch.testing.assert_close(torch.autograd.grad(sampled, x)[0], expected)
+    logits = users @ items.T
+    own = logits[torch.arange(5), targets]
+    losses = [
+        torch.nn.functional.cross_entropy(
+            logits, targets, label_smoothing=smoothing, reduction=reduction
+        ),
+        catalogue_softmax(users, items, targets, smoothing, reduction),
+        sampled_softmax(own, logits, torch.zeros(7), targets, smoothing, reduction),
+    ]
+    expected, *found = (
+        (loss, *torch.autograd.grad(3 * loss, (users, items), retain_graph=True)) for loss in losses
+    )
+    for others in found:
+        for a, b in zip(others, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_logits_of_any_size_stay_finite():
+    users, items = torch.tensor([[1e3], [-1e3]]), torch.tensor([[1.0], [-1.0]])
+    loss = catalogue_softmax(users, items, torch.tensor([1, 1]), 0.0, "sum")
+    assert loss.item() == pytest.approx(2000.0)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -127,8 +147,7 @@ def test_logits_of_the_shared_items_are_those_of_pairs(random_log, name, items):
     log = random_log(12, 20, 5)
     model = fresh(name, log)
     batch = softmax_batch(model, log, items)
-    config = TrainConfig(loss="softmax", softmax_items=items)
-    _, logits = objective(model, batch, config, None)
+    users, vectors = positives_and_items(model, batch, None)
     columns = torch.arange(20) if batch.shared is None else batch.shared.columns
     wide = len(columns)
     pairs = TensorBatch(
@@ -139,7 +158,8 @@ def test_logits_of_the_shared_items_are_those_of_pairs(random_log, name, items):
             "labels": torch.zeros(wide * len(batch.pair_users)),
         }
     )
-    torch.testing.assert_close(logits.flatten(), model(pairs, None), rtol=1e-4, atol=1e-4)
+    logits = (users @ vectors[columns].T).flatten()
+    torch.testing.assert_close(logits, model(pairs, None), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - set(EXACT)))
@@ -178,24 +198,6 @@ def test_settings_that_belong_together_come_in_any_order():
     settings = {"sampling": "popularity", "softmax_items": 9, "loss": "softmax"}
     for names in (list(settings), list(settings)[::-1]):
         cr.COMET(**{name: settings[name] for name in names})
-
-
-def test_a_catalogue_that_does_not_fit_is_refused(random_log):
-    log = random_log(300, 20, 10)
-    config = cr.COMET(**SMALL, loss="softmax", batch_size=10**9).config_for(log)
-    wide = replace(log, item_ids=_Many(1 + LARGEST_SOFTMAX // len(log)))
-    with pytest.raises(ConfigError, match=r"do not fit; give train\.softmax_items"):
-        batches_of(wide, config, None)
-
-
-class _Many:
-    """Ids of a catalogue of any size."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
 
 
 @pytest.mark.parametrize(

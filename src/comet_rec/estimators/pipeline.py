@@ -297,28 +297,16 @@ def _full_sample(run: Run, held: HeldOut) -> HeldOut:
     return HeldOut(held.users[rows], held.positives[rows], held.candidates[rows])
 
 
-LARGEST_SOFTMAX = 1 << 29
-"""Most logits of one step, 2 GiB of them; gradients take as much again."""
-
-
 def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
     """Batches of these training rows under a config, for a model.
 
     Raises
     ------
     ConfigError
-        When the loss does not suit the model, or the catalogue is too large for its softmax.
+        When the loss does not suit the model.
     """
     base.check(config)
     train = config.train
-    softmax = train.loss == "softmax"
-    size = min(train.batch_size, len(rows))
-    if softmax and train.softmax_items == 0 and size * rows.n_items > LARGEST_SOFTMAX:
-        raise ConfigError(
-            f'train.loss = "softmax": {size:,} positives x {rows.n_items:,} items a step do not '
-            "fit; give train.softmax_items, the number of items to draw, or a smaller "
-            "train.batch_size"
-        )
     return Batches(
         rows,
         batch_size=config.train.batch_size,
@@ -329,7 +317,7 @@ def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
         negative_pool=config.train.negative_pool,
         sampling=train.sampling,
         popularity_power=train.popularity_power,
-        softmax_items=train.softmax_items if softmax else None,
+        softmax_items=train.softmax_items if train.loss == "softmax" else None,
     )
 
 

@@ -41,28 +41,6 @@ def bayesian_personalised_ranking(
     return losses.mean() if reduction == "mean" else losses.sum()
 
 
-def softmax_cross_entropy(
-    logits: Float[Tensor, "B I"],
-    targets: Int[Tensor, " B"],
-    smoothing: float,
-    reduction: Literal["mean", "sum"],
-) -> Float[Tensor, ""]:
-    """−Σ log softmax(x)_target over all items, or its mean over the positives.
-
-    With smoothing ε the target is (1 − ε) · one-hot + ε / I. No column is masked: other
-    positives of the same user are among the items that the target is told from.
-
-    Parameters
-    ----------
-    logits : Tensor [B, I]
-        Of each positive's user and every item.
-    targets : int64 [B]
-    smoothing : float
-    reduction : {"mean", "sum"}
-    """
-    return nnf.cross_entropy(logits, targets, label_smoothing=smoothing, reduction=reduction)
-
-
 def sampled_softmax(
     own: Float[Tensor, " B"],
     logits: Float[Tensor, "B C"],
@@ -71,7 +49,7 @@ def sampled_softmax(
     smoothing: float,
     reduction: Literal["mean", "sum"],
 ) -> Float[Tensor, ""]:
-    """`softmax_cross_entropy` with the sum over the catalogue estimated from drawn items.
+    """`catalogue_softmax` with the sum over the catalogue estimated from drawn items.
 
     The positive enters as it is, every other drawn item with ``exp(x + log_weight)``, the
     positive's own column left out. The expectation of that sum is the sum over all items, since

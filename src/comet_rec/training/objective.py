@@ -10,18 +10,18 @@ from torch import Tensor
 from comet_rec.config import TrainConfig
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.pairs import positives_and_items
+from comet_rec.training.catalogue import catalogue_softmax
 from comet_rec.training.losses import (
     bayesian_personalised_ranking,
     binary_cross_entropy,
     sampled_softmax,
-    softmax_cross_entropy,
 )
 
 
 def objective(
     model: Any, batch: TensorBatch, config: TrainConfig, rng: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """Loss of a batch, and the logits that it was computed from.
+    """Loss of a batch, and logits of its pairs: of the positives alone for the softmax.
 
     Parameters
     ----------
@@ -49,10 +49,9 @@ def _softmax(
 ) -> tuple[Tensor, Tensor]:
     users, items = positives_and_items(model, batch, rng)
     smoothing, reduction = config.label_smoothing, config.reduction
-    if batch.shared is None:
-        logits = users @ items.T
-        return softmax_cross_entropy(logits, batch.pair_items, smoothing, reduction), logits
     own = (users * items.index_select(0, batch.pair_items)).sum(dim=1)
+    if batch.shared is None:
+        return catalogue_softmax(users, items, batch.pair_items, smoothing, reduction), own
     logits = users @ items.index_select(0, batch.shared.columns).T
     weights, places = batch.shared.log_weights, batch.shared.own
-    return sampled_softmax(own, logits, weights, places, smoothing, reduction), logits
+    return sampled_softmax(own, logits, weights, places, smoothing, reduction), own
