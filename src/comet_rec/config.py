@@ -35,7 +35,7 @@ class TrainConfig:
         constant is the default.
     warmup : float
         Epochs over which the learning rate first rises in a line to its full height, times
-        whatever the schedule says; parts of an epoch count. Choice: none.
+        whatever the schedule says; parts of an epoch count. Choice: 0, as the paper names none.
     average : float
         Decay a step of the exponential moving average of the parameters that is validated and
         kept in their place; 0 keeps the last parameters themselves. Choice: off in the paper's

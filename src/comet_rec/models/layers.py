@@ -173,7 +173,7 @@ class SqueezeGate(nn.Module):
     """Weight of each filter, from the means of all filters' features (squeeze and excitation).
 
     With s the mean of each filter's features over its places [B, F], the features of filter f
-    are multiplied by ``σ(W₂ · ReLU(W₁ s + b₁) + b₂)_f`` (Hu et al. 2018, Eq. 2 to 4).
+    are multiplied by ``σ(W₂ · ReLU(W₁ s + b₁) + b₂)_f`` (Hu et al. 2018).
 
     Choice: the bottleneck has a quarter of the filters.
 
