@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import tomllib
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
+from comet_rec.coercion import coerce, literal
 from comet_rec.errors import ConfigError
 
 
@@ -58,11 +57,13 @@ class TrainConfig:
         That power.
     loss : {"bce", "bpr", "softmax"}
         Binary cross-entropy on logits (Eq. 9), Bayesian personalised ranking, or cross-entropy
-        of each positive among the items of the catalogue (ADR 0022). Nothing but the positive
-        itself is taken out of its softmax: the user's other positives count against it.
+        of each positive among the items of the catalogue (ADR 0022).
     softmax_items : int
         Items that the softmax of a batch is estimated from, drawn by `sampling` and shared by
         its positives; 0 takes the whole catalogue.
+    mask_touched : bool
+        Take the other items that a user touched out of the softmax of its positives. Otherwise
+        they count against the positive, like any other item. Choice: false (ADR 0022).
     label_smoothing : float
         Share of the softmax's target that is spread evenly over the catalogue.
     reduction : {"mean", "sum"}
@@ -91,6 +92,7 @@ class TrainConfig:
     popularity_power: float = 0.75
     loss: Literal["bce", "bpr", "softmax"] = "bce"
     softmax_items: int = 0
+    mask_touched: bool = False
     label_smoothing: float = 0.0
     reduction: Literal["mean", "sum"] = "mean"
     optimizer: Literal["adam"] = "adam"
@@ -109,12 +111,17 @@ class TrainConfig:
     def _check_softmax(self) -> None:
         """Refuse settings that the loss would pass over in silence."""
         if self.loss != "softmax":
-            for name in ("softmax_items", "label_smoothing"):
+            for name in ("softmax_items", "mask_touched", "label_smoothing"):
                 if getattr(self, name) > 0:
                     raise ConfigError(
                         f'train.{name} = {getattr(self, name)} needs train.loss = "softmax"; '
                         f"the loss is {self.loss}"
                     )
+        elif self.mask_touched and self.label_smoothing > 0:
+            raise ConfigError(
+                f"train.label_smoothing = {self.label_smoothing} spreads the target over items "
+                "that train.mask_touched leaves out; take one of the two"
+            )
         elif self.negative_pool > 0:
             raise ConfigError(
                 f'train.negative_pool = {self.negative_pool}: train.loss = "softmax" draws no '
@@ -188,11 +195,11 @@ class Config:
 
     def to_toml(self) -> str:
         """Render as TOML that `from_toml` reads back to an equal object."""
-        lines = [f"{key} = {_literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
+        lines = [f"{key} = {literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
         for room in ("model", "train", "protocol"):
             part = getattr(self, room)
             lines += ["", f"[{room}]"]
-            lines += [f"{f.name} = {_literal(getattr(part, f.name))}" for f in fields(part)]
+            lines += [f"{f.name} = {literal(getattr(part, f.name))}" for f in fields(part)]
         return "\n".join(lines) + "\n"
 
     @staticmethod
@@ -252,58 +259,3 @@ def share(config: Any, room: str, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(config, name) < 1:
             raise ConfigError(f"{room}.{name} = {getattr(config, name)}: must lie in [0, 1)")
-
-
-def coerce(key: str, value: Any, hint: Any) -> Any:
-    """Value of a setting in its declared type; text is parsed.
-
-    Raises
-    ------
-    ConfigError
-        When the value does not fit the type.
-    """
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None or value == "none":
-            return None
-        return coerce(key, value, next(a for a in args if a is not type(None)))
-    if origin is Literal:
-        if value not in args:
-            raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(map(repr, args))}")
-        return value
-    if origin is tuple and not isinstance(value, (str, list, tuple)):
-        raise ConfigError(f"{key} = {value!r}: must be a list, e.g. {key}=[1, 8]")
-    if origin is tuple:
-        parts = value.strip("[]() ").split(",") if isinstance(value, str) else list(value)
-        return tuple(coerce(key, p, args[0]) for p in parts if p != "")
-    try:
-        if hint is bool:
-            return _boolean(value)
-        if hint is int and not isinstance(value, str) and int(value) != value:
-            raise ValueError
-        return hint(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ConfigError(f"{key} = {value!r}: must be {_type_name(hint)}") from None
-
-
-def _boolean(value: Any) -> bool:
-    words = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() in words:
-        return words[str(value).lower()]
-    raise ValueError
-
-
-def _type_name(hint: type) -> str:
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "text")
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return '"none"'
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_literal(v) for v in value) + "]"
-    return json.dumps(value) if isinstance(value, str) else repr(value)

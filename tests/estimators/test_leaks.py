@@ -65,6 +65,7 @@ def test_the_literal_reading_of_the_paper_does_leak(random_log, seed):
         {"towers": "user"},
         {"towers": "user", "user_embedding": False, "gate": "squeeze", "row_dropout": 0.2},
         {"softmax_items": 60, "sampling": "popularity", "label_smoothing": 0.1},
+        {"towers": "both", "mask_touched": True},
     ],
 )
 @pytest.mark.parametrize("length", [50, 10])
@@ -133,6 +134,29 @@ def test_the_history_of_a_positives_item_never_shows_its_user(random_log, policy
             other += np.isin(batch.item_histories, batch.users).sum()
     assert checked == 4 * len(log)
     assert other > 0  # beside other items the batch's users are shown
+
+
+@pytest.mark.parametrize("items", [0, 12])
+@pytest.mark.parametrize("length", [30, 4])
+def test_with_touched_items_masked_no_history_in_a_softmax_shows_its_user(
+    random_log, items, length
+):
+    log = random_log(40, 30, 10)
+    settings = HistorySettings(length=length, policy="causal", exclude_target=True, leave_out=0.3)
+    source = Batches(
+        log, batch_size=40, negatives=2, histories=settings, seed=0, softmax_items=items,
+        mask_touched=True,
+    )  # fmt: skip
+    showing = 0
+    for batch in source.epoch(0):
+        columns = np.arange(30) if batch.shared is None else batch.shared.columns
+        for row, target in enumerate(batch.pair_items):
+            user, masked = batch.users[batch.pair_users[row]], batch.masked[np.array([row])].members
+            seen = (batch.item_histories[columns] == user).any(axis=1)
+            assert not seen[np.setdiff1d(np.arange(len(columns)), masked)].any()
+            assert target not in columns[masked]
+            showing += seen.sum()
+    assert showing > 0  # unmasked, some would
 
 
 def falls_of(model, log) -> dict[str, np.ndarray]:

@@ -28,7 +28,7 @@ from tests.models import reference
 SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
 SHARED = [
     {},
-    {"softmax_items": 30},
+    {"softmax_items": 30, "mask_touched": True},
     {"softmax_items": 30, "sampling": "popularity"},
     {"softmax_items": 30, "sampling": "in-batch"},
 ]
@@ -57,6 +57,47 @@ def softmax_batch(model, log, items: int, sampling: str = "uniform") -> TensorBa
         sampling=sampling,
     )  # fmt: skip
     return TensorBatch.of(next(source.epoch(0)), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("items", [0, 6])
+def test_masked_items_are_left_out_of_the_loop(random_log, items):
+    log = random_log(12, 15, 5)
+    model = fresh("mf", log)
+    source = Batches(
+        log, batch_size=20, negatives=1, histories=None, seed=0, softmax_items=items,
+        mask_touched=True,
+    )  # fmt: skip
+    batch = TensorBatch.of(next(source.epoch(0)), torch.device("cpu"))
+    users, vectors = positives_and_items(model, batch, None)
+    scores = (users @ vectors.T).tolist()
+    columns = range(15) if items == 0 else batch.shared.columns.tolist()
+    weights = [0.0] * 15 if items == 0 else batch.shared.log_weights.tolist()
+    loss, left_out = 0.0, 0
+    for row, target in enumerate(batch.pair_items.tolist()):
+        user = int(batch.users[batch.pair_users[row]])
+        total = math.exp(scores[row][target])
+        for column, weight in zip(columns, weights, strict=True):
+            touched = int(batch.items[column]) in log.items[log.users == user]
+            left_out += touched and column != target
+            if not touched:
+                total += math.exp(scores[row][column] + weight)
+        loss += math.log(total) - scores[row][target]
+    assert left_out > 0
+    config = TrainConfig(loss="softmax", softmax_items=items, mask_touched=True, reduction="sum")
+    found, _ = objective(model, batch, config, None)
+    assert found.item() == pytest.approx(loss, rel=1e-4)
+    found.backward()  # by differences, one parameter of each kind
+    for parameter in (model.user_embedding, model.item_embedding, model.biases.items):
+        place = int(parameter.grad.abs().argmax())
+        flat = parameter.data.view(-1)
+        with torch.no_grad():
+            around = []
+            for step in (1e-2, -1e-2):
+                flat[place] += step
+                around.append(objective(model, batch, config, None)[0].item())
+                flat[place] -= step
+        slope = (around[0] - around[1]) / 2e-2
+        assert parameter.grad.view(-1)[place].item() == pytest.approx(slope, rel=2e-2)
 
 
 def loop_softmax(scores: list[float], target: int, smoothing: float) -> float:
@@ -182,6 +223,8 @@ def test_a_target_left_out_pair_by_pair_refuses_it(name):
     ("settings", "text"),
     [
         ({"label_smoothing": 0.1}, 'train.label_smoothing = 0.1 needs train.loss = "softmax"'),
+        ({"mask_touched": True}, 'train.mask_touched = True needs train.loss = "softmax"'),
+        ({"loss": "softmax", "mask_touched": True, "label_smoothing": 0.1}, "one of the two"),
         ({"softmax_items": 9}, 'train.softmax_items = 9 needs train.loss = "softmax"'),
         ({"loss": "softmax", "sampling": "popularity"}, "give train.softmax_items"),
         ({"loss": "softmax", "negative_pool": 5}, "draws no negatives"),

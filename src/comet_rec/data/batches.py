@@ -65,6 +65,8 @@ class Batch:
         Number of positives.
     shared : Shared or None
         With a sampled softmax: the items drawn. The pairs are then the positives alone.
+    masked : Bags or None
+        For each positive the shared items (without `shared`: all items) left out of its softmax.
     """
 
     users: Int64
@@ -77,6 +79,7 @@ class Batch:
     groups: Int64
     positives: int
     shared: Shared | None = None
+    masked: Bags | None = None
 
 
 class Batches:
@@ -111,6 +114,8 @@ class Batches:
     softmax_items : int or None
         None gives each positive its own negatives. Otherwise it gets none, and the batch as many
         items as this, shared by its positives; 0 for the whole catalogue.
+    mask_touched : bool
+        Leave the other items that a user touched out of the softmax.
     """
 
     def __init__(
@@ -126,6 +131,7 @@ class Batches:
         sampling: SamplingName = "uniform",
         popularity_power: float = 1.0,
         softmax_items: int | None = None,
+        mask_touched: bool = False,
     ) -> None:
         self.log = log
         self.batch_size = max(1, min(batch_size, int(len(log) * LARGEST_SHARE)))
@@ -133,6 +139,7 @@ class Batches:
         self.settings = histories
         self.seed = seed
         self.softmax_items = softmax_items
+        self.mask_touched = mask_touched
         counts = np.diff(log.user_starts)
         share = (counts * LARGEST_SHARE).astype(np.int64)
         self._together = np.clip(share, 1, positives_per_user)
@@ -212,17 +219,23 @@ class Batches:
         if not self._causal:
             users, pair_users = np.unique(positive_users, return_inverse=True)
         items, pair_items, shared = np.arange(self.log.n_items), positive_items, None
+        candidates = items
         if self.softmax_items:
-            drawn, weights = self._negatives.shared(self.softmax_items, positive_items, rng)
-            items, places = np.unique(np.concatenate([drawn, positive_items]), return_inverse=True)
-            columns, pair_items = places[: len(drawn)], places[len(drawn) :]
-            own = np.minimum(np.searchsorted(drawn, positive_items), len(drawn) - 1)
-            shared = Shared(columns, weights, np.where(drawn[own] == positive_items, own, -1))
+            candidates, weights = self._negatives.shared(self.softmax_items, positive_items, rng)
+            items, places = np.unique(
+                np.concatenate([candidates, positive_items]), return_inverse=True
+            )
+            columns, pair_items = np.split(places, [len(candidates)])
+            own = np.minimum(np.searchsorted(candidates, positive_items), len(candidates) - 1)
+            shared = Shared(columns, weights, np.where(candidates[own] == positive_items, own, -1))
+        masked = None
+        if self.mask_touched:
+            masked = self._negatives.others(positive_users, positive_items, candidates)
         of_users, of_items = self._shown(rows, users, items, rng)
         labels = np.ones(len(rows), dtype=np.float32)
         return Batch(
             users, items, of_users, of_items, pair_users, pair_items, labels, positive, len(rows),
-            shared,
+            shared, masked,
         )  # fmt: skip
 
     def _shown(

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.data.histories import Bags
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.sampling import Complement, Popularity
 
@@ -46,6 +47,7 @@ class Negatives:
             log.n_users,
             log.n_items,
         )
+        self._touched = Bags(*self._complement.lists())
         self._counts = np.bincount(log.items, minlength=log.n_items)
         self._popularity = Popularity(self._counts, 1.0 if sampling == "in-batch" else power)
 
@@ -131,3 +133,20 @@ class Negatives:
                 drawn = rng.choice(positives, count, replace=False)
         items, times = np.unique(drawn, return_counts=True)
         return items, np.log(times / (len(drawn) * shares[items])).astype(np.float32)
+
+    def others(self, users: Int64, positives: Int64, items: Int64) -> Bags:
+        """Where other items that the users touched stand among `items`, a bag for each positive.
+
+        Parameters
+        ----------
+        users, positives : int64 [B]
+            The batch's positives.
+        items : int64 [C]
+            Ascending.
+        """
+        bags = self._touched[users]
+        owner = np.repeat(np.arange(len(users)), np.diff(bags.starts))
+        place = np.minimum(np.searchsorted(items, bags.members), len(items) - 1)
+        kept = (items[place] == bags.members) & (bags.members != positives[owner])
+        counts = np.bincount(owner[kept], minlength=len(users))
+        return Bags(place[kept], np.concatenate([[0], np.cumsum(counts)]))

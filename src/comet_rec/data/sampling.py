@@ -58,6 +58,10 @@ class Complement:
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.asarray(self._keys[at] == keys)
 
+    def lists(self) -> tuple[Int64, Int64]:
+        """The set itself: items, user by user and ascending, and where each user's begin."""
+        return self._keys % self.n_items, self._starts
+
     def draw(
         self, users: npt.NDArray[np.integer], per_user: int, rng: np.random.Generator
     ) -> Int64:

@@ -34,6 +34,16 @@ class TensorBags:
         return len(self.starts) - 1
 
     @property
+    def owners(self) -> Tensor:
+        """Number of the bag that each member is in, int64 [R]."""
+        return torch.arange(len(self), device=self.starts.device).repeat_interleave(self.counts)
+
+    def __getitem__(self, part: slice) -> TensorBags:
+        """Neighbouring bags."""
+        starts = self.starts[part.start : part.stop + 1]
+        return TensorBags(self.members[starts[0] : starts[-1]], starts - starts[0])
+
+    @property
     def counts(self) -> Tensor:
         """Members of each bag, int64 [U]."""
         return self.starts.diff()
@@ -61,6 +71,7 @@ class TensorBatch:
     labels: Tensor
     groups: Tensor
     shared: TensorShared | None = None
+    masked: TensorBags | None = None
 
     @staticmethod
     def of(batch: Batch, device: torch.device) -> TensorBatch:
@@ -75,6 +86,7 @@ class TensorBatch:
             on_device(batch.labels, device),
             on_device(batch.groups, device),
             on_device(batch.shared, device),
+            on_device(batch.masked, device),
         )
 
 

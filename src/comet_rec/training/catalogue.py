@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from comet_rec.models.base import TensorBags
+
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
@@ -26,11 +28,13 @@ def catalogue_softmax(
     targets: Int[Tensor, " B"],
     smoothing: float,
     reduction: Literal["mean", "sum"],
+    masked: TensorBags | None = None,
 ) -> Float[Tensor, ""]:
     """−Σ log softmax(items · user)_target, or its mean over the positives.
 
-    With smoothing ε the target is (1 − ε) · one-hot + ε / I. No item is masked: other positives
-    of the same user are among those that the target is told from.
+    With smoothing ε the target is (1 − ε) · one-hot + ε / I. Unless `masked` says otherwise no
+    item is left out: other positives of the same user are among those that the target is told
+    from.
 
     Parameters
     ----------
@@ -42,27 +46,32 @@ def catalogue_softmax(
         The positives' items.
     smoothing : float
     reduction : {"mean", "sum"}
+    masked : TensorBags or None
+        Items left out for each positive, never its own; without smoothing.
     """
-    total: Tensor = _CatalogueSoftmax.apply(users, items, targets, smoothing)  # type: ignore[no-untyped-call]
+    total: Tensor = _CatalogueSoftmax.apply(users, items, targets, smoothing, masked)  # type: ignore[no-untyped-call]
     return total / len(users) if reduction == "mean" else total
 
 
 class _CatalogueSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, users: Tensor, items: Tensor, targets: Tensor, smoothing: float
-    ) -> Tensor:
+        ctx: Any, users: Tensor, items: Tensor, targets: Tensor, smoothing: float,
+        masked: TensorBags | None,
+    ) -> Tensor:  # fmt: skip
         d_users, d_items = torch.empty_like(users), torch.zeros_like(items)
         size = max(1, min(len(users), BLOCK_BYTES // (len(items) * items.element_size())))
         buffer = items.new_empty((size, len(items)))
         middle = items.mean(dim=0)
         total = items.new_zeros(())
         for first in range(0, len(users), size):
-            block = slice(first, first + size)
+            block = slice(first, min(first + size, len(users)))
             x, target = users[block], targets[block]
             rows = torch.arange(len(x), device=x.device)
             logits = torch.mm(x, items.T, out=buffer[: len(x)])
             wanted = (1 - smoothing) * logits[rows, target] + smoothing * (x @ middle)
+            if masked is not None:
+                mask(logits, masked[block])
             most = logits.amax(dim=1, keepdim=True)
             # From here on the buffer holds what is proportional to the probabilities.
             sums = logits.sub_(most).exp_().sum(dim=1, keepdim=True)
@@ -77,4 +86,9 @@ class _CatalogueSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         d_users, d_items = ctx.saved_tensors
-        return d_users * grads[0], d_items * grads[0], None, None
+        return d_users * grads[0], d_items * grads[0], None, None, None
+
+
+def mask(logits: Float[Tensor, "B C"], masked: TensorBags) -> None:
+    """Put −∞ where the bag of each row says, in place."""
+    logits[masked.owners, masked.members] = -torch.inf

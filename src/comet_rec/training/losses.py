@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from comet_rec.models.base import TensorBags
+from comet_rec.training.catalogue import mask
+
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
@@ -48,6 +51,7 @@ def sampled_softmax(
     places: Int[Tensor, " B"],
     smoothing: float,
     reduction: Literal["mean", "sum"],
+    masked: TensorBags | None = None,
 ) -> Float[Tensor, ""]:
     """`catalogue_softmax` with the sum over the catalogue estimated from drawn items.
 
@@ -67,12 +71,16 @@ def sampled_softmax(
         Column of the positive's own item; −1 where it was not drawn.
     smoothing : float
     reduction : {"mean", "sum"}
+    masked : TensorBags or None
+        Columns left out for each positive; without smoothing.
     """
     hits = torch.nonzero(places >= 0)[:, 0]
     columns = places[hits]
     others = (logits + log_weights).index_put(
         (hits, columns), own.new_full((len(hits),), -torch.inf)
     )
+    if masked is not None:
+        mask(others, masked)
     total = torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1)
     losses = total - own
     if smoothing > 0:

@@ -48,10 +48,10 @@ def _softmax(
     model: Any, batch: TensorBatch, config: TrainConfig, rng: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     users, items = positives_and_items(model, batch, rng)
-    smoothing, reduction = config.label_smoothing, config.reduction
+    how = config.label_smoothing, config.reduction, batch.masked
     own = (users * items.index_select(0, batch.pair_items)).sum(dim=1)
     if batch.shared is None:
-        return catalogue_softmax(users, items, batch.pair_items, smoothing, reduction), own
+        return catalogue_softmax(users, items, batch.pair_items, *how), own
     logits = users @ items.index_select(0, batch.shared.columns).T
     weights, places = batch.shared.log_weights, batch.shared.own
-    return sampled_softmax(own, logits, weights, places, smoothing, reduction), own
+    return sampled_softmax(own, logits, weights, places, *how), own
