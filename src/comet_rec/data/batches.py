@@ -219,7 +219,7 @@ class Batches:
         if not self._causal:
             users, pair_users = np.unique(positive_users, return_inverse=True)
         items, pair_items, shared = np.arange(self.log.n_items), positive_items, None
-        candidates = items
+        candidates = None
         if self.softmax_items:
             candidates, weights = self._negatives.shared(self.softmax_items, positive_items, rng)
             items, places = np.unique(

@@ -134,19 +134,21 @@ class Negatives:
         items, times = np.unique(drawn, return_counts=True)
         return items, np.log(times / (len(drawn) * shares[items])).astype(np.float32)
 
-    def others(self, users: Int64, positives: Int64, items: Int64) -> Bags:
+    def others(self, users: Int64, positives: Int64, items: Int64 | None) -> Bags:
         """Where other items that the users touched stand among `items`, a bag for each positive.
 
         Parameters
         ----------
         users, positives : int64 [B]
             The batch's positives.
-        items : int64 [C]
-            Ascending.
+        items : int64 [C] or None
+            Ascending; None for all.
         """
         bags = self._touched[users]
         owner = np.repeat(np.arange(len(users)), np.diff(bags.starts))
-        place = np.minimum(np.searchsorted(items, bags.members), len(items) - 1)
-        kept = (items[place] == bags.members) & (bags.members != positives[owner])
+        place, kept = bags.members, bags.members != positives[owner]
+        if items is not None:
+            place = np.minimum(np.searchsorted(items, bags.members), len(items) - 1)
+            kept &= items[place] == bags.members
         counts = np.bincount(owner[kept], minlength=len(users))
         return Bags(place[kept], np.concatenate([[0], np.cumsum(counts)]))
