@@ -47,7 +47,7 @@ SETTINGS = [
 
 _NUMBER = r"(?:\d+|[IVX]+)\b"
 _MENTION = re.compile(
-    rf"\b(Eq|Table|Figure|Section)s?\.?\s+({_NUMBER}(?:\s*(?:,|–|-|and)\s*{_NUMBER})*)"
+    rf"(?<!\d{{4}}, )\b(Eq|Table|Figure|Section)s?\.?\s+({_NUMBER}(?:\s*(?:,|–|-|and)\s*{_NUMBER})*)"
 )
 _FIELD = re.compile(r"(\w+(?:, \w+)*) : ")
 _CHOICE = re.compile(r"Choice: (.+?)(?:(?<!Eq)\.(?=\s|$)|$)")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import tomllib
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
+from comet_rec.coercion import coerce, literal
 from comet_rec.errors import ConfigError
 
 
@@ -29,9 +28,13 @@ class TrainConfig:
         the log, so that it cannot empty the histories (ADR 0003).
     learning_rate, weight_decay : float
         Of the optimizer; decay is L2, added to the gradient.
-    schedule : {"constant", "linear"}
-        Learning rate over the run: the same throughout, or falling in a line to zero at the
-        end of the last of `epochs`. Choice: the paper names none, so constant is the default.
+    schedule : {"constant", "linear", "cosine"}
+        Learning rate over the run: the same throughout, or falling to zero at the end of the
+        last of `epochs`, in a line or along half a cosine. Choice: the paper names none, so
+        constant is the default.
+    warmup : float
+        Epochs over which the learning rate first rises in a line to its full height, times
+        whatever the schedule says; parts of an epoch count. Choice: 0, as the paper names none.
     average : float
         Decay a step of the exponential moving average of the parameters that is validated and
         kept in their place; 0 keeps the last parameters themselves. Choice: off in the paper's
@@ -46,8 +49,23 @@ class TrainConfig:
     negative_pool : int
         Items in a random pool from which a batch draws its negatives: fewer distinct items.
         0 draws each from the whole catalogue.
-    loss : {"bce", "bpr"}
-        Binary cross-entropy on logits (Eq. 9), or Bayesian personalised ranking.
+    sampling : {"uniform", "popularity", "in-batch"}
+        How items are drawn, as negatives of a positive or for the softmax: all alike; in
+        proportion to a power of their number of rows; or among the positives of the batch.
+        Negatives are never items that the user touched. Choice: uniform (ADR 0023).
+    popularity_power : float
+        That power.
+    loss : {"bce", "bpr", "softmax"}
+        Binary cross-entropy on logits (Eq. 9), Bayesian personalised ranking, or cross-entropy
+        of each positive among the items of the catalogue (ADR 0022).
+    softmax_items : int
+        Items that the softmax of a batch is estimated from, drawn by `sampling` and shared by
+        its positives; 0 takes the whole catalogue.
+    mask_touched : bool
+        Take the other items that a user touched out of the softmax of its positives. Otherwise
+        they count against the positive, like any other item. Choice: false (ADR 0022).
+    label_smoothing : float
+        Share of the softmax's target that is spread evenly over the catalogue.
     reduction : {"mean", "sum"}
         Over the pairs of a batch. Choice: Eq. 9 prints a sum.
     optimizer : {"adam"}
@@ -63,13 +81,19 @@ class TrainConfig:
     batch_size: int = 2048
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    schedule: Literal["constant", "linear"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = 0.0
     average: float = 0.0
     decay_on: Literal["all", "embeddings"] = "all"
     negatives: int = 4
     positives_per_user: int = 1
     negative_pool: int = 0
-    loss: Literal["bce", "bpr"] = "bce"
+    sampling: Literal["uniform", "popularity", "in-batch"] = "uniform"
+    popularity_power: float = 0.75
+    loss: Literal["bce", "bpr", "softmax"] = "bce"
+    softmax_items: int = 0
+    mask_touched: bool = False
+    label_smoothing: float = 0.0
     reduction: Literal["mean", "sum"] = "mean"
     optimizer: Literal["adam"] = "adam"
     patience: int = 5
@@ -79,8 +103,35 @@ class TrainConfig:
         positive(self, "train", "epochs", "full_epochs", "batch_size", "negatives")
         positive(self, "train", "positives_per_user")
         positive(self, "train", "learning_rate")
-        not_negative(self, "train", "weight_decay", "patience", "negative_pool")
-        share(self, "train", "average")
+        not_negative(self, "train", "weight_decay", "patience", "negative_pool", "warmup")
+        not_negative(self, "train", "softmax_items", "popularity_power")
+        share(self, "train", "average", "label_smoothing")
+        self._check_softmax()
+
+    def _check_softmax(self) -> None:
+        """Refuse settings that the loss would pass over in silence."""
+        if self.loss != "softmax":
+            for name in ("softmax_items", "mask_touched", "label_smoothing"):
+                if getattr(self, name) > 0:
+                    raise ConfigError(
+                        f'train.{name} = {getattr(self, name)} needs train.loss = "softmax"; '
+                        f"the loss is {self.loss}"
+                    )
+        elif self.mask_touched and self.label_smoothing > 0:
+            raise ConfigError(
+                f"train.label_smoothing = {self.label_smoothing} spreads the target over items "
+                "that train.mask_touched leaves out; take one of the two"
+            )
+        elif self.negative_pool > 0:
+            raise ConfigError(
+                f'train.negative_pool = {self.negative_pool}: train.loss = "softmax" draws no '
+                "negatives; give train.softmax_items"
+            )
+        elif self.softmax_items == 0 and self.sampling != "uniform":
+            raise ConfigError(
+                f'train.sampling = "{self.sampling}": the softmax over the whole catalogue draws '
+                "nothing; give train.softmax_items, the number of items to draw"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,21 +183,23 @@ class Config:
         """
         parts = {"model": self.model, "train": self.train, "protocol": self.protocol}
         known = [f"{room}.{f.name}" for room, part in parts.items() for f in fields(part)]
+        changes: dict[str, dict[str, Any]] = {room: {} for room in parts}
         for key, value in settings.items():
             if key not in known:
                 raise ConfigError(unknown("setting", key, known))
             room, name = key.split(".", 1)
             hint = get_type_hints(type(parts[room]))[name]
-            parts[room] = replace(parts[room], **{name: coerce(key, value, hint)})
-        return replace(self, **parts)
+            changes[room][name] = coerce(key, value, hint)
+        # All of a room at once: settings that belong together may come in any order.
+        return replace(self, **{room: replace(parts[room], **changes[room]) for room in parts})
 
     def to_toml(self) -> str:
         """Render as TOML that `from_toml` reads back to an equal object."""
-        lines = [f"{key} = {_literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
+        lines = [f"{key} = {literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
         for room in ("model", "train", "protocol"):
             part = getattr(self, room)
             lines += ["", f"[{room}]"]
-            lines += [f"{f.name} = {_literal(getattr(part, f.name))}" for f in fields(part)]
+            lines += [f"{f.name} = {literal(getattr(part, f.name))}" for f in fields(part)]
         return "\n".join(lines) + "\n"
 
     @staticmethod
@@ -206,58 +259,3 @@ def share(config: Any, room: str, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(config, name) < 1:
             raise ConfigError(f"{room}.{name} = {getattr(config, name)}: must lie in [0, 1)")
-
-
-def coerce(key: str, value: Any, hint: Any) -> Any:
-    """Value of a setting in its declared type; text is parsed.
-
-    Raises
-    ------
-    ConfigError
-        When the value does not fit the type.
-    """
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None or value == "none":
-            return None
-        return coerce(key, value, next(a for a in args if a is not type(None)))
-    if origin is Literal:
-        if value not in args:
-            raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(map(repr, args))}")
-        return value
-    if origin is tuple and not isinstance(value, (str, list, tuple)):
-        raise ConfigError(f"{key} = {value!r}: must be a list, e.g. {key}=[1, 8]")
-    if origin is tuple:
-        parts = value.strip("[]() ").split(",") if isinstance(value, str) else list(value)
-        return tuple(coerce(key, p, args[0]) for p in parts if p != "")
-    try:
-        if hint is bool:
-            return _boolean(value)
-        if hint is int and not isinstance(value, str) and int(value) != value:
-            raise ValueError
-        return hint(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ConfigError(f"{key} = {value!r}: must be {_type_name(hint)}") from None
-
-
-def _boolean(value: Any) -> bool:
-    words = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() in words:
-        return words[str(value).lower()]
-    raise ValueError
-
-
-def _type_name(hint: type) -> str:
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "text")
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return '"none"'
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_literal(v) for v in value) + "]"
-    return json.dumps(value) if isinstance(value, str) else repr(value)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import comet_rec as cr
-from comet_rec.data.histories import Histories
+from comet_rec.data.batches import Batches
+from comet_rec.data.histories import Histories, HistorySettings
 from comet_rec.data.randomness import generator
 from comet_rec.models import base
+from comet_rec.models.comet import CometConfig
 from comet_rec.models.encoding import all_vectors
 
 SMALL = {"embedding_dim": 16, "hidden": (32,), "dropout": 0.0, "own_dropout": 0.0}
@@ -51,6 +55,108 @@ def test_the_literal_reading_of_the_paper_does_leak(random_log, seed):
     difference = falls["target"] - falls["other"]
     assert difference.mean() > 0.05
     assert difference.mean() > 10 * difference.std(ddof=1) / np.sqrt(len(difference))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"towers": "both"},
+        {"towers": "user"},
+        {"towers": "user", "user_embedding": False, "gate": "squeeze", "row_dropout": 0.2},
+        {"softmax_items": 60, "sampling": "popularity", "label_smoothing": 0.1},
+        {"towers": "both", "mask_touched": True},
+    ],
+)
+@pytest.mark.parametrize("length", [50, 10])
+def test_a_causal_softmax_learns_nothing_where_there_is_nothing(random_log, length, changes):
+    split = cr.leave_one_out(random_log(1000, 200, 20), negatives=99)
+    settings = SMALL | LONG | {"loss": "softmax", "history": "causal"} | changes
+    model = cr.COMET(history_length=length, **settings).fit(split)
+    report = cr.evaluate(model, split)
+    assert abs(report["HR@10"] - 0.1) < 3 * report.sampled_se["HR@10"]
+    assert model.run.log[-1]["loss"] < model.run.log[0]["loss"]  # it did train: on noise
+
+
+SOFTMAX = [{}, {"softmax_items": 0}, {"softmax_items": 25}]
+"""Pairs with their negatives, and both kinds of softmax batch."""
+
+
+@pytest.mark.parametrize("shared", SOFTMAX)
+def test_what_a_user_does_from_t_on_leaves_every_earlier_user_vector_as_it_was(random_log, shared):
+    log, user, first = random_log(40, 60, 12), 7, 5
+    start = int(log.user_starts[user])
+    rows = slice(start + first, start + 12)
+    others = np.setdiff1d(np.arange(60), log.items[start : start + 12])
+    items = log.items.copy()
+    items[rows] = np.random.default_rng(0).choice(others, 12 - first, replace=False)
+    changed = replace(log, items=items)
+    config = CometConfig(embedding_dim=8, history_length=6, hidden=(8,), history="causal")
+    model = base.build("comet", config, 40, 60, 0)
+    before, after = (user_vectors(model, rows_, user, shared) for rows_ in (log, changed))
+    assert len(before) == len(after) == 12
+    for place in range(12):
+        # The row at t itself sees what came before it, and is the last that must not move.
+        assert torch.equal(before[place], after[place]) == (place <= first)
+
+
+def user_vectors(model, log, user: int, shared: dict) -> list[torch.Tensor]:
+    """Vectors of one user at each of its positives in an epoch, in the order of time."""
+    source = Batches(log, batch_size=20, negatives=2, histories=model.histories, seed=0, **shared)
+    own, found = log.items[log.users == user].tolist(), {}
+    for batch in source.epoch(0):
+        shown = torch.from_numpy(batch.user_histories)
+        vectors = model.encode_users(torch.from_numpy(batch.users), shown).detach()
+        for row, item, label in zip(batch.pair_users, batch.pair_items, batch.labels, strict=True):
+            if label == 1 and batch.users[row] == user:
+                found[own.index(batch.items[item])] = vectors[row]
+    return [found[place] for place in sorted(found)]
+
+
+@pytest.mark.parametrize("policy", ["sampled", "recent", "causal"])
+@pytest.mark.parametrize("shared", SOFTMAX)
+@pytest.mark.parametrize("length", [30, 4])
+def test_the_history_of_a_positives_item_never_shows_its_user(random_log, policy, shared, length):
+    """Histories that fit the length and histories that do not, several epochs of each."""
+    log = random_log(40, 30, 10)
+    settings = HistorySettings(length=length, policy=policy, exclude_target=True, leave_out=0.3)
+    source = Batches(log, batch_size=40, negatives=2, histories=settings, seed=0, **shared)
+    checked = other = 0
+    for epoch in range(4):
+        for batch in source.epoch(epoch):
+            for row, place, label in zip(
+                batch.pair_users, batch.pair_items, batch.labels, strict=True
+            ):
+                user = batch.users[row]
+                if label == 1:
+                    assert user not in batch.item_histories[place]
+                    checked += 1
+            other += np.isin(batch.item_histories, batch.users).sum()
+    assert checked == 4 * len(log)
+    assert other > 0  # beside other items the batch's users are shown
+
+
+@pytest.mark.parametrize("items", [0, 12])
+@pytest.mark.parametrize("length", [30, 4])
+def test_with_touched_items_masked_no_history_in_a_softmax_shows_its_user(
+    random_log, items, length
+):
+    log = random_log(40, 30, 10)
+    settings = HistorySettings(length=length, policy="causal", exclude_target=True, leave_out=0.3)
+    source = Batches(
+        log, batch_size=40, negatives=2, histories=settings, seed=0, softmax_items=items,
+        mask_touched=True,
+    )  # fmt: skip
+    showing = 0
+    for batch in source.epoch(0):
+        columns = np.arange(30) if batch.shared is None else batch.shared.columns
+        for row, target in enumerate(batch.pair_items):
+            user, masked = batch.users[batch.pair_users[row]], batch.masked[np.array([row])].members
+            seen = (batch.item_histories[columns] == user).any(axis=1)
+            assert not seen[np.setdiff1d(np.arange(len(columns)), masked)].any()
+            assert target not in columns[masked]
+            showing += seen.sum()
+    assert showing > 0  # unmasked, some would
 
 
 def falls_of(model, log) -> dict[str, np.ndarray]:

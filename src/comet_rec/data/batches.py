@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from comet_rec.data.histories import Bags, Histories, HistorySettings
 from comet_rec.data.interactions import Interactions
+from comet_rec.data.negatives import Negatives, SamplingName
 from comet_rec.data.randomness import generator
-from comet_rec.data.sampling import Complement
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
@@ -19,8 +19,24 @@ Int32 = npt.NDArray[np.int32]
 LARGEST_SHARE = 0.1
 """Most of the log, and so of any user's history, that one batch holds as positives."""
 
-POOL_ROUNDS = 20
-"""Draws from a batch's pool before a user who touched nearly all of it draws elsewhere."""
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Drawn items that all positives of a batch are scored against.
+
+    Parameters
+    ----------
+    columns : int64 [C]
+        Their places in the batch's items, ascending.
+    log_weights : float32 [C]
+        What the drawing adds to the logit of each (`Negatives.shared`).
+    own : int64 [B]
+        Place in `columns` of each positive's own item; −1 where it was not drawn.
+    """
+
+    columns: Int64
+    log_weights: npt.NDArray[np.float32]
+    own: Int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +49,7 @@ class Batch:
         Distinct users; with causal histories the user of each positive, since what came before
         differs.
     items : int64 [I]
-        Distinct items, positives and negatives.
+        Distinct items, positives and negatives; for a softmax over the catalogue all items.
     user_histories : int32 [U, N], Bags or None
         Shown rows of N(u), padded in front with n_items; or all of N(u); None where the model
         asks for none.
@@ -47,6 +63,10 @@ class Batch:
         Number of the positive that each pair is, or was drawn for.
     positives : int
         Number of positives.
+    shared : Shared or None
+        With a sampled softmax: the items drawn. The pairs are then the positives alone.
+    masked : Bags or None
+        For each positive the shared items (without `shared`: all items) left out of its softmax.
     """
 
     users: Int64
@@ -58,6 +78,8 @@ class Batch:
     labels: npt.NDArray[np.float32]
     groups: Int64
     positives: int
+    shared: Shared | None = None
+    masked: Bags | None = None
 
 
 class Batches:
@@ -87,6 +109,13 @@ class Batches:
         Most rows of a user that come together; never more than a tenth of the history.
     negative_pool : int
         Items in the pool of a batch; 0 draws from the whole catalogue.
+    sampling, popularity_power
+        As in `Negatives`.
+    softmax_items : int or None
+        None gives each positive its own negatives. Otherwise it gets none, and the batch as many
+        items as this, shared by its positives; 0 for the whole catalogue.
+    mask_touched : bool
+        Leave the other items that a user touched out of the softmax.
     """
 
     def __init__(
@@ -99,13 +128,18 @@ class Batches:
         seed: int,
         positives_per_user: int = 1,
         negative_pool: int = 0,
+        sampling: SamplingName = "uniform",
+        popularity_power: float = 1.0,
+        softmax_items: int | None = None,
+        mask_touched: bool = False,
     ) -> None:
         self.log = log
         self.batch_size = max(1, min(batch_size, int(len(log) * LARGEST_SHARE)))
         self.negatives = negatives
         self.settings = histories
         self.seed = seed
-        self.negative_pool = negative_pool
+        self.softmax_items = softmax_items
+        self.mask_touched = mask_touched
         counts = np.diff(log.user_starts)
         share = (counts * LARGEST_SHARE).astype(np.int64)
         self._together = np.clip(share, 1, positives_per_user)
@@ -113,12 +147,8 @@ class Batches:
         whole = histories is not None and histories.policy == "whole"
         self._bags = self._histories.users.whole() if whole and self._histories else None
         self._causal = histories is not None and histories.policy == "causal"
-        # What a filter dropped was touched all the same: no negative.
-        self._complement = Complement(
-            np.concatenate([log.users, log.dropped_users]),
-            np.concatenate([log.items, log.dropped_items]),
-            log.n_users,
-            log.n_items,
+        self._negatives = Negatives(
+            log, sampling=sampling, power=popularity_power, pool=negative_pool
         )
 
     def __len__(self) -> int:
@@ -130,7 +160,9 @@ class Batches:
         order = self._order(epoch)
         for number in range(first, len(self)):
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield self._batch(np.sort(rows), epoch, number)
+            rng = generator(self.seed, "batch", epoch, number)
+            make = self._batch if self.softmax_items is None else self._softmax_batch
+            yield make(np.sort(rows), rng)
 
     def _order(self, epoch: int) -> Int64:
         """Rows of the log, each user's in random order and evenly spaced from a random start."""
@@ -145,11 +177,11 @@ class Batches:
         start = np.repeat(rng.random(log.n_users), counts)
         return np.asarray(by_user[np.argsort((group + start) / groups, kind="stable")])
 
-    def _batch(self, rows: Int64, epoch: int, number: int) -> Batch:
-        rng = generator(self.seed, "batch", epoch, number)
+    def _batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
+        """Positives and their own negatives."""
         positive_users = self.log.users[rows].astype(np.int64)
         positive_items = self.log.items[rows].astype(np.int64)
-        drawn = self._negatives(positive_users, rng)
+        drawn = self._negatives.untouched(positive_users, self.negatives, positive_items, rng)
         negative_users = np.repeat(positive_users, self.negatives)
         exists = drawn >= 0  # a user who touched everything has no negatives
         labels = np.repeat(np.array([1, 0], dtype=np.float32), [len(rows), int(exists.sum())])
@@ -178,22 +210,33 @@ class Batches:
             len(rows),
         )
 
-    def _negatives(self, users: Int64, rng: np.random.Generator) -> Int64:
-        """Untouched items of each user, [len(users) · negatives]; −1 where there is none."""
-        if self.negative_pool == 0 or self.negative_pool >= self.log.n_items:
-            return self._complement.draw(users, self.negatives, rng).ravel()
-        pool = rng.choice(self.log.n_items, self.negative_pool, replace=False)
-        owners = np.repeat(users, self.negatives)
-        drawn = pool[rng.integers(0, len(pool), len(owners))]
-        again = np.flatnonzero(self._complement.touched(owners, drawn))
-        for _ in range(POOL_ROUNDS):
-            if len(again) == 0:
-                return drawn
-            drawn[again] = pool[rng.integers(0, len(pool), len(again))]
-            again = again[self._complement.touched(owners[again], drawn[again])]
-        # A user who touched almost all of the pool draws from the catalogue.
-        drawn[again] = self._complement.draw(owners[again], 1, rng).ravel()
-        return drawn
+    def _softmax_batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
+        """Positives, and items that they share."""
+        positive_users = self.log.users[rows].astype(np.int64)
+        positive_items = self.log.items[rows].astype(np.int64)
+        positive = np.arange(len(rows))
+        users, pair_users = positive_users, positive
+        if not self._causal:
+            users, pair_users = np.unique(positive_users, return_inverse=True)
+        items, pair_items, shared = np.arange(self.log.n_items), positive_items, None
+        candidates = None
+        if self.softmax_items:
+            candidates, weights = self._negatives.shared(self.softmax_items, positive_items, rng)
+            items, places = np.unique(
+                np.concatenate([candidates, positive_items]), return_inverse=True
+            )
+            columns, pair_items = np.split(places, [len(candidates)])
+            own = np.minimum(np.searchsorted(candidates, positive_items), len(candidates) - 1)
+            shared = Shared(columns, weights, np.where(candidates[own] == positive_items, own, -1))
+        masked = None
+        if self.mask_touched:
+            masked = self._negatives.others(positive_users, positive_items, candidates)
+        of_users, of_items = self._shown(rows, users, items, rng)
+        labels = np.ones(len(rows), dtype=np.float32)
+        return Batch(
+            users, items, of_users, of_items, pair_users, pair_items, labels, positive, len(rows),
+            shared, masked,
+        )  # fmt: skip
 
     def _shown(
         self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator
@@ -212,4 +255,7 @@ class Batches:
             of_users = sides.users.before(rows, users, self.settings.length)
         else:
             of_users = sides.users.drawn(users, hidden, self.settings, rng)
-        return of_users, sides.items.drawn(items, hidden, self.settings, rng)
+        of_items = None
+        if self.settings.items:
+            of_items = sides.items.drawn(items, hidden, self.settings, rng)
+        return of_users, of_items

@@ -45,6 +45,8 @@ class HistorySettings:
         its own share uniformly from [0, leave_out].
     shuffle : bool
         Put the shown rows in a random order.
+    items : bool
+        Show N(i) at all.
     """
 
     length: int
@@ -52,6 +54,7 @@ class HistorySettings:
     exclude_target: bool
     leave_out: float
     shuffle: bool = False
+    items: bool = True
 
 
 WHOLE = HistorySettings(length=0, policy="whole", exclude_target=False, leave_out=0.0)
@@ -310,7 +313,7 @@ def shown(
         return histories.users.whole(), None
     return (
         histories.users.fixed(settings, generator(0, "shown.users")),
-        histories.items.fixed(settings, generator(0, "shown.items")),
+        histories.items.fixed(settings, generator(0, "shown.items")) if settings.items else None,
     )
 
 

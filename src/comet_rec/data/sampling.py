@@ -1,4 +1,4 @@
-"""Uniform draws from what a user has not touched."""
+"""Draws of items: uniform over what a user has not touched, or by popularity."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ class Complement:
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.asarray(self._keys[at] == keys)
 
+    def lists(self) -> tuple[Int64, Int64]:
+        """The set itself: items, user by user and ascending, and where each user's begin."""
+        return self._keys % self.n_items, self._starts
+
     def draw(
         self, users: npt.NDArray[np.integer], per_user: int, rng: np.random.Generator
     ) -> Int64:
@@ -89,6 +93,48 @@ class Complement:
             ranks = distinct_integers(sizes[many], per_user, rng)
             out[many] = self.pick(np.broadcast_to(users[many, None], ranks.shape), ranks)
         return out
+
+
+class Popularity:
+    """Items in proportion to a power of how many rows they have.
+
+    Choice: an item without a row counts as one with a single row, so that every item is drawn.
+
+    Parameters
+    ----------
+    counts : int64 [n]
+        Rows of each item.
+    power : float
+        0 is uniform, 1 the log itself.
+    """
+
+    def __init__(self, counts: Int64, power: float) -> None:
+        weights = np.maximum(counts, 1) ** float(power)
+        self.shares = weights / weights.sum()
+        self._ends = np.cumsum(self.shares)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Int64:
+        """Independent draws with replacement, int64 [count]."""
+        return _inverted(self._ends, rng.random(count))
+
+    def draw_missing(self, complement: Complement, users: Int64, rng: np.random.Generator) -> Int64:
+        """One draw a user from what is missing, in the same proportions, int64 [len(users)].
+
+        A pass over the catalogue for each distinct user; −1 where nothing is missing.
+        """
+        out = np.full(len(users), -1, dtype=np.int64)
+        for user in np.unique(users[complement.size(users) > 0]):
+            places = np.flatnonzero(users == user)
+            ranks = np.arange(int(complement.size(user)))
+            missing = complement.pick(np.full(len(ranks), user), ranks)
+            ends = np.cumsum(self.shares[missing])
+            out[places] = missing[_inverted(ends, rng.random(len(places)))]
+        return out
+
+
+def _inverted(ends: npt.NDArray[np.float64], uniform: npt.NDArray[np.float64]) -> Int64:
+    """Places in a running sum where uniform numbers, scaled to its end, fall."""
+    return np.asarray(np.searchsorted(ends[:-1], uniform * ends[-1], side="right"), dtype=np.int64)
 
 
 def distinct_integers(bounds: Int64, count: int, rng: np.random.Generator) -> Int64:

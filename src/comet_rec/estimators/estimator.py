@@ -21,6 +21,7 @@ from comet_rec.estimators.devices import torch_device
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.start import Start
 from comet_rec.evaluation.ranking import Report
+from comet_rec.models.base import check
 
 
 class Estimator:
@@ -60,9 +61,17 @@ class Estimator:
         self.config_for(_NO_LOG)  # a wrong setting is told before any data are read
 
     def config_for(self, log: Interactions) -> Config:
-        """Complete config that `fit` would use for this log."""
+        """Complete config that `fit` would use for this log.
+
+        Raises
+        ------
+        ConfigError
+            For settings that are unknown, out of range, or not for this model.
+        """
         config = replace(preset(self.preset, self.name, log), seed=self.seed)
-        return config.with_settings(_dotted(config, self.settings))
+        config = config.with_settings(_dotted(config, self.settings))
+        check(config)
+        return config
 
     def fit(
         self,

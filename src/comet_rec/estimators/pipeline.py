@@ -298,15 +298,27 @@ def _full_sample(run: Run, held: HeldOut) -> HeldOut:
 
 
 def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
-    """Batches of these training rows under a config, for a model."""
+    """Batches of these training rows under a config, for a model.
+
+    Raises
+    ------
+    ConfigError
+        When the loss does not suit the model.
+    """
+    base.check(config)
+    train = config.train
     return Batches(
         rows,
-        batch_size=config.train.batch_size,
-        negatives=config.train.negatives,
+        batch_size=train.batch_size,
+        negatives=train.negatives,
         histories=model.histories,
         seed=config.seed,
-        positives_per_user=config.train.positives_per_user,
-        negative_pool=config.train.negative_pool,
+        positives_per_user=train.positives_per_user,
+        negative_pool=train.negative_pool,
+        sampling=train.sampling,
+        popularity_power=train.popularity_power,
+        softmax_items=train.softmax_items if train.loss == "softmax" else None,
+        mask_touched=train.mask_touched,
     )
 
 

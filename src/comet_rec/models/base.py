@@ -13,8 +13,8 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from comet_rec.config import unknown
-from comet_rec.data.batches import Batch
+from comet_rec.config import Config, unknown
+from comet_rec.data.batches import Batch, Shared
 from comet_rec.data.histories import Bags, HistorySettings
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
@@ -34,9 +34,28 @@ class TensorBags:
         return len(self.starts) - 1
 
     @property
+    def owners(self) -> Tensor:
+        """Number of the bag that each member is in, int64 [R]."""
+        return torch.arange(len(self), device=self.starts.device).repeat_interleave(self.counts)
+
+    def __getitem__(self, part: slice) -> TensorBags:
+        """Neighbouring bags."""
+        starts = self.starts[part.start : part.stop + 1]
+        return TensorBags(self.members[starts[0] : starts[-1]], starts - starts[0])
+
+    @property
     def counts(self) -> Tensor:
         """Members of each bag, int64 [U]."""
         return self.starts.diff()
+
+
+@dataclass(frozen=True)
+class TensorShared:
+    """`Shared` on a device; shapes as there."""
+
+    columns: Tensor
+    log_weights: Tensor
+    own: Tensor
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,8 @@ class TensorBatch:
     pair_items: Tensor
     labels: Tensor
     groups: Tensor
+    shared: TensorShared | None = None
+    masked: TensorBags | None = None
 
     @staticmethod
     def of(batch: Batch, device: torch.device) -> TensorBatch:
@@ -64,13 +85,18 @@ class TensorBatch:
             on_device(batch.pair_items, device),
             on_device(batch.labels, device),
             on_device(batch.groups, device),
+            on_device(batch.shared, device),
+            on_device(batch.masked, device),
         )
 
 
 def on_device(array: Any, device: torch.device) -> Any:
-    """Array, bags or None as tensors on a device."""
+    """Array, bags, shared items or None as tensors on a device."""
     if array is None:
         return None
+    if isinstance(array, Shared):
+        parts = (array.columns, array.log_weights, array.own)
+        return TensorShared(*(on_device(part, device) for part in parts))
     if isinstance(array, Bags):
         return TensorBags(on_device(array.members, device), on_device(array.starts, device))
     return torch.from_numpy(array).to(device)
@@ -200,6 +226,30 @@ def model_class(name: str) -> type[Any]:
 def closed_form(name: str) -> bool:
     """Whether a model is fitted at once, without epochs."""
     return not issubclass(model_class(name), nn.Module)
+
+
+def check(config: Config) -> None:
+    """Refuse a loss that a model's training scores do not allow.
+
+    Raises
+    ------
+    ConfigError
+        When the loss is a softmax and the model is trained on pairs that are no inner product of
+        a user's vector and an item's.
+    """
+    if config.train.loss != "softmax" or closed_form(config.name):
+        return
+    found = model_class(config.name)
+    if not hasattr(found, "encode_users"):
+        raise ConfigError(
+            f'train.loss = "softmax": {config.name} scores a pair at a time, never one user '
+            "against all items; take bce or bpr"
+        )
+    if getattr(found, "leaves_out_by_pair", False) and config.model.exclude_target:
+        raise ConfigError(
+            f'train.loss = "softmax": {config.name} leaves a pair\'s own item out of N(u): '
+            "each item sees another user; take bce or bpr, or model.exclude_target = false"
+        )
 
 
 def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:

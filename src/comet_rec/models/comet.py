@@ -17,21 +17,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from comet_rec.config import positive, share
-from comet_rec.data.histories import HistoryPolicy, HistorySettings
+from comet_rec.data.histories import HistorySettings
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBags, TensorBatch
+from comet_rec.models.comet_config import CometConfig
 from comet_rec.models.layers import (
-    ConvolutionForm,
     Flattened,
     MultiWidthConvolution,
     Perceptron,
+    SqueezeGate,
     StridedConvolution,
     uniform,
 )
@@ -40,93 +38,7 @@ from comet_rec.models.pairs import pair_products
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
-
-@dataclass(frozen=True, kw_only=True)
-class CometConfig:
-    """Settings of COMET; the defaults are the paper's, and "Choice:" marks what it leaves open.
-
-    Parameters
-    ----------
-    embedding_dim : int
-        K.
-    history_length : int
-        Most rows of a history shown, N.
-    history : {"sampled", "recent", "causal"}
-        Which rows those are. Choice: sampled, a fresh draw each training step. Causal: a training
-        positive sees what its user did just before, newest last, and evaluation the latest; N(i)
-        is sampled.
-    exclude_target : bool
-        Leave a batch's positives out of the shown histories. Choice: true (ADR 0003).
-    leave_out : float
-        Largest share of other rows hidden from a history in a training step. Choice: ADR 0003.
-    widths : tuple of int
-        Filter widths H_l; those above K become K, repeats are dropped.
-    channels : int
-        Filters of each width.
-    convolution : {"frequency", "direct"}
-        Two forms of the same numbers.
-    hidden : tuple of int
-        Hidden layers of the MLP. Choice: one of 256.
-    cross : {"cnn+mlp", "cnn", "mlp", "matched-mlp"}
-        What stands between the map and p'_u (Figure 3): Eqs. 4 to 7; three strided convolutions
-        and the output layer; the flattened map and the MLP; or the same with one hidden layer,
-        as wide as makes the tower's parameters as many as those of Eqs. 4 to 7.
-    enrich : {"both", "original", "interaction"}
-        What z_u and z_i hold (Figure 4): own embedding and interaction vector, or one of them.
-    permute_dimensions : bool
-        Put the embedding's dimensions in a fixed random order before the convolution.
-    shuffle_history : bool
-        Put the shown rows of every history in a random order.
-    freeze_filters : bool
-        Leave the convolution's filters as they were drawn.
-    activation : {"relu"}
-        ψ₂. Choice: as ψ.
-    dropout : float
-        After each hidden layer, per encoded user or item. Choice: there.
-    own_dropout : float
-        Share of users' and items' own embeddings set to zero in a training step, so that the
-        tower meets users it never saw. Choice: ADR 0012.
-    init_scale : float
-        Embeddings start uniform in ± this. Choice: 0.05.
-    """
-
-    embedding_dim: int = 128
-    history_length: int = 50
-    history: HistoryPolicy = "sampled"
-    exclude_target: bool = True
-    leave_out: float = 0.5
-    widths: tuple[int, ...] = (1, 8, 32, 128)
-    channels: int = 8
-    convolution: ConvolutionForm = "frequency"
-    hidden: tuple[int, ...] = (256,)
-    cross: Literal["cnn+mlp", "cnn", "mlp", "matched-mlp"] = "cnn+mlp"
-    enrich: Literal["both", "original", "interaction"] = "both"
-    permute_dimensions: bool = False
-    shuffle_history: bool = False
-    freeze_filters: bool = False
-    activation: Literal["relu"] = "relu"
-    dropout: float = 0.3
-    own_dropout: float = 0.1
-    init_scale: float = 0.05
-
-    def __post_init__(self) -> None:
-        positive(self, "model", "embedding_dim", "history_length", "channels", "init_scale")
-        share(self, "model", "leave_out", "dropout", "own_dropout")
-        for name, values in (("widths", self.widths), ("hidden", self.hidden)):
-            if any(value < 1 for value in values):
-                raise ConfigError(f"model.{name} = {list(values)}: each must be above 0")
-        if not self.widths:
-            raise ConfigError("model.widths = []: give at least one filter width")
-        if self.cross == "cnn" and min(self.history_length, self.embedding_dim) < 15:
-            raise ConfigError(
-                'model.cross = "cnn" needs model.history_length and model.embedding_dim of at '
-                "least 15: three layers with stride 2 leave nothing of a smaller map"
-            )
-
-    @property
-    def effective_widths(self) -> tuple[int, ...]:
-        """Widths after those above K became K, ascending, without repeats."""
-        return tuple(sorted({min(width, self.embedding_dim) for width in self.widths}))
+__all__ = ["COMET", "CometConfig", "Tower", "matched_width"]
 
 
 class Tower(nn.Module):
@@ -148,6 +60,11 @@ class Tower(nn.Module):
             if config.cross == "matched-mlp":
                 hidden = (matched_width(config),)
         self.mlp = Perceptron(self.convolution.out_features, hidden, k, config.dropout, rng)
+        self.row_dropout = config.row_dropout
+        self.gate = None
+        if config.gate == "squeeze":
+            assert isinstance(self.convolution, MultiWidthConvolution)  # the settings saw to it
+            self.gate = SqueezeGate(self.convolution.layout, rng)
         self.register_buffer("order", None)
         if config.permute_dimensions:
             self.order = torch.randperm(k, generator=rng)
@@ -165,8 +82,28 @@ class Tower(nn.Module):
             raise ValueError("COMET encodes histories; give them")
         if self.order is not None:
             table = table.index_select(1, self.order)
+        table, histories = drop_rows(table, histories, self.row_dropout, rng)
+        if self.gate is not None:
+            features = self.gate(self.convolution(table, histories))
+            return self.mlp.forward(features, rng)
         first = self.convolution(table, histories, self.mlp.weights[0])
         return self.mlp.after_first(first, rng)
+
+
+def drop_rows(
+    table: Float[Tensor, "V K"],
+    histories: Int[Tensor, "B N"],
+    share: float,
+    rng: torch.Generator | None,
+) -> tuple[Float[Tensor, "V K"], Int[Tensor, "B N"]]:
+    """Inverted dropout of whole rows of the maps: some shown rows become the pad, index V.
+
+    Rows and not their elements: the frequency form gathers rows that are transformed already.
+    """
+    if rng is None or share == 0:
+        return table, histories
+    drawn = torch.rand(histories.shape, generator=rng, device=histories.device)
+    return table / (1 - share), histories.masked_fill(drawn < share, len(table))
 
 
 def matched_width(config: CometConfig) -> int:
@@ -194,16 +131,19 @@ class COMET(nn.Module):
         Draws the initial parameters.
     """
 
+    user_embedding: nn.Parameter | None
+
     def __init__(
         self, config: CometConfig, n_users: int, n_items: int, rng: torch.Generator
     ) -> None:
         super().__init__()
         k = config.embedding_dim
         self.config = config
-        self.user_embedding = uniform((n_users, k), config.init_scale, rng)
+        users = uniform((n_users, k), config.init_scale, rng) if config.user_table else None
+        self.register_parameter("user_embedding", users)
         self.item_embedding = uniform((n_items, k), config.init_scale, rng)
         self.user_tower = Tower(config, rng)
-        self.item_tower = Tower(config, rng)
+        self.item_tower = Tower(config, rng) if config.towers == "both" else None
         self.h = uniform((k,), math.sqrt(6 / (k + 1)), rng)
 
     @property
@@ -215,6 +155,7 @@ class COMET(nn.Module):
             exclude_target=self.config.exclude_target,
             leave_out=self.config.leave_out,
             shuffle=self.config.shuffle_history,
+            items=self.item_tower is not None,
         )
 
     @property
@@ -230,8 +171,11 @@ class COMET(nn.Module):
     ) -> Float[Tensor, "U K"]:
         """z_u = p_u + p'_u (Eq. 8); N(u) picks rows of the item table (Eq. 2).
 
-        `users` None leaves p_u at zero: users that training never saw.
+        `users` None leaves p_u at zero: users that training never saw. With
+        ``user_embedding = false`` nobody has one.
         """
+        if not self.config.user_embedding:
+            users = None
         return self._encoded(
             self.user_tower, self.item_embedding, histories, self.user_embedding, users, rng
         )
@@ -242,24 +186,33 @@ class COMET(nn.Module):
         histories: Int[Tensor, "I N"] | None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "I K"]:
-        """z_i = q_i + q'_i (Eq. 8); N(i) picks rows of the user table (Eq. 3)."""
+        """z_i = q_i + q'_i (Eq. 8); N(i) picks rows of the user table (Eq. 3).
+
+        With ``towers = "user"`` it is q_i, whole in training too: an item has nothing else.
+        """
+        if self.item_tower is None:
+            if items is None:
+                raise ConfigError('model.towers = "user" knows no item without its own embedding')
+            return self.item_embedding.index_select(0, items)
+        assert self.user_embedding is not None  # the tower reads it
         return self._encoded(
             self.item_tower, self.user_embedding, histories, self.item_embedding, items, rng
         )
 
     def _encoded(
         self, tower: Tower, members: Tensor, histories: Tensor | None,
-        table: Tensor, owners: Tensor | None, rng: torch.Generator | None,
+        table: Tensor | None, owners: Tensor | None, rng: torch.Generator | None,
     ) -> Tensor:  # fmt: skip
         """Interaction vectors and own embeddings, as far as `enrich` asks for them."""
         enrich = self.config.enrich
         if enrich == "original":
+            assert table is not None
             if owners is None:
                 assert histories is not None
                 return table.new_zeros((len(histories), table.shape[1]))
             return self._own(table, owners, rng)
         vectors: Tensor = tower(members, histories, rng)
-        if enrich == "interaction" or owners is None:
+        if enrich == "interaction" or owners is None or table is None:
             return vectors
         return vectors + self._own(table, owners, rng)
 
@@ -279,5 +232,5 @@ class COMET(nn.Module):
         return pair_products(z_users, z_items, batch.pair_users, batch.pair_items)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """The two tables."""
-        return [self.user_embedding, self.item_embedding]
+        """The two tables, as far as there are two."""
+        return [t for t in (self.user_embedding, self.item_embedding) if t is not None]

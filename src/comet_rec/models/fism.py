@@ -68,6 +68,7 @@ class FISM(nn.Module):
     """
 
     histories = WHOLE
+    leaves_out_by_pair = True
 
     def __init__(
         self, config: FISMConfig, n_users: int, n_items: int, rng: torch.Generator

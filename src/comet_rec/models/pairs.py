@@ -1,13 +1,16 @@
-"""Inner products of chosen pairs, as sparse products: no [P, K] array is ever made."""
+"""Inner products of two towers: of chosen pairs, as sparse products, or of users and all items."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from comet_rec.models.base import TensorBatch
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
@@ -35,6 +38,25 @@ def pair_products(
         return (left.index_select(0, rows) * right.index_select(0, columns)).sum(dim=1)
     products: Tensor = _PairProducts.apply(left, right, rows, columns)  # type: ignore[no-untyped-call]
     return products
+
+
+def positives_and_items(
+    model: Any, batch: TensorBatch, rng: torch.Generator | None
+) -> tuple[Float[Tensor, "B K"], Float[Tensor, "I K"]]:
+    """Vectors h ⊙ z_u of each positive's user and z_i of the batch's items.
+
+    Parameters
+    ----------
+    model : TwoTower
+        One whose training logit is the inner product of its two vectors.
+    batch : TensorBatch
+        Positives alone.
+    rng : torch.Generator or None
+        Draws dropout.
+    """
+    z_users = model.encode_users(batch.users, batch.user_histories, rng) * model.weight
+    z_items = model.encode_items(batch.items, batch.item_histories, rng)
+    return z_users.index_select(0, batch.pair_users), z_items
 
 
 class _PairProducts(torch.autograd.Function):

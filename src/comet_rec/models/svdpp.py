@@ -63,6 +63,7 @@ class SVDpp(nn.Module):
     """
 
     histories = WHOLE
+    leaves_out_by_pair = True
 
     def __init__(
         self, config: SVDppConfig, n_users: int, n_items: int, rng: torch.Generator

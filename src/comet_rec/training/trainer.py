@@ -19,7 +19,8 @@ from comet_rec.data.batches import Batch, Batches
 from comet_rec.data.randomness import torch_seed
 from comet_rec.errors import NonFiniteError, TrainingInterrupted
 from comet_rec.models.base import TensorBatch
-from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy
+from comet_rec.training.objective import objective
+from comet_rec.training.schedule import learning_rate
 
 SELECT_BY = "NDCG@10"
 """Figure of the validation items that chooses the epoch."""
@@ -177,13 +178,12 @@ class Trainer:
                     )
 
     def _step(self, batch: Batch) -> float:
-        """One update; returns the mean loss of a pair."""
+        """One update; returns the mean loss of a pair, or of a positive's softmax."""
         where = (self.state.epoch, self.state.batch)
         rng = torch.Generator(self.device)
         rng.manual_seed(torch_seed(self.seed, "dropout", *where))
         tensors = TensorBatch.of(batch, self.device)
-        logits = self.model(tensors, rng)
-        loss = self._loss(logits, tensors)
+        loss, logits = objective(self.model, tensors, self.config, rng)
         value = float(loss.detach())
         if value != value or value in (float("inf"), float("-inf")):
             raise NonFiniteError(self._not_finite(logits, *where))
@@ -195,18 +195,11 @@ class Trainer:
             self.averaged.update(where[0] * len(self.batches) + where[1])
         return value / len(batch.labels) if self.config.reduction == "sum" else value
 
-    def _loss(self, logits: Tensor, batch: TensorBatch) -> Tensor:
-        reduction = self.config.reduction
-        if self.config.loss == "bpr":
-            return bayesian_personalised_ranking(logits, batch.labels, batch.groups, reduction)
-        return binary_cross_entropy(logits, batch.labels, reduction)
-
     def _set_learning_rate(self, epoch: int, batch: int) -> None:
-        if self.config.schedule == "linear":
-            steps = self.horizon * len(self.batches)
-            left = 1 - (epoch * len(self.batches) + batch) / steps
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * left
+        steps = len(self.batches)
+        rate = learning_rate(self.config, epoch * steps + batch, steps, self.horizon)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def _not_finite(self, logits: Tensor, epoch: int, batch: int) -> str:
         named = [*self.model.named_parameters(), ("logits", logits)]

@@ -1,0 +1,65 @@
+"""Values of settings: from text or TOML to their declared type, and back."""
+
+from __future__ import annotations
+
+import json
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+from comet_rec.errors import ConfigError
+
+
+def coerce(key: str, value: Any, hint: Any) -> Any:
+    """Value of a setting in its declared type; text is parsed.
+
+    Raises
+    ------
+    ConfigError
+        When the value does not fit the type.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None or value == "none":
+            return None
+        return coerce(key, value, next(a for a in args if a is not type(None)))
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple and not isinstance(value, (str, list, tuple)):
+        raise ConfigError(f"{key} = {value!r}: must be a list, e.g. {key}=[1, 8]")
+    if origin is tuple:
+        parts = value.strip("[]() ").split(",") if isinstance(value, str) else list(value)
+        return tuple(coerce(key, p, args[0]) for p in parts if p != "")
+    try:
+        if hint is bool:
+            return _boolean(value)
+        if hint is int and not isinstance(value, str) and int(value) != value:
+            raise ValueError
+        return hint(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{key} = {value!r}: must be {_type_name(hint)}") from None
+
+
+def _boolean(value: Any) -> bool:
+    words = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in words:
+        return words[str(value).lower()]
+    raise ValueError
+
+
+def _type_name(hint: type) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "text")
+
+
+def literal(value: Any) -> str:
+    """A setting's value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return '"none"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(literal(v) for v in value) + "]"
+    return json.dumps(value) if isinstance(value, str) else repr(value)

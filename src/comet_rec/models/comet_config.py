@@ -1,0 +1,128 @@
+"""Settings of COMET."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from comet_rec.config import positive, share
+from comet_rec.data.histories import HistoryPolicy
+from comet_rec.errors import ConfigError
+from comet_rec.models.layers import ConvolutionForm
+
+
+@dataclass(frozen=True, kw_only=True)
+class CometConfig:
+    """Settings of COMET; the defaults are the paper's, and "Choice:" marks what it leaves open.
+
+    Parameters
+    ----------
+    embedding_dim : int
+        K.
+    history_length : int
+        Most rows of a history shown, N.
+    history : {"sampled", "recent", "causal"}
+        Which rows those are. Choice: sampled, a fresh draw each training step. Causal: a training
+        positive sees what its user did just before, newest last, and evaluation the latest; N(i)
+        is sampled.
+    exclude_target : bool
+        Leave a batch's positives out of the shown histories. Choice: true (ADR 0003).
+    leave_out : float
+        Largest share of other rows hidden from a history in a training step. Choice: ADR 0003.
+    widths : tuple of int
+        Filter widths H_l; those above K become K, repeats are dropped.
+    channels : int
+        Filters of each width.
+    convolution : {"frequency", "direct"}
+        Two forms of the same numbers.
+    hidden : tuple of int
+        Hidden layers of the MLP. Choice: one of 256.
+    cross : {"cnn+mlp", "cnn", "mlp", "matched-mlp"}
+        What stands between the map and p'_u (Figure 3): Eqs. 4 to 7; three strided convolutions
+        and the output layer; the flattened map and the MLP; or the same with one hidden layer,
+        as wide as makes the tower's parameters as many as those of Eqs. 4 to 7.
+    enrich : {"both", "original", "interaction"}
+        What z_u and z_i hold (Figure 4): own embedding and interaction vector, or one of them.
+    permute_dimensions : bool
+        Put the embedding's dimensions in a fixed random order before the convolution.
+    shuffle_history : bool
+        Put the shown rows of every history in a random order.
+    freeze_filters : bool
+        Leave the convolution's filters as they were drawn.
+    activation : {"relu"}
+        ψ₂. Choice: as ψ.
+    gate : {"none", "squeeze"}
+        Weight of each filter's features before the MLP: none, or squeeze and excitation.
+        Choice: none, the paper's (ADR 0024).
+    towers : {"both", "user"}
+        Which sides are encoded; "user" leaves an item its own embedding, z_i = q_i. Choice: both.
+    user_embedding : bool
+        Whether z_u holds p_u; without it a user is nothing but the history. Choice: true.
+    dropout : float
+        After each hidden layer, per encoded user or item. Choice: there.
+    own_dropout : float
+        Share of users' and items' own embeddings set to zero in a training step, so that the
+        tower meets users it never saw. Choice: ADR 0012.
+    row_dropout : float
+        Share of the shown rows that become the pad in a training step, the others made larger to
+        match. Choice: 0.
+    init_scale : float
+        Embeddings start uniform in ± this. Choice: 0.05.
+    """
+
+    embedding_dim: int = 128
+    history_length: int = 50
+    history: HistoryPolicy = "sampled"
+    exclude_target: bool = True
+    leave_out: float = 0.5
+    widths: tuple[int, ...] = (1, 8, 32, 128)
+    channels: int = 8
+    convolution: ConvolutionForm = "frequency"
+    hidden: tuple[int, ...] = (256,)
+    cross: Literal["cnn+mlp", "cnn", "mlp", "matched-mlp"] = "cnn+mlp"
+    enrich: Literal["both", "original", "interaction"] = "both"
+    permute_dimensions: bool = False
+    shuffle_history: bool = False
+    freeze_filters: bool = False
+    activation: Literal["relu"] = "relu"
+    gate: Literal["none", "squeeze"] = "none"
+    towers: Literal["both", "user"] = "both"
+    user_embedding: bool = True
+    dropout: float = 0.3
+    own_dropout: float = 0.1
+    row_dropout: float = 0.0
+    init_scale: float = 0.05
+
+    def __post_init__(self) -> None:
+        positive(self, "model", "embedding_dim", "history_length", "channels", "init_scale")
+        share(self, "model", "leave_out", "dropout", "own_dropout", "row_dropout")
+        for name, values in (("widths", self.widths), ("hidden", self.hidden)):
+            if any(value < 1 for value in values):
+                raise ConfigError(f"model.{name} = {list(values)}: each must be above 0")
+        if not self.widths:
+            raise ConfigError("model.widths = []: give at least one filter width")
+        if self.cross == "cnn" and min(self.history_length, self.embedding_dim) < 15:
+            raise ConfigError(
+                'model.cross = "cnn" needs model.history_length and model.embedding_dim of at '
+                "least 15: three layers with stride 2 leave nothing of a smaller map"
+            )
+        if self.gate != "none" and self.cross != "cnn+mlp":
+            raise ConfigError(
+                f'model.gate = "{self.gate}" weighs the filters of model.cross = "cnn+mlp"; '
+                f'"{self.cross}" has none of them'
+            )
+        if self.enrich == "original" and not self.user_embedding:
+            raise ConfigError(
+                'model.enrich = "original" with model.user_embedding = false leaves no user'
+            )
+
+    @property
+    def effective_widths(self) -> tuple[int, ...]:
+        """Widths after those above K became K, ascending, without repeats."""
+        return tuple(sorted({min(width, self.embedding_dim) for width in self.widths}))
+
+    @property
+    def user_table(self) -> bool:
+        """Whether anything reads the users' embeddings: z_u, or the map of an N(i)."""
+        own = self.user_embedding and self.enrich != "interaction"
+        return own or (self.towers == "both" and self.enrich != "original")

@@ -1,0 +1,336 @@
+"""The softmax losses against loops, for every model that allows them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import comet_rec as cr
+from comet_rec.config import TrainConfig
+from comet_rec.data.batches import Batches
+from comet_rec.errors import ConfigError, TrainingInterrupted
+from comet_rec.estimators.estimator import ESTIMATORS
+from comet_rec.estimators.pipeline import Hooks, batches_of
+from comet_rec.models import base
+from comet_rec.models.base import TensorBatch
+from comet_rec.models.comet import CometConfig
+from comet_rec.models.pairs import positives_and_items
+from comet_rec.training import catalogue
+from comet_rec.training.catalogue import catalogue_softmax
+from comet_rec.training.losses import sampled_softmax
+from comet_rec.training.objective import objective
+from comet_rec.training.schedule import learning_rate
+from tests.models import reference
+
+SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
+SHARED = [
+    {},
+    {"softmax_items": 30, "mask_touched": True},
+    {"softmax_items": 30, "sampling": "popularity"},
+    {"softmax_items": 30, "sampling": "in-batch"},
+]
+EXACT = {
+    "comet": {"history_length": 5, "hidden": (6,), "widths": (1, 3)},
+    "mf": {},
+    "gmf": {},
+    "svdpp": {"exclude_target": False},
+    "fism": {"exclude_target": False},
+}
+
+
+def fresh(name: str, log, **changes):
+    """A model whose parameters are all away from zero."""
+    config = base.config_class(name)(embedding_dim=6, **EXACT[name] | changes)
+    model = base.build(name, config, log.n_users, log.n_items, 0)
+    rng = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=rng) * 0.5
+    return model
+
+
+def softmax_batch(model, log, items: int, sampling: str = "uniform") -> TensorBatch:
+    source = Batches(
+        log, batch_size=20, negatives=1, histories=model.histories, seed=0, softmax_items=items,
+        sampling=sampling,
+    )  # fmt: skip
+    return TensorBatch.of(next(source.epoch(0)), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("items", [0, 6])
+def test_masked_items_are_left_out_of_the_loop(random_log, items):
+    log = random_log(12, 15, 5)
+    model = fresh("mf", log)
+    source = Batches(
+        log, batch_size=20, negatives=1, histories=None, seed=0, softmax_items=items,
+        mask_touched=True,
+    )  # fmt: skip
+    batch = TensorBatch.of(next(source.epoch(0)), torch.device("cpu"))
+    users, vectors = positives_and_items(model, batch, None)
+    scores = (users @ vectors.T).tolist()
+    columns = range(15) if items == 0 else batch.shared.columns.tolist()
+    weights = [0.0] * 15 if items == 0 else batch.shared.log_weights.tolist()
+    loss, left_out = 0.0, 0
+    for row, target in enumerate(batch.pair_items.tolist()):
+        user = int(batch.users[batch.pair_users[row]])
+        total = math.exp(scores[row][target])
+        for column, weight in zip(columns, weights, strict=True):
+            touched = int(batch.items[column]) in log.items[log.users == user]
+            left_out += touched and column != target
+            if not touched:
+                total += math.exp(scores[row][column] + weight)
+        loss += math.log(total) - scores[row][target]
+    assert left_out > 0
+    config = TrainConfig(loss="softmax", softmax_items=items, mask_touched=True, reduction="sum")
+    found, _ = objective(model, batch, config, None)
+    assert found.item() == pytest.approx(loss, rel=1e-4)
+    found.backward()  # by differences, one parameter of each kind
+    for parameter in (model.user_embedding, model.item_embedding, model.biases.items):
+        place = int(parameter.grad.abs().argmax())
+        flat = parameter.data.view(-1)
+        with torch.no_grad():
+            around = []
+            for step in (1e-2, -1e-2):
+                flat[place] += step
+                around.append(objective(model, batch, config, None)[0].item())
+                flat[place] -= step
+        slope = (around[0] - around[1]) / 2e-2
+        assert parameter.grad.view(-1)[place].item() == pytest.approx(slope, rel=2e-2)
+
+
+def loop_softmax(scores: list[float], target: int, smoothing: float) -> float:
+    """Cross-entropy of a smoothed target, from logits of all items."""
+    total = math.log(sum(math.exp(x) for x in scores))
+    loss = (1 - smoothing) * (total - scores[target])
+    return loss + smoothing * sum(total - x for x in scores) / len(scores)
+
+
+@pytest.mark.parametrize("history", ["sampled", "causal"])
+@pytest.mark.parametrize(("smoothing", "reduction"), [(0.0, "mean"), (0.2, "sum")])
+def test_the_softmax_over_the_catalogue_is_a_loop(random_log, history, smoothing, reduction):
+    log = random_log(12, 9, 5)
+    model = fresh("comet", log, history=history)
+    batch = softmax_batch(model, log, 0)
+    parameters, terms = reference.parameters_of(model), []
+    for row, target in zip(batch.pair_users.tolist(), batch.pair_items.tolist(), strict=True):
+        user, shown = int(batch.users[row]), batch.user_histories[row].numpy()
+        scores = [
+            reference.logit(parameters, user, item, shown, batch.item_histories[item].numpy())
+            for item in range(9)
+        ]
+        terms.append(loop_softmax(scores, target, smoothing))
+    config = TrainConfig(loss="softmax", label_smoothing=smoothing, reduction=reduction)
+    loss, _ = objective(model, batch, config, None)
+    expected = sum(terms) / (len(terms) if reduction == "mean" else 1)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("smoothing", "reduction"), [(0.0, "mean"), (0.3, "sum")])
+def test_the_sampled_softmax_is_a_loop(smoothing, reduction):
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn((3, 4), generator=rng)
+    own = torch.tensor([0.3, 0.0, -1.0])
+    places = torch.tensor([-1, 2, 0])
+    own[1:] = logits[[1, 2], places[1:]]
+    log_weights = torch.tensor([0.1, -0.5, 1.2, 0.0])
+    terms = []
+    for row in range(3):
+        weighted = [(float(own[row]), 1.0)] + [
+            (float(logits[row, c]), math.exp(float(log_weights[c])))
+            for c in range(4)
+            if c != int(places[row])
+        ]
+        total = math.log(sum(w * math.exp(x) for x, w in weighted))
+        mean = sum(w * x for x, w in weighted) / sum(w for _, w in weighted)
+        terms.append((1 - smoothing) * (total - float(own[row])) + smoothing * (total - mean))
+    loss = sampled_softmax(own, logits, log_weights, places, smoothing, reduction)
+    expected = sum(terms) / (3 if reduction == "mean" else 1)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 7 * 4 * 2, 10**6])
+@pytest.mark.parametrize(("smoothing", "reduction"), [(0.0, "mean"), (0.2, "sum")])
+def test_blocks_and_a_sample_of_all_items_are_the_softmax_with_its_gradients(
+    monkeypatch, block, smoothing, reduction
+):
+    monkeypatch.setattr(catalogue, "BLOCK_BYTES", block)
+    rng = torch.Generator().manual_seed(0)
+    users, items = (torch.randn((n, 3), generator=rng, requires_grad=True) for n in (5, 7))
+    targets = torch.tensor([0, 6, 3, 3, 2])
+    logits = users @ items.T
+    own = logits[torch.arange(5), targets]
+    losses = [
+        torch.nn.functional.cross_entropy(
+            logits, targets, label_smoothing=smoothing, reduction=reduction
+        ),
+        catalogue_softmax(users, items, targets, smoothing, reduction),
+        sampled_softmax(own, logits, torch.zeros(7), targets, smoothing, reduction),
+    ]
+    expected, *found = (
+        (loss, *torch.autograd.grad(3 * loss, (users, items), retain_graph=True)) for loss in losses
+    )
+    for others in found:
+        for a, b in zip(others, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_logits_of_any_size_stay_finite():
+    users, items = torch.tensor([[1e3], [-1e3]]), torch.tensor([[1.0], [-1.0]])
+    loss = catalogue_softmax(users, items, torch.tensor([1, 1]), 0.0, "sum")
+    assert loss.item() == pytest.approx(2000.0)
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("items", [0, 6])
+def test_logits_of_the_shared_items_are_those_of_pairs(random_log, name, items):
+    log = random_log(12, 20, 5)
+    model = fresh(name, log)
+    batch = softmax_batch(model, log, items)
+    users, vectors = positives_and_items(model, batch, None)
+    columns = torch.arange(20) if batch.shared is None else batch.shared.columns
+    wide = len(columns)
+    pairs = TensorBatch(
+        **vars(batch)
+        | {
+            "pair_users": batch.pair_users.repeat_interleave(wide),
+            "pair_items": columns.repeat(len(batch.pair_users)),
+            "labels": torch.zeros(wide * len(batch.pair_users)),
+        }
+    )
+    logits = (users @ vectors[columns].T).flatten()
+    torch.testing.assert_close(logits, model(pairs, None), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - set(EXACT)))
+def test_models_of_pairs_refuse_it_and_closed_forms_have_no_loss(name):
+    if base.closed_form(name):
+        assert ESTIMATORS[name](loss="softmax").name == name
+    else:
+        with pytest.raises(ConfigError, match=f"{name} scores a pair at a time"):
+            ESTIMATORS[name](loss="softmax")
+
+
+@pytest.mark.parametrize("name", ["svdpp", "fism"])
+def test_a_target_left_out_pair_by_pair_refuses_it(name):
+    with pytest.raises(ConfigError, match="each item sees another user"):
+        ESTIMATORS[name](loss="softmax")
+    assert ESTIMATORS[name](loss="softmax", exclude_target=False).name == name
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"label_smoothing": 0.1}, 'train.label_smoothing = 0.1 needs train.loss = "softmax"'),
+        ({"mask_touched": True}, 'train.mask_touched = True needs train.loss = "softmax"'),
+        ({"loss": "softmax", "mask_touched": True, "label_smoothing": 0.1}, "one of the two"),
+        ({"softmax_items": 9}, 'train.softmax_items = 9 needs train.loss = "softmax"'),
+        ({"loss": "softmax", "sampling": "popularity"}, "give train.softmax_items"),
+        ({"loss": "softmax", "negative_pool": 5}, "draws no negatives"),
+        ({"sampling": "in batch"}, "must be one of 'uniform', 'popularity', 'in-batch'"),
+        ({"warmup": -1}, "train.warmup = -1.0: must not be below 0"),
+    ],
+)
+def test_settings_that_would_be_passed_over_are_refused(settings, text):
+    with pytest.raises(ConfigError, match=text):
+        cr.COMET(**settings)
+
+
+def test_settings_that_belong_together_come_in_any_order():
+    settings = {"sampling": "popularity", "softmax_items": 9, "loss": "softmax"}
+    for names in (list(settings), list(settings)[::-1]):
+        cr.COMET(**{name: settings[name] for name in names})
+
+
+@pytest.mark.parametrize(
+    ("changes", "history"), [({}, "sampled"), *((changes, "causal") for changes in SHARED)]
+)
+def test_it_solves_the_checkerboard(checkerboard, changes, history):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    model = cr.COMET(
+        **SMALL | {"epochs": 10}, batch_size=256, loss="softmax", history=history, patience=0,
+        learning_rate=1e-2, **changes,
+    ).fit(split)  # fmt: skip
+    assert cr.evaluate(model, split)["HR@10"] > 0.6
+    assert model.run.log[-1]["loss"] < model.run.log[0]["loss"]
+
+
+@pytest.mark.parametrize(("sampling", "loss"), [("popularity", "bce"), ("in-batch", "bpr")])
+def test_drawn_otherwise_pairs_still_teach(checkerboard, sampling, loss):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    model = cr.MF(
+        embedding_dim=8, epochs=60, batch_size=256, loss=loss, patience=0, learning_rate=1e-2,
+        sampling=sampling,
+    ).fit(split)  # fmt: skip
+    assert cr.evaluate(model, split)["HR@10"] > 0.6
+
+
+@pytest.mark.parametrize("changes", SHARED[::2])
+def test_a_stopped_training_goes_on_as_if_it_had_not(checkerboard, tmp_path, changes):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    settings = SMALL | changes | {"loss": "softmax", "history": "causal", "row_dropout": 0.2}
+    settings |= {"schedule": "cosine", "warmup": 0.5, "label_smoothing": 0.1, "gate": "squeeze"}
+    whole = cr.COMET(**settings).fit(split).run
+    left = iter([False] * 13 + [True])
+    hooks = Hooks(stop=lambda: next(left), checkpoints=tmp_path)
+    with pytest.raises(TrainingInterrupted):
+        cr.COMET(**settings).fit(split, hooks=hooks)
+    go_on = Hooks(checkpoints=tmp_path, resume=True)
+    resumed = cr.COMET(**settings).fit(split, hooks=go_on).run
+    assert all(torch.equal(whole.state[k], resumed.state[k]) for k in whole.state)
+
+
+def test_a_sum_is_reported_as_the_mean_of_a_positive(checkerboard):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    settings = SMALL | {"epochs": 1, "loss": "softmax", "learning_rate": 1e-9}
+    a, b = (
+        cr.COMET(**settings, reduction=r).fit(split).run.log[0]["loss"] for r in ("mean", "sum")
+    )
+    assert a == pytest.approx(b, rel=1e-5)
+    assert a == pytest.approx(math.log(80), rel=0.02)  # it knows nothing yet
+
+
+def test_the_learning_rate_follows_its_formula():
+    rates = {
+        kind: [
+            learning_rate(TrainConfig(schedule=kind, warmup=1.5, learning_rate=0.1), s, 4, 5)
+            for s in range(20)
+        ]
+        for kind in ("constant", "linear", "cosine")
+    }
+    for step in range(20):
+        rise = min(1.0, (step + 1) / 6)
+        assert rates["constant"][step] == pytest.approx(0.1 * rise)
+        assert rates["linear"][step] == pytest.approx(0.1 * rise * (1 - step / 20))
+        half = 0.5 + 0.5 * math.cos(math.pi * step / 20)
+        assert rates["cosine"][step] == pytest.approx(0.1 * rise * half)
+    assert np.argmax(rates["cosine"]) == 5
+
+
+def test_the_trainer_sets_the_rate_of_each_step(checkerboard):
+    from comet_rec.training.trainer import Trainer
+
+    config = cr.COMET(**SMALL, schedule="cosine", warmup=1, learning_rate=0.1).config_for(
+        checkerboard
+    )
+    model = base.build("comet", config.model, 120, 80, 0)
+    trainer = Trainer(
+        model, batches_of(checkerboard, config, model), config.train, seed=0,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    seen = []
+    trainer.report = lambda p: (
+        p.finished_epoch or seen.append(trainer.optimizer.param_groups[0]["lr"])
+    )
+    trainer.run(2)
+    steps = len(trainer.batches)
+    assert seen == [learning_rate(config.train, s, steps, 4) for s in range(2 * steps)]
+
+
+def test_the_defaults_are_the_papers():
+    config = CometConfig()
+    assert (config.gate, config.towers, config.user_embedding) == ("none", "both", True)
+    assert config.row_dropout == 0
+    train = TrainConfig()
+    assert (train.loss, train.sampling, train.warmup) == ("bce", "uniform", 0)
