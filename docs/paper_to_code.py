@@ -47,7 +47,8 @@ SETTINGS = [
 
 _NUMBER = r"(?:\d+|[IVX]+)\b"
 _MENTION = re.compile(
-    rf"(?<!\d{{4}}, )\b(Eq|Table|Figure|Section)s?\.?\s+({_NUMBER}(?:\s*(?:,|–|-|and)\s*{_NUMBER})*)"
+    r"(?<!\d{4}, )\b(Eq|Table|Figure|Section)s?\.?\s+"  # not those of another paper, "2017, Eq. 9"
+    rf"({_NUMBER}(?:\s*(?:,|–|-|and)\s*{_NUMBER})*)"
 )
 _FIELD = re.compile(r"(\w+(?:, \w+)*) : ")
 _CHOICE = re.compile(r"Choice: (.+?)(?:(?<!Eq)\.(?=\s|$)|$)")

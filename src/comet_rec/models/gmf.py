@@ -46,7 +46,7 @@ class GMFConfig:
 class GMF(nn.Module):
     """Logit hᵀ(p_u ⊙ q_i) + b (He et al. 2017, Eq. 8, 9); `TwoTower` and `Trainable`.
 
-    Choice: the output layer has a bias, as in the authors' code; Eq. 9 prints none.
+    Choice: the output layer has a bias, as in the authors' code; the paper prints none.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ class NeuMF(nn.Module):
     def initial_state(
         self, gmf: Mapping[str, Tensor], mlp: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """State of a trained GMF and MLP joined: h ← [α h_GMF; (1 − α) h_MLP] (Eq. 13)."""
+        """State of a trained GMF and MLP joined: h ← [α h_GMF; (1 − α) h_MLP] (2017, Eq. 13)."""
         alpha = self.config.alpha
         last = len(self.mlp.layers.weights) - 1
         outputs = {"h", "bias"}
