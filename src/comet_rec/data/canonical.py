@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from comet_rec.data.ids import IdKind, Ids
 from comet_rec.data.interactions import Int32, Int64, Interactions, TimeScope
+from comet_rec.data.ordering import Rows
 from comet_rec.data.staging import Kinds
 from comet_rec.errors import DataError
 
-BLOCK_ROWS = 4_000_000
+CHUNK_ROWS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,12 @@ class LogTable:
         DataError
             When no row passes the rating filter, or an id holds a NUL byte.
         """
-        user_ids = self._ids("u", self.kinds.user)
-        item_ids = self._ids("i", self.kinds.item)
-        scope = self._scope(time_scope, notes)
+        user_ids, counts = self._ids("u", self.kinds.user)
+        item_ids, _ = self._ids("i", self.kinds.item)
+        span = self._span()
+        scope = self._scope(time_scope, span, notes)
         dropped = self._dropped(notes)
-        time = ", t" if self.timed else ""
-        # With int32 indices and without the text, sorting needs a fraction of the memory.
-        self.con.execute(
-            "CREATE TEMP TABLE coded AS SELECT ids_u.rowid::INTEGER AS u, "
-            f"ids_i.rowid::INTEGER AS i{time}, log.rowid::UINTEGER AS n FROM log "
-            f"JOIN ids_u USING (u) JOIN ids_i USING (i) {self._kept}"
-        )
-        self.con.execute("DROP TABLE log")
-        users, items, times = self._sorted(len(user_ids), len(item_ids), notes)
+        users, items, times = self._ordered(counts, len(item_ids), span, notes)
         dropped_users, dropped_items = _without(dropped, users, items, len(item_ids))
         return Interactions(
             users, items, times, scope, user_ids, item_ids, dropped_users, dropped_items,
@@ -58,25 +52,33 @@ class LogTable:
     def _kept(self) -> str:
         return "" if self.min_rating is None else f"WHERE r >= {float(self.min_rating)!r}::DOUBLE"
 
-    def _ids(self, letter: str, kind: IdKind) -> Ids:
-        """The distinct ids of one side; fill the table whose rowid is their index."""
+    def _ids(self, letter: str, kind: IdKind) -> tuple[Ids, Int64]:
+        """The ids of one side, and the rows of each; fill the table whose rowid is their index."""
         order = f"{letter}::VARCHAR" if kind == "uuid" else letter
         self.con.execute(
-            f"CREATE TEMP TABLE ids_{letter} AS SELECT {letter} "
-            f"FROM (SELECT DISTINCT {letter} FROM log {self._kept}) ORDER BY {order}"
+            f"CREATE TEMP TABLE ids_{letter} AS SELECT {letter}, n FROM (SELECT {letter}, "
+            f"count(*) AS n FROM log {self._kept} GROUP BY {letter}) ORDER BY {order}"
         )
-        query = f"SELECT {order} AS id FROM ids_{letter} ORDER BY rowid"
-        values = _plain(self.con.execute(query).fetchnumpy()["id"])
+        query = f"SELECT {order} AS id, n FROM ids_{letter} ORDER BY rowid"
+        fetched = self.con.execute(query).fetchnumpy()
+        values, counts = _plain(fetched["id"]), _plain(fetched["n"])
         if len(values) == 0:
             raise DataError(f"{self.name}: no interaction is left after the filters; lower them")
         if kind == "int":
-            return Ids(kind, values)
+            return Ids(kind, values), counts
         if kind == "text" and any("\0" in value for value in values):
             raise DataError(f"{self.name}: holds NUL bytes in an id; is it a text file?")
-        return Ids(kind, values.astype(object))
+        return Ids(kind, values.astype(object)), counts
 
-    def _scope(self, asked: str, notes: list[str]) -> TimeScope:
+    def _span(self) -> tuple[int, int] | None:
+        """The first and the last time; None without times."""
         if not self.timed:
+            return None
+        low, high = self.con.execute("SELECT min(t), max(t) FROM log").fetchall()[0]
+        return int(low), int(high)
+
+    def _scope(self, asked: str, span: tuple[int, int] | None, notes: list[str]) -> TimeScope:
+        if span is None:
             if asked == "auto":
                 notes.append("no time column: rows count in the order of the file")
             return "none"
@@ -84,7 +86,8 @@ class LogTable:
             return "global"
         if asked == "per_user":
             return "per_user"
-        low, high, rows = self.con.execute("SELECT min(t), max(t), count(*) FROM log").fetchall()[0]
+        low, high = span
+        rows = self.con.execute("SELECT count(*) FROM log").fetchall()[0][0]
         # Cheap to rule out: positions begin at 0 or 1 and no user has more rows than the log.
         if low not in (0, 1) or high > rows:
             return "global"
@@ -112,38 +115,35 @@ class LogTable:
         ).fetchnumpy()
         return _plain(fetched["user"]), _plain(fetched["item"])
 
-    def _sorted(
-        self, n_users: int, n_items: int, notes: list[str]
+    def _ordered(
+        self, counts: Int64, n_items: int, span: tuple[int, int] | None, notes: list[str]
     ) -> tuple[Int32, Int32, Int64 | None]:
-        """The rows by user, time and place, repeats removed; block by block of users."""
-        fetched = self.con.execute(
-            "SELECT u, count(*) AS n FROM coded GROUP BY u ORDER BY u"
-        ).fetchnumpy()
-        ends = np.cumsum(_plain(fetched["n"]))
-        rows = int(ends[-1])
-        users, items = np.empty(rows, dtype=np.int32), np.empty(rows, dtype=np.int32)
-        times = np.empty(rows, dtype=np.int64) if self.timed else None
-        time = ", t" if self.timed else ""
-        filled = first = 0
-        while first < n_users:
-            begin = int(ends[first - 1]) if first else 0
-            last = max(first + 1, int(np.searchsorted(ends, begin + BLOCK_ROWS, side="right")))
-            block = self.con.execute(
-                f"SELECT u, i{time} FROM coded WHERE u >= {first} AND u < {last} "
-                f"ORDER BY u{time}, n"
+        """The rows by user, time and place, repeats removed; `log` is used up."""
+        # Half the memory wherever the times allow, and they nearly always do.
+        short = span is not None and span[1] - span[0] < 1 << 32
+        time = "" if span is None else f", (t - {span[0]})::UINTEGER AS t" if short else ", t"
+        # Codes need a fraction of the memory that the text needs, so `log` goes before the rest.
+        self.con.execute(
+            "CREATE TEMP TABLE coded AS SELECT ids_u.rowid::INTEGER AS u, "
+            f"ids_i.rowid::INTEGER AS i{time}, log.rowid::UINTEGER AS n FROM log "
+            f"JOIN ids_u USING (u) JOIN ids_i USING (i) {self._kept}"
+        )
+        self.con.execute("DROP TABLE log")
+        clock = None if span is None else np.uint32 if short else np.int64
+        rows, total = Rows(counts, n_items, clock), int(counts.sum())
+        for begin in range(0, total, CHUNK_ROWS):
+            chunk = self.con.execute(
+                f"FROM coded WHERE rowid >= {begin} AND rowid < {begin + CHUNK_ROWS}"
             ).fetchnumpy()
-            kept = _first_of_pair(_plain(block["u"]), _plain(block["i"]), n_items)
-            here = slice(filled, filled + int(np.count_nonzero(kept)))
-            users[here], items[here] = _plain(block["u"])[kept], _plain(block["i"])[kept]
-            if times is not None:
-                times[here] = _plain(block["t"])[kept]
-            filled, first = here.stop, last
-        if filled < rows:
-            notes.append(f"{rows - filled} repeated (user, item) rows removed")
-            # A view would hold the memory of the removed rows.
-            users, items = users[:filled].copy(), items[:filled].copy()
-            times = None if times is None else times[:filled].copy()
-        return users, items, times
+            rows.add({name: _plain(column) for name, column in chunk.items()})
+        self.con.execute("DROP TABLE coded")
+        threads = self.con.execute("SELECT current_setting('threads')").fetchall()[0][0]
+        users, items, since = rows.ordered(int(threads))
+        if len(users) < total:
+            notes.append(f"{total - len(users)} repeated (user, item) rows removed")
+        if span is None or since is None:
+            return users, items, None
+        return users, items, since.astype(np.int64) + span[0] if short else since
 
 
 def _plain(array: Any) -> npt.NDArray[Any]:
@@ -153,16 +153,6 @@ def _plain(array: Any) -> npt.NDArray[Any]:
 
 def _keys(users: Int32, items: Int32, n_items: int) -> Int64:
     return users.astype(np.int64) * n_items + items
-
-
-def _first_of_pair(users: Int32, items: Int32, n_items: int) -> npt.NDArray[np.bool_]:
-    """True at the first row of each pair, bool [R]."""
-    keys = _keys(users, items, n_items)
-    order = np.argsort(keys, kind="stable")  # merges the users' runs: faster than quicksort here
-    ordered = keys[order]
-    first = np.ones(len(keys), dtype=np.bool_)
-    first[order[1:][ordered[1:] == ordered[:-1]]] = False
-    return first
 
 
 def _without(

@@ -102,6 +102,8 @@ def _roles(source: Source, min_rating: float | None, time_scope: str) -> tuple[R
 
 def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
     """Drop users and items with too few pairs, until none is left."""
+    if max(min_user, min_item) <= 1:  # an id that the log knows has a pair
+        return log
     keep = np.ones(len(log), dtype=np.bool_)
     while True:
         rare_users = np.bincount(log.users[keep], minlength=log.n_users) < min_user
