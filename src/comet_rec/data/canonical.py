@@ -12,21 +12,37 @@ import numpy.typing as npt
 from comet_rec.data.ids import IdKind, Ids
 from comet_rec.data.interactions import Int32, Int64, Interactions, TimeScope
 from comet_rec.data.ordering import Rows
-from comet_rec.data.staging import Kinds
+from comet_rec.data.sources import Source
+from comet_rec.data.staging import HASH, Kinds, hashes
 from comet_rec.errors import DataError
 
 CHUNK_ROWS = 2_000_000
 
 
+class HashError(Exception):
+    """The hashes of a log are not those of its texts, one for one."""
+
+
 @dataclass(frozen=True)
 class LogTable:
-    """The good rows of one log in a database; `interactions` consumes them."""
+    """The good rows of one log in a database; `interactions` consumes them.
+
+    Parameters
+    ----------
+    timed : bool
+        Whether `log` has times.
+    min_rating : float or None
+        Rows rated lower are left out.
+    hashed : bool
+        Whether `log` holds hashes in place of the text ids that `hashes` names.
+    """
 
     con: duckdb.DuckDBPyConnection
-    name: str
+    source: Source
     kinds: Kinds
     timed: bool
     min_rating: float | None
+    hashed: bool
 
     def interactions(self, time_scope: str, notes: list[str]) -> Interactions:
         """Index arrays in canonical order; `notes` grows by what was done.
@@ -35,7 +51,10 @@ class LogTable:
         ------
         DataError
             When no row passes the rating filter, or an id holds a NUL byte.
+        HashError
+            When two ids have one hash (or the file changes): read the log without hashes.
         """
+        self._texts()
         user_ids, counts = self._ids("u", self.kinds.user)
         item_ids, _ = self._ids("i", self.kinds.item)
         span = self._span()
@@ -48,26 +67,66 @@ class LogTable:
             tuple(notes),
         )  # fmt: skip
 
+    def _count(self, query: str) -> int:
+        return int(self.con.execute(query).fetchall()[0][0])
+
+    @property
+    def _texts_of(self) -> dict[str, str]:
+        """SQL for the text behind every hash in `log`, by letter."""
+        return hashes(self.source, self.kinds) if self.hashed else {}
+
+    @property
+    def _holds_text(self) -> bool:
+        return (self.kinds.user, self.kinds.item).count("text") > len(self._texts_of)
+
     @property
     def _kept(self) -> str:
         return "" if self.min_rating is None else f"WHERE r >= {float(self.min_rating)!r}::DOUBLE"
 
+    def _texts(self) -> None:
+        """Fill `texts(u, i)`: the distinct text ids of the source behind the hashes in `log`."""
+        texts = self._texts_of
+        if not texts:
+            return
+        # A text file is parsed once for both; of Parquet each column is read alone.
+        scans = [list(texts)] if self.source.lines else [[letter] for letter in texts]
+        found = []
+        for letters in scans:
+            rows = ", ".join(f"{texts[letter]} AS {letter}" for letter in letters)
+            sets = ", ".join(f"({letter})" for letter in letters)
+            found.append(
+                f"SELECT {', '.join(letters)} FROM (SELECT {rows} FROM {self.source.sql()}) "
+                f"GROUP BY GROUPING SETS ({sets})"
+            )
+        self.con.execute(f"CREATE TEMP TABLE texts AS {' UNION ALL BY NAME '.join(found)}")
+
     def _ids(self, letter: str, kind: IdKind) -> tuple[Ids, Int64]:
         """The ids of one side, and the rows of each; fill the table whose rowid is their index."""
-        order = f"{letter}::VARCHAR" if kind == "uuid" else letter
-        self.con.execute(
-            f"CREATE TEMP TABLE ids_{letter} AS SELECT {letter}, n FROM (SELECT {letter}, "
-            f"count(*) AS n FROM log {self._kept} GROUP BY {letter}) ORDER BY {order}"
-        )
+        groups = f"(SELECT {letter}, count(*) AS n FROM log {self._kept} GROUP BY {letter})"
+        text = letter
+        if letter in self._texts_of:
+            text = "text"
+            groups = (
+                f"(SELECT g.{letter}, g.n, texts.{letter} AS text FROM {groups} AS g "
+                f"LEFT JOIN texts ON g.{letter} = {HASH.format(f'texts.{letter}')})"
+            )
+        order = f"{text}::VARCHAR" if kind == "uuid" else text
+        self.con.execute(f"CREATE TEMP TABLE ids_{letter} AS FROM {groups} ORDER BY {order}")
         query = f"SELECT {order} AS id, n FROM ids_{letter} ORDER BY rowid"
         fetched = self.con.execute(query).fetchnumpy()
         values, counts = _plain(fetched["id"]), _plain(fetched["n"])
         if len(values) == 0:
-            raise DataError(f"{self.name}: no interaction is left after the filters; lower them")
+            raise DataError(
+                f"{self.source.name}: no interaction is left after the filters; lower them"
+            )
+        if text != letter:
+            query = f"SELECT count({text}), count(DISTINCT {letter}) FROM ids_{letter}"
+            if self.con.execute(query).fetchall()[0] != (len(values), len(values)):
+                raise HashError
         if kind == "int":
             return Ids(kind, values), counts
         if kind == "text" and any("\0" in value for value in values):
-            raise DataError(f"{self.name}: holds NUL bytes in an id; is it a text file?")
+            raise DataError(f"{self.source.name}: holds NUL bytes in an id; is it a text file?")
         return Ids(kind, values.astype(object)), counts
 
     def _span(self) -> tuple[int, int] | None:
@@ -87,7 +146,7 @@ class LogTable:
         if asked == "per_user":
             return "per_user"
         low, high = span
-        rows = self.con.execute("SELECT count(*) FROM log").fetchall()[0][0]
+        rows = self._count("SELECT count(*) FROM log")
         # Cheap to rule out: positions begin at 0 or 1 and no user has more rows than the log.
         if low not in (0, 1) or high > rows:
             return "global"
@@ -107,7 +166,7 @@ class LogTable:
         if self.min_rating is None:
             return empty, empty
         low = f"r < {float(self.min_rating)!r}::DOUBLE"
-        count = self.con.execute(f"SELECT count(*) FROM log WHERE {low}").fetchall()[0][0]
+        count = self._count(f"SELECT count(*) FROM log WHERE {low}")
         notes.append(f"{count} rows rated below {self.min_rating:g} removed")
         fetched = self.con.execute(
             "SELECT DISTINCT ids_u.rowid::INTEGER AS user, ids_i.rowid::INTEGER AS item FROM log "
@@ -122,23 +181,29 @@ class LogTable:
         # Half the memory wherever the times allow, and they nearly always do.
         short = span is not None and span[1] - span[0] < 1 << 32
         time = "" if span is None else f", (t - {span[0]})::UINTEGER AS t" if short else ", t"
-        # Codes need a fraction of the memory that the text needs, so `log` goes before the rest.
-        self.con.execute(
-            "CREATE TEMP TABLE coded AS SELECT ids_u.rowid::INTEGER AS u, "
+        coded = (
+            "SELECT ids_u.rowid::INTEGER AS u, "
             f"ids_i.rowid::INTEGER AS i{time}, log.rowid::UINTEGER AS n FROM log "
             f"JOIN ids_u USING (u) JOIN ids_i USING (i) {self._kept}"
         )
-        self.con.execute("DROP TABLE log")
+        place, last = "log.rowid", self._count("SELECT max(rowid) FROM log") + 1
+        and_, total = "AND" if self._kept else "WHERE", int(counts.sum())
+        if self._holds_text:  # codes need a fraction of its memory, so it goes before the rest
+            self.con.execute(f"CREATE TEMP TABLE coded AS {coded}")
+            self.con.execute("DROP TABLE log")
+            coded, place, last, and_ = "FROM coded", "rowid", total, "WHERE"
         clock = None if span is None else np.uint32 if short else np.int64
-        rows, total = Rows(counts, n_items, clock), int(counts.sum())
-        for begin in range(0, total, CHUNK_ROWS):
+        rows = Rows(counts, n_items, clock)
+        # Every chunk makes the joins' tables anew: not more often than rows make up for it.
+        size = max(CHUNK_ROWS, len(counts), n_items)
+        for begin in range(0, last, size):
             chunk = self.con.execute(
-                f"FROM coded WHERE rowid >= {begin} AND rowid < {begin + CHUNK_ROWS}"
+                f"{coded} {and_} {place} >= {begin} AND {place} < {begin + size}"
             ).fetchnumpy()
             rows.add({name: _plain(column) for name, column in chunk.items()})
-        self.con.execute("DROP TABLE coded")
-        threads = self.con.execute("SELECT current_setting('threads')").fetchall()[0][0]
-        users, items, since = rows.ordered(int(threads))
+        self.con.execute("DROP TABLE IF EXISTS log; DROP TABLE IF EXISTS coded")
+        threads = self._count("SELECT current_setting('threads')")
+        users, items, since = rows.ordered(threads)
         if len(users) < total:
             notes.append(f"{total - len(users)} repeated (user, item) rows removed")
         if span is None or since is None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from comet_rec.data.interactions import Int32, Int64
 
-BLOCK_BITS = 20
+BLOCK_BITS = 18
 UInt64 = npt.NDArray[np.uint64]
 
 
