@@ -16,7 +16,7 @@ from comet_rec.data.sources import Source
 from comet_rec.data.staging import HASH, Kinds, hashes
 from comet_rec.errors import DataError
 
-CHUNK_ROWS = 2_000_000
+CHUNK_ROWS = 1_000_000
 
 
 class HashError(Exception):
@@ -191,7 +191,7 @@ class LogTable:
         if self._holds_text:  # codes need a fraction of its memory, so it goes before the rest
             self.con.execute(f"CREATE TEMP TABLE coded AS {coded}")
             self.con.execute("DROP TABLE log")
-            coded, place, last, and_ = "FROM coded", "rowid", total, "WHERE"
+            coded, place, and_ = "FROM coded", "n", "WHERE"
         clock = None if span is None else np.uint32 if short else np.int64
         rows = Rows(counts, n_items, clock)
         # Every chunk makes the joins' tables anew: not more often than rows make up for it.
@@ -202,13 +202,18 @@ class LogTable:
             ).fetchnumpy()
             rows.add({name: _plain(column) for name, column in chunk.items()})
         self.con.execute("DROP TABLE IF EXISTS log; DROP TABLE IF EXISTS coded")
+        # DuckDB's allocator gives memory back to the system when a limit is set, not before.
+        limit = self.con.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
+        self.con.execute(f"SET memory_limit = '{limit}'")
         threads = self._count("SELECT current_setting('threads')")
         users, items, since = rows.ordered(threads)
         if len(users) < total:
             notes.append(f"{total - len(users)} repeated (user, item) rows removed")
         if span is None or since is None:
             return users, items, None
-        return users, items, since.astype(np.int64) + span[0] if short else since
+        times = since.astype(np.int64, copy=False)
+        times += span[0] if short else 0
+        return users, items, times
 
 
 def _plain(array: Any) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Coded rows in any order to canonical order, repeats removed, in little memory.
+"""Coded rows to canonical order, repeats removed, in little memory.
 
 Rows are dealt out to blocks of whole users, small enough for a processor's cache. Within a block
 (user, time, place) is one 64-bit number, and a plain sort of numbers is several times faster than
@@ -54,19 +54,22 @@ class Rows:
         # Numpy sorts 16-bit numbers by counting.
         small = np.uint16 if len(first) <= 1 << 16 else np.uint32
         self._block = np.repeat(np.arange(len(first) - 1, dtype=small), np.diff(self._first))
-        types: dict[str, npt.DTypeLike] = {"u": np.int32, "i": np.int32, "n": np.uint32}
+        types: dict[str, npt.DTypeLike] = {"u": np.int32, "i": np.int32}
         if self.clock is not None:
             types["t"] = self.clock
         self.columns = {name: np.empty(rows, dtype=kind) for name, kind in types.items()}
 
     def add(self, chunk: dict[str, npt.NDArray[Any]]) -> None:
-        """Deal out some rows.
+        """Deal out rows that stand behind all those before.
 
         Parameters
         ----------
         chunk : mapping of str to array [C]
             User `u`, item `i`, place in the file `n` (distinct) and, with times, time `t`.
         """
+        if bool(np.any(chunk["n"][1:] < chunk["n"][:-1])):  # a join may turn rows around
+            turned = np.argsort(chunk["n"])
+            chunk = {name: column[turned] for name, column in chunk.items()}
         blocks = self._block[chunk["u"]]
         order = np.argsort(blocks, kind="stable")
         counts = np.bincount(blocks, minlength=len(self._filled))
@@ -88,7 +91,6 @@ class Rows:
         """
         with ThreadPoolExecutor(threads) as pool:  # numpy's sorts let other threads run
             kept = list(pool.map(self._order_block, range(len(self._filled))))
-        del self.columns["n"]
         for column in self.columns.values():
             filled = 0
             for start, count in zip(self._starts[:-1].tolist(), kept, strict=True):
@@ -101,9 +103,6 @@ class Rows:
         """Order a block in its place; the number of rows that are kept, at its beginning."""
         here = slice(int(self._starts[block]), int(self._starts[block + 1]))
         rows = {name: column[here] for name, column in self.columns.items()}
-        if bool(np.any(rows["n"][1:] < rows["n"][:-1])):  # a join may turn the rows around
-            order = np.argsort(rows["n"])
-            rows = {name: column[order] for name, column in rows.items()}
         users = (rows["u"] - np.int32(self._first[block])).astype(np.uint64)
         order = stable_order(users, rows.get("t"))
         users, items = users[order], rows["i"][order]

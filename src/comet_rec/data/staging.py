@@ -138,18 +138,14 @@ def values(source: Source, kinds: Kinds, roles: tuple[Role, ...]) -> dict[Role, 
 def hashes(source: Source, kinds: Kinds) -> dict[str, str]:
     """Letters of the text ids that `log` may hold as hashes, and SQL for their text.
 
-    A hash takes half the memory of a text or less, but the texts cost a second scan: not worth
-    it where that decompresses a file or parses JSON.
+    It takes half the memory, but a second scan: too dear where that unpacks or parses JSON.
     """
     found = source.format
     if found is None or found.kind == "ndjson" or found.compression != "none":
         return {}
-    sides: tuple[tuple[Role, IdKind], ...] = (("user", kinds.user), ("item", kinds.item))
-    return {
-        LETTER[role]: id_value(LETTER[role], source.types[role], kind)
-        for role, kind in sides
-        if kind == "text"
-    }
+    every = values(source, kinds, ROLES[:2])
+    kind = {"user": kinds.user, "item": kinds.item}
+    return {LETTER[role]: text for role, text in every.items() if kind[role] == "text"}
 
 
 def survey(
