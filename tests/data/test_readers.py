@@ -9,8 +9,11 @@ import duckdb
 import numpy as np
 import pytest
 
+from comet_rec.data import canonical, staging
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.readers import read
+from comet_rec.data.sources import Source
+from comet_rec.data.staging import Kinds, hashes
 from comet_rec.errors import DataError
 
 ROWS = [(3, 10, 5, 978300760), (1, 20, 4, 978302109), (1, 10, 3, 978301968), (2, 30, 1, 978300275)]
@@ -176,6 +179,46 @@ def test_repeated_pairs_count_once_at_their_earliest_time(tmp_path: Path) -> Non
     log = read(write(tmp_path / "log.csv", text))
     assert rows_of(log) == [(1, "a", 3), (1, "b", 5), (1, "c", 5)]
     assert log.notes == ("2 repeated (user, item) rows removed",)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_ids_with_one_hash_stay_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    rows = "".join(f"u{n % 7},item {n % 11},{n}\n" for n in range(100))
+    path = write(tmp_path / "log.csv", "user_id,item_id,timestamp\n" + rows)
+    if suffix == "parquet":
+        with duckdb.connect() as con:
+            con.execute(f"COPY (FROM '{path}') TO '{tmp_path / 'log.parquet'}'")
+        path = tmp_path / "log.parquet"
+    usual = read(path)
+    tried = []
+
+    def poor(source: Source, kinds: Kinds) -> dict[str, str]:
+        tried.append(kinds)
+        return hashes(source, kinds)
+
+    monkeypatch.setattr(staging, "HASH", "len({0})")
+    monkeypatch.setattr(canonical, "HASH", "len({0})")
+    monkeypatch.setattr(canonical, "hashes", poor)
+    log = read(path)
+    assert tried
+    assert log.fingerprint == usual.fingerprint
+    assert log.notes == usual.notes
+
+
+def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "".join(f"u{n % 7},i{n % 11},{n * 37 % 20},{n % 5}\n" for n in range(100))
+    text = "user_id,item_id,timestamp,rating\n" + rows + "u1,i1,x,3\n" + rows
+    path = write(tmp_path / "log.csv", text)
+    packed = tmp_path / "log.csv.gz"
+    packed.write_bytes(gzip.compress(text.encode()))
+    usual = read(path, min_rating=2, skip_bad=1)
+    monkeypatch.setattr(canonical, "CHUNK_ROWS", 1)  # the number of ids is the least
+    for form in (path, packed):
+        log = read(form, min_rating=2, skip_bad=1)
+        assert log.fingerprint == usual.fingerprint
+        assert log.notes == usual.notes
 
 
 def test_without_times_the_order_is_the_files(tmp_path: Path) -> None:

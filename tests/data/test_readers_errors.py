@@ -10,7 +10,9 @@ import duckdb
 import numpy as np
 import pytest
 
+from comet_rec.data import records
 from comet_rec.data.readers import read
+from comet_rec.data.sniff import sniff
 from comet_rec.errors import DataError
 
 HEAD = b"user,item,ts\n1,a,10\n2,b,20\n"
@@ -258,3 +260,33 @@ def test_a_broken_quote_hides_no_line_behind_it(tmp_path: Path) -> None:
     told = refused(path)
     count = int(told.rpartition(" ")[2])
     assert len(read(path, skip_bad=count)) >= 3
+
+
+@pytest.mark.parametrize("size", [1, 30, 200])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    "odd", ["", "u1,i1,3\n\n", '"u\n1",i1,3\n', '"u1",i1,3\n', "u1,i1\n", "u1,i1,2,3\n", "\n\n"]
+)
+@pytest.mark.parametrize("bad", ["u1,i1,never\n", "u1\n", "u1,,4\n", 'u1,i1,"4\n'])
+def test_passing_over_plain_lines_changes_no_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, end: str, odd: str, bad: str
+) -> None:
+    plain = "".join(f"u{n % 7},i{n % 11},{n}\n" for n in range(100))
+    text = f"user_id,item_id,timestamp\n{plain}{odd}{plain}{bad}{plain}"
+    path = tmp_path / "log.csv"
+    path.write_bytes(text.replace("\n", end).encode())
+    with pytest.raises(DataError) as usual:  # the file is smaller than a block
+        read(path)
+    monkeypatch.setattr(records, "BLOCK_BYTES", size)
+    with pytest.raises(DataError) as blocks:
+        read(path)
+    assert str(blocks.value) == str(usual.value)
+
+
+def test_plain_lines_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "BLOCK_BYTES", 16)
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,timestamp\n" + "u1,i1,1\n" * 50)
+    lines, size = records.plain_lines(sniff(str(path), []), 40)
+    assert 30 < lines <= 40
+    assert path.read_bytes()[:size].count(b"\n") == lines

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import duckdb
 
 from comet_rec.data.columns import Role
-from comet_rec.data.records import records
+from comet_rec.data.records import plain_lines, records
 from comet_rec.data.sources import LETTER, REJECTS, Source
 from comet_rec.data.staging import Kinds, family, misfit, values
 from comet_rec.errors import DataError
@@ -84,12 +84,18 @@ class _Place:
 def _locate(source: Source, rejects: set[int], row: int | None) -> _Place | None:
     """The first line that is a reject, or that holds the row-th row of `log`."""
     assert source.format is not None
-    rows = 0
+    skip = source.format.skip
+    # In front of the first reject and of the row, lines need only be counted if nothing is odd.
+    least = min([*rejects] if row is None else [*rejects, skip + row + 1], default=1)
+    passed = plain_lines(source.format, least - 1)
+    if passed[0] < skip:
+        passed = (0, 0)
+    rows = max(0, passed[0] - skip)
     try:
-        for record, (line, blank) in enumerate(records(source.format), 1):
+        for record, (line, blank) in enumerate(records(source.format, passed), passed[0] + 1):
             if record in rejects:
                 return _Place(line, record, True)
-            if blank or line <= source.format.skip:
+            if blank or line <= skip:
                 continue
             if rows == row:
                 return _Place(line, record, False)

@@ -11,21 +11,38 @@ import numpy.typing as npt
 
 from comet_rec.data.ids import IdKind, Ids
 from comet_rec.data.interactions import Int32, Int64, Interactions, TimeScope
-from comet_rec.data.staging import Kinds
+from comet_rec.data.ordering import Rows
+from comet_rec.data.sources import Source
+from comet_rec.data.staging import HASH, Kinds, hashes
 from comet_rec.errors import DataError
 
-BLOCK_ROWS = 4_000_000
+CHUNK_ROWS = 1_000_000
+
+
+class HashError(Exception):
+    """The hashes of a log are not those of its texts, one for one."""
 
 
 @dataclass(frozen=True)
 class LogTable:
-    """The good rows of one log in a database; `interactions` consumes them."""
+    """The good rows of one log in a database; `interactions` consumes them.
+
+    Parameters
+    ----------
+    timed : bool
+        Whether `log` has times.
+    min_rating : float or None
+        Rows rated lower are left out.
+    hashed : bool
+        Whether `log` holds hashes in place of the text ids that `hashes` names.
+    """
 
     con: duckdb.DuckDBPyConnection
-    name: str
+    source: Source
     kinds: Kinds
     timed: bool
     min_rating: float | None
+    hashed: bool
 
     def interactions(self, time_scope: str, notes: list[str]) -> Interactions:
         """Index arrays in canonical order; `notes` grows by what was done.
@@ -34,49 +51,93 @@ class LogTable:
         ------
         DataError
             When no row passes the rating filter, or an id holds a NUL byte.
+        HashError
+            When two ids have one hash (or the file changes): read the log without hashes.
         """
-        user_ids = self._ids("u", self.kinds.user)
-        item_ids = self._ids("i", self.kinds.item)
-        scope = self._scope(time_scope, notes)
+        self._texts()
+        user_ids, counts = self._ids("u", self.kinds.user)
+        item_ids, _ = self._ids("i", self.kinds.item)
+        span = self._span()
+        scope = self._scope(time_scope, span, notes)
         dropped = self._dropped(notes)
-        time = ", t" if self.timed else ""
-        # With int32 indices and without the text, sorting needs a fraction of the memory.
-        self.con.execute(
-            "CREATE TEMP TABLE coded AS SELECT ids_u.rowid::INTEGER AS u, "
-            f"ids_i.rowid::INTEGER AS i{time}, log.rowid::UINTEGER AS n FROM log "
-            f"JOIN ids_u USING (u) JOIN ids_i USING (i) {self._kept}"
-        )
-        self.con.execute("DROP TABLE log")
-        users, items, times = self._sorted(len(user_ids), len(item_ids), notes)
+        users, items, times = self._ordered(counts, len(item_ids), span, notes)
         dropped_users, dropped_items = _without(dropped, users, items, len(item_ids))
         return Interactions(
             users, items, times, scope, user_ids, item_ids, dropped_users, dropped_items,
             tuple(notes),
         )  # fmt: skip
 
+    def _count(self, query: str) -> int:
+        return int(self.con.execute(query).fetchall()[0][0])
+
+    @property
+    def _texts_of(self) -> dict[str, str]:
+        """SQL for the text behind every hash in `log`, by letter."""
+        return hashes(self.source, self.kinds) if self.hashed else {}
+
+    @property
+    def _holds_text(self) -> bool:
+        return (self.kinds.user, self.kinds.item).count("text") > len(self._texts_of)
+
     @property
     def _kept(self) -> str:
         return "" if self.min_rating is None else f"WHERE r >= {float(self.min_rating)!r}::DOUBLE"
 
-    def _ids(self, letter: str, kind: IdKind) -> Ids:
-        """The distinct ids of one side; fill the table whose rowid is their index."""
-        order = f"{letter}::VARCHAR" if kind == "uuid" else letter
-        self.con.execute(
-            f"CREATE TEMP TABLE ids_{letter} AS SELECT {letter} "
-            f"FROM (SELECT DISTINCT {letter} FROM log {self._kept}) ORDER BY {order}"
-        )
-        query = f"SELECT {order} AS id FROM ids_{letter} ORDER BY rowid"
-        values = _plain(self.con.execute(query).fetchnumpy()["id"])
-        if len(values) == 0:
-            raise DataError(f"{self.name}: no interaction is left after the filters; lower them")
-        if kind == "int":
-            return Ids(kind, values)
-        if kind == "text" and any("\0" in value for value in values):
-            raise DataError(f"{self.name}: holds NUL bytes in an id; is it a text file?")
-        return Ids(kind, values.astype(object))
+    def _texts(self) -> None:
+        """Fill `texts(u, i)`: the distinct text ids of the source behind the hashes in `log`."""
+        texts = self._texts_of
+        if not texts:
+            return
+        # A text file is parsed once for both; of Parquet each column is read alone.
+        scans = [list(texts)] if self.source.lines else [[letter] for letter in texts]
+        found = []
+        for letters in scans:
+            rows = ", ".join(f"{texts[letter]} AS {letter}" for letter in letters)
+            sets = ", ".join(f"({letter})" for letter in letters)
+            found.append(
+                f"SELECT {', '.join(letters)} FROM (SELECT {rows} FROM {self.source.sql()}) "
+                f"GROUP BY GROUPING SETS ({sets})"
+            )
+        self.con.execute(f"CREATE TEMP TABLE texts AS {' UNION ALL BY NAME '.join(found)}")
 
-    def _scope(self, asked: str, notes: list[str]) -> TimeScope:
+    def _ids(self, letter: str, kind: IdKind) -> tuple[Ids, Int64]:
+        """The ids of one side, and the rows of each; fill the table whose rowid is their index."""
+        groups = f"(SELECT {letter}, count(*) AS n FROM log {self._kept} GROUP BY {letter})"
+        text = letter
+        if letter in self._texts_of:
+            text = "text"
+            groups = (
+                f"(SELECT g.{letter}, g.n, texts.{letter} AS text FROM {groups} AS g "
+                f"LEFT JOIN texts ON g.{letter} = {HASH.format(f'texts.{letter}')})"
+            )
+        order = f"{text}::VARCHAR" if kind == "uuid" else text
+        self.con.execute(f"CREATE TEMP TABLE ids_{letter} AS FROM {groups} ORDER BY {order}")
+        query = f"SELECT {order} AS id, n FROM ids_{letter} ORDER BY rowid"
+        fetched = self.con.execute(query).fetchnumpy()
+        values, counts = _plain(fetched["id"]), _plain(fetched["n"])
+        if len(values) == 0:
+            raise DataError(
+                f"{self.source.name}: no interaction is left after the filters; lower them"
+            )
+        if text != letter:
+            query = f"SELECT count({text}), count(DISTINCT {letter}) FROM ids_{letter}"
+            if self.con.execute(query).fetchall()[0] != (len(values), len(values)):
+                raise HashError
+        if kind == "int":
+            return Ids(kind, values), counts
+        if kind == "text" and any("\0" in value for value in values):
+            raise DataError(f"{self.source.name}: holds NUL bytes in an id; is it a text file?")
+        return Ids(kind, values.astype(object)), counts
+
+    def _span(self) -> tuple[int, int] | None:
+        """The first and the last time; None without times."""
         if not self.timed:
+            return None
+        low, high = self.con.execute("SELECT min(t), max(t) FROM log").fetchall()[0]
+        return int(low), int(high)
+
+    def _scope(self, asked: str, span: tuple[int, int] | None, notes: list[str]) -> TimeScope:
+        if span is None:
             if asked == "auto":
                 notes.append("no time column: rows count in the order of the file")
             return "none"
@@ -84,7 +145,8 @@ class LogTable:
             return "global"
         if asked == "per_user":
             return "per_user"
-        low, high, rows = self.con.execute("SELECT min(t), max(t), count(*) FROM log").fetchall()[0]
+        low, high = span
+        rows = self._count("SELECT count(*) FROM log")
         # Cheap to rule out: positions begin at 0 or 1 and no user has more rows than the log.
         if low not in (0, 1) or high > rows:
             return "global"
@@ -104,7 +166,7 @@ class LogTable:
         if self.min_rating is None:
             return empty, empty
         low = f"r < {float(self.min_rating)!r}::DOUBLE"
-        count = self.con.execute(f"SELECT count(*) FROM log WHERE {low}").fetchall()[0][0]
+        count = self._count(f"SELECT count(*) FROM log WHERE {low}")
         notes.append(f"{count} rows rated below {self.min_rating:g} removed")
         fetched = self.con.execute(
             "SELECT DISTINCT ids_u.rowid::INTEGER AS user, ids_i.rowid::INTEGER AS item FROM log "
@@ -112,37 +174,45 @@ class LogTable:
         ).fetchnumpy()
         return _plain(fetched["user"]), _plain(fetched["item"])
 
-    def _sorted(
-        self, n_users: int, n_items: int, notes: list[str]
+    def _ordered(
+        self, counts: Int64, n_items: int, span: tuple[int, int] | None, notes: list[str]
     ) -> tuple[Int32, Int32, Int64 | None]:
-        """The rows by user, time and place, repeats removed; block by block of users."""
-        fetched = self.con.execute(
-            "SELECT u, count(*) AS n FROM coded GROUP BY u ORDER BY u"
-        ).fetchnumpy()
-        ends = np.cumsum(_plain(fetched["n"]))
-        rows = int(ends[-1])
-        users, items = np.empty(rows, dtype=np.int32), np.empty(rows, dtype=np.int32)
-        times = np.empty(rows, dtype=np.int64) if self.timed else None
-        time = ", t" if self.timed else ""
-        filled = first = 0
-        while first < n_users:
-            begin = int(ends[first - 1]) if first else 0
-            last = max(first + 1, int(np.searchsorted(ends, begin + BLOCK_ROWS, side="right")))
-            block = self.con.execute(
-                f"SELECT u, i{time} FROM coded WHERE u >= {first} AND u < {last} "
-                f"ORDER BY u{time}, n"
+        """The rows by user, time and place, repeats removed; `log` is used up."""
+        # Half the memory wherever the times allow, and they nearly always do.
+        short = span is not None and span[1] - span[0] < 1 << 32
+        time = "" if span is None else f", (t - {span[0]})::UINTEGER AS t" if short else ", t"
+        coded = (
+            "SELECT ids_u.rowid::INTEGER AS u, "
+            f"ids_i.rowid::INTEGER AS i{time}, log.rowid::UINTEGER AS n FROM log "
+            f"JOIN ids_u USING (u) JOIN ids_i USING (i) {self._kept}"
+        )
+        place, last = "log.rowid", self._count("SELECT max(rowid) FROM log") + 1
+        and_, total = "AND" if self._kept else "WHERE", int(counts.sum())
+        if self._holds_text:  # codes need a fraction of its memory, so it goes before the rest
+            self.con.execute(f"CREATE TEMP TABLE coded AS {coded}")
+            self.con.execute("DROP TABLE log")
+            coded, place, and_ = "FROM coded", "n", "WHERE"
+        clock = None if span is None else np.uint32 if short else np.int64
+        rows = Rows(counts, n_items, clock)
+        # Every chunk makes the joins' tables anew: not more often than rows make up for it.
+        size = max(CHUNK_ROWS, len(counts), n_items)
+        for begin in range(0, last, size):
+            chunk = self.con.execute(
+                f"{coded} {and_} {place} >= {begin} AND {place} < {begin + size}"
             ).fetchnumpy()
-            kept = _first_of_pair(_plain(block["u"]), _plain(block["i"]), n_items)
-            here = slice(filled, filled + int(np.count_nonzero(kept)))
-            users[here], items[here] = _plain(block["u"])[kept], _plain(block["i"])[kept]
-            if times is not None:
-                times[here] = _plain(block["t"])[kept]
-            filled, first = here.stop, last
-        if filled < rows:
-            notes.append(f"{rows - filled} repeated (user, item) rows removed")
-            # A view would hold the memory of the removed rows.
-            users, items = users[:filled].copy(), items[:filled].copy()
-            times = None if times is None else times[:filled].copy()
+            rows.add({name: _plain(column) for name, column in chunk.items()})
+        self.con.execute("DROP TABLE IF EXISTS log; DROP TABLE IF EXISTS coded")
+        # DuckDB's allocator gives memory back to the system when a limit is set, not before.
+        limit = self.con.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
+        self.con.execute(f"SET memory_limit = '{limit}'")
+        threads = self._count("SELECT current_setting('threads')")
+        users, items, since = rows.ordered(threads)
+        if len(users) < total:
+            notes.append(f"{total - len(users)} repeated (user, item) rows removed")
+        if span is None or since is None:
+            return users, items, None
+        times = since.astype(np.int64, copy=False)
+        times += span[0] if short else 0
         return users, items, times
 
 
@@ -153,16 +223,6 @@ def _plain(array: Any) -> npt.NDArray[Any]:
 
 def _keys(users: Int32, items: Int32, n_items: int) -> Int64:
     return users.astype(np.int64) * n_items + items
-
-
-def _first_of_pair(users: Int32, items: Int32, n_items: int) -> npt.NDArray[np.bool_]:
-    """True at the first row of each pair, bool [R]."""
-    keys = _keys(users, items, n_items)
-    order = np.argsort(keys, kind="stable")  # merges the users' runs: faster than quicksort here
-    ordered = keys[order]
-    first = np.ones(len(keys), dtype=np.bool_)
-    first[order[1:][ordered[1:] == ordered[:-1]]] = False
-    return first
 
 
 def _without(

@@ -13,8 +13,7 @@ import duckdb
 
 from comet_rec.errors import DataError
 
-# Above this, tables go to temporary files: 20 M rows are read in 1 GB by 2 threads, at a tenth
-# more time than in 1.4 GB.
+# Above this, tables go to temporary files. The hashes and times of 20 M rows stay below it.
 BASE_MEMORY_MB = 512
 THREAD_MEMORY_MB = 160
 

@@ -20,6 +20,8 @@ def load(
     roles: tuple[Role, ...],
     skip_bad: int,
     fixed: Mapping[Role, IdKind] | None = None,
+    *,
+    hashed: bool = False,
 ) -> tuple[Kinds, list[str]]:
     """Fill the table `log` with the good rows.
 
@@ -31,6 +33,8 @@ def load(
         Number of bad rows that may be left out.
     fixed : mapping of role to kind, optional
         Kinds of ids that are known beforehand.
+    hashed : bool
+        Whether `log` may hold hashes in place of text ids, as `stage` does.
 
     Returns
     -------
@@ -42,7 +46,7 @@ def load(
     DataError
         When more rows are bad than may be, or none is good.
     """
-    kinds, bad = stage(con, source, roles, fixed)
+    kinds, bad = stage(con, source, roles, fixed, hashed=hashed)
     if bad > skip_bad:
         raise bad_rows(con, source, kinds, roles, bad)
     if bad:

@@ -103,12 +103,13 @@ def head_of(path: Path, name: str, compression: Compression) -> tuple[bytes, boo
     return head[:HEAD_BYTES], len(head) <= HEAD_BYTES
 
 
-def lines_of(path: Path, name: str, compression: Compression) -> Iterator[bytes]:
-    """The physical lines of the unpacked file, with their line ends."""
+def lines_of(path: Path, name: str, compression: Compression, start: int = 0) -> Iterator[bytes]:
+    """The physical lines of the unpacked file, with their line ends; a plain one from a byte."""
     if compression == "zstd":
         yield from _zstd_lines(path, name)
         return
     with _opened(path, compression) as file:
+        file.seek(start)
         yield from file
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from comet_rec.data.canonical import LogTable
+from comet_rec.data.canonical import HashError, LogTable
 from comet_rec.data.columns import ROLES, Role
 from comet_rec.data.database import connect, refusing
 from comet_rec.data.ids import Ids
@@ -73,9 +73,17 @@ def read(
     with connect(threads) as con, refusing(source_name(source)):
         opened = open_source(con, source, asked)
         roles = _roles(opened, min_rating, time_scope)
-        kinds, notes = load(con, opened, roles, skip_bad)
-        table = LogTable(con, opened.name, kinds, "time" in roles, min_rating)
-        log = table.interactions(time_scope, notes)
+
+        def staged(hashed: bool) -> Interactions:
+            kinds, notes = load(con, opened, roles, skip_bad, hashed=hashed)
+            table = LogTable(con, opened, kinds, "time" in roles, min_rating, hashed)
+            return table.interactions(time_scope, notes)
+
+        try:
+            log = staged(hashed=True)
+        except HashError:
+            con.execute("DROP TABLE texts; DROP TABLE ids_u; DROP TABLE IF EXISTS ids_i")
+            log = staged(hashed=False)
     kept = _cored(log, min_user_interactions, min_item_interactions)
     if len(kept) == 0:
         raise DataError(f"{opened.name}: no interaction is left after the filters; lower them")
@@ -102,6 +110,8 @@ def _roles(source: Source, min_rating: float | None, time_scope: str) -> tuple[R
 
 def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
     """Drop users and items with too few pairs, until none is left."""
+    if max(min_user, min_item) <= 1:  # an id that the log knows has a pair
+        return log
     keep = np.ones(len(log), dtype=np.bool_)
     while True:
         rare_users = np.bincount(log.users[keep], minlength=log.n_users) < min_user

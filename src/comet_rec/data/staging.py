@@ -17,6 +17,8 @@ from comet_rec.errors import DataError
 
 TimeKind = Literal["int", "whole", "fraction", "date"]
 SAMPLE_ROWS = 10_000
+# 64 bits; the hash of NULL would be a number.
+HASH = "CASE WHEN {0} IS NOT NULL THEN hash({0}) END"
 
 _INTEGERS = frozenset(
     f"{sign}{size}" for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
@@ -133,6 +135,19 @@ def values(source: Source, kinds: Kinds, roles: tuple[Role, ...]) -> dict[Role, 
     return every
 
 
+def hashes(source: Source, kinds: Kinds) -> dict[str, str]:
+    """Letters of the text ids that `log` may hold as hashes, and SQL for their text.
+
+    It takes half the memory, but a second scan: too dear where that unpacks or parses JSON.
+    """
+    found = source.format
+    if found is None or found.kind == "ndjson" or found.compression != "none":
+        return {}
+    every = values(source, kinds, ROLES[:2])
+    kind = {"user": kinds.user, "item": kinds.item}
+    return {LETTER[role]: text for role, text in every.items() if kind[role] == "text"}
+
+
 def survey(
     con: duckdb.DuckDBPyConnection,
     source: Source,
@@ -205,11 +220,18 @@ def stage(
     source: Source,
     roles: tuple[Role, ...],
     fixed: Mapping[Role, IdKind] | None = None,
+    *,
+    hashed: bool = False,
 ) -> tuple[Kinds, int]:
     """Fill the table `log`, whose rowid is the order of the source.
 
     The kinds are guessed from the first rows, and decided over all of them only where that
     leaves a value that does not fit.
+
+    Parameters
+    ----------
+    hashed : bool
+        Whether `log` holds hashes in place of the text ids that `hashes` names.
 
     Returns
     -------
@@ -225,12 +247,12 @@ def stage(
     check_types(source)
     try:
         kinds = survey(con, source, roles, fixed or {}, SAMPLE_ROWS)
-        misfits = _fill(con, source, roles, kinds)
+        misfits = _fill(con, source, roles, kinds, hashed)
         if misfits:
             decided = survey(con, source, roles, fixed or {}, None)
             if decided != kinds:
                 kinds = decided
-                misfits = _fill(con, source, roles, kinds)
+                misfits = _fill(con, source, roles, kinds, hashed)
         return kinds, misfits + _rejected(con, source)
     except duckdb.Error as error:
         text = one_line(error)
@@ -240,13 +262,20 @@ def stage(
 
 
 def _fill(
-    con: duckdb.DuckDBPyConnection, source: Source, roles: tuple[Role, ...], kinds: Kinds
+    con: duckdb.DuckDBPyConnection,
+    source: Source,
+    roles: tuple[Role, ...],
+    kinds: Kinds,
+    hashed: bool,
 ) -> int:
     """Read the source into `log`; return the number of rows with a value that does not fit."""
     for table in ("log", REJECTS, f"{REJECTS}_scan"):
         con.execute(f"DROP TABLE IF EXISTS {table}")
     every = values(source, kinds, roles)
-    picked = ", ".join(f"{value} AS {LETTER[role]}" for role, value in every.items())
+    short = {letter: HASH.format(text) for letter, text in hashes(source, kinds).items() if hashed}
+    picked = ", ".join(
+        f"{short.get(LETTER[role], value)} AS {LETTER[role]}" for role, value in every.items()
+    )
     con.execute(f"CREATE TEMP TABLE log AS SELECT {picked} FROM {source.sql(REJECTS)}")
     return int(con.execute(f"SELECT count(*) FROM log WHERE {misfit(roles)}").fetchall()[0][0])
 
