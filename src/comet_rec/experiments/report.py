@@ -55,8 +55,8 @@ class Report:
     command : str
         What made it.
     sections : list of Section
-    audit : list of str
-        What the audit of the logs found, a line each.
+    warning : str
+        What stands under every section; empty for nothing.
     queue : list of dict
         Every training, its state and seconds.
     about : dict
@@ -67,6 +67,7 @@ class Report:
     note: str
     command: str
     sections: list[Section]
+    warning: str = ""
     queue: Sequence[dict[str, Any]] = ()
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -157,7 +158,9 @@ def page(report: Report, pictures: dict[str, list[str]], folder: Path) -> str:
         for drawing in section.drawings:
             if drawing.name in pictures:
                 body.append(_figure(folder / pictures[drawing.name][0], drawing.caption))
-        body.append(f'<p class="warn">{html.escape(report.note)}</p></section>')
+        if report.warning:
+            body.append(f'<p class="warn">{html.escape(report.warning)}</p>')
+        body.append("</section>")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

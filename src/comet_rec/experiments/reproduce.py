@@ -161,6 +161,7 @@ class Study:
             self.budget.note,
             command,
             [*(build[name]() for name in wanted), self._audit()],
+            self.budget.warning,
             [plain(item) for item in self.runner.items],
             {"budget": self.budget.name, "seeds": self.seeds, "versions": versions()},
         )
@@ -181,7 +182,7 @@ class Study:
             "table2", "Tables II and III: eight algorithms", paper.ALGORITHMS, jobs, self.runner
         )
         section.text.append(
-            "COMET under the last heading, and the paired difference of each model from it."
+            "Against COMET: the paired difference of each model from it over the same users."
         )
         against = self._against(
             "table2", lambda planner: sorted(planner.algorithms(), key=lambda j: j.label != "COMET")

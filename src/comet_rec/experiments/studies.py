@@ -33,6 +33,8 @@ class Budget:
         Settings by registered name.
     dims : tuple of int
         K of Figure 6.
+    warning : str
+        What every page has to say.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Budget:
     neural: Settings = field(default_factory=dict)
     models: Mapping[str, Settings] = field(default_factory=dict)
     dims: tuple[int, ...] = (16, 32, 64, 128)
+    warning: str = ""
 
     def settings(self, model: str) -> dict[str, Any]:
         """Dotted settings of a registered model."""
@@ -69,6 +72,7 @@ SMOKE = Budget(
         "convncf": {"train.epochs": 1},
     },
     dims=(4, 8, 16, 32),
+    warning="Budget smoke: no figure here says anything about a model.",
 )  # fmt: skip
 FULL = Budget(
     name="full",
