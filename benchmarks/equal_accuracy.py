@@ -10,7 +10,6 @@ standard error over users, and the seconds of training until then.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -32,7 +31,7 @@ from comet_rec.estimators.scoring import model_scores
 from comet_rec.evaluation.ranking import Report, sampled_ranks
 from comet_rec.models import base
 from comet_rec.training.trainer import Progress, Trainer
-from machine import command, machine
+from machine import command, machine, write
 
 
 def curve(split: Split, config: Config) -> list[dict[str, float]]:
@@ -97,11 +96,7 @@ def main() -> None:
         "rows": rows,
         "machine": machine(),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text + "\n")
+    write(result, given.out)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from comet_rec.data.batches import Batches
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.estimators.presets import preset
-from machine import command, machine
+from machine import command, machine, write
 
 SIZES = (10**5, 10**6, 10**7)
 CATALOGUES = (3_700, 20_000, 100_000, 1_000_000)
@@ -178,11 +178,7 @@ def main() -> None:
         "seconds": time.perf_counter() - began,
         "machine": machine(),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text + "\n")
+    write(result, given.out)
     if given.plot:
         plot(result, given.plot)
 

@@ -8,7 +8,6 @@ The item-item matrix is dense, so this is for small catalogues.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import sampled_ranks
-from machine import command, machine
+from machine import command, machine, write
 
 Scores = npt.NDArray[np.float32]
 
@@ -83,10 +82,7 @@ def main() -> None:
         "test": {n: measured(s, split.test) for n, s in models(split.known).items()},
         "machine": machine(),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n")
+    write(result, given.out)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def main() -> None:
         result = race.run(given.one, given.data, Path(given.folder))
         print("\n" + json.dumps({**result, "versions": versions()}))
         return
-    from machine import command, machine
+    from machine import command, machine, write
 
     if Path(given.data).is_file():
         given.data = str(Path(given.data).absolute())
@@ -186,11 +186,7 @@ def main() -> None:
         "contestants": rows,
         "machine": machine(),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text + "\n")
+    write(result, given.out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Medians and their ratios.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -33,7 +32,7 @@ from comet_rec.evaluation.ranking import full_ranks
 from comet_rec.models import base
 from comet_rec.models.encoding import all_vectors
 from comet_rec.retrieval.exact import top_k
-from machine import command, machine
+from machine import command, machine, write
 
 PAIRS = 2048
 """Pairs scored through the model; their cost a pair does not depend on the number."""
@@ -108,11 +107,7 @@ def main() -> None:
         "seconds": {name: sorted(values) for name, values in timed.items()},
         "machine": machine(),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text + "\n")
+    write(result, given.out)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from machine import command, machine
+from machine import command, machine, write
 
 STATEMENTS = Path(__file__).with_name("reading.sql")
 USERS, ITEMS = 138_493, 26_744
@@ -112,11 +112,7 @@ def main() -> None:
                 "runs": found,
             }
     result["machine"] = machine()
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text + "\n")
+    write(result, given.out)
 
 
 if __name__ == "__main__":

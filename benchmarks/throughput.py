@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import statistics
 import subprocess
@@ -37,7 +36,7 @@ from comet_rec.estimators.presets import preset
 from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
 from comet_rec.training.trainer import Trainer, prefetched
-from machine import command, machine
+from machine import command, machine, write
 
 
 def flops_of_a_pass(config: CometConfig) -> float:
@@ -196,11 +195,7 @@ def main() -> None:
             "step_seconds": sorted(timed[name]),
             "peak_step_mib": peak_memory(given.data, lib.trainer.config.batch_size),
         }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text + "\n")
+    write(result, given.out)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from comet_rec.evaluation.audit import Finding
 
 
+@options.reads_log
 def audit(
     what: Annotated[
         str,
@@ -33,19 +34,10 @@ def audit(
     negatives: Annotated[
         int, typer.Option(min=1, help="Candidates that are drawn for DATA, as in training.")
     ] = 99,
-    user: options.User = None,
-    item: options.Item = None,
-    time: options.Time = None,
-    rating: options.Rating = None,
-    time_scope: options.TimeScope = "auto",
-    min_rating: options.MinRating = None,
-    min_user: options.MinUser = None,
-    min_item: options.MinItem = None,
-    skip_bad: options.SkipBad = 0,
-    threads: options.Threads = None,
-    folder: options.Folder = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Look for leaks, ties, repeats and candidates that are positives: a line a finding.
 
@@ -56,10 +48,6 @@ def audit(
     """
     if candidates and not test:
         raise InputError("--candidates needs --test FILE")
-    reading = options.Reading(
-        user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads,
-        folder,
-    )  # fmt: skip
     if Path(what).is_dir() and not options.is_data(what):
         given = {"--test": test, **{f"--{k}": v for k, v in vars(reading).items()}}
         found = _of_run(what, given)
@@ -77,10 +65,7 @@ def _of_run(folder: str, given: dict[str, Any]) -> list[Finding]:
             raise InputError(
                 f"{folder}: is a run, which holds its own data; leave {name.replace('_', '-')} out"
             )
-    if given["--threads"] is not None:
-        import torch
-
-        torch.set_num_threads(given["--threads"])
+    options.set_threads(given["--threads"])
     from comet_rec.estimators.audit import audit_folder
 
     return audit_folder(Path(folder))

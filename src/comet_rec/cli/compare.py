@@ -12,6 +12,7 @@ from comet_rec.cli import options
 from comet_rec.errors import ConfigError, InputError
 
 
+@options.reads_log
 def compare(
     data: options.Data,
     models: Annotated[
@@ -34,25 +35,12 @@ def compare(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="JSON of all figures.")
     ] = None,
-    user: options.User = None,
-    item: options.Item = None,
-    time: options.Time = None,
-    rating: options.Rating = None,
-    time_scope: options.TimeScope = "auto",
-    min_rating: options.MinRating = None,
-    min_user: options.MinUser = None,
-    min_item: options.MinItem = None,
-    skip_bad: options.SkipBad = 0,
-    threads: options.Threads = None,
-    folder: options.Folder = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Train several models on one split: a table with intervals, paired tests and costs."""
-    reading = options.Reading(
-        user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads,
-        folder,
-    )  # fmt: skip
     names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
     if len(names) < 2:
         raise ConfigError("--models: give at least two names, e.g. comet,mf")

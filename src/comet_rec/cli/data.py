@@ -33,27 +33,15 @@ def fetch(
 
 
 @app.command()
+@options.reads_log
 def stats(
     data: options.Data,
-    user: options.User = None,
-    item: options.Item = None,
-    time: options.Time = None,
-    rating: options.Rating = None,
-    time_scope: options.TimeScope = "auto",
-    min_rating: options.MinRating = None,
-    min_user: options.MinUser = None,
-    min_item: options.MinItem = None,
-    skip_bad: options.SkipBad = 0,
-    threads: options.Threads = None,
-    folder: options.Folder = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Table I: users, items, interactions, density."""
-    reading = options.Reading(
-        user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads,
-        folder,
-    )  # fmt: skip
     log = options.read_data(data, reading)
     options.say_notes(log.notes, quiet)
     if json_:

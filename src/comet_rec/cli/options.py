@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -37,19 +40,19 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, n
 
 @dataclass(frozen=True)
 class Reading:
-    """How DATA is to be read."""
+    """How DATA is to be read: the options of every command that `reads_log`."""
 
-    user: str | None = None
-    item: str | None = None
-    time: str | None = None
-    rating: str | None = None
-    time_scope: str = "auto"
-    min_rating: float | None = None
-    min_user: int | None = None
-    min_item: int | None = None
-    skip_bad: int = 0
-    threads: int | None = None
-    folder: Path | None = None
+    user: User = None
+    item: Item = None
+    time: Time = None
+    rating: Rating = None
+    time_scope: TimeScope = "auto"
+    min_rating: MinRating = None
+    min_user: MinUser = None
+    min_item: MinItem = None
+    skip_bad: SkipBad = 0
+    threads: Threads = None
+    folder: Folder = None
 
     def keywords(self) -> dict[str, Any]:
         """What `read` takes; what the user left out stays with the reader's defaults."""
@@ -65,6 +68,48 @@ class Reading:
         }
         wanted = {key: value for key, value in given.items() if value is not None}
         return wanted | {"time_scope": self.time_scope, "skip_bad": self.skip_bad}
+
+
+def reads_log(
+    command: Callable[..., None] | None = None, *, leave_out: tuple[str, ...] = ()
+) -> Callable[..., Any]:
+    """Give a command the options of `Reading`; it gets them as its parameter `reading`.
+
+    Parameters
+    ----------
+    command : callable
+    leave_out : tuple of str
+        Options that the command does not have.
+    """
+    if command is None:
+        return functools.partial(reads_log, leave_out=leave_out)
+    hints = get_type_hints(command, include_extras=True)
+    of_reading = get_type_hints(Reading, include_extras=True)
+    names = [f.name for f in fields(Reading) if f.name not in leave_out]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        reading = Reading(**{name: given.pop(name) for name in names})
+        command(**given, reading=reading)
+
+    own = inspect.signature(command).parameters
+    parameters = [
+        own[name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+        for name in own
+        if name != "reading"
+    ]
+    parameters += [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Reading, name),
+            annotation=of_reading[name],
+        )
+        for name in names
+    ]  # fmt: skip
+    # typer asks for both.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    del run.__wrapped__
+    return run
 
 
 def read_data(source: str, reading: Reading) -> Interactions:

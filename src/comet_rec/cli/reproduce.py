@@ -13,6 +13,7 @@ from comet_rec.cli.interrupt import interruptible
 from comet_rec.errors import ConfigError, InputError, TrainingInterrupted
 
 
+@options.reads_log(leave_out=("folder",))
 def reproduce(
     parts: Annotated[
         list[str],
@@ -40,25 +41,14 @@ def reproduce(
         int | None, typer.Option(min=1, help="Training seeds of the tables' models.")
     ] = None,
     figures: Annotated[bool, typer.Option(help="Draw figures (needs matplotlib).")] = True,
-    user: options.User = None,
-    item: options.Item = None,
-    time: options.Time = None,
-    rating: options.Rating = None,
-    time_scope: options.TimeScope = "auto",
-    min_rating: options.MinRating = None,
-    min_user: options.MinUser = None,
-    min_item: options.MinItem = None,
-    skip_bad: options.SkipBad = 0,
-    threads: options.Threads = None,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """The paper's tables and figures beside ours: report.html, report.md, report.json."""
-    reading = options.Reading(
-        user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads
-    )
     if out.is_file():
         raise InputError(f"{out}: is a file; give a folder")
-    options.set_threads(threads)
+    options.set_threads(reading.threads)
     from comet_rec.config import unknown
     from comet_rec.experiments import reproduce as study
     from comet_rec.experiments.logs import read_logs

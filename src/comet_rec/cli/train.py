@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from comet_rec.estimators.estimator import Estimator
 
 
+@options.reads_log
 def train(
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder to write.")],
@@ -54,18 +55,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a stopped training.")
     ] = False,
-    user: options.User = None,
-    item: options.Item = None,
-    time: options.Time = None,
-    rating: options.Rating = None,
-    time_scope: options.TimeScope = "auto",
-    min_rating: options.MinRating = None,
-    min_user: options.MinUser = None,
-    min_item: options.MinItem = None,
-    skip_bad: options.SkipBad = 0,
-    threads: options.Threads = None,
-    folder: options.Folder = None,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Split, train with progress, evaluate, and write RUN."""
     if all_ and (test or candidates or refit):
@@ -75,12 +67,8 @@ def train(
     _check_target(out, resume)
     estimator = _estimator(model, preset, seed, device, settings or [])
     starts = _starts(init_from or [])
-    reading = options.Reading(
-        user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads,
-        folder,
-    )  # fmt: skip
     log = options.read_data(data, reading)
-    titles = options.titles_of(data, folder)
+    titles = options.titles_of(data, reading.folder)
     held = None if all_ else _split(log, reading, test, candidates, estimator)
     options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
     _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)

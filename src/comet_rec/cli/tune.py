@@ -12,6 +12,7 @@ from comet_rec.cli import options
 from comet_rec.errors import ConfigError
 
 
+@options.reads_log
 def tune(
     data: options.Data,
     journal: Annotated[
@@ -24,25 +25,12 @@ def tune(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Fix a setting.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of search and training.")] = 0,
-    user: options.User = None,
-    item: options.Item = None,
-    time: options.Time = None,
-    rating: options.Rating = None,
-    time_scope: options.TimeScope = "auto",
-    min_rating: options.MinRating = None,
-    min_user: options.MinUser = None,
-    min_item: options.MinItem = None,
-    skip_bad: options.SkipBad = 0,
-    threads: options.Threads = None,
-    folder: options.Folder = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Search settings on the validation items, the same wall time for every model."""
-    reading = options.Reading(
-        user, item, time, rating, time_scope, min_rating, min_user, min_item, skip_bad, threads,
-        folder,
-    )  # fmt: skip
     from comet_rec.data.split import leave_one_out
     from comet_rec.experiments import tuning
 
