@@ -16,7 +16,7 @@ from comet_rec.data.ids import Ids
 from comet_rec.errors import ArtefactError, ConfigError, InputError, NotFittedError, UnknownIdError
 from comet_rec.models import base
 
-SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
+SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
 
 
 @pytest.fixture

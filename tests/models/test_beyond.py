@@ -17,7 +17,7 @@ from comet_rec.models.encoding import all_vectors
 from tests.models import reference
 
 M, N_ITEMS = 5, 9
-SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
+SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
 
 
 def build(seed: int = 0, **changes):

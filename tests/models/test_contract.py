@@ -31,7 +31,8 @@ LEARNERS = [name for name in base.names() if name not in ("popularity", "random"
 def estimator(name: str, epochs: int = 2, **changes):
     if name in CLOSED:
         return ESTIMATORS[name](**changes)
-    return ESTIMATORS[name](**SMALL[name] | {"epochs": epochs, "batch_size": 256} | changes)
+    common = {"preset": "static", "epochs": epochs, "batch_size": 256}
+    return ESTIMATORS[name](**SMALL[name] | common | changes)
 
 
 def fresh(name: str, log, seed: int = 0):

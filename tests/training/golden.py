@@ -23,7 +23,14 @@ def measure() -> dict[str, list[float]]:
     found = {}
     for policy in ("sampled", "recent"):
         model = cr.COMET(
-            embedding_dim=16, history_length=8, history=policy, hidden=(16,), epochs=3, patience=0
+            preset="static",
+            average=0.99,
+            embedding_dim=16,
+            history_length=8,
+            history=policy,
+            hidden=(16,),
+            epochs=3,
+            patience=0,
         ).fit(split)
         found[f"{policy} loss"] = [line["loss"] for line in model.run.log]
         found[f"{policy} NDCG@10"] = [line["validation"]["NDCG@10"] for line in model.run.log]

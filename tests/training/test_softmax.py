@@ -25,7 +25,7 @@ from comet_rec.training.objective import objective
 from comet_rec.training.schedule import learning_rate
 from tests.models import reference
 
-SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
+SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
 SHARED = [
     {},
     {"softmax_items": 30, "mask_touched": True},

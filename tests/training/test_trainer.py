@@ -16,7 +16,7 @@ from comet_rec.training.losses import bayesian_personalised_ranking, binary_cros
 from comet_rec.training.trainer import Averaged, prefetched
 from tests.conftest import checkerboard_log
 
-SMALL = {"embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
+SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
 
 
 @pytest.fixture

@@ -15,20 +15,40 @@ SMALL = 500_000
 """Rows below which `auto` takes the small settings."""
 
 
-def auto(model: str, log: Interactions) -> Config:
-    """By the size of the log, and by whether it has times.
+WIDE = 50_000
+"""Items from which on the softmax of `best` is estimated from drawn ones."""
 
-    COMET on small logs: as `static`, and where the log has times, causal histories and averaged
-    weights (ADR 0021). On larger ones as `static`. The others: as `paper`.
+
+def auto(model: str, log: Interactions) -> Config:
+    """What somebody gets who chooses nothing: as `best`, without a refit (ADR 0026)."""
+    config = best(model, log)
+    return replace(config, preset="auto", train=replace(config.train, refit=False))
+
+
+def best(model: str, log: Interactions) -> Config:
+    """The best lists that we know how to get, figures with a refit.
+
+    COMET on a log with times: causal histories, a softmax over the catalogue, the user's tower
+    alone, K = 64, averaged weights and a rate that falls to zero; N, batches and epochs by the
+    size of the log (ADR 0026). On a log without an order: as `static`. The others: as `paper`.
     """
-    config = replace(static(model, log), preset="auto")
-    if model != "comet" or len(log) >= SMALL or log.time_scope == "none":
-        return config
-    return replace(
-        config,
-        model=replace(config.model, history="causal"),
-        train=replace(config.train, average=0.99, full_epochs=13),
-    )
+    if model != "comet" or log.time_scope == "none":
+        config = static(model, log)
+        return replace(config, preset="best", train=replace(config.train, refit=True))
+    small = len(log) < SMALL
+    epochs = 16
+    return Config(
+        name=model,
+        preset="best",
+        model=base.config_class(model)(
+            history="causal", towers="user", embedding_dim=64, history_length=50 if small else 100
+        ),
+        train=TrainConfig(
+            loss="softmax", mask_touched=True, softmax_items=0 if log.n_items < WIDE else WIDE // 4,
+            batch_size=2048 if small else 4096, learning_rate=2e-3, schedule="cosine", warmup=0.5,
+            epochs=epochs, full_epochs=epochs, patience=0, average=0.99, refit=True,
+        ),
+    )  # fmt: skip
 
 
 def static(model: str, log: Interactions) -> Config:
@@ -160,6 +180,7 @@ out of a recorded search and which do not yet."""
 
 PRESETS: dict[str, Callable[[str, Interactions], Config]] = {
     "auto": auto,
+    "best": best,
     "static": static,
     "paper": paper,
     "paper-literal": paper_literal,
