@@ -36,7 +36,7 @@ def best(model: str, log: Interactions) -> Config:
         config = static(model, log)
         return replace(config, preset="best", train=replace(config.train, refit=True))
     small = len(log) < SMALL
-    epochs = 16
+    epochs = 16 if small else 10
     return Config(
         name=model,
         preset="best",
