@@ -36,7 +36,7 @@ def on(result: dict[str, Any], name: str) -> str:
 def throughput(result: dict[str, Any], name: str) -> list[str]:
     port = result["literal_positives_per_second"]
     lines = [
-        "## Training at the paper's setting",
+        f"## Training at the paper's setting, {result['machine']['cpu']}",
         "",
         "Positives a second of the whole training loop beside the frozen literal port (both towers "
         "for each of the five pairs), and tower passes against what the counted operations allow "
@@ -204,11 +204,14 @@ def comparison(result: dict[str, Any], name: str) -> list[str]:
     return [f"## {result['title']}", "", as_markdown(result), "", on(result, name)]
 
 
+LOG_TITLES = {"ml-100k": "MovieLens-100K", "ml-1m-best": "MovieLens-1M"}
+
+
 def seeds(result: dict[str, Any], name: str) -> list[str]:
     runs = result["runs"]
     first = runs[0]
     lines = [
-        f"## MovieLens-100K, `{first['model']}`, preset `{first['preset']}`, "
+        f"## {LOG_TITLES[Path(name).stem]}, `{first['model']}`, preset `{first['preset']}`, "
         f"{len(runs)} training seeds",
         "",
         "Means over seeds, ± one standard error over users; below them each seed's own figures.",
@@ -256,6 +259,7 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
         "# Benchmarks",
         [
             ("bench/throughput.json", throughput),
+            ("bench/throughput-xeon.json", throughput),
             ("bench/equal-accuracy.json", equal_accuracy),
             ("bench/ranking.json", ranking),
             ("bench/reading.json", reading),
@@ -270,6 +274,7 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
     "results.md": (
         "# Results",
         [
+            ("ml-1m-best.json", seeds),
             ("ml-100k.json", seeds),
             ("compare-ml-1m.json", comparison),
             ("compare-ml-100k.json", comparison),

@@ -19,7 +19,7 @@ def compare(
         str,
         typer.Option(help="Names, a comma between; the first is what the others are tested with."),
     ],
-    preset: Annotated[str, typer.Option(help="auto or paper.")] = "auto",
+    preset: Annotated[str, typer.Option(help="auto, best, static, paper.")] = "auto",
     settings: Annotated[
         list[str] | None,
         typer.Option(
