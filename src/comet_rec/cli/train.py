@@ -27,7 +27,9 @@ def train(
     model: Annotated[
         str, typer.Option(help="comet, mf, svdpp, fism, gmf, mlp, neumf, convncf, ease, …")
     ] = "comet",
-    preset: Annotated[str, typer.Option(help="auto, best, static, paper, paper-literal, or a variant.")] = "auto",
+    preset: Annotated[
+        str, typer.Option(help="auto, best, static, paper, paper-literal, or a variant.")
+    ] = "auto",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
     ] = None,

@@ -113,7 +113,7 @@ def _of(name: str, log: Interactions) -> StudyLog:
 def _title(name: str) -> str:
     if name in LOGS:
         return LOGS[name].title
-    return catalog.entries()[name].title if catalog.is_name(name) else name
+    return catalog.entries()[name].title.split(":")[0] if catalog.is_name(name) else name
 
 
 def has_ties(log: Interactions) -> bool:

@@ -82,8 +82,7 @@ def bars(plt: Any, data: dict[str, Any]) -> Any:
         colours = [COLOURS[place % len(COLOURS)] for place in places]
         axis.bar(places, heights, yerr=errors, color=colours, capsize=3, width=0.7)
         axis.set_xticks(list(places), list(models), rotation=30, ha="right")
-        low = min(h - e for h, e in zip(heights, errors, strict=True))
-        axis.set_ylim(max(0.0, low - 0.15 * max(heights)), None)
+        axis.set_ylim(0, None)
         axis.set_title(metric)
         axis.grid(axis="x", visible=False)
     return figure
@@ -123,6 +122,8 @@ def kernels(plt: Any, data: dict[str, Any]) -> Any:
         most = max(abs(value) for row in weights for value in row) or 1.0
         image = axis.imshow(weights, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most)
         axis.set_title(name)
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.get_major_locator().set_params(integer=True)
         axis.set_xlabel("embedding dimension")
         axis.set_ylabel("place in the history")
         axis.grid(visible=False)

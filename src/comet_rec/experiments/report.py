@@ -39,7 +39,8 @@ td.reproduced small { color: var(--reproduced); } td.better small { color: var(-
 td.lower small { color: var(--lower); } td.not { color: var(--off); white-space: normal; }
 figure { margin: 1rem 0; } figcaption { color: var(--soft); font-size: .875rem; }
 figure img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
-@media (max-width: 40rem) { body { font-size: 15px; } h1 { font-size: 1.35rem; } }
+@media (max-width: 40rem) { body { font-size: 15px; } h1 { font-size: 1.35rem; }
+  .wide img { max-width: none; width: 44rem; } }
 """
 
 
@@ -176,7 +177,8 @@ def _figure(path: Path, caption: str) -> str:
     data = b64encode(path.read_bytes()).decode("ascii")
     text = html.escape(caption)
     source = f"data:image/svg+xml;base64,{data}"
-    return f'<figure><img alt="{text}" src="{source}"><figcaption>{text}</figcaption></figure>'
+    picture = f'<div class="wide"><img alt="{text}" src="{source}"></div>'
+    return f"<figure>{picture}<figcaption>{text}</figcaption></figure>"
 
 
 def _html_table(table: Table) -> str:

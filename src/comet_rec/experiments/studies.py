@@ -66,6 +66,7 @@ SMOKE = Budget(
     models={
         "comet": {
             "model.history_length": 20, "model.hidden": (32,), "train.batch_size": 2048,
+            "train.epochs": 10,
         },
         "mlp": {"model.hidden": (16, 8)},
         "neumf": {"model.hidden": (16, 8)},
