@@ -258,14 +258,9 @@ def recbole(name: str, negatives: int, settings: Mapping[str, Any], rows: Rows) 
     )
 
 
-CAUSAL = {
-    "model.embedding_dim": 64, "model.history": "causal", "train.batch_size": 4096,
-    "train.learning_rate": 3e-3, "train.average": 0.99,
-}  # fmt: skip
-
 OWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "COMET, static, the paper's setting": ("comet", "paper", {}),
-    "COMET, causal histories": ("comet", "paper", CAUSAL),
+    "COMET, preset best": ("comet", "best", {}),
     "MF": ("mf", "paper", {}),
     "EASE": ("ease", "paper", {}),
 }

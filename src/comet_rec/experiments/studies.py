@@ -127,12 +127,12 @@ FALSIFICATIONS: dict[str, str] = {
     "perceptron of the same size": "matched-mlp",
     "target kept in the history": "kept-target",
 }
-TIE_MODELS: dict[str, tuple[str, Settings]] = {
-    "EASE": ("ease", {}),
-    "BCE-MF": ("mf", {}),
-    "COMET": ("comet", {}),
-    "COMET, causal": ("comet", {"model.history": "causal"}),
+TIE_MODELS = {
+    "EASE": ("ease", "paper"),
+    "BCE-MF": ("mf", "paper"),
+    "COMET, preset best": ("comet", "best"),
 }
+"""Two models that know no order, and one that does."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,13 @@ class Planner:
     log: Interactions
     budget: Budget
 
-    def job(self, label: str, name: str, more: Settings | None = None) -> Job:
+    def job(
+        self, label: str, name: str, more: Settings | None = None, preset: str = "paper"
+    ) -> Job:
         """A training with the budget's settings and more of its own; `name` as in `compare`."""
         model = PRETRAINED[name][0] if name in PRETRAINED else name
         settings = {**self.budget.settings(model), **(more or {})}
-        job = Job(self.name, label, model, "paper", _ordered(settings))
+        job = Job(self.name, label, model, preset, _ordered(settings))
         if name not in PRETRAINED:
             return job
         sizes = job.estimator().config_for(self.log).model
@@ -216,7 +218,9 @@ class Planner:
 
     def ties(self) -> list[Job]:
         """Models whose figures under several orders of equal times are compared."""
-        return [self.job(label, model, more) for label, (model, more) in TIE_MODELS.items()]
+        return [
+            self.job(label, model, preset=preset) for label, (model, preset) in TIE_MODELS.items()
+        ]
 
 
 def _ordered(settings: Settings) -> tuple[tuple[str, Any], ...]:
