@@ -166,8 +166,14 @@ SEARCHED: dict[tuple[str, str], Settings] = {
         {"embedding_dim": 128}, {"learning_rate": 2e-3, "weight_decay": 5e-7, "negatives": 12}
     ),
     ("gmf", "large"): ({"embedding_dim": 128}, {"learning_rate": 2e-3, "weight_decay": 5e-7}),
-    ("mlp", "large"): ({"embedding_dim": 128}, {"learning_rate": 2e-3, "weight_decay": 2e-7}),
-    ("neumf", "large"): ({"embedding_dim": 128}, {"learning_rate": 1e-3, "weight_decay": 5e-7}),
+    ("mlp", "large"): (
+        {"embedding_dim": 128, "hidden": (256, 128, 64), "dropout": 0.2},
+        {"learning_rate": 2e-3, "weight_decay": 2e-7},
+    ),
+    ("neumf", "large"): (
+        {"embedding_dim": 128, "hidden": (256, 128, 64), "dropout": 0.2},
+        {"learning_rate": 1e-3, "weight_decay": 5e-7},
+    ),
     ("svdpp", "large"): (
         {"embedding_dim": 64}, {"learning_rate": 5e-3, "weight_decay": 1e-7, "batch_size": 8192}
     ),
