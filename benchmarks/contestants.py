@@ -60,8 +60,8 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
     from comet_rec.data.histories import shown
     from comet_rec.data.randomness import torch_seed
     from comet_rec.estimators import presets
-    from comet_rec.estimators.pipeline import batches_of
     from comet_rec.estimators.scoring import model_scores, vectors
+    from comet_rec.estimators.session import batches_of
     from comet_rec.models import base
     from comet_rec.training.trainer import Trainer, frozen
 

@@ -31,11 +31,12 @@ import literal
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import torch_seed
-from comet_rec.estimators.pipeline import batches_of
 from comet_rec.estimators.presets import preset
+from comet_rec.estimators.session import batches_of
 from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
-from comet_rec.training.trainer import Trainer, prefetched
+from comet_rec.training.prefetch import prefetched
+from comet_rec.training.trainer import Trainer
 from machine import command, machine, write
 
 

@@ -11,9 +11,10 @@ import torch
 
 import comet_rec as cr
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
-from comet_rec.estimators.pipeline import Hooks
+from comet_rec.estimators.session import Hooks
+from comet_rec.training.averaging import Averaged
 from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy
-from comet_rec.training.trainer import Averaged, prefetched
+from comet_rec.training.prefetch import prefetched
 from tests.conftest import checkerboard_log
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}

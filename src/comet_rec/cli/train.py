@@ -159,7 +159,7 @@ def _fit(
     quiet: bool,
 ) -> None:
     from comet_rec.data.split import Split
-    from comet_rec.estimators.pipeline import Hooks
+    from comet_rec.estimators.session import Hooks
 
     if refit is None:
         log = data.interactions if isinstance(data, Split) else data

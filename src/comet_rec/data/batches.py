@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.data.histories import Bags, Histories, HistorySettings
+from comet_rec.data.bags import Bags
+from comet_rec.data.histories import Histories, HistorySettings
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.negatives import Negatives, SamplingName
 from comet_rec.data.randomness import generator

@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.data.bags import Bags
+from comet_rec.data.choosing import hidden_number, random_subset, right_aligned, shuffled
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import distinct_integers
@@ -59,40 +61,6 @@ class HistorySettings:
 
 WHOLE = HistorySettings(length=0, policy="whole", exclude_target=False, leave_out=0.0)
 """All of N(u), nothing of N(i)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Bags:
-    """Whole histories of several owners, one after the other.
-
-    Parameters
-    ----------
-    members : int64 [R]
-    starts : int64 [U + 1]
-        Where each owner's members begin.
-    """
-
-    members: Int64
-    starts: Int64
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def __getitem__(self, owners: Int64) -> Bags:
-        """Histories of some of the owners."""
-        first = self.starts[owners]
-        counts = self.starts[owners + 1] - first
-        ends = np.cumsum(counts)
-        within = np.arange(counts.sum()) - np.repeat(ends - counts, counts)
-        members = self.members[np.repeat(first, counts) + within]
-        return Bags(members, np.concatenate([[0], ends]).astype(np.int64))
-
-    @staticmethod
-    def of(histories: list[Int64]) -> Bags:
-        """Bags of histories given one by one."""
-        starts = np.concatenate([[0], np.cumsum([len(h) for h in histories])]).astype(np.int64)
-        members = np.concatenate([*histories, np.empty(0, np.int64)]).astype(np.int64)
-        return Bags(members, starts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +114,7 @@ class Side:
     def fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
         """The history that evaluation and serving show, for every owner, int32 [n, N]."""
         out = self._fixed(settings, rng)
-        return _shuffled(out, self.pad, rng) if settings.shuffle else out
+        return shuffled(out, self.pad, rng) if settings.shuffle else out
 
     def _latest(self, settings: HistorySettings) -> bool:
         """Whether evaluation shows the latest rows."""
@@ -186,7 +154,7 @@ class Side:
             out = self._newest(owners, settings.length, 2 * settings.length, hidden, share, rng)
         else:
             out = self._sampled(owners, settings.length, hidden, share, rng)
-        return _shuffled(out, self.pad, rng) if settings.shuffle else out
+        return shuffled(out, self.pad, rng) if settings.shuffle else out
 
     def _open(self, places: Int64, hidden: Bool | None) -> Bool:
         if hidden is None:
@@ -212,7 +180,7 @@ class Side:
         keep &= self._open(places, hidden)
         if share is not None and rng is not None:
             left = inside - hidden_number(inside, inside - keep.sum(axis=1), share, rng)
-            keep = _random_subset(keep, np.maximum(left, 0), rng)
+            keep = random_subset(keep, np.maximum(left, 0), rng)
         return right_aligned(self.members[places], keep, length, self.pad)
 
     def _sampled(
@@ -249,7 +217,7 @@ class Side:
                 targets = np.zeros_like(left) if long else (keep & ~is_open).sum(axis=1)
                 left = left - hidden_number(left, targets, share[group], rng)
             shown = np.clip(left, 0, length)
-            keep = _random_subset(keep & is_open, shown, rng)
+            keep = random_subset(keep & is_open, shown, rng)
             out[group] = right_aligned(self.members[places], keep, length, self.pad)
         return out
 
@@ -276,27 +244,6 @@ class Histories:
             users=Side(log.user_starts, log.items, None, log.n_items, timed=True),
             items=Side(starts, log.users[rows], rows, log.n_users, timed=timed),
         )
-
-
-def hidden_number(
-    counts: Int64, targets: Int64, share: npt.NDArray[np.float64], rng: np.random.Generator
-) -> Int64:
-    """How many rows of each history stay hidden, int64 [U]: at least one, targets or not.
-
-    The targets count into a number drawn without regard to them, so how many rows are shown
-    does not tell whether there was a target (only items with a positive have one).
-    """
-    drawn = 1 + np.floor(counts * share + rng.random(len(counts))).astype(np.int64)
-    return np.maximum(targets, drawn)
-
-
-def right_aligned(values: Int32, keep: Bool, length: int, pad: int) -> Int32:
-    """Last `length` kept values of each row at the row's end, `pad` in front."""
-    from_end = np.cumsum(keep[:, ::-1], axis=1)[:, ::-1]
-    row, column = np.nonzero(keep & (from_end <= length))
-    out = np.full((len(values), length), pad, dtype=np.int32)
-    out[row, length - from_end[row, column]] = values[row, column]
-    return out
 
 
 def shown(
@@ -335,19 +282,3 @@ def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int3
         if len(kept) > 0:
             out[row, -len(kept) :] = kept
     return out
-
-
-def _shuffled(rows: Int32, pad: int, rng: np.random.Generator) -> Int32:
-    """Members of each row in a random order, the padding still in front."""
-    keys = rng.random(rows.shape, dtype=np.float32)
-    keys[rows == pad] = -1
-    return np.asarray(np.take_along_axis(rows, np.argsort(keys, axis=1), axis=1))
-
-
-def _random_subset(keep: Bool, sizes: Int64, rng: np.random.Generator) -> Bool:
-    """Random `sizes[r]` of the kept places of row r (all of them where fewer are kept)."""
-    keys = rng.random(keep.shape, dtype=np.float32)
-    keys[~keep] = 2.0
-    ordered = np.sort(keys, axis=1)
-    last = np.take_along_axis(ordered, np.maximum(sizes - 1, 0)[:, None], axis=1)
-    return np.asarray(keep & (keys <= last) & (sizes > 0)[:, None])

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.data.histories import Bags
+from comet_rec.data.bags import Bags
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.sampling import Complement, Popularity
 

@@ -18,7 +18,7 @@ from comet_rec.artefact.run import Run, load_run
 from comet_rec.data.randomness import generator
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import ArtefactError, NonFiniteError
-from comet_rec.estimators.pipeline import measure
+from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.scoring import run_scores
 from comet_rec.evaluation.audit import Finding, audit, ordered
 from comet_rec.evaluation.ranking import Ranks, sampled_ranks

@@ -18,7 +18,9 @@ from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, NotFittedError
 from comet_rec.estimators import lists, pipeline
 from comet_rec.estimators.devices import torch_device
+from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.presets import preset
+from comet_rec.estimators.session import Hooks
 from comet_rec.estimators.start import Start
 from comet_rec.evaluation.ranking import Report
 from comet_rec.models.base import check
@@ -79,7 +81,7 @@ class Estimator:
         *,
         refit: bool | None = None,
         init_from: Sequence[Estimator] = (),
-        hooks: pipeline.Hooks | None = None,
+        hooks: Hooks | None = None,
     ) -> Self:
         """Train.
 
@@ -106,7 +108,7 @@ class Estimator:
             When the model cannot or must not start from the models given.
         """
         start = Start([model.run for model in init_from])
-        hooks = hooks or pipeline.Hooks()
+        hooks = hooks or Hooks()
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
         if refit is None:
@@ -384,7 +386,7 @@ def evaluate(model: Estimator, split: Split | None = None, *, full: bool = True)
         raise ConfigError(
             "the model was trained on another log or split; fit it on the split that you measure"
         )
-    return pipeline.measure(model.run, split, full=full)
+    return measure(model.run, split, full=full)
 
 
 def _dotted(config: Config, settings: dict[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from comet_rec.artefact.folder import write_text
 from comet_rec.artefact.run import Run, versions
 from comet_rec.data.split import Split
 from comet_rec.estimators.estimator import ESTIMATORS, Estimator, load_model
-from comet_rec.estimators.pipeline import Hooks, measure
+from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.scoring import run_scores
+from comet_rec.estimators.session import Hooks
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.ranking import Report
 from comet_rec.evaluation.reliability import (

@@ -19,6 +19,7 @@ from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from comet_rec.estimators import pipeline
 from comet_rec.estimators.devices import torch_device
 from comet_rec.estimators.presets import preset
+from comet_rec.estimators.session import Hooks
 from comet_rec.models import base
 from comet_rec.training.trainer import SELECT_BY, Progress
 
@@ -162,7 +163,7 @@ def _trial(
         return behind
 
     began = time.perf_counter()
-    hooks = pipeline.Hooks(report=report, stop=stop)
+    hooks = Hooks(report=report, stop=stop)
     try:
         figures, epochs = pipeline.validate(config, split, torch_device(device), hooks)
         note = f"{SELECT_BY} {figures[SELECT_BY]:.4f} after {epochs} epochs"

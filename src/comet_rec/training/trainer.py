@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import queue
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batch, Batches
 from comet_rec.data.randomness import torch_seed
 from comet_rec.errors import NonFiniteError, TrainingInterrupted
 from comet_rec.models.base import TensorBatch
+from comet_rec.training.averaging import Averaged
 from comet_rec.training.objective import objective
+from comet_rec.training.prefetch import prefetched
 from comet_rec.training.schedule import learning_rate
 
 SELECT_BY = "NDCG@10"
@@ -240,83 +240,6 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
         lr=config.learning_rate,
         fused=all(p.device.type in ("cpu", "cuda") for p in parameters),
     )
-
-
-class Averaged:
-    """Exponential moving average of a model's parameters.
-
-    Its decay grows as (1 + t) / (10 + t) up to `decay`, so that the first steps, which are far
-    from anything good, are soon forgotten.
-
-    Parameters
-    ----------
-    model : nn.Module
-    decay : float
-        In (0, 1).
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.parameters = dict(model.named_parameters())
-        self.decay = decay
-        self.values = {k: p.detach().clone() for k, p in self.parameters.items()}
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the parameters after step number `step`, counted from 0."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        values = list(self.values.values())
-        torch._foreach_lerp_(values, [p.data for p in self.parameters.values()], 1 - decay)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange the model's parameters and their average."""
-        for name, parameter in self.parameters.items():
-            parameter.data, self.values[name] = self.values[name], parameter.data
-
-    @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Let the model hold the average for a while."""
-        self.swap()
-        try:
-            yield
-        finally:
-            self.swap()
-
-
-def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
-    """Same batches in the same order, made by a background thread."""
-    made: queue.Queue[Any] = queue.Queue(depth)
-    closed = threading.Event()
-    end = object()
-
-    def put(value: Any) -> bool:
-        while not closed.is_set():
-            try:
-                made.put(value, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for batch in source:
-                if not put(batch):
-                    return
-            put(end)
-        except BaseException as error:  # handed to the consumer, who raises it
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (batch := made.get()) is not end:
-            if isinstance(batch, BaseException):
-                raise batch
-            yield batch
-    finally:
-        closed.set()
-        thread.join()
 
 
 def frozen(model: Any) -> dict[str, Tensor]:

@@ -1,0 +1,237 @@
+"""One fit: its stages share the config, the log, the hooks and the checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from comet_rec.artefact.checkpoint import load_checkpoint, save_checkpoint
+from comet_rec.config import Config
+from comet_rec.data.batches import Batches
+from comet_rec.data.histories import shown
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.randomness import torch_seed
+from comet_rec.data.split import HeldOut
+from comet_rec.errors import ConfigError, TrainingInterrupted
+from comet_rec.estimators.scoring import model_scores
+from comet_rec.estimators.start import Start
+from comet_rec.evaluation.ranking import Report, Scores, sampled_ranks
+from comet_rec.models import base
+from comet_rec.training.trainer import Progress, Trainer, TrainState, frozen
+
+CHECKPOINT_SECONDS = 120.0
+
+
+@dataclass
+class Hooks:
+    """What the caller wants to hear and decide while a model is trained.
+
+    Parameters
+    ----------
+    report : callable
+        Called with the stage ("validation", "refit", "all") and the progress.
+    stop : callable
+        True asks for a stop after the present step.
+    checkpoints : Path or None
+        Folder for the state of an unfinished training.
+    resume : bool
+        Go on from the checkpoint there.
+    """
+
+    report: Callable[[str, Progress], None] = lambda stage, progress: None
+    stop: Callable[[], bool] = lambda: False
+    checkpoints: Path | None = None
+    resume: bool = False
+
+
+@dataclass
+class Session:
+    """One fit: the stages that it goes through share the config, the log and the hooks."""
+
+    config: Config
+    interactions: Interactions
+    device: torch.device
+    hooks: Hooks
+    held: str  # what is held out: the protocol's hash, or nothing
+    start: Start
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    chosen_epochs: int = 0
+    selected: dict[str, Tensor] = field(default_factory=dict)  # before a refit
+    resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+
+    def fresh_model(self, stage: str) -> Any:
+        """Model with the parameters that the seed draws, or that trained models start it with."""
+        log, config = self.interactions, self.config
+        seed = torch_seed(config.seed, "parameters")
+        model = base.build(config.name, config.model, log.n_users, log.n_items, seed)
+        self.start.apply(model, refitted=stage != "validation")
+        return model if isinstance(model, base.ClosedForm) else model.to(self.device)
+
+    def train(
+        self, stage: str, rows: Interactions, epochs: int, validation: HeldOut | None = None
+    ) -> tuple[Any, TrainState]:
+        """Train a fresh model on these rows; with `validation`, stop and choose by it."""
+        model, config = self.fresh_model(stage), self.config
+        batches = batches_of(rows, config, model)
+        validate = None
+        if validation is not None:
+            histories = shown(rows, model.histories)
+
+            def validate() -> dict[str, float]:
+                return validated(model_scores(model, rows, histories), validation)
+
+        trainer = Trainer(
+            model, batches, config.train, seed=config.seed, device=self.device,
+            validate=validate, stop=self.hooks.stop,
+            horizon=config.train.full_epochs if stage == "all" else config.train.epochs,
+        )  # fmt: skip
+        trainer.report = self._reporter(stage, trainer)
+        if self.resumed is not None and self.resumed[1]["stage"] == stage:
+            restore(trainer, *self.resumed)
+            self.resumed = None
+        try:
+            return model, trainer.run(epochs)
+        except TrainingInterrupted:
+            self._checkpoint(stage, trainer)
+            raise
+
+    def _reporter(self, stage: str, trainer: Trainer) -> Callable[[Progress], None]:
+        saved = time.monotonic()
+
+        def report(progress: Progress) -> None:
+            nonlocal saved
+            if progress.finished_epoch:
+                self.lines.append(log_line(stage, progress))
+            self.hooks.report(stage, progress)
+            # Not at an epoch's end: the trainer has not turned the page yet.
+            if not progress.finished_epoch and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._checkpoint(stage, trainer)
+                saved = time.monotonic()
+
+        return report
+
+    def _checkpoint(self, stage: str, trainer: Trainer) -> None:
+        if self.hooks.checkpoints is None:
+            return
+        state = trainer.state
+        tensors = {f"model.{k}": v for k, v in frozen(trainer.model).items()}
+        tensors |= {f"best.{k}": v for k, v in (state.best or {}).items()}
+        tensors |= {f"selected.{k}": v for k, v in self.selected.items()}
+        if trainer.averaged is not None:
+            tensors |= {f"average.{k}": v for k, v in trainer.averaged.values.items()}
+        for index, values in trainer.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        about = {k: v for k, v in vars(state).items() if k != "best"}
+        save_checkpoint(
+            self.hooks.checkpoints,
+            tensors,
+            {
+                "stage": stage,
+                "step": state.epoch * len(trainer.batches) + state.batch,
+                "state": about,
+                "lines": self.lines,
+                "chosen_epochs": self.chosen_epochs,
+                "identity": self.identity(),
+            },
+        )
+
+    def resume(self) -> None:
+        """Load the checkpoint that `hooks` asks to go on from.
+
+        Raises
+        ------
+        ConfigError
+            When there is none, or it belongs to another config or log.
+        """
+        if not self.hooks.resume or self.hooks.checkpoints is None:
+            return
+        self.resumed = load_checkpoint(self.hooks.checkpoints)
+        if self.resumed is None:
+            raise ConfigError(
+                f"{self.hooks.checkpoints}: nothing to resume; leave --resume out to start anew"
+            )
+        about = self.resumed[1]
+        if about["identity"] != self.identity():
+            raise ConfigError(
+                f"{self.hooks.checkpoints}: begun with other settings or other data; "
+                "give the same command, or remove the folder to start anew"
+            )
+        self.lines = about["lines"]
+        self.chosen_epochs = about["chosen_epochs"]
+        selected = self.resumed[0]
+        self.selected = {
+            k.removeprefix("selected."): v for k, v in selected.items() if k.startswith("selected.")
+        }
+
+    def identity(self) -> str:
+        """What must be equal for a checkpoint to be gone on from."""
+        parts = self.config.to_toml(), self.interactions.fingerprint, self.held, self.start.digest
+        return "\n".join(parts)
+
+
+def validated(scores: Scores, held: HeldOut) -> dict[str, float]:
+    """Sampled figures of the validation items."""
+    return Report("", {}, held.users, sampled_ranks(scores, held), None).sampled
+
+
+def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
+    """Batches of these training rows under a config, for a model.
+
+    Raises
+    ------
+    ConfigError
+        When the loss does not suit the model.
+    """
+    base.check(config)
+    train = config.train
+    return Batches(
+        rows,
+        batch_size=train.batch_size,
+        negatives=train.negatives,
+        histories=model.histories,
+        seed=config.seed,
+        positives_per_user=train.positives_per_user,
+        negative_pool=train.negative_pool,
+        sampling=train.sampling,
+        popularity_power=train.popularity_power,
+        softmax_items=train.softmax_items if train.loss == "softmax" else None,
+        mask_touched=train.mask_touched,
+    )
+
+
+def restore(trainer: Trainer, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Put a trainer where the checkpoint stood."""
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+    trainer.model.load_state_dict(under("model."))
+    saved: dict[int, dict[str, Tensor]] = {}
+    for name, value in under("optimizer.").items():
+        index, key = name.split(".", 1)
+        saved.setdefault(int(index), {})[key] = value
+    whole = trainer.optimizer.state_dict()
+    trainer.optimizer.load_state_dict({**whole, "state": saved})
+    if trainer.averaged is not None:
+        for name, value in under("average.").items():
+            trainer.averaged.values[name].copy_(value)
+    best = under("best.")
+    trainer.state = TrainState(**about["state"], best=best or None)
+
+
+def log_line(stage: str, progress: Progress) -> dict[str, Any]:
+    """What `log.jsonl` says of a finished epoch."""
+    return {
+        "stage": stage,
+        "epoch": progress.epoch,
+        "positives": progress.positives,
+        "train_seconds": round(progress.train_seconds, 3),
+        "loss": progress.loss,
+        "validation": progress.validation,
+    }
