@@ -68,6 +68,10 @@ class TrainConfig:
         Share of the softmax's target that is spread evenly over the catalogue.
     reduction : {"mean", "sum"}
         Over the pairs of a batch. Choice: Eq. 9 prints a sum.
+    matmul_precision : {"highest", "high", "medium"}
+        Of float32 products in training, as `torch.set_float32_matmul_precision` has it: "medium"
+        multiplies in bfloat16 and adds in float32 where the processor can. Sums, transforms,
+        parameters and measuring stay in float32. Choice: highest (ADR 0027).
     optimizer : {"adam"}
         Dense Adam, the paper's.
     patience : int
@@ -95,6 +99,7 @@ class TrainConfig:
     mask_touched: bool = False
     label_smoothing: float = 0.0
     reduction: Literal["mean", "sum"] = "mean"
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
     optimizer: Literal["adam"] = "adam"
     patience: int = 5
     refit: bool = False

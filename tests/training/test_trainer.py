@@ -174,3 +174,34 @@ def test_a_falling_learning_rate_reaches_zero_and_a_shorter_refit_follows_the_sa
     steps = 4 * len(batches)
     rates = [r for i, r in enumerate(seen, 1) if i % (len(batches) + 1)]  # epochs report too
     assert rates == pytest.approx([0.1 * (1 - step / steps) for step in range(2 * len(batches))])
+
+
+def test_precision_of_products_is_for_training_steps_alone(split, monkeypatch):
+    seen: dict[str, set[str]] = {"step": set(), "validation": set()}
+    plain = torch.set_float32_matmul_precision
+
+    def remember(precision: str) -> None:
+        seen["step"].add(precision)
+        plain(precision)
+
+    def while_measuring(_stage, progress):
+        if progress.finished_epoch:
+            seen["validation"].add(torch.get_float32_matmul_precision())
+
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", remember)
+    before = torch.get_float32_matmul_precision()
+    rough = cr.COMET(**SMALL, matmul_precision="medium")
+    rough.fit(split, hooks=Hooks(report=while_measuring))
+    assert seen == {"step": {"medium", before}, "validation": {before}}
+    assert torch.get_float32_matmul_precision() == before
+    exact = cr.COMET(**SMALL).fit(split)
+    pairs = zip(rough.run.log, exact.run.log, strict=True)
+    for a, b in pairs:
+        assert a["loss"] == pytest.approx(b["loss"], rel=0.02)
+
+
+def test_precision_goes_back_when_a_step_fails(split):
+    before = torch.get_float32_matmul_precision()
+    with pytest.raises(NonFiniteError):
+        cr.COMET(**SMALL, matmul_precision="medium", init_scale=1e30).fit(split)
+    assert torch.get_float32_matmul_precision() == before

@@ -120,16 +120,18 @@ class _CrossFeatures(torch.autograd.Function):
         out = features
         if weight is not None:
             out = biases.new_empty((len(histories), len(weight)))
+        matrices = _as_real(filters)
 
         def run(part: slice) -> None:
             work = _Workspace(rows, filters, layout)
-            for block in _blocks(part, work.size):
-                maps = work.maps(rows, histories[block])
-                products = work.products(maps.shape[1])
-                torch.bmm(maps, filters, out=products)
-                work.write_features(products, biases, features[block])
-            if weight is not None:
-                torch.mm(features[part], weight.T, out=out[part])
+            for several in _blocks(part, BLOCKS_A_PRODUCT * work.size):
+                for block in _blocks(several, work.size):
+                    maps = work.maps(rows, histories[block])
+                    products = work.products(maps.shape[1])
+                    torch.bmm(_pairs(maps), matrices, out=_pairs(products))
+                    work.write_features(products, biases, features[block])
+                if weight is not None:
+                    torch.mm(features[several], weight.T, out=out[several])
 
         _each_part(histories, run)
         ctx.save_for_backward(rows, filters, histories, features, weight)
@@ -140,25 +142,47 @@ class _CrossFeatures(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         rows, filters, histories, features, weight = ctx.saved_tensors
         grad = grads[0]
-        adjoint = filters.conj().transpose(1, 2).resolve_conj().contiguous()
+        # The weights of Parseval stand in the matrices and, at the end, in their gradient.
+        weights = ctx.layout.parseval(rows)[:, None, None]
+        matrices = _as_real(filters)
+        transposed = (matrices * weights).mT.contiguous()
 
         def run(part: slice) -> list[Tensor | None]:
             work = _Workspace(rows, filters, ctx.layout)
-            d_rows, d_filters = torch.zeros_like(rows), torch.zeros_like(filters)
+            d_rows, d_matrices = torch.zeros_like(rows), torch.zeros_like(matrices)
             d_biases = grad.new_zeros(filters.shape[2])
             for block, d_features in _feature_gradients(grad, weight, part, work.size):
                 index = histories[block]
                 maps = work.maps(rows, index)
                 d_products = work.products_gradient(d_features, features[block], d_biases)
-                d_filters.baddbmm_(maps.mH, d_products)
-                torch.bmm(d_products, adjoint, out=maps)  # the maps are not needed any more
+                d_matrices.baddbmm_(_pairs(maps).mT, _pairs(d_products))
+                torch.bmm(_pairs(d_products), transposed, out=_pairs(maps))  # maps: not needed now
                 work.add_rows(d_rows, index, maps)
             d_weight = None if weight is None else grad[part].T @ features[part]
-            return [d_rows, d_filters, d_biases, d_weight]
+            return [d_rows, _as_complex(d_matrices * weights), d_biases, d_weight]
 
         found = _each_part(histories, run)
         sums = [None if of[0] is None else sum(of[1:], of[0]) for of in zip(*found, strict=True)]
         return *sums, None, None
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """Complex [F, B, n] as real [F, B, 2n], the same memory."""
+    return torch.view_as_real(x).flatten(2)
+
+
+def _as_real(filters: Tensor) -> Tensor:
+    """Real matrices [F, 2N, 2C] whose product with pairs is that with the filters [F, N, C]."""
+    by_real = torch.view_as_real(filters.resolve_conj())
+    by_imaginary = torch.view_as_real(filters * 1j)
+    return torch.stack((by_real, by_imaginary), dim=2).flatten(3).flatten(1, 2)
+
+
+def _as_complex(d_matrices: Tensor) -> Tensor:
+    """Gradient of the filters, [F, N, C], from that of their matrices, [F, 2N, 2C]."""
+    frequencies, rows, columns = d_matrices.shape
+    d = d_matrices.view(frequencies, rows // 2, 2, columns // 2, 2)
+    return torch.complex(d[:, :, 0, :, 0] + d[:, :, 1, :, 1], d[:, :, 0, :, 1] - d[:, :, 1, :, 0])
 
 
 def _each_part(histories: Tensor, run: Callable[[slice], T]) -> list[T]:
@@ -250,11 +274,10 @@ class _Workspace:
             torch.ops.aten.threshold_backward.grad_input(*passed, 0, grad_input=part)
             if places == 1:
                 d_biases[channels] += part.sum(dim=(0, 2))
-                d_products[:, :, channels] = self.weights[:, None, None] * part[..., 0]
+                d_products[:, :, channels] = part[..., 0]
         if self.several > 0:
             torch.fft.rfft(signals, out=spectra)
             d_biases[: self.several] += spectra[:, :, 0].real.sum(0)
-            spectra.mul_(self.weights)
             d_products[:, :, : self.several] = spectra.permute(2, 0, 1)
         return d_products
 

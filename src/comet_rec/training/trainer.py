@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -183,13 +183,14 @@ class Trainer:
         rng = torch.Generator(self.device)
         rng.manual_seed(torch_seed(self.seed, "dropout", *where))
         tensors = TensorBatch.of(batch, self.device)
-        loss, logits = objective(self.model, tensors, self.config, rng)
-        value = float(loss.detach())
-        if value != value or value in (float("inf"), float("-inf")):
-            raise NonFiniteError(self._not_finite(logits, *where))
+        with _matmul_precision(self.config.matmul_precision):
+            loss, logits = objective(self.model, tensors, self.config, rng)
+            value = float(loss.detach())
+            if value != value or value in (float("inf"), float("-inf")):
+                raise NonFiniteError(self._not_finite(logits, *where))
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
         self._set_learning_rate(*where)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update(where[0] * len(self.batches) + where[1])
@@ -225,6 +226,17 @@ class Trainer:
         if self.validate is None or patience == 0 or self.state.best is None:
             return False
         return self.state.epoch - self.state.best_epoch >= patience
+
+
+@contextlib.contextmanager
+def _matmul_precision(precision: str) -> Iterator[None]:
+    """PyTorch's switch is process-wide: measuring, and the caller's own products, keep theirs."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
