@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,37 @@ def test_a_dear_training_has_one_seed(tmp_path, monkeypatch):
     queue.run()
     assert [item.state for item in queue.items] == ["done", "left out", "left out"]
     assert len(queue.seeds_of(job)) == 1
+
+
+def test_kept_records_stand_for_their_trainings_until_weights_are_needed(tmp_path):
+    split = cr.leave_one_out(small_log(), negatives=20)
+    planner = Planner("small", split.interactions, TINY)
+    comet, neumf = planner.job("COMET", "comet"), planner.job("NeuMF", "neumf-p")
+
+    def queue(*jobs, weights=False):
+        made = Runner({"small": split}, tmp_path, 1, Silent())
+        made.add(jobs, weights=weights)
+        made.run()
+        return made
+
+    before = queue(comet, neumf)
+    ranks = {name: values.copy() for name, values in before.record(neumf).ranks.items()}
+    runs = {path.name for path in (tmp_path / "runs").iterdir()}
+    shutil.rmtree(tmp_path / "runs")
+
+    again = queue(comet, neumf)
+    assert not (tmp_path / "runs").exists()
+    assert again.record(comet).values == before.record(comet).values
+    assert {item.state for item in again.items} == {"done"}
+
+    queue(comet, weights=True)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {comet.key(split)}
+
+    shutil.rmtree(tmp_path / "records" / neumf.key(split))
+    third = queue(comet, neumf)  # what it starts from is trained again, for its parameters
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == runs
+    found = third.record(neumf).ranks
+    assert all((found[name] == values).all() for name, values in ranks.items())
 
 
 def test_keys_tell_apart_what_differs_and_nothing_else():

@@ -1,8 +1,9 @@
 """One training of a study: from its description to a small record of what came out.
 
 A job's key is a digest of all that decides its outcome, so a finished one is never repeated and a
-changed one never mistaken for it. What it leaves behind: the run directory, with everything, and a
-record, with the figures.
+changed one never mistaken for it. What it leaves behind in a study's folder: the run directory in
+`runs`, with everything, and a small record in `records`, with the figures and each test user's
+ranks. Records alone can be kept, and carried to another machine.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
 
 from comet_rec.artefact.checkpoint import has_checkpoint
 from comet_rec.artefact.folder import write_text
@@ -81,7 +81,7 @@ class Job:
         return ESTIMATORS[self.model](preset=self.preset, seed=self.seed, **dict(self.settings))
 
     def key(self, split: Split) -> str:
-        """Name of the job's folder under this split: readable, and a digest of what decides."""
+        """Name of the job's folders under this split: readable, and a digest of what decides."""
         state = hashlib.sha256(self._identity(split).encode())
         return f"{self.log}-{self.model}-{self.preset}-{self.seed}-{state.hexdigest()[:12]}"
 
@@ -100,16 +100,20 @@ class Record:
     values : dict
         Plain data: figures, seconds, epochs, the scatter over draws, strata, expectations.
     folder : Path
-        Of the job; holds the run and the ranks.
+        Of the record.
+    trained : Path
+        Run directory; not there when only records were kept.
     """
 
     values: Mapping[str, Any]
     folder: Path
+    trained: Path
 
     @cached_property
     def ranks(self) -> dict[str, npt.NDArray[np.int64]]:
         """better, tied of each test user, sampled; and full_better, full_tied."""
-        return dict(load_file(self.folder / "ranks.safetensors"))
+        with np.load(self.folder / "ranks.npz", allow_pickle=False) as packed:
+            return {name: packed[name].astype(np.int64) for name in packed.files}
 
     def of_users(self, metric: str) -> npt.NDArray[np.float64]:
         """HR@10 or NDCG@10 of each test user among the sampled candidates, float64 [T]."""
@@ -118,16 +122,22 @@ class Record:
 
     def run(self) -> Run:
         """The run itself, verified."""
-        return load_model(self.folder / "run").run
+        return load_model(self.trained).run
 
 
 def finished(job: Job, split: Split, home: Path) -> Record | None:
     """Record of a job that was done before, or None."""
-    folder = home / job.key(split)
+    folder = home / "records" / job.key(split)
     path = folder / "record.json"
     if not path.is_file():
         return None
-    return Record(json.loads(path.read_text(encoding="utf-8")), folder)
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return Record(values, folder, trained(job, split, home))
+
+
+def trained(job: Job, split: Split, home: Path) -> Path:
+    """Run directory of a job in the folder of a study."""
+    return home / "runs" / job.key(split) / "run"
 
 
 def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Record:
@@ -139,7 +149,7 @@ def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Rec
         Whose `starts` are finished.
     split : Split
     home : Path
-        Folder of all jobs.
+        Folder of the study.
     tell : callable
         Called with the stage and the progress of training.
     stop : callable
@@ -149,24 +159,26 @@ def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Rec
     ------
     TrainingInterrupted, ConfigError, NonFiniteError
     """
-    folder = home / job.key(split)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoints = folder / "checkpoints"
-    if not (folder / "run" / "manifest.json").is_file():
+    place = trained(job, split, home)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints = place.parent / "checkpoints"
+    if not (place / "manifest.json").is_file():
         model = job.estimator()
         hooks = Hooks(
             report=tell, stop=stop, checkpoints=checkpoints, resume=has_checkpoint(checkpoints)
         )
-        starts = [load_model(home / start.key(split) / "run") for start in job.starts]
+        starts = [load_model(trained(start, split, home)) for start in job.starts]
         refit = model.config_for(split.interactions).train.refit
         model.fit(split, refit=refit, init_from=starts, hooks=hooks)
         model.describe(source=job.log, titles={})
-        model.save(folder / "run")
+        model.save(place)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    run = load_model(folder / "run").run
+    run = load_model(place).run
     began = time.perf_counter()
     report = measure(run, split)
-    _write_ranks(report, folder / "ranks.safetensors")
+    folder = home / "records" / job.key(split)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_ranks(report, folder / "ranks.npz")
     values = {
         "label": job.label,
         "model": job.model,
@@ -183,7 +195,9 @@ def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Rec
         "versions": versions(),
     }
     write_text(folder / "record.json", json.dumps(values, indent=1) + "\n")
-    return Record(values, folder)
+    record = finished(job, split, home)  # as it is read the next time
+    assert record is not None
+    return record
 
 
 def _seconds(run: Run) -> float:
@@ -220,8 +234,11 @@ def _write_ranks(report: Report, path: Path) -> None:
     ranks = {"better": report.sampled_ranks.better, "tied": report.sampled_ranks.tied}
     if report.full_ranks is not None:
         ranks |= {"full_better": report.full_ranks.better, "full_tied": report.full_ranks.tied}
-    fresh = path.with_name(path.name + ".new")
-    save_file({k: np.ascontiguousarray(v) for k, v in ranks.items()}, fresh)
+    small: dict[str, Any] = {
+        name: values.astype(np.min_scalar_type(values.max())) for name, values in ranks.items()
+    }
+    fresh = path.with_name(f"{path.stem}.new.npz")
+    np.savez_compressed(fresh, **small)
     fresh.replace(path)
 
 

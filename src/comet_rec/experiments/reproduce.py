@@ -54,7 +54,7 @@ class Study:
     seeds : int
         Training seeds of the tables' models.
     folder : Path
-        Of the report; trainings go to `runs` in it.
+        Of the report; trainings go to `runs` in it, their figures to `records`.
     board : Board
     stop : callable
         True asks for a stop after the present step.
@@ -72,9 +72,7 @@ class Study:
     def __post_init__(self) -> None:
         self.splits = {log.name: log.split for log in self.logs if log.split is not None}
         self.orders = {log.name: self._orders(log) for log in self.logs if "ties" in self.parts}
-        self.runner = Runner(
-            self.splits, self.folder / "runs", self.seeds, self.board, stop=self.stop
-        )
+        self.runner = Runner(self.splits, self.folder, self.seeds, self.board, stop=self.stop)
 
     def _orders(self, log: StudyLog) -> dict[str, str]:
         """Order of ties → name of the log that has it; adds those logs."""
@@ -126,8 +124,6 @@ class Study:
             single.append(Planner.figure_3)
         if self.wants("figure4"):
             single.append(Planner.figure_4)
-        if self.wants("figure5"):
-            single.append(Planner.figure_5)
         if self.wants("falsification"):
             single.append(Planner.falsifications)
         if self.wants("figure6"):
@@ -136,6 +132,9 @@ class Study:
             for of in group:
                 for _, jobs in self.each(of):
                     self.runner.add(jobs, seeded=several)
+        if self.wants("figure5"):
+            for _, jobs in self.each(Planner.figure_5):
+                self.runner.add(jobs, weights=True)
         for orders in self.orders.values():
             for name in orders.values():
                 self.runner.add(self.planner(name).ties())

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from comet_rec.data.split import Split
 from comet_rec.errors import CometError, TrainingInterrupted
-from comet_rec.experiments.jobs import Job, Record, carry_out, finished, with_seed
+from comet_rec.experiments.jobs import Job, Record, carry_out, finished, trained, with_seed
 from comet_rec.training.trainer import Progress
 
 DEAR = 1_200.0
@@ -55,7 +55,7 @@ class Runner:
     splits : mapping of str to Split
         By the name of the log.
     home : Path
-        Folder of all jobs.
+        Folder of the study: finished jobs are found in it, others done there.
     seeds : int
         Training seeds of the jobs that are to have several.
     board : Board
@@ -70,9 +70,15 @@ class Runner:
     stop: Callable[[], bool] = lambda: False
     queue: dict[str, Item] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
+    weights: set[str] = field(default_factory=set)
 
-    def add(self, jobs: Sequence[Job], *, seeded: bool = False) -> None:
-        """Queue jobs and what they start from; a job that is there already stays where it is."""
+    def add(self, jobs: Sequence[Job], *, seeded: bool = False, weights: bool = False) -> None:
+        """Queue jobs and what they start from; a job that is there already stays where it is.
+
+        With `weights` a record alone will not do: the run itself has to be there.
+        """
+        if weights:
+            self.weights.update(map(self._key, jobs))
         for seed in range(self.seeds if seeded else 1):
             for job in jobs:
                 wanted = with_seed(job, seed)
@@ -99,6 +105,9 @@ class Runner:
             self._recall(item)
         for item in self.items:
             if item.state == "waiting":
+                self._recall_weights(item.job.starts)
+        for item in self.items:
+            if item.state == "waiting":
                 self._carry_out(item)
         self.board.show(self.items, 0.0)
 
@@ -116,8 +125,19 @@ class Runner:
 
     def _recall(self, item: Item) -> None:
         record = finished(item.job, self.splits[item.job.log], self.home)
-        if record is not None:
-            self._done(item, record)
+        if record is None or (self._key(item.job) in self.weights and not self._trained(item.job)):
+            return
+        self._done(item, record)
+
+    def _recall_weights(self, starts: Sequence[Job]) -> None:
+        """Starts whose record alone is there wait again: what waits needs their parameters."""
+        for start in starts:
+            item = self.queue[self._key(start)]
+            if item.state == "done" and not self._trained(start):
+                item.state, item.note, item.seconds = "waiting", "", 0.0
+
+    def _trained(self, job: Job) -> bool:
+        return (trained(job, self.splits[job.log], self.home) / "manifest.json").is_file()
 
     def _done(self, item: Item, record: Record) -> None:
         self.records[self._key(item.job)] = record
