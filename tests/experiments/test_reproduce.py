@@ -282,6 +282,10 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys):
     assert "did you mean 'table2'" in capsys.readouterr().err
     assert run(["reproduce", "all", "--budget", "huge", "--out", str(tmp_path)]) == 2
     assert "unknown budget 'huge'" in capsys.readouterr().err
+    words = ["--journal", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]
+    assert run(["reproduce", "table1", "--data", "nowhere.csv", *words]) == 2
+    assert "no such file; give a journal" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_inspect_draws_the_kernels_of_a_run(written, tmp_path, capsys):

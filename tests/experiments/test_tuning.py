@@ -9,7 +9,8 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.errors import ConfigError
-from comet_rec.experiments.tuning import tune
+from comet_rec.experiments.searches import searches
+from comet_rec.experiments.tuning import history, tune
 
 FAST = {"train.epochs": 3, "train.patience": 0, "model.embedding_dim": 8}
 
@@ -56,3 +57,28 @@ def test_a_journal_of_another_split_is_refused(split, tmp_path, random_log):
 def test_a_model_without_settings_is_refused(split, tmp_path):
     with pytest.raises(ConfigError, match="popularity has nothing to search"):
         tune(split, "popularity", journal=tmp_path / "j", seconds=1)
+
+
+def test_a_journal_is_shown_as_it_was_searched(split, tmp_path):
+    journal = tmp_path / "search.journal"
+    tune(split, "itemknn", journal=journal, seconds=0.3)
+    best = tune(split, "mf", journal=journal, seconds=0.3, settings=FAST)
+    trials = history(journal)
+    assert list(trials) == ["itemknn", "mf"]
+    values = [trial.value for trial in trials["mf"]]
+    assert max(values) == pytest.approx(best["validation"]["NDCG@10"])
+    section = searches([journal])
+    rows = {row[0]: row for row in section.tables[0].rows}
+    assert rows["mf"][1] == str(len(values))
+    rising = [value for _, value in section.data["search.journal"]["mf"]]
+    assert rising == [max(values[: n + 1]) for n in range(len(values))]
+    assert section.drawings[0].data["models"] == section.data["search.journal"]
+
+
+def test_what_is_no_journal_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"):
+        history(tmp_path / "nowhere.journal")
+    for text in ("user,item\n1,2\n", "{}\n", ""):
+        (tmp_path / "log.csv").write_text(text)
+        with pytest.raises(ConfigError, match="not a journal"):
+            history(tmp_path / "log.csv")

@@ -40,6 +40,12 @@ def reproduce(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Training seeds of the tables' models.")
     ] = None,
+    journals: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--journal", metavar="FILE", help="Of `comet-rec tune`, to be shown too; repeat."
+        ),
+    ] = None,
     figures: Annotated[bool, typer.Option(help="Draw figures (needs matplotlib).")] = True,
     quiet: options.Quiet = False,
     *,
@@ -53,6 +59,7 @@ def reproduce(
     from comet_rec.experiments import reproduce as study
     from comet_rec.experiments.logs import read_logs
     from comet_rec.experiments.plots import pyplot
+    from comet_rec.experiments.searches import searches
     from comet_rec.experiments.studies import BUDGETS
 
     if budget not in BUDGETS:
@@ -60,6 +67,7 @@ def reproduce(
     chosen, wanted = BUDGETS[budget], study.parts_of(parts)
     if figures:
         pyplot()  # told before an hour of training
+    beside = [searches(journals)] if journals else []
 
     def say(line: str) -> None:
         if not quiet:
@@ -67,9 +75,10 @@ def reproduce(
 
     logs = read_logs(data or chosen.logs, reading.keywords(), say)
     with board(quiet) as shown, interruptible() as stop:
-        work = study.Study(wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop)
+        work = study.Study(wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop, beside)
         try:
-            study.reproduce(work, _command(parts, data, budget, seeds), figures=figures)
+            command = _command(parts, data, budget, seeds, journals)
+            study.reproduce(work, command, figures=figures)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
                 f"{error}; the report in {out} holds what is finished: give the same command to "
@@ -78,13 +87,17 @@ def reproduce(
     typer.echo(f"written to {out / 'report.html'}")
 
 
-def _command(parts: list[str], data: list[str] | None, budget: str, seeds: int | None) -> str:
+def _command(
+    parts: list[str], data: list[str] | None, budget: str, seeds: int | None,
+    journals: list[Path] | None,
+) -> str:  # fmt: skip
     """The command that makes the same report, files by their names alone."""
     words = ["comet-rec", "reproduce", *parts, "--budget", budget]
     for source in data or ():
         name, equals, file = source.partition("=")
         words += ["--data", f"{name}={Path(file).name}" if equals else Path(source).name]
-    return " ".join(words + (["--seeds", str(seeds)] if seeds else []))
+    words += ["--seeds", str(seeds)] if seeds else []
+    return " ".join([*words, *(f"--journal {journal.name}" for journal in journals or ())])
 
 
 def inspect(

@@ -25,9 +25,10 @@ def draw(drawing: Drawing, folder: Path) -> list[str]:
         Without matplotlib.
     """
     plt = pyplot()
-    figure = {"bars": bars, "curves": curves, "kernels": kernels, "expected": expected}[
-        drawing.kind
-    ](plt, drawing.data)
+    kinds = {
+        "bars": bars, "curves": curves, "kernels": kernels, "expected": expected, "steps": steps
+    }  # fmt: skip
+    figure = kinds[drawing.kind](plt, drawing.data)
     names = []
     for form in ("svg", "png"):
         name = f"{drawing.name}.{form}"
@@ -145,5 +146,20 @@ def expected(plt: Any, data: dict[str, Any]) -> Any:
     axis.set_yscale("log")
     axis.set_xlabel("negatives a positive is ranked among")
     axis.set_ylabel(f"expected {data['metric']}")
+    axis.legend(fontsize=7, ncols=2)
+    return figure
+
+
+def steps(plt: Any, data: dict[str, Any]) -> Any:
+    """A line for each model through points (x, best y so far)."""
+    figure, axis = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    for place, (name, points) in enumerate(data["models"].items()):
+        axis.step(
+            [x for x, _ in points], [y for _, y in points], where="post", label=name,
+            color=COLOURS[place % len(COLOURS)], marker=MARKS[place % len(MARKS)],
+            markersize=4, linewidth=1.3,
+        )  # fmt: skip
+    axis.set_xlabel(data["x"])
+    axis.set_ylabel(data["y"])
     axis.legend(fontsize=7, ncols=2)
     return figure

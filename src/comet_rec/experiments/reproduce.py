@@ -58,6 +58,8 @@ class Study:
     board : Board
     stop : callable
         True asks for a stop after the present step.
+    beside : list of Section
+        Further sections for the report.
     """
 
     parts: Sequence[str]
@@ -67,6 +69,7 @@ class Study:
     folder: Path
     board: Board
     stop: Callable[[], bool] = lambda: False
+    beside: Sequence[Section] = ()
     findings: dict[str, list[Finding]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -159,7 +162,7 @@ class Study:
             "COMET (arXiv 2007.14129v1), reproduced",
             self.budget.note,
             command,
-            [*(build[name]() for name in wanted), self._audit()],
+            [*(build[name]() for name in wanted), *self.beside, self._audit()],
             self.budget.warning,
             [plain(item) for item in self.runner.items],
             {"budget": self.budget.name, "seeds": self.seeds, "versions": versions()},

@@ -41,7 +41,7 @@ class Drawing:
     ----------
     name : str
         Of its files.
-    kind : {"bars", "curves", "kernels"}
+    kind : {"bars", "curves", "kernels", "expected", "steps"}
     caption : str
     data : dict
         What `plots` draws.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +145,65 @@ def tune(
     }
 
 
+@dataclass(frozen=True)
+class Trial:
+    """One training of a search.
+
+    Parameters
+    ----------
+    settings : dict
+        Dotted keys and what was chosen for them.
+    value : float
+        Validation NDCG@10, of the best epoch.
+    seconds : float
+    stopped_early : bool
+        It was behind the median of those before it.
+    """
+
+    settings: Mapping[str, Any]
+    value: float
+    seconds: float
+    stopped_early: bool
+
+
+def history(journal: Path) -> dict[str, list[Trial]]:
+    """Trials of each model in a journal, in their order; repeated settings are left out.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is no journal, or without Optuna.
+    """
+    optuna = _optuna()
+    if not journal.is_file():
+        raise ConfigError(f"{journal}: no such file; give a journal that comet-rec tune wrote")
+    try:
+        storage = _storage(optuna, journal)
+        studies = storage.get_all_studies()
+        found = {study.study_name: storage.get_all_trials(study._study_id) for study in studies}
+    except (ValueError, KeyError, TypeError):
+        found = {}
+    if not found:
+        raise ConfigError(f"{journal}: not a journal; give one that comet-rec tune wrote")
+    return {
+        name: [
+            Trial(
+                {key: json.loads(value) for key, value in trial.params.items()},
+                float(trial.value),
+                float(trial.user_attrs["seconds"]),
+                trial.user_attrs.get("validation") is None,
+            )
+            for trial in trials
+            if trial.value is not None and "seconds" in trial.user_attrs
+        ]
+        for name, trials in found.items()
+    }
+
+
+def _storage(optuna: Any, journal: Path) -> Any:
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+
+
 def _trial(
     optuna: Any, trial: optuna.Trial, split: Split, config: Config, device: str
 ) -> tuple[float, str]:
@@ -179,11 +238,8 @@ def _trial(
 
 
 def _study(optuna: Any, journal: Path, model: str, split: Split, seed: int) -> Any:
-    storage = optuna.storages.JournalStorage(
-        optuna.storages.journal.JournalFileBackend(str(journal))
-    )
     study = optuna.create_study(
-        storage=storage,
+        storage=_storage(optuna, journal),
         study_name=model,
         direction="maximize",
         load_if_exists=True,

@@ -1,0 +1,57 @@
+"""What a search for settings tried: the section of a report that shows its journals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from comet_rec.experiments.sections import Drawing, Section, Table, number
+from comet_rec.experiments.tuning import Trial, history
+
+OF = "validation NDCG@10"
+
+
+def searches(journals: Sequence[Path]) -> Section:
+    """A table of each journal's models, and how their best trial rose with the time spent.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is no journal, or without Optuna.
+    """
+    section = Section("searches", "Searches for settings")
+    section.text.append(
+        f"Each model's best {OF} over the seconds spent on trials; the test items were never "
+        "looked at. A trial behind the median of those before it was stopped early."
+    )
+    for journal in journals:
+        columns = ["model", "trials", "stopped early", "seconds", OF, "settings"]
+        table = Table(journal.name, columns, [])
+        rising: dict[str, list[list[float]]] = {}
+        for model, trials in history(journal).items():
+            if not trials:
+                table.rows.append([model, "0", "0", "", "", "no trial finished"])
+                continue
+            best = max(trials, key=lambda trial: trial.value)
+            settings = ", ".join(f"{key} = {value}" for key, value in best.settings.items())
+            stopped = sum(trial.stopped_early for trial in trials)
+            spent = sum(trial.seconds for trial in trials)
+            row = [model, len(trials), stopped, f"{spent:,.0f}", number(best.value), settings]
+            table.rows.append([str(cell) for cell in row])
+            rising[model] = _best_so_far(trials)
+        section.tables.append(table)
+        section.data[journal.name] = rising
+        caption = f"Best {OF} over the seconds of the search, {journal.name}"
+        drawn = {"models": rising, "x": "seconds of trials", "y": OF}
+        name = f"searches-{journal.stem}"
+        section.drawings.append(Drawing(name, "steps", caption, drawn))
+    return section
+
+
+def _best_so_far(trials: Sequence[Trial]) -> list[list[float]]:
+    spent, best, points = 0.0, 0.0, []
+    for trial in trials:
+        spent += trial.seconds
+        best = max(best, trial.value)
+        points.append([round(spent, 1), best])
+    return points
