@@ -3,8 +3,9 @@
     python benchmarks/throughput.py --data ml-1m.parquet --out results/bench/throughput.json
 
 Rounds of A B A B: a few steps of the literal port (256 positives, both towers for each pair), a few
-of the library at each batch size, one matrix product. What is timed of the library is the whole
-loop: batches drawn in the background thread, forward, backward, Adam. Medians and their ratios.
+of the library at each batch size, its towers alone (forward and backward), one matrix product. What
+is timed of the library's steps is the whole loop: batches drawn in the background thread, forward,
+backward, Adam. Medians and their ratios.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ from comet_rec.data.randomness import torch_seed
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import batches_of
 from comet_rec.models import base
+from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
 from comet_rec.training.prefetch import prefetched
-from comet_rec.training.trainer import Trainer
+from comet_rec.training.trainer import Trainer, matmul_precision
 from machine import command, machine, write
 
 
@@ -60,6 +62,7 @@ class Library:
 
     trainer: Trainer
     source: Iterator[Any]
+    batch: Any = None
     passes: int = 0
     positives: int = 0
 
@@ -80,11 +83,21 @@ class Library:
 
     def step(self) -> None:
         """One batch, as `Trainer` takes it."""
-        batch = next(self.source)
+        self.batch = batch = next(self.source)
         self.trainer._step(batch)
         self.trainer.state.batch += 1
         self.passes = len(batch.users) + len(batch.items)
         self.positives = batch.positives
+
+    def towers(self) -> None:
+        """Both towers forward and backward on the last batch, and nothing else."""
+        model, rng = self.trainer.model, torch.Generator().manual_seed(0)
+        batch = TensorBatch.of(self.batch, torch.device("cpu"))
+        with matmul_precision(self.trainer.config.matmul_precision):
+            z_users = model.encode_users(batch.users, batch.user_histories, rng)
+            z_items = model.encode_items(batch.items, batch.item_histories, rng)
+            torch.autograd.backward([z_users, z_items], [z_users.detach(), z_items.detach()])
+        model.zero_grad(set_to_none=True)
 
 
 def seconds(run: Callable[[], Any], times: int) -> list[float]:
@@ -166,7 +179,9 @@ def main() -> None:
             name: literal.time_steps(model, port_batches, optimizer)
             for name, (model, optimizer) in ports.items()
         }
-        found |= {name: seconds(lib.step, 3) for name, lib in libraries.items()}
+        for name, lib in libraries.items():
+            found[name] = seconds(lib.step, 3)
+            found[f"towers: {name}"] = seconds(lib.towers, 3)
         found["sgemm"] = seconds(lambda: square @ square, 5)
         found["copy"] = seconds(lambda: block.clone(), 5)
         if round_ > 0:  # the first warms up
@@ -189,6 +204,7 @@ def main() -> None:
     for name, lib in libraries.items():
         speed = lib.positives / medians[name]
         passes = lib.passes / medians[name]
+        alone = lib.passes / medians[f"towers: {name}"]
         result["batches"][name] = {
             "positives_per_second": speed,
             "epoch_seconds": len(log) / speed,
@@ -197,6 +213,8 @@ def main() -> None:
             "passes_per_positive": lib.passes / lib.positives,
             "passes_per_second": passes,
             "share_of_sgemm": passes * per_pass / 1e9 / gflops,
+            "towers_passes_per_second": alone,
+            "towers_share_of_sgemm": alone * per_pass / 1e9 / gflops,
             "step_seconds": sorted(timed[name]),
             "peak_step_mib": peak_memory(given.data, lib.trainer.config.batch_size),
         }

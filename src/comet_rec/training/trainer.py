@@ -183,7 +183,7 @@ class Trainer:
         rng = torch.Generator(self.device)
         rng.manual_seed(torch_seed(self.seed, "dropout", *where))
         tensors = TensorBatch.of(batch, self.device)
-        with _matmul_precision(self.config.matmul_precision):
+        with matmul_precision(self.config.matmul_precision):
             loss, logits = objective(self.model, tensors, self.config, rng)
             value = float(loss.detach())
             if value != value or value in (float("inf"), float("-inf")):
@@ -229,8 +229,11 @@ class Trainer:
 
 
 @contextlib.contextmanager
-def _matmul_precision(precision: str) -> Iterator[None]:
-    """PyTorch's switch is process-wide: measuring, and the caller's own products, keep theirs."""
+def matmul_precision(precision: str) -> Iterator[None]:
+    """Precision of float32 products inside the block.
+
+    PyTorch's switch is process-wide: measuring, and the caller's own products, keep theirs.
+    """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
