@@ -39,8 +39,8 @@ def throughput(result: dict[str, Any], name: str) -> list[str]:
         f"## Training at the paper's setting, {result['machine']['cpu']}",
         "",
         "Positives a second of the whole training loop beside the frozen literal port (both towers "
-        "for each of the five pairs), and tower passes, in the loop and forward and backward alone, "
-        "against what the counted operations allow at the sgemm (float32) rate of the same run.",
+        "for each of the five pairs), and tower passes, in the loop and forward and backward "
+        "alone, against what the counted operations allow at the float32 sgemm rate of that run.",
         "",
         "| batch | positives/s | × Conv2d port | × Conv1d port | passes a positive | passes/s "
         "| share of sgemm | towers alone | peak of a step |",
@@ -52,7 +52,8 @@ def throughput(result: dict[str, Any], name: str) -> list[str]:
             f"| {row['positives_per_second']:,.0f} "
             f"| {row['times_conv2d_port']:.0f} | {row['times_conv1d_port']:.0f} "
             f"| {row['passes_per_positive']:.2f} | {row['passes_per_second']:,.0f} "
-            f"| {row['share_of_sgemm']:.0%} | {towers_alone(row)} | {row['peak_step_mib']:,.0f} MiB |"
+            f"| {row['share_of_sgemm']:.0%} | {towers_alone(row)} "
+            f"| {row['peak_step_mib']:,.0f} MiB |"
         )
     lines += [
         "",

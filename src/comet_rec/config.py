@@ -198,6 +198,11 @@ class Config:
         # All of a room at once: settings that belong together may come in any order.
         return replace(self, **{room: replace(parts[room], **changes[room]) for room in parts})
 
+    def get(self, key: str) -> Any:
+        """Value of a dotted key, e.g. ``"model.embedding_dim"``."""
+        room, name = key.split(".", 1)
+        return getattr(getattr(self, room), name)
+
     def to_toml(self) -> str:
         """Render as TOML that `from_toml` reads back to an equal object."""
         lines = [f"{key} = {literal(getattr(self, key))}" for key in ("name", "preset", "seed")]

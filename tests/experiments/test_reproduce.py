@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ import comet_rec as cr
 from comet_rec.cli.app import run
 from comet_rec.cli.board import Lines, Silent
 from comet_rec.errors import ConfigError, DataError, TrainingInterrupted
+from comet_rec.estimators.presets import preset
 from comet_rec.experiments import paper
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import StudyLog, has_ties, read_logs, reordered, tied_share
@@ -80,7 +83,7 @@ def test_the_report_holds_every_model_and_says_what_was_not_run(written):
     data = report_of(written)
     assert list(data["sections"]) == [*SOME, "audit"]
     models = data["sections"]["table2"]["data"]["small"]
-    expected = {"Popularity", "ItemKNN", "EASE", *paper.ALGORITHMS, "against COMET"}
+    expected = {"Popularity", "ItemKNN", "EASE", *paper.ALGORITHMS, "differences"}
     assert set(models) == expected
     for label in paper.ALGORITHMS:
         cells = models[label]["cells"]
@@ -329,3 +332,18 @@ def test_kills_at_ten_random_moments_change_nothing(tmp_path):
         process.wait()
     subprocess.run(command("killed"), check=True, env=environment, capture_output=True)
     assert report_of(tmp_path / "killed") == report_of(tmp_path / "whole")
+
+
+def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row():
+    log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
+    planner = Planner("small", log, FULL)
+    jobs = planner.ablation()
+    configs = [job.estimator().config_for(log) for job in jobs]
+    paper_config, best = preset("paper", "comet", log), preset("best", "comet", log)
+    plain = {"train.refit": False, "train.matmul_precision": "medium"}
+    assert configs[0] == replace(paper_config.with_settings(plain), preset="best")
+    assert configs[-1] == best.with_settings({"train.matmul_precision": "medium"})
+    assert jobs[-1].key(cr.leave_one_out(log)) == planner.beyond()[0].key(cr.leave_one_out(log))
+    for before, after in itertools.pairwise(configs):
+        assert before != after
+    assert all(not config.train.refit for config in configs[:-1])

@@ -22,10 +22,11 @@ from comet_rec.experiments.sections import Section
 from comet_rec.experiments.studies import Budget, Planner
 
 PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")
-PARTS = (*PAPER, "figure6", "falsification", "reliability", "ties")
+PARTS = (*PAPER, "figure6", "falsification", "reliability", "ties", "beyond", "ablation")
 """What can be asked for, `all` besides. Tables II and III are one study, so are IV and V."""
 
 LogsJobs = list[tuple[StudyLog, list[Job]]]
+Printed = dict[str, dict[str, paper.Four]]
 
 
 def parts_of(asked: Sequence[str]) -> list[str]:
@@ -121,6 +122,10 @@ class Study:
             tables.append(Planner.algorithms)
         if self.wants("table4", "table5"):
             tables.append(Planner.filters)
+        if self.wants("beyond"):
+            tables.append(Planner.beyond)
+        if self.wants("ablation"):
+            tables.append(Planner.ablation)
         if self.wants("reliability"):
             single.append(Planner.algorithms)
         if self.wants("figure3"):
@@ -144,7 +149,7 @@ class Study:
 
     def report(self, command: str) -> Report:
         """The report of what is finished so far."""
-        build = {
+        build: dict[str, Callable[[], Section]] = {
             "table1": lambda: sections.table_1(self.logs),
             "table2": self._algorithms,
             "table4": self._filters,
@@ -155,6 +160,8 @@ class Study:
             "falsification": lambda: self._against("falsification", Planner.falsifications),
             "reliability": lambda: trust.reliability(self.each(Planner.algorithms), self.runner),
             "ties": self._ties,
+            "beyond": lambda: self._seeded("beyond", Planner.beyond),
+            "ablation": lambda: self._seeded("ablation", Planner.ablation),
         }
         same = {"table3": "table2", "table5": "table4"}
         wanted = dict.fromkeys(same.get(name, name) for name in self.parts)
@@ -179,19 +186,30 @@ class Study:
         return section
 
     def _algorithms(self) -> Section:
-        jobs = self.each(Planner.algorithms)
-        section = sections.beside_the_paper(
-            "table2", "Tables II and III: eight algorithms", paper.ALGORITHMS, jobs, self.runner
+        """Of the paper's table, with COMET as what the others are held against."""
+        section = self._seeded("table2", Planner.algorithms, paper.ALGORITHMS)
+        return self._with_differences(
+            section, lambda planner: sorted(planner.algorithms(), key=lambda j: j.label != "COMET")
         )
-        section.text.append(
-            "Against COMET: the paired difference of each model from it over the same users."
+
+    def _seeded(
+        self, name: str, of: Callable[[Planner], list[Job]], printed: Printed | None = None
+    ) -> Section:
+        """Figures over seeds; where the paper printed none, beside the first model's."""
+        title, text = TEXTS[name]
+        section = sections.beside_the_paper(name, title, printed or {}, self.each(of), self.runner)
+        section.text = [text, *section.text] if text else section.text
+        return section if printed else self._with_differences(section, of)
+
+    def _with_differences(self, section: Section, of: Callable[[Planner], list[Job]]) -> Section:
+        """The section with each model's paired difference from the first, over the same users."""
+        against = sections.against_first(
+            section.name, section.title, [], self.each(of), self.runner
         )
-        against = self._against(
-            "table2", lambda planner: sorted(planner.algorithms(), key=lambda j: j.label != "COMET")
-        )
-        section.tables += [replace_title(table, "against COMET") for table in against.tables]
+        section.text += against.text
+        section.tables += [replace_title(table, "differences, seed 0") for table in against.tables]
         for name, data in against.data.items():
-            section.data[name]["against COMET"] = {k: v["difference"] for k, v in data.items()}
+            section.data[name]["differences"] = {k: v["difference"] for k, v in data.items()}
         return section
 
     def _filters(self) -> Section:
@@ -222,7 +240,17 @@ class Study:
 
 
 TEXTS = {
-    "table2": ("", ""),
+    "table2": ("Tables II and III: eight algorithms", ""),
+    "beyond": (
+        "Past the paper",
+        "COMET as the preset `best` has it (causal histories, a softmax over the catalogue, the "
+        "user's tower alone) beside the paper's algorithms and three that it leaves out.",
+    ),
+    "ablation": (
+        "From the paper's setting to the best",
+        "One step a row; each row keeps the steps above it. All rows but the last are measured "
+        "without a refit on the validation rows.",
+    ),
     "figure3": (
         "Figure 3: convolution and MLP, one of them alone",
         "CNN only: three 3×3 convolutions with stride 2 in place of the wide filters and the MLP. "

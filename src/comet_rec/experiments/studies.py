@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.estimators.presets import VARIANTS
+from comet_rec.estimators.presets import VARIANTS, preset
 from comet_rec.experiments.compare import PRETRAINED, shared_sizes
 from comet_rec.experiments.jobs import Job
 
@@ -81,6 +81,7 @@ FULL = Budget(
     "is chosen on the validation items, and the model trained again with them.",
     logs=("ml-1m", "amazon-movies", "amazon-cds"),
     seeds=3,
+    neural={"train.matmul_precision": "medium"},
     models={"convncf": {"train.epochs": 2, "train.patience": 0, "train.refit": False}},
 )
 BUDGETS = {budget.name: budget for budget in (SMOKE, FULL)}
@@ -127,10 +128,23 @@ FALSIFICATIONS: dict[str, str] = {
     "perceptron of the same size": "matched-mlp",
     "target kept in the history": "kept-target",
 }
+BEST = "COMET, preset best"
+STEPS: dict[str, tuple[str, ...]] = {
+    "causal histories": ("model.history",),
+    "rate, schedule, averaging": (
+        "train.batch_size", "train.learning_rate", "train.schedule", "train.warmup",
+        "train.average", "train.epochs", "train.full_epochs", "train.patience",
+    ),
+    "softmax": ("train.loss", "train.softmax_items"),
+    "touched items masked": ("train.mask_touched",),
+    "the user's tower alone": ("model.towers",),
+    "K and N": ("model.embedding_dim", "model.history_length"),
+}  # fmt: skip
+"""From the paper's setting to `best`: the settings that change with each step."""
 TIE_MODELS = {
     "EASE": ("ease", "paper"),
     "BCE-MF": ("mf", "paper"),
-    "COMET, preset best": ("comet", "best"),
+    BEST: ("comet", "best"),
 }
 """Two models that know no order, and one that does."""
 
@@ -214,6 +228,30 @@ class Planner:
         for label, variant in FALSIFICATIONS.items():
             more = {f"model.{key}": value for key, value in VARIANTS[variant].items()}
             jobs.append(self.job(label, "comet", more))
+        return jobs
+
+    def beyond(self) -> list[Job]:
+        """COMET past the paper, and all that it is held against."""
+        return [self.job(BEST, "comet", preset="best"), *self.algorithms()]
+
+    def ablation(self) -> list[Job]:
+        """From the paper's setting to `best`, one step a row; steps that change nothing are none.
+
+        Each row is `best` with the paper's value of what is still to change; a refit comes last.
+        """
+        paper, best = (preset(name, "comet", self.log) for name in ("paper", "best"))
+        changes = {
+            label: {key: value for key in keys if (value := paper.get(key)) != best.get(key)}
+            for label, keys in STEPS.items()
+        }
+        changes = {label: back for label, back in changes.items() if back}
+        if best.train.refit and self.budget.settings("comet").get("train.refit", True):
+            changes["refit"] = {"train.refit": False}
+        back = {key: value for step in changes.values() for key, value in step.items()}
+        jobs = [self.job("the paper's setting", "comet", back, preset="best")]
+        for label, step in changes.items():
+            back = {key: value for key, value in back.items() if key not in step}
+            jobs.append(self.job(f"+ {label}", "comet", back, preset="best"))
         return jobs
 
     def ties(self) -> list[Job]:
