@@ -19,7 +19,8 @@ def reproduce(
         list[str],
         typer.Argument(
             metavar="PART…",
-            help="table1 … table5, figure3 … figure6, falsification, reliability, ties, beyond, ablation, or all.",
+            help="table1 … table5, figure3 … figure6, falsification, reliability, ties, beyond, "
+            "ablation, or all.",
         ),
     ],
     out: Annotated[
