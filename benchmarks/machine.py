@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def command() -> str:
     """The present command line, files by their names alone."""
     script, *rest = sys.argv
     words = [word if word.startswith("results/") else Path(word).name for word in rest]
-    return " ".join(["python", f"benchmarks/{Path(script).name}", *words])
+    return shlex.join(["python", f"benchmarks/{Path(script).name}", *words])
 
 
 def machine() -> dict[str, Any]:

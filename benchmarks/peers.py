@@ -163,6 +163,7 @@ def main() -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="pass on what contestants print")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--add", action="store_true", help="keep the others of an --out before")
     for hidden in ("--one", "--folder", "--began"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -173,17 +174,21 @@ def main() -> None:
         return
     from machine import command, machine, write
 
+    before = json.loads(given.out.read_text()) if given.add and given.out.is_file() else {}
+    if before and (before["target"], before["data"]) != (given.target, Path(given.data).name):
+        parser.error(f"--add: {given.out} is of another target or log; give another --out")
     if Path(given.data).is_file():
         given.data = str(Path(given.data).absolute())
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
         export(given.data, folder)
-        rows = [one(contestant, given, folder) for contestant in given.only or [*OWN, *OTHERS]]
+        rows = {row["name"]: row for row in before.get("contestants", ())}
+        for name in given.only or [*OWN, *OTHERS]:
+            rows[name] = {**one(name, given, folder), "cap": given.cap, "command": command()}
     result = {
-        "command": command(),
+        "data": Path(given.data).name,
         "target": given.target,
-        "cap": given.cap,
-        "contestants": rows,
+        "contestants": list(rows.values()),
         "machine": machine(),
     }
     write(result, given.out)

@@ -26,11 +26,13 @@ def load(name: str) -> dict[str, Any] | None:
 
 def on(result: dict[str, Any], name: str) -> str:
     """Where figures come from: file, command, machine."""
+    return f"`{result['command']}` → `results/{name}`; {where(result)}."
+
+
+def where(result: dict[str, Any]) -> str:
+    """The machine."""
     machine = result["machine"]
-    return (
-        f"`{result['command']}` → `results/{name}`; {machine['cpu']}, {machine['cores']} cores, "
-        f"torch {machine['torch']}."
-    )
+    return f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}"
 
 
 def throughput(result: dict[str, Any], name: str) -> list[str]:
@@ -147,8 +149,10 @@ def peers(result: dict[str, Any], name: str) -> list[str]:
         "| test | test, validation item shown |",
         "|---|---|---|---|---|---|---|",
     ]
-    lines += [_contestant(row, result["cap"]) for row in sorted(result["contestants"], key=_place)]
-    return [*lines, "", on(result, name)]
+    rows = sorted(result["contestants"], key=_place)
+    lines += [_contestant(row) for row in rows]
+    commands = dict.fromkeys(f"`{row['command']}`" for row in rows)
+    return [*lines, "", f"{', '.join(commands)} → `results/{name}`; {where(result)}."]
 
 
 def _place(row: dict[str, Any]) -> tuple[int, float]:
@@ -160,7 +164,7 @@ def _place(row: dict[str, Any]) -> tuple[int, float]:
     return 1, -row["best"]["HR@10"] if row["best"] else 0.0
 
 
-def _contestant(row: dict[str, Any], cap: float) -> str:
+def _contestant(row: dict[str, Any]) -> str:
     version = row.get("versions", {}).get(row["package"], "")
     label = f"{row['name']} ({row['package']} {version})".replace(" )", ")")
     if row["package"] == "comet-rec":
@@ -169,7 +173,7 @@ def _contestant(row: dict[str, Any], cap: float) -> str:
         return f"| {label} | not run: {row['not_run']} | | | | | |"
     best = row["best"]
     if best is None:
-        return f"| {label} | no epoch done in {cap:,.0f} | | 0 | | | |"
+        return f"| {label} | no epoch done in {row['cap']:,.0f} s | | 0 | | | |"
 
     def pair(found: dict[str, float] | None) -> str:
         return f"{found['HR@10']:.3f} / {found['NDCG@10']:.3f}" if found else ""
@@ -177,8 +181,10 @@ def _contestant(row: dict[str, Any], cap: float) -> str:
     if row["reached"]:
         seconds, validation = f"{row['seconds']:,.1f}", pair(best)
     else:
-        over = row["seconds"] >= cap
-        seconds = f"not in {cap:,.0f}" if over else f"never (ended after {row['seconds']:,.1f})"
+        over = row["seconds"] >= row["cap"]
+        seconds = (
+            f"not in {row['cap']:,.0f}" if over else f"never (ended after {row['seconds']:,.1f})"
+        )
         validation = f"best {pair(best)}, epoch {best['epoch']}"
     return (
         f"| {label} | {seconds} | {row['evaluating_seconds']:,.1f} | {row['epochs']} "
