@@ -73,7 +73,11 @@ def main() -> None:
     given = parser.parse_args()
 
     split = cr.leave_one_out(cr.read(given.data))
-    settings: dict[str, Any] = dict(pair.split("=", 1) for pair in given.set)
+    settings: dict[str, Any] = {
+        "train.batch_size": 8192, "train.learning_rate": 1e-3, "train.warmup": 0.0,
+        "train.average": 0.0,
+    }  # fmt: skip
+    settings |= dict(pair.split("=", 1) for pair in given.set)
     settings |= {"train.epochs": max(given.epochs), "train.patience": 0}
     paper = preset("paper", "comet", split.interactions).with_settings(settings)
     ways = {"uniform": 1, "together": given.together}

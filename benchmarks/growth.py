@@ -75,7 +75,7 @@ def one_size(rows: int, steps: int) -> dict[str, float]:
 
     before = resident()
     log = power_law(rows, max(1000, rows // 100), max(1000, rows // 300))
-    config = preset("paper", "comet", log)
+    config = preset("paper", "comet", log).with_settings({"train.batch_size": 8192})
     library = Library.of(log, config)
     library.step()
     held = resident() - before
