@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.estimators.presets import VARIANTS, preset
+from comet_rec.estimators.presets import SMALL, VARIANTS, preset
 from comet_rec.experiments.compare import PRETRAINED, shared_sizes
 from comet_rec.experiments.jobs import Job
 
@@ -231,8 +231,15 @@ class Planner:
         return jobs
 
     def beyond(self) -> list[Job]:
-        """COMET past the paper, and all that it is held against."""
-        return [self.job(BEST, "comet", preset="best"), *self.algorithms()]
+        """COMET past the paper, and all that it is held against, itself without an order too.
+
+        Small logs want other steps than the paper's size of model allows: preset `static`.
+        """
+        refit = {"train.refit": self._refits()}
+        name = "static" if len(self.log) < SMALL else "paper"
+        static = self.job("COMET, static", "comet", refit, preset=name)
+        others = [job for job in self.algorithms() if job.label != "COMET"]
+        return [self.job(BEST, "comet", preset="best"), static, *others]
 
     def ablation(self) -> list[Job]:
         """From the paper's setting to `best`, one step a row; steps that change nothing are none.
@@ -245,7 +252,7 @@ class Planner:
             for label, keys in STEPS.items()
         }
         changes = {label: back for label, back in changes.items() if back}
-        if best.train.refit and self.budget.settings("comet").get("train.refit", True):
+        if self._refits():
             changes["refit"] = {"train.refit": False}
         back = {key: value for step in changes.values() for key, value in step.items()}
         jobs = [self.job("the paper's setting", "comet", back, preset="best")]
@@ -253,6 +260,9 @@ class Planner:
             back = {key: value for key, value in back.items() if key not in step}
             jobs.append(self.job(f"+ {label}", "comet", back, preset="best"))
         return jobs
+
+    def _refits(self) -> bool:
+        return bool(self.budget.settings("comet").get("train.refit", True))
 
     def ties(self) -> list[Job]:
         """Models whose figures under several orders of equal times are compared."""
