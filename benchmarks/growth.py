@@ -75,7 +75,8 @@ def one_size(rows: int, steps: int) -> dict[str, float]:
 
     before = resident()
     log = power_law(rows, max(1000, rows // 100), max(1000, rows // 300))
-    config = preset("paper", "comet", log).with_settings({"train.batch_size": 8192})
+    plain = {"train.batch_size": 8192, "train.warmup": 0.0, "train.average": 0.0}
+    config = preset("paper", "comet", log).with_settings(plain)
     library = Library.of(log, config)
     library.step()
     held = resident() - before

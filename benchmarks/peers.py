@@ -174,6 +174,8 @@ def main() -> None:
         return
     from machine import command, machine, write
 
+    if given.add and given.out is None:
+        parser.error("--add: needs --out")
     before = json.loads(given.out.read_text()) if given.add and given.out.is_file() else {}
     if before and (before["target"], before["data"]) != (given.target, Path(given.data).name):
         parser.error(f"--add: {given.out} is of another target or log; give another --out")
@@ -184,7 +186,8 @@ def main() -> None:
         export(given.data, folder)
         rows = {row["name"]: row for row in before.get("contestants", ())}
         for name in given.only or [*OWN, *OTHERS]:
-            rows[name] = {**one(name, given, folder), "cap": given.cap, "command": command()}
+            about = {"cap": given.cap, "command": command(), "machine": machine()}
+            rows[name] = {**one(name, given, folder), **about}
     result = {
         "data": Path(given.data).name,
         "target": given.target,

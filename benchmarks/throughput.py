@@ -110,9 +110,10 @@ def seconds(run: Callable[[], Any], times: int) -> list[float]:
     return found
 
 
-def peak_memory(data: str, batch_size: int) -> float:
+def peak_memory(data: str, settings: dict[str, Any]) -> float:
     """MiB that training steps add to a process that holds log, model and batches' tables."""
-    program = [sys.executable, __file__, "--data", data, "--only-memory", str(batch_size)]
+    words = [f"{key}={value}" for key, value in settings.items()]
+    program = [sys.executable, __file__, "--data", data, "--only-memory", "--set", *words]
     found = subprocess.run(program, capture_output=True, text=True, check=True)
     return float(found.stdout)
 
@@ -141,28 +142,24 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=4, help="positives of a user together")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--only-memory", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--only-memory", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
 
     log = cr.leave_one_out(cr.read(given.data)).train
     settings = dict(pair.split("=", 1) for pair in given.set)
     paper = preset("paper", "comet", log).with_settings(settings)
     if given.only_memory:
-        sized = paper.with_settings({"train.batch_size": given.only_memory})
-        print(only_memory(log, sized))
+        print(only_memory(log, paper))
         return
     settings_of = {str(size): {"train.batch_size": size} for size in given.batch_sizes}
     together = f"{given.batch_sizes[0]}, {given.together} a user together"
     settings_of[together] = {
         "train.batch_size": given.batch_sizes[0], "train.positives_per_user": given.together
     }  # fmt: skip
-    for name, settings in list(settings_of.items()):  # sgemm, what they are held against, is not
-        settings_of[f"{name}, bfloat16 products"] = {
-            **settings, "train.matmul_precision": "medium"
-        }  # fmt: skip
+    for name, own in list(settings_of.items()):  # sgemm, what they are held against, is not
+        settings_of[f"{name}, bfloat16 products"] = {**own, "train.matmul_precision": "medium"}
     libraries = {
-        name: Library.of(log, paper.with_settings(settings))
-        for name, settings in settings_of.items()
+        name: Library.of(log, paper.with_settings(own)) for name, own in settings_of.items()
     }
     port_log = literal.hold_out_last(literal.read_log(given.data))
     ports = {
@@ -216,7 +213,7 @@ def main() -> None:
             "towers_passes_per_second": alone,
             "towers_share_of_sgemm": alone * per_pass / 1e9 / gflops,
             "step_seconds": sorted(timed[name]),
-            "peak_step_mib": peak_memory(given.data, lib.trainer.config.batch_size),
+            "peak_step_mib": peak_memory(given.data, {**settings, **settings_of[name]}),
         }
     write(result, given.out)
 

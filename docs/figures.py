@@ -152,7 +152,8 @@ def peers(result: dict[str, Any], name: str) -> list[str]:
     rows = sorted(result["contestants"], key=_place)
     lines += [_contestant(row) for row in rows]
     commands = dict.fromkeys(f"`{row['command']}`" for row in rows)
-    return [*lines, "", f"{', '.join(commands)} → `results/{name}`; {where(result)}."]
+    machines = dict.fromkeys(where(row) for row in rows)
+    return [*lines, "", f"{', '.join(commands)} → `results/{name}`; {', '.join(machines)}."]
 
 
 def _place(row: dict[str, Any]) -> tuple[int, float]:

@@ -1,16 +1,23 @@
 #!/usr/bin/env bash
 # Budget full, as far as time allows: bash runs/reproduce-full.sh ML-1M-LOG CDS-LOG PART…
-# → results/reproduce/full.json and records; trainings recorded there are not repeated. Two of these at
-# once, each with parts of its own and another FOLDER in the environment, use two cores better than one.
+# → results/reproduce/full.json and records; trainings recorded there are not repeated. With a FOLDER in
+# the environment only the records are kept: two of these at once, each with a folder and parts of its
+# own, use two cores better than one; a last one without FOLDER then writes the report of all parts.
 set -euo pipefail
 one=$(realpath "$1") two=$(realpath "$2")
 shift 2
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${FOLDER:-runs/local/reproduce-full}
 mkdir -p "$out/records" results/reproduce/records
-cp -rn results/reproduce/records/. "$out/records/"
-keep() { cp -rn "$out/records/." results/reproduce/records/; }
+carry() { # records are whole or not there; hidden names are being written
+  for record in "$1"/*/; do
+    [[ -e $record && ! -e $2/$(basename "$record") ]] || continue
+    cp -r "$record" "$2/.carried.$$" && mv "$2/.carried.$$" "$2/$(basename "$record")"
+  done
+}
+carry results/reproduce/records "$out/records"
+keep() { carry "$out/records" results/reproduce/records; }
 trap keep EXIT
 .venv/bin/comet-rec reproduce "$@" --budget full --data "ml-1m=$one" --data "amazon-cds=$two" \
   --journal results/search/ml-1m-histories.journal --out "$out"
-bash runs/keep-report.sh "$out" full "bash runs/reproduce-full.sh ML-1M-LOG CDS-LOG $*"
+[[ -n ${FOLDER:-} ]] || bash runs/keep-report.sh "$out" full "bash runs/reproduce-full.sh ML-1M-LOG CDS-LOG $*"

@@ -207,6 +207,18 @@ class Config:
         room, name = key.split(".", 1)
         return getattr(getattr(self, room), name)
 
+    def changed(self) -> list[str]:
+        """``key = value`` of all that decides a run, settings at their defaults left out."""
+        lines = [f"{key} = {literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
+        for room in ("model", "train", "protocol"):
+            part, plain = getattr(self, room), type(getattr(self, room))()
+            lines += [
+                f"{room}.{f.name} = {literal(value)}"
+                for f in fields(part)
+                if (value := getattr(part, f.name)) != getattr(plain, f.name)
+            ]
+        return lines
+
     def to_toml(self) -> str:
         """Render as TOML that `from_toml` reads back to an equal object."""
         lines = [f"{key} = {literal(getattr(self, key))}" for key in ("name", "preset", "seed")]

@@ -24,7 +24,7 @@ from comet_rec.cli.board import Lines, Silent
 from comet_rec.errors import ConfigError, DataError, TrainingInterrupted
 from comet_rec.estimators.presets import preset
 from comet_rec.experiments import paper
-from comet_rec.experiments.jobs import Job
+from comet_rec.experiments.jobs import Job, finished
 from comet_rec.experiments.logs import StudyLog, has_ties, read_logs, reordered, tied_share
 from comet_rec.experiments.reproduce import PARTS, Study, parts_of, reproduce
 from comet_rec.experiments.runner import Runner
@@ -340,10 +340,91 @@ def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row():
     jobs = planner.ablation()
     configs = [job.estimator().config_for(log) for job in jobs]
     paper_config, best = preset("paper", "comet", log), preset("best", "comet", log)
-    plain = {"train.refit": False, "train.matmul_precision": "medium"}
+    plain: dict[str, object] = {"train.refit": False, "train.matmul_precision": "medium"}
     assert configs[0] == replace(paper_config.with_settings(plain), preset="best")
     assert configs[-1] == best.with_settings({"train.matmul_precision": "medium"})
     assert jobs[-1].key(cr.leave_one_out(log)) == planner.beyond()[0].key(cr.leave_one_out(log))
     for before, after in itertools.pairwise(configs):
         assert before != after
     assert all(not config.train.refit for config in configs[:-1])
+
+
+def test_the_ablation_leaves_alone_what_the_budget_settles():
+    log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
+    planner = Planner("small", log, SMOKE)
+    for job in planner.ablation():
+        config = job.estimator().config_for(log)
+        for key, value in SMOKE.settings("comet").items():
+            assert config.get(key) == value, (job.label, key)
+
+
+def test_half_a_record_counts_for_nothing_and_is_made_anew(tmp_path):
+    split = cr.leave_one_out(small_log(), negatives=20)
+    job = Job("small", "EASE", "ease", "paper")
+
+    def record():
+        queue = Runner({"small": split}, tmp_path, 1, Silent())
+        queue.add([job])
+        queue.run()
+        return queue.record(job)
+
+    first = record()
+    ranks = first.ranks["better"].copy()
+    folder = tmp_path / "records" / job.key(split)
+    (folder / "manifest.json").unlink()  # a copy that was cut off
+    assert finished(job, split, tmp_path) is None
+    assert (record().ranks["better"] == ranks).all()
+    (folder / "ranks.npz").write_bytes(b"PK")
+    assert finished(job, split, tmp_path) is None
+    assert record().values["sampled"] == first.values["sampled"]
+
+
+def test_recorded_starts_of_a_dear_training_are_not_trained_again(tmp_path, monkeypatch):
+    split = cr.leave_one_out(small_log(), negatives=20)
+    job = Planner("small", split.interactions, TINY).job("NeuMF", "neumf-p")
+
+    def queue(jobs):
+        made = Runner({"small": split}, tmp_path, 2, Silent())
+        made.add(jobs, seeded=True)
+        made.run()
+        return made
+
+    queue(job.starts)
+    first = Runner({"small": split}, tmp_path, 1, Silent())
+    first.add([job])
+    first.run()
+    shutil.rmtree(tmp_path / "runs")
+    monkeypatch.setattr("comet_rec.experiments.runner.DEAR", -1.0)
+    states = {item.job.label: item.state for item in queue([job]).items if item.job.seed == 1}
+    assert states["NeuMF"] == "left out"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_record_stays_while_its_weights_are_trained_again(tmp_path, monkeypatch):
+    split = cr.leave_one_out(small_log(), negatives=20)
+    job = Planner("small", split.interactions, TINY).job("COMET", "comet")
+    first = Runner({"small": split}, tmp_path, 1, Silent())
+    first.add([job])
+    first.run()
+    shutil.rmtree(tmp_path / "runs")
+
+    def stopped(*arguments):
+        raise TrainingInterrupted("stopped")
+
+    monkeypatch.setattr("comet_rec.experiments.runner.carry_out", stopped)
+    again = Runner({"small": split}, tmp_path, 1, Silent())
+    again.add([job], weights=True)
+    with pytest.raises(TrainingInterrupted):
+        again.run()
+    assert again.record(job).values == first.record(job).values
+
+
+def test_a_setting_at_its_default_changes_no_key():
+    split = cr.leave_one_out(small_log(), negatives=20)
+    plain = Job("small", "MF", "mf", "paper")
+    config = plain.estimator().config_for(split.interactions)
+    same = replace(plain, settings=(("train.balance", config.train.balance),))
+    assert same.key(split) == plain.key(split)
+    assert all("balance" not in line for line in config.changed())
+    other = config.with_settings({"train.balance": 0.5, "train.loss": "softmax"})
+    assert "train.balance = 0.5" in other.changed()

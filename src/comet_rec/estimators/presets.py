@@ -67,9 +67,10 @@ def static(model: str, log: Interactions) -> Config:
         preset="static",
         model=replace(config.model, embedding_dim=64),
         train=replace(
-            train, batch_size=2048, learning_rate=3e-3, epochs=60, full_epochs=30, patience=8
+            train, batch_size=2048, learning_rate=3e-3, warmup=0.0, average=0.0, epochs=60,
+            full_epochs=30, patience=8,
         ),
-    )
+    )  # fmt: skip
 
 
 def paper(model: str, log: Interactions) -> Config:
@@ -146,11 +147,12 @@ COMMON: dict[str, dict[str, Any]] = {
 """Training of the baselines by the size of the log: more negatives and averaged weights than the
 paper names, since both helped MF (docs/log.md, 2026-11-24): opponents are tuned, not copied."""
 
-MEDIUM = 200_000
-"""Rows from which on COMET's static training takes batches of `WHOLE_TABLES`."""
+MEDIUM = 350_000
+"""Rows from which on COMET takes `WHOLE_TABLES`: a batch is at most a tenth of the log."""
 
 WHOLE_TABLES: dict[str, Any] = {
-    "batch_size": 32_768, "learning_rate": 8e-3, "warmup": 1.0, "average": 0.98
+    "batch_size": 32_768, "learning_rate": 8e-3, "warmup": 1.0, "average": 0.98,
+    "full_epochs": 40, "patience": 8,
 }  # fmt: skip
 """A batch in which nearly every user and item occurs: few tower passes a positive (ADR 0028)."""
 

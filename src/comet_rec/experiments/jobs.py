@@ -1,7 +1,8 @@
 """One training of a study: from its description to a small record of what came out.
 
 A job's key is a digest of all that decides its outcome, so a finished one is never repeated and a
-changed one never mistaken for it. What it leaves behind in a study's folder: the run directory in
+changed one never mistaken for it; settings that stand at their defaults are left out of it, so a
+setting that comes later changes no key. What it leaves behind in a study's folder: the run directory in
 `runs`, with everything, and a small record in `records`, with the figures and each test user's
 ranks. Records alone can be kept, and carried to another machine.
 """
@@ -9,7 +10,6 @@ ranks. Records alone can be kept, and carried to another machine.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.artefact.checkpoint import has_checkpoint
-from comet_rec.artefact.folder import write_text
+from comet_rec.artefact.folder import read_manifest, write_folder
 from comet_rec.artefact.run import Run, versions
 from comet_rec.data.split import Split
+from comet_rec.errors import ArtefactError
 from comet_rec.estimators.estimator import ESTIMATORS, Estimator, load_model
 from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.scoring import run_scores
@@ -87,7 +88,7 @@ class Job:
 
     def _identity(self, split: Split) -> str:
         config = self.estimator().config_for(split.interactions)
-        parts = [config.to_toml(), split.interactions.fingerprint, split.hash]
+        parts = [*config.changed(), split.interactions.fingerprint, split.hash]
         return "\n".join([*parts, *(start._identity(split) for start in self.starts)])
 
 
@@ -126,12 +127,12 @@ class Record:
 
 
 def finished(job: Job, split: Split, home: Path) -> Record | None:
-    """Record of a job that was done before, or None."""
+    """Record of a job that was done before, or None; one that is damaged counts for nothing."""
     folder = home / "records" / job.key(split)
-    path = folder / "record.json"
-    if not path.is_file():
+    try:
+        values = read_manifest(folder)["record"]
+    except (ArtefactError, KeyError):
         return None
-    values = json.loads(path.read_text(encoding="utf-8"))
     return Record(values, folder, trained(job, split, home))
 
 
@@ -176,9 +177,6 @@ def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Rec
     run = load_model(place).run
     began = time.perf_counter()
     report = measure(run, split)
-    folder = home / "records" / job.key(split)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_ranks(report, folder / "ranks.npz")
     values = {
         "label": job.label,
         "model": job.model,
@@ -194,7 +192,7 @@ def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Rec
         "evaluation_seconds": round(time.perf_counter() - began, 1),
         "versions": versions(),
     }
-    write_text(folder / "record.json", json.dumps(values, indent=1) + "\n")
+    _write_record(home / "records" / job.key(split), values, report)
     record = finished(job, split, home)  # as it is read the next time
     assert record is not None
     return record
@@ -230,16 +228,20 @@ def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:
     return found
 
 
-def _write_ranks(report: Report, path: Path) -> None:
+def _write_record(folder: Path, values: Mapping[str, Any], report: Report) -> None:
     ranks = {"better": report.sampled_ranks.better, "tied": report.sampled_ranks.tied}
     if report.full_ranks is not None:
         ranks |= {"full_better": report.full_ranks.better, "full_tied": report.full_ranks.tied}
     small: dict[str, Any] = {
-        name: values.astype(np.min_scalar_type(values.max())) for name, values in ranks.items()
+        name: found.astype(np.min_scalar_type(found.max())) for name, found in ranks.items()
     }
-    fresh = path.with_name(f"{path.stem}.new.npz")
-    np.savez_compressed(fresh, **small)
-    fresh.replace(path)
+
+    def write(fresh: Path) -> dict[str, Any]:
+        np.savez_compressed(fresh / "ranks.npz", **small)
+        return {"record": values}
+
+    shutil.rmtree(folder, ignore_errors=True)  # half of one, carried here
+    write_folder(folder, write)
 
 
 def with_seed(job: Job, seed: int) -> Job:

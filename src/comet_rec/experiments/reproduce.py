@@ -248,8 +248,8 @@ TEXTS = {
     ),
     "ablation": (
         "From the paper's setting to the best",
-        "One step a row; each row keeps the steps above it. All rows but the last are measured "
-        "without a refit on the validation rows.",
+        "One step a row; each row keeps the steps above it. What the budget settles is the same "
+        "in all rows; a refit on the validation rows comes last, if at all.",
     ),
     "figure3": (
         "Figure 3: convolution and MLP, one of them alone",

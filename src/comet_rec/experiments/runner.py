@@ -104,7 +104,7 @@ class Runner:
         for item in self.items:
             self._recall(item)
         for item in self.items:
-            if item.state == "waiting":
+            if item.state == "waiting" and not self._left_out(item):
                 self._recall_weights(item.job.starts)
         for item in self.items:
             if item.state == "waiting":
@@ -125,9 +125,11 @@ class Runner:
 
     def _recall(self, item: Item) -> None:
         record = finished(item.job, self.splits[item.job.log], self.home)
-        if record is None or (self._key(item.job) in self.weights and not self._trained(item.job)):
+        if record is None:
             return
         self._done(item, record)
+        if self._key(item.job) in self.weights and not self._trained(item.job):
+            item.state = "waiting"
 
     def _recall_weights(self, starts: Sequence[Job]) -> None:
         """Starts whose record alone is there wait again: what waits needs their parameters."""
@@ -150,9 +152,7 @@ class Runner:
             if not isinstance(found := self.record(start), Record):
                 item.state, item.note = "failed", f"{start.label}: {found}"
                 return
-        if job.seed > 0 and self._dear(job):
-            item.state = "left out"
-            item.note = f"one seed: a training takes over {DEAR / 60:.0f} minutes"
+        if self._left_out(item):
             return
         item.state, item.note = "running", ""
         began = time.monotonic()
@@ -173,6 +173,14 @@ class Runner:
         self._done(item, record)
         if self.stop():
             raise TrainingInterrupted("stopped between two trainings")
+
+    def _left_out(self, item: Item) -> bool:
+        """Whether a job needs no further seed; says so on its item."""
+        if item.job.seed == 0 or not self._dear(item.job):
+            return False
+        item.state = "left out"
+        item.note = f"one seed: a training takes over {DEAR / 60:.0f} minutes"
+        return True
 
     def _dear(self, job: Job) -> bool:
         """Whether the first seed took too long for a second one."""

@@ -115,12 +115,13 @@ def beside_the_paper(
     runner: Runner,
 ) -> Section:
     """A table of the paper: four figures of each model on each log, a verdict in each cell."""
-    section = Section(name, title)
-    section.text.append(
-        "Each cell: ours, the mean over training seeds ± one standard error (over users and "
-        "seeds); the paper's figure; the verdict. Reproduced: the two differ by no more than 1.96 "
-        "standard errors of their difference, the paper's taken from the binomial."
-    )
+    text = "Each cell: the mean over training seeds ± one standard error (over users and seeds)"
+    if printed:
+        text += (
+            "; the paper's figure; the verdict. Reproduced: the two differ by no more than 1.96 "
+            "standard errors of their difference, the paper's taken from the binomial"
+        )
+    section = Section(name, title, [f"{text}."])
     for log, jobs in logs:
         if log.split is None:
             section.tables.append(_not_run(log, printed))

@@ -245,11 +245,17 @@ class Planner:
         """From the paper's setting to `best`, one step a row; steps that change nothing are none.
 
         Each row is `best` with the paper's value of what is still to change; a refit comes last.
+        What the budget settles is the same in all rows.
         """
         paper, best = (preset(name, "comet", self.log) for name in ("paper", "best"))
         changes = {
             label: {key: value for key in keys if (value := paper.get(key)) != best.get(key)}
             for label, keys in STEPS.items()
+        }
+        fixed = self.budget.settings("comet")
+        changes = {
+            label: {key: value for key, value in back.items() if key not in fixed}
+            for label, back in changes.items()
         }
         changes = {label: back for label, back in changes.items() if back}
         if self._refits():

@@ -24,6 +24,8 @@ def figure_5(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Sect
     )
     for log, jobs in logs:
         record = runner.record(jobs[0]) if log.split is not None else log.why
+        if isinstance(record, Record) and not record.trained.is_dir():
+            record = "its weights were not kept"
         if not isinstance(record, Record):
             section.text.append(f"{log.title}: not run: {record}.")
             continue

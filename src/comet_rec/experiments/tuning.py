@@ -38,7 +38,7 @@ BASELINE: Space = {
 LAYERS = ((32,), (64, 32), (64, 32, 16))
 SPACES: dict[str, Space] = {
     "comet": {
-        "train.learning_rate": (5e-5, 1e-4, 5e-4, 1e-3, 5e-3),
+        "train.learning_rate": (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 8e-3),
         "train.weight_decay": (0.0, 1e-6, 5e-6, 1e-5, 5e-5),
     },
     "mf": BASELINE,
@@ -157,7 +157,7 @@ class Trial:
         Validation NDCG@10, of the best epoch.
     seconds : float
     stopped_early : bool
-        It was behind the median of those before it.
+        It was behind the median of those before it. (One that was not finite has the value 0.)
     """
 
     settings: Mapping[str, Any]
@@ -191,7 +191,7 @@ def history(journal: Path) -> dict[str, list[Trial]]:
                 {key: json.loads(value) for key, value in trial.params.items()},
                 float(trial.value),
                 float(trial.user_attrs["seconds"]),
-                trial.user_attrs.get("validation") is None,
+                trial.user_attrs.get("validation") is None and trial.value > 0,
             )
             for trial in trials
             if trial.value is not None and "seconds" in trial.user_attrs

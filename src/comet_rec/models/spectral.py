@@ -27,7 +27,7 @@ LEAST_PART = 32
 """Fewest maps that are worth a thread of their own."""
 
 BLOCKS_A_PRODUCT = 4
-"""Blocks whose features' gradient is made by one product, in a buffer that is used again."""
+"""Blocks whose features meet the next layer's weight, or get their gradient, in one product."""
 
 
 T = TypeVar("T")

@@ -54,6 +54,7 @@ def catalogue_softmax(
     """
     if weights is None:
         weights = users.new_ones(len(users))
+    weights = weights.to(users.dtype)
     arguments = users, items, targets, smoothing, masked, weights
     total: Tensor = _CatalogueSoftmax.apply(*arguments)  # type: ignore[no-untyped-call]
     return total / len(users) if reduction == "mean" else total

@@ -15,7 +15,7 @@ from torch import Tensor
 from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batch, Batches
 from comet_rec.data.randomness import torch_seed
-from comet_rec.errors import NonFiniteError, TrainingInterrupted
+from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from comet_rec.models.base import TensorBatch
 from comet_rec.training.averaging import Averaged
 from comet_rec.training.objective import objective
@@ -232,9 +232,24 @@ class Trainer:
 def matmul_precision(precision: str) -> Iterator[None]:
     """Precision of float32 products inside the block.
 
-    PyTorch's switch is process-wide: measuring, and the caller's own products, keep theirs.
+    PyTorch's switch is process-wide: measuring, and the caller's own products, keep theirs. A
+    caller who has set it by backend has chosen for us, and the older switch would refuse.
+
+    Raises
+    ------
+    ConfigError
+        For another precision than "highest" where the caller has set it by backend.
     """
-    before = torch.get_float32_matmul_precision()
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        if precision != "highest":
+            raise ConfigError(
+                f'train.matmul_precision = "{precision}": torch.backends…fp32_precision is set '
+                "in this process; leave one of the two"
+            ) from None
+        yield
+        return
     torch.set_float32_matmul_precision(precision)
     try:
         yield
