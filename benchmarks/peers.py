@@ -163,6 +163,7 @@ def main() -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="pass on what contestants print")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--note", default="", help="kept with each, e.g. what else was running")
     parser.add_argument("--add", action="store_true", help="keep the others of an --out before")
     for hidden in ("--one", "--folder", "--began"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
@@ -187,6 +188,7 @@ def main() -> None:
         rows = {row["name"]: row for row in before.get("contestants", ())}
         for name in given.only or [*OWN, *OTHERS]:
             about = {"cap": given.cap, "command": command(), "machine": machine()}
+            about |= {"note": given.note} if given.note else {}
             rows[name] = {**one(name, given, folder), **about}
     result = {
         "data": Path(given.data).name,

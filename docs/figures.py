@@ -168,6 +168,8 @@ def _place(row: dict[str, Any]) -> tuple[int, float]:
 def _contestant(row: dict[str, Any]) -> str:
     version = row.get("versions", {}).get(row["package"], "")
     label = f"{row['name']} ({row['package']} {version})".replace(" )", ")")
+    if "note" in row:
+        label += f"; {row['note']}"
     if row["package"] == "comet-rec":
         label = f"**{label}**"
     if "not_run" in row:
