@@ -96,9 +96,9 @@ def test_balance_weighs_the_terms_of_each_user(random_log, items, smoothing):
         terms.append(objective(model, one, replace(settings, reduction="sum"), None)[0])
     by_loop = sum(w * t for w, t in zip(expected_weights, terms, strict=True)) / len(terms)
     loss, _ = objective(model, weighted, settings, None)
-    assert float(loss) == pytest.approx(float(by_loop), rel=1e-5)
+    assert loss.item() == pytest.approx(by_loop.item(), rel=1e-5)
     whole, _ = objective(model, plain, replace(settings, reduction="sum"), None)
-    assert float(whole) == pytest.approx(float(sum(terms)), rel=1e-5)
+    assert whole.item() == pytest.approx(sum(terms).item(), rel=1e-5)
     for found, wanted in zip(gradients(loss), gradients(by_loop), strict=True):
         if wanted is not None:
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
