@@ -152,7 +152,7 @@ def peers(result: dict[str, Any], name: str) -> list[str]:
     rows = sorted(result["contestants"], key=_place)
     lines += [_contestant(row) for row in rows]
     commands = dict.fromkeys(f"`{row['command']}`" for row in rows)
-    machines = dict.fromkeys(where(row) for row in rows)
+    machines = dict.fromkeys(where({**result, **row}) for row in rows)
     return [*lines, "", f"{', '.join(commands)} → `results/{name}`; {', '.join(machines)}."]
 
 

@@ -124,7 +124,7 @@ def test_everyone_has_a_row(result):
 
 def test_the_table_tells_them_apart(result):
     ease, mf, als = result["contestants"]
-    late = {**mf, "name": "late", "reached": False, "seconds": result["cap"] + 0.1}
+    late = {**mf, "name": "late", "reached": False, "seconds": mf["cap"] + 0.1}
     gave_up = {**mf, "name": "gave up", "reached": False, "seconds": 5.0}
     idle = {**mf, "name": "idle", "reached": False, "best": None, "epochs": 0}
     rows = [als, idle, late, gave_up, {**mf, "seconds": 9.0}, {**ease, "seconds": 2.0}]

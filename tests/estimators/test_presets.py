@@ -24,7 +24,8 @@ class Sized:
 def test_static_on_small_logs_is_one_setting(rows):
     small = static("comet", Sized(1_000))  # type: ignore[arg-type]
     assert static("comet", Sized(rows)) == small  # type: ignore[arg-type]
-    assert small.train.warmup == 0 and small.train.average == 0
+    assert small.train.warmup == 0
+    assert small.train.average == 0
 
 
 @pytest.mark.parametrize(

@@ -272,4 +272,4 @@ class Batches:
 def balanced(counts: Int64, power: float) -> npt.NDArray[np.float32]:
     """Weight of a row of each user, n^−power, its mean over all rows 1; float32 [m]."""
     weights = np.maximum(counts, 1) ** -power
-    return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
+    return np.asarray(weights * counts.sum() / (weights * counts).sum(), dtype=np.float32)

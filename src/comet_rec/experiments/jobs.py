@@ -2,9 +2,9 @@
 
 A job's key is a digest of all that decides its outcome, so a finished one is never repeated and a
 changed one never mistaken for it; settings that stand at their defaults are left out of it, so a
-setting that comes later changes no key. What it leaves behind in a study's folder: the run directory in
-`runs`, with everything, and a small record in `records`, with the figures and each test user's
-ranks. Records alone can be kept, and carried to another machine.
+setting that comes later changes no key. What it leaves behind in a study's folder: the run
+directory in `runs`, with everything, and a small record in `records`, with the figures and each
+test user's ranks. Records alone can be kept, and carried to another machine.
 """
 
 from __future__ import annotations
