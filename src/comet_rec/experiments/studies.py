@@ -31,6 +31,8 @@ class Budget:
         Settings of all models with epochs.
     models : mapping
         Settings by registered name.
+    compared : mapping
+        Settings of trainings that are only compared with one another: figures, falsifications.
     dims : tuple of int
         K of Figure 6.
     warning : str
@@ -43,6 +45,7 @@ class Budget:
     seeds: int
     neural: Settings = field(default_factory=dict)
     models: Mapping[str, Settings] = field(default_factory=dict)
+    compared: Settings = field(default_factory=dict)
     dims: tuple[int, ...] = (16, 32, 64, 128)
     warning: str = ""
 
@@ -78,10 +81,11 @@ SMOKE = Budget(
 FULL = Budget(
     name="full",
     note="Budget full: the paper's settings for COMET, searched ones for its opponents; the epoch "
-    "is chosen on the validation items, and the model trained again with them.",
+    "is chosen on the validation items, and in the tables the model is trained again with them.",
     logs=("ml-1m", "amazon-movies", "amazon-cds"),
     seeds=3,
     neural={"train.matmul_precision": "medium"},
+    compared={"train.refit": False},
     models={"convncf": {"train.epochs": 2, "train.patience": 0, "train.refit": False}},
 )
 BUDGETS = {budget.name: budget for budget in (SMOKE, FULL)}
@@ -200,11 +204,11 @@ class Planner:
 
     def figure_3(self) -> list[Job]:
         """COMET, CNN only, MLP only."""
-        return [self.job(label, "comet", more) for label, more in FIGURE_3.items()]
+        return self._compared(FIGURE_3)
 
     def figure_4(self) -> list[Job]:
         """COMET, original only, interaction only."""
-        return [self.job(label, "comet", more) for label, more in FIGURE_4.items()]
+        return self._compared(FIGURE_4)
 
     def figure_5(self) -> list[Job]:
         """The COMET whose kernels are shown."""
@@ -218,17 +222,17 @@ class Planner:
             "model.channels": CHANNELS,
         }
         return {
-            key: [self.job(f"{key} = {value:g}", "comet", {key: value}) for value in values]
+            key: self._compared({f"{key} = {value:g}": {key: value} for value in values})
             for key, values in grids.items()
         }
 
     def falsifications(self) -> list[Job]:
         """COMET, and what should hurt it if its convolution does what it is said to do."""
-        jobs = [self.job("COMET", "comet")]
-        for label, variant in FALSIFICATIONS.items():
-            more = {f"model.{key}": value for key, value in VARIANTS[variant].items()}
-            jobs.append(self.job(label, "comet", more))
-        return jobs
+        variants = {
+            label: {f"model.{key}": value for key, value in VARIANTS[variant].items()}
+            for label, variant in FALSIFICATIONS.items()
+        }
+        return self._compared({"COMET": {}, **variants})
 
     def beyond(self) -> list[Job]:
         """COMET past the paper, and all that it is held against, itself without an order too.
@@ -266,6 +270,12 @@ class Planner:
             back = {key: value for key, value in back.items() if key not in step}
             jobs.append(self.job(f"+ {label}", "comet", back, preset="best"))
         return jobs
+
+    def _compared(self, variants: Mapping[str, Settings]) -> list[Job]:
+        return [
+            self.job(label, "comet", {**self.budget.compared, **more})
+            for label, more in variants.items()
+        ]
 
     def _refits(self) -> bool:
         return bool(self.budget.settings("comet").get("train.refit", True))
