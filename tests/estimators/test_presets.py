@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+import comet_rec as cr
+from comet_rec.errors import ConfigError
 from comet_rec.estimators.presets import MEDIUM, SMALL, WHOLE_TABLES, paper, static
 
 
@@ -36,3 +38,14 @@ def test_large_logs_take_batches_of_whole_tables(name, rows):
     assert {key: getattr(train, key) for key in WHOLE_TABLES} == WHOLE_TABLES
     assert rows >= 10 * train.batch_size  # else it would be cut to a tenth of the log
     assert name("mf", Sized(rows)).train.batch_size < 32_768  # type: ignore[arg-type]
+
+
+def test_settings_are_checked_against_the_preset_of_either_kind_of_log(random_log):
+    softmax = {"balance": 0.5, "softmax_items": 10}  # of best on logs with an order alone
+    model = cr.COMET(preset="best", **softmax)
+    assert model.config_for(random_log(20, 30, 6)).train.balance == 0.5
+    for preset in ("static", "paper"):
+        with pytest.raises(ConfigError, match="the loss is bce"):
+            cr.COMET(preset=preset, **softmax)
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        cr.COMET(preset="best", epoch=3)

@@ -60,7 +60,7 @@ class Estimator:
         self.device = torch_device(device)
         self.settings = settings
         self._run: Run | None = None
-        self.config_for(_NO_LOG)  # a wrong setting is told before any data are read
+        self._check_settings()
 
     def config_for(self, log: Interactions) -> Config:
         """Complete config that `fit` would use for this log.
@@ -74,6 +74,13 @@ class Estimator:
         config = config.with_settings(_dotted(config, self.settings))
         check(config)
         return config
+
+    def _check_settings(self) -> None:
+        """Tell a wrong setting before any data are read; a preset may look at the log's order."""
+        try:
+            self.config_for(_NO_LOG)
+        except ConfigError:
+            self.config_for(replace(_NO_LOG, times=np.empty(0, np.int64), time_scope="per_user"))
 
     def fit(
         self,
