@@ -291,7 +291,6 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
         [
             ("ml-1m-best.json", seeds),
             ("ml-100k.json", seeds),
-            ("compare-ml-1m.json", comparison),
             ("compare-ml-100k.json", comparison),
         ],
     ),

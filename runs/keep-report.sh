@@ -6,6 +6,7 @@ mkdir -p results/reproduce
 cp "$1/report.json" "results/reproduce/$2.json"
 .venv/bin/python runs/annotate.py "results/reproduce/$2.json" \
   --title "COMET reproduced, budget $2" --command "$3"
+shopt -s nullglob
 for figure in "$1"/*.svg; do
   cp "$figure" "docs/_static/$2-$(basename "$figure")"
 done
