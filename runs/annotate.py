@@ -1,6 +1,6 @@
 """Add to a comparison's JSON what made it: a title, the command, the machine.
 
-python runs/annotate.py results/compare-ml-100k.json --title "MovieLens-100K" --command "bash runs/…"
+python runs/annotate.py results/compare-ml-100k.json --title "MovieLens-100K" --command "bash …"
 """
 
 from __future__ import annotations
