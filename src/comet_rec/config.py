@@ -64,9 +64,6 @@ class TrainConfig:
     mask_touched : bool
         Take the other items that a user touched out of the softmax of its positives. Otherwise
         they count against the positive, like any other item. Choice: false (ADR 0022).
-    balance : float
-        A positive of a user with n training rows weighs n^−balance in the softmax, 1 on average:
-        with 0 all rows count alike, with 1 all users do. Figures are means over users. Choice: 0.
     label_smoothing : float
         Share of the softmax's target that is spread evenly over the catalogue.
     reduction : {"mean", "sum"}
@@ -100,7 +97,6 @@ class TrainConfig:
     loss: Literal["bce", "bpr", "softmax"] = "bce"
     softmax_items: int = 0
     mask_touched: bool = False
-    balance: float = 0.0
     label_smoothing: float = 0.0
     reduction: Literal["mean", "sum"] = "mean"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
@@ -113,14 +109,14 @@ class TrainConfig:
         positive(self, "train", "positives_per_user")
         positive(self, "train", "learning_rate")
         not_negative(self, "train", "weight_decay", "patience", "negative_pool", "warmup")
-        not_negative(self, "train", "softmax_items", "popularity_power", "balance")
+        not_negative(self, "train", "softmax_items", "popularity_power")
         share(self, "train", "average", "label_smoothing")
         self._check_softmax()
 
     def _check_softmax(self) -> None:
         """Refuse settings that the loss would pass over in silence."""
         if self.loss != "softmax":
-            for name in ("softmax_items", "mask_touched", "balance", "label_smoothing"):
+            for name in ("softmax_items", "mask_touched", "label_smoothing"):
                 if getattr(self, name) > 0:
                     raise ConfigError(
                         f'train.{name} = {getattr(self, name)} needs train.loss = "softmax"; '

@@ -41,9 +41,9 @@ def test_large_logs_take_batches_of_whole_tables(name, rows):
 
 
 def test_settings_are_checked_against_the_preset_of_either_kind_of_log(random_log):
-    softmax = {"balance": 0.5, "softmax_items": 10}  # of best on logs with an order alone
+    softmax = {"softmax_items": 10}  # of best on logs with an order alone
     model = cr.COMET(preset="best", **softmax)
-    assert model.config_for(random_log(20, 30, 6)).train.balance == 0.5
+    assert model.config_for(random_log(20, 30, 6)).train.softmax_items == 10
     for preset in ("static", "paper"):
         with pytest.raises(ConfigError, match="the loss is bce"):
             cr.COMET(preset=preset, **softmax)

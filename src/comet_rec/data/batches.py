@@ -68,8 +68,6 @@ class Batch:
         With a sampled softmax: the items drawn. The pairs are then the positives alone.
     masked : Bags or None
         For each positive the shared items (without `shared`: all items) left out of its softmax.
-    weights : float32 [P] or None
-        Of each positive in the softmax; None where all count alike.
     """
 
     users: Int64
@@ -83,7 +81,6 @@ class Batch:
     positives: int
     shared: Shared | None = None
     masked: Bags | None = None
-    weights: npt.NDArray[np.float32] | None = None
 
 
 class Batches:
@@ -120,8 +117,6 @@ class Batches:
         items as this, shared by its positives; 0 for the whole catalogue.
     mask_touched : bool
         Leave the other items that a user touched out of the softmax.
-    balance : float
-        In the softmax a row of a user with n rows weighs n^−balance, 1 on average.
     """
 
     def __init__(
@@ -138,7 +133,6 @@ class Batches:
         popularity_power: float = 1.0,
         softmax_items: int | None = None,
         mask_touched: bool = False,
-        balance: float = 0.0,
     ) -> None:
         self.log = log
         self.batch_size = max(1, min(batch_size, int(len(log) * LARGEST_SHARE)))
@@ -148,7 +142,6 @@ class Batches:
         self.softmax_items = softmax_items
         self.mask_touched = mask_touched
         counts = np.diff(log.user_starts)
-        self._weights = balanced(counts, balance) if balance > 0 else None
         share = (counts * LARGEST_SHARE).astype(np.int64)
         self._together = np.clip(share, 1, positives_per_user)
         self._histories = Histories.of(log) if histories is not None else None
@@ -243,7 +236,7 @@ class Batches:
         labels = np.ones(len(rows), dtype=np.float32)
         return Batch(
             users, items, of_users, of_items, pair_users, pair_items, labels, positive, len(rows),
-            shared, masked, None if self._weights is None else self._weights[positive_users],
+            shared, masked,
         )  # fmt: skip
 
     def _shown(
@@ -267,9 +260,3 @@ class Batches:
         if self.settings.items:
             of_items = sides.items.drawn(items, hidden, self.settings, rng)
         return of_users, of_items
-
-
-def balanced(counts: Int64, power: float) -> npt.NDArray[np.float32]:
-    """Weight of a row of each user, n^−power, its mean over all rows 1; float32 [m]."""
-    weights = np.maximum(counts, 1) ** -power
-    return np.asarray(weights * counts.sum() / (weights * counts).sum(), dtype=np.float32)

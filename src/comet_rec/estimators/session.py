@@ -202,7 +202,6 @@ def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
         popularity_power=train.popularity_power,
         softmax_items=train.softmax_items if train.loss == "softmax" else None,
         mask_touched=train.mask_touched,
-        balance=train.balance,
     )
 
 

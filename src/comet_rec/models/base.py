@@ -73,7 +73,6 @@ class TensorBatch:
     groups: Tensor
     shared: TensorShared | None = None
     masked: TensorBags | None = None
-    weights: Tensor | None = None
 
     @staticmethod
     def of(batch: Batch, device: torch.device) -> TensorBatch:
@@ -89,7 +88,6 @@ class TensorBatch:
             on_device(batch.groups, device),
             on_device(batch.shared, device),
             on_device(batch.masked, device),
-            on_device(batch.weights, device),
         )
 
 

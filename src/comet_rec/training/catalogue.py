@@ -29,7 +29,6 @@ def catalogue_softmax(
     smoothing: float,
     reduction: Literal["mean", "sum"],
     masked: TensorBags | None = None,
-    weights: Float[Tensor, " B"] | None = None,
 ) -> Float[Tensor, ""]:
     """−Σ log softmax(items · user)_target, or its mean over the positives.
 
@@ -49,14 +48,8 @@ def catalogue_softmax(
     reduction : {"mean", "sum"}
     masked : TensorBags or None
         Items left out for each positive, never its own; without smoothing.
-    weights : Tensor [B] or None
-        Of each positive's term; the mean is still over their number.
     """
-    if weights is None:
-        weights = users.new_ones(len(users))
-    weights = weights.to(users.dtype)
-    arguments = users, items, targets, smoothing, masked, weights
-    total: Tensor = _CatalogueSoftmax.apply(*arguments)  # type: ignore[no-untyped-call]
+    total: Tensor = _CatalogueSoftmax.apply(users, items, targets, smoothing, masked)  # type: ignore[no-untyped-call]
     return total / len(users) if reduction == "mean" else total
 
 
@@ -64,7 +57,7 @@ class _CatalogueSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, users: Tensor, items: Tensor, targets: Tensor, smoothing: float,
-        masked: TensorBags | None, weights: Tensor,
+        masked: TensorBags | None,
     ) -> Tensor:  # fmt: skip
         d_users, d_items = torch.empty_like(users), torch.zeros_like(items)
         size = max(1, min(len(users), BLOCK_BYTES // (len(items) * items.element_size())))
@@ -73,7 +66,7 @@ class _CatalogueSoftmax(torch.autograd.Function):
         total = items.new_zeros(())
         for first in range(0, len(users), size):
             block = slice(first, min(first + size, len(users)))
-            x, target, weight = users[block], targets[block], weights[block]
+            x, target = users[block], targets[block]
             rows = torch.arange(len(x), device=x.device)
             logits = torch.mm(x, items.T, out=buffer[: len(x)])
             wanted = (1 - smoothing) * logits[rows, target] + smoothing * (x @ middle)
@@ -82,19 +75,18 @@ class _CatalogueSoftmax(torch.autograd.Function):
             most = logits.amax(dim=1, keepdim=True)
             # From here on the buffer holds what is proportional to the probabilities.
             sums = logits.sub_(most).exp_().sum(dim=1, keepdim=True)
-            total += (weight * (most[:, 0] + sums[:, 0].log() - wanted)).sum()
+            total += (most[:, 0] + sums[:, 0].log() - wanted).sum()
             logits[rows, target] -= (1 - smoothing) * sums[:, 0]
             torch.mm(logits, items, out=d_users[block]).div_(sums).sub_(smoothing * middle)
-            d_users[block] *= weight[:, None]
-            d_items.addmm_(logits.T, x * weight[:, None] / sums)
-        d_items -= smoothing / max(len(items), 1) * (weights @ users)
+            d_items.addmm_(logits.T, x / sums)
+        d_items -= smoothing / max(len(items), 1) * users.sum(dim=0)
         ctx.save_for_backward(d_users, d_items)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         d_users, d_items = ctx.saved_tensors
-        return d_users * grads[0], d_items * grads[0], None, None, None, None
+        return d_users * grads[0], d_items * grads[0], None, None, None
 
 
 def mask(logits: Float[Tensor, "B C"], masked: TensorBags) -> None:

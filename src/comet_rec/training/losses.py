@@ -52,7 +52,6 @@ def sampled_softmax(
     smoothing: float,
     reduction: Literal["mean", "sum"],
     masked: TensorBags | None = None,
-    weights: Float[Tensor, " B"] | None = None,
 ) -> Float[Tensor, ""]:
     """`catalogue_softmax` with the sum over the catalogue estimated from drawn items.
 
@@ -74,8 +73,6 @@ def sampled_softmax(
     reduction : {"mean", "sum"}
     masked : TensorBags or None
         Columns left out for each positive; without smoothing.
-    weights : Tensor [B] or None
-        Of each positive's term.
     """
     hits = torch.nonzero(places >= 0)[:, 0]
     columns = places[hits]
@@ -87,10 +84,8 @@ def sampled_softmax(
     total = torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1)
     losses = total - own
     if smoothing > 0:
-        drawn = log_weights.exp()
-        twice = torch.zeros_like(own).index_put((hits,), drawn[columns])
-        mean = (own + logits @ drawn - twice * own) / (1 + drawn.sum() - twice)
+        weights = log_weights.exp()
+        twice = torch.zeros_like(own).index_put((hits,), weights[columns])
+        mean = (own + logits @ weights - twice * own) / (1 + weights.sum() - twice)
         losses = (1 - smoothing) * losses + smoothing * (total - mean)
-    if weights is not None:
-        losses = losses * weights
     return losses.mean() if reduction == "mean" else losses.sum()

@@ -48,7 +48,7 @@ def _softmax(
     model: Any, batch: TensorBatch, config: TrainConfig, rng: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     users, items = positives_and_items(model, batch, rng)
-    how = config.label_smoothing, config.reduction, batch.masked, batch.weights
+    how = config.label_smoothing, config.reduction, batch.masked
     own = (users * items.index_select(0, batch.pair_items)).sum(dim=1)
     if batch.shared is None:
         return catalogue_softmax(users, items, batch.pair_items, *how), own
