@@ -108,13 +108,14 @@ def growth(result: dict[str, Any], name: str) -> list[str]:
         "",
         "![Cost of a tower pass, memory, and passes a positive](_static/growth.svg)",
         "",
-        "| interactions | users | items | µs a tower pass | held |",
-        "|---|---|---|---|---|",
+        "| interactions | users | items | µs a tower pass | of the whole loop | held |",
+        "|---|---|---|---|---|---|",
     ]
     for row in result["sizes"]:
         lines.append(
             f"| {row['rows']:,} | {row['users']:,} | {row['items']:,} "
-            f"| {row['microseconds_a_pass']:.0f} | {row['bytes_held'] / 2**20:,.0f} MiB |"
+            f"| {row['microseconds_a_pass']:.0f} | {row['microseconds_of_the_loop_a_pass']:.0f} "
+            f"| {row['bytes_held'] / 2**20:,.0f} MiB |"
         )
     lines += [
         "",
