@@ -258,16 +258,12 @@ def recbole(name: str, negatives: int, settings: Mapping[str, Any], rows: Rows) 
     )
 
 
-STATIC = {
-    "train.batch_size": 32_768, "train.learning_rate": 8e-3, "train.warmup": 1.0,
-    "train.average": 0.98, "train.matmul_precision": "medium",
-}  # fmt: skip
-"""The paper's model in batches of few passes a positive (docs/log.md, 2026-11-25)."""
+BFLOAT16 = {"train.matmul_precision": "medium"}
 
 OWN: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "COMET, static": ("comet", "paper", STATIC),
+    "COMET, static": ("comet", "paper", BFLOAT16),
     "COMET, preset best": ("comet", "best", {}),
-    "COMET, preset best, bfloat16": ("comet", "best", {"train.matmul_precision": "medium"}),
+    "COMET, preset best, bfloat16": ("comet", "best", BFLOAT16),
     "MF": ("mf", "paper", {}),
     "EASE": ("ease", "paper", {}),
 }

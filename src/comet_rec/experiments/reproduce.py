@@ -207,7 +207,9 @@ class Study:
             section.name, section.title, [], self.each(of), self.runner
         )
         section.text += against.text
-        section.tables += [replace_title(table, "differences, seed 0") for table in against.tables]
+        section.tables += [
+            replace(table, title=f"{table.title}, differences, seed 0") for table in against.tables
+        ]
         for name, data in against.data.items():
             section.data[name]["differences"] = {k: v["difference"] for k, v in data.items()}
         return section
@@ -269,11 +271,6 @@ TEXTS = {
         "(Ferrari Dacrema et al., CIKM 2020). Kept targets show what the label leak is worth.",
     ),
 }
-
-
-def replace_title(table: sections.Table, text: str) -> sections.Table:
-    """The table with something behind its title."""
-    return replace(table, title=f"{table.title}, {text}")
 
 
 def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:

@@ -133,6 +133,10 @@ def tune(
         tried[word] = score
         study.tell(trial, score)
         say(f"{model} {spent:,.0f}/{seconds:,.0f} s: {note} {word}")
+    return _outcome(study, model, split)
+
+
+def _outcome(study: Any, model: str, split: Split) -> dict[str, Any]:
     best = study.best_trial
     return {
         "model": model,
