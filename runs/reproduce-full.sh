@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Budget full, as far as time allows: bash runs/reproduce-full.sh ML-1M-LOG CDS-LOG PART…
+# Budget full, as far as time allows: bash runs/reproduce-full.sh ML-1M-LOG CDS-LOG PART… [--only MODEL…]
 # → results/reproduce/full.json and records; trainings recorded there are not repeated. With a FOLDER in
 # the environment only the records are kept: two of these at once, each with a folder and parts of its
 # own, use two cores better than one; a last one without FOLDER then writes the report of all parts.

@@ -204,6 +204,22 @@ def test_kept_records_stand_for_their_trainings_until_weights_are_needed(tmp_pat
     assert all((found[name] == values).all() for name, values in ranks.items())
 
 
+def test_only_trains_what_is_asked_for_and_shows_the_rest_that_is_there(tmp_path):
+    first = study(tmp_path, ["table2"], only=["EASE"])
+    reproduce(first, "a command")
+    assert {i.job.label for i in first.runner.items if i.state == "done"} == {"EASE"}
+
+    second = study(tmp_path, ["table2"], only=["NeuMF"])
+    reproduce(second, "a command")
+    done = {i.job.label for i in second.runner.items if i.state == "done"}
+    assert done == {"EASE", "NeuMF", "GMF", "MLP"}  # it starts from the last two
+    text = (tmp_path / "report.md").read_text()
+    assert "| COMET | not run: not among those asked for |" in text
+
+    with pytest.raises(ConfigError, match=r"NeuFM.*NeuMF"):
+        reproduce(study(tmp_path, ["table2"], only=["NeuFM"]), "a command")
+
+
 def test_keys_tell_apart_what_differs_and_nothing_else():
     split = cr.leave_one_out(small_log(), negatives=20)
     other = cr.leave_one_out(small_log(), negatives=20, seed=1)

@@ -41,6 +41,15 @@ def reproduce(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Training seeds of the tables' models.")
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="MODEL",
+            help="Train this model of the tables alone, as they name it; repeat. The report shows "
+            "what is there of the others.",
+        ),
+    ] = None,
     journals: Annotated[
         list[Path] | None,
         typer.Option(
@@ -76,9 +85,11 @@ def reproduce(
 
     logs = read_logs(data or chosen.logs, reading.keywords(), say)
     with board(quiet) as shown, interruptible() as stop:
-        work = study.Study(wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop, beside)
+        work = study.Study(
+            wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop, beside, only or ()
+        )
         try:
-            command = _command(parts, data, budget, seeds, journals)
+            command = _command(parts, data, budget, seeds, only, journals)
             study.reproduce(work, command, figures=figures)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
@@ -90,7 +101,7 @@ def reproduce(
 
 def _command(
     parts: list[str], data: list[str] | None, budget: str, seeds: int | None,
-    journals: list[Path] | None,
+    only: list[str] | None, journals: list[Path] | None,
 ) -> str:  # fmt: skip
     """The command that makes the same report, files by their names alone."""
     words = ["comet-rec", "reproduce", *parts, "--budget", budget]
@@ -98,6 +109,7 @@ def _command(
         name, equals, file = source.partition("=")
         words += ["--data", f"{name}={Path(file).name}" if equals else Path(source).name]
     words += ["--seeds", str(seeds)] if seeds else []
+    words += [f'--only "{label}"' for label in only or ()]
     return " ".join([*words, *(f"--journal {journal.name}" for journal in journals or ())])
 
 

@@ -61,6 +61,8 @@ class Study:
         True asks for a stop after the present step.
     beside : list of Section
         Further sections for the report.
+    only : list of str
+        Labels of the models to train; the report shows what is there of the others.
     """
 
     parts: Sequence[str]
@@ -71,12 +73,15 @@ class Study:
     board: Board
     stop: Callable[[], bool] = lambda: False
     beside: Sequence[Section] = ()
+    only: Sequence[str] = ()
     findings: dict[str, list[Finding]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.splits = {log.name: log.split for log in self.logs if log.split is not None}
         self.orders = {log.name: self._orders(log) for log in self.logs if "ties" in self.parts}
-        self.runner = Runner(self.splits, self.folder, self.seeds, self.board, stop=self.stop)
+        self.runner = Runner(
+            self.splits, self.folder, self.seeds, self.board, stop=self.stop, only=self.only
+        )
 
     def _orders(self, log: StudyLog) -> dict[str, str]:
         """Order of ties → name of the log that has it; adds those logs."""
@@ -283,6 +288,8 @@ def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:
     ------
     DataError
         When the audit finds an error in a split.
+    ConfigError
+        For a label in `only` that the parts do not have.
     TrainingInterrupted
         When a stop was asked for; the report holds what is finished.
     """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from comet_rec.config import unknown
 from comet_rec.data.split import Split
-from comet_rec.errors import CometError, TrainingInterrupted
+from comet_rec.errors import CometError, ConfigError, TrainingInterrupted
 from comet_rec.experiments.jobs import Job, Record, carry_out, finished, trained, with_seed
 from comet_rec.training.trainer import Progress
 
@@ -61,6 +62,8 @@ class Runner:
     board : Board
     stop : callable
         True asks for a stop after the present step.
+    only : collection of str
+        Labels of the jobs to carry out, with what they start from; empty: all.
     """
 
     splits: Mapping[str, Split]
@@ -68,6 +71,7 @@ class Runner:
     seeds: int
     board: Board
     stop: Callable[[], bool] = lambda: False
+    only: Collection[str] = ()
     queue: dict[str, Item] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     weights: set[str] = field(default_factory=set)
@@ -98,11 +102,14 @@ class Runner:
 
         Raises
         ------
+        ConfigError
+            For a label in `only` that no job has; the nearest one is named.
         TrainingInterrupted
             When `stop` asked for it; what is finished stays finished.
         """
         for item in self.items:
             self._recall(item)
+        self._leave_out_unasked()
         for item in self.items:
             if item.state == "waiting" and not self._left_out(item):
                 self._recall_weights(item.job.starts)
@@ -173,6 +180,17 @@ class Runner:
         self._done(item, record)
         if self.stop():
             raise TrainingInterrupted("stopped between two trainings")
+
+    def _leave_out_unasked(self) -> None:
+        labels = {item.job.label for item in self.items}
+        for label in self.only:
+            if label not in labels:
+                raise ConfigError(unknown("model", label, sorted(labels)))
+        asked = [item.job for item in self.items if item.job.label in self.only]
+        wanted = {self._key(each) for job in asked for each in (job, *job.starts)}
+        for key, item in self.queue.items():
+            if self.only and item.state == "waiting" and key not in wanted:
+                item.state, item.note = "left out", "not among those asked for"
 
     def _left_out(self, item: Item) -> bool:
         """Whether a job needs no further seed; says so on its item."""

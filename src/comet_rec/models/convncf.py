@@ -13,6 +13,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as nnf
@@ -22,12 +23,13 @@ from comet_rec.config import positive
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.layers import uniform
+from comet_rec.models.outer import patch_weight, two_layers
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
-PAIRS = 512
-"""Pairs at a time: the first layer's output takes 128 KiB a pair at K = 64."""
+PAIRS = 256
+"""Pairs at a time: the second layer's output takes 32 KiB a pair at K = 64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class ConvNCFConfig:
     Parameters
     ----------
     embedding_dim : int
-        K, a power of two: each of the log2 K layers halves the map.
+        K, a power of two from 4 on: each of the log2 K layers halves the map.
     channels : int
         Filters of each layer.
     init_scale : float
@@ -50,10 +52,10 @@ class ConvNCFConfig:
 
     def __post_init__(self) -> None:
         positive(self, "model", "embedding_dim", "channels", "init_scale")
-        if self.embedding_dim < 2 or self.embedding_dim & (self.embedding_dim - 1):
+        if self.embedding_dim < 4 or self.embedding_dim & (self.embedding_dim - 1):
             raise ConfigError(
-                f"model.embedding_dim = {self.embedding_dim}: must be a power of two, "
-                "each layer halves the map; give 32 or 64"
+                f"model.embedding_dim = {self.embedding_dim}: must be a power of two "
+                "from 4 on, each layer halves the map; give 32 or 64"
             )
 
 
@@ -96,10 +98,13 @@ class ConvNCF(nn.Module):
 
     def _logits(self, users: Float[Tensor, "P K"], items: Float[Tensor, "P K"]) -> Tensor:
         """Logits of pairs of embeddings, [P]."""
-        x = (users[:, :, None] * items[:, None, :])[:, None]
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = torch.relu(nnf.conv2d(x, weight, bias, stride=2))
-        return nnf.linear(x.flatten(1), self.output, self.bias)[:, 0]
+        (first, second, *others) = zip(self.weights, self.biases, strict=True)
+        x = two_layers(users, items, first, second)
+        x = x.index_select(1, _nested(self.config.embedding_dim // 4, x.device))
+        for weight, bias in others:
+            patches = x.reshape(-1, 4 * self.config.channels)
+            x = torch.addmm(bias, patches, patch_weight(weight)).relu()
+        return nnf.linear(x.view(len(users), -1), self.output, self.bias)[:, 0]
 
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs."""
@@ -134,3 +139,22 @@ class ConvNCF(nn.Module):
 def _blocks(users: Tensor, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     for first in range(0, len(users), PAIRS):
         yield users[first : first + PAIRS], items[first : first + PAIRS]
+
+
+@cache
+def _nested(side: int, device: torch.device) -> Tensor:
+    """Places of a [side, side] map, row by row, in the order in which patches nest (Morton's).
+
+    Four that follow one another are a 2×2 patch, and so are four such patches: each layer's input
+    is a view of the output below it.
+    """
+    order = torch.zeros(1, 1, dtype=torch.int64, device=device)
+    while len(order) < side:
+        size = len(order) ** 2
+        order = torch.cat(
+            [
+                torch.cat([order, order + size], dim=1),
+                torch.cat([order + 2 * size, order + 3 * size], dim=1),
+            ]
+        )
+    return order.flatten().argsort()
