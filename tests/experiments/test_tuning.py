@@ -70,9 +70,11 @@ def test_a_journal_is_shown_as_it_was_searched(split, tmp_path):
     section = searches([journal])
     rows = {row[0]: row for row in section.tables[0].rows}
     assert rows["mf"][1] == str(len(values))
-    rising = [value for _, value in section.data[str(journal)]["mf"]]
+    (found,) = section.data.values()
+    assert str(tmp_path) not in str(section)  # a report names files, not where they lay
+    rising = [value for _, value in found["mf"]]
     assert rising == [max(values[: n + 1]) for n in range(len(values))]
-    assert section.drawings[0].data["models"] == section.data[str(journal)]
+    assert section.drawings[0].data["models"] == found
 
 
 def test_what_is_no_journal_is_refused(tmp_path):

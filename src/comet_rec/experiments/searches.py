@@ -40,10 +40,10 @@ def searches(journals: Sequence[Path]) -> Section:
             table.rows.append([str(cell) for cell in row])
             rising[model] = _best_so_far(trials)
         section.tables.append(table)
-        section.data[str(journal)] = rising
         caption = f"Best {OF} over the seconds of the search, {journal.name}"
         drawn = {"models": rising, "x": "seconds of trials", "y": OF}
         name = f"searches-{len(section.drawings) + 1}-{journal.stem}"
+        section.data[name] = rising
         section.drawings.append(Drawing(name, "steps", caption, drawn))
     return section
 
