@@ -217,7 +217,8 @@ def test_only_trains_what_is_asked_for_and_shows_the_rest_that_is_there(tmp_path
     assert "| COMET | not run: not among those asked for |" in text
 
     with pytest.raises(ConfigError, match=r"NeuFM.*NeuMF"):
-        reproduce(study(tmp_path, ["table2"], only=["NeuFM"]), "a command")
+        reproduce(study(tmp_path / "new", ["table2"], only=["NeuFM"]), "a command")
+    assert not (tmp_path / "new").exists()
 
 
 def test_keys_tell_apart_what_differs_and_nothing_else():

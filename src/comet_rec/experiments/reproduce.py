@@ -20,6 +20,7 @@ from comet_rec.experiments.report import Report, write
 from comet_rec.experiments.runner import Board, Runner, plain
 from comet_rec.experiments.sections import Section
 from comet_rec.experiments.studies import Budget, Planner
+from comet_rec.experiments.texts import TEXTS
 
 PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")
 PARTS = (*PAPER, "figure6", "falsification", "reliability", "ties", "beyond", "ablation")
@@ -237,42 +238,6 @@ class Study:
         return trust.ties(found, self.runner)
 
 
-TEXTS = {
-    "table2": ("Tables II and III: eight algorithms", ""),
-    "table4": (
-        "Tables IV and V: sets of filter widths",
-        "Widths above the embedding size become the embedding size: two sets may be one.",
-    ),
-    "beyond": (
-        "Past the paper",
-        "COMET as the preset `best` has it (causal histories, a softmax over the catalogue, the "
-        "user's tower alone) beside the paper's algorithms and three that it leaves out.",
-    ),
-    "ablation": (
-        "From the paper's setting to the best",
-        "One step a row; each row keeps the steps above it. What the budget settles is the same "
-        "in all rows; a refit on the validation rows comes last, if at all.",
-    ),
-    "figure3": (
-        "Figure 3: convolution and MLP, one of them alone",
-        "CNN only: three 3×3 convolutions with stride 2 in place of the wide filters and the MLP. "
-        "MLP only: the flattened map. The paper shows COMET above both.",
-    ),
-    "figure4": (
-        "Figure 4: own embeddings and interaction vectors, one of them alone",
-        "Original only: the inner product of p_u and q_i. Interaction only: p'_u and q'_i without "
-        "them. The paper shows COMET above both.",
-    ),
-    "falsification": (
-        "What the convolution is worth",
-        "If filters read an order in the embedding's dimensions, permuting them before the "
-        "convolution must hurt; if they read the order of the history, shuffling it must; if they "
-        "learn, freezing them must; and a perceptron with as many parameters must fall behind "
-        "(Ferrari Dacrema et al., CIKM 2020). Kept targets show what the label leak is worth.",
-    ),
-}
-
-
 def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:
     """Train what is not trained yet, and write the report; a stopped study is gone on with.
 
@@ -295,6 +260,7 @@ def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:
     """
     study.check()
     study.queue()
+    study.runner.check()
     try:
         study.runner.run()
     finally:

@@ -97,13 +97,24 @@ class Runner:
     def _key(self, job: Job) -> str:
         return job.key(self.splits[job.log])
 
+    def check(self) -> None:
+        """Check `only` against the queue, before anything is trained or written.
+
+        Raises
+        ------
+        ConfigError
+            For a label that no job has; the nearest one is named.
+        """
+        labels = {item.job.label for item in self.items}
+        for label in self.only:
+            if label not in labels:
+                raise ConfigError(unknown("model", label, sorted(labels)))
+
     def run(self) -> None:
         """Carry out all that waits.
 
         Raises
         ------
-        ConfigError
-            For a label in `only` that no job has; the nearest one is named.
         TrainingInterrupted
             When `stop` asked for it; what is finished stays finished.
         """
@@ -182,10 +193,6 @@ class Runner:
             raise TrainingInterrupted("stopped between two trainings")
 
     def _leave_out_unasked(self) -> None:
-        labels = {item.job.label for item in self.items}
-        for label in self.only:
-            if label not in labels:
-                raise ConfigError(unknown("model", label, sorted(labels)))
         asked = [item.job for item in self.items if item.job.label in self.only]
         wanted = {self._key(each) for job in asked for each in (job, *job.starts)}
         for key, item in self.queue.items():

@@ -1,0 +1,36 @@
+"""Titles of a report's sections, and what each says above its tables."""
+
+TEXTS = {
+    "table2": ("Tables II and III: eight algorithms", ""),
+    "table4": (
+        "Tables IV and V: sets of filter widths",
+        "Widths above the embedding size become the embedding size: two sets may be one.",
+    ),
+    "beyond": (
+        "Past the paper",
+        "COMET as the preset `best` has it (causal histories, a softmax over the catalogue, the "
+        "user's tower alone) beside the paper's algorithms and three that it leaves out.",
+    ),
+    "ablation": (
+        "From the paper's setting to the best",
+        "One step a row; each row keeps the steps above it. What the budget settles is the same "
+        "in all rows; a refit on the validation rows comes last, if at all.",
+    ),
+    "figure3": (
+        "Figure 3: convolution and MLP, one of them alone",
+        "CNN only: three 3×3 convolutions with stride 2 in place of the wide filters and the MLP. "
+        "MLP only: the flattened map. The paper shows COMET above both.",
+    ),
+    "figure4": (
+        "Figure 4: own embeddings and interaction vectors, one of them alone",
+        "Original only: the inner product of p_u and q_i. Interaction only: p'_u and q'_i without "
+        "them. The paper shows COMET above both.",
+    ),
+    "falsification": (
+        "What the convolution is worth",
+        "If filters read an order in the embedding's dimensions, permuting them before the "
+        "convolution must hurt; if they read the order of the history, shuffling it must; if they "
+        "learn, freezing them must; and a perceptron with as many parameters must fall behind "
+        "(Ferrari Dacrema et al., CIKM 2020). Kept targets show what the label leak is worth.",
+    ),
+}
