@@ -128,6 +128,7 @@ def test_neumf_starts_as_the_mean_of_its_sources(random_log):
     ("make", "text"),
     [
         (lambda: cr.ConvNCF(embedding_dim=48), "must be a power of two"),
+        (lambda: cr.ConvNCF(embedding_dim=2), "from 4 on"),
         (lambda: cr.FISM(alpha=1.5), r"model.alpha = 1.5: must lie in \[0, 1\]"),
         (lambda: cr.MLP(hidden=[]), "give at least one layer"),
         (lambda: cr.EASE(beyond="half"), "must be"),
