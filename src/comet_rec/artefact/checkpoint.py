@@ -14,6 +14,8 @@ from comet_rec.artefact.folder import digest
 from comet_rec.errors import ArtefactError
 
 NAME = "last"
+COMPANIONS = "companions"
+"""Folder beside the checkpoint: models that are trained before (`estimators.companions`)."""
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -60,7 +62,7 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether an unfinished training can be gone on with."""
-    return (folder / f"{NAME}.json").is_file()
+    return (folder / f"{NAME}.json").is_file() or (folder / COMPANIONS).is_dir()
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

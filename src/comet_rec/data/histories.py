@@ -49,6 +49,8 @@ class HistorySettings:
         Put the shown rows in a random order.
     items : bool
         Show N(i) at all.
+    whole : bool
+        At evaluation and in serving show all of N(u) beside its cut, as `Views`.
     """
 
     length: int
@@ -57,10 +59,33 @@ class HistorySettings:
     leave_out: float
     shuffle: bool = False
     items: bool = True
+    whole: bool = False
 
 
 WHOLE = HistorySettings(length=0, policy="whole", exclude_target=False, leave_out=0.0)
 """All of N(u), nothing of N(i)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Histories of the same owners, cut to a length and whole.
+
+    Parameters
+    ----------
+    cut : int32 [U, N]
+        Padded in front.
+    whole : Bags
+    """
+
+    cut: Int32
+    whole: Bags
+
+    def __len__(self) -> int:
+        return len(self.cut)
+
+    def __getitem__(self, owners: Int64) -> Views:
+        """Histories of some of the owners."""
+        return Views(self.cut[owners], self.whole[owners])
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,24 +273,25 @@ class Histories:
 
 def shown(
     log: Interactions, settings: HistorySettings | None
-) -> tuple[Int32 | Bags | None, Int32 | None]:
+) -> tuple[Int32 | Bags | Views | None, Int32 | None]:
     """What evaluation and serving show of every N(u) and N(i): one fixed draw, whatever the seed.
 
-    int32 [m, N] and [n, N], or bags and None for the policy "whole".
+    int32 [m, N], or both views, and [n, N]; bags and None for the policy "whole".
     """
     if settings is None:
         return None, None
     histories = Histories.of(log)
     if settings.policy == "whole":
         return histories.users.whole(), None
+    of_users = histories.users.fixed(settings, generator(0, "shown.users"))
     return (
-        histories.users.fixed(settings, generator(0, "shown.users")),
+        Views(of_users, histories.users.whole()) if settings.whole else of_users,
         histories.items.fixed(settings, generator(0, "shown.items")) if settings.items else None,
     )
 
 
-def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int32 | Bags:
-    """Histories of users that the log never saw, int32 [len(histories), N] or bags.
+def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int32 | Bags | Views:
+    """Histories of users that the log never saw, int32 [len(histories), N], bags or both.
 
     Each is in the order given, without repeats; one that is too long is cut by the policy,
     in a way that depends on its length alone, so a batch gives what each alone gives.
@@ -281,4 +307,4 @@ def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int3
         kept = kept[-settings.length :]
         if len(kept) > 0:
             out[row, -len(kept) :] = kept
-    return out
+    return Views(out, Bags.of(histories)) if settings.whole else out

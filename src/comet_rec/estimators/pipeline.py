@@ -13,6 +13,7 @@ from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import NonFiniteError
+from comet_rec.estimators.companions import with_companions
 from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.scoring import model_scores, vectors
 from comet_rec.estimators.session import Hooks, Session, log_line, validated
@@ -30,8 +31,12 @@ def fit_split(
     ------
     ConfigError, NonFiniteError, TrainingInterrupted
     """
-    session = Session(config, split.interactions, device, hooks, split.hash, start)
-    start.check(base.model_class(config.name), config, split.interactions, split)
+    start, lines = with_companions(
+        start, config, split.interactions, hooks,
+        lambda own, hooks: fit_split(own, split, device, hooks, Start()),
+    )  # fmt: skip
+    session = Session(config, split.interactions, device, hooks, split.hash, start, before=lines)
+    start.check(config, split.interactions, split)
     if base.closed_form(config.name):
         model = _closed_form(session, split.train, split.known, split.validation)
     else:
@@ -60,7 +65,11 @@ def validate(
     ------
     ConfigError, NonFiniteError, TrainingInterrupted
     """
-    session = Session(config, split.interactions, device, hooks, split.hash, Start())
+    start, _ = with_companions(
+        Start(), config, split.interactions, hooks,
+        lambda own, hooks: fit_split(own, split, device, hooks, Start()),
+    )  # fmt: skip
+    session = Session(config, split.interactions, device, hooks, split.hash, start)
     if base.closed_form(config.name):
         alone = replace(session, config=replace(config, train=replace(config.train, refit=False)))
         _closed_form(alone, split.train, split.known, split.validation)
@@ -73,8 +82,11 @@ def fit_all(
     config: Config, log: Interactions, device: torch.device, hooks: Hooks, start: Start
 ) -> Run:
     """Train on the whole log for the preset's number of epochs; nothing is measured."""
-    session = Session(config, log, device, hooks, "", start)
-    start.check(base.model_class(config.name), config, log, None)
+    start, lines = with_companions(
+        start, config, log, hooks, lambda own, hooks: fit_all(own, log, device, hooks, Start())
+    )
+    session = Session(config, log, device, hooks, "", start, before=lines)
+    start.check(config, log, None)
     if base.closed_form(config.name):
         return _finished(session, _closed_form(session, log, log, None), log, None)
     session.resume()
@@ -118,5 +130,5 @@ def _finished(session: Session, model: Any, rows: Interactions, split: Split | N
         split=split,
         user_vectors=users,
         item_vectors=items,
-        log=session.lines,
+        log=[*session.before, *session.lines],
     )

@@ -37,11 +37,13 @@ def best(model: str, log: Interactions) -> Config:
         return replace(config, preset="best", train=replace(config.train, refit=True))
     small = len(log) < SMALL
     epochs = 16 if small else 10
+    taste = paper("fism", log).model
     return Config(
         name=model,
         preset="best",
         model=base.config_class(model)(
-            history="causal", towers="user", embedding_dim=64, history_length=50 if small else 100
+            history="causal", towers="user", embedding_dim=64, history_length=50 if small else 100,
+            taste_dim=taste.embedding_dim, taste_alpha=taste.alpha,
         ),
         train=TrainConfig(
             loss="softmax", mask_touched=True, softmax_items=0 if log.n_items < WIDE else WIDE // 4,

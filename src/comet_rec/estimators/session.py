@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comet_rec.artefact.checkpoint import load_checkpoint, save_checkpoint
+from comet_rec.artefact.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from comet_rec.config import Config
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import shown
@@ -19,13 +19,15 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import torch_seed
 from comet_rec.data.split import HeldOut
 from comet_rec.errors import ConfigError, TrainingInterrupted
-from comet_rec.estimators.scoring import model_scores
+from comet_rec.estimators.scoring import VectorScores, model_scores, vectors
 from comet_rec.estimators.start import Start
 from comet_rec.evaluation.ranking import Report, Scores, sampled_ranks
 from comet_rec.models import base
-from comet_rec.training.trainer import Progress, Trainer, TrainState, frozen
+from comet_rec.models.comet_config import TASTE_WEIGHTS
+from comet_rec.training.trainer import SELECT_BY, Progress, Trainer, TrainState, frozen
 
 CHECKPOINT_SECONDS = 120.0
+TASTE_WEIGHT = "taste_weight"
 
 
 @dataclass
@@ -49,6 +51,18 @@ class Hooks:
     checkpoints: Path | None = None
     resume: bool = False
 
+    def check(self) -> None:
+        """Refuse to go on from nothing.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.resume and self.checkpoints is not None and not has_checkpoint(self.checkpoints):
+            raise ConfigError(
+                f"{self.checkpoints}: nothing to resume; leave --resume out to start anew"
+            )
+
 
 @dataclass
 class Session:
@@ -64,6 +78,7 @@ class Session:
     chosen_epochs: int = 0
     selected: dict[str, Tensor] = field(default_factory=dict)  # before a refit
     resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+    before: list[dict[str, Any]] = field(default_factory=list)  # log of the companions
 
     def fresh_model(self, stage: str) -> Any:
         """Model with the parameters that the seed draws, or that trained models start it with."""
@@ -71,6 +86,8 @@ class Session:
         seed = torch_seed(config.seed, "parameters")
         model = base.build(config.name, config.model, log.n_users, log.n_items, seed)
         self.start.apply(model, refitted=stage != "validation")
+        if stage == "refit" and TASTE_WEIGHT in self.selected:
+            model.taste_weight.copy_(self.selected[TASTE_WEIGHT])
         return model if isinstance(model, base.ClosedForm) else model.to(self.device)
 
     def train(
@@ -84,6 +101,8 @@ class Session:
             histories = shown(rows, model.histories)
 
             def validate() -> dict[str, float]:
+                if getattr(model, "taste", None) is not None:
+                    return weighed(model, rows, histories, validation)
                 return validated(model_scores(model, rows, histories), validation)
 
         trainer = Trainer(
@@ -151,11 +170,10 @@ class Session:
         """
         if not self.hooks.resume or self.hooks.checkpoints is None:
             return
+        self.hooks.check()
         self.resumed = load_checkpoint(self.hooks.checkpoints)
         if self.resumed is None:
-            raise ConfigError(
-                f"{self.hooks.checkpoints}: nothing to resume; leave --resume out to start anew"
-            )
+            return  # stopped before this model's own training had begun
         about = self.resumed[1]
         if about["identity"] != self.identity():
             raise ConfigError(
@@ -178,6 +196,20 @@ class Session:
 def validated(scores: Scores, held: HeldOut) -> dict[str, float]:
     """Sampled figures of the validation items."""
     return Report("", {}, held.users, sampled_ranks(scores, held), None).sampled
+
+
+def weighed(model: Any, rows: Interactions, histories: Any, held: HeldOut) -> dict[str, float]:
+    """Figures of the validation items under the taste's best weight, which the model keeps."""
+    model.taste_weight.fill_(1.0)
+    users, items = vectors(model, rows, histories)
+    found = {}
+    for weight in TASTE_WEIGHTS:
+        weights = torch.ones(users.shape[1])
+        weights[model.config.embedding_dim :] = weight
+        found[weight] = validated(VectorScores(users * weights, items), held)
+    best = max(found, key=lambda weight: found[weight][SELECT_BY])
+    model.taste_weight.fill_(best)
+    return found[best]
 
 
 def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:

@@ -15,6 +15,7 @@ from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError
+from comet_rec.models import base
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,7 @@ class Start:
         """What tells two starts apart."""
         return " ".join(self.names)
 
-    def check(
-        self, model: type[Any], config: Config, log: Interactions, split: Split | None
-    ) -> None:
+    def check(self, config: Config, log: Interactions, split: Split | None) -> None:
         """Refuse runs that the model cannot or must not start from.
 
         Raises
@@ -46,7 +45,7 @@ class Start:
         """
         if not self.runs:
             return
-        wanted = getattr(model, "sources", ())
+        wanted = sources(config)
         given = tuple(sorted(run.config.name for run in self.runs))
         if given != tuple(sorted(wanted)):
             takes = f"needs one run each of {', '.join(wanted)}" if wanted else "takes none"
@@ -103,6 +102,14 @@ class Start:
                 f"the runs to start from have other sizes ({str(error).splitlines()[-1].strip()}); "
                 "give all the same embedding_dim and hidden"
             ) from None
+
+
+def sources(config: Config) -> tuple[str, ...]:
+    """Models that one with this config starts from."""
+    held = getattr(config.model, "companions", None)
+    if held is not None:
+        return tuple(held)
+    return tuple(getattr(base.model_class(config.name), "sources", ()))
 
 
 def _digest(state: dict[str, Tensor]) -> str:

@@ -13,7 +13,7 @@ from comet_rec.data.split import leave_one_out
 from comet_rec.errors import ConfigError, DataError
 from comet_rec.evaluation.audit import audit
 from comet_rec.evaluation.audit.findings import Finding, as_data
-from comet_rec.experiments import paper, sections, trust
+from comet_rec.experiments import differences, paper, sections, trust
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
 from comet_rec.experiments.report import Report, write
@@ -209,7 +209,7 @@ class Study:
 
     def _with_differences(self, section: Section, of: Callable[[Planner], list[Job]]) -> Section:
         """The section with each model's paired difference from the first, over the same users."""
-        against = sections.against_first(
+        against = differences.against_first(
             section.name, section.title, [], self.each(of), self.runner
         )
         section.text += against.text
@@ -222,7 +222,7 @@ class Study:
 
     def _against(self, name: str, of: Callable[[Planner], list[Job]]) -> Section:
         title, text = TEXTS[name]
-        return sections.against_first(name, title, [text], self.each(of), self.runner)
+        return differences.against_first(name, title, [text], self.each(of), self.runner)
 
     def _figure_6(self) -> Section:
         grids = [(log, self.planner(log.name).figure_6() if log.split else {}) for log in self.logs]

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import mean
 from typing import Any
 
-from comet_rec.evaluation.paired import holm, paired
+from comet_rec.evaluation.ranking import Ranks
+from comet_rec.evaluation.reliability import expected_figures, unseen_others
 from comet_rec.experiments import paper
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.paper import METRICS, Cell
 from comet_rec.experiments.runner import Runner
+
+FULL = ("HR@10", "NDCG@10")
+"""Figures over the whole catalogue that tables show."""
+MORE = 100
+"""Negatives that the literature on sequences reports with; the paper has 99."""
 
 
 @dataclass
@@ -148,8 +155,11 @@ def _not_run(log: StudyLog, printed: dict[str, dict[str, paper.Four]]) -> Table:
 def _cells(
     log: StudyLog, jobs: list[Job], printed: dict[str, dict[str, paper.Four]], runner: Runner
 ) -> tuple[Table, dict[str, Any]]:
-    columns = ["model", *METRICS, "full NDCG@10", "seeds", "epochs", "seconds a seed"]
-    table, data = Table(log.title, columns, []), {}
+    columns = ["model", *METRICS, "full HR@10", "full NDCG@10", "seeds", "epochs", "seconds a seed"]
+    if not printed:  # past the paper: what others report with
+        columns.insert(len(METRICS) + 1, f"HR@10, NDCG@10 with {MORE}")
+    data: dict[str, dict[str, Any]] = {}
+    table = Table(log.title, columns, [])
     for job in jobs:
         first = runner.record(job)
         if not isinstance(first, Record):
@@ -163,11 +173,15 @@ def _cells(
             metric: of_metric(records, metric, theirs[place] if theirs else None)
             for place, metric in enumerate(METRICS)
         }
-        table.rows.append(_row(job, records, list(cells.values())))
+        row, more = _row(job, records, list(cells.values())), with_more(log, records)
+        if not printed:
+            row.insert(len(METRICS) + 1, ", ".join(map(number, more)) if more else "")
+        table.rows.append(row)
         for place, found in enumerate(cells.values(), 1):
             if found.verdict:
                 table.marks[len(table.rows) - 1, place] = found.verdict
         data[job.label] = _data(records, cells)
+        data[job.label][f"with {MORE} negatives"] = more
     return table, data
 
 
@@ -186,14 +200,27 @@ def _row(job: Job, records: list[Record], cells: list[Cell]) -> list[str]:
             text += f"; paper {number(found.paper)}: {found.verdict}"
         row.append(text)
     values = [record.values for record in records]
-    full = [v["full"]["NDCG@10"] for v in values if v["full"] is not None]
+    full = [v["full"] for v in values if v["full"] is not None]
+    shown = [f"{mean(f[metric] for f in full):.4f}" if full else "" for metric in FULL]
     ranked = values[0]["n_users_full"]
-    shown = f"{sum(full) / len(full):.4f}" if full else ""
     if full and ranked != values[0]["n_users"]:
-        shown += f" ({ranked:,} users)"
+        shown = [f"{text} ({ranked:,} users)" for text in shown]
     seconds = sum(v["train_seconds"] for v in values) / len(values)
     epochs = ", ".join(str(v["epochs"]) for v in values)
-    return [*row, shown, str(len(records)), epochs, f"{seconds:,.0f}"]
+    return [*row, *shown, str(len(records)), epochs, f"{seconds:,.0f}"]
+
+
+def with_more(log: StudyLog, records: Sequence[Record]) -> tuple[float, float] | None:
+    """HR@10 and NDCG@10 with `MORE` negatives, in expectation over draws, mean over seeds."""
+    assert log.split is not None
+    held, found = log.split.test, []
+    for record in records:
+        ranks = record.ranks
+        if len(ranks.get("full_better", ())) != len(held):
+            return None
+        whole = Ranks(ranks["full_better"], ranks["full_tied"])
+        found.append(expected_figures(whole, unseen_others(held, log.split.known), MORE, 10))
+    return mean(hr for hr, _ in found), mean(gain for _, gain in found)
 
 
 def _data(records: list[Record], cells: dict[str, Cell]) -> dict[str, Any]:
@@ -213,67 +240,3 @@ def verdicts(section: Section) -> dict[str, int]:
         for mark in table.marks.values():
             found[mark] = found.get(mark, 0) + 1
     return found
-
-
-def against_first(
-    name: str, title: str, text: list[str], logs: Sequence[tuple[StudyLog, list[Job]]],
-    runner: Runner,
-) -> Section:  # fmt: skip
-    """Models beside the first of them: figures, paired differences, bars (Figures 3, 4, …)."""
-    section = Section(name, title, list(text))
-    section.text.append(
-        "± is one standard error over users; in brackets the 95 % interval of the paired "
-        "difference over users; p is Wilcoxon's after Holm's correction."
-    )
-    for log, jobs in logs:
-        if log.split is None:
-            section.text.append(f"{log.title}: not run: {log.why}.")
-            continue
-        table, data = differences(log, jobs, runner)
-        section.tables.append(table)
-        section.data[log.name] = data
-        if data:
-            caption = f"{title}, {log.title}; bars are ± 1.96 standard errors over users"
-            drawn = {"models": data, "metrics": ["HR@10", "NDCG@10"]}
-            section.drawings.append(Drawing(f"{name}-{log.name}", "bars", caption, drawn))
-    return section
-
-
-def differences(
-    log: StudyLog, jobs: list[Job], runner: Runner
-) -> tuple[Table, dict[str, dict[str, Any]]]:
-    """Figures of each model and its paired difference from the first."""
-    first = runner.record(jobs[0])
-    columns = ["model", "HR@10", "NDCG@10", "full NDCG@10", f"NDCG@10 − {jobs[0].label}", "p"]
-    table, data = Table(log.title, columns, []), {}
-    found = [(job, runner.record(job)) for job in jobs]
-    tests = {}
-    for job, record in found[1:]:
-        if isinstance(record, Record) and isinstance(first, Record):
-            tests[job.label] = paired(record.of_users("NDCG@10"), first.of_users("NDCG@10"))
-    corrected = dict(zip(tests, holm([t.wilcoxon for t in tests.values()]), strict=True))
-    for job, record in found:
-        if not isinstance(record, Record):
-            table.rows.append([job.label, f"not run: {record}", *[""] * (len(columns) - 2)])
-            continue
-        values, row = record.values, [job.label]
-        for metric in ("HR@10", "NDCG@10"):
-            row.append(
-                f"{number(values['sampled'][metric])} ± {number(values['sampled_se'][metric])}"
-            )
-        row.append(f"{values['full']['NDCG@10']:.4f}" if values["full"] else "")
-        test = tests.get(job.label)
-        if test is None:
-            row += ["", ""]
-        else:
-            p = corrected[job.label]
-            row.append(f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]")
-            row.append("< 0.001" if p < 0.001 else f"{p:.3f}")
-        table.rows.append(row)
-        data[job.label] = {
-            "sampled": values["sampled"], "sampled_se": values["sampled_se"],
-            "full": values["full"], "epochs": values["epochs"],
-            "train_seconds": values["train_seconds"],
-            "difference": None if test is None else {**asdict(test), "holm": corrected[job.label]},
-        }  # fmt: skip
-    return table, data

@@ -133,6 +133,7 @@ FALSIFICATIONS: dict[str, str] = {
     "target kept in the history": "kept-target",
 }
 BEST = "COMET, preset best"
+TASTE = "a taste beside it"
 STEPS: dict[str, tuple[str, ...]] = {
     "causal histories": ("model.history",),
     "rate, schedule, averaging": (
@@ -143,6 +144,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "touched items masked": ("train.mask_touched",),
     "the user's tower alone": ("model.towers",),
     "K and N": ("model.embedding_dim", "model.history_length"),
+    TASTE: ("model.taste_dim", "model.taste_alpha"),
 }  # fmt: skip
 """From the paper's setting to `best`: the settings that change with each step."""
 TIE_MODELS = {
@@ -235,7 +237,7 @@ class Planner:
         return self._compared({"COMET": {}, **variants})
 
     def beyond(self) -> list[Job]:
-        """COMET past the paper, and all that it is held against, itself without an order too.
+        """COMET past the paper, and all that it is held against, itself with less too.
 
         Small logs want other steps than the paper's size of model allows: preset `static`.
         """
@@ -243,7 +245,12 @@ class Planner:
         name = "static" if len(self.log) < SMALL else "paper"
         static = self.job("COMET, static", "comet", refit, preset=name)
         others = [job for job in self.algorithms() if job.label != "COMET"]
-        return [self.job(BEST, "comet", preset="best"), static, *others]
+        found = [self.job(BEST, "comet", preset="best")]
+        paper, best = (preset(name, "comet", self.log) for name in ("paper", "best"))
+        without = {key: paper.get(key) for key in STEPS[TASTE]}
+        if any(best.get(key) != value for key, value in without.items()):
+            found.append(self.job("COMET, best without a taste", "comet", without, preset="best"))
+        return [*found, static, *others]
 
     def ablation(self) -> list[Job]:
         """From the paper's setting to `best`, one step a row; steps that change nothing are none.

@@ -10,6 +10,7 @@ batch's own positives out.
 | convolution weights and biases | [channels, N, H], [channels] | uniform ± 1/√(N·H) |
 | MLP weights, biases | [out, in], [out] | Xavier uniform, 0 |
 | weight (h) | [K] | Xavier uniform |
+| taste, with `taste_dim` alone | a FISM's | a trained FISM's, and stays so |
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from comet_rec.data.histories import HistorySettings
 from comet_rec.errors import ConfigError
-from comet_rec.models.base import TensorBags, TensorBatch
+from comet_rec.models.base import TensorBags, TensorBatch, TensorViews
 from comet_rec.models.comet_config import CometConfig
+from comet_rec.models.fism import FISM, FISMConfig
 from comet_rec.models.layers import (
     Flattened,
     MultiWidthConvolution,
@@ -132,6 +135,12 @@ class COMET(nn.Module):
     """
 
     user_embedding: nn.Parameter | None
+    taste_weight: Tensor
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Models that `initial_state` starts from."""
+        return tuple(self.config.companions)
 
     def __init__(
         self, config: CometConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -145,6 +154,11 @@ class COMET(nn.Module):
         self.user_tower = Tower(config, rng)
         self.item_tower = Tower(config, rng) if config.towers == "both" else None
         self.h = uniform((k,), math.sqrt(6 / (k + 1)), rng)
+        self.taste = None
+        if config.taste_dim:
+            fism = FISMConfig(embedding_dim=config.taste_dim, alpha=config.taste_alpha)
+            self.taste = FISM(fism, n_users, n_items, rng).requires_grad_(False)
+            self.register_buffer("taste_weight", torch.tensor(config.taste_weight))
 
     @property
     def histories(self) -> HistorySettings:
@@ -156,40 +170,56 @@ class COMET(nn.Module):
             leave_out=self.config.leave_out,
             shuffle=self.config.shuffle_history,
             items=self.item_tower is not None,
+            whole=self.taste is not None,
         )
 
     @property
-    def weight(self) -> Float[Tensor, " K"]:
-        """The learned weight h of Eq. 8."""
-        return self.h
+    def weight(self) -> Float[Tensor, " W"]:
+        """The learned weight h of Eq. 8, and the taste's."""
+        if self.taste is None:
+            return self.h
+        return torch.cat([self.h, self.taste_weight * self.taste.weight])
 
     def encode_users(
         self,
         users: Int[Tensor, " U"] | None,
-        histories: Int[Tensor, "U N"] | None,
+        histories: Int[Tensor, "U N"] | TensorViews | None,
         rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "U K"]:
+    ) -> Float[Tensor, "U W"]:
         """z_u = p_u + p'_u (Eq. 8); N(u) picks rows of the item table (Eq. 2).
 
         `users` None leaves p_u at zero: users that training never saw. With
-        ``user_embedding = false`` nobody has one.
+        ``user_embedding = false`` nobody has one. With a taste its vector follows where
+        histories are shown whole, so not in a training step.
         """
-        if not self.config.user_embedding:
-            users = None
-        return self._encoded(
-            self.user_tower, self.item_embedding, histories, self.user_embedding, users, rng
-        )
+        own = users if self.config.user_embedding else None
+        cut = histories.cut if isinstance(histories, TensorViews) else histories
+        z = self._encoded(self.user_tower, self.item_embedding, cut, self.user_embedding, own, rng)
+        if self.taste is None or not isinstance(histories, TensorViews):
+            return z
+        return torch.cat([z, self.taste.encode_users(users, histories.whole)], dim=1)
 
     def encode_items(
         self,
         items: Int[Tensor, " I"] | None,
         histories: Int[Tensor, "I N"] | None,
         rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "I K"]:
+    ) -> Float[Tensor, "I W"]:
         """z_i = q_i + q'_i (Eq. 8); N(i) picks rows of the user table (Eq. 3).
 
-        With ``towers = "user"`` it is q_i, whole in training too: an item has nothing else.
+        With ``towers = "user"`` it is q_i, whole in training too: an item has nothing else. With
+        a taste its vector follows; it knows no item without an embedding and gives it zeros.
         """
+        z = self._encoded_items(items, histories, rng)
+        if self.taste is None:
+            return z
+        if items is None:
+            return torch.cat([z, z.new_zeros((len(z), len(self.taste.weight)))], dim=1)
+        return torch.cat([z, self.taste.encode_items(items)], dim=1)
+
+    def _encoded_items(
+        self, items: Tensor | None, histories: Tensor | None, rng: torch.Generator | None
+    ) -> Tensor:
         if self.item_tower is None:
             if items is None:
                 raise ConfigError('model.towers = "user" knows no item without its own embedding')
@@ -228,8 +258,12 @@ class COMET(nn.Module):
         """Logits of the pairs (Eq. 8 before σ); each distinct user and item is encoded once."""
         assert not isinstance(batch.user_histories, TensorBags)  # the settings asked for a cut
         z_users = self.encode_users(batch.users, batch.user_histories, rng) * self.h
-        z_items = self.encode_items(batch.items, batch.item_histories, rng)
+        z_items = self._encoded_items(batch.items, batch.item_histories, rng)
         return pair_products(z_users, z_items, batch.pair_users, batch.pair_items)
+
+    def initial_state(self, fism: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A trained FISM as the taste; the rest as drawn."""
+        return {**self.state_dict(), **{f"taste.{name}": value for name, value in fism.items()}}
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """The two tables, as far as there are two."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from comet_rec.config import positive, share
 from comet_rec.data.histories import HistoryPolicy
 from comet_rec.errors import ConfigError
 from comet_rec.models.layers import ConvolutionForm
+
+TASTE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 2.8, 4.0)
+"""Weights of the taste's logit that the validation items choose from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,13 @@ class CometConfig:
         match. Choice: 0.
     init_scale : float
         Embeddings start uniform in ± this. Choice: 0.05.
+    taste_dim : int
+        K of a FISM whose logit is added to Eq. 8's: the whole history, in no order. It is trained
+        first, by itself, and stays as it is (ADR 0029). Choice: 0, none.
+    taste_alpha : float
+        Its α.
+    taste_weight : float
+        What its logit is multiplied by where no validation items choose among `TASTE_WEIGHTS`.
     """
 
     embedding_dim: int = 128
@@ -92,10 +103,19 @@ class CometConfig:
     own_dropout: float = 0.1
     row_dropout: float = 0.0
     init_scale: float = 0.05
+    taste_dim: int = 0
+    taste_alpha: float = 0.5
+    taste_weight: float = 0.5
 
     def __post_init__(self) -> None:
         positive(self, "model", "embedding_dim", "history_length", "channels", "init_scale")
         share(self, "model", "leave_out", "dropout", "own_dropout", "row_dropout")
+        if self.taste_dim < 0:
+            raise ConfigError(f"model.taste_dim = {self.taste_dim}: must be 0 or above")
+        if not 0 <= self.taste_alpha <= 1:
+            raise ConfigError(f"model.taste_alpha = {self.taste_alpha}: must lie in [0, 1]")
+        if not 0 <= self.taste_weight < math.inf:
+            raise ConfigError(f"model.taste_weight = {self.taste_weight}: must be 0 or above")
         for name, values in (("widths", self.widths), ("hidden", self.hidden)):
             if any(value < 1 for value in values):
                 raise ConfigError(f"model.{name} = {list(values)}: each must be above 0")
@@ -120,6 +140,13 @@ class CometConfig:
     def effective_widths(self) -> tuple[int, ...]:
         """Widths after those above K became K, ascending, without repeats."""
         return tuple(sorted({min(width, self.embedding_dim) for width in self.widths}))
+
+    @property
+    def companions(self) -> dict[str, dict[str, Any]]:
+        """Models that are trained first and become a part of this one, and what they must share."""
+        if self.taste_dim == 0:
+            return {}
+        return {"fism": {"model.embedding_dim": self.taste_dim, "model.alpha": self.taste_alpha}}
 
     @property
     def user_table(self) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from comet_rec.data.bags import Bags
+from comet_rec.data.histories import Views
 from comet_rec.models.base import on_device
 
 BLOCK = 2048
@@ -18,7 +19,7 @@ BLOCK = 2048
 @torch.no_grad()
 def all_vectors(
     model: Any,
-    user_histories: npt.NDArray[Any] | Bags | None,
+    user_histories: npt.NDArray[Any] | Bags | Views | None,
     item_histories: npt.NDArray[Any] | None,
     n_users: int,
     n_items: int,
@@ -38,7 +39,7 @@ def all_vectors(
 
 
 @torch.no_grad()
-def new_user_vectors(model: Any, histories: npt.NDArray[Any] | Bags) -> Tensor:
+def new_user_vectors(model: Any, histories: npt.NDArray[Any] | Bags | Views) -> Tensor:
     """Vectors h ⊙ z_u of users whom training never saw, [B, K]; their own embedding is zero."""
 
     def encode(indices: Tensor, shown: Any) -> Tensor:
@@ -50,7 +51,7 @@ def new_user_vectors(model: Any, histories: npt.NDArray[Any] | Bags) -> Tensor:
 
 
 def _encoded(
-    model: Any, encode: Any, histories: npt.NDArray[Any] | Bags | None, count: int
+    model: Any, encode: Any, histories: npt.NDArray[Any] | Bags | Views | None, count: int
 ) -> Tensor:
     device = model.weight.device
     out = []

@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Averaged:
-    """Exponential moving average of a model's parameters.
+    """Exponential moving average of a model's parameters that are trained.
 
     Its decay grows as (1 + t) / (10 + t) up to `decay`, so that the first steps, which are far
     from anything good, are soon forgotten.
@@ -23,7 +23,7 @@ class Averaged:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.parameters = dict(model.named_parameters())
+        self.parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
         self.decay = decay
         self.values = {k: p.detach().clone() for k, p in self.parameters.items()}
 

@@ -1,0 +1,144 @@
+"""A model that another one holds: trained first, by itself, kept, gone on from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import comet_rec as cr
+from comet_rec.artefact.checkpoint import has_checkpoint
+from comet_rec.data.histories import shown
+from comet_rec.errors import ConfigError, TrainingInterrupted
+from comet_rec.estimators.scoring import VectorScores
+from comet_rec.estimators.session import Hooks, validated
+from comet_rec.models.comet_config import TASTE_WEIGHTS
+from comet_rec.models.encoding import all_vectors
+
+SETTINGS = {
+    "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 3,
+    "full_epochs": 2, "batch_size": 256, "taste_dim": 4,
+}  # fmt: skip
+
+
+@pytest.fixture
+def split(checkerboard):
+    return cr.leave_one_out(checkerboard, negatives=30)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """A FISM of a few epochs."""
+    from comet_rec.estimators import presets
+
+    searched = {**presets.SEARCHED, ("fism", "small"): ({"embedding_dim": 64}, {"epochs": 4})}
+    monkeypatch.setattr(presets, "SEARCHED", searched)
+
+
+def comet(**changes):
+    return cr.COMET(**SETTINGS | changes)
+
+
+def test_it_is_the_fism_that_is_had_alone(split):
+    model = comet().fit(split)
+    alone = cr.FISM(preset="paper", embedding_dim=4).fit(split)
+    for name, value in alone.run.state.items():
+        assert torch.equal(model.run.state[f"taste.{name}"], value)
+    assert [name.split()[0] for name in model.run.started_from] == ["fism"]
+    stages = [line["stage"] for line in model.run.log]
+    assert stages == ["fism validation"] * 4 + ["validation"] * 3
+
+
+def test_the_validation_items_choose_its_weight(split):
+    run = comet().fit(split).run
+    weight = float(run.state["taste_weight"])
+    assert weight == pytest.approx(min(TASTE_WEIGHTS, key=lambda w: abs(w - weight)))
+    rows = split.train
+    of_users, of_items = shown(rows, run.model.histories)
+    figures = {}
+    for other in TASTE_WEIGHTS:
+        run.model.taste_weight.fill_(other)
+        vectors = all_vectors(run.model, of_users, of_items, rows.n_users, rows.n_items)
+        figures[other] = validated(VectorScores(*vectors), split.validation)["NDCG@10"]
+    assert len(set(figures.values())) > 1
+    assert max(figures, key=lambda w: figures[w]) == pytest.approx(weight)
+    chosen = max(line["validation"]["NDCG@10"] for line in run.log if line["stage"] == "validation")
+    assert chosen == pytest.approx(max(figures.values()), abs=1e-6)
+
+
+def test_a_refit_takes_the_weight_and_a_fism_that_knows_the_validation_rows(split):
+    run = comet().fit(split, refit=True).run
+    assert run.selected is not None
+    assert torch.equal(run.state["taste_weight"], run.selected["taste_weight"])
+    name = "taste.item_embedding"
+    assert not torch.equal(run.state[name], run.selected[name])
+    alone = cr.FISM(preset="paper", embedding_dim=4).fit(split, refit=True).run
+    assert torch.equal(run.state[name], alone.state["item_embedding"])
+
+
+def test_without_validation_items_the_weight_is_the_presets(checkerboard):
+    model = comet(taste_weight=0.3).fit(checkerboard)
+    assert float(model.run.state["taste_weight"]) == pytest.approx(0.3)
+    assert len(model.recommend(k=3)) > 0
+
+
+def test_one_that_is_given_is_taken_and_another_size_refused(split):
+    given = cr.FISM(embedding_dim=4, epochs=2).fit(split)
+    model = comet().fit(split, init_from=[given])
+    assert torch.equal(model.run.state["taste.item_embedding"], given.run.state["item_embedding"])
+    with pytest.raises(ConfigError, match="other sizes"):
+        comet(taste_dim=6).fit(split, init_from=[given])
+    with pytest.raises(ConfigError, match="it takes none"):
+        comet(taste_dim=0).fit(split, init_from=[given])
+
+
+def test_a_saved_run_folds_in_as_before(split, tmp_path):
+    model = comet().fit(split)
+    model.save(tmp_path / "run")
+    again = cr.load_model(tmp_path / "run")
+    history = [split.interactions.items[:4].tolist()]  # ids are indices here
+    for name in ("item_id", "score"):
+        before = model.recommend_for_history(history, k=5)[name]
+        assert list(again.recommend_for_history(history, k=5)[name]) == list(before)
+
+
+class StopAt:
+    """Asks for a stop in one epoch of one stage, and notes the stages that were begun."""
+
+    def __init__(self, stage: str, epoch: int):
+        self.at, self.now, self.stages = (stage, epoch), None, []
+
+    def report(self, stage, progress):
+        self.now = stage, progress.epoch
+        if stage not in self.stages:
+            self.stages.append(stage)
+
+    def stop(self):
+        return self.now == self.at
+
+
+@pytest.mark.parametrize("stage", ["fism validation", "fism refit", "validation", "refit"])
+def test_stopped_anywhere_it_goes_on_to_the_same_model(split, tmp_path, stage):
+    whole = comet().fit(split, refit=True)
+    stopper = StopAt(stage, 1)
+    with pytest.raises(TrainingInterrupted):
+        comet().fit(split, refit=True, hooks=Hooks(stopper.report, stopper.stop, tmp_path / "c"))
+    assert has_checkpoint(tmp_path / "c")
+    rest = StopAt("never", 0)
+    hooks = Hooks(rest.report, rest.stop, tmp_path / "c", resume=True)
+    model = comet().fit(split, refit=True, hooks=hooks)
+    assert rest.stages[0] == stage
+    for name, value in whole.run.state.items():
+        assert torch.equal(model.run.state[name], value), name
+
+
+def test_one_of_other_settings_is_not_gone_on_from(split, tmp_path):
+    stopper = StopAt("validation", 1)
+    with pytest.raises(TrainingInterrupted):
+        comet().fit(split, hooks=Hooks(stopper.report, stopper.stop, tmp_path / "c"))
+    with pytest.raises(ConfigError, match="a fism with other settings"):
+        comet(taste_alpha=0.9).fit(split, hooks=Hooks(checkpoints=tmp_path / "c", resume=True))
+    # Begun anew it is trained again.
+    rest = StopAt("never", 0)
+    model = comet(taste_alpha=0.9)
+    model.fit(split, hooks=Hooks(rest.report, rest.stop, tmp_path / "c"))
+    assert rest.stages == ["fism validation", "validation"]
