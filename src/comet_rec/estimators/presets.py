@@ -56,13 +56,13 @@ def best(model: str, log: Interactions) -> Config:
 def static(model: str, log: Interactions) -> Config:
     """Histories without order, settings by the size of the log.
 
-    COMET: from half a million rows on, the paper's setting. Below, K = 64 and batches of 2,048:
+    COMET: from 350,000 rows on, the paper's setting. Below, K = 64 and batches of 2,048:
     on MovieLens-100K more steps an epoch count for more than fewer tower passes, and K = 64 makes
     an epoch short enough for that (docs/log.md, 2026-11-23).
     """
     config = paper(model, log)
     train = replace(config.train, refit=False)
-    if model != "comet" or len(log) >= SMALL:
+    if model != "comet" or len(log) >= MEDIUM:
         return replace(config, preset="static", train=train)
     return replace(
         config,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.estimators.presets import SMALL, VARIANTS, preset
+from comet_rec.estimators.presets import MEDIUM, VARIANTS, preset
 from comet_rec.experiments.compare import PRETRAINED, shared_sizes
 from comet_rec.experiments.jobs import Job
 
@@ -242,7 +242,7 @@ class Planner:
         Small logs want other steps than the paper's size of model allows: preset `static`.
         """
         refit = {"train.refit": self._refits()}
-        name = "static" if len(self.log) < SMALL else "paper"
+        name = "static" if len(self.log) < MEDIUM else "paper"
         static = self.job("COMET, static", "comet", refit, preset=name)
         others = [job for job in self.algorithms() if job.label != "COMET"]
         found = [self.job(BEST, "comet", preset="best")]
@@ -290,7 +290,8 @@ class Planner:
     def ties(self) -> list[Job]:
         """Models whose figures under several orders of equal times are compared."""
         return [
-            self.job(label, model, preset=preset) for label, (model, preset) in TIE_MODELS.items()
+            self.job(label, model, {} if model in CLOSED else self.budget.compared, preset)
+            for label, (model, preset) in TIE_MODELS.items()
         ]
 
 

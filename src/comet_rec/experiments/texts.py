@@ -9,7 +9,8 @@ TEXTS = {
     "beyond": (
         "Past the paper",
         "COMET as the preset `best` has it (causal histories, a softmax over the catalogue, the "
-        "user's tower alone) beside the paper's algorithms and three that it leaves out.",
+        "user's tower alone, and a taste: a FISM's logit added to its own) beside itself without "
+        "the taste, the paper's algorithms and three that it leaves out.",
     ),
     "ablation": (
         "From the paper's setting to the best",
