@@ -259,11 +259,13 @@ def recbole(name: str, negatives: int, settings: Mapping[str, Any], rows: Rows) 
 
 
 BFLOAT16 = {"train.matmul_precision": "medium"}
+ALONE = {"model.taste_dim": 0}
+"""The race is between single trainings: the FISM beside `best` is a second one."""
 
 OWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "COMET, static": ("comet", "paper", BFLOAT16),
-    "COMET, preset best": ("comet", "best", {}),
-    "COMET, preset best, bfloat16": ("comet", "best", BFLOAT16),
+    "COMET, preset best": ("comet", "best", ALONE),
+    "COMET, preset best, bfloat16": ("comet", "best", {**ALONE, **BFLOAT16}),
     "MF": ("mf", "paper", {}),
     "EASE": ("ease", "paper", {}),
 }

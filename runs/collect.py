@@ -24,7 +24,7 @@ def of_run(folder: Path) -> dict[str, Any]:
     return {
         **{key: manifest[key] for key in kept},
         "metrics": json.loads((folder / "metrics.json").read_text()),
-        "validation": max(x["validation"]["NDCG@10"] for x in lines if x["validation"]),
+        "validation": max(x["validation"]["NDCG@10"] for x in lines if x["stage"] == "validation"),
         "train_seconds": round(sum(x["train_seconds"] for x in lines), 1),
     }
 

@@ -45,6 +45,17 @@ def test_train_prints_figures_and_progress(log_file, tmp_path, capsys):
     assert "validation epoch 1/1: loss" in err
 
 
+def test_a_training_that_fails_leaves_nothing_behind(log_file, tmp_path, capsys):
+    """Not the FISM either, which was trained before and went well."""
+    out = tmp_path / "r"
+    given = ["train", str(log_file), "--out", str(out), *FAST, "--set", "model.init_scale=1e30"]
+    assert run(given) == 2
+    err = capsys.readouterr().err
+    assert "fism validation epoch 1" in err
+    assert "is not finite" in err
+    assert not out.exists()
+
+
 def test_evaluate_json_is_the_contract(trained, capsys):
     assert run(["evaluate", str(trained), "--json"]) == 0
     out, err = capsys.readouterr()

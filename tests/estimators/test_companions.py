@@ -9,8 +9,10 @@ import comet_rec as cr
 from comet_rec.artefact.checkpoint import has_checkpoint
 from comet_rec.data.histories import shown
 from comet_rec.errors import ConfigError, TrainingInterrupted
+from comet_rec.estimators.audit import audit_run
 from comet_rec.estimators.scoring import VectorScores
 from comet_rec.estimators.session import Hooks, validated
+from comet_rec.experiments.jobs import Job
 from comet_rec.models.comet_config import TASTE_WEIGHTS
 from comet_rec.models.encoding import all_vectors
 
@@ -85,7 +87,7 @@ def test_one_that_is_given_is_taken_and_another_size_refused(split):
     given = cr.FISM(embedding_dim=4, epochs=2).fit(split)
     model = comet().fit(split, init_from=[given])
     assert torch.equal(model.run.state["taste.item_embedding"], given.run.state["item_embedding"])
-    with pytest.raises(ConfigError, match="other sizes"):
+    with pytest.raises(ConfigError, match="embedding_dim = 4 where this model needs 6"):
         comet(taste_dim=6).fit(split, init_from=[given])
     with pytest.raises(ConfigError, match="it takes none"):
         comet(taste_dim=0).fit(split, init_from=[given])
@@ -131,11 +133,49 @@ def test_stopped_anywhere_it_goes_on_to_the_same_model(split, tmp_path, stage):
         assert torch.equal(model.run.state[name], value), name
 
 
+def test_a_given_fism_must_have_the_settings_and_have_been_shown_no_targets(split):
+    for changes, key in (({"alpha": 0.9}, "alpha"), ({"exclude_target": False}, "exclude_target")):
+        given = cr.FISM(embedding_dim=4, epochs=1, **changes).fit(split)
+        with pytest.raises(ConfigError, match=f"model.{key}"):
+            comet().fit(split, init_from=[given])
+
+
+def test_begun_anew_nothing_of_an_earlier_training_is_gone_on_from(split, tmp_path):
+    hooks = [
+        Hooks(stopper.report, stopper.stop, tmp_path / "c")
+        for stopper in (StopAt("validation", 1), StopAt("fism validation", 1))
+    ]
+    for changes, each in zip(({"dropout": 0.1}, {"dropout": 0.2}), hooks, strict=True):
+        with pytest.raises(TrainingInterrupted):
+            comet(**changes).fit(split, hooks=each)
+    rest = Hooks(checkpoints=tmp_path / "c", resume=True)
+    model = comet(dropout=0.2).fit(split, hooks=rest)
+    assert torch.equal(model.run.state["h"], comet(dropout=0.2).fit(split).run.state["h"])
+
+
+def test_an_audit_finds_no_more_in_a_run_with_a_taste(split):
+    found = audit_run(comet().fit(split).run)
+    assert found == audit_run(comet(taste_dim=0).fit(split).run)
+    assert {finding.severity for finding in found} <= {"warning", "note"}
+
+
+def test_what_decides_the_companion_decides_the_job(split, monkeypatch):
+    from comet_rec.estimators import presets
+
+    job = Job("log", "best", "comet", "best", (("model.taste_dim", 4),))
+    plain = Job("log", "best", "comet", "best", (("model.taste_dim", 0),))
+    keys = job.key(split), plain.key(split)
+    searched = {("fism", "small"): ({"embedding_dim": 64}, {"epochs": 5})}
+    monkeypatch.setattr(presets, "SEARCHED", {**presets.SEARCHED, **searched})
+    assert job.key(split) != keys[0]
+    assert plain.key(split) == keys[1]
+
+
 def test_one_of_other_settings_is_not_gone_on_from(split, tmp_path):
     stopper = StopAt("validation", 1)
     with pytest.raises(TrainingInterrupted):
         comet().fit(split, hooks=Hooks(stopper.report, stopper.stop, tmp_path / "c"))
-    with pytest.raises(ConfigError, match="a fism with other settings"):
+    with pytest.raises(ConfigError, match="a fism of other settings or other data"):
         comet(taste_alpha=0.9).fit(split, hooks=Hooks(checkpoints=tmp_path / "c", resume=True))
     # Begun anew it is trained again.
     rest = StopAt("never", 0)

@@ -107,6 +107,7 @@ def test_what_a_user_does_from_t_on_leaves_every_earlier_user_vector_as_it_was(
     model = base.build("comet", config, 40, 60, 0)
     before, after = (user_vectors(model, rows_, user, shared) for rows_ in (log, changed))
     assert len(before) == len(after) == 12
+    assert before[0].shape == (8,)  # nothing of a taste, which knows what comes later
     for place in range(12):
         # The row at t itself sees what came before it, and is the last that must not move.
         assert torch.equal(before[place], after[place]) == (place <= first)

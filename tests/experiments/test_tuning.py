@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import comet_rec as cr
-from comet_rec.errors import ConfigError
+from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.experiments.searches import searches
 from comet_rec.experiments.tuning import history, tune
+from comet_rec.training.trainer import Progress
 
 FAST = {"train.epochs": 3, "train.patience": 0, "model.embedding_dim": 8}
 
@@ -44,6 +45,35 @@ def test_the_test_items_are_not_looked_at(split, tmp_path):
         for i, s in enumerate((split, other))
     ]
     assert found[0]["validation"] == found[1]["validation"]
+
+
+def test_comet_with_a_taste_is_searched_too(split, tmp_path):
+    """On the paper's grids, which do not hold the first settings of the others."""
+    settings = FAST | {"model.taste_dim": 4, "model.hidden": (8,), "model.history_length": 6}
+    found = tune(
+        split, "comet", journal=tmp_path / "j", seconds=0.01, preset_name="best", settings=settings
+    )
+    assert found["trials"] == 1
+    assert found["validation"]["NDCG@10"] > 0
+
+
+def test_only_the_models_own_epochs_count(split, tmp_path, monkeypatch):
+    """A companion's figures, however good, are none of the search's."""
+    from comet_rec.experiments import tuning
+
+    def validate(config, split, device, hooks):
+        for stage, figure in (("fism validation", 0.9), ("validation", 0.2), ("validation", 0.1)):
+            epoch = 1 if figure != 0.1 else 2
+            progress = Progress(
+                epoch, 3, 1, 1, 0.5, validation={"NDCG@10": figure}, finished_epoch=True
+            )
+            hooks.report(stage, progress)
+        raise TrainingInterrupted("behind")
+
+    monkeypatch.setattr(tuning.pipeline, "validate", validate)
+    journal = tmp_path / "search.journal"
+    tune(split, "mf", journal=journal, seconds=0.01, settings=FAST)
+    assert {trial.value for trial in history(journal)["mf"]} == {0.2}
 
 
 def test_a_journal_of_another_split_is_refused(split, tmp_path, random_log):

@@ -93,6 +93,18 @@ def test_training_goes_on_as_if_it_were_not_there(random_log, training, towers):
     assert all(name.startswith("taste.") and grads[name] is None for name in frozen)
 
 
+def test_a_new_item_has_the_constant_alone(random_log):
+    log = random_log(N_USERS, N_ITEMS, 12)
+    joint, alone, fism = with_taste(towers="both")
+    of_users, of_items = shown(log, joint.histories)
+    users, _ = all_vectors(joint, of_users, of_items, N_USERS, N_ITEMS)
+    found = users @ joint.encode_items(None, torch.from_numpy(of_items[:3])).T
+    users, _ = all_vectors(alone, of_users.cut, of_items, N_USERS, N_ITEMS)
+    wanted = users @ alone.encode_items(None, torch.from_numpy(of_items[:3])).T
+    constant = fism.biases.bias + fism.biases.users
+    torch.testing.assert_close(found, wanted + WEIGHT * constant.reshape(-1, 1))
+
+
 @pytest.mark.parametrize(
     ("setting", "value"), [("taste_dim", -1), ("taste_alpha", 1.5), ("taste_weight", float("nan"))]
 )

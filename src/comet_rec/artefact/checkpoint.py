@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
 def has_checkpoint(folder: Path) -> bool:
     """Whether an unfinished training can be gone on with."""
     return (folder / f"{NAME}.json").is_file() or (folder / COMPANIONS).is_dir()
+
+
+def forget(folder: Path) -> None:
+    """Remove what an unfinished training left, so that nobody goes on from it."""
+    (folder / f"{NAME}.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / COMPANIONS, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

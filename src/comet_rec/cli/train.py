@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 from comet_rec.cli import evaluate, options
 from comet_rec.cli.interrupt import interruptible
 from comet_rec.cli.progress import training_progress
-from comet_rec.errors import ConfigError, InputError, TrainingInterrupted
+from comet_rec.errors import CometError, ConfigError, InputError, TrainingInterrupted
 
 if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
@@ -173,3 +174,7 @@ def _fit(
             raise TrainingInterrupted(
                 f"{error}; saved in {out}: give the same command with --resume to go on"
             ) from None
+        except CometError:
+            if not resume:  # there was nothing before, and nothing is left behind
+                shutil.rmtree(out, ignore_errors=True)
+            raise

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from comet_rec.artefact.checkpoint import COMPANIONS, has_checkpoint
+from comet_rec.artefact.checkpoint import COMPANIONS, forget, has_checkpoint
 from comet_rec.artefact.run import Run, load_run, save_run
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
@@ -31,11 +31,23 @@ def companion_configs(config: Config, log: Interactions) -> dict[str, Config]:
 
 
 def with_companions(
-    start: Start, config: Config, log: Interactions, hooks: Hooks, fit: Fit
+    start: Start, config: Config, log: Interactions, held: str, hooks: Hooks, fit: Fit
 ) -> tuple[Start, list[dict[str, Any]]]:
     """A start that holds the companions, and the log of their trainings; a given start stays.
 
     With a folder for checkpoints a finished companion waits there for the rest.
+
+    Parameters
+    ----------
+    start : Start
+    config : Config
+        Of the model that holds them.
+    log : Interactions
+    held : str
+        What is held out: the split's hash, or nothing.
+    hooks : Hooks
+    fit : callable
+        Trains one of a config under hooks.
 
     Raises
     ------
@@ -47,25 +59,34 @@ def with_companions(
     wanted = {} if start.runs else companion_configs(config, log)
     home = None if hooks.checkpoints is None else hooks.checkpoints / COMPANIONS
     if home is not None and not hooks.resume:
-        shutil.rmtree(home, ignore_errors=True)
+        forget(home.parent)
     runs, lines = [], []
     for name, own in wanted.items():
-        run = _one(name, own, hooks, None if home is None else home / name, fit)
+        run = _waiting(name, own, log, held, home) or _trained(name, own, hooks, home, fit)
         runs.append(run)
         lines += [{**line, "stage": f"{name} {line['stage']}"} for line in run.log]
     return Start(runs) if runs else start, lines
 
 
-def _one(name: str, config: Config, hooks: Hooks, home: Path | None, fit: Fit) -> Run:
-    if home is not None and (home / "run").is_dir():
-        run = load_run(home / "run")
-        if run.config.to_toml() != config.to_toml():
-            raise ConfigError(
-                f"{home}: a {name} with other settings; give the same command, or remove the "
-                "folder to start anew"
-            )
-        return run
-    checkpoints = None if home is None else home / "checkpoints"
+def _waiting(
+    name: str, config: Config, log: Interactions, held: str, home: Path | None
+) -> Run | None:
+    """A finished companion of an unfinished training."""
+    if home is None or not (home / name / "run").is_dir():
+        return None
+    run = load_run(home / name / "run")
+    same = run.config.to_toml() == config.to_toml()
+    same &= run.interactions.fingerprint == log.fingerprint
+    if not same or (run.split.hash if run.split else "") != held:
+        raise ConfigError(
+            f"{home / name}: a {name} of other settings or other data; give the same command, or "
+            "remove the folder to start anew"
+        )
+    return run
+
+
+def _trained(name: str, config: Config, hooks: Hooks, home: Path | None, fit: Fit) -> Run:
+    checkpoints = None if home is None else home / name / "checkpoints"
     own = Hooks(
         report=lambda stage, progress: hooks.report(f"{name} {stage}", progress),
         stop=hooks.stop,
@@ -73,7 +94,7 @@ def _one(name: str, config: Config, hooks: Hooks, home: Path | None, fit: Fit) -
         resume=checkpoints is not None and has_checkpoint(checkpoints),
     )
     run = fit(config, own)
-    if home is not None:
-        save_run(run, home / "run")
-        shutil.rmtree(home / "checkpoints", ignore_errors=True)
+    if home is not None and checkpoints is not None:
+        save_run(run, home / name / "run")
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return run

@@ -103,7 +103,8 @@ class Estimator:
             false. The command line takes its default from the preset.
         init_from : sequence of Estimator
             Trained models that the parameters start from: a GMF and an MLP for NeuMF, an MF for
-            ConvNCF; trained on the same split, with or without a refit as this one.
+            ConvNCF, a FISM for COMET's taste; trained on the same split, with or without a refit
+            as this one.
         hooks : Hooks, optional
             Progress, stopping, checkpoints.
 

@@ -31,12 +31,13 @@ def fit_split(
     ------
     ConfigError, NonFiniteError, TrainingInterrupted
     """
-    start, lines = with_companions(
-        start, config, split.interactions, hooks,
-        lambda own, hooks: fit_split(own, split, device, hooks, Start()),
-    )  # fmt: skip
-    session = Session(config, split.interactions, device, hooks, split.hash, start, before=lines)
-    start.check(config, split.interactions, split)
+    run = _chosen(config, split, device, hooks, start)
+    return replace(run, metrics=measure(run, split).to_dict())
+
+
+def _chosen(config: Config, split: Split, device: torch.device, hooks: Hooks, start: Start) -> Run:
+    """As `fit_split`, not measured."""
+    session = _session(config, split, device, hooks, start)
     if base.closed_form(config.name):
         model = _closed_form(session, split.train, split.known, split.validation)
     else:
@@ -49,9 +50,21 @@ def fit_split(
             session.selected = frozen(model) if config.train.refit else {}
         if config.train.refit:
             model, _ = session.train("refit", split.known, session.chosen_epochs)
-    run = _finished(session, model, split.known, split)
-    report = measure(run, split)
-    return replace(run, metrics=report.to_dict())
+    return _finished(session, model, split.known, split)
+
+
+def _session(
+    config: Config, split: Split, device: torch.device, hooks: Hooks, start: Start
+) -> Session:
+    """Session of a training on a split, its companions trained."""
+    log = split.interactions
+
+    def companion(own: Config, hooks: Hooks) -> Run:
+        return _chosen(own, split, device, hooks, Start())
+
+    start, lines = with_companions(start, config, log, split.hash, hooks, companion)
+    start.check(config, log, split)
+    return Session(config, log, device, hooks, split.hash, start, before=lines)
 
 
 def validate(
@@ -65,15 +78,11 @@ def validate(
     ------
     ConfigError, NonFiniteError, TrainingInterrupted
     """
-    start, _ = with_companions(
-        Start(), config, split.interactions, hooks,
-        lambda own, hooks: fit_split(own, split, device, hooks, Start()),
-    )  # fmt: skip
-    session = Session(config, split.interactions, device, hooks, split.hash, start)
+    config = replace(config, train=replace(config.train, refit=False))
+    session = _session(config, split, device, hooks, Start())
     if base.closed_form(config.name):
-        alone = replace(session, config=replace(config, train=replace(config.train, refit=False)))
-        _closed_form(alone, split.train, split.known, split.validation)
-        return dict(alone.lines[0]["validation"]), 1
+        _closed_form(session, split.train, split.known, split.validation)
+        return dict(session.lines[0]["validation"]), 1
     _, state = session.train("validation", split.train, config.train.epochs, split.validation)
     return state.best_validation, state.best_epoch
 
@@ -82,11 +91,13 @@ def fit_all(
     config: Config, log: Interactions, device: torch.device, hooks: Hooks, start: Start
 ) -> Run:
     """Train on the whole log for the preset's number of epochs; nothing is measured."""
-    start, lines = with_companions(
-        start, config, log, hooks, lambda own, hooks: fit_all(own, log, device, hooks, Start())
-    )
-    session = Session(config, log, device, hooks, "", start, before=lines)
+
+    def companion(own: Config, hooks: Hooks) -> Run:
+        return fit_all(own, log, device, hooks, Start())
+
+    start, lines = with_companions(start, config, log, "", hooks, companion)
     start.check(config, log, None)
+    session = Session(config, log, device, hooks, "", start, before=lines)
     if base.closed_form(config.name):
         return _finished(session, _closed_form(session, log, log, None), log, None)
     session.resume()

@@ -20,6 +20,8 @@ from comet_rec.models.encoding import all_vectors
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
+GATHERED_BYTES = 1 << 26
+"""Item vectors gathered at a time for users' own items."""
 PAIRS = 1 << 16
 """Pairs scored at a time by a model that scores pairs."""
 
@@ -42,9 +44,15 @@ class VectorScores:
 
     def pairs(self, users: Int64, items: Int64) -> Float32:
         """Scores of each user's own items [B, C], [B, C]."""
-        left = self.users[torch.from_numpy(users)][:, :, None]
-        right = self.items[torch.from_numpy(np.ascontiguousarray(items))]
-        return np.asarray(torch.bmm(right, left)[:, :, 0].numpy())
+        out = np.empty(items.shape, dtype=np.float32)
+        row = items.shape[1] * self.items.shape[1] * self.items.element_size()
+        size = max(1, GATHERED_BYTES // max(row, 1))
+        for first in range(0, len(users), size):
+            block = slice(first, first + size)
+            left = self.users[torch.from_numpy(users[block])][:, :, None]
+            right = self.items[torch.from_numpy(np.ascontiguousarray(items[block]))]
+            out[block] = torch.bmm(right, left)[:, :, 0].numpy()
+        return out
 
 
 @dataclass(frozen=True, eq=False)

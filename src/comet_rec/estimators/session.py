@@ -37,7 +37,8 @@ class Hooks:
     Parameters
     ----------
     report : callable
-        Called with the stage ("validation", "refit", "all") and the progress.
+        Called with the stage ("validation", "refit", "all"; a companion's has its name in front)
+        and the progress.
     stop : callable
         True asks for a stop after the present step.
     checkpoints : Path or None

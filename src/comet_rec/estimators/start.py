@@ -51,7 +51,18 @@ class Start:
             takes = f"needs one run each of {', '.join(wanted)}" if wanted else "takes none"
             raise ConfigError(f"{config.name} started from {', '.join(given)}: it {takes}")
         for run in self.runs:
+            self._check_settings(run, config)
             self._check_data(run, config, log, split)
+
+    @staticmethod
+    def _check_settings(run: Run, config: Config) -> None:
+        shared = getattr(config.model, "companions", {}).get(run.config.name, {})
+        for key, value in {"model.exclude_target": True, **shared}.items() if shared else ():
+            if run.config.get(key) != value:
+                raise ConfigError(
+                    f"the {run.config.name} run has {key} = {run.config.get(key)} where this model "
+                    f"needs {value}; train it so, or fit this model's settings to it"
+                )
 
     def _check_data(self, run: Run, config: Config, log: Interactions, split: Split | None) -> None:
         name = run.config.name

@@ -26,6 +26,7 @@ from comet_rec.artefact.folder import read_manifest, write_folder
 from comet_rec.artefact.run import Run, versions
 from comet_rec.data.split import Split
 from comet_rec.errors import ArtefactError
+from comet_rec.estimators.companions import companion_configs
 from comet_rec.estimators.estimator import ESTIMATORS, Estimator, load_model
 from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.scoring import run_scores
@@ -89,6 +90,9 @@ class Job:
     def _identity(self, split: Split) -> str:
         config = self.estimator().config_for(split.interactions)
         parts = [*config.changed(), split.interactions.fingerprint, split.hash]
+        if not self.starts:
+            for own in companion_configs(config, split.interactions).values():
+                parts += own.changed()
         return "\n".join([*parts, *(start._identity(split) for start in self.starts)])
 
 
@@ -199,7 +203,7 @@ def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Rec
 
 
 def _seconds(run: Run) -> float:
-    """Of training, a refit included; pre-training is a job of its own."""
+    """Of training, a refit and companions included; pre-training is a job of its own."""
     return float(sum(line["train_seconds"] for line in run.log))
 
 

@@ -58,8 +58,9 @@ class Budget:
 CLOSED = ("popularity", "itemknn", "ease")
 SMOKE = Budget(
     name="smoke",
-    note="Budget smoke: small embeddings, a few epochs, one seed. It proves that the machinery "
-    "works; no figure on this page says anything about a model.",
+    note="Budget smoke: small embeddings, a few epochs (but for the FISM within the preset best), "
+    "one seed. It proves that the machinery works; no figure on this page says anything about a "
+    "model.",
     logs=("ml-100k",),
     seeds=1,
     neural={

@@ -119,7 +119,7 @@ def tune(
     study = _study(optuna, journal, model, split, seed)
     space = {k: v for k, v in SPACES[model].items() if k not in (settings or {})}
     if not study.trials:
-        start = {k: v for k, v in START.items() if k in space}
+        start = {k: v for k, v in START.items() if v in space.get(k, ())}
         study.enqueue_trial({k: json.dumps(v) for k, v in start.items()})
     tried = _tried(study)
     while (spent := _spent(study)) < seconds and len(tried) < _size(space):
@@ -217,7 +217,8 @@ def _trial(
 
     def report(stage: str, progress: Progress) -> None:
         nonlocal behind
-        if progress.finished_epoch and progress.validation is not None:
+        own = stage == "validation"  # and not a companion's
+        if own and progress.finished_epoch and progress.validation is not None:
             scores.append(progress.validation[SELECT_BY])
             trial.report(max(scores), progress.epoch)
             behind = trial.should_prune()  # reads the journal: once an epoch, not once a step

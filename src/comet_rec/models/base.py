@@ -52,7 +52,7 @@ class TensorBags:
 
 @dataclass(frozen=True)
 class TensorViews:
-    """`Views` on a device: cut histories int64 [U, N], and whole ones."""
+    """`Views` on a device: cut histories [U, N], and whole ones."""
 
     cut: Tensor
     whole: TensorBags

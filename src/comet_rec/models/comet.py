@@ -158,7 +158,7 @@ class COMET(nn.Module):
         if config.taste_dim:
             fism = FISMConfig(embedding_dim=config.taste_dim, alpha=config.taste_alpha)
             self.taste = FISM(fism, n_users, n_items, rng).requires_grad_(False)
-            self.register_buffer("taste_weight", torch.tensor(config.taste_weight))
+            self.register_buffer("taste_weight", torch.tensor(float(config.taste_weight)))
 
     @property
     def histories(self) -> HistorySettings:
@@ -208,13 +208,15 @@ class COMET(nn.Module):
         """z_i = q_i + q'_i (Eq. 8); N(i) picks rows of the user table (Eq. 3).
 
         With ``towers = "user"`` it is q_i, whole in training too: an item has nothing else. With
-        a taste its vector follows; it knows no item without an embedding and gives it zeros.
+        a taste its vector follows: for an item that training never saw the constant alone.
         """
         z = self._encoded_items(items, histories, rng)
         if self.taste is None:
             return z
         if items is None:
-            return torch.cat([z, z.new_zeros((len(z), len(self.taste.weight)))], dim=1)
+            taste = z.new_zeros((len(z), len(self.taste.weight)))
+            taste[:, self.config.taste_dim] = 1  # meets b + b_u
+            return torch.cat([z, taste], dim=1)
         return torch.cat([z, self.taste.encode_items(items)], dim=1)
 
     def _encoded_items(
