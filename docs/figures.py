@@ -220,7 +220,7 @@ def comparison(result: dict[str, Any], name: str) -> list[str]:
     return [f"## {result['title']}", "", as_markdown(result), "", on(result, name)]
 
 
-LOG_TITLES = {"ml-100k": "MovieLens-100K", "ml-1m-best": "MovieLens-1M"}
+LOG_TITLES = {"ml-100k": "MovieLens-100K", "ml-1m-best": "MovieLens-1M without a taste"}
 
 
 def seeds(result: dict[str, Any], name: str) -> list[str]:
