@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import comet_rec as cr
+from comet_rec.artefact.folder import read_manifest
 from comet_rec.cli.app import run
 from comet_rec.cli.board import Lines, Silent
 from comet_rec.errors import ConfigError, DataError, TrainingInterrupted
@@ -364,6 +365,36 @@ def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row():
     for before, after in itertools.pairwise(configs):
         assert before != after
     assert all(not config.train.refit for config in configs[:-1])
+
+
+def test_past_the_paper_stands_what_best_is_without_its_taste():
+    log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
+    best, alone = Planner("small", log, FULL).beyond()[:2]
+    config = best.estimator().config_for(log)
+    assert config.get("model.taste_dim") > 0
+    changes = {"model.taste_dim": 0, "model.taste_alpha": 0.5}
+    assert alone.estimator().config_for(log) == config.with_settings(changes)
+    without_order = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), times=False)
+    labels = [job.label for job in Planner("small", without_order, FULL).beyond()]
+    assert alone.label not in labels
+
+
+def test_past_the_paper_are_figures_with_100_negatives(tmp_path):
+    """On a log of more items: what ten draws of as many candidates give in the mean."""
+    log = make_log(random_pairs(np.random.default_rng(0), 60, 160, 8), scope="per_user")
+    wide = StudyLog("wide", "Wide", cr.leave_one_out(log, negatives=100))
+    found = Study(["beyond"], [wide], SMOKE, 1, tmp_path, Silent(), only=["EASE"])
+    reproduce(found, "a command", figures=False)
+    data = json.loads((tmp_path / "report.json").read_text())["sections"]["beyond"]
+    hr, gain = data["data"]["wide"]["EASE"]["with 100 negatives"]
+    (record,) = (tmp_path / "records").glob("wide-ease-*")
+    draws = read_manifest(record)["record"]["draws"]
+    for value, metric in ((hr, "HR@10"), (gain, "NDCG@10")):
+        drawn = np.array([draw[metric] for draw in draws])
+        assert abs(value - drawn.mean()) < 4 * drawn.std(ddof=1) / np.sqrt(len(drawn))
+    columns = data["tables"][0]["columns"]
+    assert "HR@10, NDCG@10 with 100" in columns
+    assert "full HR@10" in columns
 
 
 def test_the_ablation_leaves_alone_what_the_budget_settles():
