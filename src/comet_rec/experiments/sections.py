@@ -173,15 +173,14 @@ def _cells(
             metric: of_metric(records, metric, theirs[place] if theirs else None)
             for place, metric in enumerate(METRICS)
         }
-        row, more = _row(job, records, list(cells.values())), with_more(log, records)
+        row, data[job.label] = _row(job, records, list(cells.values())), _data(records, cells)
         if not printed:
+            more = data[job.label][f"with {MORE} negatives"] = with_more(log, records)
             row.insert(len(METRICS) + 1, ", ".join(map(number, more)) if more else "")
         table.rows.append(row)
         for place, found in enumerate(cells.values(), 1):
             if found.verdict:
                 table.marks[len(table.rows) - 1, place] = found.verdict
-        data[job.label] = _data(records, cells)
-        data[job.label][f"with {MORE} negatives"] = more
     return table, data
 
 
