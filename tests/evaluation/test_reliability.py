@@ -35,6 +35,19 @@ def test_the_expectation_is_the_mean_over_every_draw():
     assert ndcg == pytest.approx(np.mean(gains))
 
 
+def test_ties_stand_in_every_order():
+    """Exactly for few of them; many, as a model without a score for most items has, nearly so."""
+    hr, gain = expected_figures(
+        Ranks(np.array([8, 0]), np.array([3, 0])), np.array([60, 60]), 60, 10
+    )
+    assert hr == pytest.approx((2 / 4 + 1) / 2)  # two of the four places are among the ten
+    assert gain == pytest.approx(((1 / np.log2(10) + 1 / np.log2(11)) / 4 + 1) / 2)
+    many, _ = expected_figures(Ranks(np.array([0]), np.array([5000])), np.array([5000]), 99, 10)
+    assert many == pytest.approx(10 / 100, abs=1 / 16)
+    none, _ = expected_figures(Ranks(np.array([0]), np.array([0])), np.array([5000]), 99, 10)
+    assert none == 1
+
+
 @pytest.fixture
 def ranked(rng):
     import torch

@@ -22,6 +22,7 @@ from comet_rec.evaluation.ranking import Ranks, Scores, sampled_ranks
 
 Int64 = npt.NDArray[np.int64]
 STRATA = ("head", "middle", "tail")
+TIE_SHARES = 16
 
 
 def unseen_others(held: HeldOut, seen: Interactions) -> Int64:
@@ -35,7 +36,8 @@ def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tup
     """HR@k and NDCG@k that sampling `negatives` candidates gives in the mean over all draws.
 
     With b of M other items better than the positive, the number among m that are drawn without
-    replacement is hypergeometric (M, b, m). Half of the tied count as better.
+    replacement is hypergeometric (M, b, m). Of t tied ones 0 to t count as better, each as likely;
+    more than `TIE_SHARES` are stood for by that many.
 
     Parameters
     ----------
@@ -49,14 +51,21 @@ def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tup
     """
     from scipy.stats import hypergeom
 
-    better = np.minimum(ranks.better + ranks.tied // 2, others)
+    # A user with ties stands there once for each share of them.
+    counts = np.minimum(ranks.tied + 1, TIE_SHARES)
+    users = np.repeat(np.arange(len(counts)), counts)
+    place = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+    tied = ((place + 0.5) * (ranks.tied + 1)[users] / counts[users]).astype(np.int64)
+    others = others[users]
+    better = np.minimum(ranks.better[users] + tied, others)
     drawn = np.minimum(negatives, others)
     places = np.arange(k)
     chances = np.asarray(
         hypergeom.pmf(places[None], others[:, None], better[:, None], drawn[:, None])
     )
     gains = 1 / np.log2(places + 2)
-    return float(chances.sum(axis=1).mean()), float((chances @ gains).mean())
+    weights = 1 / counts[users] / max(len(counts), 1)
+    return float(weights @ chances.sum(axis=1)), float(weights @ (chances @ gains))
 
 
 def redrawn(
