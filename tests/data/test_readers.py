@@ -81,7 +81,7 @@ TEXTS["quoted"] = "".join(f'"{line}"\n' for line in delimited('","', header=True
 def test_one_log_in_every_format_is_the_same_log(tmp_path: Path, kind: str, packed: str) -> None:
     path = write(tmp_path / "some.parquet", TEXTS[kind])  # names say nothing
     if packed == "gzip":
-        path = write(tmp_path / "log.csv", gzip.compress(TEXTS[kind].encode()))
+        path = write(tmp_path / "log.csv", gzip.compress(TEXTS[kind].encode(), mtime=0))
     elif packed == "zstd":
         path = zstd(tmp_path / "log.txt", path)
     log = read(path)
@@ -212,7 +212,7 @@ def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     text = "user_id,item_id,timestamp,rating\n" + rows + "u1,i1,x,3\n" + rows
     path = write(tmp_path / "log.csv", text)
     packed = tmp_path / "log.csv.gz"
-    packed.write_bytes(gzip.compress(text.encode()))
+    packed.write_bytes(gzip.compress(text.encode(), mtime=0))
     usual = read(path, min_rating=2, skip_bad=1)
     monkeypatch.setattr(canonical, "CHUNK_ROWS", 1)  # the number of ids is the least
     for form in (path, packed):

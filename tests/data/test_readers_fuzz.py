@@ -63,7 +63,7 @@ def logs(draw: st.DrawFn) -> Log:
     else:
         text = _delimited(rows, kind, end, header, timed, draw(st.booleans()))
     data = (b"\xef\xbb\xbf" if draw(st.booleans()) else b"") + text.encode()
-    return Log(rows, gzip.compress(data, 1) if draw(st.booleans()) else data)
+    return Log(rows, gzip.compress(data, 1, mtime=0) if draw(st.booleans()) else data)
 
 
 def _json_lines(rows: list[Row], end: str, numbers: bool) -> str:
@@ -158,7 +158,7 @@ def mutate(data: bytes, seed: int) -> bytes:
                 damaged = bytearray(b"\n".join(lines))
             case _:
                 damaged += damaged[at:]
-    return gzip.compress(bytes(damaged), 1) if inside else bytes(damaged)
+    return gzip.compress(bytes(damaged), 1, mtime=0) if inside else bytes(damaged)
 
 
 def check_damaged(log: Log, seed: int, skip_bad: int) -> None:
