@@ -11,6 +11,7 @@ import comet_rec as cr
 from comet_rec.estimators.scoring import VectorScores
 from comet_rec.evaluation.ranking import Ranks, full_ranks
 from comet_rec.evaluation.reliability import (
+    _hypergeometric,
     agreement,
     by_popularity,
     expected_figures,
@@ -33,6 +34,17 @@ def test_the_expectation_is_the_mean_over_every_draw():
     hr, ndcg = expected_figures(ranks, np.full(4, others), negatives, k)
     assert hr == pytest.approx(np.mean(hits))
     assert ndcg == pytest.approx(np.mean(gains))
+
+
+def test_the_chances_are_the_hypergeometric_ones(rng):
+    from scipy.stats import hypergeom
+
+    others = rng.integers(1, 12_000, 3_000)
+    better = (rng.random(3_000) * (others + 1)).astype(np.int64)
+    drawn = np.minimum(rng.choice([1, 3, 99, 1_000, 12_000], 3_000), others)
+    wanted = hypergeom.pmf(np.arange(10), others[:, None], better[:, None], drawn[:, None])
+    np.testing.assert_allclose(_hypergeometric(others, better, drawn, 10), wanted, atol=1e-9)
+    assert (others - better < drawn).any()  # where there must be better ones among them
 
 
 def test_ties_stand_in_every_order():

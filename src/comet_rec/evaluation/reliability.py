@@ -49,8 +49,6 @@ def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tup
         m; all of the others where there are fewer.
     k : int
     """
-    from scipy.stats import hypergeom
-
     # A user with ties stands there once for each share of them.
     counts = np.minimum(ranks.tied + 1, TIE_SHARES)
     users = np.repeat(np.arange(len(counts)), counts)
@@ -59,13 +57,32 @@ def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tup
     others = others[users]
     better = np.minimum(ranks.better[users] + tied, others)
     drawn = np.minimum(negatives, others)
-    places = np.arange(k)
-    chances = np.asarray(
-        hypergeom.pmf(places[None], others[:, None], better[:, None], drawn[:, None])
-    )
-    gains = 1 / np.log2(places + 2)
+    chances = _hypergeometric(others, better, drawn, k)
+    gains = 1 / np.log2(np.arange(k) + 2)
     weights = 1 / counts[users] / max(len(counts), 1)
     return float(weights @ chances.sum(axis=1)), float(weights @ (chances @ gains))
+
+
+def _hypergeometric(others: Int64, better: Int64, drawn: Int64, k: int) -> npt.NDArray[np.float64]:
+    """Chances of 0 … k − 1 better ones among those drawn, [R, k].
+
+    From the chance of none and the ratios of neighbours; where none is impossible, as scipy has it.
+    """
+    from scipy.special import gammaln
+    from scipy.stats import hypergeom
+
+    places = np.arange(k)
+    worse = others - better
+    out = np.zeros((len(others), k))
+    some = worse < drawn
+    found = others[some, None], better[some, None], drawn[some, None]
+    out[some] = hypergeom.pmf(places[None], *found)
+    m, b, n, w = (x[~some].astype(np.float64) for x in (others, better, drawn, worse))
+    none = gammaln(w + 1) - gammaln(w - n + 1) - gammaln(m + 1) + gammaln(m - n + 1)
+    ratios = [(b - j) * (n - j) / ((j + 1) * (w - n + j + 1)) for j in range(k - 1)]
+    steps = np.cumprod(np.maximum(np.column_stack([np.ones_like(m), *ratios]), 0), axis=1)
+    out[~some] = np.exp(none)[:, None] * steps
+    return out
 
 
 def redrawn(
