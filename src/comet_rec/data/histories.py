@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.data.bags import Bags
+from comet_rec.data.bags import Bags, Views
 from comet_rec.data.choosing import hidden_number, random_subset, right_aligned, shuffled
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import generator
@@ -64,28 +64,6 @@ class HistorySettings:
 
 WHOLE = HistorySettings(length=0, policy="whole", exclude_target=False, leave_out=0.0)
 """All of N(u), nothing of N(i)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Views:
-    """Histories of the same owners, cut to a length and whole.
-
-    Parameters
-    ----------
-    cut : int32 [U, N]
-        Padded in front.
-    whole : Bags
-    """
-
-    cut: Int32
-    whole: Bags
-
-    def __len__(self) -> int:
-        return len(self.cut)
-
-    def __getitem__(self, owners: Int64) -> Views:
-        """Histories of some of the owners."""
-        return Views(self.cut[owners], self.whole[owners])
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from comet_rec.config import Config, unknown
-from comet_rec.data.bags import Bags
+from comet_rec.data.bags import Bags, Views
 from comet_rec.data.batches import Batch, Shared
-from comet_rec.data.histories import HistorySettings, Views
+from comet_rec.data.histories import HistorySettings
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
 

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from comet_rec.data.bags import Bags
-from comet_rec.data.histories import Views
+from comet_rec.data.bags import Bags, Views
 from comet_rec.models.base import on_device
 
 BLOCK = 2048
