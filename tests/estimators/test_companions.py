@@ -77,6 +77,14 @@ def test_a_refit_takes_the_weight_and_a_fism_that_knows_the_validation_rows(spli
     assert torch.equal(run.state[name], alone.state["item_embedding"])
 
 
+def test_its_refit_waits_for_what_the_validation_items_choose(split):
+    heard = StopAt("never", 0)
+    model = comet().fit(split, refit=True, hooks=Hooks(heard.report))
+    stages = ["fism validation", "validation", "fism refit", "refit"]
+    assert heard.stages == stages
+    assert list(dict.fromkeys(line["stage"] for line in model.run.log)) == stages
+
+
 def test_without_validation_items_the_weight_is_the_presets(checkerboard):
     model = comet(taste_weight=0.3).fit(checkerboard)
     assert float(model.run.state["taste_weight"]) == pytest.approx(0.3)
@@ -128,7 +136,8 @@ def test_stopped_anywhere_it_goes_on_to_the_same_model(split, tmp_path, stage):
     rest = StopAt("never", 0)
     hooks = Hooks(rest.report, rest.stop, tmp_path / "c", resume=True)
     model = comet().fit(split, refit=True, hooks=hooks)
-    assert rest.stages[0] == stage
+    stages = ["fism validation", "validation", "fism refit", "refit"]
+    assert rest.stages == stages[stages.index(stage) :]
     for name, value in whole.run.state.items():
         assert torch.equal(model.run.state[name], value), name
 

@@ -1,10 +1,15 @@
-"""Models that another model holds a part of: trained first, by themselves (ADR 0029)."""
+"""Models that another model holds a part of: trained first, by themselves (ADR 0029).
+
+Each stage of the model has theirs before it: what validation items choose, then what a refit gives.
+With a folder for checkpoints a finished companion waits there for the rest.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,9 @@ from comet_rec.estimators.session import Hooks
 from comet_rec.estimators.start import Start
 
 Fit = Callable[[Config, Hooks], Run]
+Refit = Callable[[Run, Hooks], Run]
+CHOSEN, REFITTED = "chosen", "refitted"
+"""Folders of a companion's finished runs."""
 
 
 def companion_configs(config: Config, log: Interactions) -> dict[str, Config]:
@@ -30,71 +38,112 @@ def companion_configs(config: Config, log: Interactions) -> dict[str, Config]:
     return found
 
 
-def with_companions(
-    start: Start, config: Config, log: Interactions, held: str, hooks: Hooks, fit: Fit
-) -> tuple[Start, list[dict[str, Any]]]:
-    """A start that holds the companions, and the log of their trainings; a given start stays.
-
-    With a folder for checkpoints a finished companion waits there for the rest.
+@dataclass
+class Companions:
+    """The companions of one training.
 
     Parameters
     ----------
-    start : Start
-    config : Config
-        Of the model that holds them.
+    given : Start
+        Runs that take their place; none to train them.
+    configs : dict of Config
+        Of those to be trained, by model.
     log : Interactions
     held : str
         What is held out: the split's hash, or nothing.
     hooks : Hooks
-    fit : callable
-        Trains one of a config under hooks.
-
-    Raises
-    ------
-    ConfigError
-        When one that waits there was trained with other settings.
-    TrainingInterrupted
     """
-    hooks.check()
-    wanted = {} if start.runs else companion_configs(config, log)
-    home = None if hooks.checkpoints is None else hooks.checkpoints / COMPANIONS
-    if home is not None and not hooks.resume:
-        forget(home.parent)
-    runs, lines = [], []
-    for name, own in wanted.items():
-        run = _waiting(name, own, log, held, home) or _trained(name, own, hooks, home, fit)
-        runs.append(run)
-        lines += [{**line, "stage": f"{name} {line['stage']}"} for line in run.log]
-    return Start(runs) if runs else start, lines
 
+    given: Start
+    configs: dict[str, Config]
+    log: Interactions
+    held: str
+    hooks: Hooks
+    runs: dict[str, Run] = field(default_factory=dict)
 
-def _waiting(
-    name: str, config: Config, log: Interactions, held: str, home: Path | None
-) -> Run | None:
-    """A finished companion of an unfinished training."""
-    if home is None or not (home / name / "run").is_dir():
-        return None
-    run = load_run(home / name / "run")
-    same = run.config.to_toml() == config.to_toml()
-    same &= run.interactions.fingerprint == log.fingerprint
-    if not same or (run.split.hash if run.split else "") != held:
-        raise ConfigError(
-            f"{home / name}: a {name} of other settings or other data; give the same command, or "
-            "remove the folder to start anew"
+    @staticmethod
+    def of(config: Config, log: Interactions, held: str, hooks: Hooks, given: Start) -> Companions:
+        """Those that a model with this config wants; what an earlier training left is forgotten.
+
+        Raises
+        ------
+        ConfigError
+            When there is nothing to resume.
+        """
+        hooks.check()
+        found = Companions(
+            given, {} if given.runs else companion_configs(config, log), log, held, hooks
         )
-    return run
+        if hooks.checkpoints is not None and not hooks.resume:
+            forget(hooks.checkpoints)
+        return found
 
+    @property
+    def start(self) -> Start:
+        """What the model starts from."""
+        return Start(list(self.runs.values())) if self.runs else self.given
 
-def _trained(name: str, config: Config, hooks: Hooks, home: Path | None, fit: Fit) -> Run:
-    checkpoints = None if home is None else home / name / "checkpoints"
-    own = Hooks(
-        report=lambda stage, progress: hooks.report(f"{name} {stage}", progress),
-        stop=hooks.stop,
-        checkpoints=checkpoints,
-        resume=checkpoints is not None and has_checkpoint(checkpoints),
-    )
-    run = fit(config, own)
-    if home is not None and checkpoints is not None:
-        save_run(run, home / name / "run")
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    return run
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Log of their trainings."""
+        return [
+            {**line, "stage": f"{name} {line['stage']}"}
+            for name, run in self.runs.items()
+            for line in run.log
+        ]
+
+    def choose(self, fit: Fit) -> Start:
+        """Train each, as far as its validation items choose.
+
+        Raises
+        ------
+        ConfigError
+            When one that waits was trained with other settings.
+        TrainingInterrupted
+        """
+        for name, config in self.configs.items():
+            self.runs[name] = self._kept(name, CHOSEN, partial(fit, config))
+        return self.start
+
+    def refit(self, refit: Refit) -> Start:
+        """Train each of those chosen again, with the validation rows.
+
+        Raises
+        ------
+        ConfigError, TrainingInterrupted
+            As `choose`.
+        """
+        for name, run in self.runs.items():
+            self.runs[name] = self._kept(name, REFITTED, partial(refit, run))
+        return self.start
+
+    def _kept(self, name: str, stage: str, train: Callable[[Hooks], Run]) -> Run:
+        """The finished run of a stage: the one that waits, else a training that then does."""
+        home = (
+            None if self.hooks.checkpoints is None else self.hooks.checkpoints / COMPANIONS / name
+        )
+        if home is not None and (home / stage).is_dir():
+            return self._waiting(name, home / stage)
+        checkpoints = None if home is None else home / "checkpoints"
+        own = Hooks(
+            report=lambda stage, progress: self.hooks.report(f"{name} {stage}", progress),
+            stop=self.hooks.stop,
+            checkpoints=checkpoints,
+            resume=checkpoints is not None and has_checkpoint(checkpoints),
+        )
+        run = train(own)
+        if home is not None and checkpoints is not None:
+            save_run(run, home / stage)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        return run
+
+    def _waiting(self, name: str, folder: Path) -> Run:
+        run = load_run(folder)
+        same = run.config.to_toml() == self.configs[name].to_toml()
+        same &= run.interactions.fingerprint == self.log.fingerprint
+        if not same or (run.split.hash if run.split else "") != self.held:
+            raise ConfigError(
+                f"{folder}: a {name} of other settings or other data; give the same command, or "
+                "remove the folder to start anew"
+            )
+        return run

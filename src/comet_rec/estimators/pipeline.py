@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import NonFiniteError
-from comet_rec.estimators.companions import with_companions
+from comet_rec.estimators.companions import Companions
 from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.scoring import model_scores, vectors
 from comet_rec.estimators.session import Hooks, Session, log_line, validated
@@ -31,40 +33,57 @@ def fit_split(
     ------
     ConfigError, NonFiniteError, TrainingInterrupted
     """
-    run = _chosen(config, split, device, hooks, start)
-    return replace(run, metrics=measure(run, split).to_dict())
-
-
-def _chosen(config: Config, split: Split, device: torch.device, hooks: Hooks, start: Start) -> Run:
-    """As `fit_split`, not measured."""
-    session = _session(config, split, device, hooks, start)
+    companions = Companions.of(config, split.interactions, split.hash, hooks, start)
+    session = _session(config, split, device, hooks, companions)
     if base.closed_form(config.name):
         model = _closed_form(session, split.train, split.known, split.validation)
     else:
         session.resume()
         if session.chosen_epochs == 0:
-            model, state = session.train(
-                "validation", split.train, config.train.epochs, split.validation
-            )
-            session.chosen_epochs = state.best_epoch
-            session.selected = frozen(model) if config.train.refit else {}
+            model = _chosen(session, split)
         if config.train.refit:
-            model, _ = session.train("refit", split.known, session.chosen_epochs)
-    return _finished(session, model, split.known, split)
+            session.start = companions.refit(partial(_refitted_alone, split, device))
+            model = _refitted(session, split)
+    run = _finished(session, model, split.known, split, companions.lines)
+    return replace(run, metrics=measure(run, split).to_dict())
 
 
 def _session(
-    config: Config, split: Split, device: torch.device, hooks: Hooks, start: Start
+    config: Config, split: Split, device: torch.device, hooks: Hooks, companions: Companions
 ) -> Session:
-    """Session of a training on a split, its companions trained."""
-    log = split.interactions
+    """Session of a training on a split, its companions chosen."""
+    start = companions.choose(partial(_chosen_alone, split, device))
+    start.check(config, split.interactions, split)
+    return Session(config, split.interactions, device, hooks, split.hash, start)
 
-    def companion(own: Config, hooks: Hooks) -> Run:
-        return _chosen(own, split, device, hooks, Start())
 
-    start, lines = with_companions(start, config, log, split.hash, hooks, companion)
-    start.check(config, log, split)
-    return Session(config, log, device, hooks, split.hash, start, before=lines)
+def _chosen(session: Session, split: Split) -> Any:
+    """Model of the epoch that the validation items choose."""
+    epochs = session.config.train.epochs
+    model, state = session.train("validation", split.train, epochs, split.validation)
+    session.choose(model, state.best_epoch)
+    return model
+
+
+def _refitted(session: Session, split: Split) -> Any:
+    """Model trained for as many epochs with the validation rows."""
+    return session.train("refit", split.known, session.chosen_epochs)[0]
+
+
+def _chosen_alone(split: Split, device: torch.device, config: Config, hooks: Hooks) -> Run:
+    """A companion before its refit."""
+    session = Session(config, split.interactions, device, hooks, split.hash, Start())
+    session.resume()
+    return _finished(session, _chosen(session, split), split.known, split)
+
+
+def _refitted_alone(split: Split, device: torch.device, chosen: Run, hooks: Hooks) -> Run:
+    """A companion after it."""
+    session = Session(chosen.config, split.interactions, device, hooks, split.hash, Start())
+    session.lines, session.chosen_epochs = list(chosen.log), chosen.epochs
+    session.selected = dict(chosen.selected or {})
+    session.resume()
+    return _finished(session, _refitted(session, split), split.known, split)
 
 
 def validate(
@@ -79,7 +98,8 @@ def validate(
     ConfigError, NonFiniteError, TrainingInterrupted
     """
     config = replace(config, train=replace(config.train, refit=False))
-    session = _session(config, split, device, hooks, Start())
+    companions = Companions.of(config, split.interactions, split.hash, hooks, Start())
+    session = _session(config, split, device, hooks, companions)
     if base.closed_form(config.name):
         _closed_form(session, split.train, split.known, split.validation)
         return dict(session.lines[0]["validation"]), 1
@@ -95,15 +115,16 @@ def fit_all(
     def companion(own: Config, hooks: Hooks) -> Run:
         return fit_all(own, log, device, hooks, Start())
 
-    start, lines = with_companions(start, config, log, "", hooks, companion)
+    companions = Companions.of(config, log, "", hooks, start)
+    start = companions.choose(companion)
     start.check(config, log, None)
-    session = Session(config, log, device, hooks, "", start, before=lines)
+    session = Session(config, log, device, hooks, "", start)
     if base.closed_form(config.name):
         return _finished(session, _closed_form(session, log, log, None), log, None)
     session.resume()
     session.chosen_epochs = config.train.full_epochs
     model, _ = session.train("all", log, config.train.full_epochs)
-    return _finished(session, model, log, None)
+    return _finished(session, model, log, None, companions.lines)
 
 
 def _closed_form(
@@ -127,7 +148,14 @@ def _closed_form(
     return model
 
 
-def _finished(session: Session, model: Any, rows: Interactions, split: Split | None) -> Run:
+def _finished(
+    session: Session,
+    model: Any,
+    rows: Interactions,
+    split: Split | None,
+    before: Sequence[dict[str, Any]] = (),
+) -> Run:
+    """Its run; `before` are the lines of the companions, each stage's before this model's own."""
     users, items = vectors(model, rows) if isinstance(model, base.TwoTower) else (None, None)
     if any(v is not None and not bool(torch.isfinite(v).all()) for v in (users, items)):
         raise NonFiniteError("the trained vectors are not finite; lower train.learning_rate")
@@ -141,5 +169,5 @@ def _finished(session: Session, model: Any, rows: Interactions, split: Split | N
         split=split,
         user_vectors=users,
         item_vectors=items,
-        log=[*session.before, *session.lines],
+        log=sorted([*before, *session.lines], key=lambda line: line["stage"].endswith("refit")),
     )

@@ -79,7 +79,6 @@ class Session:
     chosen_epochs: int = 0
     selected: dict[str, Tensor] = field(default_factory=dict)  # before a refit
     resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None
-    before: list[dict[str, Any]] = field(default_factory=list)  # log of the companions
 
     def fresh_model(self, stage: str) -> Any:
         """Model with the parameters that the seed draws, or that trained models start it with."""
@@ -142,24 +141,29 @@ class Session:
         state = trainer.state
         tensors = {f"model.{k}": v for k, v in frozen(trainer.model).items()}
         tensors |= {f"best.{k}": v for k, v in (state.best or {}).items()}
-        tensors |= {f"selected.{k}": v for k, v in self.selected.items()}
         if trainer.averaged is not None:
             tensors |= {f"average.{k}": v for k, v in trainer.averaged.values.items()}
         for index, values in trainer.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         about = {k: v for k, v in vars(state).items() if k != "best"}
-        save_checkpoint(
-            self.hooks.checkpoints,
-            tensors,
-            {
-                "stage": stage,
-                "step": state.epoch * len(trainer.batches) + state.batch,
-                "state": about,
-                "lines": self.lines,
-                "chosen_epochs": self.chosen_epochs,
-                "identity": self.identity(),
-            },
-        )
+        step = state.epoch * len(trainer.batches) + state.batch
+        self._save(tensors, {"stage": stage, "step": step, "state": about})
+
+    def _save(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        if self.hooks.checkpoints is None:
+            return
+        tensors |= {f"selected.{k}": v for k, v in self.selected.items()}
+        about |= {
+            "lines": self.lines, "chosen_epochs": self.chosen_epochs, "identity": self.identity()
+        }  # fmt: skip
+        save_checkpoint(self.hooks.checkpoints, tensors, about)
+
+    def choose(self, model: Any, epochs: int) -> None:
+        """Keep what the validation items chose, on disk too: a companion's refit comes next."""
+        self.chosen_epochs = epochs
+        if self.config.train.refit:
+            self.selected = frozen(model)
+            self._save({}, {"stage": "chosen", "step": 0})
 
     def resume(self) -> None:
         """Load the checkpoint that `hooks` asks to go on from.

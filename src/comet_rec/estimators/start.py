@@ -29,10 +29,10 @@ class Start:
         """Model and digest of its state, for each run."""
         return tuple(f"{run.config.name} {_digest(run.state)}" for run in self.runs)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """What tells two starts apart."""
-        return " ".join(self.names)
+        """What tells two starts apart, the same before and after a refit of theirs."""
+        return " ".join(_digest(run.selected or run.state) for run in self.runs)
 
     def check(self, config: Config, log: Interactions, split: Split | None) -> None:
         """Refuse runs that the model cannot or must not start from.
