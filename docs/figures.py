@@ -220,7 +220,11 @@ def comparison(result: dict[str, Any], name: str) -> list[str]:
     return [f"## {result['title']}", "", as_markdown(result), "", on(result, name)]
 
 
-LOG_TITLES = {"ml-100k": "MovieLens-100K", "ml-1m-best": "MovieLens-1M without a taste"}
+LOG_TITLES = {
+    "ml-100k": "MovieLens-100K",
+    "ml-1m-best": "MovieLens-1M without a taste",
+    "ml-1m-best-refit": "MovieLens-1M with a taste and a refit",
+}
 
 
 def seeds(result: dict[str, Any], name: str) -> list[str]:
@@ -228,7 +232,7 @@ def seeds(result: dict[str, Any], name: str) -> list[str]:
     first = runs[0]
     lines = [
         f"## {LOG_TITLES[Path(name).stem]}, `{first['model']}`, preset `{first['preset']}`, "
-        f"{len(runs)} training seeds",
+        f"{len(runs)} training seed{'s' if len(runs) > 1 else ''}",
         "",
         "Means over seeds, ± one standard error over users; below them each seed's own figures.",
         "",
@@ -290,6 +294,7 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
     "results.md": (
         "# Results",
         [
+            ("ml-1m-best-refit.json", seeds),
             ("ml-1m-best.json", seeds),
             ("ml-100k.json", seeds),
             ("compare-ml-100k.json", comparison),
