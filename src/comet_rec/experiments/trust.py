@@ -11,6 +11,7 @@ from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.sections import Drawing, Section, Table, number
+from comet_rec.experiments.studies import BEST
 
 SHOWN_KERNELS = 2
 
@@ -196,4 +197,34 @@ def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: R
             table.rows.append(row)
         section.tables.append(table)
         section.data[log.name] = {"tied_share": share, "models": data}
+        gains = _gains(data, list(orders))
+        if gains:
+            table.rows.append([f"gain of {BEST}", *(f"{gain:+.3f}" for gain in gains.values())])
+            section.data[log.name]["gains"] = gains
+            section.text.append(_what_stays(log.title, gains))
     return section
+
+
+def _gains(data: Mapping[str, Mapping[str, Any]], orders: Sequence[str]) -> dict[str, float]:
+    """NDCG@10 of `BEST` above the best of the others, by order; nothing where some are missing."""
+    figures = {
+        label: [found[order]["sampled"]["NDCG@10"] for order in orders if order in found]
+        for label, found in data.items()
+    }
+    own = figures.pop(BEST, [])
+    if not figures or any(len(found) < len(orders) for found in [own, *figures.values()]):
+        return {}
+    others = [max(values) for values in zip(*figures.values(), strict=True)]
+    return {order: a - b for order, a, b in zip(orders, own, others, strict=True)}
+
+
+def _what_stays(title: str, gains: Mapping[str, float]) -> str:
+    (first, whole), *rest = gains.items()
+    said = [
+        f"{gain:+.3f} under {order} order" + (f" ({gain / whole:.0%} of that)" if whole > 0 else "")
+        for order, gain in rest
+    ]
+    return (
+        f"{title}: above the best of the others {BEST} has {whole:+.3f} NDCG@10 under {first} "
+        f"order, {', '.join(said)}."
+    )

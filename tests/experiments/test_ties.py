@@ -1,0 +1,55 @@
+"""What a model gains under several orders of equal times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from comet_rec.experiments import trust
+from comet_rec.experiments.jobs import Job, Record
+from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.studies import BEST
+
+FIGURES = {
+    ("EASE", "file"): 0.40, ("EASE", "random"): 0.41, ("EASE", "item"): 0.42,
+    ("BCE-MF", "file"): 0.42, ("BCE-MF", "random"): 0.40, ("BCE-MF", "item"): 0.41,
+    (BEST, "file"): 0.62, (BEST, "random"): 0.51, (BEST, "item"): 0.40,
+}  # fmt: skip
+
+
+class Finished:
+    """Stands for a runner whose jobs are done, but for those it is told of."""
+
+    def __init__(self, *missing: tuple[str, str]):
+        self.missing = missing
+
+    def record(self, job: Job) -> Record | str:
+        if (job.label, job.log) in self.missing:
+            return "not among those asked for"
+        figures = {"NDCG@10": FIGURES[job.label, job.log]}
+        return Record({"sampled": figures, "sampled_se": {"NDCG@10": 0.01}}, Path(), Path())
+
+
+def section(runner):
+    labels = ("EASE", "BCE-MF", BEST)
+    orders = {order: [Job(order, label, "m", "p") for label in labels] for order in ORDERS}
+    return trust.ties([(StudyLog("log", "Log", None, ""), 0.5, orders)], runner)
+
+
+ORDERS = ("file", "random", "item")
+
+
+def test_the_gain_is_over_the_best_of_the_others_in_the_same_order():
+    found = section(Finished())
+    gains = found.data["log"]["gains"]
+    assert gains == pytest.approx({"file": 0.20, "random": 0.10, "item": -0.02})
+    assert found.tables[0].rows[-1] == [f"gain of {BEST}", "+0.200", "+0.100", "-0.020"]
+    assert "+0.200 NDCG@10 under file order" in found.text[-1]
+    assert "+0.100 under random order (50% of that)" in found.text[-1]
+
+
+def test_nothing_is_said_of_a_gain_while_a_figure_is_missing():
+    found = section(Finished(("BCE-MF", "item")))
+    assert "gains" not in found.data["log"]
+    assert [row[0] for row in found.tables[0].rows] == ["EASE", "BCE-MF", BEST]
