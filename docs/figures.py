@@ -250,17 +250,22 @@ def seeds(result: dict[str, Any], name: str) -> list[str]:
     return [*lines, "", on(result, name)]
 
 
+PARTS_ALONE = {"ties": "Orders of equal times, budget full"}
+
+
 def reproduction(result: dict[str, Any], name: str) -> list[str]:
     from comet_rec.experiments.report import markdown_table
     from comet_rec.experiments.sections import Table
 
     budget = Path(name).stem
-    lines = [f"## Budget {budget}", "", f"> {result['note']}"]
+    heading = PARTS_ALONE.get(budget, f"Budget {budget}")
+    lines = [f"## {heading}", "", f"> {result['note']}"]
     counts = {"reproduced": 0, "better": 0, "lower": 0, "not run": 0}
     for found in result["verdicts"].values():
         counts |= {verdict: counts[verdict] + n for verdict, n in found.items()}
     said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
-    lines += ["", f"Cells beside the paper's: {said or 'none'}. {on(result, name)}"]
+    cells = f"Cells beside the paper's: {said or 'none'}. " if result["verdicts"] else ""
+    lines += ["", cells + on(result, name)]
     for part, section in result["sections"].items():
         lines += ["", f"### {section['title']}"]
         for text in section["text"]:
@@ -289,7 +294,11 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
     ),
     "reproduction.md": (
         "# The paper's figures, and ours",
-        [("reproduce/full.json", reproduction), ("reproduce/smoke.json", reproduction)],
+        [
+            ("reproduce/full.json", reproduction),
+            ("reproduce/ties.json", reproduction),
+            ("reproduce/smoke.json", reproduction),
+        ],
     ),
     "results.md": (
         "# Results",

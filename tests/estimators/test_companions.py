@@ -138,8 +138,68 @@ def test_stopped_anywhere_it_goes_on_to_the_same_model(split, tmp_path, stage):
     model = comet().fit(split, refit=True, hooks=hooks)
     stages = ["fism validation", "validation", "fism refit", "refit"]
     assert rest.stages == stages[stages.index(stage) :]
-    for name, value in whole.run.state.items():
-        assert torch.equal(model.run.state[name], value), name
+    assert_same(model.run, whole.run)
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL."""
+
+
+@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize("place", ["save_run", "rmtree"])
+def test_killed_between_stages_it_goes_on_to_the_same_model(
+    split, tmp_path, monkeypatch, call, place
+):
+    from comet_rec.estimators import companions
+
+    whole = comet().fit(split, refit=True)
+    save, calls = companions.save_run, []
+
+    def killed(*given, **more):
+        calls.append(given)
+        if len(calls) == call:
+            raise Killed
+        if place == "save_run":
+            save(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(companions, "forget", lambda folder: None)  # it removes before all else
+        room = companions if place == "save_run" else companions.shutil
+        patched.setattr(room, place, killed)
+        with pytest.raises(Killed):
+            comet().fit(split, refit=True, hooks=Hooks(checkpoints=tmp_path / "c"))
+    for file in tmp_path.glob("c/companions/fism/*-checkpoints/*.safetensors"):
+        file.unlink()  # half of a removal
+    hooks = Hooks(checkpoints=tmp_path / "c", resume=has_checkpoint(tmp_path / "c"))
+    model = comet().fit(split, refit=True, hooks=hooks)
+    assert_same(model.run, whole.run)
+
+
+def assert_same(run, other):
+    """Parameters, what was chosen, what it started from, and the log but for its seconds."""
+    for one, two in ((run.state, other.state), (run.selected, other.selected)):
+        for name, value in two.items():
+            assert torch.equal(one[name], value), name
+    assert run.started_from == other.started_from
+    untimed = [[{**line, "train_seconds": 0} for line in found.log] for found in (run, other)]
+    assert untimed[0] == untimed[1]
+
+
+def test_a_training_begun_from_a_given_fism_is_not_gone_on_with_without_it(split, tmp_path):
+    given = cr.FISM(embedding_dim=4, epochs=2).fit(split, refit=True)
+    whole = comet().fit(split, refit=True, init_from=[given])
+    for stage in ("validation", "refit"):
+        stopper = StopAt(stage, 1)
+        hooks = Hooks(stopper.report, stopper.stop, tmp_path / stage)
+        with pytest.raises(TrainingInterrupted):
+            comet().fit(split, refit=True, init_from=[given], hooks=hooks)
+        heard = StopAt("never", 0)
+        hooks = Hooks(heard.report, heard.stop, tmp_path / stage, resume=True)
+        with pytest.raises(ConfigError, match="begun from a fism that was given"):
+            comet().fit(split, refit=True, hooks=hooks)
+        assert heard.stages == []
+        model = comet().fit(split, refit=True, init_from=[given], hooks=hooks)
+        assert_same(model.run, whole.run)
 
 
 def test_a_given_fism_must_have_the_settings_and_have_been_shown_no_targets(split):

@@ -49,7 +49,8 @@ def test_the_gain_is_over_the_best_of_the_others_in_the_same_order():
     assert "+0.100 under random order (50% of that)" in found.text[-1]
 
 
-def test_nothing_is_said_of_a_gain_while_a_figure_is_missing():
-    found = section(Finished(("BCE-MF", "item")))
+@pytest.mark.parametrize("orders", [("item",), ORDERS])
+def test_nothing_is_said_of_a_gain_while_a_figure_is_missing(orders):
+    found = section(Finished(*(("BCE-MF", order) for order in orders)))
     assert "gains" not in found.data["log"]
     assert [row[0] for row in found.tables[0].rows] == ["EASE", "BCE-MF", BEST]

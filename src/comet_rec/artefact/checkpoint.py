@@ -63,7 +63,12 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether an unfinished training can be gone on with."""
-    return (folder / f"{NAME}.json").is_file() or (folder / COMPANIONS).is_dir()
+    return has_own_checkpoint(folder) or (folder / COMPANIONS).is_dir()
+
+
+def has_own_checkpoint(folder: Path) -> bool:
+    """Whether the model's own training had begun, not that of its companions alone."""
+    return (folder / f"{NAME}.json").is_file()
 
 
 def forget(folder: Path) -> None:

@@ -13,7 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from comet_rec.artefact.checkpoint import COMPANIONS, forget, has_checkpoint
+from comet_rec.artefact.checkpoint import (
+    COMPANIONS,
+    forget,
+    has_checkpoint,
+    has_own_checkpoint,
+)
 from comet_rec.artefact.run import Run, load_run, save_run
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
@@ -98,10 +103,11 @@ class Companions:
         Raises
         ------
         ConfigError
-            When one that waits was trained with other settings.
+            When one that waits was trained with other settings, or the model went on without it.
         TrainingInterrupted
         """
         for name, config in self.configs.items():
+            self._check_begun(name)
             self.runs[name] = self._kept(name, CHOSEN, partial(fit, config))
         return self.start
 
@@ -117,14 +123,25 @@ class Companions:
             self.runs[name] = self._kept(name, REFITTED, partial(refit, run))
         return self.start
 
+    def _check_begun(self, name: str) -> None:
+        """Refuse a model's own checkpoint without its companion before anything is trained."""
+        home = self.hooks.checkpoints
+        if home is None or not self.hooks.resume or not has_own_checkpoint(home):
+            return
+        if not (home / COMPANIONS / name / CHOSEN).is_dir():
+            raise ConfigError(
+                f"{home}: begun from a {name} that was given, or by another version; give it "
+                "again, or remove the folder to start anew"
+            )
+
     def _kept(self, name: str, stage: str, train: Callable[[Hooks], Run]) -> Run:
         """The finished run of a stage: the one that waits, else a training that then does."""
-        home = (
-            None if self.hooks.checkpoints is None else self.hooks.checkpoints / COMPANIONS / name
-        )
-        if home is not None and (home / stage).is_dir():
-            return self._waiting(name, home / stage)
-        checkpoints = None if home is None else home / "checkpoints"
+        home = self.hooks.checkpoints
+        place = None if home is None else home / COMPANIONS / name / stage
+        if place is not None and place.is_dir():
+            return self._waiting(name, place)
+        # Of a stage's own: what a kill left of one must not be read by the next.
+        checkpoints = None if place is None else place.with_name(f"{stage}-checkpoints")
         own = Hooks(
             report=lambda stage, progress: self.hooks.report(f"{name} {stage}", progress),
             stop=self.hooks.stop,
@@ -132,8 +149,8 @@ class Companions:
             resume=checkpoints is not None and has_checkpoint(checkpoints),
         )
         run = train(own)
-        if home is not None and checkpoints is not None:
-            save_run(run, home / stage)
+        if place is not None and checkpoints is not None:
+            save_run(run, place)
             shutil.rmtree(checkpoints, ignore_errors=True)
         return run
 
@@ -143,7 +160,7 @@ class Companions:
         same &= run.interactions.fingerprint == self.log.fingerprint
         if not same or (run.split.hash if run.split else "") != self.held:
             raise ConfigError(
-                f"{folder}: a {name} of other settings or other data; give the same command, or "
-                "remove the folder to start anew"
+                f"{self.hooks.checkpoints}: holds a {name} of other settings or other data; give "
+                "the same command, or remove the folder to start anew"
             )
         return run

@@ -41,6 +41,8 @@ def fit_split(
         session.resume()
         if session.chosen_epochs == 0:
             model = _chosen(session, split)
+            if config.train.refit and companions.runs:
+                session.keep_choice()
         if config.train.refit:
             session.start = companions.refit(partial(_refitted_alone, split, device))
             model = _refitted(session, split)
@@ -61,7 +63,8 @@ def _chosen(session: Session, split: Split) -> Any:
     """Model of the epoch that the validation items choose."""
     epochs = session.config.train.epochs
     model, state = session.train("validation", split.train, epochs, split.validation)
-    session.choose(model, state.best_epoch)
+    session.chosen_epochs = state.best_epoch
+    session.selected = frozen(model) if session.config.train.refit else {}
     return model
 
 

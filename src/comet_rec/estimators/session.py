@@ -158,12 +158,9 @@ class Session:
         }  # fmt: skip
         save_checkpoint(self.hooks.checkpoints, tensors, about)
 
-    def choose(self, model: Any, epochs: int) -> None:
-        """Keep what the validation items chose, on disk too: a companion's refit comes next."""
-        self.chosen_epochs = epochs
-        if self.config.train.refit:
-            self.selected = frozen(model)
-            self._save({}, {"stage": "chosen", "step": 0})
+    def keep_choice(self) -> None:
+        """Put what the validation items chose on disk: companions' refits come next."""
+        self._save({}, {"stage": "chosen", "step": 0})
 
     def resume(self) -> None:
         """Load the checkpoint that `hooks` asks to go on from.
@@ -182,8 +179,8 @@ class Session:
         about = self.resumed[1]
         if about["identity"] != self.identity():
             raise ConfigError(
-                f"{self.hooks.checkpoints}: begun with other settings or other data; "
-                "give the same command, or remove the folder to start anew"
+                f"{self.hooks.checkpoints}: begun with other settings, other data or another "
+                "version; give the same command, or remove the folder to start anew"
             )
         self.lines = about["lines"]
         self.chosen_epochs = about["chosen_epochs"]

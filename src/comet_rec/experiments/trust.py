@@ -197,7 +197,8 @@ def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: R
             table.rows.append(row)
         section.tables.append(table)
         section.data[log.name] = {"tied_share": share, "models": data}
-        gains = _gains(data, list(orders))
+        labels = [job.label for job in orders["file"]]
+        gains = _gains(data, labels, list(orders))
         if gains:
             table.rows.append([f"gain of {BEST}", *(f"{gain:+.3f}" for gain in gains.values())])
             section.data[log.name]["gains"] = gains
@@ -205,17 +206,17 @@ def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: R
     return section
 
 
-def _gains(data: Mapping[str, Mapping[str, Any]], orders: Sequence[str]) -> dict[str, float]:
-    """NDCG@10 of `BEST` above the best of the others, by order; nothing where some are missing."""
-    figures = {
-        label: [found[order]["sampled"]["NDCG@10"] for order in orders if order in found]
-        for label, found in data.items()
-    }
-    own = figures.pop(BEST, [])
-    if not figures or any(len(found) < len(orders) for found in [own, *figures.values()]):
+def _gains(
+    data: Mapping[str, Mapping[str, Any]], labels: Sequence[str], orders: Sequence[str]
+) -> dict[str, float]:
+    """NDCG@10 of `BEST` above the best of the others, by order; nothing where any is missing."""
+    if any(order not in data.get(label, {}) for label in labels for order in orders):
         return {}
-    others = [max(values) for values in zip(*figures.values(), strict=True)]
-    return {order: a - b for order, a, b in zip(orders, own, others, strict=True)}
+    figures = {
+        order: {label: data[label][order]["sampled"]["NDCG@10"] for label in labels}
+        for order in orders
+    }
+    return {order: found.pop(BEST) - max(found.values()) for order, found in figures.items()}
 
 
 def _what_stays(title: str, gains: Mapping[str, float]) -> str:
