@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from comet_rec.data.catalog import load as load
     from comet_rec.data.readers import read as read
     from comet_rec.data.split import leave_one_out as leave_one_out
-    from comet_rec.estimators.estimator import COMET as COMET
-    from comet_rec.estimators.estimator import EASE as EASE
-    from comet_rec.estimators.estimator import FISM as FISM
-    from comet_rec.estimators.estimator import GMF as GMF
-    from comet_rec.estimators.estimator import MF as MF
-    from comet_rec.estimators.estimator import MLP as MLP
-    from comet_rec.estimators.estimator import ConvNCF as ConvNCF
-    from comet_rec.estimators.estimator import ItemKNN as ItemKNN
-    from comet_rec.estimators.estimator import NeuMF as NeuMF
-    from comet_rec.estimators.estimator import Popularity as Popularity
-    from comet_rec.estimators.estimator import Random as Random
-    from comet_rec.estimators.estimator import SVDpp as SVDpp
     from comet_rec.estimators.estimator import evaluate as evaluate
-    from comet_rec.estimators.estimator import load_model as load_model
+    from comet_rec.estimators.registry import COMET as COMET
+    from comet_rec.estimators.registry import EASE as EASE
+    from comet_rec.estimators.registry import FISM as FISM
+    from comet_rec.estimators.registry import GMF as GMF
+    from comet_rec.estimators.registry import MF as MF
+    from comet_rec.estimators.registry import MLP as MLP
+    from comet_rec.estimators.registry import ConvNCF as ConvNCF
+    from comet_rec.estimators.registry import ItemKNN as ItemKNN
+    from comet_rec.estimators.registry import NeuMF as NeuMF
+    from comet_rec.estimators.registry import Popularity as Popularity
+    from comet_rec.estimators.registry import Random as Random
+    from comet_rec.estimators.registry import SVDpp as SVDpp
+    from comet_rec.estimators.registry import load_model as load_model
 
 __version__ = "0.1.0.dev0"
 
@@ -34,11 +34,11 @@ _MODELS = (
 )  # fmt: skip
 
 _HOME = {
-    **dict.fromkeys(_MODELS, "comet_rec.estimators.estimator"),
+    **dict.fromkeys(_MODELS, "comet_rec.estimators.registry"),
     "evaluate": "comet_rec.estimators.estimator",
     "leave_one_out": "comet_rec.data.split",
     "load": "comet_rec.data.catalog",
-    "load_model": "comet_rec.estimators.estimator",
+    "load_model": "comet_rec.estimators.registry",
     "read": "comet_rec.data.readers",
 }
 

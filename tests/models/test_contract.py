@@ -10,7 +10,7 @@ import comet_rec as cr
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import shown
 from comet_rec.errors import ConfigError, UnknownIdError
-from comet_rec.estimators.estimator import ESTIMATORS
+from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.estimators.scoring import VectorScores, run_scores
 from comet_rec.models import base
 from comet_rec.models.base import ClosedForm, PairScorer, TensorBatch, Trainable, TwoTower

@@ -12,7 +12,7 @@ import comet_rec as cr
 from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batches
 from comet_rec.errors import ConfigError, TrainingInterrupted
-from comet_rec.estimators.estimator import ESTIMATORS
+from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.estimators.session import Hooks, batches_of
 from comet_rec.models import base
 from comet_rec.models.base import TensorBatch

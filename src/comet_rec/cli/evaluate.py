@@ -23,7 +23,7 @@ def evaluate(
 ) -> None:
     """Measure a run again under its own protocol."""
     from comet_rec.estimators.estimator import evaluate as measure
-    from comet_rec.estimators.estimator import load_model
+    from comet_rec.estimators.registry import load_model
 
     report = measure(load_model(run), full=full)
     typer.echo(json.dumps(report.to_dict()) if json_ else as_text(report))

@@ -46,7 +46,7 @@ def recommend(
         raise InputError(f"--format {form}: must be one of {', '.join(FORMATS)}")
     if form == "parquet" and out is None:
         raise InputError("--format parquet needs --out FILE")
-    from comet_rec.estimators.estimator import load_model
+    from comet_rec.estimators.registry import load_model
 
     model = load_model(run)
     table = _lists(model, user, history, k, include_seen, unknown)

@@ -125,7 +125,7 @@ def inspect(
         raise ConfigError(f"--tower {tower}: give user or item")
     if out.is_file():
         raise InputError(f"{out}: is a file; give a folder")
-    from comet_rec.estimators.estimator import load_model
+    from comet_rec.estimators.registry import load_model
     from comet_rec.experiments.plots import draw
     from comet_rec.experiments.sections import Drawing
     from comet_rec.experiments.trust import kernels_of

@@ -91,7 +91,7 @@ def _say_result(estimator: Estimator, out: Path) -> None:
 
 def _estimator(model: str, preset: str, seed: int, device: str, settings: list[str]) -> Estimator:
     from comet_rec.config import unknown
-    from comet_rec.estimators.estimator import ESTIMATORS
+    from comet_rec.estimators.registry import ESTIMATORS
 
     if model not in ESTIMATORS:
         raise ConfigError(unknown("model", model, list(ESTIMATORS)))
@@ -145,7 +145,7 @@ def _check_target(out: Path, resume: bool) -> None:
 def _starts(folders: list[Path]) -> list[Estimator]:
     if not folders:
         return []
-    from comet_rec.estimators.estimator import load_model
+    from comet_rec.estimators.registry import load_model
 
     return [load_model(folder) for folder in folders]
 

@@ -1,4 +1,4 @@
-"""The estimator: one class for every model; a model is a name and a preset."""
+"""The estimator: one class for every model; a model is a name and a preset (`registry`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from comet_rec.artefact.run import Run, load_run, save_run
+from comet_rec.artefact.run import Run, save_run
 from comet_rec.config import Config, unknown
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
@@ -236,135 +236,6 @@ class Estimator:
         return f"{type(self).__name__}(preset={self.preset!r}, seed={self.seed}, {state})"
 
 
-class COMET(Estimator):
-    """COMET (arXiv 2007.14129v1): embeddings enriched by convolutions over stacked histories.
-
-    Takes what `Estimator` takes; the model's settings are those of `CometConfig`.
-    """
-
-    name = "comet"
-
-
-class MF(Estimator):
-    """BCE-MF: matrix factorisation with biases, trained with binary cross-entropy.
-
-    Takes what `Estimator` takes; the model's settings are those of `MFConfig`.
-    """
-
-    name = "mf"
-
-
-class SVDpp(Estimator):
-    """SVD++ on implicit data (Koren 2008).
-
-    Takes what `Estimator` takes; the model's settings are those of `SVDppConfig`.
-    """
-
-    name = "svdpp"
-
-
-class FISM(Estimator):
-    """FISM: factored item similarity (Kabbur et al. 2013).
-
-    Takes what `Estimator` takes; the model's settings are those of `FISMConfig`.
-    """
-
-    name = "fism"
-
-
-class GMF(Estimator):
-    """GMF: generalised matrix factorisation (He et al. 2017).
-
-    Takes what `Estimator` takes; the model's settings are those of `GMFConfig`.
-    """
-
-    name = "gmf"
-
-
-class MLP(Estimator):
-    """MLP: a perceptron on two joined embeddings (He et al. 2017).
-
-    Takes what `Estimator` takes; the model's settings are those of `MLPConfig`.
-    """
-
-    name = "mlp"
-
-
-class NeuMF(Estimator):
-    """NeuMF: GMF and MLP side by side (He et al. 2017).
-
-    Takes what `Estimator` takes; the model's settings are those of `NeuMFConfig`.
-    """
-
-    name = "neumf"
-
-
-class ConvNCF(Estimator):
-    """ConvNCF: convolutions over an outer product (He et al. 2018).
-
-    Takes what `Estimator` takes; the model's settings are those of `ConvNCFConfig`.
-    """
-
-    name = "convncf"
-
-
-class Popularity(Estimator):
-    """The most chosen items for everyone.
-
-    Takes what `Estimator` takes; the model's settings are those of `PopularityConfig`.
-    """
-
-    name = "popularity"
-
-
-class ItemKNN(Estimator):
-    """Cosine similarity between items.
-
-    Takes what `Estimator` takes; the model's settings are those of `ItemKNNConfig`.
-    """
-
-    name = "itemknn"
-
-
-class EASE(Estimator):
-    """EASE: a linear autoencoder in closed form (Steck 2019).
-
-    Takes what `Estimator` takes; the model's settings are those of `EASEConfig`.
-    """
-
-    name = "ease"
-
-
-class Random(Estimator):
-    """Scores without meaning: the floor of every table.
-
-    Takes what `Estimator` takes; the model's settings are those of `RandomConfig`.
-    """
-
-    name = "random"
-
-
-def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
-    """Read a run that `save` or ``comet-rec train`` wrote; the folder alone is enough.
-
-    Raises
-    ------
-    ArtefactError
-        When it is missing, incomplete or damaged.
-    """
-    run = load_run(Path(folder))
-    model = ESTIMATORS[run.config.name](seed=run.config.seed, device=device)
-    model.preset = run.config.preset
-    parts = {"model": run.config.model, "train": run.config.train}
-    model.settings = {
-        f"{room}.{f.name}": getattr(part, f.name)
-        for room, part in parts.items()
-        for f in fields(part)
-    }
-    model._run = run
-    return model
-
-
 def evaluate(model: Estimator, split: Split | None = None, *, full: bool = True) -> Report:
     """Figures of a trained model on the test items of a split.
 
@@ -419,10 +290,3 @@ _NO_LOG = Interactions(
     user_ids=Ids("int", np.empty(0, np.int64)),
     item_ids=Ids("int", np.empty(0, np.int64)),
 )
-
-ESTIMATORS: dict[str, type[Estimator]] = {
-    estimator.name: estimator
-    for estimator in (
-        COMET, MF, SVDpp, FISM, GMF, MLP, NeuMF, ConvNCF, Popularity, ItemKNN, EASE, Random
-    )
-}  # fmt: skip

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from comet_rec.config import unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError
-from comet_rec.estimators.estimator import ESTIMATORS, Estimator
+from comet_rec.estimators.estimator import Estimator
 from comet_rec.estimators.measuring import measure
+from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import holm, paired
 from comet_rec.evaluation.ranking import Report

@@ -27,8 +27,9 @@ from comet_rec.artefact.run import Run, versions
 from comet_rec.data.split import Split
 from comet_rec.errors import ArtefactError
 from comet_rec.estimators.companions import companion_configs
-from comet_rec.estimators.estimator import ESTIMATORS, Estimator, load_model
+from comet_rec.estimators.estimator import Estimator
 from comet_rec.estimators.measuring import measure
+from comet_rec.estimators.registry import ESTIMATORS, load_model
 from comet_rec.estimators.scoring import run_scores
 from comet_rec.estimators.session import Hooks
 from comet_rec.evaluation.metrics import hit_rate, ndcg
