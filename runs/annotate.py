@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from comet_rec.artefact.run import versions
-from machine import machine
+from comet_rec.artefact.provenance import machine, versions
 
 
 def main() -> None:
@@ -23,7 +20,7 @@ def main() -> None:
     given = parser.parse_args()
     found = json.loads(given.file.read_text(encoding="utf-8"))
     about = {"title": given.title, "command": given.command}
-    found = about | found | {"versions": versions(), "machine": machine()}
+    found = {"versions": versions(), "machine": machine()} | found | about
     given.file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 from torch import Tensor
 
 from comet_rec.artefact.folder import read_manifest, write_folder
+from comet_rec.artefact.provenance import versions
 from comet_rec.config import Config, ProtocolConfig
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
@@ -216,13 +214,6 @@ def _optional(path: Path) -> dict[str, Tensor]:
 def protocol_entry(split: Split) -> dict[str, Any]:
     """Hash and settings of a split, as the manifest holds them."""
     return {"hash": split.hash, "settings": asdict(split.protocol)}
-
-
-def versions() -> dict[str, str]:
-    """What the figures depend on beside the code."""
-    names = ("comet-rec", "duckdb", "numpy", "scipy", "torch")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **found, "threads": str(torch.get_num_threads())}
 
 
 def _save(arrays: dict[str, npt.NDArray[Any]], path: Path) -> None:

@@ -31,7 +31,7 @@ def compare(
         typer.Option(help="Train again with the validation rows. Default: the preset's."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of training.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: options.Device = "cpu",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="JSON of all figures.")
     ] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -35,6 +36,7 @@ Folder = Annotated[
     Path | None, typer.Option(help="Folder of a named data set's files that you already have.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 
@@ -164,8 +166,8 @@ def say_notes(notes: tuple[str, ...] | list[str], quiet: bool) -> None:
             typer.echo(f"note: {note}", err=True)
 
 
-def pairs(settings: list[str]) -> dict[str, str]:
-    """``KEY=VALUE`` texts as a mapping.
+def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:
+    """``KEY=VALUE`` texts of an option as a mapping.
 
     Raises
     ------
@@ -176,8 +178,13 @@ def pairs(settings: list[str]) -> dict[str, str]:
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"--set {text!r}: give KEY=VALUE, e.g. model.embedding_dim=64")
+            raise ConfigError(f"{option} {text!r}: give KEY=VALUE, e.g. model.embedding_dim=64")
         if "." not in key:
-            raise ConfigError(f"--set {text!r}: give the key whole, e.g. model.embedding_dim=64")
+            raise ConfigError(f"{option} {text!r}: give the key whole, e.g. model.embedding_dim=64")
         found[key.strip()] = value.strip()
     return found
+
+
+def values(text: str) -> list[str]:
+    """``VALUE,VALUE…``, commas inside brackets left alone: ``[64],[64,32]`` are two."""
+    return [value.strip() for value in re.split(r",(?![^\[(]*[\])])", text)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from comet_rec.cli import options
 from comet_rec.cli.board import board
 from comet_rec.cli.interrupt import interruptible
 from comet_rec.errors import ConfigError, InputError, TrainingInterrupted
+
+if TYPE_CHECKING:
+    from comet_rec.config import Config
 
 
 @options.reads_log(leave_out=("folder",))
@@ -46,8 +49,8 @@ def reproduce(
         typer.Option(
             "--only",
             metavar="MODEL",
-            help="Train this model of the tables alone, as they name it; repeat. The report shows "
-            "what is there of the others.",
+            help="Train this model of the tables alone, as they name it, in every seed; repeat. "
+            "The report shows what is there of the others.",
         ),
     ] = None,
     journals: Annotated[
@@ -57,6 +60,7 @@ def reproduce(
         ),
     ] = None,
     figures: Annotated[bool, typer.Option(help="Draw figures (needs matplotlib).")] = True,
+    device: options.Device = "cpu",
     quiet: options.Quiet = False,
     *,
     reading: options.Reading,
@@ -66,6 +70,7 @@ def reproduce(
         raise InputError(f"{out}: is a file; give a folder")
     options.set_threads(reading.threads)
     from comet_rec.config import unknown
+    from comet_rec.estimators.devices import torch_device
     from comet_rec.experiments import reproduce as study
     from comet_rec.experiments.logs import read_logs
     from comet_rec.experiments.plots import pyplot
@@ -75,6 +80,7 @@ def reproduce(
     if budget not in BUDGETS:
         raise ConfigError(unknown("budget", budget, list(BUDGETS)))
     chosen, wanted = BUDGETS[budget], study.parts_of(parts)
+    torch_device(device)
     if figures:
         pyplot()  # told before an hour of training
     beside = [searches(journals)] if journals else []
@@ -86,8 +92,9 @@ def reproduce(
     logs = read_logs(data or chosen.logs, reading.keywords(), say)
     with board(quiet) as shown, interruptible() as stop:
         work = study.Study(
-            wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop, beside, only or ()
-        )
+            wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop, beside, only or (),
+            device,
+        )  # fmt: skip
         try:
             command = _command(parts, data, budget, seeds, only, journals)
             study.reproduce(work, command, figures=figures)
@@ -97,6 +104,14 @@ def reproduce(
                 "go on"
             ) from None
     typer.echo(f"written to {out / 'report.html'}")
+    if failed := work.runner.failed:
+        first = failed[0]
+        typer.echo(
+            f"{len(failed)} of {len(work.runner.items)} trainings failed, first {first.job.log} "
+            f"{first.job.label} seed {first.job.seed}: {first.note}; the same command tries again",
+            err=True,
+        )
+        raise typer.Exit(1)
 
 
 def _command(
@@ -133,7 +148,16 @@ def inspect(
     trained = load_model(run).run
     found = kernels_of(trained.state, f"{tower}_tower")
     if not found:
-        raise ConfigError(f"{run}: a {trained.config.name} without filters; give a trained COMET")
+        raise ConfigError(f"{run}: {_without_filters(trained.config, tower)}")
     out.mkdir(parents=True, exist_ok=True)
     for name in draw(Drawing(f"{tower}-kernels", "kernels", "", {"kernels": found}), out):
         typer.echo(str(out / name))
+
+
+def _without_filters(config: Config, tower: str) -> str:
+    if config.name != "comet":
+        return f"a {config.name} without filters; give a trained COMET"
+    if config.get("model.cross") != "cnn+mlp":
+        cross = config.get("model.cross")
+        return f"model.cross is {cross}: no filters over all rows; give a COMET with cnn+mlp"
+    return f"this COMET has no {tower}'s tower; give the other --tower"

@@ -54,7 +54,7 @@ def train(
             "--init-from", metavar="RUN", help="Trained run to start from; repeat (NeuMF: two)."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: options.Device = "cpu",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a stopped training.")
     ] = False,

@@ -24,7 +24,16 @@ def tune(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Fix a setting.")
     ] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--search",
+            metavar="KEY=VALUE,VALUE…",
+            help="Values of a setting to try; repeat. Default: the model's own space.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of search and training.")] = 0,
+    device: options.Device = "cpu",
     json_: options.Json = False,
     quiet: options.Quiet = False,
     *,
@@ -38,6 +47,7 @@ def tune(
     if not names:
         raise ConfigError("--models: give at least one name, e.g. mf,gmf")
     fixed = options.pairs(settings or [])
+    space = {k: options.values(v) for k, v in options.pairs(search or [], "--search").items()}
     split = leave_one_out(options.read_data(data, reading))
     found = [
         tuning.tune(
@@ -47,7 +57,9 @@ def tune(
             seconds=seconds,
             preset_name=preset,
             settings=fixed,
+            search=space or None,
             seed=seed,
+            device=device,
             say=lambda line: None if quiet else typer.echo(line, err=True),
         )
         for name in names

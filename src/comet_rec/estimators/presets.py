@@ -153,8 +153,8 @@ MEDIUM = 350_000
 """Rows from which on COMET takes `WHOLE_TABLES`: a batch is at most a tenth of the log."""
 
 WHOLE_TABLES: dict[str, Any] = {
-    "batch_size": 32_768, "learning_rate": 8e-3, "warmup": 1.0, "average": 0.98,
-    "full_epochs": 40, "patience": 8,
+    "batch_size": 32_768, "learning_rate": 8e-3, "weight_decay": 1e-6, "warmup": 1.0,
+    "average": 0.98, "full_epochs": 40, "patience": 8,
 }  # fmt: skip
 """A batch in which nearly every user and item occurs: few tower passes a positive (ADR 0028)."""
 

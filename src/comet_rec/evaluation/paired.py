@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ class Paired:
         p-value of the signed-rank test, two-sided; 1 where no user differs.
     bootstrap : float
         Two-sided p-value of the bootstrap: how often the resampled mean changes its sign.
+    error : float
+        Standard error of the difference: over users, and of what is not of users.
     """
 
     difference: float
@@ -36,12 +39,31 @@ class Paired:
     high: float
     wilcoxon: float
     bootstrap: float
+    error: float
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of the difference over its standard error, normal; 1 without one."""
+        return math.erfc(abs(self.difference) / self.error / math.sqrt(2)) if self.error else 1.0
 
 
-def paired(values: Float64, reference: Float64, seed: int = 0) -> Paired:
-    """Compare two models' per-user values, float64 [T] each, in the same order of users."""
+def paired(values: Float64, reference: Float64, seed: int = 0, *, noise: float = 0.0) -> Paired:
+    """Compare two models' per-user values, in the same order of users.
+
+    Parameters
+    ----------
+    values, reference : float64 [T]
+        Of each user; of several trainings, the mean over them.
+    seed : int
+        Of the bootstrap.
+    noise : float
+        Variance of the difference that has nothing to do with the choice of users, as that
+        between trainings; the intervals hold it, the signed-rank test does not.
+    """
     differences = np.asarray(values - reference, dtype=np.float64)
     means = _resampled_means(differences, seed)
+    if noise > 0:
+        means = means + math.sqrt(noise) * generator(seed, "noise").standard_normal(len(means))
     low, high = np.percentile(means, [2.5, 97.5])
     below = (np.count_nonzero(means <= 0) + 1) / (len(means) + 1)
     above = (np.count_nonzero(means >= 0) + 1) / (len(means) + 1)
@@ -51,6 +73,7 @@ def paired(values: Float64, reference: Float64, seed: int = 0) -> Paired:
         float(high),
         _signed_rank(differences),
         float(min(1.0, 2 * min(below, above))),
+        math.sqrt(float(differences.var()) / len(differences) + noise),
     )
 
 

@@ -1,77 +1,137 @@
-"""Sections that hold models against the first of them, user by user."""
+"""Sections that hold models against one another, user by user, over all their training seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from statistics import mean, variance
 from typing import Any
 
-from comet_rec.evaluation.paired import holm, paired
+import numpy as np
+
+from comet_rec.evaluation.paired import Paired, holm, paired
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Runner
-from comet_rec.experiments.sections import Drawing, Section, Table, number
+from comet_rec.experiments.sections import (
+    Drawing,
+    Section,
+    Table,
+    number,
+    of_full,
+    of_metric,
+    sample_of_users,
+)
+
+METRICS = ("HR@10", "NDCG@10")
+TESTED = "NDCG@10"
+ABOVE = "the row above"
+HOW = (
+    "± is one standard error, over users and, where a model has several seeds, over seeds; in "
+    "brackets the 95 % interval of the paired difference, each user's value the mean over seeds; "
+    "p is that difference over its standard error, after Holm's correction. With one seed the "
+    "noise between trainings is in neither: a difference may be there and still be luck of the "
+    "seed."
+)
+Tests = dict[str, tuple[Paired, float]]
+"""By a model's label: the test and its corrected p-value."""
 
 
-def against_first(
+def compared(
     name: str, title: str, text: list[str], logs: Sequence[tuple[StudyLog, list[Job]]],
-    runner: Runner,
+    runner: Runner, *, stepwise: bool = False,
 ) -> Section:  # fmt: skip
-    """Models beside the first of them: figures, paired differences, bars (Figures 3, 4, …)."""
-    section = Section(name, title, list(text))
-    section.text.append(
-        "± is one standard error over users; in brackets the 95 % interval of the paired "
-        "difference over users; p is Wilcoxon's after Holm's correction."
-    )
+    """Models beside the first of them, or each beside the one above it (Figures 3, 4, …).
+
+    Figures, paired differences, bars.
+    """
+    section = Section(name, title, [*text, HOW])
     for log, jobs in logs:
         if log.split is None:
             section.text.append(f"{log.title}: not run: {log.why}.")
             continue
-        table, data = differences(log, jobs, runner)
+        table, data = differences(log, jobs, runner, stepwise=stepwise)
         section.tables.append(table)
         section.data[log.name] = data
         if data:
-            caption = f"{title}, {log.title}; bars are ± 1.96 standard errors over users"
-            drawn = {"models": data, "metrics": ["HR@10", "NDCG@10"]}
+            caption = f"{title}, {log.title}; bars are ± 1.96 standard errors"
+            drawn = {"models": data, "metrics": list(METRICS)}
             section.drawings.append(Drawing(f"{name}-{log.name}", "bars", caption, drawn))
     return section
 
 
 def differences(
-    log: StudyLog, jobs: list[Job], runner: Runner
+    log: StudyLog, jobs: list[Job], runner: Runner, *, stepwise: bool = False
 ) -> tuple[Table, dict[str, dict[str, Any]]]:
-    """Figures of each model and its paired difference from the first."""
-    first = runner.record(jobs[0])
-    columns = ["model", "HR@10", "NDCG@10", "full NDCG@10", f"NDCG@10 − {jobs[0].label}", "p"]
+    """Figures of each model and its paired difference from the first, or from the one above."""
+    other = ABOVE if stepwise else jobs[0].label
+    columns = ["model", "seeds", *METRICS, f"{TESTED} − {other}", "p"]
+    columns += [f"full {TESTED}", f"full {TESTED} − {other}", "p"]
     table, data = Table(log.title, columns, []), {}
-    found = [(job, runner.record(job)) for job in jobs]
-    tests = {}
-    for job, record in found[1:]:
-        if isinstance(record, Record) and isinstance(first, Record):
-            tests[job.label] = paired(record.of_users("NDCG@10"), first.of_users("NDCG@10"))
-    corrected = dict(zip(tests, holm([t.wilcoxon for t in tests.values()]), strict=True))
-    for job, record in found:
-        if not isinstance(record, Record):
-            table.rows.append([job.label, f"not run: {record}", *[""] * (len(columns) - 2)])
+    seeds = {job.label: runner.seeds_of(job) for job in jobs}
+    against = dict(zip(jobs[1:], jobs if stepwise else [jobs[0]] * len(jobs), strict=False))
+    pairs = {job.label: (seeds[job.label], seeds[to.label]) for job, to in against.items()}
+    sampled, full = _tests(pairs, full=False), _tests(pairs, full=True)
+    for job in jobs:
+        records = seeds[job.label]
+        if not records:
+            why = f"not run: {runner.record(job)}"
+            table.rows.append([job.label, why, *[""] * (len(columns) - 2)])
             continue
-        values, row = record.values, [job.label]
-        for metric in ("HR@10", "NDCG@10"):
-            row.append(
-                f"{number(values['sampled'][metric])} ± {number(values['sampled_se'][metric])}"
-            )
-        row.append(f"{values['full']['NDCG@10']:.4f}" if values["full"] else "")
-        test = tests.get(job.label)
-        if test is None:
-            row += ["", ""]
-        else:
-            p = corrected[job.label]
-            row.append(f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]")
-            row.append("< 0.001" if p < 0.001 else f"{p:.3f}")
-        table.rows.append(row)
+        cells = {metric: of_metric(records, metric) for metric in METRICS}
+        whole = of_full(records, TESTED)
+        text = f"{whole.ours:.4f} ± {whole.error:.4f}" if whole else ""
+        row = [job.label, str(len(records))]
+        row += [f"{number(cell.ours)} ± {number(cell.error)}" for cell in cells.values()]
+        row += _told(sampled.get(job.label))
+        row.append(text + sample_of_users(records[0]))
+        table.rows.append(row + _told(full.get(job.label)))
+        values = [record.values for record in records]
         data[job.label] = {
-            "sampled": values["sampled"], "sampled_se": values["sampled_se"],
-            "full": values["full"], "epochs": values["epochs"],
-            "train_seconds": values["train_seconds"],
-            "difference": None if test is None else {**asdict(test), "holm": corrected[job.label]},
-        }  # fmt: skip
+            "seeds": len(records),
+            "sampled": {metric: cell.ours for metric, cell in cells.items()},
+            "sampled_se": {metric: cell.error for metric, cell in cells.items()},
+            "full": whole and {TESTED: whole.ours},
+            "full_se": whole and {TESTED: whole.error},
+            "epochs": [v["epochs"] for v in values],
+            "train_seconds": mean(v["train_seconds"] for v in values),
+            "difference": _as_data(sampled.get(job.label)),
+            "full_difference": _as_data(full.get(job.label)),
+        }
     return table, data
+
+
+def _tests(pairs: dict[str, tuple[list[Record], list[Record]]], *, full: bool) -> Tests:
+    found = {}
+    for label, (records, reference) in pairs.items():
+        ours = [record.of_users(TESTED, full=full) for record in records]
+        theirs = [record.of_users(TESTED, full=full) for record in reference]
+        if not ours or not theirs or len({len(of) for of in (*ours, *theirs)}) != 1:
+            continue  # not there, or over a sample of users of its own
+        if not len(ours[0]):
+            continue
+        noise = sum(_between([float(v.mean()) for v in of]) for of in (ours, theirs))
+        found[label] = paired(np.mean(ours, axis=0), np.mean(theirs, axis=0), noise=noise)
+    corrected = holm([test.p for test in found.values()])
+    return {label: (test, p) for (label, test), p in zip(found.items(), corrected, strict=True)}
+
+
+def _between(means: list[float]) -> float:
+    """Variance of the mean over seeds; 0 where one seed cannot tell."""
+    return variance(means) / len(means) if len(means) > 1 else 0.0
+
+
+def _told(found: tuple[Paired, float] | None) -> list[str]:
+    if found is None:
+        return ["", ""]
+    test, p = found
+    text = f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]"
+    return [text, "< 0.001" if p < 0.001 else f"{p:.3f}"]
+
+
+def _as_data(found: tuple[Paired, float] | None) -> dict[str, float] | None:
+    if found is None:
+        return None
+    test, holm_p = found
+    kept = {key: value for key, value in asdict(test).items() if key != "wilcoxon"}
+    return {**kept, "p": test.p, "holm": holm_p}

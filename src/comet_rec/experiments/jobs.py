@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from comet_rec.artefact.checkpoint import has_checkpoint
 from comet_rec.artefact.folder import read_manifest, write_folder
-from comet_rec.artefact.run import Run, versions
+from comet_rec.artefact.provenance import machine, versions
+from comet_rec.artefact.run import Run
 from comet_rec.data.split import Split
 from comet_rec.errors import ArtefactError
 from comet_rec.estimators.companions import companion_configs
@@ -79,9 +80,11 @@ class Job:
     seed: int = 0
     starts: tuple[Job, ...] = ()
 
-    def estimator(self) -> Estimator:
+    def estimator(self, device: str = "cpu") -> Estimator:
         """A fresh model with the job's settings."""
-        return ESTIMATORS[self.model](preset=self.preset, seed=self.seed, **dict(self.settings))
+        return ESTIMATORS[self.model](
+            preset=self.preset, seed=self.seed, device=device, **dict(self.settings)
+        )
 
     def key(self, split: Split) -> str:
         """Name of the job's folders under this split: readable, and a digest of what decides."""
@@ -121,10 +124,17 @@ class Record:
         with np.load(self.folder / "ranks.npz", allow_pickle=False) as packed:
             return {name: packed[name].astype(np.int64) for name in packed.files}
 
-    def of_users(self, metric: str) -> npt.NDArray[np.float64]:
-        """HR@10 or NDCG@10 of each test user among the sampled candidates, float64 [T]."""
+    def of_users(self, metric: str, *, full: bool = False) -> npt.NDArray[np.float64]:
+        """HR@10 or NDCG@10 of each test user, float64 [T].
+
+        Among the sampled candidates, or over the whole catalogue; empty where it was not ranked,
+        shorter where only a sample of users was.
+        """
         of = hit_rate if metric.startswith("HR") else ndcg
-        return of(self.ranks["better"], self.ranks["tied"], int(metric.split("@")[1]))
+        kind, k = "full_" if full else "", int(metric.split("@")[1])
+        if f"{kind}better" not in self.ranks:
+            return np.empty(0)
+        return of(self.ranks[f"{kind}better"], self.ranks[f"{kind}tied"], k)
 
     def run(self) -> Run:
         """The run itself, verified."""
@@ -146,7 +156,9 @@ def trained(job: Job, split: Split, home: Path) -> Path:
     return home / "runs" / job.key(split) / "run"
 
 
-def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Record:
+def carry_out(
+    job: Job, split: Split, home: Path, tell: Tell, stop: Stop, device: str = "cpu"
+) -> Record:
     """Train, measure and write what is not there yet; a stopped training is gone on with.
 
     Parameters
@@ -160,6 +172,8 @@ def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Rec
         Called with the stage and the progress of training.
     stop : callable
         True asks for a stop after the present step.
+    device : str
+        Where to compute.
 
     Raises
     ------
@@ -168,8 +182,10 @@ def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Rec
     place = trained(job, split, home)
     place.parent.mkdir(parents=True, exist_ok=True)
     checkpoints = place.parent / "checkpoints"
-    if not (place / "manifest.json").is_file():
-        model = job.estimator()
+    if place.is_dir() and not _whole(place):
+        shutil.rmtree(place)  # damaged since it was written: nothing of it can be trusted
+    if not place.is_dir():
+        model = job.estimator(device)
         hooks = Hooks(
             report=tell, stop=stop, checkpoints=checkpoints, resume=has_checkpoint(checkpoints)
         )
@@ -196,11 +212,20 @@ def carry_out(job: Job, split: Split, home: Path, tell: Tell, stop: Stop) -> Rec
         **_scatter(run, split, report),
         "evaluation_seconds": round(time.perf_counter() - began, 1),
         "versions": versions(),
+        "machine": machine() | {"device": device},
     }
     _write_record(home / "records" / job.key(split), values, report)
     record = finished(job, split, home)  # as it is read the next time
     assert record is not None
     return record
+
+
+def _whole(place: Path) -> bool:
+    try:
+        load_model(place)
+    except ArtefactError:
+        return False
+    return True
 
 
 def _seconds(run: Run) -> float:

@@ -19,6 +19,8 @@ from comet_rec.experiments.paper import LOGS
 
 TieOrder = Literal["random", "item"]
 TIE_ORDERS: tuple[TieOrder, ...] = ("random", "item")
+NAME = r"[A-Za-z0-9][A-Za-z0-9-]*"
+"""What a log may be called: folders have its name."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def read_logs(
         For a file that cannot be read. A named data set that cannot be fetched is no error: its
         cells say so.
     InputError
-        When a log is named twice.
+        When a log is named twice, or by what cannot be part of a folder's name.
     """
     found: list[StudyLog] = []
     for source in sources:
@@ -89,6 +91,10 @@ def _rows(log: StudyLog) -> Interactions:
 def _read(source: str, reading: dict[str, Any]) -> StudyLog:
     name, equals, file = source.partition("=")
     if equals and not Path(source).exists():
+        if not re.fullmatch(NAME, name):
+            raise InputError(
+                f"--data {source}: {name!r} is no name; give letters, digits and hyphens before ="
+            )
         return _of(name, readers.read(_existing(file), **reading))
     if not catalog.is_name(source):
         stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(source).name).strip("-").lower()

@@ -93,7 +93,7 @@ def write(report: Report, folder: Path, *, figures: bool = True) -> None:
         for section in report.sections
         for drawing in (section.drawings if figures else ())
     }
-    write_text(folder / "report.json", json.dumps(_data(report), indent=1) + "\n")
+    write_text(folder / "report.json", json.dumps(_data(report), indent=1, allow_nan=False) + "\n")
     write_text(folder / "report.md", markdown(report, pictures))
     write_text(folder / "report.html", page(report, pictures, folder))
 

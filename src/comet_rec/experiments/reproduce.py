@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from comet_rec.artefact.run import versions
+from comet_rec.artefact.provenance import machine, versions
 from comet_rec.config import unknown
 from comet_rec.data.split import leave_one_out
-from comet_rec.errors import ConfigError, DataError
-from comet_rec.evaluation.audit import audit
-from comet_rec.evaluation.audit.findings import Finding, as_data
-from comet_rec.experiments import differences, paper, sections, trust
+from comet_rec.errors import ConfigError
+from comet_rec.evaluation.audit.findings import Finding
+from comet_rec.experiments import audits, differences, paper, sections, trust
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
 from comet_rec.experiments.report import Report, write
@@ -64,6 +63,8 @@ class Study:
         Further sections for the report.
     only : list of str
         Labels of the models to train; the report shows what is there of the others.
+    device : str
+        Where trainings compute; no part of what a training is known by.
     """
 
     parts: Sequence[str]
@@ -75,14 +76,16 @@ class Study:
     stop: Callable[[], bool] = lambda: False
     beside: Sequence[Section] = ()
     only: Sequence[str] = ()
+    device: str = "cpu"
     findings: dict[str, list[Finding]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.splits = {log.name: log.split for log in self.logs if log.split is not None}
         self.orders = {log.name: self._orders(log) for log in self.logs if "ties" in self.parts}
         self.runner = Runner(
-            self.splits, self.folder, self.seeds, self.board, stop=self.stop, only=self.only
-        )
+            self.splits, self.folder, self.seeds, self.board, stop=self.stop, only=self.only,
+            device=self.device,
+        )  # fmt: skip
 
     def _orders(self, log: StudyLog) -> dict[str, str]:
         """Order of ties → name of the log that has it; adds those logs."""
@@ -107,18 +110,16 @@ class Study:
         return any(name in self.parts for name in names)
 
     def check(self) -> None:
-        """Audit the splits before anything is trained.
+        """Audit the splits and what the queued trainings are shown, before any of them.
 
         Raises
         ------
         DataError
             When one has a fault that would make its figures worthless.
         """
-        for name, split in self.splits.items():
-            self.findings[name] = audit(split)
-            faults = [found for found in self.findings[name] if found.severity == "error"]
-            if faults:
-                raise DataError(f"{name}: {faults[0].check}: {faults[0].message}")
+        self.findings = audits.of_splits(self.splits)
+        jobs = [item.job for item in self.runner.items]
+        self.findings |= audits.of_trainings(jobs, self.splits)
 
     def queue(self) -> None:
         """Queue the jobs of all parts, the tables first."""
@@ -167,7 +168,7 @@ class Study:
             "reliability": lambda: trust.reliability(self.each(Planner.algorithms), self.runner),
             "ties": self._ties,
             "beyond": lambda: self._seeded("beyond", Planner.beyond),
-            "ablation": lambda: self._seeded("ablation", Planner.ablation),
+            "ablation": lambda: self._seeded("ablation", Planner.ablation, stepwise=True),
         }
         same = {"table3": "table2", "table5": "table4"}
         wanted = dict.fromkeys(same.get(name, name) for name in self.parts)
@@ -175,21 +176,16 @@ class Study:
             "COMET (arXiv 2007.14129v1), reproduced",
             self.budget.note,
             command,
-            [*(build[name]() for name in wanted), *self.beside, self._audit()],
+            [*(build[name]() for name in wanted), *self.beside, audits.section(self.findings)],
             self.budget.warning,
             [plain(item) for item in self.runner.items],
-            {"budget": self.budget.name, "seeds": self.seeds, "versions": versions()},
+            {
+                "budget": self.budget.name,
+                "seeds": self.seeds,
+                "versions": versions(),
+                "machine": machine(),
+            },
         )
-
-    def _audit(self) -> Section:
-        section = Section("audit", "Audit of the logs and splits")
-        section.text.append("What `comet-rec audit` says of each; errors would have ended the run.")
-        for name, findings in self.findings.items():
-            rows = [[found.check, found.severity, found.message] for found in findings]
-            columns = ["check", "severity", "finding"]
-            section.tables.append(sections.Table(name, columns, rows or [["", "", "nothing"]]))
-            section.data[name] = as_data(findings)
-        return section
 
     def _algorithms(self) -> Section:
         """Of the paper's table, with COMET as what the others are held against."""
@@ -199,30 +195,36 @@ class Study:
         )
 
     def _seeded(
-        self, name: str, of: Callable[[Planner], list[Job]], printed: Printed | None = None
-    ) -> Section:
-        """Figures over seeds; where the paper printed none, beside the first model's."""
+        self, name: str, of: Callable[[Planner], list[Job]], printed: Printed | None = None, *,
+        stepwise: bool = False,
+    ) -> Section:  # fmt: skip
+        """Figures over seeds; where the paper printed none, beside the first or the row above."""
         title, text = TEXTS[name]
         section = sections.beside_the_paper(name, title, printed or {}, self.each(of), self.runner)
         section.text = [text, *section.text] if text else section.text
-        return section if printed else self._with_differences(section, of)
+        return section if printed else self._with_differences(section, of, stepwise=stepwise)
 
-    def _with_differences(self, section: Section, of: Callable[[Planner], list[Job]]) -> Section:
-        """The section with each model's paired difference from the first, over the same users."""
-        against = differences.against_first(
-            section.name, section.title, [], self.each(of), self.runner
+    def _with_differences(
+        self, section: Section, of: Callable[[Planner], list[Job]], *, stepwise: bool = False
+    ) -> Section:
+        """The section with each model's paired differences, over the same users."""
+        against = differences.compared(
+            section.name, section.title, [], self.each(of), self.runner, stepwise=stepwise
         )
         section.text += against.text
         section.tables += [
-            replace(table, title=f"{table.title}, differences, seed 0") for table in against.tables
+            replace(table, title=f"{table.title}, differences") for table in against.tables
         ]
+        kept = ("difference", "full_difference")
         for name, data in against.data.items():
-            section.data[name]["differences"] = {k: v["difference"] for k, v in data.items()}
+            section.data[name]["differences"] = {
+                label: {key: of[key] for key in kept} for label, of in data.items()
+            }
         return section
 
     def _against(self, name: str, of: Callable[[Planner], list[Job]]) -> Section:
         title, text = TEXTS[name]
-        return differences.against_first(name, title, [text], self.each(of), self.runner)
+        return differences.compared(name, title, [text], self.each(of), self.runner)
 
     def _figure_6(self) -> Section:
         grids = [(log, self.planner(log.name).figure_6() if log.split else {}) for log in self.logs]
@@ -252,15 +254,15 @@ def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:
     Raises
     ------
     DataError
-        When the audit finds an error in a split.
+        When the audit finds an error in a split, or in what a training is shown.
     ConfigError
         For a label in `only` that the parts do not have.
     TrainingInterrupted
         When a stop was asked for; the report holds what is finished.
     """
-    study.check()
     study.queue()
     study.runner.check()
+    study.check()
     try:
         study.runner.run()
     finally:

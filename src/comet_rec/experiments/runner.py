@@ -12,6 +12,7 @@ from comet_rec.config import unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import CometError, ConfigError, TrainingInterrupted
 from comet_rec.experiments.jobs import Job, Record, carry_out, finished, trained, with_seed
+from comet_rec.experiments.timing import seconds_left
 from comet_rec.training.trainer import Progress
 
 DEAR = 1_200.0
@@ -63,7 +64,10 @@ class Runner:
     stop : callable
         True asks for a stop after the present step.
     only : collection of str
-        Labels of the jobs to carry out, with what they start from; empty: all.
+        Labels of the jobs to carry out, with what they start from and in every seed, however dear;
+        empty: all.
+    device : str
+        Where trainings compute.
     """
 
     splits: Mapping[str, Split]
@@ -72,6 +76,7 @@ class Runner:
     board: Board
     stop: Callable[[], bool] = lambda: False
     only: Collection[str] = ()
+    device: str = "cpu"
     queue: dict[str, Item] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     weights: set[str] = field(default_factory=set)
@@ -129,6 +134,11 @@ class Runner:
                 self._carry_out(item)
         self.board.show(self.items, 0.0)
 
+    @property
+    def failed(self) -> list[Item]:
+        """Trainings that ended in an error; their notes say which."""
+        return [item for item in self.items if item.state == "failed"]
+
     def record(self, job: Job) -> Record | str:
         """Record of a job, or why there is none."""
         key = self._key(job)
@@ -178,11 +188,11 @@ class Runner:
         def tell(stage: str, progress: Progress) -> None:
             item.seconds = time.monotonic() - began
             item.note = _where(stage, progress)
-            self.board.show(self.items, self._left(item, progress))
+            self.board.show(self.items, seconds_left(self.items, item, progress))
 
-        self.board.show(self.items, self._left(item))
+        self.board.show(self.items, seconds_left(self.items, item))
         try:
-            record = carry_out(job, self.splits[job.log], self.home, tell, self.stop)
+            record = carry_out(job, self.splits[job.log], self.home, tell, self.stop, self.device)
         except TrainingInterrupted:
             raise
         except CometError as error:
@@ -200,8 +210,8 @@ class Runner:
                 item.state, item.note = "left out", "not among those asked for"
 
     def _left_out(self, item: Item) -> bool:
-        """Whether a job needs no further seed; says so on its item."""
-        if item.job.seed == 0 or not self._dear(item.job):
+        """Whether a job needs no further seed; says so on its item. Who names it wants all."""
+        if item.job.seed == 0 or item.job.label in self.only or not self._dear(item.job):
             return False
         item.state = "left out"
         item.note = f"one seed: a training takes over {DEAR / 60:.0f} minutes"
@@ -213,21 +223,6 @@ class Runner:
         found = [self.record(each) for each in (*first.starts, first)]
         spent = [float(r.values["train_seconds"]) for r in found if isinstance(r, Record)]
         return sum(spent) > DEAR
-
-    def _left(self, running: Item, progress: Progress | None = None) -> float:
-        """Seconds that the rest may take, from what like jobs took."""
-        spent: dict[tuple[str, str], list[float]] = {}
-        for item in self.items:
-            if item.state == "done":
-                spent.setdefault((item.job.log, item.job.model), []).append(item.seconds)
-        every = [seconds for of in spent.values() for seconds in of]
-        usual = sum(every) / len(every) if every else 0.0
-        left = 0.0
-        for item in self.items:
-            if item.state == "waiting" or item is running:
-                like = spent.get((item.job.log, item.job.model), [usual])
-                left += sum(like) / len(like)
-        return max(left - running.seconds, 0.0)
 
 
 def _where(stage: str, progress: Progress) -> str:

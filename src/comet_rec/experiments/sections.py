@@ -144,12 +144,22 @@ def _not_run(log: StudyLog, printed: dict[str, dict[str, paper.Four]]) -> Table:
     table = Table(log.title, ["model", *METRICS], [])
     for label, columns in printed.items():
         if log.name in columns:
-            cells = [f"paper {number(value)}; not run" for value in columns[log.name]]
-            table.rows.append([label, *cells])
-            row = len(table.rows) - 1
-            table.marks |= {(row, place): "not run" for place in range(1, len(METRICS) + 1)}
+            _add_not_run(table, label, "", columns[log.name])
     table.title += f" (not run: {log.why})"
     return table
+
+
+def _add_not_run(table: Table, label: str, why: str, theirs: paper.Four | None) -> None:
+    """A row without figures; each figure that the paper prints is a cell without ours."""
+    why = f"not run: {why}" if why else "not run"
+    if theirs is None:
+        cells = [why, *[""] * (len(METRICS) - 1)]
+    else:
+        cells = [f"paper {number(value)}; {why}" for value in theirs]
+        row = len(table.rows)
+        table.marks |= {(row, place): "not run" for place in range(1, len(METRICS) + 1)}
+    rest = len(table.columns) - 1 - len(cells)
+    table.rows.append([label, *cells, *[""] * rest])
 
 
 def _cells(
@@ -162,13 +172,12 @@ def _cells(
     table = Table(log.title, columns, [])
     for job in jobs:
         first = runner.record(job)
+        theirs = printed.get(job.label, {}).get(log.name) if log.is_the_papers else None
         if not isinstance(first, Record):
-            table.rows.append([job.label, f"not run: {first}", *[""] * (len(columns) - 2)])
-            table.marks[len(table.rows) - 1, 1] = "not run"
+            _add_not_run(table, job.label, first, theirs)
             data[job.label] = {"not run": first}
             continue
         records = runner.seeds_of(job)
-        theirs = printed.get(job.label, {}).get(log.name) if log.is_the_papers else None
         cells = {
             metric: of_metric(records, metric, theirs[place] if theirs else None)
             for place, metric in enumerate(METRICS)
@@ -191,19 +200,33 @@ def of_metric(records: Sequence[Record], metric: str, theirs: float | None = Non
     return paper.cell(values, errors, int(records[0].values["n_users"]), theirs)
 
 
+def of_full(records: Sequence[Record], metric: str) -> Cell | None:
+    """The same over the whole catalogue; None where it was not ranked."""
+    found = [record.values for record in records if record.values["full"] is not None]
+    if not found:
+        return None
+    values = [float(of["full"][metric]) for of in found]
+    errors = [float(of["full_se"][metric]) for of in found]
+    return paper.cell(values, errors, int(found[0]["n_users_full"]))
+
+
+def sample_of_users(record: Record) -> str:
+    """What has to stand beside a full figure that is not over all test users."""
+    ranked, users = record.values["n_users_full"], record.values["n_users"]
+    return "" if record.values["full"] is None or ranked == users else f" ({ranked:,} users)"
+
+
 def _row(job: Job, records: list[Record], cells: list[Cell]) -> list[str]:
     row = [job.label]
     for found in cells:
         text = f"{number(found.ours)} ± {number(found.error)}"
-        if found.paper is not None:
-            text += f"; paper {number(found.paper)}: {found.verdict}"
+        if found.difference is not None and found.paper is not None:
+            text += f"; paper {number(found.paper)}, {found.difference:+.3f}: {found.verdict}"
         row.append(text)
     values = [record.values for record in records]
-    full = [v["full"] for v in values if v["full"] is not None]
-    shown = [f"{mean(f[metric] for f in full):.4f}" if full else "" for metric in FULL]
-    ranked = values[0]["n_users_full"]
-    if full and ranked != values[0]["n_users"]:
-        shown = [f"{text} ({ranked:,} users)" for text in shown]
+    full = [of_full(records, metric) for metric in FULL]
+    shown = [f"{cell.ours:.4f} ± {cell.error:.4f}" if cell else "" for cell in full]
+    shown = [f"{text}{sample_of_users(records[0])}" for text in shown]
     seconds = sum(v["train_seconds"] for v in values) / len(values)
     epochs = ", ".join(str(v["epochs"]) for v in values)
     return [*row, *shown, str(len(records)), epochs, f"{seconds:,.0f}"]
@@ -224,9 +247,15 @@ def with_more(log: StudyLog, records: Sequence[Record]) -> tuple[float, float] |
 
 def _data(records: list[Record], cells: dict[str, Cell]) -> dict[str, Any]:
     kept = ("seed", "epochs", "train_seconds", "validation", "sampled", "full", "settings")
+    some = ("machine",)  # not in records from before it was kept
+    runs = [
+        {key: record.values[key] for key in kept}
+        | {key: record.values[key] for key in some if key in record.values}
+        for record in records
+    ]
     return {
         "cells": {m: {**asdict(c), "difference": c.difference} for m, c in cells.items()},
-        "runs": [{key: record.values[key] for key in kept} for record in records],
+        "runs": runs,
         "versions": records[0].values["versions"],
         "protocol": records[0].values["protocol"]["hash"],
     }

@@ -29,9 +29,13 @@ TEXTS = {
     ),
     "falsification": (
         "What the convolution is worth",
-        "If filters read an order in the embedding's dimensions, permuting them before the "
-        "convolution must hurt; if they read the order of the history, shuffling it must; if they "
-        "learn, freezing them must; and a perceptron with as many parameters must fall behind "
-        "(Ferrari Dacrema et al., CIKM 2020). Kept targets show what the label leak is worth.",
+        "If filters read the order of the history, shuffling it must hurt; if they learn, freezing "
+        "them must; and a perceptron with as many parameters must fall behind (Ferrari Dacrema et "
+        "al., CIKM 2020). Embeddings are learned together with the filters and their dimensions "
+        "have no order before that, so COMET with its dimensions permuted by one fixed draw is "
+        "COMET with other names for its parameters, but for its two towers, which share one "
+        "order no longer: its difference is the noise of another draw, which every other row has "
+        "to exceed. Kept targets show what the label "
+        "leak is worth.",
     ),
 }

@@ -43,18 +43,28 @@ def figure_5(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Sect
 def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str, list[list[float]]]:
     """First filters of the widest two sets that cover more than one dimension and not all.
 
+    Where there are no such sets, of the widest there are.
+
     Parameters
     ----------
     state : dict of Tensor
         Of a trained COMET.
     tower : {"user_tower", "item_tower"}
+
+    Returns
+    -------
+    dict
+        Title → weights, a row for each of the N rows of the map; empty for a tower without filters
+        over all rows.
     """
     prefix = f"{tower}.convolution.weights."
     found = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]
-    wide = [t for t in found if t.shape[2] > 1] or found
+    found.sort(key=lambda t: t.shape[2])
+    k = state["item_embedding"].shape[1] if "item_embedding" in state else 0
+    wide = [t for t in found if 1 < t.shape[2] < k] or found
     return {
         f"width {t.shape[2]}, filter {channel + 1}": t[channel].tolist()
-        for t in wide[:SHOWN_KERNELS]
+        for t in wide[-SHOWN_KERNELS:]
         for channel in range(min(SHOWN_KERNELS, len(t)))
     }
 
@@ -117,10 +127,11 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
         section.tables.append(_scatter(log, records))
         whole = {k: v for k, v in records.items() if v["expected"]}
         orders = _orders(whole)
-        section.text.append(
-            f"{log.title}: τ between sampled and full NDCG@10 {orders['full']:.2f}, "
-            f"HR@10 {orders['full HR']:.2f}, over {len(whole)} models."
-        )
+        if orders:
+            section.text.append(
+                f"{log.title}: τ between sampled and full NDCG@10 {orders['full']:.2f}, "
+                f"HR@10 {orders['full HR']:.2f}, over {len(whole)} models."
+            )
         section.data[log.name] = {
             "agreement": orders,
             "models": {
@@ -136,8 +147,8 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
 
 
 def _orders(records: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    if len(records) < 2:
-        return {"full": float("nan"), "full HR": float("nan")}
+    if len(records) < 2:  # no order to agree on
+        return {}
     rows = list(records.values())
     return {
         name: agreement([r["sampled"][m] for r in rows], [r["full"][m] for r in rows])

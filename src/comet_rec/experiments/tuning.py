@@ -7,8 +7,9 @@ what was tried can be read by anyone. The test items are never looked at.
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 RATES = (1e-3, 2e-3, 5e-3)
 DECAYS = (0.0, 1e-7, 5e-7, 2e-6)
 Space = Mapping[str, tuple[Any, ...]]
+Settings = Mapping[str, Any]
 
 BASELINE: Space = {
     "train.learning_rate": RATES,
@@ -74,6 +76,7 @@ def tune(
     seconds: float,
     preset_name: str = "paper",
     settings: Mapping[str, Any] | None = None,
+    search: Mapping[str, Sequence[Any]] | None = None,
     seed: int = 0,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
@@ -87,13 +90,16 @@ def tune(
         Name of the model.
     journal : Path
         Text file that every trial is added to; one that exists is gone on from, its trials'
-        time counted.
+        time counted, that of a trial which was killed as far as its last epoch.
     seconds : float
-        Wall time of all trials together; the last one is let finish.
+        Wall time of all trials together. The last one is cut after the epoch in which it ends,
+        and stands with its best epoch until then.
     preset_name : str
         Settings that are not searched.
     settings : mapping, optional
         Dotted keys that stay fixed.
+    search : mapping, optional
+        Dotted key → values to try; nothing else is searched then. Without it: `SPACES`.
     seed : int
         Of the search and of training.
     device : str
@@ -109,15 +115,18 @@ def tune(
     Raises
     ------
     ConfigError
-        For a model without a space, or a journal of another log or split.
+        For a model without a space, a value that a setting cannot have, or a journal of another
+        log or split, or of another space.
     """
     optuna = _optuna()
-    if model not in SPACES:
+    if model not in SPACES and not search:
         raise ConfigError(f"{model} has nothing to search; models: {', '.join(sorted(SPACES))}")
     fixed = replace(preset(preset_name, model, split.interactions), seed=seed)
     fixed = fixed.with_settings(settings or {})
+    space = _space(fixed, search or SPACES[model], settings or {})
     study = _study(optuna, journal, model, split, seed)
-    space = {k: v for k, v in SPACES[model].items() if k not in (settings or {})}
+    _check_space(study, journal, space)
+    _close_abandoned(optuna, study)
     if not study.trials:
         start = {k: v for k, v in START.items() if v in space.get(k, ())}
         study.enqueue_trial({k: json.dumps(v) for k, v in start.items()})
@@ -129,11 +138,37 @@ def tune(
         if word in tried:  # a sampler of categories repeats itself
             study.tell(trial, tried[word])
             continue
-        score, note = _trial(optuna, trial, split, fixed.with_settings(chosen), device)
+        # A search that is too short for one training still has that one.
+        left = seconds - spent if tried else math.inf
+        score, note = _trial(trial, split, fixed.with_settings(chosen), device, left)
         tried[word] = score
         study.tell(trial, score)
         say(f"{model} {spent:,.0f}/{seconds:,.0f} s: {note} {word}")
     return _outcome(study, model, split)
+
+
+def _space(fixed: Config, search: Mapping[str, Sequence[Any]], settings: Settings) -> Space:
+    """Values as the settings read them, so that a wrong one is told before any training."""
+    return {
+        key: tuple(fixed.with_settings({key: value}).get(key) for value in values)
+        for key, values in search.items()
+        if key not in settings
+    }
+
+
+def _check_space(study: Any, journal: Path, space: Space) -> None:
+    """Optuna's categories cannot change within a study."""
+    for trial in study.trials:
+        for key, kind in trial.distributions.items():
+            if key not in space or list(kind.choices) != _words(space[key]):
+                raise ConfigError(f"{journal}: begun with other values; give another --journal")
+
+
+def _close_abandoned(optuna: Any, study: Any) -> None:
+    """Trials that were killed: nobody will end them, and what they took stays counted."""
+    running = (optuna.trial.TrialState.RUNNING,)
+    for trial in study.get_trials(deepcopy=False, states=running):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
 
 def _outcome(study: Any, model: str, split: Split) -> dict[str, Any]:
@@ -209,37 +244,41 @@ def _storage(optuna: Any, journal: Path) -> Any:
 
 
 def _trial(
-    optuna: Any, trial: optuna.Trial, split: Split, config: Config, device: str
+    trial: optuna.Trial, split: Split, config: Config, device: str, left: float
 ) -> tuple[float, str]:
-    """One training, cut short where it is behind the median of those before."""
-    scores: list[float] = []
-    behind = False
+    """One training, cut short where it is behind the median of those before, or time is up."""
+    best: tuple[float, int, Mapping[str, float]] = (0.0, 0, {})
+    behind = late = False
+    began = time.perf_counter()
 
     def report(stage: str, progress: Progress) -> None:
-        nonlocal behind
-        own = stage == "validation"  # and not a companion's
-        if own and progress.finished_epoch and progress.validation is not None:
-            scores.append(progress.validation[SELECT_BY])
-            trial.report(max(scores), progress.epoch)
+        nonlocal behind, best, late
+        if not progress.finished_epoch:
+            return
+        spent = time.perf_counter() - began
+        trial.set_user_attr("seconds", round(spent, 2))  # should it be killed
+        late = spent > left
+        if stage == "validation" and progress.validation is not None:  # and not a companion's
+            figures = progress.validation
+            best = max(best, (figures[SELECT_BY], progress.epoch, figures), key=lambda b: b[0])
+            trial.report(best[0], progress.epoch)
             behind = trial.should_prune()  # reads the journal: once an epoch, not once a step
 
-    def stop() -> bool:
-        return behind
-
-    began = time.perf_counter()
-    hooks = Hooks(report=report, stop=stop)
+    hooks = Hooks(report=report, stop=lambda: behind or late)
+    figures: Mapping[str, float]
     try:
         figures, epochs = pipeline.validate(config, split, torch_device(device), hooks)
-        note = f"{SELECT_BY} {figures[SELECT_BY]:.4f} after {epochs} epochs"
-        trial.set_user_attr("validation", figures)
-        trial.set_user_attr("epochs", epochs)
-        score = figures[SELECT_BY]
+        score, note = figures[SELECT_BY], f"{SELECT_BY} {figures[SELECT_BY]:.4f}"
     except TrainingInterrupted:
-        score, note = max(scores), f"stopped early at {max(scores):.4f}"
+        score, epochs, figures = best
+        note = f"{'stopped early' if behind else 'out of time'} at {score:.4f}"
     except NonFiniteError:
-        score, note = 0.0, "not finite"
+        score, epochs, figures, note = 0.0, 0, {}, "not finite"
+    if figures and not behind:
+        trial.set_user_attr("validation", dict(figures))
+        trial.set_user_attr("epochs", epochs)
     trial.set_user_attr("seconds", round(time.perf_counter() - began, 2))
-    return score, note
+    return score, f"{note} after {epochs} epochs"
 
 
 def _study(optuna: Any, journal: Path, model: str, split: Split, seed: int) -> Any:

@@ -14,10 +14,13 @@ from comet_rec.evaluation.audit.files import audit_files
 from comet_rec.evaluation.audit.findings import Finding, as_data, as_text, ordered, passed
 from comet_rec.evaluation.audit.held import held_out
 from comet_rec.evaluation.audit.material import of_log, of_split
-from comet_rec.evaluation.audit.rows import repeated, targets
+from comet_rec.evaluation.audit.rows import repeated, shown_by, targets
 from comet_rec.evaluation.audit.times import order_and_time
 
-__all__ = ["Finding", "as_data", "as_text", "audit", "audit_files", "ordered", "passed"]
+__all__ = [
+    "Finding", "as_data", "as_text", "audit", "audit_files", "audit_shown", "ordered", "passed",
+    "shown_by",
+]  # fmt: skip
 
 
 def audit(data: Split | Interactions, config: Config | None = None) -> list[Finding]:
@@ -40,3 +43,8 @@ def audit(data: Split | Interactions, config: Config | None = None) -> list[Find
     if config is not None:
         found += targets(material, config)
     return ordered(found)
+
+
+def audit_shown(split: Split, config: Config) -> list[Finding]:
+    """Findings about the training batches of a model with this config alone."""
+    return ordered(list(targets(of_split(split), config)))

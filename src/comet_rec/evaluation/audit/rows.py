@@ -63,10 +63,7 @@ def targets(material: Material, config: Config) -> Iterator[Finding]:
     Batches are drawn with the config's own settings and looked into. A model that is shown whole
     bags leaves the target out itself, so its setting is what counts.
     """
-    settings: HistorySettings | None = getattr(
-        # The settings do not depend on the sizes, so small tables do.
-        base.build(config.name, config.model, 2, 2, 0), "histories", None
-    )  # fmt: skip
+    settings = _histories(config)
     rows = material.log.select(material.part == TRAIN)
     if settings is None or len(rows) == 0:
         return
@@ -90,6 +87,19 @@ def targets(material: Material, config: Config) -> Iterator[Finding]:
             break
     if seen:
         yield _target(seen, looked, config, example)
+
+
+def shown_by(config: Config) -> tuple[object, ...] | None:
+    """All that decides which histories training batches show; None for a model without any."""
+    settings = _histories(config)
+    train = config.train
+    drawn = train.batch_size, train.negatives, train.positives_per_user, train.negative_pool
+    return None if settings is None else (settings, *drawn)
+
+
+def _histories(config: Config) -> HistorySettings | None:
+    # The settings do not depend on the sizes, so small tables do.
+    return getattr(base.build(config.name, config.model, 2, 2, 0), "histories", None)
 
 
 def _batches(rows: Interactions, config: Config, settings: HistorySettings) -> Iterator[Batch]:
