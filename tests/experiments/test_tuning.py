@@ -107,6 +107,82 @@ def test_a_journal_is_shown_as_it_was_searched(split, tmp_path):
     assert section.drawings[0].data["models"] == found
 
 
+def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, monkeypatch):
+    from comet_rec.experiments import tuning
+
+    clock = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: next(clock))
+    epochs = []
+
+    def validate(config, split, device, hooks):
+        for epoch, figure in enumerate((0.2, 0.3, 0.25, 0.2), 1):
+            progress = Progress(
+                epoch, 4, 1, 1, 0.5, validation={"NDCG@10": figure}, finished_epoch=True
+            )
+            hooks.report("validation", progress)
+            epochs.append(epoch)
+            if hooks.stop():
+                raise TrainingInterrupted("stopped")
+        return {"NDCG@10": 0.3}, 2
+
+    monkeypatch.setattr(tuning.pipeline, "validate", validate)
+    journal = tmp_path / "j"
+    found = tune(split, "mf", journal=journal, seconds=75, settings=FAST)
+    # The first is let finish (50 s); of the second 25 s are left, so it ends with its third epoch.
+    assert epochs == [1, 2, 3, 4, 1, 2, 3]
+    assert [trial.value for trial in history(journal)["mf"]] == [0.3, 0.3]
+    assert found["seconds"] == pytest.approx(90)
+    assert found["epochs"] == 2
+
+
+def test_what_a_killed_trial_took_is_counted_and_it_is_closed(split, tmp_path, monkeypatch):
+    from comet_rec.experiments import tuning
+
+    class Killed(BaseException):
+        """No error that anybody catches."""
+
+    def validate(config, split, device, hooks):
+        done = Progress(1, 4, 1, 1, 0.5, validation={"NDCG@10": 0.2}, finished_epoch=True)
+        hooks.report("validation", done)
+        raise Killed
+
+    monkeypatch.setattr(tuning.time, "perf_counter", iter(range(0, 10_000, 40)).__next__)
+    journal = tmp_path / "j"
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning.pipeline, "validate", validate)
+        with pytest.raises(Killed):
+            tune(split, "mf", journal=journal, seconds=100, settings=FAST)
+    study = tuning._study(tuning._optuna(), journal, "mf", split, 0)
+    (left,) = study.trials
+    assert (left.state.name, left.user_attrs["seconds"]) == ("RUNNING", 40)
+    tune(split, "mf", journal=journal, seconds=41, settings=FAST)
+    study = tuning._study(tuning._optuna(), journal, "mf", split, 0)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+
+
+def test_a_space_of_ones_own(split, tmp_path):
+    journal = tmp_path / "j"
+    search = {"model.neighbours": ["5", "10"]}
+    found = tune(split, "itemknn", journal=journal, seconds=60, search=search)
+    assert set(found["settings"]) == {"model.neighbours"}
+    tried = [trial.settings["model.neighbours"] for trial in history(journal)["itemknn"]]
+    assert sorted(tried) == [5, 10]
+    with pytest.raises(ConfigError, match="begun with other values; give another --journal"):
+        tune(split, "itemknn", journal=journal, seconds=60, search={"model.neighbours": ["7"]})
+    with pytest.raises(ConfigError, match="neighbours"):
+        tune(split, "itemknn", journal=tmp_path / "k", seconds=1, search={"model.neighbours": [-1]})
+    with pytest.raises(ConfigError, match="did you mean"):
+        tune(split, "itemknn", journal=tmp_path / "k", seconds=1, search={"model.neighbour": [1]})
+    assert not (tmp_path / "k").exists()
+
+
+def test_values_to_search_are_told_apart_by_commas_outside_brackets():
+    from comet_rec.cli.options import values
+
+    assert values("32,64, 128") == ["32", "64", "128"]
+    assert values("[64],[64,32]") == ["[64]", "[64,32]"]
+
+
 def test_what_is_no_journal_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         history(tmp_path / "nowhere.journal")

@@ -1,0 +1,127 @@
+"""Paired differences over seeds: what they hold, and what they must not claim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from comet_rec.evaluation.metrics import ndcg
+from comet_rec.experiments.differences import differences
+from comet_rec.experiments.jobs import Job, Record
+from comet_rec.experiments.logs import StudyLog
+
+USERS = 400
+
+
+class Recorded(Record):
+    """A record with ranks that no file holds."""
+
+    def __init__(self, better, full_better=None):
+        ranks = {"better": better, "tied": np.zeros_like(better)}
+        if full_better is not None:
+            ranks |= {"full_better": full_better, "full_tied": np.zeros_like(full_better)}
+        gains = ndcg(ranks["better"], ranks["tied"], 10)
+        figures = {"HR@10": float((better < 10).mean()), "NDCG@10": float(gains.mean())}
+        errors = dict.fromkeys(figures, float(gains.std() / np.sqrt(len(gains))))
+        whole, n_full = None, 0
+        if full_better is not None:
+            n_full = len(full_better)
+            whole = {"NDCG@10": float(ndcg(full_better, 0 * full_better, 10).mean())}
+        values = {
+            "sampled": figures, "sampled_se": errors, "full": whole, "full_se": whole,
+            "n_users": len(better), "n_users_full": n_full, "epochs": 1, "train_seconds": 1.0,
+        }  # fmt: skip
+        super().__init__(values, Path(), Path())
+        self.__dict__["ranks"] = ranks
+
+
+class Queue:
+    """A runner that has finished."""
+
+    def __init__(self, **of):
+        self.of = of
+
+    def seeds_of(self, job):
+        return self.of.get(job.label, [])
+
+    def record(self, job):
+        return self.of.get(job.label, ["not asked for"])[0]
+
+
+def jobs(*labels):
+    return [Job("small", label, "mf", "paper") for label in labels]
+
+
+def table(*labels, stepwise=False, **of):
+    log = StudyLog("small", "small", None)
+    return differences(log, jobs(*labels), Queue(**of), stepwise=stepwise)
+
+
+def drawn(seed, most=40):
+    return np.random.default_rng(seed).integers(0, most, USERS)
+
+
+def test_a_difference_is_that_of_the_means_over_seeds():
+    first, ours = [Recorded(drawn(0)), Recorded(drawn(1))], [Recorded(drawn(2)), Recorded(drawn(3))]
+    shown, data = table("A", "B", A=first, B=ours)
+    found = data["B"]["difference"]
+    means = [np.mean([r.of_users("NDCG@10").mean() for r in of]) for of in (ours, first)]
+    assert found["difference"] == pytest.approx(means[0] - means[1])
+    assert shown.rows[1][1] == "2"
+    assert data["A"]["difference"] is None
+
+
+def test_noise_between_trainings_is_in_the_interval():
+    """The same model but for its luck: with one seed it seems to differ, with three it does not."""
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 12, 4_000)
+
+    def lucky(shift):
+        return Recorded(np.where(rng.random(4_000) < 0.5, np.maximum(base - shift, 0), base))
+
+    few, many = [lucky(4)], [lucky(4), lucky(0), lucky(0)]
+    reference = [lucky(0), lucky(3), lucky(0)]
+    _, one = table("A", "B", A=[Recorded(base)], B=few)
+    assert one["B"]["difference"]["p"] < 0.001
+    _, three = table("A", "B", A=reference, B=many)
+    found = three["B"]["difference"]
+    assert found["p"] > 0.05
+    assert found["low"] < 0 < found["high"]
+    means = [[r.of_users("NDCG@10").mean() for r in of] for of in (many, reference)]
+    noise = sum(np.var(of, ddof=1) / 3 for of in means)
+    assert found["error"] > np.sqrt(noise)
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * found["error"], rel=0.05)
+
+
+def test_full_ranks_are_tested_over_the_same_users_alone():
+    whole = Recorded(drawn(0), drawn(1, 200))
+    other = Recorded(drawn(2), drawn(3, 20))
+    some = Recorded(drawn(4), drawn(5, 200)[:50])
+    none = Recorded(drawn(6))
+    shown, data = table("A", "B", "C", "D", A=[whole], B=[other], C=[some], D=[none])
+    assert data["B"]["full_difference"]["difference"] > 0
+    assert data["C"]["full_difference"] is None
+    full = shown.columns.index("full NDCG@10")
+    assert shown.rows[2][full].endswith("(50 users)")
+    assert shown.rows[3][full] == ""
+    assert data["D"]["difference"] is not None
+
+
+def test_steps_are_held_against_the_row_above():
+    shown, data = table(
+        "A", "B", "C", stepwise=True,
+        A=[Recorded(drawn(0, 20))], B=[Recorded(drawn(1, 40))], C=[Recorded(drawn(1, 40))],
+    )  # fmt: skip
+    assert "NDCG@10 − the row above" in shown.columns
+    assert data["B"]["difference"]["difference"] < 0
+    assert data["C"]["difference"]["difference"] == 0
+    assert data["C"]["difference"]["p"] == 1
+
+
+def test_what_was_not_run_says_so():
+    shown, data = table("A", "B", A=[Recorded(drawn(0))])
+    assert shown.rows[1][:2] == ["B", "not run: not asked for"]
+    assert set(data) == {"A"}
+    assert len(shown.rows[1]) == len(shown.columns)
