@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from comet_rec.data.catalog import load as load
     from comet_rec.data.readers import read as read
     from comet_rec.data.split import leave_one_out as leave_one_out
-    from comet_rec.estimators.estimator import evaluate as evaluate
+    from comet_rec.estimators.measuring import evaluate as evaluate
     from comet_rec.estimators.registry import COMET as COMET
     from comet_rec.estimators.registry import EASE as EASE
     from comet_rec.estimators.registry import FISM as FISM
@@ -35,7 +35,7 @@ _MODELS = (
 
 _HOME = {
     **dict.fromkeys(_MODELS, "comet_rec.estimators.registry"),
-    "evaluate": "comet_rec.estimators.estimator",
+    "evaluate": "comet_rec.estimators.measuring",
     "leave_one_out": "comet_rec.data.split",
     "load": "comet_rec.data.catalog",
     "load_model": "comet_rec.estimators.registry",

@@ -204,3 +204,106 @@ def test_help_needs_no_torch():
         [sys.executable, "-m", "comet_rec.cli.app", "--help"], capture_output=True, text=True
     )
     assert "train" in found.stdout
+
+
+def test_csv_goes_behind_what_a_file_holds_already(trained, tmp_path):
+    """Stdout opened anew by its name would begin at the start of the file."""
+    file = tmp_path / "lists.csv"
+    file.write_text("kept\n")
+    words = ["recommend", str(trained), "--user", "u1", "-k", "2", "--format", "csv"]
+    with file.open("a") as out:
+        command = [sys.executable, "-m", "comet_rec.cli.app", *words]
+        subprocess.run(command, stdout=out, check=True)
+    lines = file.read_text().splitlines()
+    assert lines[:2] == ["kept", "user_id,item_id,score,rank"]
+    assert [line.split(",")[0] for line in lines[2:]] == ["u1", "u1"]
+
+
+def test_an_id_that_holds_a_comma_is_quoted_in_a_history(tmp_path, capsys):
+    rows = [f'{u},"Tee, size {i}",{u + i}' for u in range(9) for i in range(u % 3, 12, 2)]
+    (tmp_path / "log.csv").write_text("user,item,time\n" + "\n".join(rows) + "\n")
+    out = str(tmp_path / "run")
+    assert (
+        run(["train", str(tmp_path / "log.csv"), "--model", "ease", "--out", out, "--quiet"]) == 0
+    )
+    words = ["recommend", out, "--history", '"Tee, size 1", "Tee, size 3"', "--format", "json"]
+    assert run(words) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    listed = {item["item_id"] for item in found["items"]}
+    assert listed
+    assert not listed & {"Tee, size 1", "Tee, size 3"}
+
+
+def test_epochs_asked_for_hold_where_nothing_is_held_out(log_file, tmp_path, capsys):
+    out = tmp_path / "run"
+    fast = [word for word in FAST if word != "train.epochs=1"]
+    fast.remove("--set")
+    more = ["--set", "train.epochs=2", "--set", "model.taste_dim=0"]
+    given = ["train", str(log_file), "--all", "--out", str(out), "--preset", "best", *more]
+    assert run([*given, *fast]) == 0
+    epochs = [json.loads(line)["epoch"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert epochs == [1, 2]
+    capsys.readouterr()
+
+
+def test_notes_of_the_log_are_told_by_every_command_that_splits(tmp_path, capsys):
+    rows = [f"u{u},i{i}" for u in range(9) for i in range(u % 3, 30, 2)]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join([*rows, *rows[:5]]) + "\n")
+    data = str(tmp_path / "log.csv")
+    journal = ["--journal", str(tmp_path / "j"), "--seconds", "1", "--set", "model.shrink=0"]
+    for words in (
+        ["compare", data, "--models", "ease,itemknn"],
+        ["tune", data, "--models", "itemknn", *journal],
+    ):
+        assert run(words) == 0
+        err = capsys.readouterr().err
+        assert "5 repeated (user, item) rows removed" in err
+        assert "no time column" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--models", "itemknn,foo"], "unknown model 'foo'"),
+        (["--models", "itemknn,popularity"], "popularity has nothing to search"),
+        (["--models", "itemknn", "--journal", "nowhere/j"], "a file in a folder that exists"),
+        (["--models", "itemknn", "--journal", "LOG"], "not a journal"),
+        (["--models", "itemknn", "--search", "model.neighbours=-1"], "neighbours"),
+        (["--models", "itemknn,mf", "--search", "model.neighbours=5"], "unknown setting"),
+    ],
+)
+def test_a_search_that_cannot_be_is_told_before_any_trial(
+    words, text, log_file, tmp_path, monkeypatch, capsys
+):
+    from comet_rec.experiments import tuning
+
+    def refuse(*arguments):
+        raise AssertionError("a trial began")
+
+    monkeypatch.setattr(tuning, "_trial", refuse)
+    copy = tmp_path / "log.csv"
+    copy.write_text(log_file.read_text())
+    given = [str(copy) if word == "LOG" else word for word in words]
+    journal = [] if "--journal" in given else ["--journal", str(tmp_path / "j")]
+    assert run(["tune", str(log_file), "--seconds", "1", "--quiet", *journal, *given]) == 2
+    err = capsys.readouterr().err
+    assert text in err
+    assert err.count("\n") == 1
+    assert copy.read_text() == log_file.read_text()
+
+
+def test_a_setting_of_a_model_that_is_not_compared_is_refused(log_file, capsys):
+    words = ["--models", "ease,itemknn", "--set", "mf:train.epochs=2"]
+    assert run(["compare", str(log_file), *words]) == 2
+    assert "mf is not compared; add it to --models" in capsys.readouterr().err
+
+
+def test_an_interrupt_that_no_command_caught_is_told(monkeypatch, capsys):
+    from comet_rec.cli import app
+
+    def interrupted(*arguments, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("comet_rec.cli.options.read_data", interrupted)
+    assert app.run(["data", "stats", "x.csv"]) == 130
+    assert capsys.readouterr().err.endswith("comet-rec: interrupted\n")

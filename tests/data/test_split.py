@@ -9,7 +9,7 @@ import pytest
 
 from comet_rec.data.ids import Ids
 from comet_rec.data.split import TEST, TRAIN, VALIDATION, Split, leave_one_out
-from comet_rec.errors import DataError
+from comet_rec.errors import DataError, InputError
 from tests.conftest import make_log
 
 
@@ -70,3 +70,19 @@ def test_arrays_bring_the_split_back(random_log):
 def test_a_log_too_short_for_it_is_refused(random_log):
     with pytest.raises(DataError, match="at least 3 interactions"):
         leave_one_out(random_log(5, 12, 2))
+
+
+def test_users_who_touched_every_item_are_not_ranked():
+    rows = [[0, i] for i in range(6)] + [[1, i] for i in range(4)]
+    split = leave_one_out(make_log(np.array(rows), n_items=6))
+    assert split.test.users.tolist() == [1]
+    assert (split.part[:6] == 0).all()
+    assert any("1 users who touched every item stay in training" in note for note in split.notes)
+    with pytest.raises(DataError, match="every user has touched all 6"):
+        leave_one_out(make_log(np.array(rows[:6]), n_items=6))
+
+
+@pytest.mark.parametrize("other", ["log.csv", {"user": [1]}, None])
+def test_what_is_no_log_is_refused(other):
+    with pytest.raises(InputError, match=r"is no log; give what load or read returns"):
+        leave_one_out(other)

@@ -13,7 +13,15 @@ import torch
 import comet_rec as cr
 from comet_rec.data.histories import shown
 from comet_rec.data.ids import Ids
-from comet_rec.errors import ArtefactError, ConfigError, InputError, NotFittedError, UnknownIdError
+from comet_rec.errors import (
+    ArtefactError,
+    ConfigError,
+    InputError,
+    NonFiniteError,
+    NotFittedError,
+    UnknownIdError,
+)
+from comet_rec.estimators.scoring import run_scores
 from comet_rec.models import base
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
@@ -266,3 +274,38 @@ def test_auto_is_causal_where_there_is_an_order(checkerboard):
     assert cr.COMET().config_for(no_order).model.history == "sampled"
     assert cr.COMET(preset="static").config_for(checkerboard).model.history == "sampled"
     assert cr.COMET(preset="paper").config_for(checkerboard).model.history == "sampled"
+
+
+def test_any_other_model_is_measured_as_ours_are(checkerboard):
+    """A function of external ids with our model's own scores: the same figures, sampled and full."""
+    log = replace(checkerboard, user_ids=Ids("int", checkerboard.user_ids.values * 7 + 3))
+    split = cr.leave_one_out(log, negatives=30)
+    model = cr.EASE().fit(split)
+    scores = run_scores(model.run)
+
+    def other(user, items):
+        return scores.pairs(log.user_ids.index([user]), log.item_ids.index(items)[None])[0]
+
+    ours, theirs = cr.evaluate(model, split), cr.evaluate(other, split)
+    assert theirs.protocol == ours.protocol
+    assert np.array_equal(theirs.ranks, ours.ranks)
+    assert theirs.full == ours.full
+    assert cr.evaluate(other, split, full=False).full is None
+
+
+def test_what_is_no_model_or_gives_no_scores_is_refused(checkerboard):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    with pytest.raises(InputError, match="give a fitted model, or a function"):
+        cr.evaluate(lambda user, items: items)
+    with pytest.raises(InputError, match="give a fitted model, or a function"):
+        cr.evaluate("runs/first", split)
+    with pytest.raises(InputError, match="is no split"):
+        cr.evaluate(cr.EASE().fit(split), checkerboard)
+    with pytest.raises(InputError, match=r"scores of shape \(1,\) for 31 items of user 0"):
+        cr.evaluate(lambda user, items: [1.0], split)
+    with pytest.raises(NonFiniteError):
+        cr.evaluate(lambda user, items: [float("nan")] * len(items), split)
+    with pytest.raises(NotFittedError):
+        cr.evaluate(cr.EASE(), split)
+    with pytest.raises(InputError, match="fit: str is no log; give what leave_one_out or load"):
+        cr.EASE().fit("log.csv")

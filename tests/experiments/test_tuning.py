@@ -84,6 +84,21 @@ def test_a_journal_of_another_split_is_refused(split, tmp_path, random_log):
         tune(other, "itemknn", journal=journal, seconds=0.01)
 
 
+def test_a_journal_of_other_settings_or_rows_is_refused(split, tmp_path):
+    """Its trials would be reported as this search's."""
+    journal = tmp_path / "search.journal"
+    tune(split, "mf", journal=journal, seconds=0.01, settings=FAST)
+    for more in ({"settings": FAST | {"train.epochs": 2}}, {"settings": FAST, "seed": 1}):
+        with pytest.raises(ConfigError, match="begun with other settings"):
+            tune(split, "mf", journal=journal, seconds=1, **more)
+    log = split.interactions
+    fewer = log.select(np.arange(len(log)) != 0)  # a training row; who is tested stays the same
+    other = cr.leave_one_out(fewer, negatives=30)
+    object.__setattr__(other, "hash", split.hash)
+    with pytest.raises(ConfigError, match="another log or split"):
+        tune(other, "mf", journal=journal, seconds=1, settings=FAST)
+
+
 def test_a_model_without_settings_is_refused(split, tmp_path):
     with pytest.raises(ConfigError, match="popularity has nothing to search"):
         tune(split, "popularity", journal=tmp_path / "j", seconds=1)
@@ -152,11 +167,11 @@ def test_what_a_killed_trial_took_is_counted_and_it_is_closed(split, tmp_path, m
         patch.setattr(tuning.pipeline, "validate", validate)
         with pytest.raises(Killed):
             tune(split, "mf", journal=journal, seconds=100, settings=FAST)
-    study = tuning._study(tuning._optuna(), journal, "mf", split, 0)
+    study = _opened(tuning, journal, split)
     (left,) = study.trials
     assert (left.state.name, left.user_attrs["seconds"]) == ("RUNNING", 40)
     tune(split, "mf", journal=journal, seconds=41, settings=FAST)
-    study = tuning._study(tuning._optuna(), journal, "mf", split, 0)
+    study = _opened(tuning, journal, split)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
 
 
@@ -190,3 +205,8 @@ def test_what_is_no_journal_is_refused(tmp_path):
         (tmp_path / "log.csv").write_text(text)
         with pytest.raises(ConfigError, match="not a journal"):
             history(tmp_path / "log.csv")
+
+
+def _opened(tuning, journal, split):
+    fixed, _ = tuning.settled(split, "mf", "paper", FAST, None, 0)
+    return tuning._study(tuning._optuna(), journal, fixed, split)

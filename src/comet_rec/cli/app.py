@@ -48,8 +48,9 @@ def run(arguments: list[str] | None = None) -> int:
     # Large pages: the first touch of fresh memory costs more than the sums that fill it.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
-        status = app(arguments, standalone_mode=False)
-        return int(status or 0)
+        status = int(app(arguments, standalone_mode=False) or 0)
+        # An interrupt that no command caught comes back as this, and nobody told it.
+        return _say("interrupted", 130) if status == 130 else status
     except typer.Exit as stop:
         return stop.exit_code
     except UsageError as error:

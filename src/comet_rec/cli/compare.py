@@ -49,13 +49,20 @@ def compare(
     from comet_rec.data.split import leave_one_out
     from comet_rec.experiments import compare as study
 
-    split = leave_one_out(options.read_data(data, reading))
+    changes = _by_model(settings or [])
+    starts = [part for name in names for part in study.PRETRAINED.get(name, ("", {}))[1]]
+    for name in changes:
+        if name not in (*names, *starts):
+            raise ConfigError(f"--set {name}:…: {name} is not compared; add it to --models")
+    log = options.read_data(data, reading)
+    split = leave_one_out(log)
+    options.say_notes([*log.notes, *split.notes], quiet)
     entries = study.compare(
         split,
         names,
         preset=preset,
         refit=refit,
-        settings=_by_model(settings or []),
+        settings=changes,
         seed=seed,
         device=device,
         say=lambda line: None if quiet else typer.echo(line, err=True),

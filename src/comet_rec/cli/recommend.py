@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,7 +32,9 @@ def recommend(
     history: Annotated[
         list[str] | None,
         typer.Option(
-            "--history", help="Item ids of a new user, ID,ID,…, oldest first; repeat for more."
+            "--history",
+            help="Item ids of a new user, ID,ID,…, oldest first; repeat for more. An id that "
+            "holds a comma goes into double quotes.",
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Items a user.")] = 10,
@@ -51,7 +57,10 @@ def recommend(
     model = load_model(run)
     table = _lists(model, user, history, k, include_seen, unknown)
     if form in ("csv", "parquet"):
-        table.write(str(out) if out else "/dev/stdout", form)
+        if out is not None:
+            table.write(str(out), form)
+        else:
+            _copy_to_stdout(table)
         return
     text = _json(table) if form == "json" else _text(table, model.run.titles)
     if out is None:
@@ -61,6 +70,15 @@ def recommend(
         out.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _copy_to_stdout(table: Table) -> None:
+    """CSV on the stream that we have: opened anew by its name it would begin at its start."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "lists.csv"
+        table.write(str(path), "csv")
+        with path.open(encoding="utf-8", newline="") as file:
+            shutil.copyfileobj(file, sys.stdout)
 
 
 def _lists(
@@ -73,7 +91,8 @@ def _lists(
 ) -> Table:
     log = model.run.interactions
     if history:
-        parsed = [[log.item_ids.parse(t) for t in h.split(",") if t] for h in history]
+        lists = csv.reader(history, skipinitialspace=True)  # an id may hold a comma, in quotes
+        parsed = [[log.item_ids.parse(t.strip()) for t in row if t.strip()] for row in lists]
         return model.recommend_for_history(parsed, k, include_seen=include_seen, unknown=unknown)
     users = [log.user_ids.parse(text) for text in user] if user else None
     return model.recommend(users, k, include_seen=include_seen, unknown=unknown)

@@ -82,7 +82,7 @@ def train(
 
 
 def _say_result(estimator: Estimator, out: Path) -> None:
-    from comet_rec.estimators.estimator import evaluate as measure
+    from comet_rec.estimators.measuring import evaluate as measure
 
     if estimator.run.split is not None:
         typer.echo(evaluate.as_text(measure(estimator)))

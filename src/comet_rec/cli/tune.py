@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,9 +48,15 @@ def tune(
         raise ConfigError("--models: give at least one name, e.g. mf,gmf")
     fixed = options.pairs(settings or [])
     space = {k: options.values(v) for k, v in options.pairs(search or [], "--search").items()}
-    split = leave_one_out(options.read_data(data, reading))
-    found = [
-        tuning.tune(
+    tuning.check(names, journal, space or None)
+    log = options.read_data(data, reading)
+    split = leave_one_out(log)
+    options.say_notes([*log.notes, *split.notes], quiet)
+    for name in names:  # a wrong setting of the last is told before the first is searched
+        tuning.settled(split, name, preset, fixed, space or None, seed)
+    found = []
+    for name in names:
+        best = tuning.tune(
             split,
             name,
             journal=journal,
@@ -62,16 +68,18 @@ def tune(
             device=device,
             say=lambda line: None if quiet else typer.echo(line, err=True),
         )
-        for name in names
-    ]
+        found.append(best)
+        if not json_:
+            typer.echo(_as_text(best))
     if json_:
         typer.echo(json.dumps(found))
-        return
-    for best in found:
-        chosen = ", ".join(f"{key}={value}" for key, value in best["settings"].items())
-        figures = best["validation"] or {}
-        typer.echo(
-            f"{best['model']}: validation HR@10 {figures.get('HR@10', 0):.4f} NDCG@10 "
-            f"{figures.get('NDCG@10', 0):.4f} after {best['epochs']} epochs, {best['trials']} "
-            f"trials, {best['seconds']:,.0f} s: {chosen}"
-        )
+
+
+def _as_text(best: dict[str, Any]) -> str:
+    chosen = ", ".join(f"{key}={value}" for key, value in best["settings"].items())
+    figures = best["validation"] or {}
+    return (
+        f"{best['model']}: validation HR@10 {figures.get('HR@10', 0):.4f} NDCG@10 "
+        f"{figures.get('NDCG@10', 0):.4f} after {best['epochs']} epochs, {best['trials']} "
+        f"trials, {best['seconds']:,.0f} s: {chosen}"
+    )

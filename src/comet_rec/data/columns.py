@@ -106,7 +106,8 @@ def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str)
     for role in ("user", "item"):
         if role not in chosen:
             raise DataError(
-                f"{where}: no {role} column among {_listed(columns)}; name it with --{role}"
+                f"{where}: no {role} column among {_listed(columns)}; name it with --{role} "
+                f"({role}=…)"
             )
     for role, position in chosen.items():
         for other, same in chosen.items():

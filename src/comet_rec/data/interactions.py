@@ -20,6 +20,12 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 
+def not_a_log(data: object, call: str, more: str = "") -> str:
+    """What a call says that was given something else than a log."""
+    given = f"{call}: {type(data).__name__} is no log"
+    return f"{given}; give what {more}load or read returns, e.g. read(frame, user=…, item=…)"
+
+
 def _empty() -> Int32:
     return np.empty(0, dtype=np.int32)
 

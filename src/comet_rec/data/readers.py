@@ -98,11 +98,12 @@ def _roles(source: Source, min_rating: float | None, time_scope: str) -> tuple[R
         raise DataError(f"min_rating is {min_rating}; give a number")
     if min_rating is not None and "rating" not in source.labels:
         raise DataError(
-            f"{source.name}: has no rating column for min_rating; name it with --rating"
+            f"{source.name}: has no rating column for min_rating; name it with --rating (rating=…)"
         )
     if time_scope in ("global", "per_user") and "time" not in source.labels:
         raise DataError(
-            f"{source.name}: has no time column for {time_scope} times; name it with --time"
+            f"{source.name}: has no time column for {time_scope} times; name it with --time "
+            "(time=…)"
         )
     unused = {"rating": min_rating is None, "time": time_scope == "none"}
     return tuple(r for r in ROLES if r in source.labels and not unused.get(r, False))

@@ -80,7 +80,7 @@ def sniff(path: str | Path, asked: Sequence[str] = ()) -> Format:
         if not path.exists():
             raise DataError(f"{name}: no such file")
         if not path.is_file():
-            raise DataError(f"{name}: is not a regular file")
+            raise DataError(f"{name}: is not a regular file; give a file on disk")
         with path.open("rb") as file:
             magic = file.read(16)
     except (OSError, ValueError) as error:

@@ -167,14 +167,17 @@ def _described(
     described = con.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
     columns, types = [str(row[0]) for row in described], [str(row[1]) for row in described]
     chosen = choose(columns, asked, name)
-    relation = _select({role: named(columns[p]) for role, p in chosen.items()}, table)
-    return Source(
-        name,
-        relation,
-        {role: columns[place] for role, place in chosen.items()},
-        {role: types[place] for role, place in chosen.items()},
-        len(columns),
-    )
+    picked = {role: named(columns[place]) for role, place in chosen.items()}
+    kinds = {role: types[place] for role, place in chosen.items()}
+    for role in ("user", "item"):
+        if kinds[role] in WIDE:
+            picked[role], kinds[role] = f"CAST({picked[role]} AS VARCHAR)", "VARCHAR"
+    labels = {role: columns[place] for role, place in chosen.items()}
+    return Source(name, _select(picked, table), labels, kinds, len(columns))
+
+
+WIDE = ("UBIGINT", "HUGEINT", "UHUGEINT")
+"""Types that may hold more than an int64, as hashes do: ids of these are read as text is."""
 
 
 class _Stream:
@@ -235,7 +238,9 @@ def _pandas_column(column: Any, label: str, name: str) -> Any:
     try:
         return column.astype(_DTYPES.get(kind, object))
     except (OverflowError, TypeError, ValueError) as error:
-        raise DataError(f"{name}: column {label!r} holds numbers beyond 64 bits") from error
+        raise DataError(
+            f"{name}: column {label!r} holds numbers beyond 64 bits; make it text"
+        ) from error
 
 
 def _open_sparse(

@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from comet_rec.config import ProtocolConfig
 from comet_rec.data.ids import Ids
-from comet_rec.data.interactions import Interactions
+from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import Complement
-from comet_rec.errors import DataError
+from comet_rec.errors import DataError, InputError
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
@@ -142,8 +142,12 @@ def leave_one_out(
     Raises
     ------
     DataError
-        When no user has three rows.
+        When no user has three rows, or none of those has an item left to be ranked against.
+    InputError
+        For what is no log.
     """
+    if not isinstance(interactions, Interactions):
+        raise InputError(not_a_log(interactions, "leave_one_out"))
     protocol = ProtocolConfig(negatives=negatives, seed=seed, ties=ties)
     log = interactions
     ends = log.user_starts[1:]
@@ -153,11 +157,21 @@ def leave_one_out(
             "leave-one-out needs a user with at least 3 interactions and none has; "
             "give a longer log or train on all of it (--all)"
         )
+    untouched = untouched_items(log)
+    full = int((untouched.size(users) == 0).sum())
+    users = users[untouched.size(users) > 0]  # a rank among nothing would be a hit
+    if len(users) == 0:
+        raise DataError(
+            "leave-one-out needs items that a user never touched, and every user has touched all "
+            f"{log.n_items}; give a log of more items or train on all of it (--all)"
+        )
     part = np.zeros(len(log), dtype=np.uint8)
     part[ends[users] - 1] = TEST
     part[ends[users] - 2] = VALIDATION
-    short = log.n_users - len(users)
+    short = log.n_users - len(users) - full
     notes = [f"{short:,} users with fewer than 3 interactions stay in training"] if short else []
+    if full:
+        notes.append(f"{full:,} users who touched every item stay in training: nothing to rank")
     if log.time_scope == "none":
         notes.append("no time column: the latest item is the last in the order of the file")
     elif log.times is not None:
@@ -167,7 +181,7 @@ def leave_one_out(
                 f"{tied:,} of {len(users):,} users' two latest items have equal times: "
                 "the order of the file decides"
             )
-    held, few = _draw(log, users, part, protocol)
+    held, few = _draw(log, users, part, protocol, untouched)
     if few:
         notes.append(f"{few:,} users have fewer than {negatives} items left to draw from")
     return Split(log, part, held[0], held[1], protocol, tuple(notes))
@@ -178,9 +192,9 @@ def _draw(
     users: npt.NDArray[np.int64],
     part: npt.NDArray[np.uint8],
     protocol: ProtocolConfig,
+    untouched: Complement,
 ) -> tuple[list[HeldOut], int]:
     """Candidates for the validation and test items of the same users; how many lack some."""
-    untouched = untouched_items(log)
     held = []
     for name, code in (("validation", VALIDATION), ("test", TEST)):
         rng = generator(protocol.seed, f"candidates.{name}")

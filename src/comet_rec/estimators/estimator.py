@@ -12,17 +12,15 @@ import numpy as np
 from comet_rec.artefact.run import Run, save_run
 from comet_rec.config import Config, unknown
 from comet_rec.data.ids import Ids
-from comet_rec.data.interactions import Interactions
+from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.split import Split
 from comet_rec.data.tables import Table
-from comet_rec.errors import ConfigError, NotFittedError
+from comet_rec.errors import ConfigError, InputError, NotFittedError
 from comet_rec.estimators import lists, pipeline
 from comet_rec.estimators.devices import torch_device
-from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks
 from comet_rec.estimators.start import Start
-from comet_rec.evaluation.ranking import Report
 from comet_rec.models.base import check
 
 
@@ -96,7 +94,8 @@ class Estimator:
         ----------
         data : Split or Interactions
             A split stops training by its validation items; a bare log trains on everything for
-            the preset's fixed number of epochs, and nothing can be measured afterwards.
+            a fixed number of epochs, `full_epochs` (where `epochs` alone was given, that many),
+            and nothing can be measured afterwards.
         refit : bool, optional
             Train once more on training and validation rows for the epochs that validation
             chose. Default: the setting ``refit`` if it was given to the constructor, else
@@ -114,7 +113,11 @@ class Estimator:
             When the loss is not finite.
         ConfigError
             When the model cannot or must not start from the models given.
+        InputError
+            For data that are neither a split nor a log.
         """
+        if not isinstance(data, (Interactions, Split)):
+            raise InputError(not_a_log(data, "fit", "leave_one_out or "))
         start = Start([model.run for model in init_from])
         hooks = hooks or Hooks()
         log = data.interactions if isinstance(data, Split) else data
@@ -126,6 +129,9 @@ class Estimator:
             config = replace(config, protocol=data.protocol)
             self._run = pipeline.fit_split(config, data, self.device, hooks, start)
         else:
+            given = _dotted(config, self.settings)
+            if "train.epochs" in given and "train.full_epochs" not in given:
+                config = config.with_settings({"train.full_epochs": config.train.epochs})
             self._run = pipeline.fit_all(config, data, self.device, hooks, start)
         return self
 
@@ -234,38 +240,6 @@ class Estimator:
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"
         return f"{type(self).__name__}(preset={self.preset!r}, seed={self.seed}, {state})"
-
-
-def evaluate(model: Estimator, split: Split | None = None, *, full: bool = True) -> Report:
-    """Figures of a trained model on the test items of a split.
-
-    Parameters
-    ----------
-    model : Estimator
-    split : Split, optional
-        Default: the one that the model was trained on. Another one must hold out the same rows
-        (its candidates may differ).
-    full : bool
-        Also rank the whole catalogue.
-
-    Raises
-    ------
-    ConfigError
-        When the model was trained on rows that the split holds out.
-    """
-    own = model.run.split
-    if own is None:
-        raise ConfigError(
-            "this model was trained on the whole log, so nothing honest can be measured; "
-            "fit it on a split"
-        )
-    split = own if split is None else split
-    same = split.interactions.fingerprint == own.interactions.fingerprint
-    if not same or bool((split.part != own.part).any()):
-        raise ConfigError(
-            "the model was trained on another log or split; fit it on the split that you measure"
-        )
-    return measure(model.run, split, full=full)
 
 
 def _dotted(config: Config, settings: dict[str, Any]) -> dict[str, Any]:

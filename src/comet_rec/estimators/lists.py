@@ -72,7 +72,7 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
         raise UnknownIdError(
             f"unknown user {asked.tolist()[int(np.argmax(missing))]!r} ({int(missing.sum())} of "
             f"{len(indices)} unknown; the log has {log.user_ids.kind} ids); "
-            "check the id or choose unknown='skip' or 'popular'"
+            "check the id, or choose skip or popular for unknown"
         )
     known = np.flatnonzero(~missing)
     seen = None if rules.include_seen else run.known.touched(indices[known])
@@ -192,7 +192,7 @@ def _history(log: Interactions, history: Sequence[Any], rules: Rules) -> Int64:
         bad = given[int(np.argmax(indices < 0))]
         raise UnknownIdError(
             f"unknown item {bad!r} in a history (the log has {log.item_ids.kind} ids); "
-            "check the id or choose unknown='skip' or 'popular'"
+            "check the id, or choose skip or popular for unknown"
         )
     return np.array(list(dict.fromkeys(indices[indices >= 0].tolist())), dtype=np.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from comet_rec.artefact.run import Run
 from comet_rec.data.histories import shown
 from comet_rec.data.interactions import Interactions
+from comet_rec.errors import InputError
 from comet_rec.evaluation.ranking import Scores
 from comet_rec.models.base import ClosedForm, TwoTower
 from comet_rec.models.encoding import all_vectors
@@ -52,6 +54,39 @@ class VectorScores:
             left = self.users[torch.from_numpy(users[block])][:, :, None]
             right = self.items[torch.from_numpy(np.ascontiguousarray(items[block]))]
             out[block] = torch.bmm(right, left)[:, :, 0].numpy()
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionScores:
+    """Scores of a function of a user id and item ids, as the log writes them."""
+
+    function: Callable[[Any, list[Any]], Any]
+    log: Interactions
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return self.log.n_items
+
+    def rows(self, users: Int64) -> Float32:
+        """Scores of all items, [B, n_items]."""
+        every = np.broadcast_to(np.arange(self.n_items), (len(users), self.n_items))
+        return self.pairs(users, every)
+
+    def pairs(self, users: Int64, items: Int64) -> Float32:
+        """Scores of each user's own items [B, C], [B, C]."""
+        out = np.empty(items.shape, dtype=np.float32)
+        ids = self.log.user_ids.external(users).tolist()
+        for row, (user, own) in enumerate(zip(ids, items, strict=True)):
+            asked = self.log.item_ids.external(own).tolist()
+            found = np.asarray(self.function(user, asked), dtype=np.float64)
+            if found.shape != (len(asked),):
+                raise InputError(
+                    f"the model gave scores of shape {found.shape} for {len(asked)} items of user "
+                    f"{user!r}; give one for each"
+                )
+            out[row] = found
         return out
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comet_rec.config import Config
+from comet_rec.config import Config, unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from comet_rec.estimators import pipeline
@@ -118,13 +118,10 @@ def tune(
         For a model without a space, a value that a setting cannot have, or a journal of another
         log or split, or of another space.
     """
+    check([model], journal, search)
     optuna = _optuna()
-    if model not in SPACES and not search:
-        raise ConfigError(f"{model} has nothing to search; models: {', '.join(sorted(SPACES))}")
-    fixed = replace(preset(preset_name, model, split.interactions), seed=seed)
-    fixed = fixed.with_settings(settings or {})
-    space = _space(fixed, search or SPACES[model], settings or {})
-    study = _study(optuna, journal, model, split, seed)
+    fixed, space = settled(split, model, preset_name, settings or {}, search, seed)
+    study = _study(optuna, journal, fixed, split)
     _check_space(study, journal, space)
     _close_abandoned(optuna, study)
     if not study.trials:
@@ -147,11 +144,45 @@ def tune(
     return _outcome(study, model, split)
 
 
-def _space(fixed: Config, search: Mapping[str, Sequence[Any]], settings: Settings) -> Space:
-    """Values as the settings read them, so that a wrong one is told before any training."""
-    return {
+def check(
+    models: Sequence[str], journal: Path, search: Mapping[str, Sequence[Any]] | None = None
+) -> None:
+    """Tell what no search can do, before any data are read.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown model, one without a space, or a journal that cannot be written.
+    """
+    for model in models:
+        if model not in base.names():
+            raise ConfigError(unknown("model", model, list(base.names())))
+        if model not in SPACES and not search:
+            raise ConfigError(f"{model} has nothing to search; models: {', '.join(sorted(SPACES))}")
+    if journal.is_dir() or not journal.parent.is_dir():
+        raise ConfigError(f"{journal}: must be a file in a folder that exists; give another")
+
+
+def settled(
+    split: Split,
+    model: str,
+    preset_name: str,
+    settings: Settings,
+    search: Mapping[str, Sequence[Any]] | None,
+    seed: int,
+) -> tuple[Config, Space]:
+    """Settings that stay, and values to search as the settings read them.
+
+    Raises
+    ------
+    ConfigError
+        For a setting that is unknown or a value that it cannot have.
+    """
+    fixed = replace(preset(preset_name, model, split.interactions), seed=seed)
+    fixed = fixed.with_settings(settings)
+    return fixed, {
         key: tuple(fixed.with_settings({key: value}).get(key) for value in values)
-        for key, values in search.items()
+        for key, values in (search or SPACES[model]).items()
         if key not in settings
     }
 
@@ -281,19 +312,31 @@ def _trial(
     return score, f"{note} after {epochs} epochs"
 
 
-def _study(optuna: Any, journal: Path, model: str, split: Split, seed: int) -> Any:
-    study = optuna.create_study(
-        storage=_storage(optuna, journal),
-        study_name=model,
-        direction="maximize",
-        load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=10),
-    )
-    before = study.user_attrs.get("protocol")
-    if before is not None and before != split.hash:
-        raise ConfigError(f"{journal}: begun on another log or split; give another --journal")
-    study.set_user_attr("protocol", split.hash)
+def _study(optuna: Any, journal: Path, fixed: Config, split: Split) -> Any:
+    try:
+        study = optuna.create_study(
+            storage=_storage(optuna, journal),
+            study_name=fixed.name,
+            direction="maximize",
+            load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(seed=fixed.seed, multivariate=True),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=10),
+        )
+    except (ValueError, KeyError, TypeError):  # of the lines in the file
+        raise ConfigError(f"{journal}: is another file, not a journal; give another") from None
+    except OSError as error:
+        raise ConfigError(f"{journal}: cannot be written: {error.strerror}") from None
+    begun = {
+        "protocol": (split.hash, "on another log or split"),
+        "log": (split.interactions.fingerprint, "on another log or split"),
+        "settings": (fixed.changed(), "with other settings, another preset or seed"),
+    }
+    for key, (value, what) in begun.items():
+        before = study.user_attrs.get(key)
+        if before is None:
+            study.set_user_attr(key, value)
+        elif before != value:
+            raise ConfigError(f"{journal}: begun {what}; give another --journal")
     return study
 
 
