@@ -277,7 +277,7 @@ def test_auto_is_causal_where_there_is_an_order(checkerboard):
 
 
 def test_any_other_model_is_measured_as_ours_are(checkerboard):
-    """A function of external ids with our model's own scores: the same figures, sampled and full."""
+    """A function of external ids with our model's own scores: the same figures."""
     log = replace(checkerboard, user_ids=Ids("int", checkerboard.user_ids.values * 7 + 3))
     split = cr.leave_one_out(log, negatives=30)
     model = cr.EASE().fit(split)
