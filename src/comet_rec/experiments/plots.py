@@ -52,7 +52,7 @@ def pyplot() -> Any:
         import matplotlib
     except ImportError:
         raise ConfigError(
-            "figures need matplotlib; install comet-rec[plot], or leave them out with --no-figures"
+            "figures need matplotlib: pip install matplotlib, or leave them out with --no-figures"
         ) from None
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt

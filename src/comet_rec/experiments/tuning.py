@@ -344,9 +344,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise ConfigError(
-            'tuning needs Optuna; install it: pip install "comet-rec[tune]"'
-        ) from None
+        raise ConfigError("tuning needs Optuna: pip install optuna") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
