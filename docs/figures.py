@@ -1,6 +1,6 @@
-"""Write docs/benchmarks.md and docs/results.md from the JSON files under results/.
+"""Write docs' pages of figures, and README's tables, from the JSON files under results/.
 
-python docs/figures.py            # write the pages
+python docs/figures.py            # write them
 python docs/figures.py --check    # exit status 1 if a page and results/ disagree
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -220,6 +221,7 @@ def comparison(result: dict[str, Any], name: str) -> list[str]:
     return [f"## {result['title']}", "", as_markdown(result), "", on(result, name)]
 
 
+METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 LOG_TITLES = {
     "ml-100k": "MovieLens-100K",
     "ml-1m-best": "MovieLens-1M without a taste",
@@ -239,13 +241,12 @@ def seeds(result: dict[str, Any], name: str) -> list[str]:
         "| candidates | HR@5 | NDCG@5 | HR@10 | NDCG@10 |",
         "|---|---|---|---|---|",
     ]
-    names = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
     for kind, label in (("sampled", "positive + 99 drawn"), ("full", "whole catalogue")):
-        means = [result["means"][f"{kind} {metric}"] for metric in names]
+        means = [result["means"][f"{kind} {metric}"] for metric in METRICS]
         cells = [f"{m['mean']:.4f} ± {m['standard error over users']:.4f}" for m in means]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     for run in runs:
-        cells = [f"{run['metrics']['sampled'][metric]:.4f}" for metric in names]
+        cells = [f"{run['metrics']['sampled'][metric]:.4f}" for metric in METRICS]
         lines.append(f"| seed {run['seed']}, sampled | " + " | ".join(cells) + " |")
     return [*lines, "", on(result, name)]
 
@@ -323,17 +324,42 @@ def page(name: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_TABLE = re.compile(r"(<!-- table: (\S+) -->\n\n)(?:\|.*\n)+")
+
+
+def readme(text: str) -> str:
+    """README's text with the tables after its marks made anew: ``<!-- table: ml-100k.json -->``."""
+
+    def table(found: re.Match[str]) -> str:
+        result = load(found[2])
+        assert result is not None, found[2]
+        lines = ["| candidates | HR@5 | NDCG@5 | HR@10 | NDCG@10 |", "|---|---|---|---|---|"]
+        for kind, label in (("sampled", "positive + 99 drawn"), ("full", "whole catalogue")):
+            means = [result["means"][f"{kind} {metric}"] for metric in METRICS]
+            cells = [f"{m['mean']:.3f} ± {m['standard error over users']:.3f}" for m in means]
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        return found[1] + "\n".join(lines) + "\n"
+
+    return _TABLE.sub(table, text)
+
+
+def texts() -> dict[Path, str]:
+    """What every file should hold."""
+    front = ROOT / "README.md"
+    pages = {ROOT / "docs" / name: page(name) for name in PAGES}
+    return {**pages, front: readme(front.read_text(encoding="utf-8"))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
-    for name in PAGES:
-        path = ROOT / "docs" / name
-        text = page(name)
+    for path, text in texts().items():
         if not given.check:
             path.write_text(text, encoding="utf-8")
         elif not path.is_file() or path.read_text(encoding="utf-8") != text:
-            sys.exit(f"docs/{name} and results/ disagree: python docs/figures.py")
+            name = path.relative_to(ROOT)
+            sys.exit(f"{name} and results/ disagree: python docs/figures.py")
 
 
 if __name__ == "__main__":
