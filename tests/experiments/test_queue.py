@@ -197,3 +197,21 @@ def test_inspect_says_why_there_is_nothing_to_see(csv, tmp_path, capsys):
         words = ["inspect", out, "--tower", "item", "--out", str(tmp_path / "pictures")]
         assert run(words) == 2
         assert why in capsys.readouterr().err
+
+
+def test_recorded_trains_nothing_and_shows_what_is_there(split, tmp_path, monkeypatch):
+    log = StudyLog("small", "small", split)
+    reproduce(
+        Study(["table2"], [log], SMOKE, 1, tmp_path, Silent(), only=["EASE"]), "", figures=False
+    )
+
+    def refuse(*arguments):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr("comet_rec.experiments.runner.carry_out", refuse)
+    study = Study(["table2"], [log], SMOKE, 1, tmp_path, Silent(), recorded=True)
+    reproduce(study, "a command", figures=False)
+    states = {item.job.label: item.state for item in study.runner.items}
+    assert states.pop("EASE") == "done"
+    assert set(states.values()) == {"left out"}
+    assert "| COMET | not run: not recorded yet |" in (tmp_path / "report.md").read_text()

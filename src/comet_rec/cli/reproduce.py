@@ -60,6 +60,9 @@ def reproduce(
         ),
     ] = None,
     figures: Annotated[bool, typer.Option(help="Draw figures (needs matplotlib).")] = True,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="Train nothing: a report of what is there.")
+    ] = False,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
     *,
@@ -93,10 +96,11 @@ def reproduce(
     with board(quiet) as shown, interruptible() as stop:
         work = study.Study(
             wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop, beside, only or (),
-            device,
+            device, recorded,
         )  # fmt: skip
         try:
             command = _command(parts, data, budget, seeds, only, journals)
+            command += " --recorded" if recorded else ""
             study.reproduce(work, command, figures=figures)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(

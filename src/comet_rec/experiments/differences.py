@@ -47,8 +47,8 @@ def compared(
     """
     section = Section(name, title, [*text, HOW])
     for log, jobs in logs:
-        if log.split is None:
-            section.text.append(f"{log.title}: not run: {log.why}.")
+        if why := log.why or runner.why_none(jobs):
+            section.text.append(f"{log.title}: not run: {why}.")
             continue
         table, data = differences(log, jobs, runner, stepwise=stepwise)
         section.tables.append(table)

@@ -65,6 +65,8 @@ class Study:
         Labels of the models to train; the report shows what is there of the others.
     device : str
         Where trainings compute; no part of what a training is known by.
+    recorded : bool
+        Train nothing: a report of what is there.
     """
 
     parts: Sequence[str]
@@ -77,6 +79,7 @@ class Study:
     beside: Sequence[Section] = ()
     only: Sequence[str] = ()
     device: str = "cpu"
+    recorded: bool = False
     findings: dict[str, list[Finding]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,7 +87,7 @@ class Study:
         self.orders = {log.name: self._orders(log) for log in self.logs if "ties" in self.parts}
         self.runner = Runner(
             self.splits, self.folder, self.seeds, self.board, stop=self.stop, only=self.only,
-            device=self.device,
+            device=self.device, recorded=self.recorded,
         )  # fmt: skip
 
     def _orders(self, log: StudyLog) -> dict[str, str]:

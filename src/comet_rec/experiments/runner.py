@@ -68,6 +68,8 @@ class Runner:
         empty: all.
     device : str
         Where trainings compute.
+    recorded : bool
+        Carry out nothing: what has no record is left out.
     """
 
     splits: Mapping[str, Split]
@@ -77,6 +79,7 @@ class Runner:
     stop: Callable[[], bool] = lambda: False
     only: Collection[str] = ()
     device: str = "cpu"
+    recorded: bool = False
     queue: dict[str, Item] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     weights: set[str] = field(default_factory=set)
@@ -146,6 +149,12 @@ class Runner:
             return "not asked for"
         return self.records.get(key) or self.queue[key].note or "not run yet"
 
+    def why_none(self, jobs: Sequence[Job]) -> str:
+        """Why none of the jobs was carried out, where all were left out; else nothing."""
+        found = [self.queue.get(self._key(job)) for job in jobs]
+        left_out = [item.note for item in found if item and item.state == "left out"]
+        return left_out[0] if left_out and len(left_out) == len(jobs) else ""
+
     def seeds_of(self, job: Job) -> list[Record]:
         """Records of all seeds of a job that are there."""
         found = [self.record(with_seed(job, seed)) for seed in range(self.seeds)]
@@ -206,7 +215,11 @@ class Runner:
         asked = [item.job for item in self.items if item.job.label in self.only]
         wanted = {self._key(each) for job in asked for each in (job, *job.starts)}
         for key, item in self.queue.items():
-            if self.only and item.state == "waiting" and key not in wanted:
+            if item.state != "waiting":
+                continue
+            if self.recorded:
+                item.state, item.note = "left out", "not recorded yet"
+            elif self.only and key not in wanted:
                 item.state, item.note = "left out", "not among those asked for"
 
     def _left_out(self, item: Item) -> bool:

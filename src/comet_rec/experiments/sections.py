@@ -134,6 +134,10 @@ def beside_the_paper(
             section.tables.append(_not_run(log, printed))
             section.data[log.name] = {"not run": log.why}
             continue
+        if not log.is_the_papers and (why := runner.why_none(jobs)):
+            section.text.append(f"{log.title}: not run: {why}.")
+            section.data[log.name] = {"not run": why}
+            continue
         table, data = _cells(log, jobs, printed, runner)
         section.tables.append(table)
         section.data[log.name] = data

@@ -74,8 +74,8 @@ def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runn
     section = Section("figure6", "Figure 6: embedding size, regularisation, channels")
     section.text.append("Bands and ± are 1.96 and one standard error over users; one seed.")
     for log, grids in logs:
-        if log.split is None:
-            section.text.append(f"{log.title}: not run: {log.why}.")
+        if why := log.why or runner.why_none([job for jobs in grids.values() for job in jobs]):
+            section.text.append(f"{log.title}: not run: {why}.")
             continue
         curves: dict[str, Any] = {}
         for key, jobs in grids.items():

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Orders of equal times: bash runs/ties.sh ML-1M-RATINGS-WITH-TIMES → results/reproduce/ties.json and records;
+# what is recorded is not trained again.
+set -euo pipefail
+log=$(realpath "$1")
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+out=runs/local/ties
+mkdir -p "$out"
+[[ -d $out/records ]] || cp -r results/reproduce/records "$out/records"
+.venv/bin/comet-rec reproduce ties --budget full --data "ml-1m-times=$log" --out "$out"
+cp -rn "$out"/records/* results/reproduce/records/
+bash runs/keep-report.sh "$out" ties "bash runs/ties.sh ML-1M-RATINGS-WITH-TIMES"
