@@ -149,11 +149,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     TASTE: ("model.taste_dim", "model.taste_alpha"),
 }  # fmt: skip
 """From the paper's setting to `best`: the settings that change with each step."""
-TIE_MODELS = {
-    "EASE": ("ease", "paper"),
-    "BCE-MF": ("mf", "paper"),
-    BEST: ("comet", "best"),
-}
+TIE_MODELS = {"EASE": ("ease", "paper"), "BCE-MF": ("mf", "paper"), BEST: ("comet", "best")}
 """Two models that know no order, and one that does."""
 
 
