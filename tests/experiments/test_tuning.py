@@ -9,8 +9,9 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.errors import ConfigError, TrainingInterrupted
+from comet_rec.experiments.journal import history, library, open_study
 from comet_rec.experiments.searches import searches
-from comet_rec.experiments.tuning import history, tune
+from comet_rec.experiments.tuning import tune
 from comet_rec.training.trainer import Progress
 
 FAST = {"train.epochs": 3, "train.patience": 0, "model.embedding_dim": 8}
@@ -209,4 +210,4 @@ def test_what_is_no_journal_is_refused(tmp_path):
 
 def _opened(tuning, journal, split):
     fixed, _ = tuning.settled(split, "mf", "paper", FAST, None, 0)
-    return tuning._study(tuning._optuna(), journal, fixed, split)
+    return open_study(library(), journal, fixed, split)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from comet_rec.experiments.journal import Trial, history
 from comet_rec.experiments.sections import Drawing, Section, Table, number
-from comet_rec.experiments.tuning import Trial, history
 
 OF = "validation NDCG@10"
 

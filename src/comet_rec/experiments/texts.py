@@ -4,8 +4,8 @@ TEXTS = {
     "table2": ("Tables II and III: eight algorithms", ""),
     "table4": (
         "Tables IV and V: sets of filter widths",
-        "Widths above the embedding size become the embedding size: two sets may be one. Here and in "
-        "all that varies one thing COMET is trained without decay; Figure 6 varies that.",
+        "Widths above the embedding size become the embedding size: two sets may be one. Here and "
+        "in all that varies one thing COMET is trained without decay; Figure 6 varies that.",
     ),
     "beyond": (
         "Past the paper",

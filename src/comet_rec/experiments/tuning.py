@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,16 @@ from comet_rec.estimators import pipeline
 from comet_rec.estimators.devices import torch_device
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks
+from comet_rec.experiments.journal import (
+    Space,
+    check_space,
+    close_abandoned,
+    library,
+    open_study,
+    seconds_of,
+    tried_in,
+    words,
+)
 from comet_rec.models import base
 from comet_rec.training.trainer import SELECT_BY, Progress
 
@@ -29,7 +39,6 @@ if TYPE_CHECKING:
 
 RATES = (1e-3, 2e-3, 5e-3)
 DECAYS = (0.0, 1e-7, 5e-7, 2e-6)
-Space = Mapping[str, tuple[Any, ...]]
 Settings = Mapping[str, Any]
 
 BASELINE: Space = {
@@ -119,18 +128,18 @@ def tune(
         log or split, or of another space.
     """
     check([model], journal, search)
-    optuna = _optuna()
+    optuna = library()
     fixed, space = settled(split, model, preset_name, settings or {}, search, seed)
-    study = _study(optuna, journal, fixed, split)
-    _check_space(study, journal, space)
-    _close_abandoned(optuna, study)
+    study = open_study(optuna, journal, fixed, split)
+    check_space(study, journal, space)
+    close_abandoned(optuna, study)
     if not study.trials:
         start = {k: v for k, v in START.items() if v in space.get(k, ())}
         study.enqueue_trial({k: json.dumps(v) for k, v in start.items()})
-    tried = _tried(study)
-    while (spent := _spent(study)) < seconds and len(tried) < _size(space):
+    tried = tried_in(study)
+    while (spent := seconds_of(study)) < seconds and len(tried) < _size(space):
         trial = study.ask()
-        chosen = {k: json.loads(trial.suggest_categorical(k, _words(v))) for k, v in space.items()}
+        chosen = {k: json.loads(trial.suggest_categorical(k, words(v))) for k, v in space.items()}
         word = json.dumps(chosen, sort_keys=True)
         if word in tried:  # a sampler of categories repeats itself
             study.tell(trial, tried[word])
@@ -187,91 +196,17 @@ def settled(
     }
 
 
-def _check_space(study: Any, journal: Path, space: Space) -> None:
-    """Optuna's categories cannot change within a study."""
-    for trial in study.trials:
-        for key, kind in trial.distributions.items():
-            if key not in space or list(kind.choices) != _words(space[key]):
-                raise ConfigError(f"{journal}: begun with other values; give another --journal")
-
-
-def _close_abandoned(optuna: Any, study: Any) -> None:
-    """Trials that were killed: nobody will end them, and what they took stays counted."""
-    running = (optuna.trial.TrialState.RUNNING,)
-    for trial in study.get_trials(deepcopy=False, states=running):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-
-
 def _outcome(study: Any, model: str, split: Split) -> dict[str, Any]:
     best = study.best_trial
     return {
         "model": model,
         "trials": len(study.trials),
-        "seconds": round(_spent(study), 1),
+        "seconds": round(seconds_of(study), 1),
         "protocol": split.hash,
         "validation": best.user_attrs.get("validation"),
         "epochs": best.user_attrs.get("epochs"),
         "settings": {k: json.loads(v) for k, v in best.params.items()},
     }
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training of a search.
-
-    Parameters
-    ----------
-    settings : dict
-        Dotted keys and what was chosen for them.
-    value : float
-        Validation NDCG@10, of the best epoch.
-    seconds : float
-    stopped_early : bool
-        It was behind the median of those before it. (One that was not finite has the value 0.)
-    """
-
-    settings: Mapping[str, Any]
-    value: float
-    seconds: float
-    stopped_early: bool
-
-
-def history(journal: Path) -> dict[str, list[Trial]]:
-    """Trials of each model in a journal, in their order; repeated settings are left out.
-
-    Raises
-    ------
-    ConfigError
-        For a file that is no journal, or without Optuna.
-    """
-    optuna = _optuna()
-    if not journal.is_file():
-        raise ConfigError(f"{journal}: no such file; give a journal that comet-rec tune wrote")
-    try:
-        storage = _storage(optuna, journal)
-        studies = storage.get_all_studies()
-        found = {study.study_name: storage.get_all_trials(study._study_id) for study in studies}
-    except (ValueError, KeyError, TypeError):
-        found = {}
-    if not found:
-        raise ConfigError(f"{journal}: not a journal; give one that comet-rec tune wrote")
-    return {
-        name: [
-            Trial(
-                {key: json.loads(value) for key, value in trial.params.items()},
-                float(trial.value),
-                float(trial.user_attrs["seconds"]),
-                trial.user_attrs.get("validation") is None and trial.value > 0,
-            )
-            for trial in trials
-            if trial.value is not None and "seconds" in trial.user_attrs
-        ]
-        for name, trials in found.items()
-    }
-
-
-def _storage(optuna: Any, journal: Path) -> Any:
-    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
 
 
 def _trial(
@@ -310,59 +245,6 @@ def _trial(
         trial.set_user_attr("epochs", epochs)
     trial.set_user_attr("seconds", round(time.perf_counter() - began, 2))
     return score, f"{note} after {epochs} epochs"
-
-
-def _study(optuna: Any, journal: Path, fixed: Config, split: Split) -> Any:
-    try:
-        study = optuna.create_study(
-            storage=_storage(optuna, journal),
-            study_name=fixed.name,
-            direction="maximize",
-            load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(seed=fixed.seed, multivariate=True),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=10),
-        )
-    except (ValueError, KeyError, TypeError):  # of the lines in the file
-        raise ConfigError(f"{journal}: is another file, not a journal; give another") from None
-    except OSError as error:
-        raise ConfigError(f"{journal}: cannot be written: {error.strerror}") from None
-    begun = {
-        "protocol": (split.hash, "on another log or split"),
-        "log": (split.interactions.fingerprint, "on another log or split"),
-        "settings": (fixed.changed(), "with other settings, another preset or seed"),
-    }
-    for key, (value, what) in begun.items():
-        before = study.user_attrs.get(key)
-        if before is None:
-            study.set_user_attr(key, value)
-        elif before != value:
-            raise ConfigError(f"{journal}: begun {what}; give another --journal")
-    return study
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise ConfigError("tuning needs Optuna: pip install optuna") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
-
-
-def _spent(study: Any) -> float:
-    return sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in study.trials)
-
-
-def _tried(study: Any) -> dict[str, float]:
-    return {
-        json.dumps({k: json.loads(v) for k, v in t.params.items()}, sort_keys=True): t.value
-        for t in study.trials
-        if t.value is not None
-    }
-
-
-def _words(values: tuple[Any, ...]) -> list[str]:
-    return [json.dumps(value) for value in values]
 
 
 def _size(space: Space) -> int:

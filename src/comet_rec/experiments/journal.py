@@ -1,0 +1,160 @@
+"""The journal of a search: Optuna's text file, what it holds, and who may go on with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from comet_rec.config import Config
+from comet_rec.data.split import Split
+from comet_rec.errors import ConfigError
+
+Space = Mapping[str, tuple[Any, ...]]
+"""Dotted key → values to try."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a search.
+
+    Parameters
+    ----------
+    settings : dict
+        Dotted keys and what was chosen for them.
+    value : float
+        Validation NDCG@10, of the best epoch.
+    seconds : float
+    stopped_early : bool
+        It was behind the median of those before it. (One that was not finite has the value 0.)
+    """
+
+    settings: Mapping[str, Any]
+    value: float
+    seconds: float
+    stopped_early: bool
+
+
+def history(journal: Path) -> dict[str, list[Trial]]:
+    """Trials of each model in a journal, in their order; repeated settings are left out.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is no journal, or without Optuna.
+    """
+    optuna = library()
+    if not journal.is_file():
+        raise ConfigError(f"{journal}: no such file; give a journal that comet-rec tune wrote")
+    try:
+        storage = _storage(optuna, journal)
+        studies = storage.get_all_studies()
+        found = {study.study_name: storage.get_all_trials(study._study_id) for study in studies}
+    except (ValueError, KeyError, TypeError):
+        found = {}
+    if not found:
+        raise ConfigError(f"{journal}: not a journal; give one that comet-rec tune wrote")
+    return {
+        name: [
+            Trial(
+                {key: json.loads(value) for key, value in trial.params.items()},
+                float(trial.value),
+                float(trial.user_attrs["seconds"]),
+                trial.user_attrs.get("validation") is None and trial.value > 0,
+            )
+            for trial in trials
+            if trial.value is not None and "seconds" in trial.user_attrs
+        ]
+        for name, trials in found.items()
+    }
+
+
+def open_study(optuna: Any, journal: Path, fixed: Config, split: Split) -> Any:
+    """Optuna's study of a model in a journal, begun there or gone on with.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is no journal, or one of another log, split or of other settings.
+    """
+    try:
+        study = optuna.create_study(
+            storage=_storage(optuna, journal),
+            study_name=fixed.name,
+            direction="maximize",
+            load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(seed=fixed.seed, multivariate=True),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=10),
+        )
+    except (ValueError, KeyError, TypeError):  # of the lines in the file
+        raise ConfigError(f"{journal}: is another file, not a journal; give another") from None
+    except OSError as error:
+        raise ConfigError(f"{journal}: cannot be written: {error.strerror}") from None
+    begun = {
+        "protocol": (split.hash, "on another log or split"),
+        "log": (split.interactions.fingerprint, "on another log or split"),
+        "settings": (fixed.changed(), "with other settings, another preset or seed"),
+    }
+    for key, (value, what) in begun.items():
+        before = study.user_attrs.get(key)
+        if before is None:
+            study.set_user_attr(key, value)
+        elif before != value:
+            raise ConfigError(f"{journal}: begun {what}; give another --journal")
+    return study
+
+
+def check_space(study: Any, journal: Path, space: Space) -> None:
+    """Optuna's categories cannot change within a study."""
+    for trial in study.trials:
+        for key, kind in trial.distributions.items():
+            if key not in space or list(kind.choices) != words(space[key]):
+                raise ConfigError(f"{journal}: begun with other values; give another --journal")
+
+
+def close_abandoned(optuna: Any, study: Any) -> None:
+    """Trials that were killed: nobody will end them, and what they took stays counted."""
+    running = (optuna.trial.TrialState.RUNNING,)
+    for trial in study.get_trials(deepcopy=False, states=running):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+
+def seconds_of(study: Any) -> float:
+    """Wall time of all trials."""
+    return sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in study.trials)
+
+
+def tried_in(study: Any) -> dict[str, float]:
+    """Settings that were tried, as JSON, and what came out."""
+    return {
+        json.dumps({k: json.loads(v) for k, v in t.params.items()}, sort_keys=True): t.value
+        for t in study.trials
+        if t.value is not None
+    }
+
+
+def words(values: tuple[Any, ...]) -> list[str]:
+    """Values as Optuna's categories, which have to be simple: JSON."""
+    return [json.dumps(value) for value in values]
+
+
+def _storage(optuna: Any, journal: Path) -> Any:
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+
+
+def library() -> Any:
+    """Optuna, quiet.
+
+    Raises
+    ------
+    ConfigError
+        Without it.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError("tuning needs Optuna: pip install optuna") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
