@@ -8,5 +8,7 @@ out=runs/local/ties
 mkdir -p "$out"
 [[ -d $out/records ]] || cp -r results/reproduce/records "$out/records"
 .venv/bin/comet-rec reproduce ties --budget full --data "ml-1m-times=$log" --out "$out"
-cp -rn "$out"/records/* results/reproduce/records/
+for record in "$out"/records/*/; do
+  [[ -e results/reproduce/records/$(basename "$record") ]] || cp -r "$record" results/reproduce/records/
+done
 bash runs/keep-report.sh "$out" ties "bash runs/ties.sh ML-1M-RATINGS-WITH-TIMES"

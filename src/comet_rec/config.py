@@ -187,16 +187,29 @@ class Config:
             For an unknown key (the nearest one is named) or a value out of range.
         """
         parts = {"model": self.model, "train": self.train, "protocol": self.protocol}
-        known = [f"{room}.{f.name}" for room, part in parts.items() for f in fields(part)]
         changes: dict[str, dict[str, Any]] = {room: {} for room in parts}
         for key, value in settings.items():
-            if key not in known:
-                raise ConfigError(unknown("setting", key, known))
+            coerced = self.coerced(key, value)
             room, name = key.split(".", 1)
-            hint = get_type_hints(type(parts[room]))[name]
-            changes[room][name] = coerce(key, value, hint)
+            changes[room][name] = coerced
         # All of a room at once: settings that belong together may come in any order.
         return replace(self, **{room: replace(parts[room], **changes[room]) for room in parts})
+
+    def coerced(self, key: str, value: Any) -> Any:
+        """A value of a dotted key in that setting's type, text as the command line gives it.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown key, or a value of another type.
+        """
+        room = key.split(".", 1)[0]
+        parts = {"model": self.model, "train": self.train, "protocol": self.protocol}
+        known = [f"{room}.{f.name}" for room, part in parts.items() for f in fields(part)]
+        if key not in known:
+            raise ConfigError(unknown("setting", key, known))
+        hint = get_type_hints(type(parts[room]))[key.split(".", 1)[1]]
+        return coerce(key, value, hint)
 
     def get(self, key: str) -> Any:
         """Value of a dotted key, e.g. ``"model.embedding_dim"``."""

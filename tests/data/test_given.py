@@ -58,15 +58,14 @@ def test_the_ncf_trio_is_read(tmp_path):
 
 
 def test_candidates_are_drawn_where_none_are_given(tmp_path):
-    split = ncf(tmp_path, ["1\t13\t5\t9"], None)
-    assert split.test.candidates.shape == (1, 2)
-    assert externally(split, split.test.candidates) == []  # user 1 touched all four items
+    with pytest.raises(DataError, match=r"test user 1 \(1 in all\) has touched every item"):
+        ncf(tmp_path, ["1\t13\t5\t9"], None)
     split = ncf(tmp_path, ["2\t14\t5\t9"], None)
     assert set(externally(split, split.test.candidates[0])) == {11, 12}
 
 
 def test_test_users_without_a_training_row_are_left_out_and_counted(tmp_path):
-    split = ncf(tmp_path, ["1\t13\t5\t9", "99\t13\t5\t9"], None)
+    split = ncf(tmp_path, ["2\t14\t5\t9", "99\t13\t5\t9"], None)
     assert len(split.test) == 1
     assert "1 test users have no training row and are left out" in split.notes
 

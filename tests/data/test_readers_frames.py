@@ -265,3 +265,11 @@ def test_ids_above_an_int64_are_read_as_their_text(tmp_path):
     assert rows_of(same) == rows_of(log)
     small = {"user": np.array([7, 7, 9], dtype=np.uint64), "item": [1, 2, 3]}
     assert read(pd.DataFrame(small)).user_ids.kind == "int"
+
+
+def test_times_above_an_int64_are_no_times():
+    frame = {"user": [1, 1], "item": [1, 2], "ts": np.array([2**63, 5], dtype=np.uint64)}
+    with pytest.raises(DataError, match=r"beyond 64 bits|is not a time"):
+        read(pd.DataFrame(frame))
+    small = read(pd.DataFrame(frame | {"ts": np.array([9, 5], dtype=np.uint64)}))
+    assert small.times.tolist() == [5, 9]

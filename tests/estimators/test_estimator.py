@@ -293,6 +293,32 @@ def test_any_other_model_is_measured_as_ours_are(checkerboard):
     assert cr.evaluate(other, split, full=False).full is None
 
 
+def test_another_models_scores_are_told_apart_by_value_and_by_nothing_else(checkerboard):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+
+    def position(user, items):  # whoever is asked first
+        return [-place for place in range(len(items))]
+
+    by_place = cr.evaluate(position, split)
+    chance, error = 10 / 31, np.sqrt(10 / 31 * 21 / 31 / len(split.test))
+    assert abs(by_place["HR@10"] - chance) < 4 * error
+
+    def score(user, items):
+        return [(user * 31 + item * 17) % 101 for item in items]
+
+    plain = cr.evaluate(score, split)
+    for other in (
+        lambda user, items: [1.7e9 + value for value in score(user, items)],  # beyond a float32
+        lambda user, items: [1e300 * value for value in score(user, items)],
+        lambda user, items: torch.tensor(score(user, items)),
+    ):
+        assert np.array_equal(cr.evaluate(other, split).ranks, plain.ranks)
+    with pytest.raises(InputError, match="are no numbers"):
+        cr.evaluate(lambda user, items: ["a"] * len(items), split)
+    with pytest.raises(NonFiniteError, match="NaN or infinite; give finite numbers"):
+        cr.evaluate(lambda user, items: [float("-inf")] * len(items), split)
+
+
 def test_what_is_no_model_or_gives_no_scores_is_refused(checkerboard):
     split = cr.leave_one_out(checkerboard, negatives=30)
     with pytest.raises(InputError, match="give a fitted model, or a function"):

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from comet_rec.evaluation import paired as module
-from comet_rec.evaluation.paired import holm, paired
+from comet_rec.evaluation.paired import holm, over_trainings, paired
 
 
 def test_equal_models_do_not_differ():
@@ -44,3 +44,35 @@ def test_holm_equals_its_definition():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(3, 3), (3, 1), (2, 2), (1, 1)])
+def test_differences_over_trainings_hold_their_level(ours, theirs):
+    """Models that differ by luck alone: over users, users and trainings, and trainings."""
+    rng = np.random.default_rng(0)
+    users, tries, spread = 300, 600, 0.02
+
+    def trained(n, taste):
+        luck = rng.normal(0, spread if max(ours, theirs) > 1 else 0, (n, 1))
+        return taste + luck + rng.normal(0, 0.3, (n, users))
+
+    found = []
+    for _ in range(tries):
+        taste = rng.normal(0.4, 0.3, users)
+        found.append(over_trainings(trained(ours, taste), trained(theirs, taste)))
+    share = np.mean([one.p < 0.05 for one in found])
+    assert share < 0.05 + 3 * np.sqrt(0.05 * 0.95 / tries)
+    inside = np.mean([one.low <= 0 <= one.high for one in found])
+    assert inside == pytest.approx(1 - share, abs=1e-9)
+
+
+def test_differences_of_one_training_each_are_those_of_a_paired_t_test():
+    rng = np.random.default_rng(3)
+    values, reference = rng.random((2, 1, 80))
+    found = over_trainings(values, reference)
+    expected = stats.ttest_rel(values[0], reference[0])
+    assert found.p == pytest.approx(expected.pvalue)
+    low, high = expected.confidence_interval()
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert over_trainings(values, values).p == 1
+    assert over_trainings(np.ones((1, 9)), np.zeros((1, 9))).p == 0

@@ -58,6 +58,7 @@ def test_a_damaged_run_is_trained_again(split, tmp_path):
     shutil.rmtree(first.folder)
     assert (finish().ranks["better"] == ranks).all()
     assert weights.read_bytes() == whole
+    assert (first.trained.with_name("run.damaged") / "model.safetensors").is_file()
 
 
 def test_a_failed_training_ends_the_command_with_1(csv, tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -171,7 +172,8 @@ def test_what_a_killed_trial_took_is_counted_and_it_is_closed(split, tmp_path, m
     study = _opened(tuning, journal, split)
     (left,) = study.trials
     assert (left.state.name, left.user_attrs["seconds"]) == ("RUNNING", 40)
-    tune(split, "mf", journal=journal, seconds=41, settings=FAST)
+    # Its time is used up, and still the search has the one training that it was promised.
+    tune(split, "mf", journal=journal, seconds=10, settings=FAST)
     study = _opened(tuning, journal, split)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
 
@@ -192,6 +194,41 @@ def test_a_space_of_ones_own(split, tmp_path):
     assert not (tmp_path / "k").exists()
 
 
+def test_a_refused_call_writes_nothing_into_the_journal(split, tmp_path):
+    journal = tmp_path / "j"
+    search = {"model.neighbours": [5, 10]}
+    tune(split, "itemknn", journal=journal, seconds=60, search=search)
+    before = journal.read_text()
+    for wrong in ({"search": {"model.neighbours": [7]}}, {"seed": 3}, {"device": "nowhere"}):
+        with pytest.raises(ConfigError):
+            tune(split, "itemknn", journal=journal, seconds=60, **{"search": search} | wrong)
+    assert _without_joins(journal.read_text()) == _without_joins(before)
+    tune(split, "itemknn", journal=journal, seconds=60, search=search)
+
+
+def _without_joins(text):
+    """Optuna writes a line when it asks for a study that is there."""
+    return [line for line in text.splitlines() if json.loads(line)["op_code"] != 0]
+
+
+def test_values_that_are_alike_or_cannot_stand_together_end_a_search(split, tmp_path):
+    told = []
+    found = tune(
+        split, "ease", journal=tmp_path / "a", seconds=600, search={"model.l2": ["10", "10.0"]}
+    )
+    assert found["trials"] == 1
+    search = {"train.loss": ["bce", "softmax"], "train.mask_touched": ["true", "false"]}
+    found = tune(
+        split, "mf", journal=tmp_path / "b", seconds=600, search=search, settings=FAST,
+        say=told.append,
+    )  # fmt: skip
+    assert sum("left out" in line for line in told) == 1  # bce masks nothing
+    assert len(told) == 4
+    wrong = {"train.loss": ["bce"], "train.mask_touched": ["true"]}
+    with pytest.raises(ConfigError, match="mask_touched"):
+        tune(split, "mf", journal=tmp_path / "c", seconds=1, search=wrong, settings=FAST)
+
+
 def test_values_to_search_are_told_apart_by_commas_outside_brackets():
     from comet_rec.cli.options import values
 
@@ -209,5 +246,5 @@ def test_what_is_no_journal_is_refused(tmp_path):
 
 
 def _opened(tuning, journal, split):
-    fixed, _ = tuning.settled(split, "mf", "paper", FAST, None, 0)
-    return open_study(library(), journal, fixed, split)
+    fixed, space = tuning.settled(split, "mf", "paper", FAST, None, 0)
+    return open_study(library(), journal, fixed, split, space)

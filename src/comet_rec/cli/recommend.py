@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,13 +71,26 @@ def recommend(
         raise InputError(f"{out}: cannot be written: {error.strerror}") from None
 
 
+def _parted(history: str) -> list[str]:
+    """Ids of a history; one that holds a comma stands in double quotes."""
+    try:
+        return list(next(csv.reader([history], skipinitialspace=True, strict=True)))
+    except (csv.Error, StopIteration) as error:
+        raise InputError(f"--history {history!r}: {error}; give ID,ID,…") from None
+
+
 def _copy_to_stdout(table: Table) -> None:
     """CSV on the stream that we have: opened anew by its name it would begin at its start."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "lists.csv"
         table.write(str(path), "csv")
-        with path.open(encoding="utf-8", newline="") as file:
-            shutil.copyfileobj(file, sys.stdout)
+        text = path.read_text(encoding="utf-8")
+    stream = getattr(sys.stdout, "buffer", None)
+    if stream is None:
+        sys.stdout.write(text)
+    else:  # UTF-8 whatever the locale
+        sys.stdout.flush()
+        stream.write(text.encode())
 
 
 def _lists(
@@ -91,8 +103,7 @@ def _lists(
 ) -> Table:
     log = model.run.interactions
     if history:
-        lists = csv.reader(history, skipinitialspace=True)  # an id may hold a comma, in quotes
-        parsed = [[log.item_ids.parse(t.strip()) for t in row if t.strip()] for row in lists]
+        parsed = [[log.item_ids.parse(text) for text in _parted(each)] for each in history]
         return model.recommend_for_history(parsed, k, include_seen=include_seen, unknown=unknown)
     users = [log.user_ids.parse(text) for text in user] if user else None
     return model.recommend(users, k, include_seen=include_seen, unknown=unknown)

@@ -48,7 +48,7 @@ def tune(
         raise ConfigError("--models: give at least one name, e.g. mf,gmf")
     fixed = options.pairs(settings or [])
     space = {k: options.values(v) for k, v in options.pairs(search or [], "--search").items()}
-    tuning.check(names, journal, space or None)
+    tuning.check(names, journal, space or None, device)
     log = options.read_data(data, reading)
     split = leave_one_out(log)
     options.say_notes([*log.notes, *split.notes], quiet)

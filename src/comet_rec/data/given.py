@@ -82,7 +82,9 @@ def given_split(
     part[ends[test_users] - 1] = TEST
     has_test = np.zeros(whole.n_users, dtype=bool)
     has_test[test_users] = True
+    drawn = untouched_items(whole)
     validated = np.flatnonzero(counts - has_test >= 2)
+    validated = validated[drawn.size(validated) > 0]  # a rank among nothing would be a hit
     part[ends[validated] - 1 - has_test[validated]] = VALIDATION
 
     if len(validated) == 0:
@@ -90,11 +92,17 @@ def given_split(
             "no user has two training rows, so no validation item can be held out; "
             "give a longer training part"
         )
-    drawn = untouched_items(whole)
     rng = generator(protocol.seed, "candidates.validation")
     negatives = drawn.draw_distinct(validated, protocol.negatives, rng).astype(np.int32)
     validation = HeldOut(validated, whole.items[part == VALIDATION].astype(np.int64), negatives)
     if candidates is None:
+        full = test_users[drawn.size(test_users) == 0]
+        if len(full) > 0:
+            who = whole.user_ids.external(full[:1]).tolist()[0]
+            raise DataError(
+                f"test user {who!r} ({len(full):,} in all) has touched every item, so nothing is "
+                "left to be ranked against; leave these out of the test file"
+            )
         rng = generator(protocol.seed, "candidates.test")
         rows = drawn.draw_distinct(test_users, protocol.negatives, rng).astype(np.int32)
     else:

@@ -169,15 +169,15 @@ def _described(
     chosen = choose(columns, asked, name)
     picked = {role: named(columns[place]) for role, place in chosen.items()}
     kinds = {role: types[place] for role, place in chosen.items()}
-    for role in ("user", "item"):
-        if kinds[role] in WIDE:
+    for role in ("user", "item", "time"):
+        if kinds.get(role) in WIDE:
             picked[role], kinds[role] = f"CAST({picked[role]} AS VARCHAR)", "VARCHAR"
     labels = {role: columns[place] for role, place in chosen.items()}
     return Source(name, _select(picked, table), labels, kinds, len(columns))
 
 
 WIDE = ("UBIGINT", "HUGEINT", "UHUGEINT")
-"""Types that may hold more than an int64, as hashes do: ids of these are read as text is."""
+"""Types that may hold more than an int64, as hashes do: they are read as text is."""
 
 
 class _Stream:

@@ -14,7 +14,7 @@ from torch import Tensor
 from comet_rec.artefact.run import Run
 from comet_rec.data.histories import shown
 from comet_rec.data.interactions import Interactions
-from comet_rec.errors import InputError
+from comet_rec.errors import InputError, NonFiniteError
 from comet_rec.evaluation.ranking import Scores
 from comet_rec.models.base import ClosedForm, TwoTower
 from comet_rec.models.encoding import all_vectors
@@ -79,15 +79,30 @@ class FunctionScores:
         out = np.empty(items.shape, dtype=np.float32)
         ids = self.log.user_ids.external(users).tolist()
         for row, (user, own) in enumerate(zip(ids, items, strict=True)):
-            asked = self.log.item_ids.external(own).tolist()
-            found = np.asarray(self.function(user, asked), dtype=np.float64)
-            if found.shape != (len(asked),):
-                raise InputError(
-                    f"the model gave scores of shape {found.shape} for {len(asked)} items of user "
-                    f"{user!r}; give one for each"
-                )
-            out[row] = found
+            # Each item once and in the order of ids: its place must not tell the positive.
+            asked, place = np.unique(own, return_inverse=True)
+            given = self.function(user, self.log.item_ids.external(asked).tolist())
+            # Their order is all that ranks need, and a float32 may not hold it.
+            out[row] = _checked(given, user, len(asked))[place]
         return out
+
+
+def _checked(given: Any, user: Any, count: int) -> Int64:
+    """Scores of one user's items as places in their order, equal ones alike, int64 [count]."""
+    try:
+        scores = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"the model's scores for user {user!r} are no numbers: {error}") from error
+    if scores.shape != (count,):
+        raise InputError(
+            f"the model gave scores of shape {scores.shape} for {count} items of user {user!r}; "
+            "give one for each"
+        )
+    if not np.isfinite(scores).all():
+        raise NonFiniteError(
+            f"the model gave user {user!r} a score that is NaN or infinite; give finite numbers"
+        )
+    return np.unique(scores, return_inverse=True)[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,8 +30,6 @@ class Paired:
         p-value of the signed-rank test, two-sided; 1 where no user differs.
     bootstrap : float
         Two-sided p-value of the bootstrap: how often the resampled mean changes its sign.
-    error : float
-        Standard error of the difference: over users, and of what is not of users.
     """
 
     difference: float
@@ -39,31 +37,12 @@ class Paired:
     high: float
     wilcoxon: float
     bootstrap: float
-    error: float
-
-    @property
-    def p(self) -> float:
-        """Two-sided p-value of the difference over its standard error, normal; 1 without one."""
-        return math.erfc(abs(self.difference) / self.error / math.sqrt(2)) if self.error else 1.0
 
 
-def paired(values: Float64, reference: Float64, seed: int = 0, *, noise: float = 0.0) -> Paired:
-    """Compare two models' per-user values, in the same order of users.
-
-    Parameters
-    ----------
-    values, reference : float64 [T]
-        Of each user; of several trainings, the mean over them.
-    seed : int
-        Of the bootstrap.
-    noise : float
-        Variance of the difference that has nothing to do with the choice of users, as that
-        between trainings; the intervals hold it, the signed-rank test does not.
-    """
+def paired(values: Float64, reference: Float64, seed: int = 0) -> Paired:
+    """Compare two models' per-user values, float64 [T] each, in the same order of users."""
     differences = np.asarray(values - reference, dtype=np.float64)
     means = _resampled_means(differences, seed)
-    if noise > 0:
-        means = means + math.sqrt(noise) * generator(seed, "noise").standard_normal(len(means))
     low, high = np.percentile(means, [2.5, 97.5])
     below = (np.count_nonzero(means <= 0) + 1) / (len(means) + 1)
     above = (np.count_nonzero(means >= 0) + 1) / (len(means) + 1)
@@ -73,8 +52,65 @@ def paired(values: Float64, reference: Float64, seed: int = 0, *, noise: float =
         float(high),
         _signed_rank(differences),
         float(min(1.0, 2 * min(below, above))),
-        math.sqrt(float(differences.var()) / len(differences) + noise),
     )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A model against a reference, each with one or several trainings.
+
+    Parameters
+    ----------
+    difference : float
+        Mean over users and trainings of the model's value minus the reference's.
+    low, high : float
+        95 % interval, from Student's t.
+    error : float
+        Standard error: over users, and over trainings.
+    freedom : float
+        Degrees of freedom (Welch and Satterthwaite).
+    p : float
+        Two-sided; 1 where nothing differs.
+    """
+
+    difference: float
+    low: float
+    high: float
+    error: float
+    freedom: float
+    p: float
+
+
+def over_trainings(values: Float64, reference: Float64) -> Difference:
+    """Compare two models over the same users and all their trainings.
+
+    The variance of the difference has a part of the choice of users, and for each model one of
+    the choice of a training, that between its trainings' means. What users and trainings make
+    together is in both, so the test is careful where that is most of the noise. A model with one
+    training is given the other's; where both have one, the interval says nothing of it.
+
+    Parameters
+    ----------
+    values, reference : float64 [trainings, T]
+        Of each user, users in the same order.
+    """
+    from scipy.stats import t
+
+    differences = values.mean(axis=0) - reference.mean(axis=0)
+    n = len(differences)
+    parts = [(float(differences.var(ddof=1)) / n, n - 1.0)] if n > 1 else []
+    several = [of for of in (values, reference) if len(of) > 1]
+    for of in several:
+        times = 1 / len(of) if len(several) == 2 else 1 / len(values) + 1 / len(reference)
+        parts.append((float(of.mean(axis=1).var(ddof=1)) * times, len(of) - 1.0))
+    mean, total = float(differences.mean()), sum(variance for variance, _ in parts)
+    if total == 0:
+        return Difference(mean, mean, mean, 0.0, math.inf, 1.0 if mean == 0 else 0.0)
+    freedom = total**2 / sum(variance**2 / free for variance, free in parts)
+    error = math.sqrt(total)
+    reach = float(t.ppf(0.975, freedom)) * error
+    p = float(2 * t.sf(abs(mean) / error, freedom))
+    return Difference(mean, mean - reach, mean + reach, error, freedom, p)
 
 
 def _resampled_means(differences: Float64, seed: int) -> Float64:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from statistics import mean, variance
+from statistics import mean
 from typing import Any
 
 import numpy as np
 
-from comet_rec.evaluation.paired import Paired, holm, paired
+from comet_rec.evaluation.paired import Difference, holm, over_trainings
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Runner
@@ -28,12 +28,12 @@ TESTED = "NDCG@10"
 ABOVE = "the row above"
 HOW = (
     "± is one standard error, over users and, where a model has several seeds, over seeds; in "
-    "brackets the 95 % interval of the paired difference, each user's value the mean over seeds; "
-    "p is that difference over its standard error, after Holm's correction. With one seed the "
-    "noise between trainings is in neither: a difference may be there and still be luck of the "
-    "seed."
+    "brackets the 95 % interval of the paired difference, over users and trainings (Student's "
+    "t); p belongs to it, after Holm's correction. A model with one seed is given the noise "
+    "between the other's trainings. Where both have one seed it is in neither: a difference may "
+    "be there and still be luck of the seed."
 )
-Tests = dict[str, tuple[Paired, float]]
+Tests = dict[str, tuple[Difference, float]]
 """By a model's label: the test and its corrected p-value."""
 
 
@@ -110,18 +110,12 @@ def _tests(pairs: dict[str, tuple[list[Record], list[Record]]], *, full: bool) -
             continue  # not there, or over a sample of users of its own
         if not len(ours[0]):
             continue
-        noise = sum(_between([float(v.mean()) for v in of]) for of in (ours, theirs))
-        found[label] = paired(np.mean(ours, axis=0), np.mean(theirs, axis=0), noise=noise)
+        found[label] = over_trainings(np.array(ours), np.array(theirs))
     corrected = holm([test.p for test in found.values()])
     return {label: (test, p) for (label, test), p in zip(found.items(), corrected, strict=True)}
 
 
-def _between(means: list[float]) -> float:
-    """Variance of the mean over seeds; 0 where one seed cannot tell."""
-    return variance(means) / len(means) if len(means) > 1 else 0.0
-
-
-def _told(found: tuple[Paired, float] | None) -> list[str]:
+def _told(found: tuple[Difference, float] | None) -> list[str]:
     if found is None:
         return ["", ""]
     test, p = found
@@ -129,9 +123,10 @@ def _told(found: tuple[Paired, float] | None) -> list[str]:
     return [text, "< 0.001" if p < 0.001 else f"{p:.3f}"]
 
 
-def _as_data(found: tuple[Paired, float] | None) -> dict[str, float] | None:
+def _as_data(found: tuple[Difference, float] | None) -> dict[str, float | None] | None:
     if found is None:
         return None
-    test, holm_p = found
-    kept = {key: value for key, value in asdict(test).items() if key != "wilcoxon"}
-    return {**kept, "p": test.p, "holm": holm_p}
+    data: dict[str, float | None] = {**asdict(found[0]), "holm": found[1]}
+    if found[0].error == 0:  # JSON has no infinity
+        data["freedom"] = None
+    return data

@@ -183,7 +183,9 @@ def carry_out(
     place.parent.mkdir(parents=True, exist_ok=True)
     checkpoints = place.parent / "checkpoints"
     if place.is_dir() and not _whole(place):
-        shutil.rmtree(place)  # damaged since it was written: nothing of it can be trusted
+        aside = place.with_name("run.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        place.rename(aside)
     if not place.is_dir():
         model = job.estimator(device)
         hooks = Hooks(

@@ -71,13 +71,14 @@ def history(journal: Path) -> dict[str, list[Trial]]:
     }
 
 
-def open_study(optuna: Any, journal: Path, fixed: Config, split: Split) -> Any:
+def open_study(optuna: Any, journal: Path, fixed: Config, split: Split, space: Space) -> Any:
     """Optuna's study of a model in a journal, begun there or gone on with.
 
     Raises
     ------
     ConfigError
-        For a file that is no journal, or one of another log, split or of other settings.
+        For a file that is no journal, or one of another log or split, of other settings or values
+        to try; nothing of this call is written into it then.
     """
     try:
         study = optuna.create_study(
@@ -97,21 +98,24 @@ def open_study(optuna: Any, journal: Path, fixed: Config, split: Split) -> Any:
         "log": (split.interactions.fingerprint, "on another log or split"),
         "settings": (fixed.changed(), "with other settings, another preset or seed"),
     }
+    before = study.user_attrs
     for key, (value, what) in begun.items():
-        before = study.user_attrs.get(key)
-        if before is None:
-            study.set_user_attr(key, value)
-        elif before != value:
+        if before.get(key, value) != value:
             raise ConfigError(f"{journal}: begun {what}; give another --journal")
+    if not _same_space(study, space):
+        raise ConfigError(f"{journal}: begun with other values; give another --journal")
+    for key, (value, _) in begun.items():
+        if key not in before:
+            study.set_user_attr(key, value)
     return study
 
 
-def check_space(study: Any, journal: Path, space: Space) -> None:
+def _same_space(study: Any, space: Space) -> bool:
     """Optuna's categories cannot change within a study."""
-    for trial in study.trials:
-        for key, kind in trial.distributions.items():
-            if key not in space or list(kind.choices) != words(space[key]):
-                raise ConfigError(f"{journal}: begun with other values; give another --journal")
+    wanted = {key: words(values) for key, values in space.items()}
+    kinds = [t.distributions for t in study.trials if t.value is not None]
+    found = [{key: list(kind.choices) for key, kind in of.items()} for of in kinds]
+    return all(of == wanted for of in found)
 
 
 def close_abandoned(optuna: Any, study: Any) -> None:

@@ -218,7 +218,9 @@ class Runner:
             if item.state != "waiting":
                 continue
             if self.recorded:
-                item.state, item.note = "left out", "not recorded yet"
+                recorded = key in self.records  # but for the weights, which were not kept
+                item.state = "done" if recorded else "left out"
+                item.note = item.note if recorded else "not recorded yet"
             elif self.only and key not in wanted:
                 item.state, item.note = "left out", "not among those asked for"
 

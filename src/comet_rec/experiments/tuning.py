@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,6 @@ from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks
 from comet_rec.experiments.journal import (
     Space,
-    check_space,
     close_abandoned,
     library,
     open_study,
@@ -77,6 +77,13 @@ START: dict[str, Any] = {
 """Where a search begins, so that a short one has a good trial to compare with."""
 
 
+REPEATS = 200
+"""Settings in a row that were tried before, after which the sampler has nothing new."""
+
+COMBINATIONS = 10_000
+"""Looked through for one that can be, before a search begins."""
+
+
 def tune(
     split: Split,
     model: str,
@@ -127,26 +134,37 @@ def tune(
         For a model without a space, a value that a setting cannot have, or a journal of another
         log or split, or of another space.
     """
-    check([model], journal, search)
+    check([model], journal, search, device)
     optuna = library()
     fixed, space = settled(split, model, preset_name, settings or {}, search, seed)
-    study = open_study(optuna, journal, fixed, split)
-    check_space(study, journal, space)
+    study = open_study(optuna, journal, fixed, split, space)
     close_abandoned(optuna, study)
-    if not study.trials:
+    tried = tried_in(study)
+    if not tried:
         start = {k: v for k, v in START.items() if v in space.get(k, ())}
         study.enqueue_trial({k: json.dumps(v) for k, v in start.items()})
-    tried = tried_in(study)
-    while (spent := seconds_of(study)) < seconds and len(tried) < _size(space):
+    repeated = 0
+    while len(tried) < _size(space) and repeated < REPEATS:
+        if tried and (spent := seconds_of(study)) >= seconds:
+            break  # a search that is too short for one training still has that one
         trial = study.ask()
         chosen = {k: json.loads(trial.suggest_categorical(k, words(v))) for k, v in space.items()}
         word = json.dumps(chosen, sort_keys=True)
         if word in tried:  # a sampler of categories repeats itself
             study.tell(trial, tried[word])
+            repeated += 1
             continue
-        # A search that is too short for one training still has that one.
-        left = seconds - spent if tried else math.inf
-        score, note = _trial(trial, split, fixed.with_settings(chosen), device, left)
+        repeated = 0
+        try:
+            config = fixed.with_settings(chosen)
+        except ConfigError as error:  # values that are fine, but not together
+            tried[word] = 0.0
+            study.tell(trial, 0.0)
+            say(f"{model}: left out: {error}")
+            continue
+        spent = seconds_of(study)
+        left = seconds - spent if len(study.trials) > 1 else math.inf
+        score, note = _trial(trial, split, config, device, left)
         tried[word] = score
         study.tell(trial, score)
         say(f"{model} {spent:,.0f}/{seconds:,.0f} s: {note} {word}")
@@ -154,15 +172,20 @@ def tune(
 
 
 def check(
-    models: Sequence[str], journal: Path, search: Mapping[str, Sequence[Any]] | None = None
+    models: Sequence[str],
+    journal: Path,
+    search: Mapping[str, Sequence[Any]] | None = None,
+    device: str = "cpu",
 ) -> None:
     """Tell what no search can do, before any data are read.
 
     Raises
     ------
     ConfigError
-        For an unknown model, one without a space, or a journal that cannot be written.
+        For an unknown model or device, a model without a space, or a journal that cannot be
+        written.
     """
+    torch_device(device)
     for model in models:
         if model not in base.names():
             raise ConfigError(unknown("model", model, list(base.names())))
@@ -189,11 +212,20 @@ def settled(
     """
     fixed = replace(preset(preset_name, model, split.interactions), seed=seed)
     fixed = fixed.with_settings(settings)
-    return fixed, {
-        key: tuple(fixed.with_settings({key: value}).get(key) for value in values)
+    space = {
+        key: tuple(dict.fromkeys(fixed.coerced(key, value) for value in values))
         for key, values in (search or SPACES[model]).items()
         if key not in settings
     }
+    wrong: ConfigError | None = None
+    for chosen in islice(product(*space.values()), COMBINATIONS):
+        try:
+            fixed.with_settings(dict(zip(space, chosen, strict=True)))
+        except ConfigError as error:
+            wrong = wrong or error
+        else:
+            return fixed, space
+    raise wrong or ConfigError("nothing to search: every setting is fixed")
 
 
 def _outcome(study: Any, model: str, split: Split) -> dict[str, Any]:
