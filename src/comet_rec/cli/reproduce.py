@@ -14,6 +14,7 @@ from comet_rec.errors import ConfigError, InputError, TrainingInterrupted
 
 if TYPE_CHECKING:
     from comet_rec.config import Config
+    from comet_rec.experiments.runner import Runner
 
 
 @options.reads_log(leave_out=("folder",))
@@ -108,14 +109,20 @@ def reproduce(
                 "go on"
             ) from None
     typer.echo(f"written to {out / 'report.html'}")
-    if failed := work.runner.failed:
-        first = failed[0]
-        typer.echo(
-            f"{len(failed)} of {len(work.runner.items)} trainings failed, first {first.job.log} "
-            f"{first.job.label} seed {first.job.seed}: {first.note}; the same command tries again",
-            err=True,
-        )
-        raise typer.Exit(1)
+    _say_failed(work.runner)
+
+
+def _say_failed(runner: Runner) -> None:
+    """One line and status 1 where a training failed; the report holds the others."""
+    if not runner.failed:
+        return
+    first = runner.failed[0]
+    typer.echo(
+        f"{len(runner.failed)} of {len(runner.items)} trainings failed, first {first.job.log} "
+        f"{first.job.label} seed {first.job.seed}: {first.note}; the same command tries again",
+        err=True,
+    )
+    raise typer.Exit(1)
 
 
 def _command(

@@ -172,19 +172,20 @@ def leave_one_out(
     notes = [f"{short:,} users with fewer than 3 interactions stay in training"] if short else []
     if full:
         notes.append(f"{full:,} users who touched every item stay in training: nothing to rank")
-    if log.time_scope == "none":
-        notes.append("no time column: the latest item is the last in the order of the file")
-    elif log.times is not None:
-        tied = int((log.times[ends[users] - 1] == log.times[ends[users] - 2]).sum())
-        if tied:
-            notes.append(
-                f"{tied:,} of {len(users):,} users' two latest items have equal times: "
-                "the order of the file decides"
-            )
+    notes += _of_order(log, ends[users])
     held, few = _draw(log, users, part, protocol, untouched)
     if few:
         notes.append(f"{few:,} users have fewer than {negatives} items left to draw from")
     return Split(log, part, held[0], held[1], protocol, tuple(notes))
+
+
+def _of_order(log: Interactions, ends: npt.NDArray[np.int64]) -> list[str]:
+    """Notes on what decides which item is a user's latest; `ends` is one past their last row."""
+    if log.time_scope == "none":
+        return ["no time column: the latest item is the last in the order of the file"]
+    tied = 0 if log.times is None else int((log.times[ends - 1] == log.times[ends - 2]).sum())
+    said = f"{tied:,} of {len(ends):,} users' two latest items have equal times"
+    return [f"{said}: the order of the file decides"] if tied else []
 
 
 def _draw(

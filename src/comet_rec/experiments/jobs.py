@@ -182,10 +182,7 @@ def carry_out(
     place = trained(job, split, home)
     place.parent.mkdir(parents=True, exist_ok=True)
     checkpoints = place.parent / "checkpoints"
-    if place.is_dir() and not _whole(place):
-        aside = place.with_name("run.damaged")
-        shutil.rmtree(aside, ignore_errors=True)
-        place.rename(aside)
+    _put_aside_if_damaged(place)
     if not place.is_dir():
         model = job.estimator(device)
         hooks = Hooks(
@@ -222,12 +219,15 @@ def carry_out(
     return record
 
 
-def _whole(place: Path) -> bool:
+def _put_aside_if_damaged(place: Path) -> None:
+    if not place.is_dir():
+        return
     try:
         load_model(place)
     except ArtefactError:
-        return False
-    return True
+        aside = place.with_name("run.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        place.rename(aside)
 
 
 def _seconds(run: Run) -> float:

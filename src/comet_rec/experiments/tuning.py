@@ -143,10 +143,12 @@ def tune(
     if not tried:
         start = {k: v for k, v in START.items() if v in space.get(k, ())}
         study.enqueue_trial({k: json.dumps(v) for k, v in start.items()})
-    repeated = 0
+    repeated, some = 0, bool(tried)
     while len(tried) < _size(space) and repeated < REPEATS:
-        if tried and (spent := seconds_of(study)) >= seconds:
-            break  # a search that is too short for one training still has that one
+        # A search that is too short for one training still has that one.
+        left = seconds - seconds_of(study) if some else math.inf
+        if left <= 0:
+            break
         trial = study.ask()
         chosen = {k: json.loads(trial.suggest_categorical(k, words(v))) for k, v in space.items()}
         word = json.dumps(chosen, sort_keys=True)
@@ -162,12 +164,10 @@ def tune(
             study.tell(trial, 0.0)
             say(f"{model}: left out: {error}")
             continue
-        spent = seconds_of(study)
-        left = seconds - spent if len(study.trials) > 1 else math.inf
         score, note = _trial(trial, split, config, device, left)
-        tried[word] = score
+        tried[word], some = score, True
         study.tell(trial, score)
-        say(f"{model} {spent:,.0f}/{seconds:,.0f} s: {note} {word}")
+        say(f"{model} {seconds_of(study):,.0f}/{seconds:,.0f} s: {note} {word}")
     return _outcome(study, model, split)
 
 
