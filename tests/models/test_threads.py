@@ -65,3 +65,33 @@ def test_parts_and_blocks_change_nothing_but_the_last_bits(monkeypatch):
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pads_in_front_are_not_multiplied_and_change_nothing(threads, monkeypatch):
+    layout = {"embedding_dim": 16, "history_length": 6, "widths": (1, 4, 16), "channels": 2}
+    rng = torch.Generator().manual_seed(0)
+    table = torch.randn(30, 16, generator=rng, dtype=torch.float64)
+    histories = torch.randint(0, 31, (150, 6), generator=rng)  # some pads (30) in the middle too
+    lengths = torch.randint(0, 7, (150,), generator=rng)
+    histories[torch.arange(6) < 6 - lengths[:, None]] = 30
+    gathered, gather = [], spectral._Workspace.maps
+
+    def counted(self: object, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        gathered.append(index.numel())
+        return gather(self, rows, index)
+
+    monkeypatch.setattr(spectral._Workspace, "maps", counted)
+    monkeypatch.setattr(spectral, "BLOCK_BYTES", 9 * 6 * 16 * 10)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    found = []
+    for form in ("frequency", "direct"):
+        config = CometConfig(**layout, hidden=(8,), convolution=form)
+        tower = Tower(config, torch.Generator().manual_seed(0)).double()
+        rows = table.clone().requires_grad_()
+        vectors = tower(rows, histories, None)
+        (vectors * torch.sin(torch.arange(150))[:, None]).sum().backward()
+        found.append([vectors.detach(), rows.grad, *[p.grad for p in tower.parameters()]])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    assert sum(gathered) < 0.7 * 2 * histories.numel()  # forward and backward; .5 are shown

@@ -2,7 +2,8 @@
 
 With Ê the transform of the map's rows along K and Ŵ that of a filter, the correlation of Eq. 4 is
 ``irfft(Σ_n Ê[n] · conj(Ŵ[n]))``: one product [B, N]×[N, channels] per frequency. Blocks are small
-enough for the cache, and backward gathers the maps again instead of keeping them.
+enough for the cache, and backward gathers the maps again instead of keeping them. Maps with the
+fewest pads come first, so that a block leaves out the columns that hold nothing but pads.
 """
 
 from __future__ import annotations
@@ -105,16 +106,35 @@ def cross_features(
     weight : Tensor [O, D], optional
         Of the linear layer that follows; with it the features' gradient is never held whole.
     """
-    arguments = rows, filters, biases, weight, histories.long(), layout
-    found: Tensor = _CrossFeatures.apply(*arguments)  # type: ignore[no-untyped-call]
-    return found
+    histories = histories.long()
+    if histories.device.type != "cpu":  # blocks would wait for their shapes
+        arguments = rows, filters, biases, weight, histories, None, layout
+        found: Tensor = _CrossFeatures.apply(*arguments)  # type: ignore[no-untyped-call]
+        return found
+    pads = _pads_in_front(histories, pad=len(rows) - 1)
+    order = _by_pads(pads)
+    arguments = rows, filters, biases, weight, histories[order], pads[order], layout
+    ordered: Tensor = _CrossFeatures.apply(*arguments)  # type: ignore[no-untyped-call]
+    return ordered.index_select(0, order.argsort())
+
+
+def _pads_in_front(histories: Tensor, pad: int) -> Tensor:
+    """How many pads each history starts with, int64 [B]; one row of it is always kept."""
+    return (histories[:, :-1] == pad).long().cumprod(1).sum(1)
+
+
+def _by_pads(pads: Tensor) -> Tensor:
+    """Order of maps in which neighbours have about as many pads, in each thread's part of them."""
+    order = pads.argsort(stable=True)
+    threads = torch.get_num_threads()
+    return torch.cat([order[first::threads] for first in range(threads)])
 
 
 class _CrossFeatures(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, rows: Tensor, filters: Tensor, biases: Tensor, weight: Tensor | None,
-        histories: Tensor, layout: Layout,
+        histories: Tensor, pads: Tensor | None, layout: Layout,
     ) -> Tensor:  # fmt: skip
         features = biases.new_empty((len(histories), layout.features))
         out = features
@@ -126,21 +146,23 @@ class _CrossFeatures(torch.autograd.Function):
             work = _Workspace(rows, filters, layout)
             for several in _blocks(part, BLOCKS_A_PRODUCT * work.size):
                 for block in _blocks(several, work.size):
-                    maps = work.maps(rows, histories[block])
-                    products = work.products(maps.shape[1])
-                    torch.bmm(_pairs(maps), matrices, out=_pairs(products))
+                    index = _shown(histories, pads, block)
+                    maps = work.maps(rows, index)
+                    products = work.products(len(index))
+                    met = matrices[:, -2 * index.shape[1] :]
+                    torch.bmm(_pairs(maps), met, out=_pairs(products))
                     work.write_features(products, biases, features[block])
                 if weight is not None:
                     torch.mm(features[several], weight.T, out=out[several])
 
         _each_part(histories, run)
-        ctx.save_for_backward(rows, filters, histories, features, weight)
+        ctx.save_for_backward(rows, filters, histories, pads, features, weight)
         ctx.layout = layout
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        rows, filters, histories, features, weight = ctx.saved_tensors
+        rows, filters, histories, pads, features, weight = ctx.saved_tensors
         grad = grads[0]
         # The weights of Parseval stand in the matrices and, at the end, in their gradient.
         weights = ctx.layout.parseval(rows)[:, None, None]
@@ -152,18 +174,26 @@ class _CrossFeatures(torch.autograd.Function):
             d_rows, d_matrices = torch.zeros_like(rows), torch.zeros_like(matrices)
             d_biases = grad.new_zeros(filters.shape[2])
             for block, d_features in _feature_gradients(grad, weight, part, work.size):
-                index = histories[block]
+                index = _shown(histories, pads, block)
                 maps = work.maps(rows, index)
                 d_products = work.products_gradient(d_features, features[block], d_biases)
-                d_matrices.baddbmm_(_pairs(maps).mT, _pairs(d_products))
-                torch.bmm(_pairs(d_products), transposed, out=_pairs(maps))  # maps: not needed now
+                columns = 2 * index.shape[1]
+                d_matrices[:, -columns:].baddbmm_(_pairs(maps).mT, _pairs(d_products))
+                # Into the maps, which are not needed any more.
+                met = transposed[:, :, -columns:]
+                torch.bmm(_pairs(d_products), met, out=_pairs(maps))
                 work.add_rows(d_rows, index, maps)
             d_weight = None if weight is None else grad[part].T @ features[part]
             return [d_rows, _as_complex(d_matrices * weights), d_biases, d_weight]
 
         found = _each_part(histories, run)
         sums = [None if of[0] is None else sum(of[1:], of[0]) for of in zip(*found, strict=True)]
-        return *sums, None, None
+        return *sums, None, None, None
+
+
+def _shown(histories: Tensor, pads: Tensor | None, block: slice) -> Tensor:
+    """Histories of a block, without columns in front that hold nothing but pads."""
+    return histories[block] if pads is None else histories[block, int(pads[block].min()) :]
 
 
 def _pairs(x: Tensor) -> Tensor:
