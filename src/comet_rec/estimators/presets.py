@@ -29,8 +29,8 @@ def best(model: str, log: Interactions) -> Config:
     """The best lists that we know how to get, figures with a refit.
 
     COMET on a log with times: causal histories, a softmax over the catalogue, the user's tower
-    alone, K = 64, averaged weights and a rate that falls to zero; N, batches and epochs by the
-    size of the log (ADR 0026). On a log without an order: as `static`. The others: as `paper`.
+    alone, averaged weights and a rate that falls to zero; K, N, batches and epochs by the size of
+    the log (ADR 0026, 0031). On a log without an order: as `static`. The others: as `paper`.
     """
     if model != "comet" or log.time_scope == "none":
         config = static(model, log)
@@ -42,7 +42,8 @@ def best(model: str, log: Interactions) -> Config:
         name=model,
         preset="best",
         model=base.config_class(model)(
-            history="causal", towers="user", embedding_dim=64, history_length=50 if small else 100,
+            history="causal", towers="user", embedding_dim=64 if small else 128,
+            history_length=50 if small else 100,
             taste_dim=taste.embedding_dim, taste_alpha=taste.alpha,
         ),
         train=TrainConfig(
