@@ -224,8 +224,7 @@ def comparison(result: dict[str, Any], name: str) -> list[str]:
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 LOG_TITLES = {
     "ml-100k": "MovieLens-100K",
-    "ml-1m-best": "MovieLens-1M without a taste",
-    "ml-1m-best-refit": "MovieLens-1M with a taste and a refit",
+    "ml-1m-best": "MovieLens-1M",
 }
 
 
@@ -304,7 +303,6 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
     "results.md": (
         "# Results",
         [
-            ("ml-1m-best-refit.json", seeds),
             ("ml-1m-best.json", seeds),
             ("ml-100k.json", seeds),
             ("compare-ml-100k.json", comparison),
