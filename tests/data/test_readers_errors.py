@@ -54,6 +54,17 @@ def test_a_bad_row_is_named_or_skipped(tmp_path: Path, row: bytes, message: str)
     assert log.notes == ("1 bad row skipped",)
 
 
+def test_a_word_for_no_id_is_pointed_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"user,item\n1,a\nNULL,b\n2,\\N\nNULL,c\n2,Nullify\n")
+    log = read(path)
+    assert log.user_ids.values.tolist() == ["1", "2", "NULL"]
+    assert log.notes[:2] == (
+        "'NULL' counts as user id, with 2 rows; if it stands for none, drop them",
+        "'\\N' counts as item id, with 1 rows; if it stands for none, drop them",
+    )
+
+
 def test_the_number_of_bad_rows_is_told(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_bytes(HEAD + b"x,y\n3,c,xx\n4,d,,\n5,e,50\n")

@@ -17,6 +17,8 @@ from comet_rec.data.staging import HASH, Kinds, hashes
 from comet_rec.errors import DataError
 
 CHUNK_ROWS = 1_000_000
+MISSING = ("<NA>", "NA", "NULL", "NaN", "None", "\\N", "nan", "null")
+"""What exports write where there is no id."""
 
 
 class HashError(Exception):
@@ -56,7 +58,9 @@ class LogTable:
         """
         self._texts()
         user_ids, counts = self._ids("u", self.kinds.user)
-        item_ids, _ = self._ids("i", self.kinds.item)
+        item_ids, item_counts = self._ids("i", self.kinds.item)
+        notes += _named_missing("user", user_ids, counts)
+        notes += _named_missing("item", item_ids, item_counts)
         span = self._span()
         scope = self._scope(time_scope, span, notes)
         dropped = self._dropped(notes)
@@ -223,6 +227,18 @@ def _plain(array: Any) -> npt.NDArray[Any]:
 
 def _keys(users: Int32, items: Int32, n_items: int) -> Int64:
     return users.astype(np.int64) * n_items + items
+
+
+def _named_missing(role: str, ids: Ids, counts: Int64) -> list[str]:
+    """A note for each text id that exports write where there is none."""
+    if ids.kind != "text":
+        return []
+    places = [(word, int(np.searchsorted(ids.values, word))) for word in MISSING]
+    return [
+        f"'{word}' counts as {role} id, with {counts[at]} rows; if it stands for none, drop them"
+        for word, at in places
+        if at < len(ids) and ids.values[at] == word
+    ]
 
 
 def _without(

@@ -146,7 +146,8 @@ STEPS: dict[str, tuple[str, ...]] = {
     "softmax": ("train.loss", "train.softmax_items"),
     "touched items masked": ("train.mask_touched",),
     "the user's tower alone": ("model.towers",),
-    "K and N": ("model.embedding_dim", "model.history_length"),
+    "K": ("model.embedding_dim",),
+    "N": ("model.history_length",),
     TASTE: ("model.taste_dim", "model.taste_alpha"),
 }  # fmt: skip
 """From the paper's setting to `best`: the settings that change with each step."""
