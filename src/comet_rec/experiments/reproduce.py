@@ -215,10 +215,17 @@ class Study:
             section.name, section.title, [], self.each(of), self.runner, stepwise=stepwise
         )
         section.text += against.text
-        section.tables += [
-            replace(table, title=f"{table.title}, differences") for table in against.tables
-        ]
         kept = ("difference", "full_difference")
+        some = {  # without the model that the others are held against there is none
+            log.title
+            for log, _ in self.each(of)
+            if any(row[key] for row in against.data.get(log.name, {}).values() for key in kept)
+        }
+        section.tables += [
+            replace(table, title=f"{table.title}, differences")
+            for table in against.tables
+            if table.title in some
+        ]
         for name, data in against.data.items():
             section.data[name]["differences"] = {
                 label: {key: of[key] for key in kept} for label, of in data.items()
