@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from comet_rec.evaluation import paired as module
-from comet_rec.evaluation.paired import holm, over_trainings, paired
+from comet_rec.evaluation.paired import SILENT, Noise, holm, over_trainings, paired
 
 
 def test_equal_models_do_not_differ():
@@ -48,31 +48,49 @@ def test_holm_equals_its_definition():
 
 @pytest.mark.parametrize(("ours", "theirs"), [(3, 3), (3, 1), (2, 2), (1, 1)])
 def test_differences_over_trainings_hold_their_level(ours, theirs):
-    """Models that differ by luck alone: over users, users and trainings, and trainings."""
+    """Models that differ by luck alone, of users and of trainings; one training is lent noise."""
     rng = np.random.default_rng(0)
     users, tries, spread = 300, 600, 0.02
 
     def trained(n, taste):
-        luck = rng.normal(0, spread if max(ours, theirs) > 1 else 0, (n, 1))
+        luck = rng.normal(0, spread, (n, 1))
         return taste + luck + rng.normal(0, 0.3, (n, users))
 
     found = []
     for _ in range(tries):
         taste = rng.normal(0.4, 0.3, users)
-        found.append(over_trainings(trained(ours, taste), trained(theirs, taste)))
+        others = [trained(3, rng.normal(0.4, 0.3, users)) for _ in range(4)]
+        pooled = Noise.pooled(others)
+        found.append(over_trainings(trained(ours, taste), trained(theirs, taste), (pooled, pooled)))
     share = np.mean([one.p < 0.05 for one in found])
     assert share < 0.05 + 3 * np.sqrt(0.05 * 0.95 / tries)
     inside = np.mean([one.low <= 0 <= one.high for one in found])
     assert inside == pytest.approx(1 - share, abs=1e-9)
 
 
-def test_differences_of_one_training_each_are_those_of_a_paired_t_test():
+def test_noise_is_pooled_by_degrees_of_freedom():
+    rng = np.random.default_rng(1)
+    models = [rng.random((3, 50)), rng.random((2, 50)), rng.random((1, 50))]
+    a, b = (of.mean(axis=1).var(ddof=1) for of in models[:2])
+    assert Noise.pooled(models) == Noise(pytest.approx((2 * a + b) / 3), 3)
+    assert Noise.pooled(models[2:]) is None
+
+
+def test_a_training_of_unknown_noise_gives_no_p():
     rng = np.random.default_rng(3)
     values, reference = rng.random((2, 1, 80))
     found = over_trainings(values, reference)
-    expected = stats.ttest_rel(values[0], reference[0])
-    assert found.p == pytest.approx(expected.pvalue)
-    low, high = expected.confidence_interval()
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
-    assert over_trainings(values, values).p == 1
-    assert over_trainings(np.ones((1, 9)), np.zeros((1, 9))).p == 0
+    assert found.p is None
+    low, high = stats.ttest_rel(values[0], reference[0]).confidence_interval()
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))  # of users alone
+    assert over_trainings(values, np.concatenate([reference, reference])).p is None
+
+
+def test_models_that_draw_nothing_are_compared_by_a_paired_t_test():
+    rng = np.random.default_rng(3)
+    values, reference = rng.random((2, 1, 80))
+    silent = SILENT, SILENT
+    found = over_trainings(values, reference, silent)
+    assert found.p == pytest.approx(stats.ttest_rel(values[0], reference[0]).pvalue)
+    assert over_trainings(values, values, silent).p == 1
+    assert over_trainings(np.ones((1, 9)), np.zeros((1, 9)), silent).p == 0

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from comet_rec.evaluation.metrics import ndcg
-from comet_rec.experiments.differences import differences
+from comet_rec.evaluation.paired import SILENT, Noise, over_trainings
+from comet_rec.experiments.differences import compared, differences
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.runner import Item
 
 USERS = 400
 
@@ -34,18 +36,22 @@ class Recorded(Record):
             "sampled": figures, "sampled_se": errors, "full": whole, "full_se": whole,
             "n_users": len(better), "n_users_full": n_full, "epochs": 1, "train_seconds": 1.0,
         }  # fmt: skip
-        super().__init__(values, Path(), Path())
+        super().__init__(values, Path(str(id(self))), Path())
         self.__dict__["ranks"] = ranks
 
 
 class Queue:
     """A runner that has finished."""
 
-    def __init__(self, **of):
+    def __init__(self, every=(), **of):
         self.of = of
+        self.items = [Item(job) for job in every or jobs(*of)]
 
     def seeds_of(self, job):
         return self.of.get(job.label, [])
+
+    def why_none(self, jobs):
+        return ""
 
     def record(self, job):
         return self.of.get(job.label, ["not asked for"])[0]
@@ -67,11 +73,11 @@ def drawn(seed, most=40):
 def test_a_difference_is_that_of_the_means_over_seeds():
     first, ours = [Recorded(drawn(0)), Recorded(drawn(1))], [Recorded(drawn(2)), Recorded(drawn(3))]
     shown, data = table("A", "B", A=first, B=ours)
-    found = data["B"]["difference"]
+    found = data["B"]["differences"]["NDCG@10"]
     means = [np.mean([r.of_users("NDCG@10").mean() for r in of]) for of in (ours, first)]
     assert found["difference"] == pytest.approx(means[0] - means[1])
     assert shown.rows[1][1] == "2"
-    assert data["A"]["difference"] is None
+    assert data["A"]["differences"]["NDCG@10"] is None
 
 
 def test_noise_between_trainings_is_in_the_interval():
@@ -85,14 +91,15 @@ def test_noise_between_trainings_is_in_the_interval():
     few, many = [lucky(4)], [lucky(4), lucky(0), lucky(0)]
     reference = [lucky(0), lucky(3), lucky(0)]
     _, one = table("A", "B", A=[Recorded(base)], B=few)
-    assert one["B"]["difference"]["p"] < 0.001
+    assert one["B"]["differences"]["NDCG@10"]["p"] is None
+    assert one["B"]["differences"]["NDCG@10"]["low"] > 0  # over users alone
     _, three = table("A", "B", A=reference, B=many)
-    found = three["B"]["difference"]
+    found = three["B"]["differences"]["NDCG@10"]
     assert found["p"] > 0.05
     assert found["low"] < 0 < found["high"]
     assert found["freedom"] < 10
     _, mixed = table("A", "B", A=[Recorded(base)], B=many)  # the one seed is given the other's
-    assert mixed["B"]["difference"]["p"] > 0.05
+    assert mixed["B"]["differences"]["NDCG@10"]["p"] > 0.05
 
 
 def test_full_ranks_are_tested_over_the_same_users_alone():
@@ -101,12 +108,12 @@ def test_full_ranks_are_tested_over_the_same_users_alone():
     some = Recorded(drawn(4), drawn(5, 200)[:50])
     none = Recorded(drawn(6))
     shown, data = table("A", "B", "C", "D", A=[whole], B=[other], C=[some], D=[none])
-    assert data["B"]["full_difference"]["difference"] > 0
-    assert data["C"]["full_difference"] is None
+    assert data["B"]["differences"]["full NDCG@10"]["difference"] > 0
+    assert data["C"]["differences"]["full NDCG@10"] is None
     full = shown.columns.index("full NDCG@10")
     assert shown.rows[2][full].endswith("(50 users)")
     assert shown.rows[3][full] == ""
-    assert data["D"]["difference"] is not None
+    assert data["D"]["differences"]["NDCG@10"] is not None
 
 
 def test_steps_are_held_against_the_row_above():
@@ -115,14 +122,38 @@ def test_steps_are_held_against_the_row_above():
         A=[Recorded(drawn(0, 20))], B=[Recorded(drawn(1, 40))], C=[Recorded(drawn(1, 40))],
     )  # fmt: skip
     assert "NDCG@10 − the row above" in shown.columns
-    assert data["B"]["difference"]["difference"] < 0
-    assert data["C"]["difference"]["difference"] == 0
-    assert data["C"]["difference"]["p"] == 1
+    assert data["B"]["differences"]["NDCG@10"]["difference"] < 0
+    assert data["C"]["differences"]["NDCG@10"]["difference"] == 0
+    assert data["C"]["differences"]["NDCG@10"]["low"] == 0
     json.dumps(data, allow_nan=False)
 
 
 def test_what_was_not_run_says_so():
     shown, data = table("A", "B", A=[Recorded(drawn(0))])
-    assert shown.rows[1][:2] == ["B", "not run: not asked for"]
+    assert [row[0] for row in shown.rows] == ["A"]
     assert set(data) == {"A"}
-    assert len(shown.rows[1]) == len(shown.columns)
+    log = StudyLog("small", "small", None)
+    runner = Queue(A=[Recorded(drawn(0))])
+    section = compared("figure9", "Figure 9", [], [(log, jobs("A", "B", "C"))], runner)
+    assert section.text == ["small, not run: B, C (not asked for)."]
+
+
+def test_a_model_that_draws_nothing_has_a_p_and_no_seeds():
+    """Its noise is zero; a trained one is lent what the log's other models have in common."""
+    closed = [Job("small", "A", "ease", "paper"), Job("small", "B", "itemknn", "paper")]
+    trained = jobs("C", "D")
+    of = {
+        "A": [Recorded(drawn(0))] * 3, "B": [Recorded(drawn(1))], "C": [Recorded(drawn(2))],
+        "D": [Recorded(drawn(seed)) for seed in (3, 4, 5)],
+    }  # fmt: skip
+
+    log, every = StudyLog("small", "small", None), [*closed, *trained]
+    shown, data = differences(log, every, Queue(every, **of))
+    assert [row[1] for row in shown.rows] == ["–", "–", "1", "3"]
+    values = {k: np.array([r.of_users("NDCG@10") for r in v]) for k, v in of.items()}
+    plain = over_trainings(values["B"], values["A"][:1], (SILENT, SILENT))
+    assert data["B"]["differences"]["NDCG@10"]["p"] == pytest.approx(plain.p)
+    pooled = Noise.pooled([values["D"]])
+    lent = over_trainings(values["C"], values["A"][:1], (pooled, SILENT))
+    assert data["C"]["differences"]["NDCG@10"]["error"] == pytest.approx(lent.error)
+    assert lent.error > over_trainings(values["C"], values["A"][:1]).error

@@ -168,7 +168,15 @@ def test_rows_that_were_not_run_count_by_the_cells_that_the_paper_prints(tmp_pat
     assert sum(counts.values()) == 4
     rows = {row[0]: row for row in data["sections"]["table2"]["tables"][0]["rows"]}
     assert rows["COMET"][1] == "paper .558; not run: not among those asked for"
-    assert rows["ItemKNN"][1] == "not run: not among those asked for"
+    assert "ItemKNN" not in rows
+    assert (
+        "ML-1M, not run: Popularity, ItemKNN (not among those asked for)."
+        in (data["sections"]["table2"]["text"])
+    )
+    summary = data["sections"]["summary"]["tables"][0]["rows"]
+    whole = [row for row in summary if row[0].startswith("Tables II and III")]
+    assert [row[1:3] for row in whole] == [["ML-1M", "2"]]
+    assert whole[0][3].endswith("28 not run")
     cell = data["sections"]["table2"]["data"]["ml-1m"]["BCE-MF"]["cells"]["HR@5"]
     assert f"paper .540, {cell['difference']:+.3f}: {cell['verdict']}" in rows["BCE-MF"][1]
 
@@ -215,4 +223,6 @@ def test_recorded_trains_nothing_and_shows_what_is_there(split, tmp_path, monkey
     states = {item.job.label: item.state for item in study.runner.items}
     assert states.pop("EASE") == "done"
     assert set(states.values()) == {"left out"}
-    assert "| COMET | not run: not recorded yet |" in (tmp_path / "report.md").read_text()
+    report = (tmp_path / "report.md").read_text()
+    assert "ConvNCF, COMET (not recorded yet)." in report
+    assert "| EASE | paper |" in report  # among the settings

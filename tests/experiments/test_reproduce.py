@@ -82,7 +82,14 @@ def written(tmp_path_factory) -> Path:
 
 def test_the_report_holds_every_model_and_says_what_was_not_run(written):
     data = report_of(written)
-    assert list(data["sections"]) == [*SOME, "audit"]
+    assert list(data["sections"]) == ["summary", *SOME, "settings", "audit"]
+    rows = {tuple(row[:2]): row for row in data["sections"]["summary"]["tables"][0]["rows"]}
+    assert rows["Tables II and III: eight algorithms", "small"][2:] == ["11", "", ""]
+    trained = data["sections"]["settings"]["tables"][0]
+    of = {row[0]: dict(zip(trained["columns"], row, strict=True)) for row in trained["rows"]}
+    assert of["BCE-MF"]["seeds"] == "2"
+    assert of["BCE-MF"]["K"] == "8"
+    assert of["EASE"]["K"] == ""
     models = data["sections"]["table2"]["data"]["small"]
     expected = {"Popularity", "ItemKNN", "EASE", *paper.ALGORITHMS, "differences"}
     assert set(models) == expected
@@ -139,8 +146,10 @@ def test_a_model_that_cannot_be_trained_has_its_reason_in_its_cell(tmp_path, mon
 
     monkeypatch.setattr("comet_rec.experiments.runner.carry_out", fail)
     reproduce(study(tmp_path, ["figure4"], board=Lines()), "a command", figures=False)
-    table = report_of(tmp_path)["sections"]["figure4"]["tables"][0]
-    assert [row[1] for row in table["rows"]] == ["not run: no such luck"] * 3
+    figure = report_of(tmp_path)["sections"]["figure4"]
+    assert figure["tables"] == []
+    why = "small, not run: COMET, original only, interaction only (no such luck)."
+    assert why in figure["text"]
     assert capsys.readouterr().err.count("failed no such luck") == 3
 
 
@@ -215,7 +224,7 @@ def test_only_trains_what_is_asked_for_and_shows_the_rest_that_is_there(tmp_path
     done = {i.job.label for i in second.runner.items if i.state == "done"}
     assert done == {"EASE", "NeuMF", "GMF", "MLP"}  # it starts from the last two
     text = (tmp_path / "report.md").read_text()
-    assert "| COMET | not run: not among those asked for |" in text
+    assert "FISM, ConvNCF, COMET (not among those asked for)." in text
 
     with pytest.raises(ConfigError, match=r"NeuFM.*NeuMF"):
         reproduce(study(tmp_path / "new", ["table2"], only=["NeuFM"]), "a command")
@@ -234,8 +243,12 @@ def test_keys_tell_apart_what_differs_and_nothing_else():
     assert plain.key(split) != start.key(split)
 
 
-def test_full_asks_for_the_papers_own_settings():
+def test_full_asks_for_the_papers_own_settings(monkeypatch):
     log = make_log(random_pairs(np.random.default_rng(0), 24, 40, 7), n_items=40)
+    small = Planner("small", log, FULL)
+    assert {job.preset for job in (*small.filters(), *small.figure_3())} == {"static"}
+    assert small.filters()[0].estimator().config_for(log).train.refit
+    monkeypatch.setattr("comet_rec.experiments.studies.MEDIUM", len(log))
     planner = Planner("ml-1m", log, FULL)
     config = planner.job("COMET", "comet").estimator().config_for(log)
     assert (config.model.embedding_dim, config.model.widths) == (128, (1, 8, 32, 128))
@@ -357,7 +370,7 @@ def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row():
     planner = Planner("small", log, FULL)
     jobs = planner.ablation()
     configs = [job.estimator().config_for(log) for job in jobs]
-    paper_config, best = preset("paper", "comet", log), preset("best", "comet", log)
+    paper_config, best = preset("static", "comet", log), preset("best", "comet", log)
     plain: dict[str, object] = {"train.refit": False, "train.matmul_precision": "medium"}
     assert configs[0] == replace(paper_config.with_settings(plain), preset="best")
     assert configs[-1] == best.with_settings({"train.matmul_precision": "medium"})

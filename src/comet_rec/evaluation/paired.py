@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,41 @@ def paired(values: Float64, reference: Float64, seed: int = 0) -> Paired:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """How much a model's mean varies between its trainings.
+
+    Parameters
+    ----------
+    variance : float
+        Of one training's mean.
+    freedom : float
+        Degrees of freedom that it was estimated with.
+    """
+
+    variance: float
+    freedom: float
+
+    @staticmethod
+    def pooled(models: Iterable[Float64]) -> Noise | None:
+        """What models with several trainings have in common; None where none has.
+
+        Parameters
+        ----------
+        models : iterable of float64 [trainings, T]
+        """
+        found = [of.mean(axis=1) for of in models if len(of) > 1]
+        freedom = sum(len(means) - 1 for means in found)
+        if freedom == 0:
+            return None
+        squares = sum(float(((means - means.mean()) ** 2).sum()) for means in found)
+        return Noise(squares / freedom, float(freedom))
+
+
+SILENT = Noise(0.0, math.inf)
+"""Of a model whose training draws nothing."""
+
+
+@dataclass(frozen=True)
 class Difference:
     """A model against a reference, each with one or several trainings.
 
@@ -69,8 +105,9 @@ class Difference:
         Standard error: over users, and over trainings.
     freedom : float
         Degrees of freedom (Welch and Satterthwaite).
-    p : float
-        Two-sided; 1 where nothing differs.
+    p : float or None
+        Two-sided; 1 where nothing differs; None where a training's noise is not known, so that
+        error and interval are those of the choice of users alone.
     """
 
     difference: float
@@ -78,39 +115,49 @@ class Difference:
     high: float
     error: float
     freedom: float
-    p: float
+    p: float | None
 
 
-def over_trainings(values: Float64, reference: Float64) -> Difference:
+def over_trainings(
+    values: Float64, reference: Float64, noise: tuple[Noise | None, Noise | None] = (None, None)
+) -> Difference:
     """Compare two models over the same users and all their trainings.
 
     The variance of the difference has a part of the choice of users, and for each model one of
     the choice of a training, that between its trainings' means. What users and trainings make
-    together is in both, so the test is careful where that is most of the noise. A model with one
-    training is given the other's; where both have one, the interval says nothing of it.
+    together is in both, so the test is careful where that is most of the noise.
 
     Parameters
     ----------
     values, reference : float64 [trainings, T]
         Of each user, users in the same order.
+    noise : pair of Noise or None
+        Lent to the model and to the reference where they have one training.
     """
     from scipy.stats import t
 
     differences = values.mean(axis=0) - reference.mean(axis=0)
     n = len(differences)
     parts = [(float(differences.var(ddof=1)) / n, n - 1.0)] if n > 1 else []
-    several = [of for of in (values, reference) if len(of) > 1]
-    for of in several:
-        times = 1 / len(of) if len(several) == 2 else 1 / len(values) + 1 / len(reference)
-        parts.append((float(of.mean(axis=1).var(ddof=1)) * times, len(of) - 1.0))
+    lent: dict[Noise, int] = {}  # one estimate, however many it is lent to
+    known = True
+    for of, other in zip((values, reference), noise, strict=True):
+        if len(of) > 1:
+            parts.append((float(of.mean(axis=1).var(ddof=1)) / len(of), len(of) - 1.0))
+        elif other is not None:
+            lent[other] = lent.get(other, 0) + 1
+        else:
+            known = False
+    parts += [(times * each.variance, each.freedom) for each, times in lent.items()]
     mean, total = float(differences.mean()), sum(variance for variance, _ in parts)
     if total == 0:
-        return Difference(mean, mean, mean, 0.0, math.inf, 1.0 if mean == 0 else 0.0)
+        p = 1.0 if mean == 0 else 0.0
+        return Difference(mean, mean, mean, 0.0, math.inf, p if known else None)
     freedom = total**2 / sum(variance**2 / free for variance, free in parts)
     error = math.sqrt(total)
     reach = float(t.ppf(0.975, freedom)) * error
     p = float(2 * t.sf(abs(mean) / error, freedom))
-    return Difference(mean, mean - reach, mean + reach, error, freedom, p)
+    return Difference(mean, mean - reach, mean + reach, error, freedom, p if known else None)
 
 
 def _resampled_means(differences: Float64, seed: int) -> Float64:

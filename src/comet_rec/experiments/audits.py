@@ -73,8 +73,10 @@ def section(findings: Findings) -> Section:
     )
     for name, found in findings.items():
         rows = [[one.check, one.severity, one.message] for one in found]
-        made.tables.append(
-            Table(name, ["check", "severity", "finding"], rows or [["", "", "nothing"]])
-        )
+        if rows:
+            made.tables.append(Table(name, ["check", "severity", "finding"], rows))
         made.data[name] = as_data(found)
+    clean = [name for name, found in findings.items() if not found]
+    if clean:
+        made.text.append(f"Nothing was found in: {'; '.join(clean)}.")
     return made

@@ -8,9 +8,10 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from comet_rec.evaluation.paired import Difference, holm, over_trainings
-from comet_rec.experiments.jobs import Job, Record
+from comet_rec.evaluation.paired import SILENT, Difference, Noise, holm, over_trainings
+from comet_rec.experiments.jobs import Job, Record, with_seed
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.sections import (
@@ -20,20 +21,27 @@ from comet_rec.experiments.sections import (
     number,
     of_full,
     of_metric,
+    rows_not_run,
     sample_of_users,
+    seeds_told,
+    trainings_of,
 )
+from comet_rec.experiments.studies import CLOSED
 
 METRICS = ("HR@10", "NDCG@10")
-TESTED = "NDCG@10"
+WHOLE = "NDCG@10"
+"""Of the whole catalogue."""
 ABOVE = "the row above"
 HOW = (
-    "± is one standard error, over users and, where a model has several seeds, over seeds; in "
-    "brackets the 95 % interval of the paired difference, over users and trainings (Student's "
-    "t); p belongs to it, after Holm's correction. A model with one seed is given the noise "
-    "between the other's trainings. Where both have one seed it is in neither: a difference may "
-    "be there and still be luck of the seed."
+    "Tables of differences: ± is one standard error, over users and, where a model has several "
+    "seeds, over seeds. In brackets the 95 % interval of the paired difference over users and "
+    "trainings, not corrected (Student's t, degrees of freedom after Welch and Satterthwaite). A "
+    "model with one seed is lent the variance between trainings of all models of the log that "
+    "have several; where there is none, the interval is over users alone and there is no p: the "
+    "difference may be luck of the seed. p is corrected by Holm's method over the rows of its "
+    "column. Models that draw nothing have no seeds (–)."
 )
-Tests = dict[str, tuple[Difference, float]]
+Tests = dict[str, tuple[Difference, float | None]]
 """By a model's label: the test and its corrected p-value."""
 
 
@@ -45,13 +53,16 @@ def compared(
 
     Figures, paired differences, bars.
     """
-    section = Section(name, title, [*text, HOW])
+    section = Section(name, title, list(text))
     for log, jobs in logs:
         if why := log.why or runner.why_none(jobs):
-            section.text.append(f"{log.title}: not run: {why}.")
+            section.leave_out(log.title, why)
             continue
         table, data = differences(log, jobs, runner, stepwise=stepwise)
-        section.tables.append(table)
+        section.tables += [table] if table.rows else []
+        section.text += rows_not_run(
+            log.title, {j.label: str(runner.record(j)) for j in jobs if j.label not in data}
+        )
         section.data[log.name] = data
         if data:
             caption = f"{title}, {log.title}; bars are ± 1.96 standard errors"
@@ -65,25 +76,26 @@ def differences(
 ) -> tuple[Table, dict[str, dict[str, Any]]]:
     """Figures of each model and its paired difference from the first, or from the one above."""
     other = ABOVE if stepwise else jobs[0].label
-    columns = ["model", "seeds", *METRICS, f"{TESTED} − {other}", "p"]
-    columns += [f"full {TESTED}", f"full {TESTED} − {other}", "p"]
+    columns = ["model", "seeds", *METRICS]
+    columns += [cell for metric in METRICS for cell in (f"{metric} − {other}", "p")]
+    columns += [f"full {WHOLE}", f"full {WHOLE} − {other}", "p"]
     table, data = Table(log.title, columns, []), {}
-    seeds = {job.label: runner.seeds_of(job) for job in jobs}
+    seeds = {job.label: trainings_of(job, runner) for job in jobs}
     against = dict(zip(jobs[1:], jobs if stepwise else [jobs[0]] * len(jobs), strict=False))
-    pairs = {job.label: (seeds[job.label], seeds[to.label]) for job, to in against.items()}
-    sampled, full = _tests(pairs, full=False), _tests(pairs, full=True)
+    repeated = _repeated(log, runner)
+    sampled = {metric: _tests(against, seeds, repeated, metric, full=False) for metric in METRICS}
+    full = _tests(against, seeds, repeated, WHOLE, full=True)
     for job in jobs:
         records = seeds[job.label]
         if not records:
-            why = f"not run: {runner.record(job)}"
-            table.rows.append([job.label, why, *[""] * (len(columns) - 2)])
             continue
         cells = {metric: of_metric(records, metric) for metric in METRICS}
-        whole = of_full(records, TESTED)
+        whole = of_full(records, WHOLE)
         text = f"{whole.ours:.4f} ± {whole.error:.4f}" if whole else ""
-        row = [job.label, str(len(records))]
+        row = [job.label, seeds_told(job, records)]
         row += [f"{number(cell.ours)} ± {number(cell.error)}" for cell in cells.values()]
-        row += _told(sampled.get(job.label))
+        for metric in METRICS:
+            row += _told(sampled[metric].get(job.label))
         row.append(text + sample_of_users(records[0]))
         table.rows.append(row + _told(full.get(job.label)))
         values = [record.values for record in records]
@@ -91,39 +103,62 @@ def differences(
             "seeds": len(records),
             "sampled": {metric: cell.ours for metric, cell in cells.items()},
             "sampled_se": {metric: cell.error for metric, cell in cells.items()},
-            "full": whole and {TESTED: whole.ours},
-            "full_se": whole and {TESTED: whole.error},
+            "full": whole and {WHOLE: whole.ours},
+            "full_se": whole and {WHOLE: whole.error},
             "epochs": [v["epochs"] for v in values],
             "train_seconds": mean(v["train_seconds"] for v in values),
-            "difference": _as_data(sampled.get(job.label)),
-            "full_difference": _as_data(full.get(job.label)),
+            "differences": {
+                **{metric: _as_data(of.get(job.label)) for metric, of in sampled.items()},
+                f"full {WHOLE}": _as_data(full.get(job.label)),
+            },
         }
     return table, data
 
 
-def _tests(pairs: dict[str, tuple[list[Record], list[Record]]], *, full: bool) -> Tests:
-    found = {}
-    for label, (records, reference) in pairs.items():
-        ours = [record.of_users(TESTED, full=full) for record in records]
-        theirs = [record.of_users(TESTED, full=full) for record in reference]
-        if not ours or not theirs or len({len(of) for of in (*ours, *theirs)}) != 1:
+def _repeated(log: StudyLog, runner: Runner) -> list[list[Record]]:
+    """All trainings on a log, a list for each model."""
+    jobs = {with_seed(item.job, 0) for item in runner.items if item.job.log == log.name}
+    found = [trainings_of(job, runner) for job in sorted(jobs, key=lambda job: job.label)]
+    by_folder = {records[0].folder: records for records in found if records}  # two labels of one
+    return list(by_folder.values())
+
+
+Values = npt.NDArray[np.float64]
+
+
+def _tests(
+    against: dict[Job, Job], seeds: dict[str, list[Record]], repeated: list[list[Record]],
+    metric: str, *, full: bool,
+) -> Tests:  # fmt: skip
+    def values(records: list[Record]) -> Values | None:
+        found = [record.of_users(metric, full=full) for record in records]
+        same = len({len(of) for of in found}) == 1 and len(found[0]) > 0
+        return np.array(found) if same else None
+
+    others = [of for of in map(values, repeated) if of is not None]
+    users = max((of.shape[1] for of in others), default=0)
+    pooled = Noise.pooled(of for of in others if of.shape[1] == users)
+    tests = {}
+    for job, to in against.items():
+        ours, theirs = values(seeds[job.label]), values(seeds[to.label])
+        if ours is None or theirs is None or ours.shape[1] != theirs.shape[1]:
             continue  # not there, or over a sample of users of its own
-        if not len(ours[0]):
-            continue
-        found[label] = over_trainings(np.array(ours), np.array(theirs))
-    corrected = holm([test.p for test in found.values()])
-    return {label: (test, p) for (label, test), p in zip(found.items(), corrected, strict=True)}
+        noise = [SILENT if of.model in CLOSED else pooled for of in (job, to)]
+        tests[job.label] = over_trainings(ours, theirs, (noise[0], noise[1]))
+    ps = {label: test.p for label, test in tests.items() if test.p is not None}
+    corrected = dict(zip(ps, holm(list(ps.values())), strict=True))
+    return {label: (test, corrected.get(label)) for label, test in tests.items()}
 
 
-def _told(found: tuple[Difference, float] | None) -> list[str]:
+def _told(found: tuple[Difference, float | None] | None) -> list[str]:
     if found is None:
         return ["", ""]
     test, p = found
     text = f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]"
-    return [text, "< 0.001" if p < 0.001 else f"{p:.3f}"]
+    return [text, "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"]
 
 
-def _as_data(found: tuple[Difference, float] | None) -> dict[str, float | None] | None:
+def _as_data(found: tuple[Difference, float | None] | None) -> dict[str, float | None] | None:
     if found is None:
         return None
     data: dict[str, float | None] = {**asdict(found[0]), "holm": found[1]}

@@ -12,7 +12,7 @@ from comet_rec.config import unknown
 from comet_rec.data.split import leave_one_out
 from comet_rec.errors import ConfigError
 from comet_rec.evaluation.audit.findings import Finding
-from comet_rec.experiments import audits, differences, paper, sections, trust
+from comet_rec.experiments import audits, differences, paper, sections, summary, trust
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
 from comet_rec.experiments.report import Report, write
@@ -174,12 +174,20 @@ class Study:
             "ablation": lambda: self._seeded("ablation", Planner.ablation, stepwise=True),
         }
         same = {"table3": "table2", "table5": "table4"}
-        wanted = dict.fromkeys(same.get(name, name) for name in self.parts)
+        parts = [
+            build[name]() for name in dict.fromkeys(same.get(name, name) for name in self.parts)
+        ]
         return Report(
             "COMET (arXiv 2007.14129v1), reproduced",
             self.budget.note,
             command,
-            [*(build[name]() for name in wanted), *self.beside, audits.section(self.findings)],
+            [
+                summary.what_was_run(parts, [log.title for log in self.logs]),
+                *parts,
+                *self.beside,
+                summary.settings(self.logs, self.runner),
+                audits.section(self.findings),
+            ],
             self.budget.warning,
             [plain(item) for item in self.runner.items],
             {
@@ -214,12 +222,12 @@ class Study:
         against = differences.compared(
             section.name, section.title, [], self.each(of), self.runner, stepwise=stepwise
         )
-        section.text += against.text
-        kept = ("difference", "full_difference")
         some = {  # without the model that the others are held against there is none
             log.title
             for log, _ in self.each(of)
-            if any(row[key] for row in against.data.get(log.name, {}).values() for key in kept)
+            if any(
+                any(row["differences"].values()) for row in against.data.get(log.name, {}).values()
+            )
         }
         section.tables += [
             replace(table, title=f"{table.title}, differences")
@@ -228,7 +236,7 @@ class Study:
         ]
         for name, data in against.data.items():
             section.data[name]["differences"] = {
-                label: {key: of[key] for key in kept} for label, of in data.items()
+                label: of["differences"] for label, of in data.items()
             }
         return section
 

@@ -160,6 +160,16 @@ class Runner:
         found = [self.record(with_seed(job, seed)) for seed in range(self.seeds)]
         return [record for record in found if isinstance(record, Record)]
 
+    def seconds(self, job: Job) -> float:
+        """Mean seconds of a job's trainings that are there, with what they start from."""
+        spent = []
+        for seed in range(self.seeds):
+            wanted = with_seed(job, seed)
+            found = [self.record(each) for each in (*wanted.starts, wanted)]
+            if isinstance(found[-1], Record):
+                spent.append(sum(_spent(record) for record in found))
+        return sum(spent) / max(len(spent), 1)
+
     def _recall(self, item: Item) -> None:
         record = finished(item.job, self.splits[item.job.log], self.home)
         if record is None:
@@ -236,8 +246,11 @@ class Runner:
         """Whether the first seed took too long for a second one."""
         first = with_seed(job, 0)
         found = [self.record(each) for each in (*first.starts, first)]
-        spent = [float(r.values["train_seconds"]) for r in found if isinstance(r, Record)]
-        return sum(spent) > DEAR
+        return sum(map(_spent, found)) > DEAR
+
+
+def _spent(record: Record | str) -> float:
+    return float(record.values["train_seconds"]) if isinstance(record, Record) else 0.0
 
 
 def _where(stage: str, progress: Progress) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import mean
 from typing import Any
@@ -14,9 +14,12 @@ from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.paper import METRICS, Cell
 from comet_rec.experiments.runner import Runner
+from comet_rec.experiments.studies import CLOSED
 
 FULL = ("HR@10", "NDCG@10")
 """Figures over the whole catalogue that tables show."""
+OTHER = "another log"
+"""Mark of a cell whose figures are not of the paper's log."""
 MORE = 100
 """Negatives that the literature on sequences reports with; the paper has 99."""
 
@@ -73,6 +76,8 @@ class Section:
     tables, drawings : list
     data : dict
         Raw figures, for `report.json`.
+    missing : list of (log, why)
+        What the section has nothing of.
     """
 
     name: str
@@ -81,6 +86,12 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     drawings: list[Drawing] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    missing: list[tuple[str, str]] = field(default_factory=list)
+
+    def leave_out(self, log: str, why: str) -> None:
+        """Say that there is nothing of a log, and why."""
+        self.missing.append((log, why))
+        self.text.append(f"{log}: not run: {why}.")
 
 
 def number(value: float) -> str:
@@ -132,15 +143,21 @@ def beside_the_paper(
     for log, jobs in logs:
         if log.split is None:
             section.tables.append(_not_run(log, printed))
+            section.missing.append((log.title, log.why))
             section.data[log.name] = {"not run": log.why}
             continue
-        if not log.is_the_papers and (why := runner.why_none(jobs)):
-            section.text.append(f"{log.title}: not run: {why}.")
+        named = any(log.name in columns for columns in printed.values())
+        if not named and (why := runner.why_none(jobs)):
+            section.leave_out(log.title, why)
             section.data[log.name] = {"not run": why}
             continue
         table, data = _cells(log, jobs, printed, runner)
-        section.tables.append(table)
+        section.tables += [table] if table.rows else []
         section.data[log.name] = data
+        shown = {row[0] for row in table.rows}
+        section.text += rows_not_run(
+            log.title, {k: v["not run"] for k, v in data.items() if k not in shown}
+        )
     return section
 
 
@@ -153,15 +170,12 @@ def _not_run(log: StudyLog, printed: dict[str, dict[str, paper.Four]]) -> Table:
     return table
 
 
-def _add_not_run(table: Table, label: str, why: str, theirs: paper.Four | None) -> None:
+def _add_not_run(table: Table, label: str, why: str, theirs: paper.Four) -> None:
     """A row without figures; each figure that the paper prints is a cell without ours."""
     why = f"not run: {why}" if why else "not run"
-    if theirs is None:
-        cells = [why, *[""] * (len(METRICS) - 1)]
-    else:
-        cells = [f"paper {number(value)}; {why}" for value in theirs]
-        row = len(table.rows)
-        table.marks |= {(row, place): "not run" for place in range(1, len(METRICS) + 1)}
+    cells = [f"paper {number(value)}; {why}" for value in theirs]
+    row = len(table.rows)
+    table.marks |= {(row, place): "not run" for place in range(1, len(METRICS) + 1)}
     rest = len(table.columns) - 1 - len(cells)
     table.rows.append([label, *cells, *[""] * rest])
 
@@ -176,17 +190,24 @@ def _cells(
     table = Table(log.title, columns, [])
     for job in jobs:
         first = runner.record(job)
-        theirs = printed.get(job.label, {}).get(log.name) if log.is_the_papers else None
+        theirs = printed.get(job.label, {}).get(log.name)
         if not isinstance(first, Record):
-            _add_not_run(table, job.label, first, theirs)
+            if theirs:
+                _add_not_run(table, job.label, first, theirs)
             data[job.label] = {"not run": first}
             continue
-        records = runner.seeds_of(job)
+        records = trainings_of(job, runner)
+        beside = theirs if log.is_the_papers else None
         cells = {
-            metric: of_metric(records, metric, theirs[place] if theirs else None)
+            metric: of_metric(records, metric, beside[place] if beside else None)
             for place, metric in enumerate(METRICS)
         }
-        row, data[job.label] = _row(job, records, list(cells.values())), _data(records, cells)
+        row = _row(job, records, list(cells.values()), runner.seconds(job))
+        data[job.label] = _data(records, cells)
+        if theirs and not beside:
+            for place, value in enumerate(theirs, 1):
+                row[place] += f"; paper {number(value)}: {OTHER}"
+                table.marks[len(table.rows), place] = OTHER
         if not printed:
             more = data[job.label][f"with {MORE} negatives"] = with_more(log, records)
             row.insert(len(METRICS) + 1, ", ".join(map(number, more)) if more else "")
@@ -195,6 +216,15 @@ def _cells(
             if found.verdict:
                 table.marks[len(table.rows) - 1, place] = found.verdict
     return table, data
+
+
+def rows_not_run(title: str, why: Mapping[str, str]) -> list[str]:
+    """A line on rows that a table does not have; none where it has all."""
+    labels: dict[str, list[str]] = {}
+    for label, reason in why.items():
+        labels.setdefault(reason, []).append(label)
+    said = "; ".join(f"{', '.join(of)} ({reason})" for reason, of in labels.items())
+    return [f"{title}, not run: {said}."] if said else []
 
 
 def of_metric(records: Sequence[Record], metric: str, theirs: float | None = None) -> Cell:
@@ -220,7 +250,18 @@ def sample_of_users(record: Record) -> str:
     return "" if record.values["full"] is None or ranked == users else f" ({ranked:,} users)"
 
 
-def _row(job: Job, records: list[Record], cells: list[Cell]) -> list[str]:
+def trainings_of(job: Job, runner: Runner) -> list[Record]:
+    """Records of a model's trainings; of one that draws nothing all seeds are one."""
+    found = runner.seeds_of(job)
+    return found[:1] if job.model in CLOSED else found
+
+
+def seeds_told(job: Job, records: Sequence[Record]) -> str:
+    """Number of seeds, for a table."""
+    return "–" if job.model in CLOSED else str(len(records))
+
+
+def _row(job: Job, records: list[Record], cells: list[Cell], seconds: float) -> list[str]:
     row = [job.label]
     for found in cells:
         text = f"{number(found.ours)} ± {number(found.error)}"
@@ -231,9 +272,8 @@ def _row(job: Job, records: list[Record], cells: list[Cell]) -> list[str]:
     full = [of_full(records, metric) for metric in FULL]
     shown = [f"{cell.ours:.4f} ± {cell.error:.4f}" if cell else "" for cell in full]
     shown = [f"{text}{sample_of_users(records[0])}" for text in shown]
-    seconds = sum(v["train_seconds"] for v in values) / len(values)
-    epochs = ", ".join(str(v["epochs"]) for v in values)
-    return [*row, *shown, str(len(records)), epochs, f"{seconds:,.0f}"]
+    epochs = "–" if job.model in CLOSED else ", ".join(str(v["epochs"]) for v in values)
+    return [*row, *shown, seeds_told(job, records), epochs, f"{seconds:,.0f}"]
 
 
 def with_more(log: StudyLog, records: Sequence[Record]) -> tuple[float, float] | None:

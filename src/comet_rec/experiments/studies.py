@@ -171,12 +171,19 @@ class Planner:
     log: Interactions
     budget: Budget
 
+    @property
+    def paper(self) -> str:
+        """Preset of COMET in the paper's manner: small logs want more steps than it gives."""
+        return "static" if len(self.log) < MEDIUM else "paper"
+
     def job(
-        self, label: str, name: str, more: Settings | None = None, preset: str = "paper"
+        self, label: str, name: str, more: Settings | None = None, preset: str | None = None
     ) -> Job:
         """A training with the budget's settings and more of its own; `name` as in `compare`."""
         model = PRETRAINED[name][0] if name in PRETRAINED else name
-        settings = {**self.budget.settings(model), **(more or {})}
+        preset = preset or (self.paper if model == "comet" else "paper")
+        refit = {"train.refit": self._refits()} if preset == "static" else {}
+        settings = {**refit, **self.budget.settings(model), **(more or {})}
         job = Job(self.name, label, model, preset, _ordered(settings))
         if name not in PRETRAINED:
             return job
@@ -237,16 +244,11 @@ class Planner:
         return self._compared({"COMET": {}, **variants})
 
     def beyond(self) -> list[Job]:
-        """COMET past the paper, and all that it is held against, itself with less too.
-
-        Small logs want other steps than the paper's size of model allows: preset `static`.
-        """
-        refit = {"train.refit": self._refits()}
-        name = "static" if len(self.log) < MEDIUM else "paper"
-        static = self.job("COMET, static", "comet", refit, preset=name)
+        """COMET past the paper, and all that it is held against, itself with less too."""
+        static = self.job("COMET, static", "comet")
         others = [job for job in self.algorithms() if job.label != "COMET"]
         found = [self.job(BEST, "comet", preset="best")]
-        paper, best = (preset(name, "comet", self.log) for name in ("paper", "best"))
+        paper, best = (preset(name, "comet", self.log) for name in (self.paper, "best"))
         without = {key: paper.get(key) for key in STEPS[TASTE]}
         if any(best.get(key) != value for key, value in without.items()):
             found.append(self.job("COMET, best without a taste", "comet", without, preset="best"))
@@ -258,7 +260,7 @@ class Planner:
         Each row is `best` with the paper's value of what is still to change; a refit comes last.
         What the budget settles is the same in all rows.
         """
-        paper, best = (preset(name, "comet", self.log) for name in ("paper", "best"))
+        paper, best = (preset(name, "comet", self.log) for name in (self.paper, "best"))
         changes = {
             label: {key: value for key in keys if (value := paper.get(key)) != best.get(key)}
             for label, keys in STEPS.items()

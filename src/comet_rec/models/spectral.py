@@ -108,14 +108,16 @@ def cross_features(
     """
     histories = histories.long()
     if histories.device.type != "cpu":  # blocks would wait for their shapes
-        arguments = rows, filters, biases, weight, histories, None, layout
-        found: Tensor = _CrossFeatures.apply(*arguments)  # type: ignore[no-untyped-call]
-        return found
+        return _apply(rows, filters, biases, weight, histories, None, layout)
     pads = _pads_in_front(histories, pad=len(rows) - 1)
     order = _by_pads(pads)
-    arguments = rows, filters, biases, weight, histories[order], pads[order], layout
-    ordered: Tensor = _CrossFeatures.apply(*arguments)  # type: ignore[no-untyped-call]
-    return ordered.index_select(0, order.argsort())
+    found = _apply(rows, filters, biases, weight, histories[order], pads[order], layout)
+    return found.index_select(0, order.argsort())
+
+
+def _apply(*arguments: Any) -> Tensor:
+    found: Tensor = _CrossFeatures.apply(*arguments)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _pads_in_front(histories: Tensor, pad: int) -> Tensor:

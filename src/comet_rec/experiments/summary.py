@@ -1,0 +1,120 @@
+"""What a report opens and ends with: what was run of the paper, and each training's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from comet_rec.config import Config
+from comet_rec.experiments.differences import HOW
+from comet_rec.experiments.jobs import Job, Record, with_seed
+from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.runner import Runner
+from comet_rec.experiments.sections import OTHER, Section, Table, seeds_told, trainings_of
+
+VERDICTS = ("reproduced", "better", "lower", OTHER, "not run")
+"""Order in which cells are counted."""
+
+COLUMNS: dict[str, str] = {
+    "K": "model.embedding_dim",
+    "N": "model.history_length",
+    "loss": "train.loss",
+    "negatives": "train.negatives",
+    "batch": "train.batch_size",
+    "rate": "train.learning_rate",
+    "decay": "train.weight_decay",
+    "own dropout": "model.own_dropout",
+    "left out": "model.leave_out",
+    "averaging": "train.average",
+    "most epochs": "train.epochs",
+    "refit": "train.refit",
+}
+"""Settings that are shown of each training, as far as its model has them."""
+
+
+def what_was_run(parts: Sequence[Section], logs: Sequence[str]) -> Section:
+    """For each part and log: cells of the paper by verdict, and what is missing."""
+    text = [
+        "Reproduced means: not told apart from the paper's figure, |ours − paper's| ≤ 1.96 "
+        "standard errors of their difference, as if the two had other users. On MovieLens-1M that "
+        "is some .016, half of what lies between the paper's best and worst algorithm: a figure "
+        "that is reproduced here would often be reproduced by the row of another model.",
+        HOW,
+    ]
+    table = Table("", ["part", "log", "rows", "cells of the paper", "not run"], [])
+    for part in parts:
+        missing = dict(part.missing)
+        for log in logs:
+            own = [
+                (place, of)
+                for place, of in enumerate(part.tables)
+                if of.title.startswith(log) and not of.title.endswith(", differences")
+            ]
+            if not own and log not in missing:
+                continue
+            rows = sum(_has_figures(row) for _, of in own for row in of.rows)
+            marks = [mark for _, of in own for mark in of.marks.values()]
+            cells = [f"{n} {name}" for name in VERDICTS if (n := marks.count(name))]
+            prefix = f"{log}, not run: "
+            why = [line.removeprefix(prefix) for line in part.text if line.startswith(prefix)]
+            why += [missing[log]] if log in missing else []
+            table.rows.append([part.title, log, str(rows), ", ".join(cells), " ".join(why)])
+    return Section("summary", "What was run", text, [table])
+
+
+def _has_figures(row: Sequence[str]) -> bool:
+    return any(row[1:]) and not any("not run" in cell for cell in row[1:])
+
+
+def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
+    """Settings of each training that is there, and what it took."""
+    section = Section("settings", "Settings of each training")
+    section.text.append(
+        "The paper has four negatives, no dropout of own embeddings, no rows left out, no "
+        "averaging of parameters. Left out: the largest share of a history's other rows that a "
+        "training step hides, so that a missing target does not stand out. Seconds are of one "
+        "seed, with what it starts from, on a machine that other work shared."
+    )
+    columns = ["model", "preset", *COLUMNS, "epochs", "seeds", "seconds", "machine"]
+    for log in logs:
+        found: dict[str, tuple[Job, list[str]]] = {}
+        for item in runner.items:
+            job = with_seed(item.job, 0)
+            record = runner.record(job)
+            if log.split is not None and job.log == log.name and isinstance(record, Record):
+                labels = found.setdefault(record.folder.name, (job, []))[1]
+                labels += [job.label] if job.label not in labels else []
+        table = Table(log.title, columns, [])
+        for job, labels in found.values():
+            assert log.split is not None
+            config = job.estimator().config_for(log.split.interactions)
+            table.rows.append([", ".join(labels), *_row(job, config, runner)])
+        if table.rows:
+            section.tables.append(table)
+    return section
+
+
+def _row(job: Job, config: Config, runner: Runner) -> list[str]:
+    records = trainings_of(job, runner)
+    if seeds_told(job, records) == "–":
+        shown = [""] * len(COLUMNS)
+    else:
+        shown = [_plain(config, key) for key in COLUMNS.values()]
+        if config.train.loss == "softmax":
+            shown[list(COLUMNS).index("negatives")] = ""
+    epochs = ", ".join(str(record.values["epochs"]) for record in records)
+    machines = dict.fromkeys(
+        record.values.get("machine", {}).get("cpu", "not recorded") for record in records
+    )
+    seconds = f"{runner.seconds(job):,.0f}"
+    return [
+        config.preset, *shown, epochs, seeds_told(job, records), seconds, ", ".join(machines)
+    ]  # fmt: skip
+
+
+def _plain(config: Config, key: str) -> str:
+    try:
+        value: Any = config.get(key)
+    except AttributeError:  # a model without it
+        return ""
+    return "yes" if value is True else "no" if value is False else f"{value}"
