@@ -260,12 +260,13 @@ def reproduction(result: dict[str, Any], name: str) -> list[str]:
     budget = Path(name).stem
     heading = PARTS_ALONE.get(budget, f"Budget {budget}")
     lines = [f"## {heading}", "", f"> {result['note']}"]
-    counts = {"reproduced": 0, "better": 0, "lower": 0, "not run": 0}
+    counts = {"reproduced": 0, "better": 0, "lower": 0, "another log": 0, "not run": 0}
     for found in result["verdicts"].values():
         counts |= {verdict: counts[verdict] + n for verdict, n in found.items()}
     said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
-    cells = f"Cells beside the paper's: {said or 'none'}. " if result["verdicts"] else ""
-    lines += ["", cells + on(result, name)]
+    cells = f"The paper's {sum(counts.values())} cells: {said}. " if result["verdicts"] else ""
+    wrote = f"`{result['command']}` → `results/{name}`; report written on {where(result)}."
+    lines += ["", cells + wrote]
     for part, section in result["sections"].items():
         lines += ["", f"### {section['title']}"]
         for text in section["text"]:
@@ -297,8 +298,11 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
         [
             ("reproduce/full.json", reproduction),
             ("reproduce/ties.json", reproduction),
-            ("reproduce/smoke.json", reproduction),
         ],
+    ),
+    "reproduction-smoke.md": (
+        "# The machinery: budget smoke",
+        [("reproduce/smoke.json", reproduction)],
     ),
     "results.md": (
         "# Results",

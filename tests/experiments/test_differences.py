@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import comet_rec as cr
 from comet_rec.evaluation.metrics import ndcg
 from comet_rec.evaluation.paired import SILENT, Noise, over_trainings
 from comet_rec.experiments.differences import compared, differences
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Item
+from tests.conftest import make_log, random_pairs
 
 USERS = 400
 
@@ -132,7 +134,8 @@ def test_what_was_not_run_says_so():
     shown, data = table("A", "B", A=[Recorded(drawn(0))])
     assert [row[0] for row in shown.rows] == ["A"]
     assert set(data) == {"A"}
-    log = StudyLog("small", "small", None)
+    pairs = random_pairs(np.random.default_rng(0), 9, 20, 4)
+    log = StudyLog("small", "small", cr.leave_one_out(make_log(pairs, n_items=20), negatives=5))
     runner = Queue(A=[Recorded(drawn(0))])
     section = compared("figure9", "Figure 9", [], [(log, jobs("A", "B", "C"))], runner)
     assert section.text == ["small, not run: B, C (not asked for)."]

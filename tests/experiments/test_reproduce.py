@@ -83,8 +83,11 @@ def written(tmp_path_factory) -> Path:
 def test_the_report_holds_every_model_and_says_what_was_not_run(written):
     data = report_of(written)
     assert list(data["sections"]) == ["summary", *SOME, "settings", "audit"]
-    rows = {tuple(row[:2]): row for row in data["sections"]["summary"]["tables"][0]["rows"]}
-    assert rows["Tables II and III: eight algorithms", "small"][2:] == ["11", "", ""]
+    summary = data["sections"]["summary"]
+    assert "CDs&Vinyl: not run: cannot be had here: no network." in summary["text"]
+    rows = {row[0]: row[1:] for row in summary["tables"][0]["rows"]}
+    missing = "0 of 8 rows; 32 not run"
+    assert rows["Tables II and III: eight algorithms"] == ["11 of 11 rows", missing]
     trained = data["sections"]["settings"]["tables"][0]
     of = {row[0]: dict(zip(trained["columns"], row, strict=True)) for row in trained["rows"]}
     assert of["BCE-MF"]["seeds"] == "2"
@@ -98,7 +101,7 @@ def test_the_report_holds_every_model_and_says_what_was_not_run(written):
         assert len(cells["HR@10"]["seeds"]) == 2
         assert cells["HR@10"]["paper"] is None  # another log than the paper's
     not_run = data["sections"]["table2"]["tables"][1]
-    assert "no network" in not_run["title"]
+    assert not_run["title"] == "CDs&Vinyl (not run)"
     assert len(not_run["rows"]) == 8
     assert data["verdicts"]["table2"] == {"not run": 32}
     assert all(item["state"] == "done" for item in data["trainings"])

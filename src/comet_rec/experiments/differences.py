@@ -21,7 +21,6 @@ from comet_rec.experiments.sections import (
     number,
     of_full,
     of_metric,
-    rows_not_run,
     sample_of_users,
     seeds_told,
     trainings_of,
@@ -56,12 +55,12 @@ def compared(
     section = Section(name, title, list(text))
     for log, jobs in logs:
         if why := log.why or runner.why_none(jobs):
-            section.leave_out(log.title, why)
+            section.leave_out(log, {job.label: why for job in jobs})
             continue
         table, data = differences(log, jobs, runner, stepwise=stepwise)
         section.tables += [table] if table.rows else []
-        section.text += rows_not_run(
-            log.title, {j.label: str(runner.record(j)) for j in jobs if j.label not in data}
+        section.leave_out(
+            log, {job.label: str(runner.record(job)) for job in jobs if job.label not in data}
         )
         section.data[log.name] = data
         if data:

@@ -102,7 +102,8 @@ def _read(source: str, reading: dict[str, Any]) -> StudyLog:
     try:
         return _of(source, catalog.load(source, **reading))
     except DataError as error:
-        return StudyLog(source, _title(source), None, f"cannot be had here: {error}")
+        why, _, _ = str(error).partition(";")  # what to do about it names a folder of the machine
+        return StudyLog(source, _title(source), None, f"cannot be had here: {why}")
 
 
 def _existing(file: str) -> str:

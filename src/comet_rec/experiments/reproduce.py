@@ -182,7 +182,7 @@ class Study:
             self.budget.note,
             command,
             [
-                summary.what_was_run(parts, [log.title for log in self.logs]),
+                summary.what_was_run(parts, self.logs),
                 *parts,
                 *self.beside,
                 summary.settings(self.logs, self.runner),

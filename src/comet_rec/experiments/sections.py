@@ -76,8 +76,8 @@ class Section:
     tables, drawings : list
     data : dict
         Raw figures, for `report.json`.
-    missing : list of (log, why)
-        What the section has nothing of.
+    missing : dict of str to int
+        Title of a log to the number of its rows that were not run.
     """
 
     name: str
@@ -86,12 +86,21 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     drawings: list[Drawing] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
-    missing: list[tuple[str, str]] = field(default_factory=list)
+    missing: dict[str, int] = field(default_factory=dict)
 
-    def leave_out(self, log: str, why: str) -> None:
-        """Say that there is nothing of a log, and why."""
-        self.missing.append((log, why))
-        self.text.append(f"{log}: not run: {why}.")
+    def leave_out(self, log: StudyLog, why: Mapping[str, str]) -> None:
+        """Say which rows a log's table does not have, and why: labels to reasons.
+
+        Nothing on a log that could not be had: the report says so once.
+        """
+        if not why or log.split is None:
+            return
+        labels: dict[str, list[str]] = {}
+        for label, reason in why.items():
+            labels.setdefault(reason, []).append(label)
+        said = "; ".join(f"{', '.join(of)} ({reason})" for reason, of in labels.items())
+        self.missing[log.title] = self.missing.get(log.title, 0) + len(why)
+        self.text.append(f"{log.title}, not run: {said}.")
 
 
 def number(value: float) -> str:
@@ -108,7 +117,7 @@ def table_1(logs: Sequence[StudyLog]) -> Section:
         theirs = paper.LOGS.get(log.name)
         printed = "" if theirs is None else ", ".join(f"{n:,}" for n in theirs.counts)
         if log.split is None:
-            table.rows.append([log.title, "", "", "", "", printed, f"not run: {log.why}"])
+            table.rows.append([log.title, "", "", "", "", printed, "not run"])
             data[log.name] = {"not run": log.why}
             continue
         of = log.split.interactions
@@ -143,21 +152,18 @@ def beside_the_paper(
     for log, jobs in logs:
         if log.split is None:
             section.tables.append(_not_run(log, printed))
-            section.missing.append((log.title, log.why))
             section.data[log.name] = {"not run": log.why}
             continue
         named = any(log.name in columns for columns in printed.values())
         if not named and (why := runner.why_none(jobs)):
-            section.leave_out(log.title, why)
+            section.leave_out(log, {job.label: why for job in jobs})
             section.data[log.name] = {"not run": why}
             continue
         table, data = _cells(log, jobs, printed, runner)
         section.tables += [table] if table.rows else []
         section.data[log.name] = data
         shown = {row[0] for row in table.rows}
-        section.text += rows_not_run(
-            log.title, {k: v["not run"] for k, v in data.items() if k not in shown}
-        )
+        section.leave_out(log, {k: v["not run"] for k, v in data.items() if k not in shown})
     return section
 
 
@@ -166,7 +172,7 @@ def _not_run(log: StudyLog, printed: dict[str, dict[str, paper.Four]]) -> Table:
     for label, columns in printed.items():
         if log.name in columns:
             _add_not_run(table, label, "", columns[log.name])
-    table.title += f" (not run: {log.why})"
+    table.title += " (not run)"
     return table
 
 
@@ -216,15 +222,6 @@ def _cells(
             if found.verdict:
                 table.marks[len(table.rows) - 1, place] = found.verdict
     return table, data
-
-
-def rows_not_run(title: str, why: Mapping[str, str]) -> list[str]:
-    """A line on rows that a table does not have; none where it has all."""
-    labels: dict[str, list[str]] = {}
-    for label, reason in why.items():
-        labels.setdefault(reason, []).append(label)
-    said = "; ".join(f"{', '.join(of)} ({reason})" for reason, of in labels.items())
-    return [f"{title}, not run: {said}."] if said else []
 
 
 def of_metric(records: Sequence[Record], metric: str, theirs: float | None = None) -> Cell:

@@ -32,38 +32,38 @@ COLUMNS: dict[str, str] = {
 """Settings that are shown of each training, as far as its model has them."""
 
 
-def what_was_run(parts: Sequence[Section], logs: Sequence[str]) -> Section:
-    """For each part and log: cells of the paper by verdict, and what is missing."""
-    text = [
+def what_was_run(parts: Sequence[Section], logs: Sequence[StudyLog]) -> Section:
+    """For each part and log: rows with figures, and the paper's cells by verdict."""
+    section = Section("summary", "What was run")
+    section.text = [
         "Reproduced means: not told apart from the paper's figure, |ours − paper's| ≤ 1.96 "
         "standard errors of their difference, as if the two had other users. On MovieLens-1M that "
         "is some .016, half of what lies between the paper's best and worst algorithm: a figure "
         "that is reproduced here would often be reproduced by the row of another model.",
         HOW,
+        *(f"{log.title}: not run: {log.why}." for log in logs if log.split is None),
     ]
-    table = Table("", ["part", "log", "rows", "cells of the paper", "not run"], [])
+    table = Table("", ["part", *(log.title for log in logs)], [])
     for part in parts:
-        missing = dict(part.missing)
-        for log in logs:
-            own = [
-                (place, of)
-                for place, of in enumerate(part.tables)
-                if of.title.startswith(log) and not of.title.endswith(", differences")
-            ]
-            if not own and log not in missing:
-                continue
-            rows = sum(_has_figures(row) for _, of in own for row in of.rows)
-            marks = [mark for _, of in own for mark in of.marks.values()]
-            cells = [f"{n} {name}" for name in VERDICTS if (n := marks.count(name))]
-            prefix = f"{log}, not run: "
-            why = [line.removeprefix(prefix) for line in part.text if line.startswith(prefix)]
-            why += [missing[log]] if log in missing else []
-            table.rows.append([part.title, log, str(rows), ", ".join(cells), " ".join(why)])
-    return Section("summary", "What was run", text, [table])
+        cells = [_rows_of(part, log) for log in logs]
+        if any(cells):
+            table.rows.append([part.title, *cells])
+    section.tables.append(table)
+    return section
 
 
-def _has_figures(row: Sequence[str]) -> bool:
-    return any(row[1:]) and not any("not run" in cell for cell in row[1:])
+def _rows_of(part: Section, log: StudyLog) -> str:
+    own = [
+        table
+        for table in part.tables
+        if table.title.startswith(log.title) and not table.title.endswith(", differences")
+    ]
+    rows = [row for table in own for row in table.rows]
+    done = sum(not any("not run" in cell for cell in row[1:]) for row in rows)
+    marks = [mark for table in own for mark in table.marks.values()]
+    told = [f"{n} {verdict}" for verdict in VERDICTS if (n := marks.count(verdict))]
+    every = len(rows) + part.missing.get(log.title, 0)
+    return "; ".join([f"{done} of {every} rows", *told]) if every else ""
 
 
 def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:

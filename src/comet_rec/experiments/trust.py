@@ -28,7 +28,7 @@ def figure_5(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Sect
         if isinstance(record, Record) and not record.trained.is_dir():
             record = "its weights were not kept"
         if not isinstance(record, Record):
-            section.leave_out(log.title, record)
+            section.leave_out(log, {"COMET": record})
             continue
         kernels = kernels_of(record.run().state)
         caption = f"Kernels of COMET on {log.title}"
@@ -75,7 +75,8 @@ def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runn
     section.text.append("Bands and ± are 1.96 and one standard error over users; one seed.")
     for log, grids in logs:
         if why := log.why or runner.why_none([job for jobs in grids.values() for job in jobs]):
-            section.leave_out(log.title, why)
+            labels = [job.label for jobs in grids.values() for job in jobs]
+            section.leave_out(log, dict.fromkeys(labels, why))
             continue
         curves: dict[str, Any] = {}
         for key, jobs in grids.items():
@@ -118,7 +119,6 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
     ]
     for log, jobs in logs:
         if log.split is None:
-            section.leave_out(log.title, log.why)
             continue
         found = {job.label: runner.record(job) for job in jobs}
         records = {label: r.values for label, r in found.items() if isinstance(r, Record)}
