@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from comet_rec.experiments import trust
@@ -28,7 +29,16 @@ class Finished:
         if (job.label, job.log) in self.missing:
             return "not among those asked for"
         figures = {"NDCG@10": FIGURES[job.label, job.log]}
-        return Record({"sampled": figures, "sampled_se": {"NDCG@10": 0.01}}, Path(), Path())
+        values = {"sampled": figures, "sampled_se": {"NDCG@10": 0.01}}
+        return OfUsers(values, Path(job.label), Path())
+
+
+class OfUsers(Record):
+    """A record whose users have the figure, or .1 more and less in turn for `BEST`."""
+
+    def of_users(self, metric: str, *, full: bool = False) -> np.ndarray:
+        around = 0.1 if str(self.folder) == BEST else 0.0
+        return self.values["sampled"][metric] + np.resize([around, -around], 100)
 
 
 def section(runner):
@@ -44,9 +54,12 @@ def test_the_gain_is_over_the_best_of_the_others_in_the_same_order():
     found = section(Finished())
     gains = found.data["log"]["gains"]
     assert gains == pytest.approx({"file": 0.20, "random": 0.10, "item": -0.02})
-    assert found.tables[0].rows[-1] == [f"gain of {BEST}", "+0.200", "+0.100", "-0.020"]
-    assert "+0.200 NDCG@10 under file order" in found.text[-1]
-    assert "+0.100 under random order (50% of that)" in found.text[-1]
+    error = 0.1 / 99**0.5
+    assert found.data["log"]["gains_se"] == pytest.approx(dict.fromkeys(ORDERS, error))
+    shown = ["+0.200 ± 0.010", "+0.100 ± 0.010", "-0.020 ± 0.010"]
+    assert found.tables[0].rows[-1] == [f"gain of {BEST}", *shown]
+    assert "+0.200 ± 0.010 NDCG@10 under file order" in found.text[-1]
+    assert "+0.100 ± 0.010 under random order (-0.100 ± 0.014)" in found.text[-1]
 
 
 @pytest.mark.parametrize("orders", [("item",), ORDERS])

@@ -2,10 +2,10 @@
 
 A job's key is a digest of its settings, its log and its split, so a finished one is never repeated
 and one of other settings never mistaken for it; settings that stand at their defaults are left out,
-so a setting that comes later changes no key. The code is not part of it: who changes numbers removes
-the records that they are in. What it leaves behind in a study's folder: the run
-directory in `runs`, with everything, and a small record in `records`, with the figures and each
-test user's ranks. Records alone can be kept, and carried to another machine.
+so a setting that comes later changes no key. The code is not part of it: who changes numbers
+removes the records that they are in. What it leaves behind in a study's folder: the run directory
+in `runs`, with everything, and a small record in `records`, with the figures and each test user's
+ranks. Records alone can be kept, and carried to another machine.
 """
 
 from __future__ import annotations

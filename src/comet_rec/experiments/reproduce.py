@@ -160,7 +160,7 @@ class Study:
     def report(self, command: str) -> Report:
         """The report of what is finished so far."""
         build: dict[str, Callable[[], Section]] = {
-            "table1": lambda: sections.table_1(self.logs),
+            "table1": lambda: summary.table_1(self.logs),
             "table2": self._algorithms,
             "table4": lambda: self._seeded("table4", Planner.filters, paper.FILTERS),
             "figure3": lambda: self._against("figure3", Planner.figure_3),

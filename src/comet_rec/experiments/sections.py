@@ -108,32 +108,6 @@ def number(value: float) -> str:
     return f"{value:.3f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.3f}"
 
 
-def table_1(logs: Sequence[StudyLog]) -> Section:
-    """Table I: users, items, interactions and density of each log."""
-    columns = ["data set", "users", "items", "interactions", "density", "the paper's", "verdict"]
-    table = Table("", columns, [])
-    data: dict[str, Any] = {}
-    for log in logs:
-        theirs = paper.LOGS.get(log.name)
-        printed = "" if theirs is None else ", ".join(f"{n:,}" for n in theirs.counts)
-        if log.split is None:
-            table.rows.append([log.title, "", "", "", "", printed, "not run"])
-            data[log.name] = {"not run": log.why}
-            continue
-        of = log.split.interactions
-        verdict = "" if theirs is None else "equal" if log.is_the_papers else "another log"
-        counts = of.n_users, of.n_items, len(of)
-        row = [log.title, *(f"{n:,}" for n in counts), f"{of.density:.5f}", printed, verdict]
-        table.rows.append(row)
-        data[log.name] = {
-            "users": of.n_users, "items": of.n_items, "interactions": len(of),
-            "density": of.density, "verdict": verdict, "notes": list(of.notes),
-            "protocol": log.split.hash,
-        }  # fmt: skip
-    text = ["Users, items, interactions and density of each log, after its filter."]
-    return Section("table1", "Table I: data sets", text, [table], [], data)
-
-
 def beside_the_paper(
     name: str,
     title: str,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from comet_rec.config import Config
+from comet_rec.experiments import paper
 from comet_rec.experiments.differences import HOW
 from comet_rec.experiments.jobs import Job, Record, with_seed
 from comet_rec.experiments.logs import StudyLog
@@ -64,6 +65,32 @@ def _rows_of(part: Section, log: StudyLog) -> str:
     told = [f"{n} {verdict}" for verdict in VERDICTS if (n := marks.count(verdict))]
     every = len(rows) + part.missing.get(log.title, 0)
     return "; ".join([f"{done} of {every} rows", *told]) if every else ""
+
+
+def table_1(logs: Sequence[StudyLog]) -> Section:
+    """Table I: users, items, interactions and density of each log."""
+    columns = ["data set", "users", "items", "interactions", "density", "the paper's", "verdict"]
+    table = Table("", columns, [])
+    data: dict[str, Any] = {}
+    for log in logs:
+        theirs = paper.LOGS.get(log.name)
+        printed = "" if theirs is None else ", ".join(f"{n:,}" for n in theirs.counts)
+        if log.split is None:
+            table.rows.append([log.title, "", "", "", "", printed, "not run"])
+            data[log.name] = {"not run": log.why}
+            continue
+        of = log.split.interactions
+        verdict = "" if theirs is None else "equal" if log.is_the_papers else "another log"
+        counts = of.n_users, of.n_items, len(of)
+        row = [log.title, *(f"{n:,}" for n in counts), f"{of.density:.5f}", printed, verdict]
+        table.rows.append(row)
+        data[log.name] = {
+            "users": of.n_users, "items": of.n_items, "interactions": len(of),
+            "density": of.density, "verdict": verdict, "notes": list(of.notes),
+            "protocol": log.split.hash,
+        }  # fmt: skip
+    text = ["Users, items, interactions and density of each log, after its filter."]
+    return Section("table1", "Table I: data sets", text, [table], [], data)
 
 
 def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:

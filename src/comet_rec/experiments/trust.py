@@ -14,6 +14,8 @@ from comet_rec.experiments.sections import Drawing, Section, Table, number
 from comet_rec.experiments.studies import BEST
 
 SHOWN_KERNELS = 2
+Gain = tuple[float, float]
+"""A mean over users, and its standard error."""
 
 
 def figure_5(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Section:
@@ -195,6 +197,7 @@ def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: R
         columns = ["model", *(f"NDCG@10, {order} order" for order in orders)]
         table = Table(f"{log.title}: {share:.1%} of a user's steps are ties", columns, [])
         data: dict[str, dict[str, Any]] = {}
+        records: dict[str, dict[str, Record]] = {order: {} for order in orders}
         for place, job in enumerate(orders["file"]):
             row = [job.label]
             for order, jobs in orders.items():
@@ -205,38 +208,43 @@ def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: R
                 figures, errors = record.values["sampled"], record.values["sampled_se"]
                 row.append(f"{number(figures['NDCG@10'])} ± {number(errors['NDCG@10'])}")
                 data.setdefault(job.label, {})[order] = {"sampled": figures, "sampled_se": errors}
+                records[order][job.label] = record
             table.rows.append(row)
         section.tables.append(table)
         section.data[log.name] = {"tied_share": share, "models": data}
         labels = [job.label for job in orders["file"]]
-        gains = _gains(data, labels, list(orders))
+        gains = _gains(records, labels)
         if gains:
-            table.rows.append([f"gain of {BEST}", *(f"{gain:+.3f}" for gain in gains.values())])
-            section.data[log.name]["gains"] = gains
+            shown = (f"{gain:+.3f} ± {error:.3f}" for gain, error in gains.values())
+            table.rows.append([f"gain of {BEST}", *shown])
+            section.data[log.name]["gains"] = {order: gain for order, (gain, _) in gains.items()}
+            section.data[log.name]["gains_se"] = {order: e for order, (_, e) in gains.items()}
             section.text.append(_what_stays(log.title, gains))
     return section
 
 
-def _gains(
-    data: Mapping[str, Mapping[str, Any]], labels: Sequence[str], orders: Sequence[str]
-) -> dict[str, float]:
+def _gains(found: Mapping[str, Mapping[str, Record]], labels: Sequence[str]) -> dict[str, Gain]:
     """NDCG@10 of `BEST` above the best of the others, by order; nothing where any is missing."""
-    if any(order not in data.get(label, {}) for label in labels for order in orders):
+    if any(set(of) != set(labels) for of in found.values()):
         return {}
-    figures = {
-        order: {label: data[label][order]["sampled"]["NDCG@10"] for label in labels}
-        for order in orders
-    }
-    return {order: found.pop(BEST) - max(found.values()) for order, found in figures.items()}
+    gains = {}
+    for order, records in found.items():
+        others = [label for label in labels if label != BEST]
+        best = max(others, key=lambda label: records[label].values["sampled"]["NDCG@10"])
+        of_users = records[BEST].of_users("NDCG@10") - records[best].of_users("NDCG@10")
+        gains[order] = float(of_users.mean()), float(of_users.std(ddof=1) / len(of_users) ** 0.5)
+    return gains
 
 
-def _what_stays(title: str, gains: Mapping[str, float]) -> str:
-    (first, whole), *rest = gains.items()
+def _what_stays(title: str, gains: Mapping[str, Gain]) -> str:
+    (first, (whole, error)), *rest = gains.items()
     said = [
-        f"{gain:+.3f} under {order} order" + (f" ({gain / whole:.0%} of that)" if whole > 0 else "")
-        for order, gain in rest
+        f"{gain:+.3f} ± {own:.3f} under {order} order ({gain - whole:+.3f} ± "
+        f"{(own**2 + error**2) ** 0.5:.3f})"
+        for order, (gain, own) in rest
     ]
     return (
-        f"{title}: above the best of the others {BEST} has {whole:+.3f} NDCG@10 under {first} "
-        f"order, {', '.join(said)}."
+        f"{title}: above the best of the others {BEST} has {whole:+.3f} ± {error:.3f} NDCG@10 "
+        f"under {first} order, {', '.join(said)}; in brackets what changes, ± one standard error over "
+        "users as if the two orders were independent; one training each."
     )
