@@ -268,10 +268,9 @@ class Planner:
             for label, keys in STEPS.items()
         }
         fixed = self.budget.settings("comet")
-        changes = {
-            label: {key: value for key, value in back.items() if key not in fixed}
-            for label, back in changes.items()
-        }
+        for of in changes.values():
+            for key in fixed:
+                of.pop(key, None)
         changes = {label: back for label, back in changes.items() if back}
         if self._refits():
             changes["refit"] = {"train.refit": False}

@@ -245,6 +245,6 @@ def _what_stays(title: str, gains: Mapping[str, Gain]) -> str:
     ]
     return (
         f"{title}: above the best of the others {BEST} has {whole:+.3f} ± {error:.3f} NDCG@10 "
-        f"under {first} order, {', '.join(said)}; in brackets what changes, ± one standard error over "
-        "users as if the two orders were independent; one training each."
+        f"under {first} order, {', '.join(said)}; in brackets what changes, ± one standard error "
+        "over users as if the two orders were independent; one training each."
     )
