@@ -161,6 +161,9 @@ class ProtocolConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            # As they are stored: a wrong word would be found when the run is read, too late.
+            object.__setattr__(self, name, coerce(f"protocol.{name}", getattr(self, name), hint))
         positive(self, "protocol", "negatives")
         not_negative(self, "protocol", "seed")
 

@@ -273,3 +273,13 @@ def test_times_above_an_int64_are_no_times():
         read(pd.DataFrame(frame))
     small = read(pd.DataFrame(frame | {"ts": np.array([9, 5], dtype=np.uint64)}))
     assert small.times.tolist() == [5, 9]
+
+
+@pytest.mark.parametrize("of", [lambda frame: frame, pl.from_pandas, pa.Table.from_pandas])
+def test_numbers_without_a_good_row_are_refused_in_a_line(of):
+    good = {"user_id": [1, 2], "item_id": [3, 4], "timestamp": [5, 6]}
+    for bad in ({"timestamp": ["31.12.2024 10:00"] * 2}, {"user_id": [np.nan] * 2}):
+        with pytest.raises(DataError):
+            read(of(pd.DataFrame(good | bad)))
+    with pytest.raises(DataError, match=r"no interaction|is empty|no rows"):
+        read(of(pd.DataFrame(good).head(0)))

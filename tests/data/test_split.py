@@ -9,8 +9,8 @@ import pytest
 
 from comet_rec.data.ids import Ids
 from comet_rec.data.split import TEST, TRAIN, VALIDATION, Split, leave_one_out
-from comet_rec.errors import DataError, InputError
-from tests.conftest import make_log
+from comet_rec.errors import ConfigError, DataError, InputError
+from tests.conftest import make_log, random_pairs
 
 
 def test_the_latest_is_the_test_item_and_the_second_latest_validates():
@@ -86,3 +86,17 @@ def test_users_who_touched_every_item_are_not_ranked():
 def test_what_is_no_log_is_refused(other):
     with pytest.raises(InputError, match=r"is no log; give what load or read returns"):
         leave_one_out(other)
+
+
+def test_settings_of_the_protocol_are_checked_when_it_is_made():
+    log = make_log(random_pairs(np.random.default_rng(0), 9, 20, 4), n_items=20)
+    for wrong in ({"ties": "pesimistic"}, {"ties": "optimistic"}, {"seed": None}, {"seed": 1.5}):
+        with pytest.raises(ConfigError, match=f"protocol.{next(iter(wrong))} = "):
+            leave_one_out(log, **wrong)
+    split = leave_one_out(log, seed=np.int64(3), negatives=5.0)
+    assert split.hash == leave_one_out(log, seed=3, negatives=5).hash
+
+
+def test_all_untouched_items_take_no_more_room_than_the_catalogue():
+    log = make_log(random_pairs(np.random.default_rng(0), 9, 20, 4), n_items=20)
+    assert leave_one_out(log, negatives=10**9).test.candidates.shape[1] <= 20

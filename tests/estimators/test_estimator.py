@@ -335,3 +335,105 @@ def test_what_is_no_model_or_gives_no_scores_is_refused(checkerboard):
         cr.evaluate(cr.EASE(), split)
     with pytest.raises(InputError, match="fit: str is no log; give what leave_one_out or load"):
         cr.EASE().fit("log.csv")
+
+
+@pytest.mark.parametrize("wrong", [["3"], [3.5], [None], {"a": 1}, [True]])
+def test_a_list_of_items_of_another_type_is_refused(fitted, wrong):
+    """Passed over, an item that must not be listed would be."""
+    for name in ("allow", "block"):
+        with pytest.raises(InputError, match=rf"^{name}: "):
+            fitted.recommend([0], **{name: wrong})
+
+
+def test_ids_come_as_frames_hand_them_out(fitted):
+    pyarrow = pytest.importorskip("pyarrow")
+    expected = fitted.recommend([4, 7], k=3, block=[1, 2])
+    users, items = pyarrow.array([4, 7]), pyarrow.array([1, 2])
+    for found in (
+        fitted.recommend(np.array([4.0, 7.0]), k=3, block=[1.0, np.float64(2)]),
+        fitted.recommend(users, k=3, block=items),
+        fitted.recommend(users, k=3, block=items, unknown="popular"),
+        fitted.recommend([4, 7, "x", None], k=3, block=items, unknown="skip"),
+    ):
+        assert found["user_id"].dtype == np.int64
+        for name in expected.columns:
+            assert found[name].tolist() == expected[name].tolist()
+    new = fitted.recommend_for_history([pyarrow.array([2, 4])], k=3)
+    assert new["score"].tolist() == fitted.recommend_for_history([[2, 4]], k=3)["score"].tolist()
+    mixed = fitted.recommend([4, None], k=1, unknown="popular").to_arrow()
+    assert mixed["user_id"].to_pylist() == ["4", None]
+
+
+@pytest.mark.parametrize("name", ["EASE", "ItemKNN"])
+def test_an_empty_history_gets_popular_items_from_a_closed_form(checkerboard, name):
+    model = getattr(cr, name)().fit(checkerboard)
+    counts = np.bincount(checkerboard.items, minlength=checkerboard.n_items)
+    for policy, history in (("error", []), ("skip", ["x"]), ("popular", [])):
+        found = model.recommend_for_history([history, [2, 4]], k=3, unknown=policy)
+        assert found["score"][:3].tolist() == sorted(counts.tolist(), reverse=True)[:3]
+        assert found["score"][3] < 3
+
+
+@pytest.mark.parametrize("name", ["COMET", "EASE", "MF"])
+def test_scores_and_vectors_are_what_lists_are_made_of(fitted, checkerboard, name):
+    model = fitted
+    if name != "COMET":
+        model = getattr(cr, name)(**({"epochs": 1} if name == "MF" else {})).fit(checkerboard)
+    table = model.recommend([3, 5], k=4)
+    scores = model.score(table["user_id"], table["item_id"].tolist())
+    assert scores.dtype == np.float32
+    assert scores.tolist() == pytest.approx(table["score"].tolist(), rel=1e-5)
+    if name == "EASE":
+        with pytest.raises(ConfigError, match="ease has no vectors"):
+            model.user_vectors()
+    else:
+        (users, left), (items, right) = model.user_vectors(), model.item_vectors()
+        assert (left[list(users).index(3)] @ right[list(items).index(table["item_id"][0])]) == (
+            pytest.approx(table["score"][0], rel=1e-5)
+        )
+    with pytest.raises(UnknownIdError, match="unknown item 'x'"):
+        model.score([3], ["x"])
+    with pytest.raises(InputError, match="1 users and 2 items"):
+        model.score([3], [1, 2])
+
+
+def test_texts_of_objects_are_short(fitted):
+    split = fitted.run.split
+    assert repr(split).startswith("Split(leave_one_out, ")
+    assert "Interactions(" in repr(split)
+    assert repr(cr.evaluate(fitted)).startswith("Report(comet, ")
+    lines = repr(fitted.recommend([3], k=20)).splitlines()
+    assert lines[0] == f"Table({len(fitted.recommend([3], k=20))} rows)"
+    assert lines[1].split() == ["user_id", "item_id", "score", "rank"]
+    assert lines[2].split()[0] == "3"
+    assert lines[-1] == "…"
+    assert next(iter(fitted.recommend([3])))["user_id"] == 3
+
+
+def test_figures_at_any_k(fitted):
+    report = cr.evaluate(fitted)
+    assert report["HR@10"] == pytest.approx(report.sampled["HR@10"])
+    assert report["HR@1"] <= report["HR@5"] <= report["HR@100"] == pytest.approx(1)
+    assert report.of_users("NDCG@3", full=True).shape == report.users.shape
+    for wrong in ("Recall@10", "HR", "hr@10", "HR@0"):
+        with pytest.raises(KeyError, match="there are HR@k and NDCG@k"):
+            report[wrong]
+
+
+def test_refit_is_a_truth_value_in_words_too(checkerboard):
+    split = cr.leave_one_out(checkerboard, negatives=20)
+    assert not cr.MF(epochs=1).fit(split, refit="no").config.train.refit  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="refit"):
+        cr.MF(epochs=1).fit(split, refit="perhaps")  # type: ignore[arg-type]
+
+
+def test_what_validation_chose_goes_into_a_training_on_everything(fitted, checkerboard):
+    chosen = fitted.chosen
+    assert chosen["epochs"] == fitted.run.epochs
+    taste = fitted.run.state.get("taste_weight")
+    assert chosen.get("taste_weight") == (None if taste is None else float(taste))
+    split = cr.leave_one_out(checkerboard, negatives=20)
+    model = cr.MF(epochs=3).fit(split)
+    live = cr.MF(**model.chosen).fit(checkerboard)
+    assert live.run.epochs == model.run.epochs
+    assert cr.EASE().fit(split).chosen == {}

@@ -19,6 +19,15 @@ IdKind = Literal["int", "text", "uuid"]
 Indices = npt.NDArray[np.int64]
 
 
+def plain(value: Any) -> Any:
+    """An id that a frame hands out as what it means: Arrow's scalars, and 7.0 for 7."""
+    if hasattr(value, "as_py"):
+        value = value.as_py()
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return int(value)
+    return value
+
+
 @dataclass(frozen=True, eq=False)
 class Ids:
     """All ids of one side of the log, sorted; an id's position is its index.
@@ -51,6 +60,10 @@ class Ids:
     def _position(self) -> dict[str, int]:
         return {value: index for index, value in enumerate(self.values.tolist())}
 
+    def fits(self, value: Any) -> bool:
+        """Whether a value is of the type of these ids, known or not."""
+        return self._canonical(plain(value)) is not None
+
     def _canonical(self, value: Any) -> Any:
         """The stored form of an external id, or None where its type cannot match."""
         if self.kind == "int":
@@ -64,9 +77,9 @@ class Ids:
     def index(self, external: Iterable[Any]) -> Indices:
         """Indices of external ids, int64 [len(external)]; −1 where an id is unknown.
 
-        The type counts: the text "7" is not the integer 7.
+        The type counts: the text "7" is not the integer 7. As in a log, 7.0 is.
         """
-        canonical = [self._canonical(value) for value in external]
+        canonical = [self._canonical(plain(value)) for value in external]
         if self.kind != "int":
             return np.array([self._position.get(value, -1) for value in canonical], dtype=np.int64)
         found = np.full(len(canonical), -1, dtype=np.int64)

@@ -30,7 +30,7 @@ def _empty() -> Int32:
     return np.empty(0, dtype=np.int32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
     """Every (user, item) pair that was observed once (Eq. 1), in canonical order.
 
@@ -76,6 +76,12 @@ class Interactions:
     def n_items(self) -> int:
         """Number of items, n."""
         return len(self.item_ids)
+
+    def __repr__(self) -> str:
+        return (
+            f"Interactions({len(self):,} of {self.n_users:,} users and {self.n_items:,} items, "
+            f"times {self.time_scope})"
+        )
 
     @property
     def density(self) -> float:

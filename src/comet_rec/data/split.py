@@ -49,7 +49,7 @@ class HeldOut:
         return len(self.users)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """A log with its held-out items and candidates.
 
@@ -71,6 +71,12 @@ class Split:
     test: HeldOut
     protocol: ProtocolConfig
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"Split({self.protocol.split}, {len(self.test):,} test users, "
+            f"{self.protocol.negatives} negatives, of {self.interactions!r})"
+        )
 
     @cached_property
     def train(self) -> Interactions:
@@ -199,7 +205,8 @@ def _draw(
     held = []
     for name, code in (("validation", VALIDATION), ("test", TEST)):
         rng = generator(protocol.seed, f"candidates.{name}")
-        drawn = untouched.draw_distinct(users, protocol.negatives, rng).astype(np.int32)
+        most = min(protocol.negatives, log.n_items)
+        drawn = untouched.draw_distinct(users, most, rng).astype(np.int32)
         held.append(HeldOut(users, log.items[part == code].astype(np.int64), drawn))
     return held, int((untouched.size(users) < protocol.negatives).sum())
 

@@ -176,7 +176,7 @@ def survey(
         + ", ".join(
             f"coalesce(bool_and(({id_value(LETTER[role], 'VARCHAR', 'int')}) IS NOT NULL), false)"
             if family(source.types[role]) == "text"
-            else "true"
+            else "coalesce(bool_and(true), true)"  # an aggregate: one row, whatever is good
             for role in ROLES[:2]
         )
         + f" FROM {rows} WHERE {good}"

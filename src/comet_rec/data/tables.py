@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from comet_rec.errors import InputError
 
+SHOWN = 10
+"""Rows of a table's text form."""
+
 
 class Table:
     """Named columns of equal length.
@@ -29,8 +32,17 @@ class Table:
         return len(next(iter(self.columns.values()), ()))
 
     def __repr__(self) -> str:
-        names = ", ".join(self.columns)
-        return f"Table({len(self)} rows: {names})"
+        first = [[_shown(value) for value in column[:SHOWN]] for column in self.columns.values()]
+        names = list(self.columns)
+        wide = [max(map(len, [name, *of])) for name, of in zip(names, first, strict=True)]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(cells, wide, strict=True))
+            for cells in [names, *zip(*first, strict=True)]
+        ]
+        return "\n".join([f"Table({len(self)} rows)", *lines, *["…"] * (len(self) > SHOWN)])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self.rows()
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self.columns[name]
@@ -84,6 +96,10 @@ class Table:
                 raise InputError(f"{path}: cannot be written: {reason}") from None
 
 
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
 def _library(name: str) -> Any:
     import importlib
 
@@ -98,10 +114,11 @@ def _plain(column: npt.NDArray[Any]) -> Any:
 
 
 def _texts(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """UUIDs as text; everything else as it is."""
+    """UUIDs and mixed ids as text; everything else as it is."""
     if column.dtype != object:
         return column
-    return np.array([str(value) for value in column.tolist()], dtype=object)
+    texts = [None if value is None else str(value) for value in column.tolist()]
+    return np.array(texts, dtype=object)
 
 
 def _quoted(path: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from comet_rec.artefact.run import Run, save_run
 from comet_rec.config import Config, unknown
@@ -16,12 +17,12 @@ from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.split import Split
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, NotFittedError
-from comet_rec.estimators import lists, pipeline
+from comet_rec.estimators import lists, pipeline, space
 from comet_rec.estimators.devices import torch_device
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks
 from comet_rec.estimators.start import Start
-from comet_rec.models.base import check
+from comet_rec.models.base import ClosedForm, check
 
 
 class Estimator:
@@ -85,7 +86,7 @@ class Estimator:
         data: Interactions | Split,
         *,
         refit: bool | None = None,
-        init_from: Sequence[Estimator] = (),
+        init_from: Sequence[Estimator] | Estimator = (),
         hooks: Hooks | None = None,
     ) -> Self:
         """Train.
@@ -100,7 +101,7 @@ class Estimator:
             Train once more on training and validation rows for the epochs that validation
             chose. Default: the setting ``refit`` if it was given to the constructor, else
             false. The command line takes its default from the preset.
-        init_from : sequence of Estimator
+        init_from : Estimator or sequence of Estimator
             Trained models that the parameters start from: a GMF and an MLP for NeuMF, an MF for
             ConvNCF, a FISM for COMET's taste; trained on the same split, with or without a refit
             as this one.
@@ -118,12 +119,15 @@ class Estimator:
         """
         if not isinstance(data, (Interactions, Split)):
             raise InputError(not_a_log(data, "fit", "leave_one_out or "))
+        if isinstance(init_from, Estimator):
+            init_from = [init_from]
         start = Start([model.run for model in init_from])
         hooks = hooks or Hooks()
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
         if refit is None:
             refit = config.train.refit and bool({"refit", "train.refit"} & self.settings.keys())
+        refit = bool(config.coerced("train.refit", refit))
         config = replace(config, train=replace(config.train, refit=refit))
         if isinstance(data, Split):
             config = replace(config, protocol=data.protocol)
@@ -153,6 +157,19 @@ class Estimator:
         """Config that the model was trained with."""
         return self.run.config
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Settings that validation chose, for a training on everything: epochs, a taste's weight.
+
+        ``COMET(**model.chosen).fit(interactions)``; none for models without epochs.
+        """
+        if isinstance(self.run.model, ClosedForm):
+            return {}
+        found: dict[str, Any] = {"epochs": self.run.epochs}
+        if "taste_weight" in self.run.state:
+            found["taste_weight"] = float(self.run.state["taste_weight"])
+        return found
+
     def recommend(
         self,
         users: Iterable[Any] | None = None,
@@ -176,7 +193,7 @@ class Estimator:
             fitted on a split does not know the test items.
         allow, block : iterable of item ids, optional
             List nothing but these; never list these. Ids that the log does not hold are passed
-            over.
+            over; one that is not of its type is an error.
         unknown : {"error", "skip", "popular"}
             What a user outside the log gets: an error, no rows, or the most popular items
             (their score is the number of users).
@@ -214,7 +231,8 @@ class Estimator:
             As in `recommend`; seen means in the history given.
         unknown : {"error", "skip", "popular"}
             What an item outside the log does: an error, is passed over, or is passed over and a
-            history without a known item gets the most popular items.
+            history without a known item gets the most popular items. An empty history gets what
+            the model makes of none; EASE and ItemKNN make nothing of it, and list popular items.
 
         Returns
         -------
@@ -223,6 +241,38 @@ class Estimator:
         """
         rules = lists.Rules(k, include_seen, allow, block, unknown)
         return lists.for_histories(self.run, histories, rules, self.device)
+
+    def score(self, users: Iterable[Any], items: Iterable[Any]) -> npt.NDArray[np.float32]:
+        """Scores of known users for items: what `recommend` ranks by, float32 [B].
+
+        Parameters
+        ----------
+        users, items : iterable of ids [B]
+            A pair at each place; seen items are scored like any other.
+
+        Raises
+        ------
+        UnknownIdError, InputError, NotFittedError
+        """
+        return space.scores(self.run, users, items)
+
+    def user_vectors(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        """All users' ids, and vectors whose inner product with an item's is the score, [m, W].
+
+        For an index of one's own. W is K, and more where a model has biases (a column that meets
+        the constant 1) or a taste (its columns come last).
+
+        Raises
+        ------
+        ConfigError
+            For a model whose scores are no inner product: EASE, ItemKNN, MLP, NeuMF, ConvNCF.
+        NotFittedError
+        """
+        return space.matrix(self.run, "user")
+
+    def item_vectors(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        """All items' ids, and their vectors, [n, W]; as `user_vectors`."""
+        return space.matrix(self.run, "item")
 
     def describe(self, *, source: str, titles: Mapping[str, str]) -> None:
         """Add where the data came from, and items' titles by id as text, to the run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from comet_rec.artefact.run import Run
 from comet_rec.config import unknown as unknown_word
 from comet_rec.data.histories import fold_in
+from comet_rec.data.ids import plain
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, UnknownIdError
@@ -41,7 +42,7 @@ class Rules:
     def __post_init__(self) -> None:
         for name in ("allow", "block"):
             if getattr(self, name) is not None:  # an iterator could be read only once
-                object.__setattr__(self, name, _ids(getattr(self, name), name))
+                object.__setattr__(self, name, as_ids(getattr(self, name), name))
         if not isinstance(self.k, (int, np.integer)) or self.k < 1:
             raise InputError(f"k = {self.k!r}: must be a whole number above 0")
         if self.unknown not in get_args(Unknown):
@@ -52,8 +53,15 @@ class Rules:
         if self.allow is None and self.block is None:
             return None
         mask = np.full(log.n_items, self.allow is None)
-        for ids, value in ((self.allow, True), (self.block, False)):
+        for name, value in (("allow", True), ("block", False)):
+            ids: list[Any] | None = getattr(self, name)
             if ids is not None:
+                foreign = [plain(one) for one in ids if not log.item_ids.fits(one)]
+                if foreign:  # passed over, a blocked item would be listed
+                    raise InputError(
+                        f"{name}: {foreign[0]!r} cannot be an item; the log has "
+                        f"{log.item_ids.kind} ids"
+                    )
                 indices = log.item_ids.index(ids)
                 mask[indices[indices >= 0]] = value
         return mask
@@ -65,12 +73,17 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
     if users is None:
         indices, asked = np.arange(log.n_users), log.user_ids.external(np.arange(log.n_users))
     else:
-        given = _ids(users, "users")
-        indices, asked = log.user_ids.index(given), _column(given)
+        given = as_ids(users, "users")
+        indices = log.user_ids.index(given)
+        # Of a user who is skipped no row is left.
+        asked = log.user_ids.external(np.maximum(indices, 0))
+        if rules.unknown == "popular" and (indices < 0).any():
+            named = zip(given, indices, asked.tolist(), strict=True)
+            asked = _column([own if at >= 0 else plain(value) for value, at, own in named])
     missing = indices < 0
     if missing.any() and rules.unknown == "error":
         raise UnknownIdError(
-            f"unknown user {asked.tolist()[int(np.argmax(missing))]!r} ({int(missing.sum())} of "
+            f"unknown user {plain(given[int(np.argmax(missing))])!r} ({int(missing.sum())} of "
             f"{len(indices)} unknown; the log has {log.user_ids.kind} ids); "
             "check the id, or choose skip or popular for unknown"
         )
@@ -91,10 +104,14 @@ def for_histories(
     run: Run, histories: Sequence[Sequence[Any]], rules: Rules, device: torch.device
 ) -> Table:
     """Lists for users that the log never saw; see `Estimator.recommend_for_history`."""
+    if isinstance(histories, (str, bytes, Mapping)) or not isinstance(histories, Iterable):
+        raise InputError(f"histories: give a list of lists of item ids, not {histories!r}")
     indices = [_history(run.interactions, history, rules) for history in histories]
     places = np.arange(len(indices))
     empty = np.array([len(history) == 0 for history in indices], dtype=bool)
-    fallback = empty if rules.unknown == "popular" else np.zeros_like(empty)
+    # What a closed form makes of nothing is zero for every item.
+    closed = isinstance(run.model, base.ClosedForm)
+    fallback = empty if rules.unknown == "popular" or closed else np.zeros_like(empty)
     known = places[~fallback]
     picked = [indices[place] for place in known]
     source = _folded_in(run, picked, device)
@@ -186,10 +203,10 @@ def _table(run: Run, asked: npt.NDArray[Any], parts: list[_Part]) -> Table:
 
 def _history(log: Interactions, history: Sequence[Any], rules: Rules) -> Int64:
     """Distinct indices in the order of their first occurrence."""
-    given = _ids(history, "a history")
+    given = as_ids(history, "a history")
     indices = log.item_ids.index(given)
     if (indices < 0).any() and rules.unknown == "error":
-        bad = given[int(np.argmax(indices < 0))]
+        bad = plain(given[int(np.argmax(indices < 0))])
         raise UnknownIdError(
             f"unknown item {bad!r} in a history (the log has {log.item_ids.kind} ids); "
             "check the id, or choose skip or popular for unknown"
@@ -197,11 +214,14 @@ def _history(log: Interactions, history: Sequence[Any], rules: Rules) -> Int64:
     return np.array(list(dict.fromkeys(indices[indices >= 0].tolist())), dtype=np.int64)
 
 
-def _ids(ids: Iterable[Any], what: str) -> list[Any]:
+def as_ids(ids: Iterable[Any], what: str) -> list[Any]:
     """Ids as a list; one bare text is a mistake, not a list of letters."""
-    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+    if isinstance(ids, (str, bytes, Mapping)) or not isinstance(ids, Iterable):
         raise InputError(f"{what}: give a list of ids, not {ids!r}")
-    return list(ids)
+    try:
+        return list(ids)
+    except TypeError:  # an array without dimensions
+        raise InputError(f"{what}: give a list of ids, not {ids!r}") from None
 
 
 def _column(values: list[Any]) -> npt.NDArray[Any]:

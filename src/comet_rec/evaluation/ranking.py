@@ -12,7 +12,7 @@ import numpy.typing as npt
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut
 from comet_rec.errors import NonFiniteError
-from comet_rec.evaluation.metrics import TieRule, figures, rank
+from comet_rec.evaluation.metrics import TieRule, figures, hit_rate, ndcg, rank
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -54,7 +54,7 @@ class Ranks:
         return rank(self.better, self.tied)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """Figures of one model under one protocol; ``report["HR@10"]`` is the sampled figure.
 
@@ -90,7 +90,38 @@ class Report:
                 object.__setattr__(self, f"{name}_se", errors)
 
     def __getitem__(self, name: str) -> float:
-        return self.sampled[name]
+        """Sampled HR@k or NDCG@k, at any k."""
+        return float(self.of_users(name).mean())
+
+    def __repr__(self) -> str:
+        told = [f"{name} {value:.4f}" for name, value in self.sampled.items()]
+        whole = [f"{name} {value:.4f}" for name, value in (self.full or {}).items()]
+        more = f"; whole catalogue: {', '.join(whole)}" if whole else ""
+        return f"Report({self.model}, {len(self.users):,} users: {', '.join(told)}{more})"
+
+    def of_users(self, name: str, *, full: bool = False) -> npt.NDArray[np.float64]:
+        """HR@k or NDCG@k of each user, at any k, float64 [T]: what paired tests ask for.
+
+        Parameters
+        ----------
+        name : str
+            "HR@20", "NDCG@1", …
+        full : bool
+            Over the whole catalogue.
+
+        Raises
+        ------
+        KeyError
+            For another figure.
+        """
+        kind, _, k = name.partition("@")
+        of = {"HR": hit_rate, "NDCG": ndcg}.get(kind)
+        ranks = self.full_ranks if full else self.sampled_ranks
+        if of is None or not k.isdecimal() or int(k) < 1:
+            raise KeyError(f"no figure {name!r}; there are HR@k and NDCG@k")
+        if ranks is None:
+            raise KeyError(f"no full {name}: the whole catalogue was not ranked")
+        return of(ranks.better, ranks.tied, int(k), self.ties)
 
     @property
     def ranks(self) -> npt.NDArray[np.float64]:
