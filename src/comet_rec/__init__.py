@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from comet_rec.data.catalog import load as load
+    from comet_rec.data.given import given_test as given_test
     from comet_rec.data.readers import read as read
     from comet_rec.data.split import leave_one_out as leave_one_out
     from comet_rec.estimators.measuring import evaluate as evaluate
@@ -36,13 +37,14 @@ _MODELS = (
 _HOME = {
     **dict.fromkeys(_MODELS, "comet_rec.estimators.registry"),
     "evaluate": "comet_rec.estimators.measuring",
+    "given_test": "comet_rec.data.given",
     "leave_one_out": "comet_rec.data.split",
     "load": "comet_rec.data.catalog",
     "load_model": "comet_rec.estimators.registry",
     "read": "comet_rec.data.readers",
 }
 
-__all__ = [*_MODELS, "evaluate", "leave_one_out", "load", "load_model", "read"]
+__all__ = [*_MODELS, "evaluate", "given_test", "leave_one_out", "load", "load_model", "read"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
+import comet_rec as cr
 from comet_rec.config import ProtocolConfig
 from comet_rec.data.given import given_split, read_given
 from comet_rec.data.readers import read
 from comet_rec.data.split import TEST, TRAIN, VALIDATION, Split
-from comet_rec.errors import DataError
+from comet_rec.errors import DataError, InputError
 
 TRAINING = [
     "1\t10\t5\t1",
@@ -84,3 +87,21 @@ def test_test_users_without_a_training_row_are_left_out_and_counted(tmp_path):
 def test_splits_that_cannot_be_are_refused(tmp_path, test, negative, text):
     with pytest.raises(DataError, match=text):
         ncf(tmp_path, test, negative)
+
+
+def test_frames_give_the_split_that_files_give(tmp_path):
+    lines = ["1\t13\t5\t9", "2\t14\t5\t9"]
+    split = ncf(tmp_path, lines, ["(1,13)\t14\t15", "(2,14)\t11\t12"])
+    log = read(tmp_path / "train")
+    test = pd.DataFrame({"user_id": [1, 2], "item_id": [13, 14], "more": ["a", "b"]})
+    rows = pa.table({"user_id": [1, 1, 2, 2], "item_id": [14, 15, 11, 12]})
+    assert cr.given_test(log, test, rows, negatives=2).hash == split.hash
+    wide = tmp_path / "negative"
+    assert cr.given_test(log, tmp_path / "test", str(wide), negatives=2).hash == split.hash
+    drawn = cr.given_test(log, test, negatives=2, seed=1)
+    assert drawn.test.candidates.shape == (2, 2)
+    assert cr.evaluate(cr.EASE().fit(drawn))["HR@10"] == 1
+    with pytest.raises(DataError, match="test user 1 has more than one row"):
+        cr.given_test(log, pd.concat([test, test]))
+    with pytest.raises(InputError, match="given_test: DataFrame is no log"):
+        cr.given_test(test, test)

@@ -3,25 +3,71 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from os import PathLike
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from comet_rec.config import ProtocolConfig
-from comet_rec.data.interactions import Interactions
+from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
 from comet_rec.data.randomness import generator
 from comet_rec.data.split import TEST, VALIDATION, HeldOut, Split, untouched_items
-from comet_rec.errors import DataError
+from comet_rec.errors import DataError, InputError
 
 Int64 = npt.NDArray[np.int64]
 
 
+def given_test(
+    interactions: Interactions,
+    test: Any,
+    candidates: Any = None,
+    *,
+    user: str | None = None,
+    item: str | None = None,
+    negatives: int = 99,
+    seed: int = 0,
+    ties: Literal["expected", "pessimistic"] = "expected",
+    skip_bad: int = 0,
+) -> Split:
+    """Split by a test set of one's own: one item a user, such as what came after a point in time.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        The training part. The latest row of each user with at least two is held out from it as
+        the validation item.
+    test : path, DataFrame or Arrow table
+        One (user, item) row a user; users without a training row are left out and counted.
+    candidates : path, DataFrame or Arrow table, optional
+        (user, item) rows to rank beside each user's test item, or NCF's wide file; those that
+        the user touched are dropped and counted. Default: drawn, as by `leave_one_out`.
+    user, item : str, optional
+        Column names in both; common names are recognised when not given.
+    negatives, seed, ties
+        As for `leave_one_out`; for the test items where no candidates are given.
+    skip_bad : int
+        Number of bad rows that may be skipped in each.
+
+    Raises
+    ------
+    DataError
+        When a source cannot be read, a test user occurs twice or has no candidate, a test pair is
+        also a training row, or no user has two training rows to validate with.
+    InputError
+        For what is no log.
+    """
+    if not isinstance(interactions, Interactions):
+        raise InputError(not_a_log(interactions, "given_test"))
+    protocol = ProtocolConfig(negatives=negatives, seed=seed, ties=ties)
+    rows = read_given(test, candidates, interactions, user=user, item=item, skip_bad=skip_bad)
+    return given_split(interactions, *rows, protocol)
+
+
 def read_given(
-    test: Path,
-    candidates: Path | None,
+    test: Any,
+    candidates: Any,
     log: Interactions,
     *,
     user: str | None = None,
@@ -39,7 +85,7 @@ def read_given(
     held = read_pairs(test, user=user, item=item, skip_bad=skip_bad, **kinds)
     if candidates is None:
         return held, None
-    if not is_wide(candidates):
+    if not (isinstance(candidates, (str, PathLike)) and is_wide(candidates)):
         return held, read_pairs(candidates, user=user, item=item, skip_bad=skip_bad, **kinds)
     wide: WideCandidates = read_wide_candidates(candidates, **kinds)
     ours = set(zip(held.users.tolist(), held.items.tolist(), strict=True))
