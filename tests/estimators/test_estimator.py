@@ -437,3 +437,14 @@ def test_what_validation_chose_goes_into_a_training_on_everything(fitted, checke
     live = cr.MF(**model.chosen).fit(checkerboard)
     assert live.run.epochs == model.run.epochs
     assert cr.EASE().fit(split).chosen == {}
+
+
+def test_progress_is_told_where_it_is_asked_for(checkerboard, capsys):
+    split = cr.leave_one_out(checkerboard, negatives=20)
+    cr.MF(epochs=2).fit(split)
+    assert capsys.readouterr().err == ""
+    cr.MF(epochs=2).fit(split, progress=True, refit=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == [f"validation epoch {n}/2" for n in (1, 2)]
+    assert "NDCG@10 0." in lines[0] or "NDCG@10 1." in lines[0]
+    assert lines[2].startswith("refit epoch 1/")

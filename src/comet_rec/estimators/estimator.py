@@ -20,7 +20,7 @@ from comet_rec.errors import ConfigError, InputError, NotFittedError
 from comet_rec.estimators import lists, pipeline, space
 from comet_rec.estimators.devices import torch_device
 from comet_rec.estimators.presets import preset
-from comet_rec.estimators.session import Hooks
+from comet_rec.estimators.session import Hooks, tell_epochs
 from comet_rec.estimators.start import Start
 from comet_rec.models.base import ClosedForm, check
 
@@ -87,6 +87,7 @@ class Estimator:
         *,
         refit: bool | None = None,
         init_from: Sequence[Estimator] | Estimator = (),
+        progress: bool = False,
         hooks: Hooks | None = None,
     ) -> Self:
         """Train.
@@ -105,8 +106,10 @@ class Estimator:
             Trained models that the parameters start from: a GMF and an MLP for NeuMF, an MF for
             ConvNCF, a FISM for COMET's taste; trained on the same split, with or without a refit
             as this one.
+        progress : bool
+            Tell each epoch on stderr.
         hooks : Hooks, optional
-            Progress, stopping, checkpoints.
+            Progress, stopping, checkpoints; in the place of `progress`.
 
         Raises
         ------
@@ -122,7 +125,7 @@ class Estimator:
         if isinstance(init_from, Estimator):
             init_from = [init_from]
         start = Start([model.run for model in init_from])
-        hooks = hooks or Hooks()
+        hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
         if refit is None:

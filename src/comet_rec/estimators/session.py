@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -269,3 +270,14 @@ def log_line(stage: str, progress: Progress) -> dict[str, Any]:
         "loss": progress.loss,
         "validation": progress.validation,
     }
+
+
+def tell_epochs(stage: str, progress: Progress) -> None:
+    """A line on stderr at the end of each epoch."""
+    if not progress.finished_epoch:
+        return
+    of = progress.validation or {}
+    figures = "".join(f", {name} {of[name]:.4f}" for name in ("HR@10", "NDCG@10") if name in of)
+    where = f"{stage} epoch {progress.epoch}/{progress.epochs}"
+    sys.stderr.write(f"{where}: loss {progress.loss:.4f}{figures}\n")
+    sys.stderr.flush()
