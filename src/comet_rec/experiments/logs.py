@@ -116,7 +116,7 @@ def _existing(file: str) -> str:
 def _of(name: str, log: Interactions) -> StudyLog:
     found = StudyLog(name, _title(name), leave_one_out(log))
     if name in LOGS and not found.is_the_papers:
-        return replace(found, title=f"{name} (not the paper's {found.title})")
+        return replace(found, title=f"{name} (not {found.title})")
     return found
 
 

@@ -26,7 +26,7 @@ main { max-width: 74rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .5rem; } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
 h2 { border-top: 1px solid var(--line); padding-top: 1.5rem; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
-p { max-width: 46rem; margin: .5rem 0; } .note { color: var(--soft); }
+p { max-width: 46rem; margin: .5rem 0; overflow-wrap: anywhere; } .note { color: var(--soft); }
 .warn { border-left: 4px solid var(--off); background: var(--band); padding: .6rem .9rem; }
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: 1rem 0; }
 a { color: var(--better); } code { overflow-wrap: anywhere; }
@@ -34,6 +34,7 @@ a { color: var(--better); } code { overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; white-space: nowrap; }
 th { border-bottom: 2px solid var(--line); font-weight: 600; }
+td:first-child { white-space: normal; min-width: 8rem; max-width: 18rem; }
 td { border-bottom: 1px solid var(--line); } td small { display: block; color: var(--soft); }
 td.reproduced small { color: var(--reproduced); } td.better small { color: var(--better); }
 td.lower small { color: var(--lower); } td.not { color: var(--off); white-space: normal; }
