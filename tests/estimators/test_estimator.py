@@ -23,6 +23,7 @@ from comet_rec.errors import (
 )
 from comet_rec.estimators.scoring import run_scores
 from comet_rec.models import base
+from comet_rec.training.trainer import Trainer
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
 
@@ -427,16 +428,27 @@ def test_refit_is_a_truth_value_in_words_too(checkerboard):
         cr.MF(epochs=1).fit(split, refit="perhaps")  # type: ignore[arg-type]
 
 
-def test_what_validation_chose_goes_into_a_training_on_everything(fitted, checkerboard):
-    chosen = fitted.chosen
-    assert chosen["epochs"] == fitted.run.epochs
-    taste = fitted.run.state.get("taste_weight")
-    assert chosen.get("taste_weight") == (None if taste is None else float(taste))
+def test_what_validation_chose_goes_into_a_training_on_everything(checkerboard, monkeypatch):
+    seen = []
+    init = Trainer.__init__
+
+    def spy(self, *arguments, **named):
+        seen.append(named["horizon"])
+        init(self, *arguments, **named)
+
+    monkeypatch.setattr(Trainer, "__init__", spy)
     split = cr.leave_one_out(checkerboard, negatives=20)
-    model = cr.MF(epochs=3).fit(split)
-    live = cr.MF(**model.chosen).fit(checkerboard)
+    model = cr.COMET(preset="best", seed=3, embedding_dim=8, epochs=4, taste_dim=4).fit(split)
+    live = cr.COMET(**model.chosen).fit(checkerboard)
     assert live.run.epochs == model.run.epochs
-    assert cr.EASE().fit(split).chosen == {}
+    assert set(seen[1::2]) == {4}  # COMET's, after its FISM's: the schedule that chose
+    assert live.config.model.embedding_dim == 8
+    assert (live.config.preset, live.config.seed) == ("best", 3)
+    weight = float(model.run.state["taste_weight"])
+    assert live.config.model.taste_weight == pytest.approx(weight)
+    assert cr.EASE(l2=9).fit(split).chosen == {"preset": "auto", "seed": 0, "l2": 9}
+    with pytest.raises(ConfigError, match="validation chose nothing"):
+        _ = live.chosen
 
 
 def test_progress_is_told_where_it_is_asked_for(checkerboard, capsys):

@@ -15,6 +15,8 @@ from comet_rec.experiments.differences import compared, differences
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Item
+from comet_rec.experiments.sections import Section, Table
+from comet_rec.experiments.summary import what_was_run
 from tests.conftest import make_log, random_pairs
 
 USERS = 400
@@ -160,3 +162,15 @@ def test_a_model_that_draws_nothing_has_a_p_and_no_seeds():
     lent = over_trainings(values["C"], values["A"][:1], (pooled, SILENT))
     assert data["C"]["differences"]["NDCG@10"]["error"] == pytest.approx(lent.error)
     assert lent.error > over_trainings(values["C"], values["A"][:1]).error
+
+
+def test_rows_are_counted_for_their_own_log():
+    log, other = (StudyLog(name, name, None) for name in ("log", "log-2"))
+    tables = [
+        Table("log", ["model", "x"], [["A", ".1"], ["B", ".2"]], log="log"),
+        Table("log-2", ["model", "x"], [["A", "paper .2; not run"]], {(0, 1): "not run"}, "log-2"),
+        Table("log, differences", ["model", "x"], [["A", ".1"]]),
+    ]
+    section = Section("part", "Part", tables=tables, missing={"log": 3})
+    rows = what_was_run([section], [log, other]).tables[0].rows
+    assert rows == [["Part", "2 of 5 rows", "0 of 1 rows; 1 not run"]]

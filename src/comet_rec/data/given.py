@@ -93,7 +93,7 @@ def read_given(
     if other:
         raise DataError(
             f"{candidates}: {len(other)} of its pairs, {sorted(map(str, other))[0]} for one, are "
-            f"not in {test}; give the two files of one split"
+            "not among the test rows; give the two files of one split"
         )
     return held, Pairs(wide.candidate_users, wide.candidates)
 
@@ -139,7 +139,8 @@ def given_split(
             "give a longer training part"
         )
     rng = generator(protocol.seed, "candidates.validation")
-    negatives = drawn.draw_distinct(validated, protocol.negatives, rng).astype(np.int32)
+    most = min(protocol.negatives, whole.n_items)
+    negatives = drawn.draw_distinct(validated, most, rng).astype(np.int32)
     validation = HeldOut(validated, whole.items[part == VALIDATION].astype(np.int64), negatives)
     if candidates is None:
         full = test_users[drawn.size(test_users) == 0]
@@ -150,7 +151,7 @@ def given_split(
                 "left to be ranked against; leave these out of the test file"
             )
         rng = generator(protocol.seed, "candidates.test")
-        rows = drawn.draw_distinct(test_users, protocol.negatives, rng).astype(np.int32)
+        rows = drawn.draw_distinct(test_users, most, rng).astype(np.int32)
     else:
         rows = _candidate_rows(whole, test_users, candidates, notes)
     held = HeldOut(test_users, whole.items[part == TEST].astype(np.int64), rows)

@@ -70,8 +70,11 @@ class Ids:
             if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
                 return int(value)
             return None
-        if self.kind == "uuid" and isinstance(value, uuid.UUID):
-            return str(value)
+        if self.kind == "uuid":
+            try:
+                return str(uuid.UUID(str(value)))
+            except ValueError:
+                return None
         return value if isinstance(value, str) else None
 
     def index(self, external: Iterable[Any]) -> Indices:

@@ -117,8 +117,12 @@ def _texts(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """UUIDs and mixed ids as text; everything else as it is."""
     if column.dtype != object:
         return column
-    texts = [None if value is None else str(value) for value in column.tolist()]
+    texts = [None if _missing(value) else str(value) for value in column.tolist()]
     return np.array(texts, dtype=object)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def _quoted(path: str) -> str:

@@ -162,15 +162,26 @@ class Estimator:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """Settings that validation chose, for a training on everything: epochs, a taste's weight.
+        """Arguments of a fresh model to be trained on everything as validation chose.
 
-        ``COMET(**model.chosen).fit(interactions)``; none for models without epochs.
+        ``COMET(**model.chosen).fit(interactions)``: this model's own, the epochs that validation
+        chose (the schedule stays as long as it was), and the weight of a taste.
+
+        Raises
+        ------
+        NotFittedError
+        ConfigError
+            For a model that was trained without validation items.
         """
-        if isinstance(self.run.model, ClosedForm):
-            return {}
-        found: dict[str, Any] = {"epochs": self.run.epochs}
+        if self.run.split is None:
+            raise ConfigError("the model was trained on the whole log: validation chose nothing")
+        found: dict[str, Any] = {"preset": self.preset, "seed": self.seed, **self.settings}
+        if not isinstance(self.run.model, ClosedForm):
+            found["train.full_epochs"] = self.run.epochs
+            found.pop("full_epochs", None)
         if "taste_weight" in self.run.state:
-            found["taste_weight"] = float(self.run.state["taste_weight"])
+            found["model.taste_weight"] = round(float(self.run.state["taste_weight"]), 6)
+            found.pop("taste_weight", None)
         return found
 
     def recommend(

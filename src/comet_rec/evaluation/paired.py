@@ -106,8 +106,8 @@ class Difference:
     freedom : float
         Degrees of freedom (Welch and Satterthwaite).
     p : float or None
-        Two-sided; 1 where nothing differs; None where a training's noise is not known, so that
-        error and interval are those of the choice of users alone.
+        Two-sided; 1 where nothing differs; None where a training's noise is not known and so is
+        not in error and interval.
     """
 
     difference: float

@@ -100,7 +100,9 @@ class Report:
         return f"Report({self.model}, {len(self.users):,} users: {', '.join(told)}{more})"
 
     def of_users(self, name: str, *, full: bool = False) -> npt.NDArray[np.float64]:
-        """HR@k or NDCG@k of each user, at any k, float64 [T]: what paired tests ask for.
+        """HR@k or NDCG@k of each user that was ranked, at any k: what paired tests ask for.
+
+        float64 [T]; over the whole catalogue fewer, for models that rank a sample of users.
 
         Parameters
         ----------
@@ -114,7 +116,7 @@ class Report:
         KeyError
             For another figure.
         """
-        kind, _, k = name.partition("@")
+        kind, _, k = str(name).partition("@")
         of = {"HR": hit_rate, "NDCG": ndcg}.get(kind)
         ranks = self.full_ranks if full else self.sampled_ranks
         if of is None or not k.isdecimal() or int(k) < 1:

@@ -78,7 +78,7 @@ def differences(
     columns = ["model", "seeds", *METRICS]
     columns += [cell for metric in METRICS for cell in (f"{metric} − {other}", "p")]
     columns += [f"full {WHOLE}", f"full {WHOLE} − {other}", "p"]
-    table, data = Table(log.title, columns, []), {}
+    table, data = Table(log.title, columns, [], log=log.title), {}
     seeds = {job.label: trainings_of(job, runner) for job in jobs}
     against = dict(zip(jobs[1:], jobs if stepwise else [jobs[0]] * len(jobs), strict=False))
     repeated = _repeated(log, runner)

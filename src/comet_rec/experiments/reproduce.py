@@ -230,7 +230,7 @@ class Study:
             )
         }
         section.tables += [
-            replace(table, title=f"{table.title}, differences")
+            replace(table, title=f"{table.title}, differences", log="")
             for table in against.tables
             if table.title in some
         ]

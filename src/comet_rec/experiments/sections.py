@@ -35,12 +35,15 @@ class Table:
     rows : list of list of str
     marks : dict of (row, column) to str
         Verdicts of cells, for colours.
+    log : str
+        Title of the log whose trainings the rows are; empty for a table of something else.
     """
 
     title: str
     columns: list[str]
     rows: list[list[str]]
     marks: dict[tuple[int, int], str] = field(default_factory=dict)
+    log: str = ""
 
 
 @dataclass
@@ -125,7 +128,8 @@ def beside_the_paper(
     section = Section(name, title, [f"{text}."])
     for log, jobs in logs:
         if log.split is None:
-            section.tables.append(_not_run(log, printed))
+            table = _not_run(log, printed)
+            section.tables += [table] if table.rows else []
             section.data[log.name] = {"not run": log.why}
             continue
         named = any(log.name in columns for columns in printed.values())
@@ -142,7 +146,7 @@ def beside_the_paper(
 
 
 def _not_run(log: StudyLog, printed: dict[str, dict[str, paper.Four]]) -> Table:
-    table = Table(log.title, ["model", *METRICS], [])
+    table = Table(log.title, ["model", *METRICS], [], log=log.title)
     for label, columns in printed.items():
         if log.name in columns:
             _add_not_run(table, label, "", columns[log.name])
@@ -167,7 +171,7 @@ def _cells(
     if not printed:  # past the paper: what others report with
         columns.insert(len(METRICS) + 1, f"HR@10, NDCG@10 with {MORE}")
     data: dict[str, dict[str, Any]] = {}
-    table = Table(log.title, columns, [])
+    table = Table(log.title, columns, [], log=log.title)
     for job in jobs:
         first = runner.record(job)
         theirs = printed.get(job.label, {}).get(log.name)

@@ -12,6 +12,7 @@ from comet_rec.experiments.jobs import Job, Record, with_seed
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.sections import OTHER, Section, Table, seeds_told, trainings_of
+from comet_rec.experiments.studies import CLOSED
 
 VERDICTS = ("reproduced", "better", "lower", OTHER, "not run")
 """Order in which cells are counted."""
@@ -54,11 +55,7 @@ def what_was_run(parts: Sequence[Section], logs: Sequence[StudyLog]) -> Section:
 
 
 def _rows_of(part: Section, log: StudyLog) -> str:
-    own = [
-        table
-        for table in part.tables
-        if table.title.startswith(log.title) and not table.title.endswith(", differences")
-    ]
+    own = [table for table in part.tables if table.log == log.title]
     rows = [row for table in own for row in table.rows]
     done = sum(not any("not run" in cell for cell in row[1:]) for row in rows)
     marks = [mark for table in own for mark in table.marks.values()]
@@ -123,7 +120,7 @@ def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
 
 def _row(job: Job, config: Config, runner: Runner) -> list[str]:
     records = trainings_of(job, runner)
-    if seeds_told(job, records) == "–":
+    if job.model in CLOSED:
         shown = [""] * len(COLUMNS)
     else:
         shown = [_plain(config, key) for key in COLUMNS.values()]

@@ -82,7 +82,8 @@ def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runn
             continue
         curves: dict[str, Any] = {}
         for key, jobs in grids.items():
-            table = Table(f"{log.title}: {key}", [key, "HR@10", "NDCG@10", "seconds"], [])
+            columns = [key, "HR@10", "NDCG@10", "seconds"]
+            table = Table(f"{log.title}: {key}", columns, [], log=log.title)
             points = []
             for job in jobs:
                 record = runner.record(job)
@@ -161,7 +162,7 @@ def _orders(records: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 def _scatter(log: StudyLog, records: Mapping[str, Mapping[str, Any]]) -> Table:
     columns = ["model", "NDCG@10", "rank", "full NDCG@10", "rank", "scatter over draws"]
     columns += [f"HR@10 {name}" for name in STRATA]
-    table = Table(log.title, columns, [])
+    table = Table(log.title, columns, [], log=log.title)
     full = {k: v["full"]["NDCG@10"] for k, v in records.items() if v["expected"]}
     sampled = {k: v["sampled"]["NDCG@10"] for k, v in records.items()}
     for label, values in records.items():

@@ -237,7 +237,7 @@ def _feature_gradients(
         for block in _blocks(part, size):
             yield block, grad[block]
         return
-    several = min(BLOCKS_A_PRODUCT * size, part.stop - part.start)
+    several = max(1, min(BLOCKS_A_PRODUCT * size, part.stop - part.start))
     buffer = grad.new_empty((several, weight.shape[1]))
     for outer in _blocks(part, several):
         product = torch.mm(grad[outer], weight, out=buffer[: outer.stop - outer.start])
