@@ -185,15 +185,10 @@ def carry_out(
     checkpoints = place.parent / "checkpoints"
     _put_aside_if_damaged(place)
     if not place.is_dir():
-        model = job.estimator(device)
         hooks = Hooks(
             report=tell, stop=stop, checkpoints=checkpoints, resume=has_checkpoint(checkpoints)
         )
-        starts = [load_model(trained(start, split, home)) for start in job.starts]
-        refit = model.config_for(split.interactions).train.refit
-        model.fit(split, refit=refit, init_from=starts, hooks=hooks)
-        model.describe(source=job.log, titles={})
-        model.save(place)
+        _train(job, split, home, hooks, device)
     shutil.rmtree(checkpoints, ignore_errors=True)
     run = load_model(place).run
     began = time.perf_counter()
@@ -218,6 +213,15 @@ def carry_out(
     record = finished(job, split, home)  # as it is read the next time
     assert record is not None
     return record
+
+
+def _train(job: Job, split: Split, home: Path, hooks: Hooks, device: str) -> None:
+    model = job.estimator(device)
+    starts = [load_model(trained(start, split, home)) for start in job.starts]
+    refit = model.config_for(split.interactions).train.refit
+    model.fit(split, refit=refit, init_from=starts, hooks=hooks)
+    model.describe(source=job.log, titles={})
+    model.save(trained(job, split, home))
 
 
 def _put_aside_if_damaged(place: Path) -> None:
