@@ -13,11 +13,12 @@ from comet_rec.cli.app import run
 from comet_rec.cli.board import Silent
 from comet_rec.errors import ConfigError, DataError, InputError
 from comet_rec.experiments import audits
+from comet_rec.experiments.budgets import SMOKE
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import StudyLog, read_logs
 from comet_rec.experiments.reproduce import Study, reproduce
 from comet_rec.experiments.runner import Item, Runner
-from comet_rec.experiments.studies import SMOKE, Planner
+from comet_rec.experiments.studies import Planner
 from comet_rec.experiments.timing import seconds_left
 from comet_rec.experiments.trust import kernels_of
 from comet_rec.training.trainer import Progress

@@ -25,11 +25,12 @@ from comet_rec.cli.board import Lines, Silent
 from comet_rec.errors import ConfigError, DataError, TrainingInterrupted
 from comet_rec.estimators.presets import preset
 from comet_rec.experiments import paper
+from comet_rec.experiments.budgets import FULL, SMOKE, Budget
 from comet_rec.experiments.jobs import Job, finished
 from comet_rec.experiments.logs import StudyLog, has_ties, read_logs, reordered, tied_share
 from comet_rec.experiments.reproduce import PARTS, Study, parts_of, reproduce
 from comet_rec.experiments.runner import Runner
-from comet_rec.experiments.studies import FULL, SMOKE, Budget, Planner
+from comet_rec.experiments.studies import Planner
 from tests.conftest import checkerboard_log, make_log, random_pairs
 
 TINY = Budget(

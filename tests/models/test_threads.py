@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from comet_rec.models import spectral
+from comet_rec.models import workspace
 from comet_rec.models.comet import CometConfig, Tower
 from comet_rec.models.threads import in_parts
 
@@ -55,7 +55,7 @@ def test_parts_and_blocks_change_nothing_but_the_last_bits(monkeypatch):
     before = torch.get_num_threads()
     for threads, block in ((1, 10**9), (2, 10**9), (2, 9 * 6 * 16 * 20)):
         torch.set_num_threads(threads)
-        monkeypatch.setattr(spectral, "BLOCK_BYTES", block)
+        monkeypatch.setattr(workspace, "BLOCK_BYTES", block)
         tower = Tower(config, torch.Generator().manual_seed(0)).double()
         rows = table.clone().requires_grad_()
         vectors = tower(rows, histories, None)
@@ -75,14 +75,14 @@ def test_pads_in_front_are_not_multiplied_and_change_nothing(threads, monkeypatc
     histories = torch.randint(0, 31, (150, 6), generator=rng)  # some pads (30) in the middle too
     lengths = torch.randint(0, 7, (150,), generator=rng)
     histories[torch.arange(6) < 6 - lengths[:, None]] = 30
-    gathered, gather = [], spectral._Workspace.maps
+    gathered, gather = [], workspace.Workspace.maps
 
     def counted(self: object, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         gathered.append(index.numel())
         return gather(self, rows, index)
 
-    monkeypatch.setattr(spectral._Workspace, "maps", counted)
-    monkeypatch.setattr(spectral, "BLOCK_BYTES", 9 * 6 * 16 * 10)
+    monkeypatch.setattr(workspace.Workspace, "maps", counted)
+    monkeypatch.setattr(workspace, "BLOCK_BYTES", 9 * 6 * 16 * 10)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     found = []
     for form in ("frequency", "direct"):

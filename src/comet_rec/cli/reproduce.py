@@ -17,53 +17,60 @@ if TYPE_CHECKING:
     from comet_rec.experiments.runner import Runner
 
 
+Parts = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PART…",
+        help="table1 … table5, figure3 … figure6, falsification, reliability, ties, beyond, "
+        "ablation, or all.",
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the report; gone on from.")]
+Logs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="Catalog name, file, or NAME=FILE for your copy of a named set; repeat. "
+        "Default: the budget's.",
+    ),
+]
+BudgetName = Annotated[
+    str, typer.Option("--budget", help="smoke (minutes, proves the machinery) or full.")
+]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", min=1, help="Training seeds of the tables' models.")
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="MODEL",
+        help="Train this model of the tables alone, as they name it, in every seed; repeat. "
+        "The report shows what is there of the others.",
+    ),
+]
+Journals = Annotated[
+    list[Path] | None,
+    typer.Option("--journal", metavar="FILE", help="Of `comet-rec tune`, to be shown too; repeat."),
+]
+Figures = Annotated[bool, typer.Option(help="Draw figures (needs matplotlib).")]
+Recorded = Annotated[
+    bool, typer.Option("--recorded", help="Train nothing: a report of what is there.")
+]
+
+
 @options.reads_log(leave_out=("folder",))
 def reproduce(
-    parts: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PART…",
-            help="table1 … table5, figure3 … figure6, falsification, reliability, ties, beyond, "
-            "ablation, or all.",
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Of the report; gone on from.")
-    ] = Path("reproduction"),
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--data",
-            metavar="DATA",
-            help="Catalog name, file, or NAME=FILE for your copy of a named set; repeat. "
-            "Default: the budget's.",
-        ),
-    ] = None,
-    budget: Annotated[
-        str, typer.Option(help="smoke (minutes, proves the machinery) or full.")
-    ] = "smoke",
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="Training seeds of the tables' models.")
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--only",
-            metavar="MODEL",
-            help="Train this model of the tables alone, as they name it, in every seed; repeat. "
-            "The report shows what is there of the others.",
-        ),
-    ] = None,
-    journals: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--journal", metavar="FILE", help="Of `comet-rec tune`, to be shown too; repeat."
-        ),
-    ] = None,
-    figures: Annotated[bool, typer.Option(help="Draw figures (needs matplotlib).")] = True,
-    recorded: Annotated[
-        bool, typer.Option("--recorded", help="Train nothing: a report of what is there.")
-    ] = False,
+    parts: Parts,
+    out: Out = Path("reproduction"),
+    data: Logs = None,
+    budget: BudgetName = "smoke",
+    seeds: Seeds = None,
+    only: Only = None,
+    journals: Journals = None,
+    figures: Figures = True,
+    recorded: Recorded = False,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
     *,
@@ -76,10 +83,10 @@ def reproduce(
     from comet_rec.config import unknown
     from comet_rec.estimators.devices import torch_device
     from comet_rec.experiments import reproduce as study
+    from comet_rec.experiments.budgets import BUDGETS
     from comet_rec.experiments.logs import read_logs
     from comet_rec.experiments.plots import pyplot
     from comet_rec.experiments.searches import searches
-    from comet_rec.experiments.studies import BUDGETS
 
     if budget not in BUDGETS:
         raise ConfigError(unknown("budget", budget, list(BUDGETS)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from comet_rec.data.loading import load
 from comet_rec.data.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
 from comet_rec.data.sources import Source, open_source, source_name
 from comet_rec.errors import DataError
+
+if TYPE_CHECKING:
+    import duckdb
+
+Scope = Literal["auto", "global", "per_user", "none"]
 
 __all__ = ["Pairs", "WideCandidates", "is_wide", "read", "read_pairs", "read_wide_candidates"]
 
@@ -32,7 +37,7 @@ def read(
     min_user_interactions: int = 0,
     min_item_interactions: int = 0,
     skip_bad: int = 0,
-    time_scope: Literal["auto", "global", "per_user", "none"] = "auto",
+    time_scope: Scope = "auto",
     threads: int | None = None,
 ) -> Interactions:
     """Read a log.
@@ -72,22 +77,29 @@ def read(
     asked: dict[Role, str | None] = {"user": user, "item": item, "time": time, "rating": rating}
     with connect(threads) as con, refusing(source_name(source)):
         opened = open_source(con, source, asked)
-        roles = _roles(opened, min_rating, time_scope)
-
-        def staged(hashed: bool) -> Interactions:
-            kinds, notes = load(con, opened, roles, skip_bad, hashed=hashed)
-            table = LogTable(con, opened, kinds, "time" in roles, min_rating, hashed)
-            return table.interactions(time_scope, notes)
-
-        try:
-            log = staged(hashed=True)
-        except HashError:
-            con.execute("DROP TABLE texts; DROP TABLE ids_u; DROP TABLE IF EXISTS ids_i")
-            log = staged(hashed=False)
+        log = _staged(con, opened, min_rating, skip_bad, time_scope)
     kept = _cored(log, min_user_interactions, min_item_interactions)
     if len(kept) == 0:
         raise DataError(f"{opened.name}: no interaction is left after the filters; lower them")
     return kept
+
+
+def _staged(
+    con: duckdb.DuckDBPyConnection, opened: Source, min_rating: float | None, skip_bad: int,
+    time_scope: Scope,
+) -> Interactions:  # fmt: skip
+    roles = _roles(opened, min_rating, time_scope)
+
+    def staged(hashed: bool) -> Interactions:
+        kinds, notes = load(con, opened, roles, skip_bad, hashed=hashed)
+        table = LogTable(con, opened, kinds, "time" in roles, min_rating, hashed)
+        return table.interactions(time_scope, notes)
+
+    try:
+        return staged(hashed=True)
+    except HashError:
+        con.execute("DROP TABLE texts; DROP TABLE ids_u; DROP TABLE IF EXISTS ids_i")
+        return staged(hashed=False)
 
 
 def _roles(source: Source, min_rating: float | None, time_scope: str) -> tuple[Role, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.artefact.run import Run, save_run
-from comet_rec.config import Config, unknown
-from comet_rec.data.ids import Ids
+from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.split import Split
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, NotFittedError
-from comet_rec.estimators import lists, pipeline, space
+from comet_rec.estimators import lists, naming, pipeline, space
 from comet_rec.estimators.devices import torch_device
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks, tell_epochs
@@ -59,7 +58,7 @@ class Estimator:
         self.device = torch_device(device)
         self.settings = settings
         self._run: Run | None = None
-        self._check_settings()
+        naming.check_without_log(self.config_for)
 
     def config_for(self, log: Interactions) -> Config:
         """Complete config that `fit` would use for this log.
@@ -70,16 +69,9 @@ class Estimator:
             For settings that are unknown, out of range, or not for this model.
         """
         config = replace(preset(self.preset, self.name, log), seed=self.seed)
-        config = config.with_settings(_dotted(config, self.settings))
+        config = config.with_settings(naming.dotted(config, self.settings))
         check(config)
         return config
-
-    def _check_settings(self) -> None:
-        """Tell a wrong setting before any data are read; a preset may look at the log's order."""
-        try:
-            self.config_for(_NO_LOG)
-        except ConfigError:
-            self.config_for(replace(_NO_LOG, times=np.empty(0, np.int64), time_scope="per_user"))
 
     def fit(
         self,
@@ -136,7 +128,7 @@ class Estimator:
             config = replace(config, protocol=data.protocol)
             self._run = pipeline.fit_split(config, data, self.device, hooks, start)
         else:
-            given = _dotted(config, self.settings)
+            given = naming.dotted(config, self.settings)
             if "train.epochs" in given and "train.full_epochs" not in given:
                 config = config.with_settings({"train.full_epochs": config.train.epochs})
             self._run = pipeline.fit_all(config, data, self.device, hooks, start)
@@ -304,27 +296,3 @@ class Estimator:
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"
         return f"{type(self).__name__}(preset={self.preset!r}, seed={self.seed}, {state})"
-
-
-def _dotted(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings by their dotted keys; bare names are looked up in the model, then in training."""
-    names = {f.name: f"train.{f.name}" for f in fields(config.train)}
-    names |= {f.name: f"model.{f.name}" for f in fields(config.model)}
-    rooms = {"model": config.model, "train": config.train, "protocol": config.protocol}
-    names |= {
-        key: key for room, p in rooms.items() for key in (f"{room}.{f.name}" for f in fields(p))
-    }
-    for name in settings:
-        if name not in names:
-            raise ConfigError(unknown("setting", name, list(names)))
-    return {names[name]: value for name, value in settings.items()}
-
-
-_NO_LOG = Interactions(
-    users=np.empty(0, np.int32),
-    items=np.empty(0, np.int32),
-    times=None,
-    time_scope="none",
-    user_ids=Ids("int", np.empty(0, np.int64)),
-    item_ids=Ids("int", np.empty(0, np.int64)),
-)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.evaluation.paired import SILENT, Difference, Noise, holm, over_trainings
+from comet_rec.experiments.budgets import CLOSED
 from comet_rec.experiments.jobs import Job, Record, with_seed
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Runner
@@ -25,7 +26,6 @@ from comet_rec.experiments.sections import (
     seeds_told,
     trainings_of,
 )
-from comet_rec.experiments.studies import CLOSED
 
 METRICS = ("HR@10", "NDCG@10")
 WHOLE = "NDCG@10"

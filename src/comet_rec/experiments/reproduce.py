@@ -13,12 +13,13 @@ from comet_rec.data.split import leave_one_out
 from comet_rec.errors import ConfigError
 from comet_rec.evaluation.audit.findings import Finding
 from comet_rec.experiments import audits, differences, paper, sections, summary, trust
+from comet_rec.experiments.budgets import Budget
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
 from comet_rec.experiments.report import Report, write
 from comet_rec.experiments.runner import Board, Runner, plain
 from comet_rec.experiments.sections import Section
-from comet_rec.experiments.studies import Budget, Planner
+from comet_rec.experiments.studies import Planner
 from comet_rec.experiments.texts import TEXTS
 
 PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")

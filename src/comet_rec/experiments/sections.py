@@ -10,11 +10,11 @@ from typing import Any
 from comet_rec.evaluation.ranking import Ranks
 from comet_rec.evaluation.reliability import expected_figures, unseen_others
 from comet_rec.experiments import paper
+from comet_rec.experiments.budgets import CLOSED
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.paper import METRICS, Cell
 from comet_rec.experiments.runner import Runner
-from comet_rec.experiments.studies import CLOSED
 
 FULL = ("HR@10", "NDCG@10")
 """Figures over the whole catalogue that tables show."""

@@ -143,31 +143,7 @@ def tune(
     if not tried:
         start = {k: v for k, v in START.items() if v in space.get(k, ())}
         study.enqueue_trial({k: json.dumps(v) for k, v in start.items()})
-    repeated, some = 0, bool(tried)
-    while len(tried) < _size(space) and repeated < REPEATS:
-        # A search that is too short for one training still has that one.
-        left = seconds - seconds_of(study) if some else math.inf
-        if left <= 0:
-            break
-        trial = study.ask()
-        chosen = {k: json.loads(trial.suggest_categorical(k, words(v))) for k, v in space.items()}
-        word = json.dumps(chosen, sort_keys=True)
-        if word in tried:  # a sampler of categories repeats itself
-            study.tell(trial, tried[word])
-            repeated += 1
-            continue
-        repeated = 0
-        try:
-            config = fixed.with_settings(chosen)
-        except ConfigError as error:  # values that are fine, but not together
-            tried[word] = 0.0
-            study.tell(trial, 0.0)
-            say(f"{model}: left out: {error}")
-            continue
-        score, note = _trial(trial, split, config, device, left)
-        tried[word], some = score, True
-        study.tell(trial, score)
-        say(f"{model} {seconds_of(study):,.0f}/{seconds:,.0f} s: {note} {word}")
+    _spend(study, tried, seconds, split, fixed, space, device, say)
     return _outcome(study, model, split)
 
 
@@ -226,6 +202,38 @@ def settled(
         else:
             return fixed, space
     raise wrong or ConfigError("nothing to search: every setting is fixed")
+
+
+def _spend(
+    study: optuna.Study, tried: dict[str, float], seconds: float, split: Split, fixed: Config,
+    space: Space, device: str, say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Try what was not tried before, until the time is up or nothing new comes."""
+    repeated, some = 0, bool(tried)
+    while len(tried) < _size(space) and repeated < REPEATS:
+        # A search that is too short for one training still has that one.
+        left = seconds - seconds_of(study) if some else math.inf
+        if left <= 0:
+            break
+        trial = study.ask()
+        chosen = {k: json.loads(trial.suggest_categorical(k, words(v))) for k, v in space.items()}
+        word = json.dumps(chosen, sort_keys=True)
+        if word in tried:  # a sampler of categories repeats itself
+            study.tell(trial, tried[word])
+            repeated += 1
+            continue
+        repeated = 0
+        try:
+            config = fixed.with_settings(chosen)
+        except ConfigError as error:  # values that are fine, but not together
+            tried[word] = 0.0
+            study.tell(trial, 0.0)
+            say(f"{fixed.name}: left out: {error}")
+            continue
+        score, note = _trial(trial, split, config, device, left)
+        tried[word], some = score, True
+        study.tell(trial, score)
+        say(f"{fixed.name} {seconds_of(study):,.0f}/{seconds:,.0f} s: {note} {word}")
 
 
 def _outcome(study: Any, model: str, split: Split) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from comet_rec.models.spectral import Layout, cross_features
+from comet_rec.models.spectral import cross_features
+from comet_rec.models.workspace import Layout
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
