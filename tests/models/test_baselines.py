@@ -9,7 +9,7 @@ import torch
 import comet_rec as cr
 from comet_rec.data.batches import Batches
 from comet_rec.errors import ConfigError
-from comet_rec.models import base
+from comet_rec.models import base, ease
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.ease import EASE, EASEConfig
 from comet_rec.models.itemknn import ItemKNN, ItemKNNConfig
@@ -85,19 +85,24 @@ def test_itemknn_equals_dense_numpy(random_log):
     np.testing.assert_allclose(scores, x @ found, rtol=1e-5)
 
 
-def test_ease_equals_dense_numpy(random_log):
+@pytest.mark.parametrize("cell", [8, 4])
+@pytest.mark.parametrize("mirrored", [1024, 7])
+def test_ease_equals_dense_numpy(random_log, monkeypatch, cell, mirrored):
+    monkeypatch.setattr(ease, "MIRRORED", mirrored)
     log = random_log(30, 25, 7)
-    model = EASE(EASEConfig(l2=3.0), 30, 25, torch.Generator())
+    config = EASEConfig(l2=3.0, memory_gib=cell * 25**2 / 2**30)
+    model = EASE(config, 30, 25, torch.Generator())
     model.fit(log)
     x = log.matrix.toarray().astype(np.float64)
     inverse = np.linalg.inv(x.T @ x + 3.0 * np.eye(25))
     expected = np.eye(25) - inverse / np.diag(inverse)
     np.testing.assert_allclose(model.weights, expected, atol=1e-6)
+    assert model.weights.flags.c_contiguous  # else each product copies it
     np.testing.assert_allclose(model.score(np.arange(30), log.matrix), x @ expected, atol=1e-5)
 
 
 def test_ease_past_its_memory_keeps_the_popular_items_or_refuses(checkerboard):
-    memory = 8 * 20**2 / 2**30
+    memory = 4 * 20**2 / 2**30
     run = cr.EASE(memory_gib=memory).fit(checkerboard).run
     assert len(run.model.items) == 20
     counts = np.bincount(checkerboard.items)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from comet_rec.config import positive
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
 
+MIRRORED = 1024
+"""Rows that are copied to the other triangle at a time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EASEConfig:
@@ -25,14 +29,15 @@ class EASEConfig:
     l2 : float
         λ of Eq. 8.
     memory_gib : float
-        Most that the dense items² matrix may take while it is inverted (8 bytes a cell).
+        Most that the dense items² matrix may take, which is inverted in its place: in float64
+        where that fits, else in float32. 40,132 items fit into the default.
     beyond : {"popular", "error"}
         What to do with a larger catalogue: keep the most popular items that fit and score the
         others 0, or refuse.
     """
 
     l2: float = 500.0
-    memory_gib: float = 4.0
+    memory_gib: float = 6.0
     beyond: str = "popular"
 
     def __post_init__(self) -> None:
@@ -44,7 +49,7 @@ class EASEConfig:
 class EASE:
     """Score x_u B, B = I − P diag(1/P), P = (XᵀX + λI)⁻¹ (Steck 2019, Eq. 8); `ClosedForm`.
 
-    Folds in new users. Solved in float64, kept in float32.
+    Folds in new users. Kept in float32.
     """
 
     folds_in = True
@@ -65,28 +70,27 @@ class EASE:
         ConfigError
             When the catalogue does not fit and `beyond` says "error".
         """
-        most = int(np.sqrt(self.config.memory_gib * 2**30 / 8))
-        if log.n_items > most and self.config.beyond == "error":
-            raise ConfigError(
-                f"EASE needs {8 * log.n_items**2 / 2**30:.1f} GiB for {log.n_items:,} items and "
-                f"model.memory_gib = {self.config.memory_gib}; raise it or set "
-                "model.beyond = popular"
-            )
-        x = log.matrix
+        cells = self.config.memory_gib * 2**30 / log.n_items**2
+        dtype, most = (np.float64, log.n_items) if cells >= 8 else (np.float32, log.n_items)
+        if cells < 4:
+            if self.config.beyond == "error":
+                raise ConfigError(
+                    f"EASE needs {4 * log.n_items**2 / 2**30:.1f} GiB for {log.n_items:,} items "
+                    f"and model.memory_gib = {self.config.memory_gib}; raise it or set "
+                    "model.beyond = popular"
+                )
+            most = int(np.sqrt(self.config.memory_gib * 2**30 / 4))
         counts = np.bincount(log.items, minlength=log.n_items)
         self.items = np.sort(np.argsort(-counts, kind="stable")[:most])
-        x = x[:, self.items]
-        gram = (x.T @ x).toarray().astype(np.float64)
+        x = log.matrix[:, self.items].astype(dtype)
+        gram = (x.T @ x).toarray(order="F")
         gram[np.diag_indices_from(gram)] += self.config.l2
-        factor, failed = lapack.dpotrf(gram, lower=1, overwrite_a=1)
-        inverse, failed_too = lapack.dpotri(factor, lower=1, overwrite_c=1)
-        if failed or failed_too:
+        inverse = _inverted(gram)
+        if inverse is None:
             raise ConfigError(f"model.l2 = {self.config.l2}: the matrix is singular; give a larger")
-        lower = np.tril(inverse)
-        diagonal = np.diag(lower).copy()
-        weights = (lower + np.tril(lower, -1).T) / -diagonal
-        np.fill_diagonal(weights, 0)
-        self.weights = weights.astype(np.float32)
+        inverse /= -np.diag(inverse).copy()
+        np.fill_diagonal(inverse, 0)
+        self.weights = inverse.astype(np.float32, copy=False)
 
     def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
         """Scores of all items, [B, n]."""
@@ -104,3 +108,26 @@ class EASE:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over a state."""
         self.items, self.weights = state["items"].numpy(), state["weights"].numpy()
+
+
+def _inverted(gram: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+    """Inverse of a positive definite matrix in its memory, rows together; None if singular.
+
+    LAPACK wants columns together and writes one triangle; the transpose of that is the other.
+    """
+    double = gram.dtype == np.float64
+    factorise = lapack.dpotrf if double else lapack.spotrf
+    invert = lapack.dpotri if double else lapack.spotri
+    factor, failed = factorise(gram, lower=1, overwrite_a=1)
+    if failed:
+        return None
+    inverse, failed = invert(factor, lower=1, overwrite_c=1)
+    if failed:
+        return None
+    upper: npt.NDArray[Any] = inverse.T
+    for first in range(0, len(upper), MIRRORED):
+        rows = slice(first, first + MIRRORED)
+        corner = upper[rows, rows]
+        corner[:] = np.triu(corner) + np.triu(corner, 1).T
+        upper[first + MIRRORED :, rows] = upper[rows, first + MIRRORED :].T
+    return upper
