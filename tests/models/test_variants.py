@@ -10,7 +10,7 @@ import comet_rec as cr
 from comet_rec.data.histories import shown
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.presets import VARIANTS, preset
-from comet_rec.models import base
+from comet_rec.models import base, layers
 from comet_rec.models.comet import CometConfig, matched_width
 
 N_USERS, N_ITEMS = 6, 30
@@ -44,7 +44,9 @@ def loop_cnn(model, history: np.ndarray) -> np.ndarray:
     return weight.detach().double().numpy() @ maps.ravel() + bias.detach().double().numpy()
 
 
-def test_cnn_only_equals_a_loop():
+@pytest.mark.parametrize("maps", [64, 4])
+def test_cnn_only_equals_a_loop(monkeypatch, maps):
+    monkeypatch.setattr(layers, "MAPS", maps)
     model, shown_rows = build(cross="cnn"), histories()
     vectors = model.encode_users(None, shown_rows).detach().numpy()
     for user in range(N_USERS):

@@ -16,6 +16,9 @@ from comet_rec.models.workspace import Layout
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
+MAPS = 64
+"""Maps that are convolved at a time on a CPU: what comes out of a layer stays in the cache."""
+
 ConvolutionForm = Literal["frequency", "direct"]
 
 
@@ -139,11 +142,16 @@ class StridedConvolution(nn.Module):
         weight: Float[Tensor, "O D"] | None = None,
     ) -> Float[Tensor, "B _"]:
         """Features [B, D], or their product with the next layer's weight, [B, O]."""
-        x = maps_of(table, histories)[:, None]
+        padded = nnf.pad(table, (0, 0, 0, 1))  # once, not a block
+        size = MAPS if histories.device.type == "cpu" else max(1, len(histories))
+        x = torch.cat([self._features(padded, some) for some in torch.split(histories, size)])
+        return x if weight is None else nnf.linear(x, weight)
+
+    def _features(self, table: Tensor, histories: Tensor) -> Tensor:
+        x = nnf.embedding(histories, table)[:, None]
         for filters, bias in zip(self.weights, self.biases, strict=True):
             x = torch.relu(nnf.conv2d(x, filters, bias, stride=2))
-        x = x.flatten(1)
-        return x if weight is None else nnf.linear(x, weight)
+        return x.flatten(1)
 
 
 class Flattened(nn.Module):
