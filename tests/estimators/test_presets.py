@@ -6,17 +6,17 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.errors import ConfigError
-from comet_rec.estimators.presets import MEDIUM, SMALL, WHOLE_TABLES, paper, static
+from comet_rec.estimators.presets import MANY_ROWS, MEDIUM, SMALL, WHOLE_TABLES, paper, static
 
 
 class Sized:
     """What a preset asks of a log."""
 
-    n_items = 1000
+    n_users = 20_000
     time_scope = "none"
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    def __init__(self, rows: int, n_items: int = 1000) -> None:
+        self.rows, self.n_items = rows, n_items
 
     def __len__(self) -> int:
         return self.rows
@@ -38,6 +38,14 @@ def test_large_logs_take_batches_of_whole_tables(name, rows):
     assert {key: getattr(train, key) for key in WHOLE_TABLES} == WHOLE_TABLES
     assert rows >= 10 * train.batch_size  # else it would be cut to a tenth of the log
     assert name("mf", Sized(rows)).train.batch_size < 32_768  # type: ignore[arg-type]
+
+
+def test_larger_tables_take_batches_of_few_passes():
+    most = WHOLE_TABLES["batch_size"] - Sized.n_users
+    fits, larger = (paper("comet", Sized(MEDIUM, n)).train for n in (most, most + 1))  # type: ignore[arg-type]
+    assert fits.batch_size == WHOLE_TABLES["batch_size"]
+    assert {key: getattr(larger, key) for key in MANY_ROWS} == MANY_ROWS
+    assert larger.batch_size < fits.batch_size
 
 
 def test_settings_are_checked_against_the_preset_of_either_kind_of_log(random_log):

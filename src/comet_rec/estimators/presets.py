@@ -80,14 +80,17 @@ def paper(model: str, log: Interactions) -> Config:
     """Settings that figures are reported with.
 
     COMET: the paper's own, K 128, widths 1/8/32/128, 8 channels, N 50, dropout 0.3, Adam; batch,
-    rate and averaging, which it leaves open, are ours (ADR 0010, 0028). The paper prints grids
-    for the others, not what they chose: theirs are ours (ADR 0019).
+    rate and averaging, which it leaves open, are ours (ADR 0010, 0028, 0032). The paper prints
+    grids for the others, not what they chose: theirs are ours (ADR 0019).
     """
     size = "small" if len(log) < SMALL else "large"
     model_settings, train_settings = SEARCHED.get((model, size), ({}, {}))
     common = COMMON[size]
     if model == "comet":
-        common = WHOLE_TABLES if len(log) >= MEDIUM else {"batch_size": 8192}
+        common = {"batch_size": 8192}
+        if len(log) >= MEDIUM:
+            whole = log.n_users + log.n_items <= WHOLE_TABLES["batch_size"]
+            common = WHOLE_TABLES if whole else MANY_ROWS
     own = BATCHES.get(model, {})
     return Config(
         name=model,
@@ -151,13 +154,20 @@ COMMON: dict[str, dict[str, Any]] = {
 paper names, since both helped MF (docs/log.md, 2026-11-24): opponents are tuned, not copied."""
 
 MEDIUM = 350_000
-"""Rows from which on COMET takes `WHOLE_TABLES`: a batch is at most a tenth of the log."""
+"""Rows from which on COMET takes `WHOLE_TABLES` or `MANY_ROWS`: a tenth of the log is a batch."""
 
 WHOLE_TABLES: dict[str, Any] = {
     "batch_size": 32_768, "learning_rate": 8e-3, "weight_decay": 1e-6, "warmup": 1.0,
     "average": 0.98, "full_epochs": 40, "patience": 8,
 }  # fmt: skip
 """A batch in which nearly every user and item occurs: few tower passes a positive (ADR 0028)."""
+
+MANY_ROWS: dict[str, Any] = {
+    **WHOLE_TABLES, "batch_size": 8192, "learning_rate": 4e-3, "average": 0.995,
+    "negative_pool": 2048, "positives_per_user": 4, "patience": 4,
+}  # fmt: skip
+"""Where users and items are more than such a batch could hold: more steps, each of few tower
+passes (ADR 0032)."""
 
 BATCHES: dict[str, dict[str, Any]] = {
     # A whole history is summed once for all of a user's positives in a batch.
