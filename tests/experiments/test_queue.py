@@ -13,7 +13,7 @@ from comet_rec.cli.app import run
 from comet_rec.cli.board import Silent
 from comet_rec.errors import ConfigError, DataError, InputError
 from comet_rec.experiments import audits
-from comet_rec.experiments.budgets import SMOKE
+from comet_rec.experiments.budgets import FULL, SMOKE
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import StudyLog, read_logs
 from comet_rec.experiments.reproduce import Study, reproduce
@@ -117,6 +117,17 @@ def test_time_left_comes_from_like_trainings_and_from_the_running_one():
     assert seconds_left(done, running, half) == pytest.approx(70 + 2 * 100 + 10)
     running.seconds = 250.0  # longer than the others took
     assert seconds_left(done, running) == pytest.approx(2 * 100 + 10)
+
+
+def test_falsifications_of_budget_full_are_small_and_in_every_seed(split, tmp_path):
+    jobs = Planner("small", split.interactions, FULL).falsifications()
+    assert [dict(job.settings)["model.embedding_dim"] for job in jobs] == [32] * 6
+    study = Study(
+        ["falsification"], [StudyLog("small", "small", split)], FULL, 2, tmp_path, Silent()
+    )
+    study.queue()
+    queued = [(item.job.label, item.job.seed) for item in study.runner.items]
+    assert sorted(queued) == sorted((job.label, seed) for job in jobs for seed in (0, 1))
 
 
 def test_training_batches_are_audited_once_a_kind(split):

@@ -32,6 +32,8 @@ class Budget:
         Settings by registered name.
     compared : mapping
         Settings of trainings that are only compared with one another: figures, falsifications.
+    falsified : mapping
+        Further ones of falsifications, which are trained in every seed.
     dims : tuple of int
         K of Figure 6.
     warning : str
@@ -45,6 +47,7 @@ class Budget:
     neural: Settings = field(default_factory=dict)
     models: Mapping[str, Settings] = field(default_factory=dict)
     compared: Settings = field(default_factory=dict)
+    falsified: Settings = field(default_factory=dict)
     dims: tuple[int, ...] = (16, 32, 64, 128)
     warning: str = ""
 
@@ -89,6 +92,7 @@ FULL = Budget(
     seeds=3,
     neural={"train.matmul_precision": "medium"},
     compared={"train.refit": False},
+    falsified={"model.embedding_dim": 32},
     models={"convncf": {"train.epochs": 2, "train.patience": 0, "train.refit": False}},
 )
 BUDGETS = {budget.name: budget for budget in (SMOKE, FULL)}

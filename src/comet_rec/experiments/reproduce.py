@@ -137,14 +137,14 @@ class Study:
             tables.append(Planner.beyond)
         if self.wants("ablation"):
             tables.append(Planner.ablation)
+        if self.wants("falsification"):
+            tables.append(Planner.falsifications)
         if self.wants("reliability"):
             single.append(Planner.algorithms)
         if self.wants("figure3"):
             single.append(Planner.figure_3)
         if self.wants("figure4"):
             single.append(Planner.figure_4)
-        if self.wants("falsification"):
-            single.append(Planner.falsifications)
         if self.wants("figure6"):
             single.append(lambda planner: [*chain(*planner.figure_6().values())])
         for several, group in ((True, tables), (False, single)):

@@ -156,11 +156,13 @@ class Planner:
 
     def falsifications(self) -> list[Job]:
         """COMET, and what should hurt it if its convolution does what it is said to do."""
-        variants = {
-            label: {f"model.{key}": value for key, value in VARIANTS[variant].items()}
-            for label, variant in FALSIFICATIONS.items()
-        }
-        return self._compared({"COMET": {}, **variants})
+        variants = {label: VARIANTS[name] for label, name in FALSIFICATIONS.items()}
+        return self._compared(
+            {
+                label: {**self.budget.falsified, **{f"model.{k}": v for k, v in change.items()}}
+                for label, change in {"COMET": {}, **variants}.items()
+            }
+        )
 
     def beyond(self) -> list[Job]:
         """COMET past the paper, and all that it is held against, itself with less too."""
