@@ -40,7 +40,7 @@ class Recorded(Record):
             "sampled": figures, "sampled_se": errors, "full": whole, "full_se": whole,
             "n_users": len(better), "n_users_full": n_full, "epochs": 1, "train_seconds": 1.0,
         }  # fmt: skip
-        super().__init__(values, Path(str(id(self))), Path())
+        super().__init__(values, Path(str(id(self))))
         self.__dict__["ranks"] = ranks
 
 

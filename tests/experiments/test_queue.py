@@ -14,13 +14,13 @@ from comet_rec.cli.board import Silent
 from comet_rec.errors import ConfigError, DataError, InputError
 from comet_rec.experiments import audits
 from comet_rec.experiments.budgets import FULL, SMOKE
-from comet_rec.experiments.jobs import Job
+from comet_rec.experiments.jobs import Job, trained
+from comet_rec.experiments.kernels import kernels_of
 from comet_rec.experiments.logs import StudyLog, read_logs
 from comet_rec.experiments.reproduce import Study, reproduce
 from comet_rec.experiments.runner import Item, Runner
 from comet_rec.experiments.studies import Planner
 from comet_rec.experiments.timing import seconds_left
-from comet_rec.experiments.trust import kernels_of
 from comet_rec.training.trainer import Progress
 from tests.conftest import make_log, random_pairs
 
@@ -53,13 +53,14 @@ def test_a_damaged_run_is_trained_again(split, tmp_path):
 
     first = finish()
     ranks = first.ranks["better"].copy()
-    weights = first.trained / "model.safetensors"
+    place = trained(job, split, tmp_path)
+    weights = place / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-8])
     shutil.rmtree(first.folder)
     assert (finish().ranks["better"] == ranks).all()
     assert weights.read_bytes() == whole
-    assert (first.trained.with_name("run.damaged") / "model.safetensors").is_file()
+    assert (place.with_name("run.damaged") / "model.safetensors").is_file()
 
 
 def test_a_failed_training_ends_the_command_with_1(csv, tmp_path, monkeypatch, capsys):

@@ -24,9 +24,11 @@ from comet_rec.cli.app import run
 from comet_rec.cli.board import Lines, Silent
 from comet_rec.errors import ConfigError, DataError, TrainingInterrupted
 from comet_rec.estimators.presets import preset
+from comet_rec.estimators.registry import load_model
 from comet_rec.experiments import paper
 from comet_rec.experiments.budgets import FULL, SMOKE, Budget
-from comet_rec.experiments.jobs import Job, finished
+from comet_rec.experiments.jobs import Job, finished, trained
+from comet_rec.experiments.kernels import kernels_of
 from comet_rec.experiments.logs import StudyLog, has_ties, read_logs, reordered, tied_share
 from comet_rec.experiments.reproduce import PARTS, Study, parts_of, reproduce
 from comet_rec.experiments.runner import Runner
@@ -192,9 +194,9 @@ def test_kept_records_stand_for_their_trainings_until_weights_are_needed(tmp_pat
     planner = Planner("small", split.interactions, TINY)
     comet, neumf = planner.job("COMET", "comet"), planner.job("NeuMF", "neumf-p")
 
-    def queue(*jobs, weights=False):
+    def queue(*jobs):
         made = Runner({"small": split}, tmp_path, 1, Silent())
-        made.add(jobs, weights=weights)
+        made.add(jobs)
         made.run()
         return made
 
@@ -208,12 +210,9 @@ def test_kept_records_stand_for_their_trainings_until_weights_are_needed(tmp_pat
     assert again.record(comet).values == before.record(comet).values
     assert {item.state for item in again.items} == {"done"}
 
-    queue(comet, weights=True)
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {comet.key(split)}
-
     shutil.rmtree(tmp_path / "records" / neumf.key(split))
     third = queue(comet, neumf)  # what it starts from is trained again, for its parameters
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == runs
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == runs - {comet.key(split)}
     found = third.record(neumf).ranks
     assert all((found[name] == values).all() for name, values in ranks.items())
 
@@ -465,23 +464,25 @@ def test_recorded_starts_of_a_dear_training_are_not_trained_again(tmp_path, monk
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_record_stays_while_its_weights_are_trained_again(tmp_path, monkeypatch):
-    split = cr.leave_one_out(small_log(), negatives=20)
-    job = Planner("small", split.interactions, TINY).job("COMET", "comet")
-    first = Runner({"small": split}, tmp_path, 1, Silent())
-    first.add([job])
-    first.run()
-    shutil.rmtree(tmp_path / "runs")
+def test_a_record_keeps_the_kernels_that_figure_5_shows(tmp_path):
+    first = study(tmp_path, ["figure5"])
+    reproduce(first, "a command", figures=False)
+    (job,) = first.planner("small").figure_5()
+    record = first.runner.record(job)
+    state = load_model(trained(job, first.splits["small"], tmp_path)).run.state
+    assert record.kernels.keys() == kernels_of(state).keys()
+    for name, weights in kernels_of(state).items():
+        np.testing.assert_allclose(record.kernels[name], weights, rtol=1e-3)
 
-    def stopped(*arguments):
-        raise TrainingInterrupted("stopped")
+    shutil.rmtree(tmp_path / "runs")  # the record is enough
+    report = reproduce(study(tmp_path, ["figure5"], recorded=True), "a command", figures=False)
+    (section,) = [s for s in report.sections if s.name == "figure5"]
+    assert [d.name for d in section.drawings] == ["figure5-small"]
 
-    monkeypatch.setattr("comet_rec.experiments.runner.carry_out", stopped)
-    again = Runner({"small": split}, tmp_path, 1, Silent())
-    again.add([job], weights=True)
-    with pytest.raises(TrainingInterrupted):
-        again.run()
-    assert again.record(job).values == first.record(job).values
+    (record.folder / "kernels.npz").unlink()
+    report = reproduce(study(tmp_path, ["figure5"], recorded=True), "a command", figures=False)
+    (section,) = [s for s in report.sections if s.name == "figure5"]
+    assert not section.drawings
 
 
 def test_a_setting_at_its_default_changes_no_key():

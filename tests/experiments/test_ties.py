@@ -30,7 +30,7 @@ class Finished:
             return "not among those asked for"
         figures = {"NDCG@10": FIGURES[job.label, job.log]}
         values = {"sampled": figures, "sampled_se": {"NDCG@10": 0.01}}
-        return OfUsers(values, Path(job.label), Path())
+        return OfUsers(values, Path(job.label))
 
 
 class OfUsers(Record):

@@ -159,16 +159,17 @@ def inspect(
     if out.is_file():
         raise InputError(f"{out}: is a file; give a folder")
     from comet_rec.estimators.registry import load_model
+    from comet_rec.experiments.kernels import kernels_of
     from comet_rec.experiments.plots import draw
     from comet_rec.experiments.sections import Drawing
-    from comet_rec.experiments.trust import kernels_of
 
     trained = load_model(run).run
     found = kernels_of(trained.state, f"{tower}_tower")
     if not found:
         raise ConfigError(f"{run}: {_without_filters(trained.config, tower)}")
     out.mkdir(parents=True, exist_ok=True)
-    for name in draw(Drawing(f"{tower}-kernels", "kernels", "", {"kernels": found}), out):
+    shown = {name: weights.tolist() for name, weights in found.items()}
+    for name in draw(Drawing(f"{tower}-kernels", "kernels", "", {"kernels": shown}), out):
         typer.echo(str(out / name))
 
 

@@ -4,8 +4,8 @@ A job's key is a digest of its settings, its log and its split, so a finished on
 and one of other settings never mistaken for it; settings that stand at their defaults are left out,
 so a setting that comes later changes no key. The code is not part of it: who changes numbers
 removes the records that they are in. What it leaves behind in a study's folder: the run directory
-in `runs`, with everything, and a small record in `records`, with the figures and each test user's
-ranks. Records alone can be kept, and carried to another machine.
+in `runs`, with everything, and a small record in `records`, with the figures, each test user's
+ranks and some kernels. Records alone can be kept, and carried to another machine.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from comet_rec.evaluation.reliability import (
     redrawn,
     unseen_others,
 )
+from comet_rec.experiments.kernels import Kernel, kernels_of
 
 DRAWS = tuple(range(1, 11))
 """Seeds of the other draws of candidates."""
@@ -111,13 +112,19 @@ class Record:
         Plain data: figures, seconds, epochs, the scatter over draws, strata, expectations.
     folder : Path
         Of the record.
-    trained : Path
-        Run directory; not there when only records were kept.
     """
 
     values: Mapping[str, Any]
     folder: Path
-    trained: Path
+
+    @cached_property
+    def kernels(self) -> dict[str, Kernel]:
+        """Kernels of a COMET's user tower by name, float16; empty for other models."""
+        path = self.folder / "kernels.npz"
+        if not path.is_file():
+            return {}
+        with np.load(path, allow_pickle=False) as packed:
+            return dict(packed)
 
     @cached_property
     def ranks(self) -> dict[str, npt.NDArray[np.int64]]:
@@ -137,10 +144,6 @@ class Record:
             return np.empty(0)
         return of(self.ranks[f"{kind}better"], self.ranks[f"{kind}tied"], k)
 
-    def run(self) -> Run:
-        """The run itself, verified."""
-        return load_model(self.trained).run
-
 
 def finished(job: Job, split: Split, home: Path) -> Record | None:
     """Record of a job that was done before, or None; one that is damaged counts for nothing."""
@@ -149,7 +152,7 @@ def finished(job: Job, split: Split, home: Path) -> Record | None:
         values = read_manifest(folder)["record"]
     except (ArtefactError, KeyError):
         return None
-    return Record(values, folder, trained(job, split, home))
+    return Record(values, folder)
 
 
 def trained(job: Job, split: Split, home: Path) -> Path:
@@ -209,7 +212,7 @@ def carry_out(
         "versions": versions(),
         "machine": machine() | {"device": device},
     }
-    _write_record(home / "records" / job.key(split), values, report)
+    _write_record(home / "records" / job.key(split), values, report, kernels_of(run.state))
     record = finished(job, split, home)  # as it is read the next time
     assert record is not None
     return record
@@ -265,7 +268,9 @@ def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:
     return found
 
 
-def _write_record(folder: Path, values: Mapping[str, Any], report: Report) -> None:
+def _write_record(
+    folder: Path, values: Mapping[str, Any], report: Report, kernels: Mapping[str, Kernel]
+) -> None:
     ranks = {"better": report.sampled_ranks.better, "tied": report.sampled_ranks.tied}
     if report.full_ranks is not None:
         ranks |= {"full_better": report.full_ranks.better, "full_tied": report.full_ranks.tied}
@@ -275,6 +280,9 @@ def _write_record(folder: Path, values: Mapping[str, Any], report: Report) -> No
 
     def write(fresh: Path) -> dict[str, Any]:
         np.savez_compressed(fresh / "ranks.npz", **small)
+        if kernels:  # half precision is more than a heat map shows
+            halved: dict[str, Any] = {name: w.astype(np.float16) for name, w in kernels.items()}
+            np.savez_compressed(fresh / "kernels.npz", **halved)
         return {"record": values}
 
     shutil.rmtree(folder, ignore_errors=True)  # half of one, carried here

@@ -137,6 +137,8 @@ class Study:
             tables.append(Planner.beyond)
         if self.wants("ablation"):
             tables.append(Planner.ablation)
+        if self.wants("figure5"):
+            single.append(Planner.figure_5)
         if self.wants("falsification"):
             tables.append(Planner.falsifications)
         if self.wants("reliability"):
@@ -151,9 +153,6 @@ class Study:
             for of in group:
                 for _, jobs in self.each(of):
                     self.runner.add(jobs, seeded=several)
-        if self.wants("figure5"):
-            for _, jobs in self.each(Planner.figure_5):
-                self.runner.add(jobs, weights=True)
         for orders in self.orders.values():
             for name in orders.values():
                 self.runner.add(self.planner(name).ties())

@@ -82,15 +82,9 @@ class Runner:
     recorded: bool = False
     queue: dict[str, Item] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
-    weights: set[str] = field(default_factory=set)
 
-    def add(self, jobs: Sequence[Job], *, seeded: bool = False, weights: bool = False) -> None:
-        """Queue jobs and what they start from; a job that is there already stays where it is.
-
-        With `weights` a record alone will not do: the run itself has to be there.
-        """
-        if weights:
-            self.weights.update(map(self._key, jobs))
+    def add(self, jobs: Sequence[Job], *, seeded: bool = False) -> None:
+        """Queue jobs and what they start from; a job that is there already stays where it is."""
         for seed in range(self.seeds if seeded else 1):
             for job in jobs:
                 wanted = with_seed(job, seed)
@@ -172,11 +166,8 @@ class Runner:
 
     def _recall(self, item: Item) -> None:
         record = finished(item.job, self.splits[item.job.log], self.home)
-        if record is None:
-            return
-        self._done(item, record)
-        if self._key(item.job) in self.weights and not self._trained(item.job):
-            item.state = "waiting"
+        if record is not None:
+            self._done(item, record)
 
     def _recall_weights(self, starts: Sequence[Job]) -> None:
         """Starts whose record alone is there wait again: what waits needs their parameters."""
@@ -228,9 +219,7 @@ class Runner:
             if item.state != "waiting":
                 continue
             if self.recorded:
-                recorded = key in self.records  # but for the weights, which were not kept
-                item.state = "done" if recorded else "left out"
-                item.note = item.note if recorded else "not recorded yet"
+                item.state, item.note = "left out", "not recorded yet"
             elif self.only and key not in wanted:
                 item.state, item.note = "left out", "not among those asked for"
 

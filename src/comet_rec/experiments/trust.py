@@ -13,7 +13,6 @@ from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.sections import Drawing, Section, Table, number
 from comet_rec.experiments.studies import BEST
 
-SHOWN_KERNELS = 2
 Gain = tuple[float, float]
 """A mean over users, and its standard error."""
 
@@ -27,48 +26,18 @@ def figure_5(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Sect
     )
     for log, jobs in logs:
         record = runner.record(jobs[0]) if log.split is not None else log.why
-        if isinstance(record, Record) and not record.trained.is_dir():
-            record = "its weights were not kept"
-        if not isinstance(record, Record):
-            section.leave_out(log, {"COMET": record})
+        kernels = record.kernels if isinstance(record, Record) else {}
+        if not kernels:
+            why = record if isinstance(record, str) else "its record is older than its kernels"
+            section.leave_out(log, {"COMET": why})
             continue
-        kernels = kernels_of(record.run().state)
         caption = f"Kernels of COMET on {log.title}"
-        drawn = {"kernels": kernels}
+        drawn = {"kernels": {name: w.tolist() for name, w in kernels.items()}}
         section.drawings.append(Drawing(f"figure5-{log.name}", "kernels", caption, drawn))
         section.data[log.name] = {
             name: {"rows": len(w), "width": len(w[0])} for name, w in kernels.items()
         }
     return section
-
-
-def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str, list[list[float]]]:
-    """First filters of the widest two sets that cover more than one dimension and not all.
-
-    Where there are no such sets, of the widest there are.
-
-    Parameters
-    ----------
-    state : dict of Tensor
-        Of a trained COMET.
-    tower : {"user_tower", "item_tower"}
-
-    Returns
-    -------
-    dict
-        Title → weights, a row for each of the N rows of the map; empty for a tower without filters
-        over all rows.
-    """
-    prefix = f"{tower}.convolution.weights."
-    found = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]
-    found.sort(key=lambda t: t.shape[2])
-    k = state["item_embedding"].shape[1] if "item_embedding" in state else 0
-    wide = [t for t in found if 1 < t.shape[2] < k] or found
-    return {
-        f"width {t.shape[2]}, filter {channel + 1}": t[channel].tolist()
-        for t in wide[-SHOWN_KERNELS:]
-        for channel in range(min(SHOWN_KERNELS, len(t)))
-    }
 
 
 def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runner) -> Section:
