@@ -14,7 +14,7 @@ from comet_rec.evaluation.paired import SILENT, Noise, over_trainings
 from comet_rec.experiments.differences import compared, differences
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
-from comet_rec.experiments.runner import Item
+from comet_rec.experiments.queue import Item
 from comet_rec.experiments.sections import Section, Table
 from comet_rec.experiments.summary import what_was_run
 from tests.conftest import make_log, random_pairs

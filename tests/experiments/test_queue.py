@@ -17,10 +17,10 @@ from comet_rec.experiments.budgets import FULL, SMOKE
 from comet_rec.experiments.jobs import Job, trained
 from comet_rec.experiments.kernels import kernels_of
 from comet_rec.experiments.logs import StudyLog, read_logs
+from comet_rec.experiments.queue import Item, seconds_left
 from comet_rec.experiments.reproduce import Study, reproduce
-from comet_rec.experiments.runner import Item, Runner
+from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.studies import Planner
-from comet_rec.experiments.timing import seconds_left
 from comet_rec.training.trainer import Progress
 from tests.conftest import make_log, random_pairs
 

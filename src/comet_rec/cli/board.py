@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from comet_rec.cli.progress import clock
 
 if TYPE_CHECKING:
-    from comet_rec.experiments.runner import Board, Item
+    from comet_rec.experiments.queue import Item
+    from comet_rec.experiments.runner import Board
 
 ROWS = 24
 """Rows of the table at most: those around the one that runs."""

@@ -16,8 +16,9 @@ from comet_rec.experiments import audits, differences, paper, sections, summary,
 from comet_rec.experiments.budgets import Budget
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
+from comet_rec.experiments.queue import plain
 from comet_rec.experiments.report import Report, write
-from comet_rec.experiments.runner import Board, Runner, plain
+from comet_rec.experiments.runner import Board, Runner
 from comet_rec.experiments.sections import Section
 from comet_rec.experiments.studies import Planner
 from comet_rec.experiments.texts import TEXTS

@@ -6,39 +6,17 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 from comet_rec.config import unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import CometError, ConfigError, TrainingInterrupted
 from comet_rec.experiments.jobs import Job, Record, carry_out, finished, trained, with_seed
-from comet_rec.experiments.timing import seconds_left
+from comet_rec.experiments.queue import Item, seconds_left
 from comet_rec.training.trainer import Progress
 
 DEAR = 1_200.0
 """Seconds of one training, its starts included, past which one seed has to do."""
-
-State = Literal["waiting", "running", "done", "failed", "left out"]
-
-
-@dataclass
-class Item:
-    """A job's place in the queue.
-
-    Parameters
-    ----------
-    job : Job
-    state : str
-    note : str
-        Where it stands, or why it was not run.
-    seconds : float
-        Spent on it, or expected while it waits.
-    """
-
-    job: Job
-    state: State = "waiting"
-    note: str = ""
-    seconds: float = 0.0
 
 
 class Board(Protocol):
@@ -247,15 +225,3 @@ def _where(stage: str, progress: Progress) -> str:
     if progress.finished_epoch and progress.validation is not None:
         return f"{text}, HR@10 {progress.validation['HR@10']:.4f}"
     return f"{text}, loss {progress.loss:.4f}"
-
-
-def plain(item: Item) -> dict[str, Any]:
-    """An item for a report."""
-    return {
-        "log": item.job.log,
-        "label": item.job.label,
-        "seed": item.job.seed,
-        "state": item.state,
-        "note": item.note,
-        "seconds": round(item.seconds, 1),
-    }

@@ -1,15 +1,36 @@
-"""The time that a queue may still take, from what like trainings took."""
+"""A job's place in the queue of a study, and the time that the queue may still take."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
+from comet_rec.experiments.jobs import Job
 from comet_rec.training.trainer import Progress
 
-if TYPE_CHECKING:
-    from comet_rec.experiments.runner import Item
+State = Literal["waiting", "running", "done", "failed", "left out"]
+
+
+@dataclass
+class Item:
+    """A job's place in the queue.
+
+    Parameters
+    ----------
+    job : Job
+    state : str
+    note : str
+        Where it stands, or why it was not run.
+    seconds : float
+        Spent on it, or expected while it waits.
+    """
+
+    job: Job
+    state: State = "waiting"
+    note: str = ""
+    seconds: float = 0.0
 
 
 def seconds_left(items: Sequence[Item], running: Item, progress: Progress | None = None) -> float:
@@ -37,6 +58,18 @@ def seconds_left(items: Sequence[Item], running: Item, progress: Progress | None
     others = mean(usual or [of_running])
     waiting = [mean(spent.get(_kind(i), [others])) for i in items if i.state == "waiting"]
     return max(of_running, whole, running.seconds) - running.seconds + sum(waiting)
+
+
+def plain(item: Item) -> dict[str, Any]:
+    """An item for a report."""
+    return {
+        "log": item.job.log,
+        "label": item.job.label,
+        "seed": item.job.seed,
+        "state": item.state,
+        "note": item.note,
+        "seconds": round(item.seconds, 1),
+    }
 
 
 def _kind(item: Item) -> tuple[str, str]:
