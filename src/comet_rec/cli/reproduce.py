@@ -39,7 +39,7 @@ BudgetName = Annotated[
     str, typer.Option("--budget", help="smoke (minutes, proves the machinery) or full.")
 ]
 Seeds = Annotated[
-    int | None, typer.Option("--seeds", min=1, help="Training seeds of the tables' models.")
+    int | None, typer.Option("--seeds", min=1, help="Training seeds of tables and falsifications.")
 ]
 Only = Annotated[
     list[str] | None,

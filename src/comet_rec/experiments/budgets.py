@@ -25,7 +25,7 @@ class Budget:
     logs : tuple of str
         Data sets of the catalog that are studied when none is asked for.
     seeds : int
-        Training seeds of the tables' models.
+        Training seeds of the tables' models and of falsifications.
     neural : mapping
         Settings of all models with epochs.
     models : mapping
