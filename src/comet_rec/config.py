@@ -195,6 +195,8 @@ class Config:
             coerced = self.coerced(key, value)
             room, name = key.split(".", 1)
             changes[room][name] = coerced
+        if changes["train"].get("loss") == "softmax":
+            changes["train"].setdefault("negative_pool", 0)  # a preset's, for another loss
         # All of a room at once: settings that belong together may come in any order.
         return replace(self, **{room: replace(parts[room], **changes[room]) for room in parts})
 

@@ -6,7 +6,7 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.errors import ConfigError
-from comet_rec.estimators.presets import MANY_ROWS, MEDIUM, SMALL, WHOLE_TABLES, paper, static
+from comet_rec.estimators.presets import LARGE_TABLES, MEDIUM, SMALL, WHOLE_TABLES, paper, static
 
 
 class Sized:
@@ -44,8 +44,16 @@ def test_larger_tables_take_batches_of_few_passes():
     most = WHOLE_TABLES["batch_size"] - Sized.n_users
     fits, larger = (paper("comet", Sized(MEDIUM, n)).train for n in (most, most + 1))  # type: ignore[arg-type]
     assert fits.batch_size == WHOLE_TABLES["batch_size"]
-    assert {key: getattr(larger, key) for key in MANY_ROWS} == MANY_ROWS
+    assert {key: getattr(larger, key) for key in LARGE_TABLES} == LARGE_TABLES
     assert larger.batch_size < fits.batch_size
+
+
+def test_a_softmax_takes_no_pool_from_a_preset():
+    config = paper("comet", Sized(MEDIUM, 100_000))  # type: ignore[arg-type]
+    assert config.train.negative_pool > 0
+    assert config.with_settings({"train.loss": "softmax"}).train.negative_pool == 0
+    with pytest.raises(ConfigError, match="draws no negatives"):
+        config.with_settings({"train.loss": "softmax", "train.negative_pool": 5})
 
 
 def test_settings_are_checked_against_the_preset_of_either_kind_of_log(random_log):

@@ -85,9 +85,16 @@ def test_itemknn_equals_dense_numpy(random_log):
     np.testing.assert_allclose(scores, x @ found, rtol=1e-5)
 
 
-@pytest.mark.parametrize("cell", [8, 4])
+@pytest.mark.parametrize(("cell", "dtype"), [(12, np.float64), (4, np.float32)])
 @pytest.mark.parametrize("mirrored", [1024, 7])
-def test_ease_equals_dense_numpy(random_log, monkeypatch, cell, mirrored):
+def test_ease_equals_dense_numpy(random_log, monkeypatch, cell, dtype, mirrored):
+    def inverted(gram, invert=ease._inverted):
+        assert gram.dtype == dtype
+        inverse = invert(gram)
+        assert np.shares_memory(gram, inverse)
+        return inverse
+
+    monkeypatch.setattr(ease, "_inverted", inverted)
     monkeypatch.setattr(ease, "MIRRORED", mirrored)
     log = random_log(30, 25, 7)
     config = EASEConfig(l2=3.0, memory_gib=cell * 25**2 / 2**30)

@@ -90,7 +90,7 @@ def paper(model: str, log: Interactions) -> Config:
         common = {"batch_size": 8192}
         if len(log) >= MEDIUM:
             whole = log.n_users + log.n_items <= WHOLE_TABLES["batch_size"]
-            common = WHOLE_TABLES if whole else MANY_ROWS
+            common = WHOLE_TABLES if whole else LARGE_TABLES
     own = BATCHES.get(model, {})
     return Config(
         name=model,
@@ -154,7 +154,8 @@ COMMON: dict[str, dict[str, Any]] = {
 paper names, since both helped MF (docs/log.md, 2026-11-24): opponents are tuned, not copied."""
 
 MEDIUM = 350_000
-"""Rows from which on COMET takes `WHOLE_TABLES` or `MANY_ROWS`: a tenth of the log is a batch."""
+"""Rows from which on COMET takes `WHOLE_TABLES`, whose batch is at most a tenth of the log, or
+`LARGE_TABLES`."""
 
 WHOLE_TABLES: dict[str, Any] = {
     "batch_size": 32_768, "learning_rate": 8e-3, "weight_decay": 1e-6, "warmup": 1.0,
@@ -162,7 +163,7 @@ WHOLE_TABLES: dict[str, Any] = {
 }  # fmt: skip
 """A batch in which nearly every user and item occurs: few tower passes a positive (ADR 0028)."""
 
-MANY_ROWS: dict[str, Any] = {
+LARGE_TABLES: dict[str, Any] = {
     **WHOLE_TABLES, "batch_size": 8192, "learning_rate": 4e-3, "average": 0.995,
     "negative_pool": 2048, "positives_per_user": 4, "patience": 4,
 }  # fmt: skip

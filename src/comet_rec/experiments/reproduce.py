@@ -55,7 +55,7 @@ class Study:
     logs : list of StudyLog
     budget : Budget
     seeds : int
-        Training seeds of the tables' models.
+        Training seeds of the tables' models and of falsifications.
     folder : Path
         Of the report; trainings go to `runs` in it, their figures to `records`.
     board : Board

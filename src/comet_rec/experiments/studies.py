@@ -61,6 +61,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "rate, decay, schedule, averaging": (
         "train.batch_size", "train.learning_rate", "train.weight_decay", "train.schedule",
         "train.warmup", "train.average", "train.epochs", "train.full_epochs", "train.patience",
+        "train.positives_per_user", "train.negative_pool",
     ),
     "softmax": ("train.loss", "train.softmax_items"),
     "touched items masked": ("train.mask_touched",),

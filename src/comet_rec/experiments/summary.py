@@ -22,7 +22,9 @@ COLUMNS: dict[str, str] = {
     "N": "model.history_length",
     "loss": "train.loss",
     "negatives": "train.negatives",
+    "of a pool": "train.negative_pool",
     "batch": "train.batch_size",
+    "of a user": "train.positives_per_user",
     "rate": "train.learning_rate",
     "decay": "train.weight_decay",
     "own dropout": "model.own_dropout",
@@ -95,9 +97,11 @@ def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
     section = Section("settings", "Settings of each training")
     section.text.append(
         "The paper has four negatives, no dropout of own embeddings, no rows left out, no "
-        "averaging of parameters. Left out: the largest share of a history's other rows that a "
-        "training step hides, so that a missing target does not stand out. Seconds are of one "
-        "seed, with what it starts from, on a machine that other work shared."
+        "averaging of parameters, and no word on batches. Of a pool: from how many random items a "
+        "batch draws its negatives, 0 for all. Of a user: how many positives come together. Left "
+        "out: the largest share of a history's other rows that a training step hides, so that a "
+        "missing target does not stand out. Seconds are of one seed, with what it starts from, on "
+        "a machine that other work shared."
     )
     columns = ["model", "preset", *COLUMNS, "epochs", "seeds", "seconds", "machine"]
     for log in logs:
@@ -125,7 +129,8 @@ def _row(job: Job, config: Config, runner: Runner) -> list[str]:
     else:
         shown = [_plain(config, key) for key in COLUMNS.values()]
         if config.train.loss == "softmax":
-            shown[list(COLUMNS).index("negatives")] = ""
+            for column in ("negatives", "of a pool"):
+                shown[list(COLUMNS).index(column)] = ""
     epochs = ", ".join(str(record.values["epochs"]) for record in records)
     machines = dict.fromkeys(
         record.values.get("machine", {}).get("cpu", "not recorded") for record in records

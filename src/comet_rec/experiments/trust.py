@@ -28,8 +28,10 @@ def figure_5(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Sect
         record = runner.record(jobs[0]) if log.split is not None else log.why
         kernels = record.kernels if isinstance(record, Record) else {}
         if not kernels:
-            why = record if isinstance(record, str) else "its record is older than its kernels"
-            section.leave_out(log, {"COMET": why})
+            if isinstance(record, Record):
+                name = record.folder.name
+                record = f"its record has no kernels; without records/{name} it is made anew"
+            section.leave_out(log, {"COMET": record})
             continue
         caption = f"Kernels of COMET on {log.title}"
         drawn = {"kernels": {name: w.tolist() for name, w in kernels.items()}}

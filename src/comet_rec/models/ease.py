@@ -29,8 +29,8 @@ class EASEConfig:
     l2 : float
         λ of Eq. 8.
     memory_gib : float
-        Most that the dense items² matrix may take, which is inverted in its place: in float64
-        where that fits, else in float32. 40,132 items fit into the default.
+        Most that dense items² matrices may take: 12 bytes a cell in float64, where that fits
+        (23,170 items into the default), else 4 in float32 (40,132). The sparse XᵀX comes on top.
     beyond : {"popular", "error"}
         What to do with a larger catalogue: keep the most popular items that fit and score the
         others 0, or refuse.
@@ -71,7 +71,7 @@ class EASE:
             When the catalogue does not fit and `beyond` says "error".
         """
         cells = self.config.memory_gib * 2**30 / log.n_items**2
-        dtype, most = (np.float64, log.n_items) if cells >= 8 else (np.float32, log.n_items)
+        dtype, most = (np.float64, log.n_items) if cells >= 12 else (np.float32, log.n_items)
         if cells < 4:
             if self.config.beyond == "error":
                 raise ConfigError(
@@ -87,7 +87,10 @@ class EASE:
         gram[np.diag_indices_from(gram)] += self.config.l2
         inverse = _inverted(gram)
         if inverse is None:
-            raise ConfigError(f"model.l2 = {self.config.l2}: the matrix is singular; give a larger")
+            also = "" if dtype is np.float64 else " or, for float64, a larger model.memory_gib"
+            raise ConfigError(
+                f"model.l2 = {self.config.l2}: the matrix is singular; give a larger one{also}"
+            )
         inverse /= -np.diag(inverse).copy()
         np.fill_diagonal(inverse, 0)
         self.weights = inverse.astype(np.float32, copy=False)

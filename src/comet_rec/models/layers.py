@@ -142,13 +142,12 @@ class StridedConvolution(nn.Module):
         weight: Float[Tensor, "O D"] | None = None,
     ) -> Float[Tensor, "B _"]:
         """Features [B, D], or their product with the next layer's weight, [B, O]."""
-        padded = nnf.pad(table, (0, 0, 0, 1))  # once, not a block
-        size = MAPS if histories.device.type == "cpu" else max(1, len(histories))
-        x = torch.cat([self._features(padded, some) for some in torch.split(histories, size)])
+        maps = maps_of(table, histories)[:, None]
+        size = MAPS if histories.device.type == "cpu" else max(1, len(maps))
+        x = torch.cat([self._features(some) for some in torch.split(maps, size)])
         return x if weight is None else nnf.linear(x, weight)
 
-    def _features(self, table: Tensor, histories: Tensor) -> Tensor:
-        x = nnf.embedding(histories, table)[:, None]
+    def _features(self, x: Float[Tensor, "B 1 N K"]) -> Float[Tensor, "B D"]:
         for filters, bias in zip(self.weights, self.biases, strict=True):
             x = torch.relu(nnf.conv2d(x, filters, bias, stride=2))
         return x.flatten(1)
