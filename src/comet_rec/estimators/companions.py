@@ -34,10 +34,10 @@ CHOSEN, REFITTED = "chosen", "refitted"
 
 
 def companion_configs(config: Config, log: Interactions) -> dict[str, Config]:
-    """Config of each companion by its model: preset `paper` with the sizes that are shared."""
+    """Config of each companion by its model: its preset with the sizes that are shared."""
     found = {}
-    for name, shared in getattr(config.model, "companions", {}).items():
-        own = preset("paper", name, log).with_settings(shared)
+    for name, (chosen, shared) in getattr(config.model, "companions", {}).items():
+        own = preset(chosen, name, log).with_settings(shared)
         train = replace(own.train, refit=config.train.refit)
         found[name] = replace(own, seed=config.seed, train=train, protocol=config.protocol)
     return found

@@ -16,7 +16,7 @@ SMALL = 500_000
 
 
 WIDE = 50_000
-"""Items from which on the softmax of `best` is estimated from drawn ones."""
+"""Items from which on a softmax of `best` is estimated from drawn ones."""
 
 
 def auto(model: str, log: Interactions) -> Config:
@@ -30,8 +30,19 @@ def best(model: str, log: Interactions) -> Config:
 
     COMET on a log with times: causal histories, a softmax over the catalogue, the user's tower
     alone, averaged weights and a rate that falls to zero; K, N, batches and epochs by the size of
-    the log (ADR 0026, 0031). On a log without an order: as `static`. The others: as `paper`.
+    the log (ADR 0026, 0031). On a log without an order: as `static`. FISM on a log of fewer than
+    350,000 rows: a softmax too (ADR 0033). The others: as `paper`.
     """
+    if model == "fism" and len(log) < MEDIUM:
+        config = paper(model, log)
+        return replace(
+            config,
+            preset="best",
+            train=replace(
+                config.train, loss="softmax", mask_touched=True, softmax_items=_drawn(log),
+                learning_rate=3e-3, weight_decay=1e-5,
+            ),
+        )  # fmt: skip
     if model != "comet" or log.time_scope == "none":
         config = static(model, log)
         return replace(config, preset="best", train=replace(config.train, refit=True))
@@ -45,13 +56,19 @@ def best(model: str, log: Interactions) -> Config:
             history="causal", towers="user", embedding_dim=64 if small else 128,
             history_length=50 if small else 100,
             taste_dim=taste.embedding_dim, taste_alpha=taste.alpha,
+            taste_preset="best" if len(log) < MEDIUM else "paper",
         ),
         train=TrainConfig(
-            loss="softmax", mask_touched=True, softmax_items=0 if log.n_items < WIDE else WIDE // 4,
+            loss="softmax", mask_touched=True, softmax_items=_drawn(log),
             batch_size=2048 if small else 4096, learning_rate=2e-3, schedule="cosine", warmup=0.5,
             epochs=epochs, full_epochs=epochs, patience=0, average=0.99, refit=True,
         ),
     )  # fmt: skip
+
+
+def _drawn(log: Interactions) -> int:
+    """Items that a softmax is estimated from; 0 for all."""
+    return 0 if log.n_items < WIDE else WIDE // 4
 
 
 def static(model: str, log: Interactions) -> Config:

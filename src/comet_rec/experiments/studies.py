@@ -68,7 +68,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "the user's tower alone": ("model.towers",),
     "K": ("model.embedding_dim",),
     "N": ("model.history_length",),
-    TASTE: ("model.taste_dim", "model.taste_alpha"),
+    TASTE: ("model.taste_dim", "model.taste_alpha", "model.taste_preset"),
 }  # fmt: skip
 """From the paper's setting to `best`: the settings that change with each step."""
 TIE_MODELS = {"EASE": ("ease", "paper"), "BCE-MF": ("mf", "paper"), BEST: ("comet", "best")}

@@ -77,6 +77,8 @@ class CometConfig:
         first, by itself, and stays as it is (ADR 0029). Choice: 0, none.
     taste_alpha : float
         Its α.
+    taste_preset : {"paper", "best"}
+        Its other settings: with binary cross-entropy, or with a softmax. Choice: paper (ADR 0033).
     taste_weight : float
         What its logit is multiplied by where no validation items choose among `TASTE_WEIGHTS`.
     """
@@ -105,6 +107,7 @@ class CometConfig:
     init_scale: float = 0.05
     taste_dim: int = 0
     taste_alpha: float = 0.5
+    taste_preset: Literal["paper", "best"] = "paper"
     taste_weight: float = 0.5
 
     def __post_init__(self) -> None:
@@ -142,11 +145,12 @@ class CometConfig:
         return tuple(sorted({min(width, self.embedding_dim) for width in self.widths}))
 
     @property
-    def companions(self) -> dict[str, dict[str, Any]]:
-        """Models that are trained first and become a part of this one, and what they must share."""
+    def companions(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Models that are trained first and become a part of this one: preset, what they share."""
         if self.taste_dim == 0:
             return {}
-        return {"fism": {"model.embedding_dim": self.taste_dim, "model.alpha": self.taste_alpha}}
+        shared = {"model.embedding_dim": self.taste_dim, "model.alpha": self.taste_alpha}
+        return {"fism": (self.taste_preset, shared)}
 
     @property
     def user_table(self) -> bool:

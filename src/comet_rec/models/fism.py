@@ -1,4 +1,4 @@
-"""FISM: factored item similarity (Kabbur, Ning, Karypis 2013), trained with BCE.
+"""FISM: factored item similarity (Kabbur, Ning, Karypis 2013), trained with BCE or a softmax.
 
 | parameter | shape | starts as |
 |---|---|---|
@@ -56,7 +56,8 @@ class FISMConfig:
 class FISM(nn.Module):
     """Logit b + b_u + b_i + |N|^(−α) Σ_{j∈N} p_j · q_i (Kabbur et al. 2013, Eq. 4).
 
-    N is N(u), in training without i. `TwoTower` once trained, and `Trainable`; folds in new
+    N is N(u), in training without i: under a softmax the positive's i, for all items that it is
+    told from. `TwoTower` once trained, and `Trainable`; folds in new
     users, whose b_u is zero.
 
     Parameters
@@ -68,7 +69,6 @@ class FISM(nn.Module):
     """
 
     histories = WHOLE
-    leaves_out_by_pair = True
 
     def __init__(
         self, config: FISMConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -104,6 +104,19 @@ class FISM(nn.Module):
     ) -> Float[Tensor, "I W"]:
         """[q_i, 1, b_i]."""
         return self.biases.with_items(self.item_embedding.index_select(0, items), items)
+
+    def encode_positives(self, batch: TensorBatch) -> Float[Tensor, "B W"]:
+        """`encode_users` for each positive, without its own item: what a softmax scores."""
+        bags = batch.user_histories
+        assert isinstance(bags, TensorBags)
+        sums = bag_sums(self.history_embedding, bags).index_select(0, batch.pair_users)
+        counts = bags.counts.index_select(0, batch.pair_users)
+        if self.config.exclude_target:
+            own = batch.items.index_select(0, batch.pair_items)
+            sums = sums - self.history_embedding.index_select(0, own)
+            counts = counts - 1
+        vectors = sums * normaliser(counts, self.config.alpha)[:, None]
+        return self.biases.with_users(vectors, batch.users.index_select(0, batch.pair_users))
 
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs, each one's own item left out of N(u)."""

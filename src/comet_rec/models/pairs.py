@@ -48,14 +48,17 @@ def positives_and_items(
     Parameters
     ----------
     model : TwoTower
-        One whose training logit is the inner product of its two vectors.
+        One whose training logit is the inner product of its two vectors; of one that shows each
+        positive another user, with `encode_positives`.
     batch : TensorBatch
         Positives alone.
     rng : torch.Generator or None
         Draws dropout.
     """
-    z_users = model.encode_users(batch.users, batch.user_histories, rng)
     z_items = model.encode_items(batch.items, batch.item_histories, rng)
+    if hasattr(model, "encode_positives"):
+        return model.encode_positives(batch) * model.weight, z_items
+    z_users = model.encode_users(batch.users, batch.user_histories, rng)
     trained = z_users.shape[1]  # a part that is trained elsewhere has no vector of the user here
     z_users = z_users * model.weight[:trained]
     return z_users.index_select(0, batch.pair_users), z_items[:, :trained]
