@@ -19,6 +19,7 @@ from comet_rec.models.encoding import all_vectors
 SETTINGS = {
     "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 3,
     "full_epochs": 2, "batch_size": 256, "taste_dim": 4,
+    "taste_preset": "paper",
 }  # fmt: skip
 
 
@@ -32,7 +33,8 @@ def short(monkeypatch):
     """A FISM of a few epochs."""
     from comet_rec.estimators import presets
 
-    searched = {**presets.SEARCHED, ("fism", "small"): ({"embedding_dim": 64}, {"epochs": 4})}
+    few = {"epochs": 4, "patience": 0}
+    searched = {**presets.SEARCHED, ("fism", "small"): ({"embedding_dim": 64}, few)}
     monkeypatch.setattr(presets, "SEARCHED", searched)
 
 
@@ -40,9 +42,10 @@ def comet(**changes):
     return cr.COMET(**SETTINGS | changes)
 
 
-def test_it_is_the_fism_that_is_had_alone(split):
-    model = comet().fit(split)
-    alone = cr.FISM(preset="paper", embedding_dim=4).fit(split)
+@pytest.mark.parametrize("preset", ["paper", "best"])
+def test_it_is_the_fism_that_is_had_alone(split, preset):
+    model = comet(taste_preset=preset).fit(split)
+    alone = cr.FISM(preset=preset, embedding_dim=4).fit(split)
     for name, value in alone.run.state.items():
         assert torch.equal(model.run.state[f"taste.{name}"], value)
     assert [name.split()[0] for name in model.run.started_from] == ["fism"]
@@ -186,7 +189,7 @@ def assert_same(run, other):
 
 
 def test_a_training_begun_from_a_given_fism_is_not_gone_on_with_without_it(split, tmp_path):
-    given = cr.FISM(embedding_dim=4, epochs=2).fit(split, refit=True)
+    given = cr.FISM(preset="paper", embedding_dim=4, epochs=2).fit(split, refit=True)
     whole = comet().fit(split, refit=True, init_from=[given])
     for stage in ("validation", "refit"):
         stopper = StopAt(stage, 1)

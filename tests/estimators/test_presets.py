@@ -6,7 +6,16 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.errors import ConfigError
-from comet_rec.estimators.presets import LARGE_TABLES, MEDIUM, SMALL, WHOLE_TABLES, paper, static
+from comet_rec.estimators.companions import companion_configs
+from comet_rec.estimators.presets import (
+    LARGE_TABLES,
+    MEDIUM,
+    SMALL,
+    WHOLE_TABLES,
+    best,
+    paper,
+    static,
+)
 
 
 class Sized:
@@ -54,6 +63,19 @@ def test_a_softmax_takes_no_pool_from_a_preset():
     assert config.with_settings({"train.loss": "softmax"}).train.negative_pool == 0
     with pytest.raises(ConfigError, match="draws no negatives"):
         config.with_settings({"train.loss": "softmax", "train.negative_pool": 5})
+
+
+def test_best_has_a_fism_under_a_softmax_on_small_logs():
+    for rows, loss, taste in ((MEDIUM - 1, "softmax", "best"), (MEDIUM, "bce", "paper")):
+        log = Sized(rows)
+        log.time_scope = "per_user"
+        config = best("comet", log)  # type: ignore[arg-type]
+        assert config.get("model.taste_preset") == taste
+        own = companion_configs(config, log)["fism"]  # type: ignore[arg-type]
+        assert (own.preset, own.train.loss) == (taste, loss)
+        same = best("fism", log)  # type: ignore[arg-type]
+        assert same.model == paper("fism", log).model == own.model  # type: ignore[arg-type]
+        assert same.train.loss == loss
 
 
 def test_settings_are_checked_against_the_preset_of_either_kind_of_log(random_log):

@@ -395,7 +395,7 @@ def test_past_the_paper_stands_what_best_is_without_its_taste():
     best, alone = Planner("small", log, FULL).beyond()[:2]
     config = best.estimator().config_for(log)
     assert config.get("model.taste_dim") > 0
-    changes = {"model.taste_dim": 0, "model.taste_alpha": 0.5}
+    changes = {"model.taste_dim": 0, "model.taste_alpha": 0.5, "model.taste_preset": "paper"}
     assert alone.estimator().config_for(log) == config.with_settings(changes)
     without_order = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), times=False)
     labels = [job.label for job in Planner("small", without_order, FULL).beyond()]

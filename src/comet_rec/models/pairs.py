@@ -55,10 +55,10 @@ def positives_and_items(
     rng : torch.Generator or None
         Draws dropout.
     """
-    z_items = model.encode_items(batch.items, batch.item_histories, rng)
     if hasattr(model, "encode_positives"):
-        return model.encode_positives(batch) * model.weight, z_items
+        return model.encode_positives(batch) * model.weight, model.encode_items(batch.items)
     z_users = model.encode_users(batch.users, batch.user_histories, rng)
+    z_items = model.encode_items(batch.items, batch.item_histories, rng)
     trained = z_users.shape[1]  # a part that is trained elsewhere has no vector of the user here
     z_users = z_users * model.weight[:trained]
     return z_users.index_select(0, batch.pair_users), z_items[:, :trained]
