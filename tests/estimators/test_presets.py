@@ -65,10 +65,15 @@ def test_a_softmax_takes_no_pool_from_a_preset():
         config.with_settings({"train.loss": "softmax", "train.negative_pool": 5})
 
 
-def test_best_has_a_fism_under_a_softmax_on_small_logs():
-    for rows, loss, taste in ((MEDIUM - 1, "softmax", "best"), (MEDIUM, "bce", "paper")):
+def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
+    for rows, users, loss, taste in (
+        (MEDIUM - 1, 20_000, "softmax", "best"),
+        (MEDIUM, 20_000, "bce", "paper"),
+        (20_000, 1_000, "bce", "paper"),
+        (19_999, 1_000, "softmax", "best"),
+    ):
         log = Sized(rows)
-        log.time_scope = "per_user"
+        log.time_scope, log.n_users = "per_user", users
         config = best("comet", log)  # type: ignore[arg-type]
         assert config.get("model.taste_preset") == taste
         own = companion_configs(config, log)["fism"]  # type: ignore[arg-type]

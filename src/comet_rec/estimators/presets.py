@@ -14,6 +14,8 @@ from comet_rec.models import base
 SMALL = 500_000
 """Rows below which `auto` takes the small settings."""
 
+SHORT = 20
+"""Mean rows a user below which a FISM is better under a softmax."""
 
 WIDE = 50_000
 """Items from which on a softmax of `best` is estimated from drawn ones."""
@@ -30,10 +32,10 @@ def best(model: str, log: Interactions) -> Config:
 
     COMET on a log with times: causal histories, a softmax over the catalogue, the user's tower
     alone, averaged weights and a rate that falls to zero; K, N, batches and epochs by the size of
-    the log (ADR 0026, 0031). On a log without an order: as `static`. FISM on a log of fewer than
-    350,000 rows: a softmax too (ADR 0033). The others: as `paper`.
+    the log (ADR 0026, 0031). On a log without an order: as `static`. FISM on a log of short
+    histories: a softmax too (ADR 0033). The others: as `paper`.
     """
-    if model == "fism" and len(log) < MEDIUM:
+    if model == "fism" and _short(log):
         config = paper(model, log)
         return replace(
             config,
@@ -56,7 +58,7 @@ def best(model: str, log: Interactions) -> Config:
             history="causal", towers="user", embedding_dim=64 if small else 128,
             history_length=50 if small else 100,
             taste_dim=taste.embedding_dim, taste_alpha=taste.alpha,
-            taste_preset="best" if len(log) < MEDIUM else "paper",
+            taste_preset="best" if _short(log) else "paper",
         ),
         train=TrainConfig(
             loss="softmax", mask_touched=True, softmax_items=_drawn(log),
@@ -64,6 +66,11 @@ def best(model: str, log: Interactions) -> Config:
             epochs=epochs, full_epochs=epochs, patience=0, average=0.99, refit=True,
         ),
     )  # fmt: skip
+
+
+def _short(log: Interactions) -> bool:
+    """Whether histories are short, and the log small enough for a second softmax (ADR 0033)."""
+    return len(log) < min(MEDIUM, SHORT * log.n_users)
 
 
 def _drawn(log: Interactions) -> int:

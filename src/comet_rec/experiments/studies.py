@@ -174,6 +174,8 @@ class Planner:
         without = {key: paper.get(key) for key in STEPS[TASTE]}
         if any(best.get(key) != value for key, value in without.items()):
             found.append(self.job("COMET, best without a taste", "comet", without, preset="best"))
+        if best.get("model.taste_preset") == "best":  # an opponent too, then
+            others.append(self.job("FISM, softmax", "fism", preset="best"))
         return [*found, static, *others]
 
     def ablation(self) -> list[Job]:
