@@ -393,6 +393,9 @@ def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row(monkeypa
 def test_past_the_paper_stands_what_best_is_without_its_taste():
     log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
     best, alone, *others = Planner("small", log, FULL).beyond()
+    log_of = cr.leave_one_out(log)
+    plain = replace(best, settings=(*best.settings, ("model.taste_preset", "paper")))
+    assert others[0].key(log_of) == plain.key(log_of) != best.key(log_of)
     assert others[-1].estimator().config_for(log).train.loss == "softmax"  # its FISM by itself
     config = best.estimator().config_for(log)
     assert config.get("model.taste_dim") > 0

@@ -174,7 +174,9 @@ class Planner:
         without = {key: paper.get(key) for key in STEPS[TASTE]}
         if any(best.get(key) != value for key, value in without.items()):
             found.append(self.job("COMET, best without a taste", "comet", without, preset="best"))
-        if best.get("model.taste_preset") == "best":  # an opponent too, then
+        if best.get("model.taste_preset") == "best":
+            plain = {"model.taste_preset": "paper"}
+            found.append(self.job("COMET, best, its taste by BCE", "comet", plain, preset="best"))
             others.append(self.job("FISM, softmax", "fism", preset="best"))
         return [*found, static, *others]
 

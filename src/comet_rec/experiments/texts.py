@@ -21,8 +21,9 @@ TEXTS = {
         "user's tower alone, and a taste: a FISM's logit added to its own) beside itself without "
         "the taste, the paper's algorithms and three that it leaves out. Epochs, weights and "
         "settings were chosen on validation items; that a FISM was tried at all came from looking "
-        "at what earlier versions missed among the test items of MovieLens-1M and Amazon Beauty "
-        "(docs/log.md). On the Amazon logs its opponents have the settings that were searched on "
+        "at what earlier versions missed among the test items of MovieLens-1M and Amazon Beauty, "
+        "and that it has a softmax where histories are short from EASE's lead over the whole "
+        "catalogue of the latter (docs/log.md). On the Amazon logs its opponents have the settings that were searched on "
         "MovieLens-100K.",
     ),
     "ablation": (
