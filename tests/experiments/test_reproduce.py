@@ -489,6 +489,8 @@ def test_a_record_keeps_the_kernels_that_figure_5_shows(tmp_path, monkeypatch):
     report = reproduce(study(tmp_path, ["figure5"], recorded=True), "a command", figures=False)
     (section,) = [s for s in report.sections if s.name == "figure5"]
     assert [d.name for d in section.drawings] == ["figure5-small"]
+    rows = dict(row[:2] for row in report.sections[0].tables[0].rows)  # what was run
+    assert rows["Figure 5: learned kernels"] == "drawn"
 
     shutil.rmtree(record.folder)  # and one of before kernels were kept says what to do
     monkeypatch.setattr(jobs, "kernels_of", lambda state: {})

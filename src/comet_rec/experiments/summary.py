@@ -63,7 +63,10 @@ def _rows_of(part: Section, log: StudyLog) -> str:
     marks = [mark for table in own for mark in table.marks.values()]
     told = [f"{n} {verdict}" for verdict in VERDICTS if (n := marks.count(verdict))]
     every = len(rows) + part.missing.get(log.title, 0)
-    return "; ".join([f"{done} of {every} rows", *told]) if every else ""
+    if every:
+        return "; ".join([f"{done} of {every} rows", *told])
+    drawn = any(drawing.name == f"{part.name}-{log.name}" for drawing in part.drawings)
+    return "drawn" if drawn else ""
 
 
 def table_1(logs: Sequence[StudyLog]) -> Section:
