@@ -30,8 +30,7 @@ class TrainConfig:
         Of the optimizer; decay is L2, added to the gradient.
     schedule : {"constant", "linear", "cosine"}
         Learning rate over the run: the same throughout, or falling to zero at the end of the
-        last of `epochs`, in a line or along half a cosine. Choice: the paper names none, so
-        constant is the default.
+        last of `epochs`, in a line or along half a cosine. Choice: constant; the paper names none.
     warmup : float
         Epochs over which the learning rate first rises in a line to its full height, times
         whatever the schedule says; parts of an epoch count. Choice: 0, as the paper names none.

@@ -108,8 +108,7 @@ def tune(
         Text file that every trial is added to; one that exists is gone on from, its trials'
         time counted, that of a trial which was killed as far as its last epoch.
     seconds : float
-        Wall time of all trials together. The last one is cut after the epoch in which it ends,
-        and stands with its best epoch until then.
+        Wall time of all trials; the last is cut after the epoch in which it ends.
     preset_name : str
         Settings that are not searched.
     settings : mapping, optional
