@@ -19,5 +19,5 @@ carry results/reproduce/records "$out/records"
 keep() { carry "$out/records" results/reproduce/records; }
 trap keep EXIT
 .venv/bin/comet-rec reproduce "$@" --budget full --data "ml-1m=$one" --data "amazon-cds=$two" \
-  --journal results/search/ml-1m-histories.journal --out "$out"
+  --journal results/search/ml-1m-histories.journal --journal results/search/amazon-beauty.journal --out "$out"
 [[ -n ${FOLDER:-} ]] || bash runs/keep-report.sh "$out" full "bash runs/reproduce-full.sh ML-1M-LOG CDS-LOG $*"

@@ -10,12 +10,16 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.errors import ConfigError, TrainingInterrupted
-from comet_rec.experiments.journal import history, library, open_study
+from comet_rec.experiments.journal import history, library, open_study, searched_on
 from comet_rec.experiments.searches import searches
 from comet_rec.experiments.tuning import tune
 from comet_rec.training.trainer import Progress
 
 FAST = {"train.epochs": 3, "train.patience": 0, "model.embedding_dim": 8}
+
+
+def trials_of(journal, model):
+    return next(search.trials for search in history(journal) if search.model == model)
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def test_only_the_models_own_epochs_count(split, tmp_path, monkeypatch):
     monkeypatch.setattr(tuning.pipeline, "validate", validate)
     journal = tmp_path / "search.journal"
     tune(split, "mf", journal=journal, seconds=0.01, settings=FAST)
-    assert {trial.value for trial in history(journal)["mf"]} == {0.2}
+    assert {trial.value for trial in trials_of(journal, "mf")} == {0.2}
 
 
 def test_a_journal_of_another_split_is_refused(split, tmp_path, random_log):
@@ -110,11 +114,12 @@ def test_a_journal_is_shown_as_it_was_searched(split, tmp_path):
     journal = tmp_path / "search.journal"
     tune(split, "itemknn", journal=journal, seconds=0.3)
     best = tune(split, "mf", journal=journal, seconds=0.3, settings=FAST)
-    trials = history(journal)
-    assert list(trials) == ["itemknn", "mf"]
-    values = [trial.value for trial in trials["mf"]]
+    assert [search.model for search in history(journal)] == ["itemknn", "mf"]
+    values = [trial.value for trial in trials_of(journal, "mf")]
     assert max(values) == pytest.approx(best["validation"]["NDCG@10"])
-    section = searches([journal])
+    section = searches([journal], {"A log": ["MF"], "Another": []})
+    assert [line for line in section.text if "log: in the tables" in line] != []
+    assert "Another" not in str(section.text)
     rows = {row[0]: row for row in section.tables[0].rows}
     assert rows["mf"][1] == str(len(values))
     (found,) = section.data.values()
@@ -147,7 +152,7 @@ def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, mo
     found = tune(split, "mf", journal=journal, seconds=75, settings=FAST)
     # The first is let finish (50 s); of the second 25 s are left, so it ends with its third epoch.
     assert epochs == [1, 2, 3, 4, 1, 2, 3]
-    assert [trial.value for trial in history(journal)["mf"]] == [0.3, 0.3]
+    assert [trial.value for trial in trials_of(journal, "mf")] == [0.3, 0.3]
     assert found["seconds"] == pytest.approx(90)
     assert found["epochs"] == 2
 
@@ -183,7 +188,7 @@ def test_a_space_of_ones_own(split, tmp_path):
     search = {"model.neighbours": ["5", "10"]}
     found = tune(split, "itemknn", journal=journal, seconds=60, search=search)
     assert set(found["settings"]) == {"model.neighbours"}
-    tried = [trial.settings["model.neighbours"] for trial in history(journal)["itemknn"]]
+    tried = [trial.settings["model.neighbours"] for trial in trials_of(journal, "itemknn")]
     assert sorted(tried) == [5, 10]
     with pytest.raises(ConfigError, match="begun with other values; give another --journal"):
         tune(split, "itemknn", journal=journal, seconds=60, search={"model.neighbours": ["7"]})
@@ -247,4 +252,59 @@ def test_what_is_no_journal_is_refused(tmp_path):
 
 def _opened(tuning, journal, split):
     fixed, space = tuning.settled(split, "mf", "paper", FAST, None, 0)
-    return open_study(library(), journal, fixed, split, space)
+    return open_study(library(), journal, fixed, split, space, FAST)
+
+
+def test_what_a_search_found_is_known_for_its_own_log_and_preset(split, tmp_path, random_log):
+    journals = [tmp_path / "a.journal", tmp_path / "b.journal"]
+    best = [
+        tune(split, "fism", journal=journal, seconds=0.2, settings=FAST | {"train.epochs": epochs})
+        for journal, epochs in zip(journals, (1, 4), strict=True)
+    ]
+    better = max((0, 1), key=lambda n: best[n]["validation"]["NDCG@10"])
+    found = searched_on(journals, split, "paper")
+    assert found == {"fism": {**FAST, "train.epochs": (1, 4)[better], **best[better]["settings"]}}
+    assert searched_on(journals, split, "best") == {}
+    other = cr.leave_one_out(random_log(30, 60, 8), negatives=20)
+    assert searched_on(journals, other, "paper") == {}
+    another_protocol = cr.leave_one_out(split.interactions, negatives=20)
+    assert searched_on(journals, another_protocol, "paper") == {}
+
+
+def test_tables_of_algorithms_take_what_was_searched_on_their_log(split, tmp_path):
+    """What the budget settles stays, and so do the settings of all other trainings."""
+    from comet_rec.experiments.budgets import FULL, SMOKE
+    from comet_rec.experiments.studies import Planner
+
+    journal = tmp_path / "search.journal"
+    hidden = {"model.hidden": ["[8]", "[16,4]"]}
+    tune(split, "mlp", journal=journal, seconds=0.01, settings=FAST, search=hidden)
+    searched = searched_on([journal], split, "paper")
+    chosen = searched["mlp"]["model.hidden"]
+    assert chosen in ((8,), (16, 4))
+    log = split.interactions
+    for budget in (SMOKE, FULL):
+        plain = {job.label: job for job in Planner("small", log, budget).algorithms()}
+        taken = {job.label: job for job in Planner("small", log, budget, searched).algorithms()}
+        for label in plain.keys() - {"MLP"}:
+            assert taken[label] == plain[label]
+        settings = {**FAST, "model.hidden": chosen, **budget.settings("mlp")}
+        config = taken["MLP"].estimator().config_for(log)
+        assert config == plain["MLP"].estimator().config_for(log).with_settings(settings)
+        assert len({taken["MLP"], plain["MLP"]}) == (1 if budget is SMOKE else 2)  # looked up
+
+
+def test_comets_search_counts_where_the_table_has_its_preset(split, monkeypatch):
+    from comet_rec.experiments import studies
+    from comet_rec.experiments.budgets import FULL
+
+    searched = {"comet": {"train.learning_rate": 0.5}}
+
+    def rate():
+        planner = studies.Planner("small", split.interactions, FULL, searched)
+        job = next(job for job in planner.algorithms() if job.label == "COMET")
+        return job.estimator().config_for(split.interactions).train.learning_rate
+
+    assert rate() != 0.5  # the preset static
+    monkeypatch.setattr(studies, "MEDIUM", 10)
+    assert rate() == 0.5

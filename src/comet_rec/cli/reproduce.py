@@ -52,7 +52,11 @@ Only = Annotated[
 ]
 Journals = Annotated[
     list[Path] | None,
-    typer.Option("--journal", metavar="FILE", help="Of `comet-rec tune`, to be shown too; repeat."),
+    typer.Option(
+        "--journal",
+        metavar="FILE",
+        help="Of `comet-rec tune`: shown, and its log's algorithms take what it found; repeat.",
+    ),
 ]
 Figures = Annotated[bool, typer.Option(help="Draw figures (needs matplotlib).")]
 Recorded = Annotated[
@@ -84,9 +88,9 @@ def reproduce(
     from comet_rec.estimators.devices import torch_device
     from comet_rec.experiments import reproduce as study
     from comet_rec.experiments.budgets import BUDGETS
+    from comet_rec.experiments.journal import history
     from comet_rec.experiments.logs import read_logs
     from comet_rec.experiments.plots import pyplot
-    from comet_rec.experiments.searches import searches
 
     if budget not in BUDGETS:
         raise ConfigError(unknown("budget", budget, list(BUDGETS)))
@@ -94,7 +98,8 @@ def reproduce(
     torch_device(device)
     if figures:
         pyplot()  # told before an hour of training
-    beside = [searches(journals)] if journals else []
+    for journal in journals or ():
+        history(journal)  # told before a log is read
 
     def say(line: str) -> None:
         if not quiet:
@@ -103,8 +108,8 @@ def reproduce(
     logs = read_logs(data or chosen.logs, reading.keywords(), say)
     with board(quiet) as shown, interruptible() as stop:
         work = study.Study(
-            wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop, beside, only or (),
-            device, recorded,
+            wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop, journals or (),
+            only or (), device, recorded,
         )  # fmt: skip
         try:
             command = _command(parts, data, budget, seeds, only, journals)

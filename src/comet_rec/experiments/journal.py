@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,56 @@ class Trial:
     stopped_early: bool
 
 
-def history(journal: Path) -> dict[str, list[Trial]]:
-    """Trials of each model in a journal, in their order; repeated settings are left out.
+@dataclass(frozen=True)
+class Search:
+    """What a journal holds of one model.
+
+    Parameters
+    ----------
+    model : str
+    trials : list of Trial
+        In their order; repeated settings are left out.
+    begun : mapping
+        On which log and split, from which settings: see `open_study`.
+    """
+
+    model: str
+    trials: Sequence[Trial]
+    begun: Mapping[str, Any]
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial; None where none finished."""
+        return max(self.trials, key=lambda trial: trial.value, default=None)
+
+
+def searched_on(journals: Sequence[Path], split: Split, preset: str) -> dict[str, dict[str, Any]]:
+    """Model → the best settings of a search on this very split that began from `preset`.
+
+    The fixed ones of a search are among them. Of two searches for a model the better one counts.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is no journal, or without Optuna.
+    """
+    same = {
+        "log": split.interactions.fingerprint, "protocol": split.hash, "preset": preset
+    }  # fmt: skip
+    found: dict[str, tuple[float, dict[str, Any]]] = {}
+    for search in (search for journal in journals for search in history(journal)):
+        begun, best = search.begun, search.best
+        ours = all(begun.get(key) == value for key, value in same.items())
+        if best is None or not ours:  # an old journal names no preset
+            continue
+        if search.model not in found or best.value > found[search.model][0]:
+            fixed = {key: _as_setting(value) for key, value in begun["fixed"].items()}
+            found[search.model] = (best.value, {**fixed, **best.settings})
+    return {model: settings for model, (_, settings) in found.items()}
+
+
+def history(journal: Path) -> list[Search]:
+    """What a journal holds, a model each.
 
     Raises
     ------
@@ -51,28 +99,37 @@ def history(journal: Path) -> dict[str, list[Trial]]:
     try:
         storage = _storage(optuna, journal)
         studies = storage.get_all_studies()
-        found = {study.study_name: storage.get_all_trials(study._study_id) for study in studies}
+        trials = [storage.get_all_trials(study._study_id) for study in studies]
     except (ValueError, KeyError, TypeError):
-        found = {}
-    if not found:
+        studies = []
+    if not studies:
         raise ConfigError(f"{journal}: not a journal; give one that comet-rec tune wrote")
-    return {
-        name: [
-            Trial(
-                {key: json.loads(value) for key, value in trial.params.items()},
-                float(trial.value),
-                float(trial.user_attrs["seconds"]),
-                trial.user_attrs.get("validation") is None and trial.value > 0,
-            )
-            for trial in trials
-            if trial.value is not None and "seconds" in trial.user_attrs
-        ]
-        for name, trials in found.items()
-    }
+    return [
+        Search(study.study_name, _finished(found), study.user_attrs)
+        for study, found in zip(studies, trials, strict=True)
+    ]
 
 
-def open_study(optuna: Any, journal: Path, fixed: Config, split: Split, space: Space) -> Any:
+def _finished(trials: Sequence[Any]) -> list[Trial]:
+    return [
+        Trial(
+            {key: _as_setting(json.loads(value)) for key, value in trial.params.items()},
+            float(trial.value),
+            float(trial.user_attrs["seconds"]),
+            trial.user_attrs.get("validation") is None and trial.value > 0,
+        )
+        for trial in trials
+        if trial.value is not None and "seconds" in trial.user_attrs
+    ]
+
+
+def open_study(
+    optuna: Any, journal: Path, fixed: Config, split: Split, space: Space,
+    settings: Mapping[str, Any],
+) -> Any:  # fmt: skip
     """Optuna's study of a model in a journal, begun there or gone on with.
+
+    `fixed` is a preset with `settings`, which it is begun with.
 
     Raises
     ------
@@ -97,6 +154,8 @@ def open_study(optuna: Any, journal: Path, fixed: Config, split: Split, space: S
         "protocol": (split.hash, "on another log or split"),
         "log": (split.interactions.fingerprint, "on another log or split"),
         "settings": (fixed.changed(), "with other settings, another preset or seed"),
+        "preset": (fixed.preset, "with another preset"),
+        "fixed": (json.loads(json.dumps(dict(settings))), "with other settings"),
     }
     before = study.user_attrs
     for key, (value, what) in begun.items():
@@ -137,6 +196,11 @@ def tried_in(study: Any) -> dict[str, float]:
         for t in study.trials
         if t.value is not None
     }
+
+
+def _as_setting(value: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def words(values: tuple[Any, ...]) -> list[str]:

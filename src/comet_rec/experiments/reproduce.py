@@ -15,10 +15,12 @@ from comet_rec.evaluation.audit.findings import Finding
 from comet_rec.experiments import audits, differences, paper, sections, summary, trust
 from comet_rec.experiments.budgets import Budget
 from comet_rec.experiments.jobs import Job
+from comet_rec.experiments.journal import searched_on
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
 from comet_rec.experiments.queue import plain
 from comet_rec.experiments.report import Report, write
 from comet_rec.experiments.runner import Board, Runner
+from comet_rec.experiments.searches import searches
 from comet_rec.experiments.sections import Section
 from comet_rec.experiments.studies import Planner
 from comet_rec.experiments.texts import TEXTS
@@ -61,8 +63,8 @@ class Study:
     board : Board
     stop : callable
         True asks for a stop after the present step.
-    beside : list of Section
-        Further sections for the report.
+    journals : list of Path
+        Of searches: shown, and where one was on a log of the study, its settings are taken.
     only : list of str
         Labels of the models to train; the report shows what is there of the others.
     device : str
@@ -78,7 +80,7 @@ class Study:
     folder: Path
     board: Board
     stop: Callable[[], bool] = lambda: False
-    beside: Sequence[Section] = ()
+    journals: Sequence[Path] = ()
     only: Sequence[str] = ()
     device: str = "cpu"
     recorded: bool = False
@@ -86,6 +88,9 @@ class Study:
 
     def __post_init__(self) -> None:
         self.splits = {log.name: log.split for log in self.logs if log.split is not None}
+        self.searched = {
+            name: searched_on(self.journals, split, "paper") for name, split in self.splits.items()
+        }
         self.orders = {log.name: self._orders(log) for log in self.logs if "ties" in self.parts}
         self.runner = Runner(
             self.splits, self.folder, self.seeds, self.board, stop=self.stop, only=self.only,
@@ -104,7 +109,8 @@ class Study:
 
     def planner(self, name: str) -> Planner:
         """Jobs on one of the logs."""
-        return Planner(name, self.splits[name].interactions, self.budget)
+        log, searched = self.splits[name].interactions, self.searched.get(name, {})
+        return Planner(name, log, self.budget, searched)
 
     def each(self, of: Callable[[Planner], list[Job]]) -> LogsJobs:
         """Jobs of a part on every log; none where the log could not be had."""
@@ -185,7 +191,7 @@ class Study:
             [
                 summary.what_was_run(parts, self.logs),
                 *parts,
-                *self.beside,
+                *self._searches(),
                 summary.settings(self.logs, self.runner),
                 audits.section(self.findings),
             ],
@@ -198,6 +204,10 @@ class Study:
                 "machine": machine(),
             },
         )
+
+    def _searches(self) -> list[Section]:
+        used = {log.title: list(self.searched.get(log.name, ())) for log in self.logs}
+        return [searches(self.journals, used)] if self.journals else []
 
     def _algorithms(self) -> Section:
         """Of the paper's table, with COMET as what the others are held against."""

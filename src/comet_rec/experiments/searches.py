@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from comet_rec.experiments.journal import Trial, history
@@ -11,8 +11,14 @@ from comet_rec.experiments.sections import Drawing, Section, Table, number
 OF = "validation NDCG@10"
 
 
-def searches(journals: Sequence[Path]) -> Section:
+def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Section:
     """A table of each journal's models, and how their best trial rose with the time spent.
+
+    Parameters
+    ----------
+    journals : list of Path
+    used : mapping
+        Title of a log → its models whose settings come out of these journals.
 
     Raises
     ------
@@ -24,15 +30,20 @@ def searches(journals: Sequence[Path]) -> Section:
         f"Each model's best {OF} over the seconds spent on trials; the test items were never "
         "looked at. A trial behind the median of those before it was stopped early."
     )
+    section.text += [
+        f"{title}: in the tables of algorithms {', '.join(models)} have the best settings found."
+        for title, models in used.items()
+        if models
+    ]
     for journal in journals:
         columns = ["model", "trials", "stopped early", "seconds", OF, "settings"]
         table = Table(journal.name, columns, [])
         rising: dict[str, list[list[float]]] = {}
-        for model, trials in history(journal).items():
-            if not trials:
+        for search in history(journal):
+            model, trials, best = search.model, search.trials, search.best
+            if best is None:
                 table.rows.append([model, "0", "0", "", "", "no trial finished"])
                 continue
-            best = max(trials, key=lambda trial: trial.value)
             settings = ", ".join(f"{key} = {value}" for key, value in best.settings.items())
             stopped = sum(trial.stopped_early for trial in trials)
             spent = sum(trial.seconds for trial in trials)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from comet_rec.data.interactions import Interactions
@@ -85,11 +85,15 @@ class Planner:
         Of the log within the study.
     log : Interactions
     budget : Budget
+    searched : mapping
+        Model → settings that a search on this log found, from the preset `paper`; for the tables
+        of algorithms. What the budget settles goes before.
     """
 
     name: str
     log: Interactions
     budget: Budget
+    searched: Mapping[str, Settings] = field(default_factory=dict)
 
     @property
     def paper(self) -> str:
@@ -122,7 +126,17 @@ class Planner:
 
     def algorithms(self) -> list[Job]:
         """Tables II and III, and the models beside them."""
-        return [self.job(label, name) for label, name in {**BESIDE, **ALGORITHMS}.items()]
+        return [
+            self.job(label, name, self._searched(name))
+            for label, name in {**BESIDE, **ALGORITHMS}.items()
+        ]
+
+    def _searched(self, name: str) -> Settings:
+        """Of a model that is trained from its own draw, under the preset of the search."""
+        if name in PRETRAINED or (name == "comet" and self.paper != "paper"):
+            return {}
+        settled = self.budget.settings(name)
+        return {k: v for k, v in self.searched.get(name, {}).items() if k not in settled}
 
     def filters(self) -> list[Job]:
         """Tables IV and V."""

@@ -23,8 +23,8 @@ TEXTS = {
         "settings were chosen on validation items; that a FISM was tried at all came from looking "
         "at what earlier versions missed among the test items of MovieLens-1M and Amazon Beauty, "
         "and that it has a softmax where histories are short from EASE's lead over the whole "
-        "catalogue of the latter (docs/log.md). On the Amazon logs its opponents have the settings "
-        "that were searched on MovieLens-100K.",
+        "catalogue of the latter (docs/log.md). Opponents have what a search on the log itself "
+        "found, where one is shown below.",
     ),
     "ablation": (
         "From the paper's setting to the best",

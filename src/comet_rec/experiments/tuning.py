@@ -136,7 +136,7 @@ def tune(
     check([model], journal, search, device)
     optuna = library()
     fixed, space = settled(split, model, preset_name, settings or {}, search, seed)
-    study = open_study(optuna, journal, fixed, split, space)
+    study = open_study(optuna, journal, fixed, split, space, settings or {})
     close_abandoned(optuna, study)
     tried = tried_in(study)
     if not tried:
