@@ -88,7 +88,8 @@ FULL = Budget(
     "from a search of a few trials, MF and GMF from trials in the diary, the rest by hand; on "
     "logs of fewer than 500,000 rows those searched on MovieLens-100K; where a search on the log "
     "itself is shown below, what that found. The epoch is chosen on the validation items; in the "
-    "tables the model is trained again with them, but for ConvNCF, which has two epochs and no second training for its cost.",
+    "tables the model is trained again with them, but for ConvNCF, which has two epochs and no "
+    "second training for its cost.",
     logs=("ml-1m", "amazon-movies", "amazon-cds"),
     seeds=3,
     neural={"train.matmul_precision": "medium"},
