@@ -225,6 +225,9 @@ METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 LOG_TITLES = {
     "ml-100k": "MovieLens-100K",
     "ml-1m-best": "MovieLens-1M",
+    "ml-1m": "MovieLens-1M",
+    "amazon-beauty": "Amazon Beauty",
+    "amazon-cds": "Amazon CDs",
 }
 
 
@@ -326,6 +329,41 @@ def page(name: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+DIGITS = {"sampled": 3, "full": 4}
+"""Of a figure among drawn items, and of one over the whole catalogue."""
+
+
+def standings(section: dict[str, Any]) -> list[str]:
+    """NDCG@10 of every model on every log, sampled and full; the best of a column in bold."""
+    logs = {log: of for log, of in section["data"].items() if "not run" not in of}
+    shown: dict[str, dict[str, dict[str, float]]] = {}
+    for log, of in logs.items():
+        for label, row in of.items():
+            if runs := row.get("runs"):  # else not run, or the differences
+                shown.setdefault(label, {})[log] = {
+                    kind: sum(run[kind]["NDCG@10"] for run in runs) / len(runs) for kind in DIGITS
+                }
+    best = {
+        (log, kind): max(row[log][kind] for row in shown.values() if log in row)
+        for log in logs
+        for kind in DIGITS
+    }
+    titles = [LOG_TITLES.get(log, log) for log in logs]
+    lines = [f"| NDCG@10 | {' | '.join(titles)} |", "|---" * (len(logs) + 1) + "|"]
+    for label, row in shown.items():
+        cells = [_standing(row[log], log, best) if log in row else "" for log in logs]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _standing(row: dict[str, float], log: str, best: dict[tuple[str, str], float]) -> str:
+    words = []
+    for kind, digits in DIGITS.items():
+        word = f"{row[kind]:.{digits}f}".removeprefix("0")
+        words.append(f"**{word}**" if row[kind] == best[log, kind] else word)
+    return " · ".join(words)
+
+
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n\n)(?:\|.*\n)+")
 
 
@@ -335,6 +373,8 @@ def readme(text: str) -> str:
     def table(found: re.Match[str]) -> str:
         result = load(found[2])
         assert result is not None, found[2]
+        if "sections" in result:
+            return found[1] + "\n".join(standings(result["sections"]["beyond"])) + "\n"
         lines = ["| candidates | HR@5 | NDCG@5 | HR@10 | NDCG@10 |", "|---|---|---|---|---|"]
         for kind, label in (("sampled", "positive + 99 drawn"), ("full", "whole catalogue")):
             means = [result["means"][f"{kind} {metric}"] for metric in METRICS]
