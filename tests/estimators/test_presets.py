@@ -83,12 +83,13 @@ def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
         assert same.train.loss == loss
 
 
-def test_settings_are_checked_against_the_preset_of_either_kind_of_log(random_log):
-    softmax = {"softmax_items": 10}  # of best on logs with an order alone
-    model = cr.COMET(preset="best", **softmax)
-    assert model.config_for(random_log(20, 30, 6)).train.softmax_items == 10
+@pytest.mark.parametrize("model", [cr.COMET, cr.FISM])
+def test_settings_are_checked_against_the_preset_of_any_kind_of_log(random_log, model):
+    softmax = {"softmax_items": 10}  # of best with an order, and of FISM with short histories
+    wanted = model(preset="best", **softmax).config_for(random_log(20, 30, 6))
+    assert wanted.train.softmax_items == 10
     for preset in ("static", "paper"):
         with pytest.raises(ConfigError, match="the loss is bce"):
-            cr.COMET(preset=preset, **softmax)
+            model(preset=preset, **softmax)
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
-        cr.COMET(preset="best", epoch=3)
+        model(preset="best", epoch=3)

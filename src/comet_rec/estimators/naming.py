@@ -29,11 +29,17 @@ def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_without_log(config_for: Callable[[Interactions], Config]) -> None:
-    """Tell a wrong setting before any data are read; a preset may look at the log's order."""
-    try:
-        config_for(_NO_LOG)
-    except ConfigError:
-        config_for(replace(_NO_LOG, times=np.empty(0, np.int64), time_scope="per_user"))
+    """Tell a setting that is wrong for every kind of log, before any data are read."""
+    refused: ConfigError | None = None
+    for log in (_NO_LOG, _SHORT_HISTORIES, _ORDERED):
+        try:
+            config_for(log)
+        except ConfigError as error:
+            refused = error
+        else:
+            return
+    assert refused is not None
+    raise refused
 
 
 _NO_LOG = Interactions(
@@ -44,3 +50,6 @@ _NO_LOG = Interactions(
     user_ids=Ids("int", np.empty(0, np.int64)),
     item_ids=Ids("int", np.empty(0, np.int64)),
 )
+_ORDERED = replace(_NO_LOG, times=np.empty(0, np.int64), time_scope="per_user")
+_SHORT_HISTORIES = replace(_ORDERED, user_ids=Ids("int", np.zeros(1, np.int64)))
+"""Presets look at a log's order, and at its rows a user."""
