@@ -8,4 +8,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
   --models comet,random,popularity,itemknn,ease,mf,svdpp,fism,gmf,mlp,neumf,neumf-p,convncf-p \
   --out results/compare-ml-100k.json
 .venv/bin/python runs/annotate.py results/compare-ml-100k.json \
-  --title "MovieLens-100K, all models on one split" --command "bash runs/compare-ml-100k.sh"
+  --title "MovieLens-100K, default settings, all models on one split" --command "bash runs/compare-ml-100k.sh"

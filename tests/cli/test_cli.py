@@ -43,6 +43,13 @@ def test_train_prints_figures_and_progress(log_file, tmp_path, capsys):
     assert "positive + 9 negatives" in out
     assert "whole catalogue" in out
     assert "validation epoch 1/1: loss" in err
+    (last,) = [line for line in out.splitlines() if "with --all" in line]
+    words = last.split("--all ")[1].split()
+    assert words[:2] == ["--set", "train.full_epochs=1"]
+    assert words[3].startswith("model.taste_weight=")
+    live = ["train", str(log_file), "--out", str(tmp_path / "live"), *FAST, "--all", *words]
+    assert run(live) == 0
+    assert "with --all" not in capsys.readouterr().out
 
 
 def test_a_training_that_fails_leaves_nothing_behind(log_file, tmp_path, capsys):

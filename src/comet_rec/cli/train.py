@@ -81,11 +81,19 @@ def train(
         _say_result(estimator, out)
 
 
+CHOSEN = ("train.full_epochs", "model.taste_weight")
+"""What a training with `--all` cannot choose."""
+
+
 def _say_result(estimator: Estimator, out: Path) -> None:
     from comet_rec.estimators.measuring import evaluate as measure
 
     if estimator.run.split is not None:
         typer.echo(evaluate.as_text(measure(estimator)))
+        chosen = {k: v for k, v in estimator.chosen.items() if k in CHOSEN}
+        if chosen:
+            words = " ".join(f"--set {key}={value}" for key, value in chosen.items())
+            typer.echo(f"on everything, as validation chose: the same command with --all {words}")
     typer.echo(f"written to {out}")
 
 

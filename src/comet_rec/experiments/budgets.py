@@ -82,14 +82,15 @@ SMOKE = Budget(
 FULL = Budget(
     name="full",
     note="Budget full: COMET has the paper's sizes, in falsifications K = 32; batches and what "
-    "they draw from, rate, averaging and, in the tables of algorithms, decay are ours; on logs of "
-    "fewer than 350,000 rows it is smaller. Its opponents "
-    "have settings of ours, and more negatives than the paper's four: on large logs SVD++ and FISM "
-    "from a search of a few trials, MF and GMF from trials in the diary, the rest by hand; on "
-    "logs of fewer than 500,000 rows those searched on MovieLens-100K; where a search on the log "
-    "itself is shown below, what that found. The epoch is chosen on the validation items; in the "
-    "tables the model is trained again with them, but for ConvNCF, which has two epochs and no "
-    "second training for its cost.",
+    "they draw from, rate, averaging and, in the tables of algorithms, decay are ours; "
+    "products of training steps are in bfloat16 where the processor can (ADR 0027); on logs "
+    "of fewer than 350,000 rows it is smaller. Its opponents have settings of ours, and more "
+    "negatives than the paper's four: on large logs SVD++ and FISM from a search of a few "
+    "trials, MF and GMF from trials in the diary, the rest by hand; on logs of fewer than "
+    "500,000 rows those searched on MovieLens-100K; where a search on the log itself is shown "
+    "below, what that found. The epoch is chosen on the validation items; in the tables the "
+    "model is trained again with them, but for ConvNCF, which has two epochs and no second "
+    "training for its cost.",
     logs=("ml-1m", "amazon-movies", "amazon-cds"),
     seeds=3,
     neural={"train.matmul_precision": "medium"},

@@ -86,7 +86,7 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
         "τ is Kendall's rank correlation of the models' order: 1 means that two measures order "
         "them alike. The scatter is the standard deviation over ten other draws of the candidates. "
         "Head, middle and tail: test items among the most popular ones that hold a third of the "
-        "training rows, the next third, the rest.",
+        "training rows, the next third, the rest. Figures of this section are of seed 0 alone.",
         "From full ranks the expectation of the sampled figure follows for any number of negatives "
         "(hypergeometric). Where the curves cross, the number of negatives decides which model "
         "seems better (Krichene & Rendle, KDD 2020).",
