@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pytest
 
@@ -26,8 +28,6 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def copy(saved, tmp_path):
-    import shutil
-
     return shutil.copytree(saved, tmp_path / "copy")
 
 
@@ -84,7 +84,57 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path):
 
 
 def test_an_earlier_run_is_replaced_whole(saved, copy):
-    (copy / "stray").write_text("x")
+    (copy / "config.toml").write_text("x")
     cr.load_model(saved).save(copy)
-    assert not (copy / "stray").exists()
+    assert (copy / "config.toml").read_text() == (saved / "config.toml").read_text()
     assert [p.name for p in copy.parent.iterdir()] == ["copy"]
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"checkpoints/best.pt": "x"}, "exists and is not a run"),
+        ({"manifest.json": '{"name": "a web page", "files": []}'}, "exists and is not a run"),
+        ({"manifest.json": "[]"}, "exists and is not a run"),
+        ({"checkpoints/last.json": "{}", "notes.md": "x"}, "holds notes.md, no part of a run"),
+    ],
+)
+def test_what_is_not_ours_stays(saved, tmp_path, files, why):
+    place = tmp_path / "place"
+    for name, text in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+    with pytest.raises(ArtefactError, match=why):
+        cr.load_model(saved).save(place)
+    assert all((place / name).read_text() == text for name, text in files.items())
+    assert [p.name for p in tmp_path.iterdir()] == ["place"]
+
+
+def test_a_note_in_a_run_stays(saved, copy):
+    (copy / "notes.md").write_text("x")
+    with pytest.raises(ArtefactError, match="holds notes"):
+        cr.load_model(saved).save(copy)
+    assert (copy / "notes.md").read_text() == "x"
+
+
+def test_what_the_manifest_does_not_name_is_not_read(checkerboard, tmp_path):
+    """Vectors of an earlier model whose folder another was copied into."""
+    split = cr.leave_one_out(checkerboard, negatives=20)
+    cr.MF(epochs=1, embedding_dim=4).fit(split).save(tmp_path / "mf")
+    ease = cr.EASE().fit(split)
+    ease.save(tmp_path / "ease")
+    shutil.copytree(tmp_path / "ease", tmp_path / "mf", dirs_exist_ok=True)
+    both = cr.load_model(tmp_path / "mf")
+    assert both.run.user_vectors is None
+    assert list(both.recommend(k=3).rows()) == list(ease.recommend(k=3).rows())
+
+
+def test_files_are_as_open_as_the_user_lets_them_be(saved, tmp_path):
+    before = os.umask(0o077)
+    try:
+        cr.load_model(saved).save(tmp_path / "run")
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "run").iterdir()]
+    assert set(modes) == {0o600}
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700

@@ -15,6 +15,9 @@ from comet_rec.errors import ArtefactError
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
+CHECKPOINTS = "checkpoints"
+KEPT = ("last", "companions")
+"""How names in the folder of checkpoints begin (`checkpoint.NAME`, `COMPANIONS`)."""
 
 
 def digest(path: Path) -> str:
@@ -29,41 +32,63 @@ def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
     Parameters
     ----------
     target : Path
-        Replaced if it exists; never seen half written.
+        An earlier folder of this kind there, or an unfinished training, is replaced; never seen
+        half written.
     write : callable
         Fills the folder that it is given and returns the manifest's other entries.
 
     Raises
     ------
     ArtefactError
-        When the place cannot be written.
+        When the place cannot be written, or holds anything else.
     """
-    ours = {MANIFEST, "checkpoints"}
-    if target.exists() and not (
-        target.is_dir() and (not any(target.iterdir()) or any((target / n).exists() for n in ours))
-    ):
-        raise ArtefactError(f"{target}: exists and is not a run; remove it or name another place")
     try:
+        foreign = _foreign(target)
+        if foreign:
+            raise ArtefactError(f"{target}: {foreign}; remove it or name another place")
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        around = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise ArtefactError(f"{target}: cannot be written: {error.strerror}") from None
+    fresh = around / "fresh"
     try:
-        fresh.chmod(0o755)
+        fresh.mkdir()  # unlike mkdtemp's, as open to others as the user lets it be
+        readable = fresh.stat().st_mode & 0o666
         about = write(fresh)
         files = {p.name: digest(p) for p in sorted(fresh.iterdir()) if p.is_file()}
         manifest = {"schema": SCHEMA, "files": files, **about}
         manifest["sha256"] = _digest_of(manifest)
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         for path in fresh.iterdir():
-            path.chmod(0o644)
+            path.chmod(readable)
             _sync(path)
         _sync(fresh)
         _swap(fresh, target)
     except OSError as error:
         raise ArtefactError(f"{target}: cannot be written: {error.strerror}") from None
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(around, ignore_errors=True)
+
+
+def _foreign(target: Path) -> str:
+    """What stands at a place and is neither a folder of ours nor an unfinished training."""
+    if not target.exists():
+        return ""
+    if not target.is_dir():
+        return "exists and is not a run"
+    names = {path.name for path in target.iterdir()}
+    try:
+        manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+        ours = {MANIFEST, *manifest["files"]} if "sha256" in manifest else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = set()
+    inside = target / CHECKPOINTS
+    if inside.is_dir() and all(p.name.lstrip(".").startswith(KEPT) for p in inside.iterdir()):
+        ours.add(CHECKPOINTS)
+    others = sorted(names - ours)
+    if not others:
+        return ""
+    return f"holds {others[0]}, no part of a run" if ours else "exists and is not a run"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -98,7 +123,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ArtefactError(f"{folder}: no such run; give the folder that `train --out` wrote")
     if not path.is_file():
         what = "holds an unfinished training; go on with `train … --resume`"
-        what = what if (folder / "checkpoints").is_dir() else "is not a run: no manifest.json"
+        what = what if (folder / CHECKPOINTS).is_dir() else "is not a run: no manifest.json"
         raise ArtefactError(f"{folder}: {what}")
     damaged = ArtefactError(f"{path}: damaged; train again or copy the run anew")
     try:
@@ -106,6 +131,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         schema, stated, files = manifest["schema"], manifest.pop("sha256"), manifest["files"]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise damaged from None
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be read: {error.strerror}") from None
     if schema != SCHEMA:
         raise ArtefactError(f"{path}: schema {schema!r}, this version reads {SCHEMA}; train again")
     if stated != _digest_of(manifest):
@@ -114,7 +141,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         file = folder / name
         if Path(name).name != name or not file.is_file():
             raise ArtefactError(f"{folder}: {name} is missing; copy the run anew")
-        if digest(file) != expected:
+        try:
+            found = digest(file)
+        except OSError as error:
+            raise ArtefactError(f"{file}: cannot be read: {error.strerror}") from None
+        if found != expected:
             raise ArtefactError(f"{file}: damaged, its SHA-256 differs; copy the run anew")
     return manifest
 

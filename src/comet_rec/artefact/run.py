@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,9 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import Split
 from comet_rec.errors import ArtefactError
 from comet_rec.models import base
+
+VECTORS, SELECTED = "vectors.safetensors", "selected.safetensors"
+"""Files that not every run has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +104,11 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
     log = run.interactions
     save_tensors(run.state, folder / "model.safetensors")
     if run.selected is not None:
-        save_tensors(run.selected, folder / "selected.safetensors")
+        save_tensors(run.selected, folder / SELECTED)
     if run.user_vectors is not None and run.item_vectors is not None:
         vectors = {"users": run.user_vectors, "items": run.item_vectors}
         vectors = {k: v.detach().cpu().contiguous() for k, v in vectors.items()}
-        save_tensors(vectors, folder / "vectors.safetensors")
+        save_tensors(vectors, folder / VECTORS)
     _save(
         {**log.user_ids.arrays("user"), **log.item_ids.arrays("item")}, folder / "ids.safetensors"
     )
@@ -187,8 +191,9 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Run:
         if split.hash != manifest["protocol"]["hash"]:
             raise ValueError("the protocol does not match its hash")
     # A copy of its own: products of mapped memory differ in the last bit by alignment.
-    vectors = {k: v.clone() for k, v in _optional(folder / "vectors.safetensors").items()}
-    titles = folder / "titles.json"
+    files = manifest["files"]  # others are nobody's: an older run's, copied over
+    vectors = {k: v.clone() for k, v in _optional(folder, VECTORS, files).items()}
+    titles = folder / "titles.json" if "titles.json" in files else None
     return Run(
         config=config,
         epochs=int(manifest["epochs"]),
@@ -197,18 +202,18 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Run:
         split=split,
         user_vectors=vectors.get("users"),
         item_vectors=vectors.get("items"),
-        selected=_optional(folder / "selected.safetensors") or None,
+        selected=_optional(folder, SELECTED, files) or None,
         started_from=tuple(manifest.get("started_from", ())),
         metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
         log=[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()],
-        titles=json.loads(titles.read_text(encoding="utf-8")) if titles.is_file() else {},
+        titles=json.loads(titles.read_text(encoding="utf-8")) if titles else {},
         source=str(data["source"]),
     )
 
 
-def _optional(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file that not every run has; the manifest tells a lost one."""
-    return load_tensors(path) if path.is_file() else {}
+def _optional(folder: Path, name: str, files: Container[str]) -> dict[str, Tensor]:
+    """Tensors of a file that not every run has: the manifest tells."""
+    return load_tensors(folder / name) if name in files else {}
 
 
 def protocol_entry(split: Split) -> dict[str, Any]:
