@@ -12,6 +12,11 @@ from typing import Any, Literal, get_type_hints
 from comet_rec.coercion import coerce, literal
 from comet_rec.errors import ConfigError
 
+OF_A_SOFTMAX: Mapping[str, Any] = {
+    "softmax_items": 0, "mask_touched": False, "label_smoothing": 0.0
+}  # fmt: skip
+"""Settings of `TrainConfig` that no other loss has, and how they are off."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -115,7 +120,7 @@ class TrainConfig:
     def _check_softmax(self) -> None:
         """Refuse settings that the loss would pass over in silence."""
         if self.loss != "softmax":
-            for name in ("softmax_items", "mask_touched", "label_smoothing"):
+            for name in OF_A_SOFTMAX:
                 if getattr(self, name) > 0:
                     raise ConfigError(
                         f'train.{name} = {getattr(self, name)} needs train.loss = "softmax"; '
@@ -194,8 +199,11 @@ class Config:
             coerced = self.coerced(key, value)
             room, name = key.split(".", 1)
             changes[room][name] = coerced
+        # What a preset has for another loss goes with that.
         if changes["train"].get("loss") == "softmax":
-            changes["train"].setdefault("negative_pool", 0)  # a preset's, for another loss
+            changes["train"].setdefault("negative_pool", 0)
+        elif "loss" in changes["train"]:
+            changes["train"] = {**OF_A_SOFTMAX, **changes["train"]}
         # All of a room at once: settings that belong together may come in any order.
         return replace(self, **{room: replace(parts[room], **changes[room]) for room in parts})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -43,13 +44,35 @@ def test_train_prints_figures_and_progress(log_file, tmp_path, capsys):
     assert "positive + 9 negatives" in out
     assert "whole catalogue" in out
     assert "validation epoch 1/1: loss" in err
-    (last,) = [line for line in out.splitlines() if "with --all" in line]
+    (last,) = [line for line in out.splitlines() if "to train on everything" in line]
     words = last.split("--all ")[1].split()
     assert words[:2] == ["--set", "train.full_epochs=1"]
     assert words[3].startswith("model.taste_weight=")
     live = ["train", str(log_file), "--out", str(tmp_path / "live"), *FAST, "--all", *words]
     assert run(live) == 0
-    assert "with --all" not in capsys.readouterr().out
+    assert "to train on everything" not in capsys.readouterr().out
+
+
+def test_what_was_saved_stays_when_the_disk_is_full(log_file, tmp_path, capsys, monkeypatch):
+    from comet_rec.artefact import checkpoint
+    from comet_rec.estimators import session
+
+    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    written, save = [], checkpoint.save_file
+
+    def fills(tensors, path):
+        written.append(path)
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(tensors, path)
+
+    given = ["train", str(log_file), "--out", str(tmp_path / "r"), *FAST, "--quiet"]
+    with monkeypatch.context() as full:
+        full.setattr(checkpoint, "save_file", fills)
+        assert run(given) != 0
+    assert "No space left on device; --resume goes on" in capsys.readouterr().err
+    assert len(written) == 4
+    assert run([*given, "--resume"]) == 0
 
 
 def test_a_training_that_fails_leaves_nothing_behind(log_file, tmp_path, capsys):

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 
+from comet_rec.data import staging
 from comet_rec.data.readers import read, read_pairs
 from comet_rec.errors import DataError
 
@@ -127,6 +128,21 @@ def test_times(times: Any, expected: list[int]) -> None:
     assert [row[2] for row in rows_of(read(frame))] == expected
     if not isinstance(times, list):
         assert [row[2] for row in rows_of(read(pl.from_pandas(frame)))] == expected
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_fractions_of_times_may_come_late(as_text: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the rows that the kinds are guessed from, and rows in any order."""
+    monkeypatch.setattr(staging, "SAMPLE_ROWS", 5)
+    times = [float(t) for t in range(10)] + [20.4, 20.3, 20.2]
+    frame = pd.DataFrame({"user": [*range(10), 10, 10, 10], "item": range(13), "time": times})
+    if as_text:
+        frame["time"] = [f"{t:.1f}" for t in times]
+    logs = [read(frame), read(frame.iloc[::-1])]
+    assert logs[0].fingerprint == logs[1].fingerprint
+    assert rows_of(logs[0])[-3:] == [
+        (10, 12, 20_200_000), (10, 11, 20_300_000), (10, 10, 20_400_000)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

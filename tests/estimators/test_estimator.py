@@ -187,6 +187,10 @@ def test_evaluate_refuses_a_split_that_the_model_was_trained_on(fitted, random_l
         (lambda: cr.COMET(embeding_dim=3), "did you mean 'embedding_dim'"),
         (lambda: cr.COMET(preset="papr"), "did you mean 'paper'"),
         (lambda: cr.COMET(device="gpu"), "unknown device 'gpu'"),
+        (lambda: cr.COMET(device=None), "unknown device 'None'"),
+        (lambda: cr.COMET(device="cuda:"), "unknown device 'cuda:'"),
+        (lambda: cr.COMET(device="cuda:99"), "device 'cuda:99' is not available"),
+        (lambda: cr.COMET(preset=None), "unknown preset 'None'"),
         (lambda: cr.COMET(seed=-1), "seed = -1"),
         (lambda: cr.COMET(widths=8), "must be a list"),
         (lambda: cr.COMET(learning_rate=float("inf")), "must be above 0"),
@@ -197,6 +201,28 @@ def test_evaluate_refuses_a_split_that_the_model_was_trained_on(fitted, random_l
 def test_bad_settings_are_told_at_once(make, text):
     with pytest.raises(ConfigError, match=text):
         make()
+
+
+def test_a_device_may_be_torchs():
+    assert cr.MF(device=torch.device("cpu")).device == torch.device("cpu")
+
+
+def test_another_loss_needs_no_more_than_its_name(checkerboard):
+    """The preset's settings of a softmax go with it."""
+    for loss in ("bce", "bpr"):
+        train = cr.COMET(preset="best", loss=loss).config_for(checkerboard).train
+        assert (train.loss, train.mask_touched, train.softmax_items) == (loss, False, 0)
+        with pytest.raises(ConfigError, match="mask_touched = True needs"):
+            cr.COMET(preset="best", loss=loss, mask_touched=True)
+
+
+def test_the_splits_protocol_is_not_an_estimators_to_change(checkerboard):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    same = {"protocol.negatives": 30, "epochs": 1, "embedding_dim": 4}
+    assert cr.MF(**same).fit(split).run.split is not None
+    for key, value in {"protocol.ties": "pessimistic", "protocol.negatives": 5}.items():
+        with pytest.raises(ConfigError, match=f"{key} = {value}: the split was made with"):
+            cr.MF(**{key: value}).fit(split)
 
 
 def test_misuse_is_told(fitted):

@@ -48,6 +48,30 @@ def test_blocks_do_not_change_the_lists(monkeypatch):
     assert blocked[1] == pytest.approx(whole[1], rel=1e-6)
 
 
+def test_long_lists_are_made_a_part_at_a_time(monkeypatch):
+    """Of a quarter of the catalogue, through its runs, and of more than that."""
+    rng = torch.Generator().manual_seed(0)
+    users, items = torch.rand(9, 4, generator=rng), torch.rand(640, 4, generator=rng)
+    monkeypatch.setattr(exact, "RUN", 8)
+    monkeypatch.setattr(exact, "TILE", 64)
+    whole = [collect(users, items, k) for k in (19, 100)]
+    looked = []
+    einsum = torch.einsum
+
+    def watched(form, block, picked):
+        looked.append(picked.numel())
+        return einsum(form, block, picked)
+
+    monkeypatch.setattr(exact, "BLOCK_BYTES", 4 * 2 * 19 * 8 * 4)
+    monkeypatch.setattr(torch, "einsum", watched)
+    assert len(list(exact.top_k(users, items, 100))) > 1
+    for k, (found, scores) in zip((19, 100), whole, strict=True):
+        again = collect(users, items, k)
+        assert np.array_equal(found, again[0])
+        assert again[1] == pytest.approx(scores, rel=1e-6)
+    assert max(looked) <= 2 * 19 * 8 * 4
+
+
 @given(
     st.integers(1, 5), st.integers(30, 90), st.integers(1, 3), st.integers(0, 10_000),
     st.sampled_from([(4, 8), (2, 6), (8, 8)]),

@@ -315,6 +315,27 @@ def test_a_sum_is_reported_as_the_mean_of_a_positive(checkerboard):
     assert a == pytest.approx(math.log(80), rel=0.02)  # it knows nothing yet
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_training_on_everything_may_be_longer_than_the_first(checkerboard, monkeypatch, schedule):
+    """The rate then falls to zero at its own end, and no further."""
+    from comet_rec.training import trainer
+
+    seen = []
+
+    def watched(*given):
+        seen.append(learning_rate(*given))
+        return seen[-1]
+
+    monkeypatch.setattr(trainer, "learning_rate", watched)
+    settings = {"schedule": schedule, "warmup": 0, "epochs": 1, "full_epochs": 3}
+    cr.MF(embedding_dim=4, **settings).fit(checkerboard)
+    assert len(seen) % 3 == 0
+    assert seen == sorted(seen, reverse=True)
+    assert 0 < seen[-1] < seen[0]
+    beyond = learning_rate(TrainConfig(schedule=schedule, warmup=0), 21, 4, 5)
+    assert beyond == pytest.approx(0)
+
+
 def test_the_learning_rate_follows_its_formula():
     rates = {
         kind: [

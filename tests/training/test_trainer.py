@@ -50,6 +50,16 @@ def test_bpr_is_a_loop_over_negatives_and_their_own_positive(reduction):
     assert (logits.grad != 0).all()
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_bpr_of_users_who_touched_everything_is_nothing(reduction):
+    logits = torch.tensor([0.5, -1.0], requires_grad=True)
+    labels, groups = torch.ones(2), torch.tensor([0, 1])
+    loss = bayesian_personalised_ranking(logits, labels, groups, reduction)
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()
+
+
 def test_the_average_is_the_one_that_its_formula_says():
     model = torch.nn.Linear(3, 2)
     averaged = Averaged(model, 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -44,8 +45,9 @@ def compare(
     names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
     if len(names) < 2:
         raise ConfigError("--models: give at least two names, e.g. comet,mf")
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise InputError(f"{out}: must be a file in a folder that exists; give another --out")
+    if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+        raise InputError(f"{out}: must be a file in a folder to write to; give another --out")
+    from comet_rec.artefact.folder import write_text
     from comet_rec.data.split import leave_one_out
     from comet_rec.experiments import compare as study
 
@@ -68,9 +70,9 @@ def compare(
         say=lambda line: None if quiet else typer.echo(line, err=True),
     )
     found = study.as_data(entries)
-    if out is not None:
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     typer.echo(json.dumps(found) if json_ else study.as_markdown(found))
+    if out is not None:
+        write_text(out, json.dumps(found, indent=1) + "\n")
 
 
 def _by_model(settings: list[str]) -> dict[str, dict[str, str]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from comet_rec.cli import options
-
-if TYPE_CHECKING:
-    from comet_rec.evaluation.ranking import Report
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="What `train --out` wrote.")]
 
@@ -25,24 +23,22 @@ def evaluate(
     from comet_rec.estimators.measuring import evaluate as measure
     from comet_rec.estimators.registry import load_model
 
-    report = measure(load_model(run), full=full)
-    typer.echo(json.dumps(report.to_dict()) if json_ else as_text(report))
+    found = measure(load_model(run), full=full).to_dict()
+    typer.echo(json.dumps(found) if json_ else as_text(found))
 
 
-def as_text(report: Report) -> str:
-    """Four figures, sampled and full, with standard errors."""
-    names = list(report.sampled)
-    lines = [
-        f"{report.model}: {len(report.users):,} test users, protocol {report.protocol['hash'][:12]}"
-    ]
+def as_text(found: Mapping[str, Any]) -> str:
+    """Four figures, sampled and full, with standard errors, of what `Report.to_dict` gives."""
+    names, protocol, users = list(found["sampled"]), found["protocol"], found["n_users"]
+    lines = [f"{found['model']}: {users:,} test users, protocol {protocol['hash'][:12]}"]
     lines.append(f"{'':24}" + "".join(f"{name:>16}" for name in names))
     rows = [
-        (f"positive + {report.protocol['negatives']} negatives", report.sampled, report.sampled_se)
+        (f"positive + {protocol['negatives']} negatives", found["sampled"], found["sampled_se"])
     ]
-    if report.full is not None and report.full_se is not None:
-        ranked = len(report.full_ranks.better) if report.full_ranks else 0
-        label = "whole catalogue" if ranked == len(report.users) else f"catalogue, {ranked} users"
-        rows.append((label, report.full, report.full_se))
+    if found["full"] is not None:
+        ranked = found["n_users_full"]
+        label = "whole catalogue" if ranked == users else f"catalogue, {ranked} users"
+        rows.append((label, found["full"], found["full_se"]))
     for label, means, errors in rows:
         cells = "".join(f"{means[n]:>9.4f} ±{errors[n]:.4f}" for n in names)
         lines.append(f"{label:24}{cells}")

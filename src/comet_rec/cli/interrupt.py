@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,13 +12,15 @@ from typing import Any
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a request; the second one stops at once."""
+    """Turn the first Ctrl-C into a request, and say so; the second one stops at once."""
     asked = threading.Event()
 
     def handle(signum: int, frame: Any) -> None:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
+        note = b"stopping after this step, or what cannot be divided; Ctrl-C again stops at once\n"
+        os.write(2, note)  # a handler may interrupt a print
 
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set

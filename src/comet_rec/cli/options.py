@@ -115,7 +115,7 @@ def reads_log(
 
 
 def read_data(source: str, reading: Reading) -> Interactions:
-    """Log behind DATA: a file if there is one of that name, else a catalog entry.
+    """Log behind DATA: a catalog entry, else a file; `./ml-1m` is a file in any case.
 
     Raises
     ------

@@ -13,7 +13,13 @@ import typer
 from comet_rec.cli import evaluate, options
 from comet_rec.cli.interrupt import interruptible
 from comet_rec.cli.progress import training_progress
-from comet_rec.errors import CometError, ConfigError, InputError, TrainingInterrupted
+from comet_rec.errors import (
+    ArtefactError,
+    CometError,
+    ConfigError,
+    InputError,
+    TrainingInterrupted,
+)
 
 if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
@@ -86,14 +92,12 @@ CHOSEN = ("train.full_epochs", "model.taste_weight")
 
 
 def _say_result(estimator: Estimator, out: Path) -> None:
-    from comet_rec.estimators.measuring import evaluate as measure
-
     if estimator.run.split is not None:
-        typer.echo(evaluate.as_text(measure(estimator)))
+        typer.echo(evaluate.as_text(estimator.run.metrics or {}))
         chosen = {k: v for k, v in estimator.chosen.items() if k in CHOSEN}
         if chosen:
             words = " ".join(f"--set {key}={value}" for key, value in chosen.items())
-            typer.echo(f"on everything, as validation chose: the same command with --all {words}")
+            typer.echo(f"to train on everything as validation chose: --all {words}")
     typer.echo(f"written to {out}")
 
 
@@ -167,6 +171,7 @@ def _fit(
     resume: bool,
     quiet: bool,
 ) -> None:
+    from comet_rec.artefact.checkpoint import has_checkpoint
     from comet_rec.data.split import Split
     from comet_rec.estimators.session import Hooks
 
@@ -182,7 +187,10 @@ def _fit(
             raise TrainingInterrupted(
                 f"{error}; saved in {out}: give the same command with --resume to go on"
             ) from None
-        except CometError:
+        except CometError as error:
+            if isinstance(error, ArtefactError) and has_checkpoint(out / "checkpoints"):
+                told = f"{error}; --resume goes on from what was saved before"
+                raise ArtefactError(told) from None
             if not resume:  # there was nothing before, and nothing is left behind
                 shutil.rmtree(out, ignore_errors=True)
             raise

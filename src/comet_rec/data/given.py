@@ -135,8 +135,8 @@ def given_split(
 
     if len(validated) == 0:
         raise DataError(
-            "no user has two training rows, so no validation item can be held out; "
-            "give a longer training part"
+            "no user has two training rows and an item left to compare with, so no validation "
+            "item can be held out; give a longer training part"
         )
     rng = generator(protocol.seed, "candidates.validation")
     most = min(protocol.negatives, whole.n_items)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,17 +97,25 @@ def time_value(letter: str, sql_type: str, kind: TimeKind) -> str:
     if group == "date":
         return f"epoch_us({letter})"
     if group == "real":
-        scaled = letter if kind == "whole" else f"round({letter} * 1000000)"
+        scaled = _whole(letter) if kind == "whole" else f"round({letter} * 1000000)"
         return f"TRY(CAST({scaled} AS BIGINT))"
     if kind == "int":
         return id_value(letter, sql_type, "int")
     if kind == "date":
         return f"epoch_us(TRY_CAST(trim({letter}) AS TIMESTAMPTZ))"
-    number = (
-        f"CASE WHEN regexp_full_match({letter}, '{_NUMBER}') "
-        f"THEN TRY_CAST(trim({letter}) AS DECIMAL(38, 6)) END"
-    )
-    return f"TRY(CAST({number}{' * 1000000' if kind == 'fraction' else ''} AS BIGINT))"
+    number = _number(letter)
+    scaled = f"{number} * 1000000" if kind == "fraction" else _whole(number)
+    return f"TRY(CAST({scaled} AS BIGINT))"
+
+
+def _number(text: str) -> str:
+    decimal = f"TRY_CAST(trim({text}) AS DECIMAL(38, 6))"
+    return f"(CASE WHEN regexp_full_match({text}, '{_NUMBER}') THEN {decimal} END)"
+
+
+def _whole(number: str) -> str:
+    """NULL for a fraction among whole times: a misfit, so that `survey` looks at all of them."""
+    return f"CASE WHEN {number} = trunc({number}) THEN {number} END"
 
 
 def rating_value(letter: str, sql_type: str) -> str:
@@ -120,19 +128,13 @@ def rating_value(letter: str, sql_type: str) -> str:
 
 def values(source: Source, kinds: Kinds, roles: tuple[Role, ...]) -> dict[Role, str]:
     """SQL for the typed value of every wanted role."""
-    types = source.types
-    every: dict[Role, str] = {}
-    for role in roles:
-        letter, sql_type = LETTER[role], types[role]
-        if role == "user":
-            every[role] = id_value(letter, sql_type, kinds.user)
-        elif role == "item":
-            every[role] = id_value(letter, sql_type, kinds.item)
-        elif role == "time":
-            every[role] = time_value(letter, sql_type, kinds.time)
-        else:
-            every[role] = rating_value(letter, sql_type)
-    return every
+    made: dict[Role, Callable[[str, str], str]] = {
+        "user": lambda letter, of: id_value(letter, of, kinds.user),
+        "item": lambda letter, of: id_value(letter, of, kinds.item),
+        "time": lambda letter, of: time_value(letter, of, kinds.time),
+        "rating": rating_value,
+    }
+    return {role: made[role](LETTER[role], source.types[role]) for role in roles}
 
 
 def hashes(source: Source, kinds: Kinds) -> dict[str, str]:
@@ -201,9 +203,7 @@ def _time_kind(con: duckdb.DuckDBPyConnection, rows: str, sql_type: str) -> Time
     filled, ints = con.execute(f"SELECT count(t), count({integer}) FROM {rows}").fetchall()[0]
     if ints == filled:
         return "int"
-    number = (
-        f"TRY_CAST(CASE WHEN regexp_full_match(t, '{_NUMBER}') THEN trim(t) END AS DECIMAL(38, 6))"
-    )
+    number = _number("t")
     numbers, fractions, dates = con.execute(
         f"SELECT count({number}), count(*) FILTER ({number} <> trunc({number})), "
         f"count({time_value('t', sql_type, 'date')}) FROM {rows} WHERE {integer} IS NULL"

@@ -125,6 +125,7 @@ class Estimator:
         refit = bool(config.coerced("train.refit", refit))
         config = replace(config, train=replace(config.train, refit=refit))
         if isinstance(data, Split):
+            naming.check_protocol(config, self.settings, data.protocol)
             config = replace(config, protocol=data.protocol)
             self._run = pipeline.fit_split(config, data, self.device, hooks, start)
         else:

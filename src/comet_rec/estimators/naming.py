@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from comet_rec.config import Config, unknown
+from comet_rec.config import Config, ProtocolConfig, unknown
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
@@ -26,6 +26,24 @@ def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
         if name not in names:
             raise ConfigError(unknown("setting", name, list(names)))
     return {names[name]: value for name, value in settings.items()}
+
+
+def check_protocol(config: Config, given: Mapping[str, Any], protocol: ProtocolConfig) -> None:
+    """Refuse protocol settings that the split at hand was not made with.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if protocol.split == "given":  # whose candidates have a number of their own
+        return
+    for key in dotted(config, given):
+        room, name = key.split(".", 1)
+        if room == "protocol" and config.get(key) != getattr(protocol, name):
+            raise ConfigError(
+                f"{key} = {config.get(key)}: the split was made with {getattr(protocol, name)}; "
+                "give it to leave_one_out"
+            )
 
 
 def check_without_log(config_for: Callable[[Interactions], Config]) -> None:

@@ -254,5 +254,5 @@ def preset(name: str, model: str, log: Interactions) -> Config:
         For an unknown name; the nearest one is named.
     """
     if name not in PRESETS:
-        raise ConfigError(unknown("preset", name, list(PRESETS)))
+        raise ConfigError(unknown("preset", str(name), list(PRESETS)))
     return PRESETS[name](model, log)

@@ -109,7 +109,7 @@ class Session:
         trainer = Trainer(
             model, batches, config.train, seed=config.seed, device=self.device,
             validate=validate, stop=self.hooks.stop,
-            horizon=config.train.epochs,
+            horizon=max(config.train.epochs, epochs),
         )  # fmt: skip
         trainer.report = self._reporter(stage, trainer)
         if self.resumed is not None and self.resumed[1]["stage"] == stage:

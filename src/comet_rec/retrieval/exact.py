@@ -25,8 +25,8 @@ TILE = 8192
 """Items of a tile."""
 RUN = 64
 """Items of a run; a tile holds a whole number of runs."""
-ROW_BYTES = 64 * 2**20
-"""Scores held at a time where they are not an inner product."""
+BLOCK_BYTES = 64 * 2**20
+"""Scores, or items of runs, held at a time by each thread."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,15 @@ def top_k(
     rows, of_items = masked if masked is not None else (empty, empty)
     closed = None if allowed is None else torch.from_numpy(~allowed).to(items.device)
     mask = Mask(rows, of_items, closed)
-    runs = -(-len(items) // RUN)
-    for first in range(0, len(queries), QUERIES):
-        last = min(first + QUERIES, len(queries))
+    by_runs = 4 * k < -(-len(items) // RUN)
+    size = QUERIES if by_runs else min(QUERIES, max(1, BLOCK_BYTES // (4 * max(len(items), 1))))
+    for first in range(0, len(queries), size):
+        last = min(first + size, len(queries))
 
         def run(part: slice, first: int = first) -> tuple[Tensor, Tensor]:
             pairs = mask.of_block(first + part.start, first + part.stop)
             block = queries[first + part.start : first + part.stop]
-            if 4 * k < runs:
+            if by_runs:
                 return _by_runs(block, items, k, pairs, mask)
             return _best(_scores(block, items, 0, len(items), pairs, mask), k)
 
@@ -115,7 +116,7 @@ def top_k_of_rows(
 ) -> Iterator[tuple[slice, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
     """As `top_k`, from the scores of all items [B, n_items] that `rows` gives of a block."""
     empty = np.empty(0, dtype=np.int64)
-    size = max(1, ROW_BYTES // (4 * n_items))
+    size = max(1, BLOCK_BYTES // (4 * n_items))
     mask = Mask(*(masked or (empty, empty)), None)
     for first in range(0, count, size):
         block = slice(first, min(first + size, count))
@@ -167,7 +168,9 @@ def _by_runs(
     columns = (runs_found[:, :, None] * RUN + torch.arange(RUN, device=items.device)).flatten(1)
     exists = columns < n
     columns = columns.clamp(max=n - 1)
-    scores = torch.einsum("bk,bck->bc", block, items[columns])
+    rows = max(1, BLOCK_BYTES // (4 * columns.shape[1] * items.shape[1]))
+    parts = [slice(first, first + rows) for first in range(0, len(block), rows)]
+    scores = torch.cat([torch.einsum("bk,bck->bc", block[p], items[columns[p]]) for p in parts])
     scores.masked_fill_(~exists, float("-inf"))
     _mask_columns(scores, columns, pairs, mask, n)
     place, values = _best(scores, k)

@@ -41,7 +41,8 @@ def bayesian_personalised_ranking(
     own = torch.zeros_like(logits[observed]).index_put((groups[observed],), logits[observed])
     differences = own[groups[~observed]] - logits[~observed]
     losses = nnf.softplus(-differences)
-    return losses.mean() if reduction == "mean" else losses.sum()
+    # A batch of users who touched everything has no negatives.
+    return losses.sum() / max(len(losses), 1) if reduction == "mean" else losses.sum()
 
 
 def sampled_softmax(

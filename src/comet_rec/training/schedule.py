@@ -19,7 +19,7 @@ def learning_rate(config: TrainConfig, step: int, per_epoch: int, horizon: int) 
     horizon : int
         Epochs at whose end a falling rate reaches zero.
     """
-    done = step / (horizon * per_epoch)
+    done = min(1.0, step / (horizon * per_epoch))
     share = 1.0
     if config.schedule == "linear":
         share = 1 - done
