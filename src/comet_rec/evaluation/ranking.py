@@ -64,7 +64,7 @@ class Report:
     protocol : dict
         Its settings and hash.
     users : int64 [T]
-        Test users.
+        Indices of the test users; `interactions.user_ids.external` has their ids.
     sampled_ranks, full_ranks : Ranks
         Against the drawn candidates; against the whole catalogue without seen items (for models
         whose pairs are dear, of a sample of the test users), or None.
