@@ -102,6 +102,25 @@ def test_evaluate_json_is_the_contract(trained, capsys):
     assert json.loads(capsys.readouterr().out)["full"] is None
 
 
+def test_a_user_with_nothing_left_has_an_empty_list(tmp_path, capsys):
+    rows = [f"{u},{i}" for u in range(4) for i in range(6 if u in (1, 3) else 3)]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
+    out = str(tmp_path / "run")
+    assert run(["train", str(tmp_path / "log.csv"), "--out", out, "--model", "ease", "--all"]) == 0
+    capsys.readouterr()
+    json_ = ["recommend", out, "-k", "2", "--format", "json"]
+    some = ["--user", "3", "--user", "x", "--user", "0", "--user", "3", "--user", "1"]
+    assert run([*json_, "--all-users"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(of["user_id"], len(of["items"])) for of in found] == [(0, 2), (1, 0), (2, 2), (3, 0)]
+    assert run([*json_, *some, "--unknown", "popular"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    sizes = [(of["user_id"], len(of["items"])) for of in found]
+    assert sizes == [(3, 0), ("x", 2), (0, 2), (3, 0), (1, 0)]
+    assert run([*json_, "--history", "0,1", "--history", "2"]) == 0
+    assert [len(of["items"]) for of in json.loads(capsys.readouterr().out)] == [2, 2]
+
+
 def test_recommend_in_every_format(trained, tmp_path, capsys):
     assert run(["recommend", str(trained), "--user", "u3", "-k", "2", "--format", "json"]) == 0
     lists = json.loads(capsys.readouterr().out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,14 +54,22 @@ def recommend(
     from comet_rec.estimators.registry import load_model
 
     model = load_model(run)
-    table = _lists(model, user, history, k, include_seen, unknown)
+    ids = model.run.interactions.user_ids
+    users = [ids.parse(text) for text in user] if user else None
+    table = _lists(model, users, history, k, include_seen, unknown)
     if form in ("csv", "parquet"):
         if out is not None:
             table.write(str(out), form)
         else:
             _copy_to_stdout(table)
         return
-    text = _json(table) if form == "json" else _text(table, model.run.titles)
+    if form == "json":
+        asked = ids.external(range(len(ids))).tolist() if all_users else users or []
+        if unknown == "skip":
+            asked = [key for key in asked if ids.index([key])[0] >= 0]
+        text = _json(table, asked)
+    else:
+        text = _text(table, model.run.titles)
     if out is None:
         typer.echo(text)
         return
@@ -95,7 +103,7 @@ def _copy_to_stdout(table: Table) -> None:
 
 def _lists(
     model: Estimator,
-    user: list[str] | None,
+    users: list[Any] | None,
     history: list[str] | None,
     k: int,
     include_seen: bool,
@@ -105,15 +113,18 @@ def _lists(
     if history:
         parsed = [[log.item_ids.parse(text) for text in _parted(each)] for each in history]
         return model.recommend_for_history(parsed, k, include_seen=include_seen, unknown=unknown)
-    users = [log.user_ids.parse(text) for text in user] if user else None
     return model.recommend(users, k, include_seen=include_seen, unknown=unknown)
 
 
-def _json(table: Table) -> str:
-    lists = []
-    for key, rows in _each(table):
-        items = [{k: _plain(row[k]) for k in ("item_id", "score", "rank")} for row in rows]
-        lists.append({"user_id": _plain(key), "items": items})
+def _json(table: Table, asked: Sequence[Any]) -> str:
+    """A list a user, an empty one where no item is left for them; of histories, one each."""
+    found = [
+        (key, [{k: _plain(row[k]) for k in ("item_id", "score", "rank")} for row in rows])
+        for key, rows in _each(table)
+    ]
+    of = dict(found)
+    found = [(key, of.get(key, [])) for key in asked] or found
+    lists = [{"user_id": _plain(key), "items": items} for key, items in found]
     return json.dumps(lists, ensure_ascii=False)
 
 
