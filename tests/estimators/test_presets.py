@@ -67,10 +67,10 @@ def test_a_softmax_takes_no_pool_from_a_preset():
 
 def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
     for rows, users, loss, taste in (
-        (MEDIUM - 1, 20_000, "softmax", "best"),
-        (MEDIUM, 20_000, "bce", "paper"),
-        (20_000, 1_000, "bce", "paper"),
-        (19_999, 1_000, "softmax", "best"),
+        (SMALL - 1, 20_000, "softmax", "best"),
+        (SMALL, 20_000, "bce", "paper"),
+        (40_000, 1_000, "bce", "paper"),
+        (39_999, 1_000, "softmax", "best"),
     ):
         log = Sized(rows)
         log.time_scope, log.n_users = "per_user", users

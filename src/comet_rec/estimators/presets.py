@@ -14,8 +14,9 @@ from comet_rec.models import base
 SMALL = 500_000
 """Rows below which `auto` takes the small settings."""
 
-SHORT = 20
-"""Mean rows a user below which a FISM has a softmax: better with 9, worse with 106 (ADR 0033)."""
+SHORT = 40
+"""Mean rows a user below which a FISM has a softmax: better with 9 and 28, worse with 106
+(ADR 0033, 0035)."""
 
 WIDE = 50_000
 """Items from which on a softmax of `best` is estimated from drawn ones."""
@@ -70,7 +71,7 @@ def best(model: str, log: Interactions) -> Config:
 
 def _short(log: Interactions) -> bool:
     """Whether histories are short, and the log small enough for a second softmax (ADR 0033)."""
-    return len(log) < min(MEDIUM, SHORT * log.n_users)
+    return len(log) < min(SMALL, SHORT * log.n_users)
 
 
 def _drawn(log: Interactions) -> int:
