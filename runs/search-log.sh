@@ -1,7 +1,17 @@
 #!/usr/bin/env bash
-# Settings of the algorithms on one log, ten minutes each: bash runs/search-log.sh NAME LOG [MODELS] → results/search/NAME.journal
+# Settings of algorithms searched on one log → results/search/NAME.journal; seconds are those of each model:
+# bash runs/search-log.sh NAME LOG MODELS SECONDS [--search KEY=VALUES]… [--set KEY=VALUE]
+# So far:
+#   amazon-beauty AMAZON-BEAUTY-LOG itemknn,ease,mf,gmf,svdpp,fism,mlp 600
+#   amazon-beauty-decay AMAZON-BEAUTY-LOG mf,gmf,svdpp,fism 200 --search train.weight_decay=5e-6,1e-5 \
+#     --search model.embedding_dim=64,128 --set train.learning_rate=0.005
+#   ml-1m-closed ML-1M-LOG itemknn,ease 300
+#   amazon-cds AMAZON-CDS-LOG mf 1200 --search train.weight_decay=5e-7,2e-6,5e-6,1e-5 \
+#     --search model.embedding_dim=64,128 --set train.learning_rate=0.005
+#   amazon-cds AMAZON-CDS-LOG itemknn 240
 set -euo pipefail
-log=$(realpath "$2") name=$1
+name=$1 log=$(realpath "$2") models=$3 seconds=$4
+shift 4
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-OMP_NUM_THREADS=1 .venv/bin/comet-rec tune "$log" --journal "results/search/$name.journal" \
-  --models "${3:-itemknn,ease,mf,gmf,svdpp,fism,mlp}" --seconds 600 --set train.matmul_precision=medium --threads 1
+OMP_NUM_THREADS=1 .venv/bin/comet-rec tune "$log" --journal "results/search/$name.journal" --models "$models" \
+  --seconds "$seconds" --set train.matmul_precision=medium --threads 1 "$@"
