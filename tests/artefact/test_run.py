@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 import comet_rec as cr
-from comet_rec.artefact.folder import write_folder
+from comet_rec.artefact.folder import write_folder, write_text
 from comet_rec.errors import ArtefactError
 
 
@@ -94,6 +95,8 @@ def test_an_earlier_run_is_replaced_whole(saved, copy):
     ("files", "why"),
     [
         ({"checkpoints/best.pt": "x"}, "exists and is not a run"),
+        ({"checkpoints/last.ckpt": "x"}, "exists and is not a run"),
+        ({"checkpoints/last_week/thesis.tex": "x"}, "exists and is not a run"),
         ({"manifest.json": '{"name": "a web page", "files": []}'}, "exists and is not a run"),
         ({"manifest.json": "[]"}, "exists and is not a run"),
         ({"checkpoints/last.json": "{}", "notes.md": "x"}, "holds notes.md, no part of a run"),
@@ -127,6 +130,23 @@ def test_what_the_manifest_does_not_name_is_not_read(checkerboard, tmp_path):
     both = cr.load_model(tmp_path / "mf")
     assert both.run.user_vectors is None
     assert list(both.recommend(k=3).rows()) == list(ease.recommend(k=3).rows())
+
+
+def test_what_systems_and_killed_writers_leave_is_in_nobodys_way(saved, copy):
+    for name in (".DS_Store", ".tmpAbC", ".nfs0001"):
+        (copy / name).write_text("x")
+    cr.load_model(saved).save(copy)
+    assert {p.name for p in copy.iterdir()} == {p.name for p in saved.iterdir()}
+
+
+def test_a_link_and_a_pipe_stay_what_they_are(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+    write_text(Path("/dev/null"), "new")
+    assert not Path("/dev/null").is_file()
 
 
 def test_files_are_as_open_as_the_user_lets_them_be(saved, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from comet_rec.cli.app import run
 from tests.conftest import random_pairs
@@ -53,7 +55,14 @@ def test_train_prints_figures_and_progress(log_file, tmp_path, capsys):
     assert "to train on everything" not in capsys.readouterr().out
 
 
-def test_what_was_saved_stays_when_the_disk_is_full(log_file, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_what_was_saved_stays_when_the_disk_is_full(log_file, tmp_path, capsys, monkeypatch, error):
     from comet_rec.artefact import checkpoint
     from comet_rec.estimators import session
 
@@ -63,15 +72,20 @@ def test_what_was_saved_stays_when_the_disk_is_full(log_file, tmp_path, capsys, 
     def fills(tensors, path):
         written.append(path)
         if len(written) == 4:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise error
         save(tensors, path)
 
     given = ["train", str(log_file), "--out", str(tmp_path / "r"), *FAST, "--quiet"]
     with monkeypatch.context() as full:
         full.setattr(checkpoint, "save_file", fills)
         assert run(given) != 0
-    assert "No space left on device; --resume goes on" in capsys.readouterr().err
+    assert re.search("No space left on device.*; --resume goes on", capsys.readouterr().err)
     assert len(written) == 4
+    (tmp_path / "r" / "checkpoints" / ".tmpXyz").write_text("of a killed writer")
+    (tmp_path / "r" / "notes.md").write_text("mine")
+    assert run([*given, "--resume"]) != 0
+    assert "holds notes.md, no part of a run" in capsys.readouterr().err
+    (tmp_path / "r" / "notes.md").unlink()
     assert run([*given, "--resume"]) == 0
 
 
@@ -117,8 +131,9 @@ def test_a_user_with_nothing_left_has_an_empty_list(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     sizes = [(of["user_id"], len(of["items"])) for of in found]
     assert sizes == [(3, 0), ("x", 2), (0, 2), (3, 0), (1, 0)]
-    assert run([*json_, "--history", "0,1", "--history", "2"]) == 0
-    assert [len(of["items"]) for of in json.loads(capsys.readouterr().out)] == [2, 2]
+    some = ["--history", "0,1", "--history", "0,1,2,3,4,5", "--history", "2"]
+    assert run([*json_, *some]) == 0
+    assert [len(of["items"]) for of in json.loads(capsys.readouterr().out)] == [2, 0, 2]
 
 
 def test_recommend_in_every_format(trained, tmp_path, capsys):

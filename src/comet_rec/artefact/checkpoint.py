@@ -8,10 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from comet_rec.artefact.folder import digest
+from comet_rec.artefact.folder import digest, reason
 from comet_rec.errors import ArtefactError
 
 NAME = "last"
@@ -37,8 +38,9 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], about: dict[str, A
     """
     try:
         _write(folder, tensors, about)
-    except OSError as error:
-        raise ArtefactError(f"{folder}: cannot be written: {error.strerror}") from None
+    except (OSError, SafetensorError) as error:
+        stays = "; --resume goes on from what was saved before" if has_checkpoint(folder) else ""
+        raise ArtefactError(f"{folder}: cannot be written: {reason(error)}{stays}") from None
 
 
 def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -56,7 +58,7 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
         out.flush()
         os.fsync(out.fileno())
     pointer.replace(folder / f"{NAME}.json")
-    for old in folder.glob("*.safetensors"):
+    for old in (*folder.glob("*.safetensors"), *folder.glob(".tmp*")):  # of a killed writer too
         if old.name != name:
             old.unlink()
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from comet_rec.errors import ArtefactError
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
 CHECKPOINTS = "checkpoints"
-KEPT = ("last", "companions")
-"""How names in the folder of checkpoints begin (`checkpoint.NAME`, `COMPANIONS`)."""
+PASSING = (".tmp", ".nfs", ".DS_Store")
+"""How names begin that a killed writer or an operating system leaves."""
+_KEPT = re.compile(r"last\.json|last-\w+-\d+\.safetensors|companions|\..*")
+"""Names in the folder of checkpoints (`checkpoint`)."""
 
 
 def digest(path: Path) -> str:
@@ -43,9 +48,7 @@ def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
         When the place cannot be written, or holds anything else.
     """
     try:
-        foreign = _foreign(target)
-        if foreign:
-            raise ArtefactError(f"{target}: {foreign}; remove it or name another place")
+        refuse_foreign(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         around = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
@@ -64,31 +67,38 @@ def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
             _sync(path)
         _sync(fresh)
         _swap(fresh, target)
-    except OSError as error:
-        raise ArtefactError(f"{target}: cannot be written: {error.strerror}") from None
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"{target}: cannot be written: {reason(error)}") from None
     finally:
         shutil.rmtree(around, ignore_errors=True)
 
 
-def _foreign(target: Path) -> str:
-    """What stands at a place and is neither a folder of ours nor an unfinished training."""
+def refuse_foreign(target: Path) -> None:
+    """Refuse a place that holds anything but a folder of ours or an unfinished training.
+
+    Raises
+    ------
+    ArtefactError
+    """
     if not target.exists():
-        return ""
-    if not target.is_dir():
-        return "exists and is not a run"
-    names = {path.name for path in target.iterdir()}
-    try:
-        manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
-        ours = {MANIFEST, *manifest["files"]} if "sha256" in manifest else set()
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = set()
-    inside = target / CHECKPOINTS
-    if inside.is_dir() and all(p.name.lstrip(".").startswith(KEPT) for p in inside.iterdir()):
-        ours.add(CHECKPOINTS)
-    others = sorted(names - ours)
-    if not others:
-        return ""
-    return f"holds {others[0]}, no part of a run" if ours else "exists and is not a run"
+        return
+    why = "exists and is not a run"
+    if target.is_dir():
+        try:
+            manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+            ours = {MANIFEST, *manifest["files"]} if "sha256" in manifest else set()
+        except (OSError, ValueError, KeyError, TypeError):
+            ours = set()
+        ours = {name for name in ours if (target / name).is_file()}
+        inside = target / CHECKPOINTS
+        if inside.is_dir() and all(_KEPT.fullmatch(path.name) for path in inside.iterdir()):
+            ours.add(CHECKPOINTS)
+        others = {path.name for path in target.iterdir()} - ours
+        others = {name for name in others if not name.startswith(PASSING)}
+        if not others:
+            return
+        why = f"holds {min(others)}, no part of a run" if ours else why
+    raise ArtefactError(f"{target}: {why}; remove it or name another place")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -99,8 +109,12 @@ def write_text(path: Path, text: str) -> None:
     ArtefactError
         When the place cannot be written.
     """
+    path = path.resolve()  # a link stays one
     fresh = path.with_name(f".{path.name}.new")
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device
+            path.write_text(text, encoding="utf-8")
+            return
         with fresh.open("w", encoding="utf-8") as out:
             out.write(text)
             out.flush()
@@ -108,6 +122,11 @@ def write_text(path: Path, text: str) -> None:
         fresh.replace(path)
     except OSError as error:
         raise ArtefactError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be written; safetensors has errors of its own."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

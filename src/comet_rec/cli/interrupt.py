@@ -20,7 +20,8 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.set()
         note = b"stopping after this step, or what cannot be divided; Ctrl-C again stops at once\n"
-        os.write(2, note)  # a handler may interrupt a print
+        with contextlib.suppress(OSError):  # what reads it may have been stopped too
+            os.write(2, note)  # a handler may interrupt a print
 
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set

@@ -64,8 +64,10 @@ def recommend(
             _copy_to_stdout(table)
         return
     if form == "json":
-        asked = ids.external(range(len(ids))).tolist() if all_users else users or []
-        if unknown == "skip":
+        asked = ids.external(range(len(ids))).tolist() if all_users else users
+        if asked is None:
+            asked = list(range(len(history or ())))
+        elif unknown == "skip":
             asked = [key for key in asked if ids.index([key])[0] >= 0]
         text = _json(table, asked)
     else:
@@ -123,8 +125,7 @@ def _json(table: Table, asked: Sequence[Any]) -> str:
         for key, rows in _each(table)
     ]
     of = dict(found)
-    found = [(key, of.get(key, [])) for key in asked] or found
-    lists = [{"user_id": _plain(key), "items": items} for key, items in found]
+    lists = [{"user_id": _plain(key), "items": of.get(key, [])} for key in asked]
     return json.dumps(lists, ensure_ascii=False)
 
 

@@ -134,6 +134,8 @@ def _split(
 
 def _check_target(out: Path, resume: bool) -> None:
     """Refuse to write over anything but an unfinished training that is to be resumed."""
+    from comet_rec.artefact.folder import refuse_foreign
+
     if out.is_file():
         raise InputError(f"{out}: is a file; give a folder for --out")
     try:
@@ -152,6 +154,7 @@ def _check_target(out: Path, resume: bool) -> None:
         raise InputError(
             f"{out}: holds an unfinished training; add --resume to go on, or remove the folder"
         )
+    refuse_foreign(out)  # now, not when it is trained
 
 
 def _starts(folders: list[Path]) -> list[Estimator]:
@@ -188,9 +191,7 @@ def _fit(
                 f"{error}; saved in {out}: give the same command with --resume to go on"
             ) from None
         except CometError as error:
-            if isinstance(error, ArtefactError) and has_checkpoint(out / "checkpoints"):
-                told = f"{error}; --resume goes on from what was saved before"
-                raise ArtefactError(told) from None
-            if not resume:  # there was nothing before, and nothing is left behind
+            saved = isinstance(error, ArtefactError) and has_checkpoint(out / "checkpoints")
+            if not resume and not saved:  # there was nothing before, and nothing is left behind
                 shutil.rmtree(out, ignore_errors=True)
             raise
