@@ -35,14 +35,15 @@ class TrainConfig:
         Of the optimizer; decay is L2, added to the gradient.
     schedule : {"constant", "linear", "cosine"}
         Learning rate over the run: the same throughout, or falling to zero at the end of the
-        last of `epochs`, in a line or along half a cosine. Choice: constant; the paper names none.
+        last of `epochs` (on everything of `full_epochs`, where those are more), in a line or along
+        half a cosine. Choice: constant; the paper names none.
     warmup : float
         Epochs over which the learning rate first rises in a line to its full height, times
         whatever the schedule says; parts of an epoch count. Choice: 0, as the paper names none.
     average : float
         Decay a step of the exponential moving average of the parameters that is validated and
         kept in their place; 0 keeps the last parameters themselves. Choice: off by
-        default, on in `paper` and `static` from 350,000 rows on (ADR 0028).
+        default; on in the presets of the baselines, and of COMET from 350,000 rows on (ADR 0028).
     decay_on : {"all", "embeddings"}
         Which parameters are decayed. Choice: the paper does not say.
     negatives : int

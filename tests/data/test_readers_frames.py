@@ -145,6 +145,19 @@ def test_fractions_of_times_may_come_late(as_text: bool, monkeypatch: pytest.Mon
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+def test_fractions_of_microseconds_are_rounded(
+    as_text: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "SAMPLE_ROWS", 5)
+    times = [1.6e15 + n for n in range(8)] + [1.6e15 + 8.75]
+    frame = pd.DataFrame({"user": range(9), "item": range(9), "time": times})
+    if as_text:
+        frame["time"] = [f"{t:.2f}" for t in times]
+    expected = [1_600_000_000_000_000 + n for n in (*range(8), 9)]
+    assert [row[2] for row in rows_of(read(frame))] == expected
+
+
 @pytest.mark.parametrize(
     ("frame", "error"),
     [

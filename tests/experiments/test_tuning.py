@@ -255,6 +255,20 @@ def _opened(tuning, journal, split):
     return open_study(library(), journal, fixed, split, space, FAST)
 
 
+def test_settings_that_do_not_go_together_are_left_out(split, tmp_path):
+    """A fixed one of the softmax and another loss: both would be told as what was found."""
+    given = FAST | {"train.softmax_items": 9}
+    losses = {"train.loss": ["softmax", "bce"]}
+    found = tune(
+        split, "fism", journal=tmp_path / "j", seconds=9, preset_name="best", settings=given,
+        search=losses,
+    )  # fmt: skip
+    assert found["settings"] == {"train.loss": "softmax"}
+    searched = searched_on([tmp_path / "j"], split, "best")["fism"]
+    model = cr.FISM(preset="best", **searched)
+    assert model.config_for(split.interactions).train.softmax_items == 9
+
+
 def test_what_a_search_found_is_known_for_its_own_log_and_preset(split, tmp_path, random_log):
     journals = [tmp_path / "a.journal", tmp_path / "b.journal"]
     best = [
@@ -288,6 +302,8 @@ def test_tables_of_algorithms_take_what_was_searched_on_their_log(split, tmp_pat
         taken = {job.label: job for job in Planner("small", log, budget, searched).algorithms()}
         for label in plain.keys() - {"MLP"}:
             assert taken[label] == plain[label]
+        planner = Planner("small", log, budget, {**searched, "neumf": {"train.epochs": 1}})
+        assert planner.taken() == ([] if budget is SMOKE else ["MLP"])  # NeuMF starts from others
         settings = {**FAST, "model.hidden": chosen, **budget.settings("mlp")}
         config = taken["MLP"].estimator().config_for(log)
         assert config == plain["MLP"].estimator().config_for(log).with_settings(settings)

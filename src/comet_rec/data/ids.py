@@ -105,7 +105,7 @@ class Ids:
     def parse(self, text: str) -> Any:
         """The id that a text from the command line means, in this log's type."""
         if self.kind == "int":  # not what Python would take too: 1_0, ' 7', ٣
-            return int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else text
+            return int(text) if re.fullmatch(r"[+-]?[0-9]{1,20}", text) else text
         if self.kind == "uuid":
             try:
                 return uuid.UUID(text)

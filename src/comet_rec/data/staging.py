@@ -17,6 +17,7 @@ from comet_rec.errors import DataError
 
 TimeKind = Literal["int", "whole", "fraction", "date"]
 SAMPLE_ROWS = 10_000
+LARGEST_SECONDS = 9_000_000_000_000
 # 64 bits; the hash of NULL would be a number.
 HASH = "CASE WHEN {0} IS NOT NULL THEN hash({0}) END"
 
@@ -96,16 +97,15 @@ def time_value(letter: str, sql_type: str, kind: TimeKind) -> str:
         return f"TRY_CAST({letter} AS BIGINT)"
     if group == "date":
         return f"epoch_us({letter})"
-    if group == "real":
-        scaled = _whole(letter) if kind == "whole" else f"round({letter} * 1000000)"
-        return f"TRY(CAST({scaled} AS BIGINT))"
-    if kind == "int":
+    if group != "real" and kind == "int":
         return id_value(letter, sql_type, "int")
-    if kind == "date":
+    if group != "real" and kind == "date":
         return f"epoch_us(TRY_CAST(trim({letter}) AS TIMESTAMPTZ))"
-    number = _number(letter)
-    scaled = f"{number} * 1000000" if kind == "fraction" else _whole(number)
-    return f"TRY(CAST({scaled} AS BIGINT))"
+    number = letter if group == "real" else _number(letter)
+    if kind == "fraction":
+        return f"TRY(CAST(round({number} * 1000000) AS BIGINT))"
+    # A fraction among whole times is a misfit, so that `survey` looks at all of them.
+    return f"TRY(CAST(CASE WHEN NOT {_fraction(number)} THEN round({number}) END AS BIGINT))"
 
 
 def _number(text: str) -> str:
@@ -113,9 +113,9 @@ def _number(text: str) -> str:
     return f"(CASE WHEN regexp_full_match({text}, '{_NUMBER}') THEN {decimal} END)"
 
 
-def _whole(number: str) -> str:
-    """NULL for a fraction among whole times: a misfit, so that `survey` looks at all of them."""
-    return f"CASE WHEN {number} = trunc({number}) THEN {number} END"
+def _fraction(number: str) -> str:
+    """Times too large for seconds are rounded: a millionth of them would not fit into an int64."""
+    return f"({number} <> trunc({number}) AND abs({number}) < {LARGEST_SECONDS})"
 
 
 def rating_value(letter: str, sql_type: str) -> str:
@@ -197,7 +197,7 @@ def _time_kind(con: duckdb.DuckDBPyConnection, rows: str, sql_type: str) -> Time
     if group in ("int", "date"):
         return "int"
     if group == "real":
-        query = f"SELECT count(*) FROM {rows} WHERE isfinite(t::DOUBLE) AND t <> trunc(t)"
+        query = f"SELECT count(*) FROM {rows} WHERE isfinite(t::DOUBLE) AND {_fraction('t')}"
         return "fraction" if con.execute(query).fetchall()[0][0] else "whole"
     integer = f"({time_value('t', sql_type, 'int')})"
     filled, ints = con.execute(f"SELECT count(t), count({integer}) FROM {rows}").fetchall()[0]
@@ -205,7 +205,7 @@ def _time_kind(con: duckdb.DuckDBPyConnection, rows: str, sql_type: str) -> Time
         return "int"
     number = _number("t")
     numbers, fractions, dates = con.execute(
-        f"SELECT count({number}), count(*) FILTER ({number} <> trunc({number})), "
+        f"SELECT count({number}), count(*) FILTER {_fraction(number)}, "
         f"count({time_value('t', sql_type, 'date')}) FROM {rows} WHERE {integer} IS NULL"
     ).fetchall()[0]
     if dates > ints + numbers:

@@ -286,7 +286,7 @@ class Estimator:
         self._run = replace(self.run, source=source, titles=dict(titles))
 
     def save(self, folder: str | Path) -> None:
-        """Write the run directory, whole or not at all; an earlier one there is replaced.
+        """Write the run directory, whole or not at all; an earlier run there is replaced.
 
         Raises
         ------

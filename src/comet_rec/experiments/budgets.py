@@ -87,10 +87,10 @@ FULL = Budget(
     "of fewer than 350,000 rows it is smaller. Its opponents have settings of ours, and more "
     "negatives than the paper's four: on large logs SVD++ and FISM from a search of a few "
     "trials, MF and GMF from trials in the diary, the rest by hand; on logs of fewer than "
-    "500,000 rows those searched on MovieLens-100K; where a search on the log itself is shown "
-    "below, what that found. The epoch is chosen on the validation items; in the tables the "
-    "model is trained again with them, but for ConvNCF, which has two epochs and no second "
-    "training for its cost.",
+    "500,000 rows those searched on MovieLens-100K; where the section on searches says so, "
+    "what a search on the log itself found. The epoch is chosen on the validation items; in "
+    "the tables the model is trained again with them, but for ConvNCF, which has two epochs "
+    "and no second training for its cost.",
     logs=("ml-1m", "amazon-movies", "amazon-cds"),
     seeds=3,
     neural={"train.matmul_precision": "medium"},

@@ -206,7 +206,7 @@ class Study:
         )
 
     def _searches(self) -> list[Section]:
-        used = {log.title: list(self.searched.get(log.name, ())) for log in self.logs}
+        used = {log.title: self.planner(log.name).taken() for log in self.logs if log.split}
         return [searches(self.journals, used)] if self.journals else []
 
     def _algorithms(self) -> Section:

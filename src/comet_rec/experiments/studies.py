@@ -131,6 +131,10 @@ class Planner:
             for label, name in {**BESIDE, **ALGORITHMS}.items()
         ]
 
+    def taken(self) -> list[str]:
+        """Labels of the algorithms with settings of a search on this log."""
+        return [label for label, name in {**BESIDE, **ALGORITHMS}.items() if self._searched(name)]
+
     def _searched(self, name: str) -> Settings:
         """Of a model that is trained from its own draw, under the preset of the search."""
         if name in PRETRAINED or (name == "comet" and self.paper != "paper"):
@@ -155,7 +159,7 @@ class Planner:
 
     def figure_5(self) -> list[Job]:
         """The COMET whose kernels are shown."""
-        return [self.job("COMET", "comet")]
+        return [self.job("COMET", "comet", self._searched("comet"))]
 
     def figure_6(self) -> dict[str, list[Job]]:
         """COMET over embedding size, regularisation and channels."""
@@ -181,7 +185,7 @@ class Planner:
 
     def beyond(self) -> list[Job]:
         """COMET past the paper, and all that it is held against, itself with less too."""
-        static = self.job("COMET, static", "comet")
+        static = self.job("COMET, static", "comet", self._searched("comet"))
         others = [job for job in self.algorithms() if job.label != "COMET"]
         found = [self.job(BEST, "comet", preset="best")]
         paper, best = (preset(name, "comet", self.log) for name in (self.paper, "best"))

@@ -24,7 +24,7 @@ TEXTS = {
         "at what earlier versions missed among the test items of MovieLens-1M and Amazon Beauty, "
         "and that it has a softmax where histories are short from EASE's lead over the whole "
         "catalogue of the latter (docs/log.md). Opponents have what a search on the log itself "
-        "found, where one is shown below.",
+        "found, where the section on searches says so.",
     ),
     "ablation": (
         "From the paper's setting to the best",

@@ -75,11 +75,8 @@ START: dict[str, Any] = {
     "model.embedding_dim": 128,
 }
 """Where a search begins, so that a short one has a good trial to compare with."""
-
-
 REPEATS = 200
 """Settings in a row that were tried before, after which the sampler has nothing new."""
-
 COMBINATIONS = 10_000
 """Looked through for one that can be, before a search begins."""
 
@@ -142,7 +139,8 @@ def tune(
     if not tried:
         start = {k: v for k, v in START.items() if v in space.get(k, ())}
         study.enqueue_trial({k: json.dumps(v) for k, v in start.items()})
-    _spend(study, tried, seconds, split, fixed, space, device, say)
+    config_of = _configs(split, model, preset_name, settings or {}, seed)
+    _spend(study, tried, seconds, split, config_of, space, device, say)
     return _outcome(study, model, split)
 
 
@@ -185,8 +183,8 @@ def settled(
     ConfigError
         For a setting that is unknown or a value that it cannot have.
     """
-    fixed = replace(preset(preset_name, model, split.interactions), seed=seed)
-    fixed = fixed.with_settings(settings)
+    config_of = _configs(split, model, preset_name, settings, seed)
+    fixed = config_of({})
     space = {
         key: tuple(dict.fromkeys(fixed.coerced(key, value) for value in values))
         for key, values in (search or SPACES[model]).items()
@@ -195,7 +193,7 @@ def settled(
     wrong: ConfigError | None = None
     for chosen in islice(product(*space.values()), COMBINATIONS):
         try:
-            fixed.with_settings(dict(zip(space, chosen, strict=True)))
+            config_of(dict(zip(space, chosen, strict=True)))
         except ConfigError as error:
             wrong = wrong or error
         else:
@@ -203,9 +201,17 @@ def settled(
     raise wrong or ConfigError("nothing to search: every setting is fixed")
 
 
+def _configs(
+    split: Split, model: str, preset_name: str, settings: Settings, seed: int
+) -> Callable[[Settings], Config]:
+    """Config of a trial; all settings at once, since they may need one another."""
+    plain = replace(preset(preset_name, model, split.interactions), seed=seed)
+    return lambda chosen: plain.with_settings({**settings, **chosen})
+
+
 def _spend(
-    study: optuna.Study, tried: dict[str, float], seconds: float, split: Split, fixed: Config,
-    space: Space, device: str, say: Callable[[str], None],
+    study: optuna.Study, tried: dict[str, float], seconds: float, split: Split,
+    config_of: Callable[[Settings], Config], space: Space, device: str, say: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Try what was not tried before, until the time is up or nothing new comes."""
     repeated, some = 0, bool(tried)
@@ -223,29 +229,27 @@ def _spend(
             continue
         repeated = 0
         try:
-            config = fixed.with_settings(chosen)
+            config = config_of(chosen)
         except ConfigError as error:  # values that are fine, but not together
             tried[word] = 0.0
             study.tell(trial, 0.0)
-            say(f"{fixed.name}: left out: {error}")
+            say(f"{study.study_name}: left out: {error}")
             continue
         score, note = _trial(trial, split, config, device, left)
         tried[word], some = score, True
         study.tell(trial, score)
-        say(f"{fixed.name} {seconds_of(study):,.0f}/{seconds:,.0f} s: {note} {word}")
+        say(f"{study.study_name} {seconds_of(study):,.0f}/{seconds:,.0f} s: {note} {word}")
 
 
 def _outcome(study: Any, model: str, split: Split) -> dict[str, Any]:
     best = study.best_trial
     return {
-        "model": model,
-        "trials": len(study.trials),
-        "seconds": round(seconds_of(study), 1),
+        "model": model, "trials": len(study.trials), "seconds": round(seconds_of(study), 1),
         "protocol": split.hash,
         "validation": best.user_attrs.get("validation"),
         "epochs": best.user_attrs.get("epochs"),
         "settings": {k: json.loads(v) for k, v in best.params.items()},
-    }
+    }  # fmt: skip
 
 
 def _trial(
@@ -291,8 +295,3 @@ def _size(space: Space) -> int:
     for values in space.values():
         size *= len(values)
     return size
-
-
-def models() -> list[str]:
-    """Models that have a space, in the order of the registry."""
-    return [name for name in base.names() if name in SPACES]

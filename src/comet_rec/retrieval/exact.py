@@ -26,7 +26,7 @@ TILE = 8192
 RUN = 64
 """Items of a run; a tile holds a whole number of runs."""
 BLOCK_BYTES = 64 * 2**20
-"""Scores, or items of runs, held at a time by each thread."""
+"""Scores, or items of runs, held at a time."""
 
 
 @dataclass(frozen=True)
