@@ -34,7 +34,7 @@ class Estimator:
     seed : int
         Of parameters, order, negatives, histories and dropout; never of the candidates.
     device : str
-        "cpu", "cuda" or "mps".
+        "cpu", "cuda", "cuda:1", "mps".
     settings
         Any setting of the model or of training by its own name, e.g. ``embedding_dim=64``,
         ``epochs=20``.
