@@ -1,8 +1,9 @@
-"""Values of settings: from text or TOML to their declared type, and back."""
+"""Values of settings: from text or TOML to their declared type, their ranges, and back."""
 
 from __future__ import annotations
 
 import json
+import math
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -63,3 +64,28 @@ def literal(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(literal(v) for v in value) + "]"
     return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def positive(config: Any, room: str, *names: str) -> None:
+    """Refuse settings that are not above zero."""
+    for name in names:
+        if not 0 < getattr(config, name) < math.inf:
+            raise ConfigError(
+                f"{room}.{name} = {getattr(config, name)}: must be above 0; give a larger one"
+            )
+
+
+def not_negative(config: Any, room: str, *names: str) -> None:
+    """Refuse settings below zero."""
+    for name in names:
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ConfigError(
+                f"{room}.{name} = {getattr(config, name)}: must not be below 0; give a larger one"
+            )
+
+
+def share(config: Any, room: str, *names: str) -> None:
+    """Refuse settings outside [0, 1)."""
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(f"{room}.{name} = {getattr(config, name)}: must lie in [0, 1)")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_type_hints
 
-from comet_rec.coercion import coerce, literal
+from comet_rec.coercion import coerce, literal, not_negative, positive, share
 from comet_rec.errors import ConfigError
 
 OF_A_SOFTMAX: Mapping[str, Any] = {
@@ -282,28 +281,3 @@ def unknown(what: str, given: str, known: list[str]) -> str:
     near = difflib.get_close_matches(given, known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
     return f"unknown {what} {given!r}; {hint}"
-
-
-def positive(config: Any, room: str, *names: str) -> None:
-    """Refuse settings that are not above zero."""
-    for name in names:
-        if not 0 < getattr(config, name) < math.inf:
-            raise ConfigError(
-                f"{room}.{name} = {getattr(config, name)}: must be above 0; give a larger one"
-            )
-
-
-def not_negative(config: Any, room: str, *names: str) -> None:
-    """Refuse settings below zero."""
-    for name in names:
-        if not 0 <= getattr(config, name) < math.inf:
-            raise ConfigError(
-                f"{room}.{name} = {getattr(config, name)}: must not be below 0; give a larger one"
-            )
-
-
-def share(config: Any, room: str, *names: str) -> None:
-    """Refuse settings outside [0, 1)."""
-    for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise ConfigError(f"{room}.{name} = {getattr(config, name)}: must lie in [0, 1)")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from comet_rec.config import positive, share
+from comet_rec.coercion import positive, share
 from comet_rec.data.histories import HistoryPolicy
 from comet_rec.errors import ConfigError
 from comet_rec.models.layers import ConvolutionForm

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from comet_rec.config import positive
+from comet_rec.coercion import positive
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.layers import uniform
 from comet_rec.models.pairs import pair_products

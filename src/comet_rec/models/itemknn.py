@@ -11,7 +11,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from comet_rec.config import not_negative, positive
+from comet_rec.coercion import not_negative, positive
 from comet_rec.data.interactions import Interactions
 
 ROW_BLOCK_BYTES = 256 * 2**20

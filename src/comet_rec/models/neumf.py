@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from comet_rec.config import positive, share
+from comet_rec.coercion import positive, share
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.gmf import GMF, GMFConfig

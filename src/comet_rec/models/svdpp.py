@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from comet_rec.config import positive
+from comet_rec.coercion import positive
 from comet_rec.data.histories import WHOLE
 from comet_rec.models.bags import bag_products, bag_sums, normaliser
 from comet_rec.models.base import TensorBags, TensorBatch
