@@ -92,8 +92,7 @@ class Estimator:
             and nothing can be measured afterwards.
         refit : bool, optional
             Train once more on training and validation rows for the epochs that validation
-            chose. Default: the setting ``refit`` if it was given to the constructor, else
-            false. The command line takes its default from the preset.
+            chose. Default: the constructor's ``refit``, else false; on the command line: the preset's.
         init_from : Estimator or sequence of Estimator
             Trained models that the parameters start from: a GMF and an MLP for NeuMF, an MF for
             ConvNCF, a FISM for COMET's taste; trained on the same split, with or without a refit
@@ -108,7 +107,7 @@ class Estimator:
         NonFiniteError
             When the loss is not finite.
         ConfigError
-            When the model cannot or must not start from the models given.
+            When the model cannot start from the models given, or the protocol is not the split's.
         InputError
             For data that are neither a split nor a log.
         """

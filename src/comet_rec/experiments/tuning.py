@@ -102,8 +102,8 @@ def tune(
     model : str
         Name of the model.
     journal : Path
-        Text file that every trial is added to; one that exists is gone on from, its trials'
-        time counted, that of a trial which was killed as far as its last epoch.
+        Text file that every trial is added to; one that exists is gone on from, the time of its
+        trials counted (a killed one's as far as its last epoch).
     seconds : float
         Wall time of all trials; the last is cut after the epoch in which it ends.
     preset_name : str
@@ -121,25 +121,25 @@ def tune(
     Returns
     -------
     dict
-        ``model``, ``trials``, ``seconds``, ``protocol``, ``validation`` (figures of the best
-        trial), ``settings`` (what it chose) and ``epochs``.
+        ``model``, ``trials``, ``seconds``, ``protocol``, and of the best trial ``validation``,
+        ``settings`` and ``epochs``.
 
     Raises
     ------
     ConfigError
-        For a model without a space, a value that a setting cannot have, or a journal of another
-        log or split, or of another space.
+        For a model without a space, a value that no setting has, or a journal of something else.
     """
     check([model], journal, search, device)
     optuna = library()
-    fixed, space = settled(split, model, preset_name, settings or {}, search, seed)
-    study = open_study(optuna, journal, fixed, split, space, settings or {})
+    settings = settings or {}
+    fixed, space = settled(split, model, preset_name, settings, search, seed)
+    study = open_study(optuna, journal, fixed, split, space, settings)
     close_abandoned(optuna, study)
     tried = tried_in(study)
     if not tried:
         start = {k: v for k, v in START.items() if v in space.get(k, ())}
         study.enqueue_trial({k: json.dumps(v) for k, v in start.items()})
-    config_of = _configs(split, model, preset_name, settings or {}, seed)
+    config_of = _configs(split, model, preset_name, settings, seed)
     _spend(study, tried, seconds, split, config_of, space, device, say)
     return _outcome(study, model, split)
 
