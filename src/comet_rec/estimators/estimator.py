@@ -92,7 +92,7 @@ class Estimator:
             and nothing can be measured afterwards.
         refit : bool, optional
             Train once more on training and validation rows for the epochs that validation
-            chose. Default: the constructor's ``refit``, else false; on the command line: the preset's.
+            chose. Default: the constructor's ``refit``, else false; in the shell: the preset's.
         init_from : Estimator or sequence of Estimator
             Trained models that the parameters start from: a GMF and an MLP for NeuMF, an MF for
             ConvNCF, a FISM for COMET's taste; trained on the same split, with or without a refit

@@ -99,8 +99,8 @@ def tune(
     Parameters
     ----------
     split : Split
-    model : str
-        Name of the model.
+    model, device : str
+        Names.
     journal : Path
         Text file that every trial is added to; one that exists is gone on from, the time of its
         trials counted (a killed one's as far as its last epoch).
@@ -114,7 +114,6 @@ def tune(
         Dotted key → values to try; nothing else is searched then. Without it: `SPACES`.
     seed : int
         Of the search and of training.
-    device : str
     say : callable
         Told a line after each trial.
 
