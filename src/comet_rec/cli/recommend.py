@@ -120,11 +120,10 @@ def _lists(
 
 def _json(table: Table, asked: Sequence[Any]) -> str:
     """A list a user, an empty one where no item is left for them; of histories, one each."""
-    found = [
-        (key, [{k: _plain(row[k]) for k in ("item_id", "score", "rank")} for row in rows])
+    of = {
+        key: [{k: _plain(row[k]) for k in ("item_id", "score", "rank")} for row in rows]
         for key, rows in _each(table)
-    ]
-    of = dict(found)
+    }
     lists = [{"user_id": _plain(key), "items": of.get(key, [])} for key in asked]
     return json.dumps(lists, ensure_ascii=False)
 
