@@ -87,7 +87,7 @@ def top_k(
     rows, of_items = masked if masked is not None else (empty, empty)
     closed = None if allowed is None else torch.from_numpy(~allowed).to(items.device)
     mask = Mask(rows, of_items, closed)
-    by_runs = 4 * k < -(-len(items) // RUN)
+    by_runs = 0 < 4 * k < -(-len(items) // RUN)
     size = QUERIES if by_runs else min(QUERIES, max(1, BLOCK_BYTES // (4 * max(len(items), 1))))
     for first in range(0, len(queries), size):
         last = min(first + size, len(queries))
