@@ -9,6 +9,8 @@
 #   amazon-cds AMAZON-CDS-LOG mf 1200 --search train.weight_decay=5e-7,2e-6,5e-6,1e-5 \
 #     --search model.embedding_dim=64,128 --set train.learning_rate=0.005
 #   amazon-cds AMAZON-CDS-LOG itemknn 240
+#   amazon-cds-rate AMAZON-CDS-LOG mf 600 --search train.learning_rate=0.001,0.002 \
+#     --search train.weight_decay=5e-7,1e-6 --set model.embedding_dim=128
 set -euo pipefail
 name=$1 log=$(realpath "$2") models=$3 seconds=$4
 shift 4

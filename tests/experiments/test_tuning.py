@@ -122,6 +122,7 @@ def test_a_journal_is_shown_as_it_was_searched(split, tmp_path):
     assert "Another" not in str(section.text)
     rows = {row[0]: row for row in section.tables[0].rows}
     assert rows["mf"][1] == str(len(values))
+    assert "model.embedding_dim = 8" in rows["mf"][-1]  # fixed, and part of what was found
     (found,) = section.data.values()
     assert str(tmp_path) not in str(section)  # a report names files, not where they lay
     rising = [value for _, value in found["mf"]]

@@ -44,7 +44,8 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
             if best is None:
                 table.rows.append([model, "0", "0", "", "", "no trial finished"])
                 continue
-            settings = ", ".join(f"{key} = {value}" for key, value in best.settings.items())
+            whole = {**search.begun.get("fixed", {}), **best.settings}
+            settings = ", ".join(f"{key} = {value}" for key, value in whole.items())
             stopped = sum(trial.stopped_early for trial in trials)
             spent = sum(trial.seconds for trial in trials)
             row = [model, len(trials), stopped, f"{spent:,.0f}", number(best.value), settings]
