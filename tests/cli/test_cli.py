@@ -369,3 +369,14 @@ def test_an_interrupt_that_no_command_caught_is_told(monkeypatch, capsys):
     monkeypatch.setattr("comet_rec.cli.options.read_data", interrupted)
     assert app.run(["data", "stats", "x.csv"]) == 130
     assert capsys.readouterr().err.endswith("comet-rec: interrupted\n")
+
+
+def test_a_comparison_is_written_where_it_can_be(log_file, tmp_path, capsys):
+    """Told before any training; a device stays one."""
+    given = ["compare", str(log_file), "--models", "random,popularity", "--quiet", "--out"]
+    assert run([*given, str(tmp_path / "nowhere" / "table.json")]) == 2
+    assert "give another --out" in capsys.readouterr().err
+    assert run([*given, str(tmp_path / "table.json")]) == 0
+    assert "popularity" in (tmp_path / "table.json").read_text()
+    assert run([*given, "/dev/null"]) == 0
+    assert not Path("/dev/null").is_file()

@@ -45,7 +45,7 @@ def compare(
     names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
     if len(names) < 2:
         raise ConfigError("--models: give at least two names, e.g. comet,mf")
-    if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+    if out is not None and (out.is_dir() or not os.access(_written(out), os.W_OK)):
         raise InputError(f"{out}: must be a file in a folder to write to; give another --out")
     from comet_rec.artefact.folder import write_text
     from comet_rec.data.split import leave_one_out
@@ -73,6 +73,11 @@ def compare(
     typer.echo(json.dumps(found) if json_ else study.as_markdown(found))
     if out is not None:
         write_text(out, json.dumps(found, indent=1) + "\n")
+
+
+def _written(out: Path) -> Path:
+    """What has to be open for writing: the folder of a file, or a pipe or device itself."""
+    return out if out.exists() and not out.is_file() else out.resolve().parent
 
 
 def _by_model(settings: list[str]) -> dict[str, dict[str, str]]:
