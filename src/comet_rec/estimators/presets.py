@@ -114,8 +114,7 @@ def paper(model: str, log: Interactions) -> Config:
     if model == "comet":
         common = {"batch_size": 8192}
         if len(log) >= MEDIUM:
-            whole = log.n_users + log.n_items <= WHOLE_TABLES["batch_size"]
-            common = WHOLE_TABLES if whole else LARGE_TABLES
+            common = LARGE_TABLES if large_tables(log) else WHOLE_TABLES
     own = BATCHES.get(model, {})
     return Config(
         name=model,
@@ -123,6 +122,11 @@ def paper(model: str, log: Interactions) -> Config:
         model=base.config_class(model)(**model_settings),
         train=TrainConfig(**{"refit": True, **common, **own, **train_settings}),
     )
+
+
+def large_tables(log: Interactions) -> bool:
+    """Whether users and items are more than a batch of `WHOLE_TABLES` could hold."""
+    return log.n_users + log.n_items > int(WHOLE_TABLES["batch_size"])
 
 
 def paper_literal(model: str, log: Interactions) -> Config:

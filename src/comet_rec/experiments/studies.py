@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.estimators.presets import MEDIUM, VARIANTS, preset
+from comet_rec.estimators.presets import MEDIUM, VARIANTS, large_tables, preset
 from comet_rec.experiments.budgets import CLOSED, Budget, Settings
 from comet_rec.experiments.compare import PRETRAINED, shared_sizes
 from comet_rec.experiments.jobs import Job
@@ -145,7 +145,7 @@ class Planner:
     def filters(self) -> list[Job]:
         """Tables IV and V."""
         return [
-            self.job(label, "comet", {**NO_DECAY, "model.widths": widths})
+            self.job(label, "comet", {**NO_DECAY, **self._smaller(), "model.widths": widths})
             for label, widths in FILTER_SETS.items()
         ]
 
@@ -225,9 +225,14 @@ class Planner:
 
     def _compared(self, variants: Mapping[str, Settings]) -> list[Job]:
         return [
-            self.job(label, "comet", {**NO_DECAY, **self.budget.compared, **more})
+            self.job(
+                label, "comet", {**NO_DECAY, **self.budget.compared, **self._smaller(), **more}
+            )
             for label, more in variants.items()
         ]
+
+    def _smaller(self) -> Settings:
+        return self.budget.large if self.paper == "paper" and large_tables(self.log) else {}
 
     def _refits(self) -> bool:
         return bool(self.budget.settings("comet").get("train.refit", True))
