@@ -267,6 +267,15 @@ def test_full_asks_for_the_papers_own_settings(monkeypatch):
         for job in planner.figure_6()["model.embedding_dim"]
     ]
     assert values == [16, 32, 64, 128]
+    whole = planner.filters()[0].estimator().config_for(log)
+    assert (whole.model.embedding_dim, whole.train.refit) == (128, True)
+    monkeypatch.setattr("comet_rec.experiments.studies.large_tables", lambda log: True)
+    for job in (*planner.filters(), *planner.figure_3(), *planner.figure_4()):
+        config = job.estimator().config_for(log)
+        assert (config.model.embedding_dim, config.train.refit) == (64, False)
+    sizes = planner.figure_6()["model.embedding_dim"]
+    assert [dict(job.settings)["model.embedding_dim"] for job in sizes] == values
+    assert planner.job("COMET", "comet").estimator().config_for(log).train.refit
 
 
 @pytest.mark.parametrize(
