@@ -85,9 +85,9 @@ SMOKE = Budget(
 )  # fmt: skip
 FULL = Budget(
     name="full",
-    note="Budget full: COMET has the paper's sizes, in falsifications K = 32, and on logs of more than "
-    "32,768 users and items K = 64 and no refit in Tables IV and V and the figures; batches and what "
-    "they draw from, rate, averaging and, in the tables of algorithms, decay are ours; "
+    note="Budget full: COMET has the paper's sizes, in falsifications K = 32, and on logs of more "
+    "than 32,768 users and items K = 64 and no refit in Tables IV and V and the figures; batches "
+    "and what they draw from, rate, averaging and, in the tables of algorithms, decay are ours; "
     "products of training steps are in bfloat16 where the processor can (ADR 0027); on logs "
     "of fewer than 350,000 rows it is smaller. Its opponents have settings of ours, and more "
     "negatives than the paper's four: on large logs SVD++ and FISM from a search of a few "
