@@ -13,6 +13,7 @@ from comet_rec.evaluation.ranking import Ranks, full_ranks
 from comet_rec.evaluation.reliability import (
     _hypergeometric,
     agreement,
+    agreement_interval,
     by_popularity,
     expected_figures,
     redrawn,
@@ -83,6 +84,26 @@ def test_redrawn_figures_scatter_around_the_expectation_and_all_items_give_the_f
     assert everything == pytest.approx(np.mean(ranks.better < 10))
 
 
+def test_negatives_of_some_items_alone_are_bounded_from_full_ranks(ranked):
+    """Counted item by item: who is compared, and the exact figure, which the bound is below."""
+    split, scores = ranked
+    held, some = split.test, np.arange(90) < 60
+    unseen = np.ones((200, 90), dtype=bool)
+    unseen[split.known.users, split.known.items] = False
+    unseen[np.arange(200), held.positives] = False
+    compared = unseen & some
+    others = unseen_others(held, split.known, some)
+    np.testing.assert_array_equal(others, compared.sum(axis=1))
+    values = scores.rows(held.users)
+    above = values > values[np.arange(200), held.positives][:, None]
+    exact = Ranks((above & compared).sum(axis=1), np.zeros(200, dtype=np.int64))
+    ranks = full_ranks(scores, held, split.known)
+    wanted = expected_figures(exact, others, 20, 10)
+    bound = expected_figures(ranks, others, 20, 10)
+    assert all(low < value for low, value in zip(bound, wanted, strict=True))
+    assert bound[0] > 0
+
+
 def test_strata_hold_a_third_of_the_rows_each_and_every_user_stands_in_one(ranked):
     popularity = np.array([50, 1, 30, 20, 0, 9, 40])
     assert stratum_of(np.arange(7), popularity).tolist() == [0, 2, 1, 2, 2, 2, 1]
@@ -92,6 +113,17 @@ def test_strata_hold_a_third_of_the_rows_each_and_every_user_stands_in_one(ranke
     assert sum(row["users"] for row in found.values()) == 200
     whole = sum(row["users"] * row["HR@10"] for row in found.values()) / 200
     assert whole == pytest.approx(np.mean(ranks.better < 10))
+
+
+def test_the_interval_of_agreement_is_a_point_only_where_users_leave_no_doubt(rng):
+    users = np.arange(100)
+    sure = np.array([0 * users + level for level in (1.0, 2.0, 3.0)])
+    assert agreement_interval(sure, sure * 5) == (1.0, 1.0)
+    noisy = np.array([rng.normal(level, 1, 100) for level in (0.0, 0.05, 0.1, 3.0)])
+    low, high = agreement_interval(noisy, noisy + rng.normal(0, 1, noisy.shape))
+    assert low < high
+    tau = agreement(noisy.mean(axis=1), noisy.mean(axis=1))
+    assert -1 <= low <= high <= tau
 
 
 def test_agreement_is_one_for_the_same_order_and_minus_one_for_the_reverse():

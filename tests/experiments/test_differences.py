@@ -65,9 +65,14 @@ def jobs(*labels):
     return [Job("small", label, "mf", "paper") for label in labels]
 
 
+def small():
+    pairs = random_pairs(np.random.default_rng(0), 9, 20, 4)
+    split = cr.leave_one_out(make_log(pairs, n_items=20), negatives=5)
+    return StudyLog("small", "small", split)
+
+
 def table(*labels, stepwise=False, **of):
-    log = StudyLog("small", "small", None)
-    return differences(log, jobs(*labels), Queue(**of), stepwise=stepwise)
+    return differences(small(), jobs(*labels), Queue(**of), stepwise=stepwise)
 
 
 def drawn(seed, most=40):
@@ -136,10 +141,8 @@ def test_what_was_not_run_says_so():
     shown, data = table("A", "B", A=[Recorded(drawn(0))])
     assert [row[0] for row in shown.rows] == ["A"]
     assert set(data) == {"A"}
-    pairs = random_pairs(np.random.default_rng(0), 9, 20, 4)
-    log = StudyLog("small", "small", cr.leave_one_out(make_log(pairs, n_items=20), negatives=5))
     runner = Queue(A=[Recorded(drawn(0))])
-    section = compared("figure9", "Figure 9", [], [(log, jobs("A", "B", "C"))], runner)
+    section = compared("figure9", "Figure 9", [], [(small(), jobs("A", "B", "C"))], runner)
     assert section.text == ["small, not run: B, C (not asked for)."]
 
 
@@ -152,9 +155,10 @@ def test_a_model_that_draws_nothing_has_a_p_and_no_seeds():
         "D": [Recorded(drawn(seed)) for seed in (3, 4, 5)],
     }  # fmt: skip
 
-    log, every = StudyLog("small", "small", None), [*closed, *trained]
-    shown, data = differences(log, every, Queue(every, **of))
+    every = [*closed, *trained]
+    shown, data = differences(small(), every, Queue(every, **of))
     assert [row[1] for row in shown.rows] == ["–", "–", "1", "3"]
+    assert [row[2] for row in shown.rows] == ["–", "–", "1 of 60", "1, 1, 1 of 60"]
     values = {k: np.array([r.of_users("NDCG@10") for r in v]) for k, v in of.items()}
     plain = over_trainings(values["B"], values["A"][:1], (SILENT, SILENT))
     assert data["B"]["differences"]["NDCG@10"]["p"] == pytest.approx(plain.p)

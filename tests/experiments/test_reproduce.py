@@ -31,7 +31,8 @@ from comet_rec.experiments.budgets import FULL, SMOKE, Budget
 from comet_rec.experiments.jobs import Job, finished, trained
 from comet_rec.experiments.kernels import kernels_of
 from comet_rec.experiments.logs import StudyLog, has_ties, read_logs, reordered, tied_share
-from comet_rec.experiments.reproduce import PARTS, Study, parts_of, reproduce
+from comet_rec.experiments.parts import PARTS, parts_of
+from comet_rec.experiments.reproduce import Study, reproduce
 from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.studies import Planner
 from tests.conftest import checkerboard_log, make_log, random_pairs
@@ -270,9 +271,12 @@ def test_full_asks_for_the_papers_own_settings(monkeypatch):
     whole = planner.filters()[0].estimator().config_for(log)
     assert (whole.model.embedding_dim, whole.train.refit) == (128, True)
     monkeypatch.setattr("comet_rec.experiments.studies.large_tables", lambda log: True)
-    for job in (*planner.filters(), *planner.figure_3(), *planner.figure_4()):
+    for job in (*planner.filters(), *planner.figure_3()):
         config = job.estimator().config_for(log)
         assert (config.model.embedding_dim, config.train.refit) == (64, False)
+    for job in planner.figure_4():  # own embeddings alone are not shown the validation rows
+        config = job.estimator().config_for(log)
+        assert (config.model.embedding_dim, config.train.refit) == (64, True)
     sizes = planner.figure_6()["model.embedding_dim"]
     assert [dict(job.settings)["model.embedding_dim"] for job in sizes] == values
     assert planner.job("COMET", "comet").estimator().config_for(log).train.refit
@@ -430,6 +434,11 @@ def test_past_the_paper_are_figures_with_100_negatives(tmp_path):
         assert abs(value - drawn.mean()) < 4 * drawn.std(ddof=1) / np.sqrt(len(drawn))
     columns = data["tables"][0]["columns"]
     assert "HR@10, NDCG@10 with 100" in columns
+    assert "with 100 of items of 5 rows, at least" in columns
+    assert all(len(row) == len(columns) for row in data["tables"][0]["rows"])
+    low, _ = data["data"]["wide"]["EASE"]["with 100 negatives of 5 rows"]
+    assert np.bincount(log.items).min() < 5
+    assert 0 < low < hr
     assert "full HR@10" in columns
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,26 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """Python, the libraries that compute, and the threads."""
+    """Python, the libraries that compute, a digest of this package's code, and the threads."""
     names = ("comet-rec", "duckdb", "numpy", "scipy", "torch")
     found = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **found, "threads": str(torch.get_num_threads())}
+    return {
+        "python": platform.python_version(),
+        **found,
+        "code": _code(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+@cache
+def _code() -> str:
+    """Twelve digits of the SHA-256 over the package's modules, the same from a clone or a wheel."""
+    home = Path(__file__).parents[1]
+    state = hashlib.sha256()
+    for path in sorted(home.rglob("*.py"), key=lambda path: path.relative_to(home).as_posix()):
+        text = path.read_bytes().replace(b"\r\n", b"\n")
+        state.update(f"{path.relative_to(home).as_posix()} {len(text)}\n".encode() + text)
+    return state.hexdigest()[:12]
 
 
 def machine() -> dict[str, Any]:

@@ -28,9 +28,9 @@ def compare(
         ),
     ] = None,
     refit: Annotated[
-        bool | None,
-        typer.Option(help="Train again with the validation rows. Default: the preset's."),
-    ] = None,
+        bool,
+        typer.Option(help="Train each model again with the validation rows, as a fair test needs."),
+    ] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of training.")] = 0,
     device: options.Device = "cpu",
     out: Annotated[

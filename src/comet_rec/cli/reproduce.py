@@ -22,7 +22,7 @@ Parts = Annotated[
     typer.Argument(
         metavar="PART…",
         help="table1 … table5, figure3 … figure6, falsification, reliability, ties, beyond, "
-        "ablation, or all.",
+        "ablation, falsification-best, or all.",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the report; gone on from.")]
@@ -90,11 +90,12 @@ def reproduce(
     from comet_rec.experiments.budgets import BUDGETS
     from comet_rec.experiments.journal import history
     from comet_rec.experiments.logs import read_logs
+    from comet_rec.experiments.parts import parts_of
     from comet_rec.experiments.plots import pyplot
 
     if budget not in BUDGETS:
         raise ConfigError(unknown("budget", budget, list(BUDGETS)))
-    chosen, wanted = BUDGETS[budget], study.parts_of(parts)
+    chosen, wanted = BUDGETS[budget], parts_of(parts)
     torch_device(device)
     if figures:
         pyplot()  # told before an hour of training

@@ -15,6 +15,8 @@ from comet_rec.data.randomness import generator
 Float64 = npt.NDArray[np.float64]
 
 DRAWS = 10_000
+LEAST_P = 2 / (DRAWS + 1)
+"""Of the bootstrap, where no resampled mean has the other sign."""
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,27 @@ from comet_rec.evaluation.ranking import Ranks, Scores, sampled_ranks
 Int64 = npt.NDArray[np.int64]
 STRATA = ("head", "middle", "tail")
 TIE_SHARES = 16
+RESAMPLED = 500
+"""Draws of users for an interval of τ."""
 
 
-def unseen_others(held: HeldOut, seen: Interactions) -> Int64:
-    """Items that a full ranking compares each positive with, int64 [T]."""
+def unseen_others(
+    held: HeldOut, seen: Interactions, among: npt.NDArray[np.bool_] | None = None
+) -> Int64:
+    """Items that a full ranking compares each positive with, int64 [T].
+
+    Parameters
+    ----------
+    held : HeldOut
+    seen : Interactions
+    among : bool [n], optional
+        Items that count; all without it.
+    """
     rows, items = seen.touched(held.users)
-    others = np.bincount(rows[items != held.positives[rows]], minlength=len(held))
-    return np.asarray(seen.n_items - 1 - others)
+    counts = np.ones(seen.n_items, dtype=bool) if among is None else among
+    touched = rows[(items != held.positives[rows]) & counts[items]]
+    others = np.bincount(touched, minlength=len(held))
+    return np.asarray(counts.sum() - counts[held.positives] - others)
 
 
 def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tuple[float, float]:
@@ -142,3 +156,24 @@ def agreement(first: Sequence[float], second: Sequence[float]) -> float:
     from scipy.stats import kendalltau
 
     return float(kendalltau(first, second).statistic)
+
+
+def agreement_interval(
+    first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of τ between the means of both, under resampling of users.
+
+    Parameters
+    ----------
+    first, second : float64 [models, T]
+        Values of each model's test users.
+    seed : int
+    """
+    rng = generator(seed, "agreement.bootstrap")
+    users = first.shape[1]
+    found = []
+    for _ in range(RESAMPLED):
+        counts = rng.multinomial(users, np.full(users, 1 / users))
+        found.append(agreement((first @ counts).tolist(), (second @ counts).tolist()))
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return float(low), float(high)

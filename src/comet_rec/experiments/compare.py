@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from comet_rec.estimators.estimator import Estimator
 from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.evaluation.metrics import hit_rate, ndcg
-from comet_rec.evaluation.paired import holm, paired
+from comet_rec.evaluation.paired import LEAST_P, holm, paired
 from comet_rec.evaluation.ranking import Report
 
 PRETRAINED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
@@ -56,7 +57,7 @@ def compare(
     names: Sequence[str],
     *,
     preset: str = "auto",
-    refit: bool | None = None,
+    refit: bool = True,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -70,8 +71,9 @@ def compare(
     names : sequence of str
         Registered models, and "neumf-p" and "convncf-p" (pre-trained).
     preset : str
-    refit : bool, optional
-        Default: the preset's.
+    refit : bool
+        Train each model again with the validation rows. Without, models that are shown histories
+        know them at the test and the others do not.
     settings : mapping, optional
         Dotted settings by model name, e.g. ``{"convncf": {"train.epochs": 2}}``.
     seed : int
@@ -107,7 +109,7 @@ class _Study:
 
     split: Split
     preset: str
-    refit: bool | None
+    refit: bool
     changes: Mapping[str, Mapping[str, Any]]
     seed: int
     device: str
@@ -137,10 +139,7 @@ class _Study:
     def _fit(self, key: str, model: Estimator, start: list[Estimator]) -> tuple[Estimator, float]:
         if key not in self.done:
             began = time.perf_counter()
-            refit = self.refit
-            if refit is None:
-                refit = model.config_for(self.split.interactions).train.refit
-            model.fit(self.split, refit=refit, init_from=start)
+            model.fit(self.split, refit=self.refit, init_from=start)
             self.done[key] = model, time.perf_counter() - began
         return self.done[key]
 
@@ -228,17 +227,20 @@ def as_markdown(data: Mapping[str, Any]) -> str:
             tested = [
                 f"{test['difference']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}]",
                 _p(test["wilcoxon_holm"]),
-                _p(test["bootstrap_holm"]),
+                _p(test["bootstrap_holm"], none_seen=test["bootstrap"] <= LEAST_P),
             ]
         cells = [row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        "± is one standard error over users; p-values are Holm's; seconds hold training, refit and "
-        "pre-training.",
+        "± is one standard error over users; p-values are Holm's, and know nothing of what another "
+        "training would change; seconds hold training, refit and pre-training.",
     ]
     return "\n".join(lines)
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _p(value: float, *, none_seen: bool = False) -> str:
+    """With `none_seen` a bound: no resampled mean had the other sign."""
+    if value < 0.001:
+        return "< 0.001"
+    return f"< {math.ceil(value * 1000) / 1000:.3f}" if none_seen else f"{value:.3f}"

@@ -12,13 +12,8 @@ import numpy.typing as npt
 
 from comet_rec.evaluation.paired import SILENT, Difference, Noise, holm, over_trainings
 from comet_rec.experiments.budgets import CLOSED
-from comet_rec.experiments.jobs import Job, Record, with_seed
-from comet_rec.experiments.logs import StudyLog
-from comet_rec.experiments.runner import Runner
-from comet_rec.experiments.sections import (
-    Drawing,
-    Section,
-    Table,
+from comet_rec.experiments.cells import (
+    epochs_told,
     number,
     of_full,
     of_metric,
@@ -26,6 +21,10 @@ from comet_rec.experiments.sections import (
     seeds_told,
     trainings_of,
 )
+from comet_rec.experiments.jobs import Job, Record, with_seed
+from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.runner import Runner
+from comet_rec.experiments.sections import Drawing, Section, Table
 
 METRICS = ("HR@10", "NDCG@10")
 WHOLE = "NDCG@10"
@@ -75,7 +74,7 @@ def differences(
 ) -> tuple[Table, dict[str, dict[str, Any]]]:
     """Figures of each model and its paired difference from the first, or from the one above."""
     other = ABOVE if stepwise else jobs[0].label
-    columns = ["model", "seeds", *METRICS]
+    columns = ["model", "seeds", "epochs", *METRICS]
     columns += [cell for metric in METRICS for cell in (f"{metric} − {other}", "p")]
     columns += [f"full {WHOLE}", f"full {WHOLE} − {other}", "p"]
     table, data = Table(log.title, columns, [], log=log.title), {}
@@ -91,7 +90,7 @@ def differences(
         cells = {metric: of_metric(records, metric) for metric in METRICS}
         whole = of_full(records, WHOLE)
         text = f"{whole.ours:.4f} ± {whole.error:.4f}" if whole else ""
-        row = [job.label, seeds_told(job, records)]
+        row = [job.label, seeds_told(job, records), epochs_told(job, log, records)]
         row += [f"{number(cell.ours)} ± {number(cell.error)}" for cell in cells.values()]
         for metric in METRICS:
             row += _told(sampled[metric].get(job.label))

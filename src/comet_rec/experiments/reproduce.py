@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 
 from comet_rec.artefact.provenance import machine, versions
-from comet_rec.config import unknown
 from comet_rec.data.split import leave_one_out
-from comet_rec.errors import ConfigError
 from comet_rec.evaluation.audit.findings import Finding
 from comet_rec.experiments import audits, differences, paper, sections, summary, trust
 from comet_rec.experiments.budgets import Budget
-from comet_rec.experiments.jobs import Job
+from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.journal import searched_on
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
+from comet_rec.experiments.parts import ALONE, SEEDED, Of
 from comet_rec.experiments.queue import plain
 from comet_rec.experiments.report import Report, write
 from comet_rec.experiments.runner import Board, Runner
@@ -25,26 +23,8 @@ from comet_rec.experiments.sections import Section
 from comet_rec.experiments.studies import Planner
 from comet_rec.experiments.texts import TEXTS
 
-PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")
-PARTS = (*PAPER, "figure6", "falsification", "reliability", "ties", "beyond", "ablation")
-"""What can be asked for, `all` besides. Tables II and III are one study, so are IV and V."""
-
 LogsJobs = list[tuple[StudyLog, list[Job]]]
 Printed = dict[str, dict[str, paper.Four]]
-
-
-def parts_of(asked: Sequence[str]) -> list[str]:
-    """Parts in the order of a report; `all` stands for each of them.
-
-    Raises
-    ------
-    ConfigError
-        For an unknown part; the nearest one is named.
-    """
-    for name in asked:
-        if name not in (*PARTS, "all"):
-            raise ConfigError(unknown("part", name, [*PARTS, "all"]))
-    return [name for name in PARTS if name in asked or "all" in asked]
 
 
 @dataclass
@@ -112,13 +92,13 @@ class Study:
         log, searched = self.splits[name].interactions, self.searched.get(name, {})
         return Planner(name, log, self.budget, searched)
 
-    def each(self, of: Callable[[Planner], list[Job]]) -> LogsJobs:
+    def each(self, of: Of) -> LogsJobs:
         """Jobs of a part on every log; none where the log could not be had."""
         return [(log, of(self.planner(log.name)) if log.split else []) for log in self.logs]
 
-    def wants(self, *names: str) -> bool:
-        """Whether one of these parts was asked for."""
-        return any(name in self.parts for name in names)
+    def wants(self, name: str) -> bool:
+        """Whether this part was asked for."""
+        return name in self.parts
 
     def check(self) -> None:
         """Audit the splits and what the queued trainings are shown, before any of them.
@@ -134,30 +114,9 @@ class Study:
 
     def queue(self) -> None:
         """Queue the jobs of all parts, the tables first."""
-        tables: list[Callable[[Planner], list[Job]]] = []
-        single: list[Callable[[Planner], list[Job]]] = []
-        if self.wants("table2", "table3"):
-            tables.append(Planner.algorithms)
-        if self.wants("table4", "table5"):
-            tables.append(Planner.filters)
-        if self.wants("beyond"):
-            tables.append(Planner.beyond)
-        if self.wants("ablation"):
-            tables.append(Planner.ablation)
-        if self.wants("figure5"):
-            single.append(Planner.figure_5)
-        if self.wants("falsification"):
-            tables.append(Planner.falsifications)
-        if self.wants("reliability"):
-            single.append(Planner.algorithms)
-        if self.wants("figure3"):
-            single.append(Planner.figure_3)
-        if self.wants("figure4"):
-            single.append(Planner.figure_4)
-        if self.wants("figure6"):
-            single.append(lambda planner: [*chain(*planner.figure_6().values())])
-        for several, group in ((True, tables), (False, single)):
-            for of in group:
+        for several, group in ((True, SEEDED), (False, ALONE)):
+            wanted = (of for name, of in group.items() if self.wants(name))
+            for of in dict.fromkeys(wanted):
                 for _, jobs in self.each(of):
                     self.runner.add(jobs, seeded=several)
         for orders in self.orders.values():
@@ -178,7 +137,10 @@ class Study:
             "reliability": lambda: trust.reliability(self.each(Planner.algorithms), self.runner),
             "ties": self._ties,
             "beyond": lambda: self._seeded("beyond", Planner.beyond),
-            "ablation": lambda: self._seeded("ablation", Planner.ablation, stepwise=True),
+            "ablation": lambda: self._seeded("ablation", self._steps, stepwise=True),
+            "falsification-best": lambda: self._against(
+                "falsification-best", Planner.falsifications_of_best
+            ),
         }
         same = {"table3": "table2", "table5": "table4"}
         parts = [
@@ -217,8 +179,7 @@ class Study:
         )
 
     def _seeded(
-        self, name: str, of: Callable[[Planner], list[Job]], printed: Printed | None = None, *,
-        stepwise: bool = False,
+        self, name: str, of: Of, printed: Printed | None = None, *, stepwise: bool = False,
     ) -> Section:  # fmt: skip
         """Figures over seeds; where the paper printed none, beside the first or the row above."""
         title, text = TEXTS[name]
@@ -226,9 +187,17 @@ class Study:
         section.text = [text, *section.text] if text else section.text
         return section if printed else self._with_differences(section, of, stepwise=stepwise)
 
-    def _with_differences(
-        self, section: Section, of: Callable[[Planner], list[Job]], *, stepwise: bool = False
-    ) -> Section:
+    def _steps(self, planner: Planner) -> list[Job]:
+        """The ablation; a row below some that were not run says that it has their steps too."""
+        jobs = planner.ablation()
+        there = [isinstance(self.runner.record(job), Record) for job in jobs]
+        labels = [
+            f"{job.label}, and the steps not run above it" if own and not above else job.label
+            for job, own, above in zip(jobs, there, [True, *there], strict=False)
+        ]
+        return [replace(job, label=label) for job, label in zip(jobs, labels, strict=True)]
+
+    def _with_differences(self, section: Section, of: Of, *, stepwise: bool = False) -> Section:
         """The section with each model's paired differences, over the same users."""
         against = differences.compared(
             section.name, section.title, [], self.each(of), self.runner, stepwise=stepwise
@@ -251,7 +220,7 @@ class Study:
             }
         return section
 
-    def _against(self, name: str, of: Callable[[Planner], list[Job]]) -> Section:
+    def _against(self, name: str, of: Of) -> Section:
         title, text = TEXTS[name]
         return differences.compared(name, title, [text], self.each(of), self.runner)
 

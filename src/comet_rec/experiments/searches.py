@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from comet_rec.experiments.cells import number
 from comet_rec.experiments.journal import Trial, history
-from comet_rec.experiments.sections import Drawing, Section, Table, number
+from comet_rec.experiments.sections import Drawing, Section, Table
 
 OF = "validation NDCG@10"
 
@@ -27,8 +28,9 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
     """
     section = Section("searches", "Searches for settings")
     section.text.append(
-        f"Each model's best {OF} over the seconds spent on trials; the test items were never "
-        "looked at. A trial behind the median of those before it was stopped early."
+        f"Each model's best {OF} among sampled items over the seconds spent on trials; the test "
+        "items were never looked at. A trial behind the median of those before it was stopped "
+        "early. A setting that is best among sampled items need not be so over the whole catalogue."
     )
     section.text += [
         f"{title}: in the tables of algorithms {', '.join(models)} have the best settings found."

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import mean
 from typing import Any
 
-from comet_rec.evaluation.ranking import Ranks
-from comet_rec.evaluation.reliability import expected_figures, unseen_others
 from comet_rec.experiments import paper
-from comet_rec.experiments.budgets import CLOSED
+from comet_rec.experiments.cells import (
+    CORE,
+    MORE,
+    epochs_told,
+    number,
+    of_full,
+    of_metric,
+    sample_of_users,
+    seeds_told,
+    trainings_of,
+    with_more,
+)
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.paper import METRICS, Cell
@@ -20,8 +28,6 @@ FULL = ("HR@10", "NDCG@10")
 """Figures over the whole catalogue that tables show."""
 OTHER = "another log"
 """Mark of a cell whose figures are not of the paper's log."""
-MORE = 100
-"""Negatives that the literature on sequences reports with; the paper has 99."""
 
 
 @dataclass
@@ -106,11 +112,6 @@ class Section:
         self.text.append(f"{log.title}, not run: {said}.")
 
 
-def number(value: float) -> str:
-    """Three decimals and no zero before the point, as the paper prints."""
-    return f"{value:.3f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.3f}"
-
-
 def beside_the_paper(
     name: str,
     title: str,
@@ -119,7 +120,10 @@ def beside_the_paper(
     runner: Runner,
 ) -> Section:
     """A table of the paper: four figures of each model on each log, a verdict in each cell."""
-    text = "Each cell: the mean over training seeds ± one standard error (over users and seeds)"
+    text = (
+        "Each cell: the mean over training seeds ± one standard error, over users and, where there "
+        "are several, over seeds"
+    )
     if printed:
         text += (
             "; the paper's figure; the verdict. Reproduced: the two differ by no more than 1.96 "
@@ -169,7 +173,11 @@ def _cells(
 ) -> tuple[Table, dict[str, Any]]:
     columns = ["model", *METRICS, "full HR@10", "full NDCG@10", "seeds", "epochs", "seconds a seed"]
     if not printed:  # past the paper: what others report with
-        columns.insert(len(METRICS) + 1, f"HR@10, NDCG@10 with {MORE}")
+        place = len(METRICS) + 1
+        columns[place:place] = [
+            f"HR@10, NDCG@10 with {MORE}",
+            f"with {MORE} of items of {CORE} rows, at least",
+        ]
     data: dict[str, dict[str, Any]] = {}
     table = Table(log.title, columns, [], log=log.title)
     for job in jobs:
@@ -186,15 +194,20 @@ def _cells(
             metric: of_metric(records, metric, beside[place] if beside else None)
             for place, metric in enumerate(METRICS)
         }
-        row = _row(job, records, list(cells.values()), runner.seconds(job))
+        row = _row(job, log, records, list(cells.values()), runner.seconds(job))
         data[job.label] = _data(records, cells)
         if theirs and not beside:
             for place, value in enumerate(theirs, 1):
                 row[place] += f"; paper {number(value)}: {OTHER}"
                 table.marks[len(table.rows), place] = OTHER
         if not printed:
-            more = data[job.label][f"with {MORE} negatives"] = with_more(log, records)
-            row.insert(len(METRICS) + 1, ", ".join(map(number, more)) if more else "")
+            more = {
+                f"with {MORE} negatives": with_more(log, records),
+                f"with {MORE} negatives of {CORE} rows": with_more(log, records, CORE),
+            }
+            data[job.label] |= more
+            place = len(METRICS) + 1
+            row[place:place] = [", ".join(map(number, of)) if of else "" for of in more.values()]
         table.rows.append(row)
         for place, found in enumerate(cells.values(), 1):
             if found.verdict:
@@ -202,66 +215,20 @@ def _cells(
     return table, data
 
 
-def of_metric(records: Sequence[Record], metric: str, theirs: float | None = None) -> Cell:
-    """Cell of a sampled figure over the seeds that are there."""
-    values = [float(record.values["sampled"][metric]) for record in records]
-    errors = [float(record.values["sampled_se"][metric]) for record in records]
-    return paper.cell(values, errors, int(records[0].values["n_users"]), theirs)
-
-
-def of_full(records: Sequence[Record], metric: str) -> Cell | None:
-    """The same over the whole catalogue; None where it was not ranked."""
-    found = [record.values for record in records if record.values["full"] is not None]
-    if not found:
-        return None
-    values = [float(of["full"][metric]) for of in found]
-    errors = [float(of["full_se"][metric]) for of in found]
-    return paper.cell(values, errors, int(found[0]["n_users_full"]))
-
-
-def sample_of_users(record: Record) -> str:
-    """What has to stand beside a full figure that is not over all test users."""
-    ranked, users = record.values["n_users_full"], record.values["n_users"]
-    return "" if record.values["full"] is None or ranked == users else f" ({ranked:,} users)"
-
-
-def trainings_of(job: Job, runner: Runner) -> list[Record]:
-    """Records of a model's trainings; of one that draws nothing all seeds are one."""
-    found = runner.seeds_of(job)
-    return found[:1] if job.model in CLOSED else found
-
-
-def seeds_told(job: Job, records: Sequence[Record]) -> str:
-    """Number of seeds, for a table."""
-    return "–" if job.model in CLOSED else str(len(records))
-
-
-def _row(job: Job, records: list[Record], cells: list[Cell], seconds: float) -> list[str]:
+def _row(
+    job: Job, log: StudyLog, records: list[Record], cells: list[Cell], seconds: float
+) -> list[str]:
     row = [job.label]
     for found in cells:
         text = f"{number(found.ours)} ± {number(found.error)}"
         if found.difference is not None and found.paper is not None:
             text += f"; paper {number(found.paper)}, {found.difference:+.3f}: {found.verdict}"
         row.append(text)
-    values = [record.values for record in records]
     full = [of_full(records, metric) for metric in FULL]
     shown = [f"{cell.ours:.4f} ± {cell.error:.4f}" if cell else "" for cell in full]
     shown = [f"{text}{sample_of_users(records[0])}" for text in shown]
-    epochs = "–" if job.model in CLOSED else ", ".join(str(v["epochs"]) for v in values)
+    epochs = epochs_told(job, log, records)
     return [*row, *shown, seeds_told(job, records), epochs, f"{seconds:,.0f}"]
-
-
-def with_more(log: StudyLog, records: Sequence[Record]) -> tuple[float, float] | None:
-    """HR@10 and NDCG@10 with `MORE` negatives, in expectation over draws, mean over seeds."""
-    assert log.split is not None
-    held, found = log.split.test, []
-    for record in records:
-        ranks = record.ranks
-        if len(ranks.get("full_better", ())) != len(held):
-            return None
-        whole = Ranks(ranks["full_better"], ranks["full_tied"])
-        found.append(expected_figures(whole, unseen_others(held, log.split.known), MORE, 10))
-    return mean(hr for hr, _ in found), mean(gain for _, gain in found)
 
 
 def _data(records: list[Record], cells: dict[str, Cell]) -> dict[str, Any]:

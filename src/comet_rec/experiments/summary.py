@@ -8,11 +8,12 @@ from typing import Any
 from comet_rec.config import Config
 from comet_rec.experiments import paper
 from comet_rec.experiments.budgets import CLOSED
+from comet_rec.experiments.cells import seeds_told, trainings_of
 from comet_rec.experiments.differences import HOW
 from comet_rec.experiments.jobs import Job, Record, with_seed
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Runner
-from comet_rec.experiments.sections import OTHER, Section, Table, seeds_told, trainings_of
+from comet_rec.experiments.sections import OTHER, Section, Table
 
 VERDICTS = ("reproduced", "better", "lower", OTHER, "not run")
 """Order in which cells are counted."""

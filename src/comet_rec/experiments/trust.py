@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from comet_rec.evaluation.reliability import STRATA, agreement
+import numpy as np
+
+from comet_rec.evaluation.reliability import STRATA, agreement, agreement_interval
+from comet_rec.experiments.cells import epochs_told, number
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Runner
-from comet_rec.experiments.sections import Drawing, Section, Table, number
+from comet_rec.experiments.sections import Drawing, Section, Table
 from comet_rec.experiments.studies import BEST
 
 Gain = tuple[float, float]
@@ -45,7 +48,10 @@ def figure_5(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Sect
 def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runner) -> Section:
     """HR@10 and NDCG@10 over embedding size, regularisation and channels."""
     section = Section("figure6", "Figure 6: embedding size, regularisation, channels")
-    section.text.append("Bands and ± are 1.96 and one standard error over users; one seed.")
+    section.text.append(
+        "Bands and ± are 1.96 and one standard error over users; one seed. A training whose epoch "
+        "is near the last there was may have been cut off."
+    )
     for log, grids in logs:
         if why := log.why or runner.why_none([job for jobs in grids.values() for job in jobs]):
             labels = [job.label for jobs in grids.values() for job in jobs]
@@ -53,19 +59,20 @@ def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runn
             continue
         curves: dict[str, Any] = {}
         for key, jobs in grids.items():
-            columns = [key, "HR@10", "NDCG@10", "seconds"]
+            columns = [key, "HR@10", "NDCG@10", "epochs", "seconds"]
             table = Table(f"{log.title}: {key}", columns, [], log=log.title)
             points = []
             for job in jobs:
                 record = runner.record(job)
                 value = dict(job.settings)[key]
                 if not isinstance(record, Record):
-                    table.rows.append([f"{value:g}", f"not run: {record}", "", ""])
+                    table.rows.append([f"{value:g}", f"not run: {record}", "", "", ""])
                     continue
                 sampled, errors = record.values["sampled"], record.values["sampled_se"]
                 cells = [
                     f"{number(sampled[m])} ± {number(errors[m])}" for m in ("HR@10", "NDCG@10")
                 ]
+                cells.append(epochs_told(job, log, [record]))
                 seconds = f"{record.values['train_seconds']:,.0f}"
                 table.rows.append([f"{value:g}", *cells, seconds])
                 points.append({"value": value, "sampled": sampled, "sampled_se": errors})
@@ -100,11 +107,15 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
             continue
         section.tables.append(_scatter(log, records))
         whole = {k: v for k, v in records.items() if v["expected"]}
-        orders = _orders(whole)
+        orders = _orders([r for r in found.values() if isinstance(r, Record)])
         if orders:
+            said = [
+                f"{m} {of['tau']:.2f} [{of['low']:.2f}, {of['high']:.2f}]"
+                for m, of in orders.items()
+            ]
             section.text.append(
-                f"{log.title}: τ between sampled and full NDCG@10 {orders['full']:.2f}, "
-                f"HR@10 {orders['full HR']:.2f}, over {len(whole)} models."
+                f"{log.title}: τ between sampled and full {', '.join(said)} over {len(whole)} "
+                "models; in brackets 95 % of what other users would give."
             )
         section.data[log.name] = {
             "agreement": orders,
@@ -120,14 +131,19 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
     return section
 
 
-def _orders(records: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def _orders(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """By metric, over models that were ranked over the whole catalogue for all users."""
+    records = [record for record in records if record.values["expected"]]
     if len(records) < 2:  # no order to agree on
         return {}
-    rows = list(records.values())
-    return {
-        name: agreement([r["sampled"][m] for r in rows], [r["full"][m] for r in rows])
-        for name, m in (("full", "NDCG@10"), ("full HR", "HR@10"))
-    }
+    found = {}
+    for metric in ("NDCG@10", "HR@10"):
+        sampled = np.array([record.of_users(metric) for record in records])
+        full = np.array([record.of_users(metric, full=True) for record in records])
+        low, high = agreement_interval(sampled, full)
+        tau = agreement(sampled.mean(axis=1).tolist(), full.mean(axis=1).tolist())
+        found[metric] = {"tau": tau, "low": low, "high": high}
+    return found
 
 
 def _scatter(log: StudyLog, records: Mapping[str, Mapping[str, Any]]) -> Table:
