@@ -10,7 +10,7 @@ cp -r results/reproduce/records "$out/records"
 journals=()
 for journal in results/search/{ml-1m,amazon}*.journal; do journals+=(--journal "$journal"); done
 .venv/bin/comet-rec reproduce table1 table2 table3 table4 table5 figure3 figure4 figure5 figure6 beyond ablation \
-  falsification reliability --budget full --seeds 3 --recorded --quiet \
+  falsification falsification-best reliability --budget full --seeds 3 --recorded --quiet \
   --data "ml-1m=$one" --data "amazon-beauty=$two" --data "amazon-cds=$three" --data amazon-movies \
   "${journals[@]}" --out "$out"
 rm -f docs/_static/full-*.svg
