@@ -278,9 +278,10 @@ def test_odd_frames_are_refused_in_one_line(kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_threads_are_positive() -> None:
-    with pytest.raises(DataError, match="threads is 0"):
-        read(sp.eye_array(2), threads=0)
+@pytest.mark.parametrize("threads", [0, 1_000_000])
+def test_threads_are_positive_and_not_without_end(threads: int) -> None:
+    with pytest.raises(DataError, match=f"threads is {threads}; give 1 to 1024"):
+        read(sp.eye_array(2), threads=threads)
 
 
 def test_ids_above_an_int64_are_read_as_their_text(tmp_path):

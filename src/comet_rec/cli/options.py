@@ -31,7 +31,7 @@ MinRating = Annotated[float | None, typer.Option(help="Drop rows with a lower ra
 MinUser = Annotated[int | None, typer.Option(help="Drop users with fewer interactions.")]
 MinItem = Annotated[int | None, typer.Option(help="Drop items with fewer interactions.")]
 SkipBad = Annotated[int, typer.Option(min=0, help="Skip up to so many unreadable rows.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Threads to compute with.")]
 Folder = Annotated[
     Path | None, typer.Option(help="Folder of a named data set's files that you already have.")
 ]

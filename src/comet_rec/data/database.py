@@ -16,6 +16,8 @@ from comet_rec.errors import DataError
 # Above this, tables go to temporary files. The hashes and times of 20 M rows stay below it.
 BASE_MEMORY_MB = 512
 THREAD_MEMORY_MB = 160
+MOST_THREADS = 1024
+"""Each is started, needed or not: a mistyped number would stop the machine."""
 
 
 @contextmanager
@@ -30,10 +32,10 @@ def connect(threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises
     ------
     DataError
-        When the number of threads is not positive.
+        When the number of threads is not in 1 … `MOST_THREADS`.
     """
-    if threads is not None and threads < 1:
-        raise DataError(f"threads is {threads}; give 1 or more")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise DataError(f"threads is {threads}; give 1 to {MOST_THREADS}")
     with tempfile.TemporaryDirectory(prefix="comet-rec-") as spill:
         config: dict[str, str | bool | int | float | list[str]] = {
             "temp_directory": spill,
