@@ -142,7 +142,7 @@ def test_what_comes_later_changes_no_causal_history_before_it(random_log):
     later = log.items.copy()
     tail = np.arange(len(log)) % 10 >= 6  # each user's rows from the seventh on
     later[tail] = log.items[tail][::-1]
-    sides = [Histories.of(replace(log, items=items)).users for items in (log.items, later)]
+    sides = [Histories(replace(log, items=items)).users for items in (log.items, later)]
     rows = np.flatnonzero(~tail)
     a, b = (side.before(rows, log.users[rows].astype(np.int64), 5) for side in sides)
     assert np.array_equal(a, b)

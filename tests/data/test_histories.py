@@ -28,13 +28,13 @@ def shown(row: np.ndarray, pad: int) -> list[int]:
 
 def test_recent_shows_the_latest_newest_last():
     log = make_log(np.array([(0, i) for i in (5, 3, 1, 4, 2, 0)] + [(1, 2)]))
-    users = Histories.of(log).users.fixed(settings("recent"), generator(0, "t"))
+    users = Histories(log).users.fixed(settings("recent"), generator(0, "t"))
     assert users.tolist() == [[1, 4, 2, 0], [6, 6, 6, 2]]
 
 
 def test_causal_shows_the_latest_of_users_and_a_sample_of_items(random_log):
     log = random_log(60, 5, 4)
-    histories = Histories.of(log)
+    histories = Histories(log)
     users, items = (
         side.fixed(settings("causal"), generator(0, "t"))
         for side in (histories.users, histories.items)
@@ -45,15 +45,15 @@ def test_causal_shows_the_latest_of_users_and_a_sample_of_items(random_log):
 
 def test_item_histories_are_in_time_order_only_where_times_compare():
     pairs = np.array([(2, 0), (0, 0), (1, 0)])  # in time order
-    global_times = Histories.of(make_log(pairs))
+    global_times = Histories(make_log(pairs))
     assert global_times.items.members.tolist() == [2, 0, 1]
-    per_user = Histories.of(make_log(pairs, scope="per_user"))
+    per_user = Histories(make_log(pairs, scope="per_user"))
     assert per_user.items.members.tolist() == [0, 1, 2]
 
 
 def test_recent_users_of_an_item_are_a_sample_where_times_do_not_compare(random_log):
     log = replace(random_log(60, 5, 4), time_scope="per_user")
-    drawn = Histories.of(log).items.fixed(settings("recent"), generator(0, "t"))
+    drawn = Histories(log).items.fixed(settings("recent"), generator(0, "t"))
     highest = [sorted(log.users[log.items == item])[-N:] for item in range(5)]
     assert drawn.tolist() != highest  # the last in the order of ids would be no sample
 
@@ -62,7 +62,7 @@ def test_recent_users_of_an_item_are_a_sample_where_times_do_not_compare(random_
 @pytest.mark.parametrize("per_user", [3, 7, 8, 9, 40])
 def test_targets_are_never_shown_on_either_side(random_log, policy, per_user):
     log = random_log(30, 60, per_user)
-    histories = Histories.of(log)
+    histories = Histories(log)
     hidden = np.zeros(len(log), dtype=bool)
     rng = generator(0, "test", per_user)
     hidden[rng.choice(len(log), len(log) // 10, replace=False)] = True
@@ -84,14 +84,14 @@ def test_targets_are_never_shown_on_either_side(random_log, policy, per_user):
 def test_nothing_is_hidden_when_the_target_is_kept(random_log):
     log = random_log(10, 20, 3)
     kept = settings(exclude_target=False, leave_out=0.9)
-    drawn = Histories.of(log).users.drawn(np.arange(10), None, kept, generator(0, "t"))
+    drawn = Histories(log).users.drawn(np.arange(10), None, kept, generator(0, "t"))
     assert ((drawn != 20).sum(axis=1) == 3).all()
 
 
 @pytest.mark.parametrize("per_user", [6, 8, 30])
 def test_sampled_draws_are_uniform_and_in_order(random_log, per_user):
     log = random_log(1, 40, per_user)
-    side = Histories.of(log).users
+    side = Histories(log).users
     counts = np.zeros(40)
     rng = generator(0, "uniform", per_user)
     rounds = 4000
@@ -113,7 +113,7 @@ def test_sampled_draws_are_uniform_and_in_order(random_log, per_user):
 def test_how_many_rows_are_shown_does_not_tell_a_target(random_log, policy, per_item):
     """Only items with a positive have a hidden target: the number shown must be the same."""
     log = random_log(4000, 50, per_item)
-    side, open_ = Histories.of(log).users, settings(policy, leave_out=0.6, length=8)
+    side, open_ = Histories(log).users, settings(policy, leave_out=0.6, length=8)
     owners = np.arange(4000)
     hidden = np.zeros(len(log), dtype=bool)
     hidden[::per_item] = True
@@ -129,7 +129,7 @@ def test_how_many_rows_are_shown_does_not_tell_a_target(random_log, policy, per_
 
 def test_fixed_draws_are_full_and_repeatable(random_log):
     log = random_log(20, 60, 9)
-    a, b = (Histories.of(log).users.fixed(settings(), generator(0, "shown")) for _ in range(2))
+    a, b = (Histories(log).users.fixed(settings(), generator(0, "shown")) for _ in range(2))
     assert np.array_equal(a, b)
     assert (a != 60).all()
     assert all(len(set(row)) == N for row in a.tolist())
@@ -145,7 +145,7 @@ def test_fold_in_pads_in_front_and_keeps_the_newest():
 
 def test_an_empty_side_is_all_pad():
     log = make_log(np.array([(0, 0), (0, 1), (1, 0)]))
-    empty = Histories.of(log.select(np.zeros(3, dtype=bool)))
+    empty = Histories(log.select(np.zeros(3, dtype=bool)))
     for policy in ("sampled", "recent"):
         assert (empty.users.fixed(settings(policy), generator(0, "t")) == 2).all()
         assert (

@@ -87,7 +87,9 @@ def test_one_log_in_every_format_is_the_same_log(tmp_path: Path, kind: str, pack
     log = read(path)
     assert rows_of(log) == [(1, 10, 978301968), (1, 20, 978302109), (2, 30, 978300275),
                             (3, 10, 978300760)]  # fmt: skip
-    assert (log.time_scope, log.notes) == ("global", ())
+    assert log.time_scope == "global"
+    named = kind not in ("movielens", "u.data", "amazon", "bom without names")
+    assert [note.split(":")[0] for note in log.notes] == [] if named else ["no header row"]
     assert log.users.dtype == log.items.dtype == np.int32
     assert log.times is not None
     assert log.times.dtype == np.int64
@@ -343,6 +345,38 @@ def test_without_a_header_row(
 def test_columns_of_a_file_without_header_row_go_by_number(tmp_path: Path) -> None:
     path = write(tmp_path / "log", "9,1,2,3,4\n9,3,4,5,6\n")
     assert rows_of(read(path, user="3", item="2")) == [(2, 1, None), (4, 3, None)]
+
+
+def test_what_was_guessed_about_columns_is_told(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "log", "customer,product,sku,date\n1,7,3,2020-01-01\n2,7,4,2020-01-02\n"
+    )
+    (note,) = read(path).notes
+    assert note == (
+        "the item is column 'product'; 'sku' could be it too: name it with --item (item=…)"
+    )
+    assert read(path, item="sku").notes == ()
+    swapped = write(tmp_path / "swapped", "a,1,5,978301968\nb,2,4,978301969\n")
+    assert read(swapped).notes == (
+        "no header row: column 1 is the user, column 2 is the item, column 3 is the rating, "
+        "column 4 is the time",
+    )
+    told = read(swapped, user="2", item="1").notes
+    assert told == ("no header row: column 3 is the rating, column 4 is the time",)
+
+
+def test_text_without_a_header_row_can_be_had_by_number(tmp_path: Path) -> None:
+    path = write(tmp_path / "log", "alice,apple,red\nbob,pear,green\n")
+    log = read(path, user="1", item="2")
+    assert log.user_ids.values.tolist() == ["alice", "bob"]
+    assert log.item_ids.values.tolist() == ["apple", "pear"]
+
+
+def test_a_blank_behind_each_delimiter_is_no_part_of_an_id(tmp_path: Path) -> None:
+    padded = read(write(tmp_path / "log", "user_id, item_id, time\n1, 10, 5\n2, 11, 6\n"))
+    assert rows_of(padded) == [(1, 10, 5), (2, 11, 6)]
+    some = read(write(tmp_path / "some", "user_id,item_id\n1, a\n2,a\n"))
+    assert some.item_ids.values.tolist() == [" a", "a"]
 
 
 def test_json_members(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import scipy.sparse as sp
 
 from comet_rec.data import staging
 from comet_rec.data.readers import read, read_pairs
+from comet_rec.data.split import leave_one_out
 from comet_rec.errors import DataError
 
 COLUMNS: dict[str, list[Any]] = {
@@ -203,6 +204,41 @@ def test_sparse(kind: Any) -> None:
     log = read(kind(dense))
     assert rows_of(log) == [(0, 1, None), (0, 3, None), (2, 0, None)]
     assert rows_of(read(kind(dense), min_rating=2)) == [(0, 1, None), (2, 0, None)]
+
+
+@pytest.mark.parametrize("kind", [sp.csr_array, sp.coo_array])
+def test_what_is_held_out_of_a_matrix_is_not_its_highest_column(kind: Any) -> None:
+    """A matrix has no order: in that of its columns, scoring by item id would be right."""
+    rng = np.random.default_rng(0)
+    matrix = kind(sp.random_array((200, 500), density=0.03, rng=rng))
+    log = read(matrix)
+    split = leave_one_out(log)
+    last = np.array([log.items[log.users == user].max() for user in split.test.users])
+    assert (split.test.positives == last).mean() < 0.2
+    assert any("no order" in note for note in log.notes)
+    again = leave_one_out(read(matrix))
+    np.testing.assert_array_equal(again.test.positives, split.test.positives)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"min_rating": "3"}, "min_rating is '3'; give a number"),
+        ({"skip_bad": -5}, "skip_bad is -5; give 0 or more"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(given: dict[str, Any], error: str) -> None:
+    with pytest.raises(DataError, match=error):
+        read(pd.DataFrame({"user": [1], "item": [2], "rating": [3]}), **given)
+
+
+def test_columns_named_by_numbers_and_categories_without_a_value() -> None:
+    frame = pd.DataFrame({0: [1, 2], 1: [3, 4]})
+    assert len(read(frame, user=0, item=1)) == 2  # type: ignore[arg-type]
+    kinds = pd.DataFrame({"user": [1, 2, 3], "item": pd.Categorical([5, None, 6])})
+    with pytest.raises(DataError, match="row 2, column 'item': is empty"):
+        read(kinds)
+    assert read(kinds, skip_bad=1).item_ids.values.tolist() == [5, 6]
 
 
 @pytest.mark.parametrize("value", [7, "x", 1.0, date(1970, 1, 1)])

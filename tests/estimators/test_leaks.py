@@ -182,7 +182,7 @@ def falls_of(model, log) -> dict[str, np.ndarray]:
     torch_model = base.build("comet", run.config.model, log.n_users, log.n_items, 0)
     torch_model.load_state_dict(run.state)
     rows = run.split.train
-    histories = Histories.of(rows)
+    histories = Histories(rows)
     shown = histories.users.fixed(torch_model.histories, generator(0, "shown.users"))
     of_items = histories.items.fixed(torch_model.histories, generator(0, "shown.items"))
     rng = np.random.default_rng(0)

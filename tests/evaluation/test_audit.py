@@ -94,11 +94,17 @@ def test_ties_in_the_order_of_ids_are_a_pattern():
     assert [f.check for f in audit(untied)] == ["tied-steps"]
 
 
-def test_a_matrix_without_times_is_in_the_order_of_ids():
+def test_a_log_without_times_may_be_in_the_order_of_ids_and_a_matrix_has_no_order(tmp_path):
     log = clean_log()
-    bare = read(log.matrix)
-    checks = {f.check for f in audit(cr.leave_one_out(bare, negatives=20))}
-    assert checks - COLD == {"order-follows-ids", "no-times"}
+    split = cr.leave_one_out(read(log.matrix), negatives=20)
+    assert {f.check for f in audit(split)} - COLD == {"no-times"}
+    assert not any("order of item ids" in note for note in split.notes)
+    pairs = sorted(zip(log.users.tolist(), log.items.tolist(), strict=True))
+    rows = "\n".join(f"{user},{item}" for user, item in pairs)
+    (tmp_path / "log.csv").write_text(f"user,item\n{rows}\n")
+    split = cr.leave_one_out(read(tmp_path / "log.csv"), negatives=20)
+    assert {f.check for f in audit(split)} - COLD == {"order-follows-ids", "no-times"}
+    assert any("order of item ids" in note for note in split.notes)
 
 
 def test_times_of_days_are_coarse_and_not_truncated():

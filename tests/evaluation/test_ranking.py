@@ -7,7 +7,7 @@ import pytest
 
 from comet_rec.data.split import leave_one_out
 from comet_rec.errors import NonFiniteError
-from comet_rec.evaluation.ranking import full_ranks, sampled_ranks
+from comet_rec.evaluation.ranking import full_ranks, sampled_ranks, weighed_ranks
 
 
 @pytest.fixture
@@ -45,6 +45,17 @@ def test_both_rankings_equal_a_loop(split):
         others = [i for i in range(60) if i not in seen and i != positive]
         rest = scores[user, others]
         assert (full.better[t], full.tied[t]) == ((rest > own).sum(), (rest == own).sum())
+
+
+def test_ranks_under_several_weights_are_those_of_the_sums(split):
+    scores, more = scores_with_ties(), scores_with_ties()[::-1].copy()
+    weights = (0.0, 0.5, 2.0)
+    found = weighed_ranks(Given(scores), Given(more), weights, split.test)
+    for weight, ranks in zip(weights, found, strict=True):
+        wanted = sampled_ranks(Given(scores + np.float32(weight) * more), split.test)
+        np.testing.assert_array_equal(ranks.better, wanted.better)
+        np.testing.assert_array_equal(ranks.tied, wanted.tied)
+    assert (found[0].better != found[2].better).any()
 
 
 def test_missing_candidates_do_not_count(random_log):

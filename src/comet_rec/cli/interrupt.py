@@ -1,4 +1,4 @@
-"""Ctrl-C as a request that training heeds between two steps."""
+"""Ctrl-C and SIGTERM as a request that training heeds between two steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a request, and say so; the second one stops at once."""
+    """Turn the first of them into a request, and say so; the second one stops at once.
+
+    SIGTERM is what a scheduler or a container's stop sends first.
+    """
     asked = threading.Event()
 
     def handle(signum: int, frame: Any) -> None:
@@ -26,8 +29,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
-    before = signal.signal(signal.SIGINT, handle)
+    before = {sign: signal.signal(sign, handle) for sign in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)

@@ -73,7 +73,7 @@ def recommend(
     else:
         text = _text(table, model.run.titles)
     if out is None:
-        typer.echo(text)
+        _to_stdout(text + "\n")
         return
     try:
         out.write_text(text + "\n", encoding="utf-8")
@@ -94,11 +94,15 @@ def _copy_to_stdout(table: Table) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "lists.csv"
         table.write(str(path), "csv")
-        text = path.read_text(encoding="utf-8")
+        _to_stdout(path.read_text(encoding="utf-8"))
+
+
+def _to_stdout(text: str) -> None:
+    """UTF-8 whatever the locale."""
     stream = getattr(sys.stdout, "buffer", None)
     if stream is None:
         sys.stdout.write(text)
-    else:  # UTF-8 whatever the locale
+    else:
         sys.stdout.flush()
         stream.write(text.encode())
 

@@ -146,7 +146,12 @@ def _check_target(out: Path, resume: bool) -> None:
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error.strerror}") from None
     if empty:
-        out.rmdir()  # nothing is left behind if the training fails
+        try:
+            out.rmdir()  # nothing is left behind if the training fails
+        except OSError as error:  # a mount point, or a parent that is not ours
+            raise InputError(
+                f"{out}: cannot be replaced: {error.strerror}; give a new folder inside it"
+            ) from None
         return
     if (out / "manifest.json").exists() or not (out / "checkpoints").is_dir():
         raise InputError(f"{out}: exists and is not empty; remove it or give another --out")

@@ -144,7 +144,7 @@ class Batches:
         counts = np.diff(log.user_starts)
         share = (counts * LARGEST_SHARE).astype(np.int64)
         self._together = np.clip(share, 1, positives_per_user)
-        self._histories = Histories.of(log) if histories is not None else None
+        self._histories = Histories(log) if histories is not None else None
         whole = histories is not None and histories.policy == "whole"
         self._bags = self._histories.users.whole() if whole and self._histories else None
         self._causal = histories is not None and histories.policy == "causal"

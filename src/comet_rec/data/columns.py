@@ -54,6 +54,27 @@ def find(name: str, columns: Sequence[str]) -> int | None:
     return None
 
 
+def told(
+    columns: Sequence[str], asked: Mapping[Role, str | None], chosen: Mapping[Role, int]
+) -> tuple[str, ...]:
+    """Notes on roles that could have fallen on another column as well."""
+    notes = []
+    for role, position in chosen.items():
+        if asked.get(role) is not None:
+            continue
+        others = [
+            repr(column)
+            for place, column in enumerate(columns)
+            if place not in chosen.values() and plain(column) in RECOGNISED[role]
+        ]
+        if others:
+            notes.append(
+                f"the {role} is column {columns[position]!r}; {', '.join(others)} could be it too: "
+                f"name it with --{role} ({role}=…)"
+            )
+    return tuple(notes)
+
+
 def _listed(columns: Sequence[str]) -> str:
     shown = ", ".join(repr(column) for column in columns[:12])
     return shown + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")

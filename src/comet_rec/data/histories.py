@@ -9,6 +9,7 @@ history would name the answer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -225,16 +226,23 @@ class Side:
         return out
 
 
-@dataclass(frozen=True, eq=False)
 class Histories:
-    """Both sides of a log: N(u) for every user, N(i) for every item."""
+    """Both sides of a log: N(u) for every user, N(i) for every item, sorted when asked for.
 
-    users: Side
-    items: Side
+    Parameters
+    ----------
+    log : Interactions
+        The part of a log that may be shown.
+    """
 
-    @staticmethod
-    def of(log: Interactions) -> Histories:
-        """Histories of a log; give the part of it that may be shown."""
+    def __init__(self, log: Interactions) -> None:
+        self._log = log
+        self.users = Side(log.user_starts, log.items, None, log.n_items, timed=True)
+
+    @cached_property
+    def items(self) -> Side:
+        """N(i)."""
+        log = self._log
         timed = log.time_scope == "global" and log.times is not None
         if timed:
             rows = np.lexsort((log.users, log.times, log.items))  # type: ignore[arg-type]
@@ -243,10 +251,7 @@ class Histories:
             rows = np.argsort(log.items, kind="stable")
         counts = np.bincount(log.items, minlength=log.n_items)
         starts = np.concatenate([[0], np.cumsum(counts)])
-        return Histories(
-            users=Side(log.user_starts, log.items, None, log.n_items, timed=True),
-            items=Side(starts, log.users[rows], rows, log.n_users, timed=timed),
-        )
+        return Side(starts, log.users[rows], rows, log.n_users, timed=timed)
 
 
 def shown(
@@ -258,7 +263,7 @@ def shown(
     """
     if settings is None:
         return None, None
-    histories = Histories.of(log)
+    histories = Histories(log)
     if settings.policy == "whole":
         return histories.users.whole(), None
     of_users = histories.users.fixed(settings, generator(0, "shown.users"))

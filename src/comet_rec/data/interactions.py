@@ -114,14 +114,19 @@ class Interactions:
         """
         rows, items = _of_owners(self.user_starts, self.items, users)
         if len(self.dropped_users) > 0:
-            order = np.argsort(self.dropped_users, kind="stable")
-            counts = np.bincount(self.dropped_users, minlength=self.n_users)
-            starts = np.concatenate([[0], np.cumsum(counts)])
-            more = _of_owners(starts, self.dropped_items[order], users)
+            more = _of_owners(*self._dropped, users)
             rows, items = (np.concatenate(pair) for pair in zip((rows, items), more, strict=True))
             order = np.argsort(rows, kind="stable")
             rows, items = rows[order], items[order]
         return rows, items
+
+    @cached_property
+    def _dropped(self) -> tuple[Int64, Int32]:
+        """Where each user's dropped rows begin, and their items."""
+        order = np.argsort(self.dropped_users, kind="stable")
+        counts = np.bincount(self.dropped_users, minlength=self.n_users)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        return starts, self.dropped_items[order]
 
     def select(self, rows: npt.NDArray[np.bool_]) -> Interactions:
         """Keep some rows, and all ids.

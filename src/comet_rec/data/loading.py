@@ -53,4 +53,5 @@ def load(
         con.execute(f"DELETE FROM log WHERE {misfit(roles)}")
     if con.execute("SELECT count(*) FROM log").fetchall()[0][0] == 0:
         raise DataError(f"{source.name}: has no rows{' that are good' if bad else ''}")
-    return kinds, [f"{bad} bad row{'s' * (bad > 1)} skipped"] if bad else []
+    skipped = [f"{bad} bad row{'s' * (bad > 1)} skipped"] if bad else []
+    return kinds, [*source.notes, *skipped]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -47,9 +48,12 @@ class Negatives:
             log.n_users,
             log.n_items,
         )
-        self._touched = Bags(*self._complement.lists())
         self._counts = np.bincount(log.items, minlength=log.n_items)
         self._popularity = Popularity(self._counts, 1.0 if sampling == "in-batch" else power)
+
+    @cached_property
+    def _touched(self) -> Bags:
+        return Bags(*self._complement.lists())
 
     def untouched(
         self, users: Int64, each: int, positives: Int64, rng: np.random.Generator

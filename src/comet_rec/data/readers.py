@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,7 +51,8 @@ def read(
         sparse matrix of users × items whose stored non-zeros are the ratings.
     user, item, time, rating : str, optional
         Column names; common names are recognised when not given. Columns of a file without a
-        header row are named "1", "2", …
+        header row are named "1", "2", …. Rows without times keep their order; a matrix has none
+        and is read in a random one, always the same.
     min_rating : float, optional
         Rows rated lower are dropped; their pairs are kept apart as `dropped_users` and
         `dropped_items`.
@@ -74,7 +76,11 @@ def read(
     DataError
         When the log cannot be read as asked; one line that says where and what to do.
     """
-    asked: dict[Role, str | None] = {"user": user, "item": item, "time": time, "rating": rating}
+    if skip_bad < 0:
+        raise DataError(f"skip_bad is {skip_bad}; give 0 or more")
+    named: dict[Role, str | None] = {"user": user, "item": item, "time": time, "rating": rating}
+    # A frame's columns may be named by numbers.
+    asked = {role: None if name is None else str(name) for role, name in named.items()}
     with connect(threads) as con, refusing(source_name(source)):
         opened = open_source(con, source, asked)
         log = _staged(con, opened, min_rating, skip_bad, time_scope)
@@ -106,8 +112,10 @@ def _roles(source: Source, min_rating: float | None, time_scope: str) -> tuple[R
     """The columns that the call needs."""
     if time_scope not in ("auto", "global", "per_user", "none"):
         raise DataError(f"time_scope is {time_scope!r}; give auto, global, per_user or none")
-    if min_rating is not None and not math.isfinite(min_rating):
-        raise DataError(f"min_rating is {min_rating}; give a number")
+    if min_rating is not None and not (
+        isinstance(min_rating, numbers.Real) and math.isfinite(min_rating)
+    ):
+        raise DataError(f"min_rating is {min_rating!r}; give a number")
     if min_rating is not None and "rating" not in source.labels:
         raise DataError(
             f"{source.name}: has no rating column for min_rating; name it with --rating (rating=…)"

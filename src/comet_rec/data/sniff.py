@@ -38,7 +38,8 @@ class Format:
     """How to read one file; columns of a file without a header row are named "1", "2", ….
 
     `roles` says which of them are the user, item, rating and time by position; `skip` is the
-    number of lines in front of the first row; `line_end` is as SQL writes it.
+    number of lines in front of the first row; `line_end` is as SQL writes it; with `padded` a
+    blank behind the delimiter is no part of what follows.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Format:
     skip: int = 0
     columns: tuple[str, ...] = ()
     roles: Mapping[Role, str] = field(default_factory=dict)
+    padded: bool = False
 
     @property
     def quote(self) -> str:
@@ -135,7 +137,10 @@ def _sniff_text(base: Format, text: str, asked: Sequence[str]) -> Format:
         return replace(base, kind="ndjson", columns=tuple(keys), line_end=_line_end(text))
     delimiter, table = _delimiter(text, name, asked)
     unquoted = text if delimiter == "::" else re.sub(r'"[^"]*"', "", text)
-    base = replace(base, delimiter=delimiter, line_end=_line_end(unquoted))
+    padded = delimiter != "\t" and all(
+        field.startswith(" ") for row in table.rows for field in row[1:]
+    )
+    base = replace(base, delimiter=delimiter, line_end=_line_end(unquoted), padded=padded)
     if _has_header(table, delimiter, asked, name):
         columns = tuple(field.strip() for field in table.rows[0])
         return replace(base, skip=table.lines[0], columns=columns)
@@ -227,6 +232,8 @@ def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) 
         return True
     if any(_value(field) for field in first):
         return False
+    if asked and all(column.isdigit() for column in asked):
+        return False  # columns are asked for by number
     for position in range(min(len(first), table.width)):
         if rest and all(_value(row[position]) for row in rest):
             return True

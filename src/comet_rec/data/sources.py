@@ -6,14 +6,15 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
 import numpy as np
 
-from comet_rec.data.columns import ROLES, Role, choose
+from comet_rec.data.columns import ROLES, Role, choose, told
 from comet_rec.data.database import named, quoted, reader_path
+from comet_rec.data.randomness import generator
 from comet_rec.data.sniff import Format, sniff
 from comet_rec.errors import DataError
 
@@ -37,6 +38,8 @@ class Source:
         Number of columns of the whole log.
     format : Format or None
         The file's format; None for a frame.
+    notes : tuple of str
+        What had to be guessed, for the user.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Source:
     types: Mapping[Role, str]
     width: int
     format: Format | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def lines(self) -> bool:
@@ -106,16 +110,22 @@ def _open_file(
     found = sniff(name, [column for column in asked.values() if column])
     if found.kind == "parquet":
         table = f"read_parquet({quoted(reader_path(found.path))}, hive_partitioning=false)"
-        source = _described(con, table, name, asked)
-        return Source(name, source.relation, source.labels, source.types, source.width, found)
+        return replace(_described(con, table, name, asked), format=found)
     where, wanted = name, dict(asked)
+    notes: tuple[str, ...] = ()
     if found.columns[:1] == ("1",):
         where = f"{name} (without a header row; columns are numbered)"
         taken = {column for column in asked.values() if column}
-        for role, column in found.roles.items():
-            if wanted.get(role) is None and column not in taken:
-                wanted[role] = column
+        guessed = {
+            role: column
+            for role, column in found.roles.items()
+            if wanted.get(role) is None and column not in taken
+        }
+        wanted |= guessed
+        said = ", ".join(f"column {column} is the {role}" for role, column in guessed.items())
+        notes = (f"no header row: {said}",) if said else ()
     chosen = choose(found.columns, wanted, where)
+    notes += told(found.columns, wanted, chosen)
     labels = {role: found.columns[place] for role, place in chosen.items()}
     if found.kind == "ndjson":
         parts = {
@@ -130,9 +140,12 @@ def _open_file(
         relation = _select(parts, rows)
     else:
         names = [f"c{place}" for place in range(len(found.columns))]
-        relation = _select({r: names[p] for r, p in chosen.items()}, _csv(found, names))
+        parts = {role: names[place] for role, place in chosen.items()}
+        if found.padded:
+            parts = {role: f"ltrim({column}, ' ')" for role, column in parts.items()}
+        relation = _select(parts, _csv(found, names))
     types = dict.fromkeys(chosen, "VARCHAR")
-    return Source(name, relation, labels, types, len(found.columns), found)
+    return Source(name, relation, labels, types, len(found.columns), found, notes)
 
 
 def _csv(found: Format, columns: list[str]) -> str:
@@ -173,7 +186,8 @@ def _described(
         if kinds.get(role) in WIDE:
             picked[role], kinds[role] = f"CAST({picked[role]} AS VARCHAR)", "VARCHAR"
     labels = {role: columns[place] for role, place in chosen.items()}
-    return Source(name, _select(picked, table), labels, kinds, len(columns))
+    notes = told(columns, asked, chosen)
+    return Source(name, _select(picked, table), labels, kinds, len(columns), notes=notes)
 
 
 WIDE = ("UBIGINT", "HUGEINT", "UHUGEINT")
@@ -218,7 +232,8 @@ def _open_pandas(
     letters: dict[Role, str | None] = {role: LETTER[role] for role in chosen}
     source = _described(con, "frame", name, letters)
     labels = {role: columns[place] for role, place in chosen.items()}
-    return Source(name, source.relation, labels, source.types, len(columns))
+    notes = told(columns, asked, chosen)
+    return replace(source, name=name, labels=labels, width=len(columns), notes=notes)
 
 
 _DTYPES = {"string": "string", "integer": "Int64", "floating": "float64"}
@@ -227,7 +242,9 @@ _DTYPES = {"string": "string", "integer": "Int64", "floating": "float64"}
 def _pandas_column(column: Any, label: str, name: str) -> Any:
     """The column in a type that DuckDB reads without guessing from a sample."""
     if str(column.dtype) == "category":
-        column = column.astype(column.cat.categories.dtype)
+        kind = column.cat.categories.dtype
+        # Without a value there is no integer; pandas' own type for that has a missing one.
+        column = column.astype("Int64" if kind.kind in "iu" and column.hasnans else kind)
     if str(column.dtype) != "object":
         return column
     kind = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
@@ -258,8 +275,12 @@ def _open_sparse(
         raise DataError(f"{name}: is empty")
     users = np.repeat(np.arange(rows.shape[0], dtype=np.int64), np.diff(rows.indptr))
     parts = {"u": users, "i": rows.indices.astype(np.int64), "r": rows.data.astype(np.float64)}
+    # In the order of its columns each user's highest item would be held out.
+    order = generator(0, "matrix.order").permutation(rows.nnz)
+    parts = {letter: values[order] for letter, values in parts.items()}
     con.register("frame", parts)
     letters: dict[Role, str | None] = {role: LETTER[role] for role in ROLES if role != "time"}
     source = _described(con, "frame", name, letters)
     labels: dict[Role, str] = {"user": "row", "item": "column", "rating": "value"}
-    return Source(name, source.relation, labels, source.types, 3)
+    notes = ("a matrix has no order: its entries are taken in one random order, always the same",)
+    return replace(source, name=name, labels=labels, width=3, notes=notes)

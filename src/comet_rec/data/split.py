@@ -185,10 +185,22 @@ def leave_one_out(
     return Split(log, part, held[0], held[1], protocol, tuple(notes))
 
 
+IN_ORDER = 0.95
+"""Share of users' steps to a higher item id from which on, of `STEPS` or more, no accident."""
+STEPS = 100
+
+
 def _of_order(log: Interactions, ends: npt.NDArray[np.int64]) -> list[str]:
     """Notes on what decides which item is a user's latest; `ends` is one past their last row."""
     if log.time_scope == "none":
-        return ["no time column: the latest item is the last in the order of the file"]
+        notes = ["no time column: the latest item is the last in the order of the file"]
+        up = (log.items[1:] > log.items[:-1])[log.users[1:] == log.users[:-1]]
+        if len(up) >= STEPS and up.mean() >= IN_ORDER:
+            notes.append(
+                "each user's rows are in the order of item ids, so the highest id is held out, and "
+                "figures mean little: give a time column, or shuffle the rows"
+            )
+        return notes
     tied = 0 if log.times is None else int((log.times[ends - 1] == log.times[ends - 2]).sum())
     said = f"{tied:,} of {len(ends):,} users' two latest items have equal times"
     return [f"{said}: the order of the file decides"] if tied else []

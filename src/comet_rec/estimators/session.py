@@ -22,7 +22,7 @@ from comet_rec.data.split import HeldOut
 from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators.scoring import VectorScores, model_scores, vectors
 from comet_rec.estimators.start import Start
-from comet_rec.evaluation.ranking import Report, Scores, sampled_ranks
+from comet_rec.evaluation.ranking import Ranks, Report, Scores, sampled_ranks, weighed_ranks
 from comet_rec.models import base
 from comet_rec.models.comet_config import TASTE_WEIGHTS
 from comet_rec.training.trainer import SELECT_BY, Progress, Trainer, TrainState, frozen
@@ -198,18 +198,21 @@ class Session:
 
 def validated(scores: Scores, held: HeldOut) -> dict[str, float]:
     """Sampled figures of the validation items."""
-    return Report("", {}, held.users, sampled_ranks(scores, held), None).sampled
+    return _sampled(sampled_ranks(scores, held), held)
+
+
+def _sampled(ranks: Ranks, held: HeldOut) -> dict[str, float]:
+    return Report("", {}, held.users, ranks, None).sampled
 
 
 def weighed(model: Any, rows: Interactions, histories: Any, held: HeldOut) -> dict[str, float]:
     """Figures of the validation items under the taste's best weight, which the model keeps."""
     model.taste_weight.fill_(1.0)
     users, items = vectors(model, rows, histories)
-    found = {}
-    for weight in TASTE_WEIGHTS:
-        weights = torch.ones(users.shape[1])
-        weights[model.config.embedding_dim :] = weight
-        found[weight] = validated(VectorScores(users * weights, items), held)
+    k = model.config.embedding_dim
+    own, taste = (VectorScores(users[:, of], items[:, of]) for of in (slice(k), slice(k, None)))
+    ranks = weighed_ranks(own, taste, TASTE_WEIGHTS, held)
+    found = {w: _sampled(of, held) for w, of in zip(TASTE_WEIGHTS, ranks, strict=True)}
     best = max(found, key=lambda weight: found[weight][SELECT_BY])
     model.taste_weight.fill_(best)
     return found[best]

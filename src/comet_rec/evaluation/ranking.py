@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -165,17 +165,36 @@ def sampled_ranks(scores: Scores, held: HeldOut) -> Ranks:
     NonFiniteError
         When a score is NaN or infinite.
     """
-    better, tied = np.empty(len(held), np.int64), np.empty(len(held), np.int64)
+    (found,) = weighed_ranks(scores, None, (0.0,), held)
+    return found
+
+
+def weighed_ranks(
+    scores: Scores, more: Scores | None, weights: Sequence[float], held: HeldOut
+) -> list[Ranks]:
+    """Rank each positive among its own candidates by scores + w · more, for each weight w.
+
+    Both are asked for once, whatever the number of weights.
+
+    Raises
+    ------
+    NonFiniteError
+        When a score is NaN or infinite.
+    """
+    better, tied = (np.empty((len(weights), len(held)), np.int64) for _ in range(2))
     for block in blocks(len(held), 1 + held.candidates.shape[1]):
         candidates = held.candidates[block].astype(np.int64)
         exists = candidates < scores.n_items
         positive = held.positives[block, None]
         items = np.hstack([positive, np.where(exists, candidates, positive)])
-        found = checked(scores.pairs(held.users[block], items))
-        own, drawn = found[:, :1], found[:, 1:]
-        better[block] = ((drawn > own) & exists).sum(axis=1)
-        tied[block] = ((drawn == own) & exists).sum(axis=1)
-    return Ranks(better, tied)
+        base = checked(scores.pairs(held.users[block], items))
+        added = None if more is None else checked(more.pairs(held.users[block], items))
+        for place, weight in enumerate(weights):
+            found = base if added is None else base + np.float32(weight) * added
+            own, drawn = found[:, :1], found[:, 1:]
+            better[place, block] = ((drawn > own) & exists).sum(axis=1)
+            tied[place, block] = ((drawn == own) & exists).sum(axis=1)
+    return [Ranks(*of) for of in zip(better, tied, strict=True)]
 
 
 def full_ranks(scores: Scores, held: HeldOut, seen: Interactions) -> Ranks:

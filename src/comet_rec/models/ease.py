@@ -17,7 +17,7 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
 
 MIRRORED = 1024
-"""Rows that are copied to the other triangle at a time."""
+"""Columns of XᵀX that are made at a time, and rows that are copied to the other triangle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class EASEConfig:
         λ of Eq. 8.
     memory_gib : float
         Most that dense items² matrices may take: 12 bytes a cell in float64, where that fits
-        (23,170 items into the default), else 4 in float32 (40,132). The sparse XᵀX comes on top.
+        (23,170 items into the default), else 4 in float32 (40,132). What a product of 1,024 of
+        its columns takes comes on top.
     beyond : {"popular", "error"}
         What to do with a larger catalogue: keep the most popular items that fit and score the
         others 0, or refuse.
@@ -82,8 +83,7 @@ class EASE:
             most = int(np.sqrt(self.config.memory_gib * 2**30 / 4))
         counts = np.bincount(log.items, minlength=log.n_items)
         self.items = np.sort(np.argsort(-counts, kind="stable")[:most])
-        x = log.matrix[:, self.items].astype(dtype)
-        gram = (x.T @ x).toarray(order="F")
+        gram = _gram(log.matrix[:, self.items].astype(dtype))
         gram[np.diag_indices_from(gram)] += self.config.l2
         inverse = _inverted(gram)
         if inverse is None:
@@ -111,6 +111,16 @@ class EASE:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over a state."""
         self.items, self.weights = state["items"].numpy(), state["weights"].numpy()
+
+
+def _gram(x: csr_array) -> npt.NDArray[Any]:
+    """XᵀX, dense, columns together; the sparse product of some columns at a time."""
+    transposed = x.T.tocsr()
+    gram = np.empty((x.shape[1], x.shape[1]), dtype=x.dtype, order="F")
+    for first in range(0, x.shape[1], MIRRORED):
+        columns = slice(first, first + MIRRORED)
+        gram[:, columns] = (transposed[columns] @ x).toarray().T
+    return gram
 
 
 def _inverted(gram: npt.NDArray[Any]) -> npt.NDArray[Any] | None:

@@ -1,0 +1,65 @@
+"""What surrounds a command: signals, the encoding of its output, folders that are not ours."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from comet_rec.cli.app import run
+from comet_rec.cli.interrupt import interruptible
+
+
+@pytest.fixture
+def log_file(tmp_path) -> Path:
+    rows = [f"u{u},日本 {i},{i}" for u in range(9) for i in range(u % 3, 12, 2)]
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,time\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_a_request_and_the_second_stops(sign, capfd):
+    before = signal.getsignal(sign)
+    with interruptible() as stop:
+        assert not stop()
+        os.kill(os.getpid(), sign)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), sign)
+    assert signal.getsignal(sign) is before
+    assert "stopping after this step" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_lists_are_utf_8_whatever_the_locale(form, log_file, tmp_path, monkeypatch):
+    out = str(tmp_path / "run")
+    assert run(["train", str(log_file), "--model", "ease", "--out", out, "--quiet"]) == 0
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    assert run(["recommend", out, "--user", "u1", "--format", form]) == 0
+    sys.stdout.flush()
+    assert "日本 " in written.getvalue().decode("utf-8")
+
+
+def test_an_empty_folder_that_cannot_be_replaced_is_refused_in_a_line(
+    log_file, tmp_path, monkeypatch, capsys
+):
+    """A mount point, or a folder within one that is not ours."""
+    out = tmp_path / "mounted"
+    out.mkdir()
+
+    def busy(self):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "rmdir", busy)
+    assert run(["train", str(log_file), "--model", "ease", "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be replaced" in line
+    assert "give a new folder inside it" in line
+    assert list(out.iterdir()) == []
