@@ -140,7 +140,7 @@ def given_split(
         )
     rng = generator(protocol.seed, "candidates.validation")
     most = min(protocol.negatives, whole.n_items)
-    negatives = drawn.draw_distinct(validated, most, rng).astype(np.int32)
+    negatives = drawn.draw_distinct(validated, most, rng)
     validation = HeldOut(validated, whole.items[part == VALIDATION].astype(np.int64), negatives)
     if candidates is None:
         full = test_users[drawn.size(test_users) == 0]
@@ -151,7 +151,7 @@ def given_split(
                 "left to be ranked against; leave these out of the test file"
             )
         rng = generator(protocol.seed, "candidates.test")
-        rows = drawn.draw_distinct(test_users, most, rng).astype(np.int32)
+        rows = drawn.draw_distinct(test_users, most, rng)
     else:
         rows = _candidate_rows(whole, test_users, candidates, notes)
     held = HeldOut(test_users, whole.items[part == TEST].astype(np.int64), rows)

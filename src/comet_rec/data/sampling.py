@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+BLOCK = 16_384
+"""Users at a time."""
 
 
 class Complement:
@@ -77,13 +80,13 @@ class Complement:
 
     def draw_distinct(
         self, users: npt.NDArray[np.integer], per_user: int, rng: np.random.Generator
-    ) -> Int64:
-        """Uniform draws without replacement, sorted, int64 [len(users), per_user].
+    ) -> Int32:
+        """Uniform draws without replacement, sorted, int32 [len(users), per_user].
 
         A user with fewer missing items gets all of them; the rest of the row is `n_items`.
         """
         sizes = self.size(users)
-        out = np.full((len(users), per_user), self.n_items, dtype=np.int64)
+        out = np.full((len(users), per_user), self.n_items, dtype=np.int32)
         few = sizes <= per_user
         for row in np.flatnonzero(few):
             ranks = np.arange(sizes[row])
@@ -91,7 +94,9 @@ class Complement:
         many = np.flatnonzero(~few)
         if len(many) > 0:
             ranks = distinct_integers(sizes[many], per_user, rng)
-            out[many] = self.pick(np.broadcast_to(users[many, None], ranks.shape), ranks)
+            for first in range(0, len(many), BLOCK):
+                rows, some = many[first : first + BLOCK], ranks[first : first + BLOCK]
+                out[rows] = self.pick(np.broadcast_to(users[rows, None], some.shape), some)
         return out
 
 
@@ -143,7 +148,8 @@ def distinct_integers(bounds: Int64, count: int, rng: np.random.Generator) -> In
     Repeated values are drawn again until none is left: what stands is kept, so the result is
     uniform over sets. Every bound must be at least `count`.
     """
-    drawn = np.sort(rng.integers(0, bounds[:, None], size=(len(bounds), count)), axis=1)
+    drawn = rng.integers(0, bounds[:, None], size=(len(bounds), count))
+    drawn.sort(axis=1)
     rows = np.arange(len(bounds))
     while True:
         repeated = drawn[rows, 1:] == drawn[rows, :-1]

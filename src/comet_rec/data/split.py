@@ -21,7 +21,7 @@ from comet_rec.config import ProtocolConfig
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.randomness import generator
-from comet_rec.data.sampling import Complement
+from comet_rec.data.sampling import BLOCK, Complement
 from comet_rec.errors import DataError, InputError
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -98,7 +98,9 @@ class Split:
         for held in (self.validation, self.test):
             state.update(users[held.users].tobytes())
             state.update(items[held.positives].tobytes())
-            state.update(np.sort(items[held.candidates], axis=1).tobytes())
+            for first in range(0, len(held), BLOCK):
+                some = held.candidates[first : first + BLOCK]
+                state.update(np.sort(items[some], axis=1).tobytes())
         return state.hexdigest()
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -218,7 +220,7 @@ def _draw(
     for name, code in (("validation", VALIDATION), ("test", TEST)):
         rng = generator(protocol.seed, f"candidates.{name}")
         most = min(protocol.negatives, log.n_items)
-        drawn = untouched.draw_distinct(users, most, rng).astype(np.int32)
+        drawn = untouched.draw_distinct(users, most, rng)
         held.append(HeldOut(users, log.items[part == code].astype(np.int64), drawn))
     return held, int((untouched.size(users) < protocol.negatives).sum())
 

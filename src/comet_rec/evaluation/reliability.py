@@ -112,7 +112,7 @@ def _of_draw(
 ) -> dict[str, float]:
     rng = generator(seed, "candidates.again")
     count = held.candidates.shape[1]
-    drawn = untouched.draw_distinct(held.users, count, rng).astype(np.int32)
+    drawn = untouched.draw_distinct(held.users, count, rng)
     ranks = sampled_ranks(scores, replace(held, candidates=drawn))
     return figures(ranks.better, ranks.tied, ties)[0]
 
