@@ -10,6 +10,7 @@ import comet_rec as cr
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import shown
 from comet_rec.errors import ConfigError, UnknownIdError
+from comet_rec.estimators import registry
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.estimators.scoring import VectorScores, run_scores
 from comet_rec.models import base
@@ -22,7 +23,7 @@ SMALL = {
     "mlp": {"embedding_dim": 8, "hidden": (16, 8)},
     "neumf": {"embedding_dim": 8, "hidden": (16, 8)},
 } | {name: {"embedding_dim": 8} for name in ("mf", "gmf", "svdpp", "fism")}
-CLOSED = ("popularity", "itemknn", "ease", "random")
+CLOSED = [name for name in base.names() if base.closed_form(name)]
 NEURAL = [name for name in base.names() if name not in CLOSED]
 FOLDING = ("comet", "svdpp", "fism", "itemknn", "ease", "popularity")
 LEARNERS = [name for name in base.names() if name not in ("popularity", "random")]
@@ -32,7 +33,7 @@ def estimator(name: str, epochs: int = 2, **changes):
     if name in CLOSED:
         return ESTIMATORS[name](**changes)
     common = {"preset": "static", "epochs": epochs, "batch_size": 256}
-    return ESTIMATORS[name](**SMALL[name] | common | changes)
+    return ESTIMATORS[name](**SMALL.get(name, {}) | common | changes)
 
 
 def fresh(name: str, log, seed: int = 0):
@@ -49,6 +50,14 @@ def fresh(name: str, log, seed: int = 0):
 @pytest.fixture
 def split(checkerboard):
     return cr.leave_one_out(checkerboard, negatives=30)
+
+
+def test_a_registry_line_is_enough(monkeypatch, random_log):
+    """A model that has no class in the registry of estimators."""
+    monkeypatch.setitem(base._REGISTRY, "newest", base._REGISTRY["popularity"])
+    newest = registry._plain("newest")
+    monkeypatch.setitem(ESTIMATORS, "newest", newest)
+    assert len(newest().fit(random_log(6, 9, 4)).recommend(k=2)) > 0
 
 
 def test_every_model_has_an_estimator_and_declares_what_it_is(random_log):

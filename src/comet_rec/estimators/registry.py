@@ -7,6 +7,7 @@ from pathlib import Path
 
 from comet_rec.artefact.run import load_run
 from comet_rec.estimators.estimator import Estimator
+from comet_rec.models import base
 
 
 class COMET(Estimator):
@@ -117,12 +118,20 @@ class Random(Estimator):
     name = "random"
 
 
+_NAMED = (COMET, MF, SVDpp, FISM, GMF, MLP, NeuMF, ConvNCF, Popularity, ItemKNN, EASE, Random)
+
+
+def _plain(name: str) -> type[Estimator]:
+    """Estimator of a registered model without a class above."""
+    model = base.model_class(name)
+    return type(model.__name__, (Estimator,), {"name": name, "__doc__": model.__doc__})
+
+
+_OWN = {estimator.name: estimator for estimator in _NAMED}
 ESTIMATORS: dict[str, type[Estimator]] = {
-    estimator.name: estimator
-    for estimator in (
-        COMET, MF, SVDpp, FISM, GMF, MLP, NeuMF, ConvNCF, Popularity, ItemKNN, EASE, Random
-    )
-}  # fmt: skip
+    **_OWN,
+    **{name: _plain(name) for name in base.names() if name not in _OWN},
+}
 
 
 def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:

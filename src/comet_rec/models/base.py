@@ -194,7 +194,8 @@ _REGISTRY = {
     "ease": ("comet_rec.models.ease", "EASE", "EASEConfig"),
     "random": ("comet_rec.models.random", "Random", "RandomConfig"),
 }
-"""Name → module, model class, config class. A new model is one file and one line here."""
+"""Name → module, model class, config class. A new model is one file and one line here; a class
+in `estimators.registry` and a name in `comet_rec` make it ``comet_rec.NAME`` as well."""
 
 
 def names() -> list[str]:
