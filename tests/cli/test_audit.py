@@ -40,6 +40,11 @@ def of_files(ncf: Path, negative: str, *more: str) -> list[str]:
             "--candidates", str(ncf / negative), *more]  # fmt: skip
 
 
+def mistakes(err: str) -> list[str]:
+    """Lines that are no notes; the trio's files have no header row, which one says."""
+    return [line for line in err.splitlines() if not line.startswith("note: no header row")]
+
+
 def test_positives_among_the_negatives_of_the_ncf_trio_are_counted(ncf, capsys):
     assert run(of_files(ncf, "test.negative", "--json")) == 2
     out, err = capsys.readouterr()
@@ -52,15 +57,15 @@ def test_positives_among_the_negatives_of_the_ncf_trio_are_counted(ncf, capsys):
     assert finding["severity"] == "error"
     assert (finding["count"], finding["of"]) == (PLANTED, USERS)
     assert finding["example"]["user"] == 0
-    assert len(err.splitlines()) == 1
-    assert "1 finding of severity error" in err
+    (line,) = mistakes(err)
+    assert "1 finding of severity error" in line
 
 
 def test_a_trio_without_faults_is_ok(ncf, capsys):
     assert run(of_files(ncf, "honest.negative", "--json")) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"findings": [], "ok": True}
-    assert err == ""
+    assert mistakes(err) == []
 
 
 def test_text_is_a_line_a_finding(ncf, capsys):
@@ -127,5 +132,5 @@ def test_mistakes_get_one_line_and_no_findings(arguments, text, ncf, tmp_path, c
     assert run(["audit", *(str(places.get(a, a)) for a in arguments)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert text in err
-    assert len(err.splitlines()) == 1
+    (line,) = mistakes(err)
+    assert text in line
