@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from comet_rec.data.ids import Ids
 from comet_rec.data.readers import is_wide, read, read_pairs, read_wide_candidates
 from comet_rec.errors import DataError
 
@@ -112,3 +113,14 @@ def test_what_is_not_wide(tmp_path: Path) -> None:
     assert not is_wide(path)
     with pytest.raises(DataError, match="no such file"):
         read_wide_candidates(tmp_path / "none")
+
+
+def test_arrays_of_integers_are_found_as_lists_of_them_are() -> None:
+    ids = Ids("int", np.array([-3, 0, 7, 2**62]))
+    asked = np.array([7, 8, -3, 2**62, -(2**63), 2**63 - 1])
+    for given in (asked, asked.tolist(), asked.astype(object)):
+        assert ids.index(given).tolist() == [2, -1, 0, 3, -1, -1]
+    assert ids.index([2**64, "7", 7.0, None]).tolist() == [-1, -1, 2, -1]
+    assert Ids("int", np.arange(0)).index(asked).tolist() == [-1] * 6
+    for extra in (np.array([7, 9]), [7, 9]):
+        assert ids.union(extra).values.tolist() == [-3, 0, 7, 9, 2**62]

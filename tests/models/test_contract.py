@@ -190,3 +190,8 @@ def test_nothing_is_learnt_where_there_is_nothing_to_learn(name, random_log):
     model = estimator(name, 25, patience=0, learning_rate=5e-3, batch_size=2000).fit(split)
     report = cr.evaluate(model, split)
     assert abs(report["HR@10"] - 0.1) < 3 * report.sampled_se["HR@10"]
+
+
+def test_parameters_that_no_memory_holds_are_refused(random_log):
+    with pytest.raises(ConfigError, match="mf: its parameters do not fit into memory"):
+        cr.MF(embedding_dim=10**13).fit(random_log(6, 9, 4))

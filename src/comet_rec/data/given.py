@@ -163,33 +163,33 @@ def _with_test_rows(
     log: Interactions, test: Pairs, candidates: Pairs | None, notes: list[str]
 ) -> tuple[Interactions, Int64]:
     """The log with the test rows as each user's last, and the test users' indices."""
-    users = log.user_ids.index(test.users.tolist())
+    users = log.user_ids.index(test.users)
     known = users >= 0
     if not known.all():
         notes.append(f"{int((~known).sum()):,} test users have no training row and are left out")
-    new = int((log.item_ids.index(test.items.tolist()) < 0).sum())
+    new = int((log.item_ids.index(test.items) < 0).sum())
     if new:
         notes.append(f"{new:,} test items have no training row")
     if candidates is not None:
-        new = int((log.item_ids.index(candidates.items.tolist()) < 0).sum())
+        new = int((log.item_ids.index(candidates.items) < 0).sum())
         if new:
             notes.append(f"{new:,} candidate rows are of items without a training row")
     if not known.any():
         raise DataError("no test user occurs in the training part; check the files and columns")
-    users, found = users[known], test.items[known].tolist()
+    users, found = users[known], test.items[known]
     repeated = np.flatnonzero(np.bincount(users, minlength=log.n_users) > 1)
     if len(repeated) > 0:
         who = log.user_ids.external(repeated[:1]).tolist()[0]
         raise DataError(f"test user {who!r} has more than one row; give one row a user")
-    extra = found + (candidates.items.tolist() if candidates is not None else [])
-    item_ids = log.item_ids.union(extra)
-    renumber = item_ids.index(log.item_ids.external(np.arange(log.n_items)).tolist())
+    extra = [found] if candidates is None else [found, candidates.items]
+    item_ids = log.item_ids.union(np.concatenate(extra))
+    renumber = item_ids.index(log.item_ids.external(np.arange(log.n_items)))
     items = item_ids.index(found)
     train_items = renumber[log.items]
     keys = log.users.astype(np.int64) * len(item_ids) + train_items
     leaked = np.isin(users * len(item_ids) + items, keys)
     if leaked.any():
-        pair = (log.user_ids.external(users[leaked][:1]).tolist()[0], found[int(np.argmax(leaked))])
+        pair = (log.user_ids.external(users[leaked][:1]).tolist()[0], found[leaked][:1].tolist()[0])
         raise DataError(
             f"{int(leaked.sum()):,} test pairs, {pair} for one, are training rows too; "
             "take them out of one file"
@@ -219,8 +219,8 @@ def _candidate_rows(
     whole: Interactions, test_users: Int64, candidates: Pairs, notes: list[str]
 ) -> npt.NDArray[np.int32]:
     """Candidates of each test user, int32 [T, C], touched and repeated ones dropped and said."""
-    users = whole.user_ids.index(candidates.users.tolist())
-    items = whole.item_ids.index(candidates.items.tolist())
+    users = whole.user_ids.index(candidates.users)
+    items = whole.item_ids.index(candidates.items)
     place = np.searchsorted(test_users, users)
     tested = test_users[np.minimum(place, len(test_users) - 1)] == users
     if not tested.all():

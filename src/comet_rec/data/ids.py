@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return int(value)
     return value
+
+
+def _whole(values: Iterable[Any]) -> TypeGuard[npt.NDArray[np.int64]]:
+    """Whether values are an array of signed integers: no need to look at each."""
+    return isinstance(values, np.ndarray) and values.dtype.kind == "i"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,17 +88,23 @@ class Ids:
 
         The type counts: the text "7" is not the integer 7. As in a log, 7.0 is.
         """
+        if self.kind == "int" and _whole(external):
+            return self._found(external)
         canonical = [self._canonical(plain(value)) for value in external]
         if self.kind != "int":
             return np.array([self._position.get(value, -1) for value in canonical], dtype=np.int64)
         found = np.full(len(canonical), -1, dtype=np.int64)
-        for place, value in enumerate(canonical):
-            if value is None or not -(2**63) <= value < 2**63:
-                continue
-            at = int(np.searchsorted(self.values, value))
-            if at < len(self.values) and int(self.values[at]) == value:
-                found[place] = at
+        fits = [value is not None and -(2**63) <= value < 2**63 for value in canonical]
+        some = [value for value, fit in zip(canonical, fits, strict=True) if fit]
+        found[np.array(fits, dtype=bool)] = self._found(np.array(some, dtype=np.int64))
         return found
+
+    def _found(self, values: npt.NDArray[np.int64]) -> Indices:
+        """Indices of integers, −1 where there is none."""
+        if len(self.values) == 0:
+            return np.full(len(values), -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.values, values), len(self.values) - 1)
+        return np.where(self.values[at] == values, at, -1)
 
     def external(self, indices: npt.ArrayLike) -> npt.NDArray[Any]:
         """External ids of indices, in their own type (int64, or object for text and UUID)."""
@@ -121,6 +132,8 @@ class Ids:
         DataError
             When an id of `extra` is no integer and these are.
         """
+        if self.kind == "int" and _whole(extra):
+            return Ids("int", np.union1d(self.values, extra))
         values = {str(value) if self.kind == "uuid" else value for value in extra}
         if self.kind == "int":
             foreign = [value for value in values if not isinstance(value, (int, np.integer))]

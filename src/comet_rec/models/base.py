@@ -270,7 +270,15 @@ def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:
     Raises
     ------
     ConfigError
-        For an unknown name.
+        For an unknown name, or parameters that no memory holds.
     """
     rng = torch.Generator().manual_seed(seed)
-    return model_class(name)(config, n_users, n_items, rng)
+    model = model_class(name)
+    try:
+        return model(config, n_users, n_items, rng)
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise ConfigError(
+            f"{name}: its parameters do not fit into memory; make the model.… sizes smaller"
+        ) from None
