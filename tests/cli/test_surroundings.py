@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from comet_rec.cli.app import run
 from comet_rec.cli.interrupt import interruptible
+from comet_rec.estimators.registry import load_model
 
 
 @pytest.fixture
@@ -63,3 +65,14 @@ def test_an_empty_folder_that_cannot_be_replaced_is_refused_in_a_line(
     assert "cannot be replaced" in line
     assert "give a new folder inside it" in line
     assert list(out.iterdir()) == []
+
+
+def test_a_run_says_how_its_log_was_read(log_file, tmp_path):
+    out = tmp_path / "run"
+    words = ["--user", "user", "--min-item", "2", "--threads", "1"]
+    assert run(["train", str(log_file), "--model", "ease", "--out", str(out), *words]) == 0
+    data = json.loads((out / "manifest.json").read_text())["data"]
+    assert data["source"] == str(log_file)
+    wanted = {"user": "user", "min_item_interactions": 2, "time_scope": "auto", "skip_bad": 0}
+    assert data["reading"] == wanted
+    assert load_model(out).run.reading == wanted

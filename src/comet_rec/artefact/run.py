@@ -59,6 +59,8 @@ class Run:
         Item id (as text) → title, where the data set has titles.
     source : str
         Name of the data set or file.
+    reading : dict
+        Options that it was read with: columns, filters, limits.
     """
 
     config: Config
@@ -74,6 +76,7 @@ class Run:
     log: list[dict[str, Any]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
     source: str = ""
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def model(self) -> Any:
@@ -136,6 +139,7 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
         "protocol": None if run.split is None else protocol_entry(run.split),
         "data": {
             "source": run.source,
+            "reading": run.reading,
             "fingerprint": log.fingerprint,
             "users": log.n_users,
             "items": log.n_items,
@@ -208,6 +212,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Run:
         log=[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()],
         titles=json.loads(titles.read_text(encoding="utf-8")) if titles else {},
         source=str(data["source"]),
+        reading=dict(data.get("reading", {})),
     )
 
 

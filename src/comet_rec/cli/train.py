@@ -81,7 +81,8 @@ def train(
     held = None if all_ else _split(log, reading, test, candidates, estimator)
     options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
     _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)
-    estimator.describe(source=data, titles=titles)
+    told = {key: value for key, value in reading.keywords().items() if key != "threads"}
+    estimator.describe(source=data, titles=titles, reading=told)
     estimator.save(out)
     if not quiet:
         _say_result(estimator, out)
