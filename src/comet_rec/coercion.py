@@ -9,6 +9,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from comet_rec.errors import ConfigError
 
+MOST_THREADS = 1024
+"""Each is started, needed or not: a mistyped number would stop the machine."""
+
 
 def coerce(key: str, value: Any, hint: Any) -> Any:
     """Value of a setting in its declared type; text is parsed.

@@ -88,8 +88,11 @@ def test_one_log_in_every_format_is_the_same_log(tmp_path: Path, kind: str, pack
     assert rows_of(log) == [(1, 10, 978301968), (1, 20, 978302109), (2, 30, 978300275),
                             (3, 10, 978300760)]  # fmt: skip
     assert log.time_scope == "global"
-    named = kind not in ("movielens", "u.data", "amazon", "bom without names")
-    assert [note.split(":")[0] for note in log.notes] == [] if named else ["no header row"]
+    if kind in ("movielens", "u.data", "amazon", "bom without names"):
+        columns = "column 1 is the user, column 2 is the item, column 4 is the time"
+        assert log.notes == (f"{path}: no header row: {columns}",)
+    else:
+        assert log.notes == ()
     assert log.users.dtype == log.items.dtype == np.int32
     assert log.times is not None
     assert log.times.dtype == np.int64
@@ -353,16 +356,19 @@ def test_what_was_guessed_about_columns_is_told(tmp_path: Path) -> None:
     )
     (note,) = read(path).notes
     assert note == (
-        "the item is column 'product'; 'sku' could be it too: name it with --item (item=…)"
+        f"{path}: the item is column 'product'; 'sku' could be it too: name it with --item (item=…)"
     )
     assert read(path, item="sku").notes == ()
+    rated = write(tmp_path / "rated", "user,item,rating,score,time\n1,7,3,4,5\n")
+    assert read(rated).notes == ()  # no rating is read
+    assert "'score' could be it too" in read(rated, min_rating=1).notes[0]
     swapped = write(tmp_path / "swapped", "a,1,5,978301968\nb,2,4,978301969\n")
     assert read(swapped).notes == (
-        "no header row: column 1 is the user, column 2 is the item, column 3 is the rating, "
-        "column 4 is the time",
+        f"{swapped}: no header row: column 1 is the user, column 2 is the item, column 4 is the "
+        "time",
     )
     told = read(swapped, user="2", item="1").notes
-    assert told == ("no header row: column 3 is the rating, column 4 is the time",)
+    assert told == (f"{swapped}: no header row: column 4 is the time",)
 
 
 def test_text_without_a_header_row_can_be_had_by_number(tmp_path: Path) -> None:
@@ -370,6 +376,10 @@ def test_text_without_a_header_row_can_be_had_by_number(tmp_path: Path) -> None:
     log = read(path, user="1", item="2")
     assert log.user_ids.values.tolist() == ["alice", "bob"]
     assert log.item_ids.values.tolist() == ["apple", "pear"]
+    assert "its first row was taken as data" in log.notes[0]
+    named = write(tmp_path / "named", "who,what\n1,2\n3,4\n")
+    with pytest.raises(DataError, match="no column '1'; it has 'who', 'what'"):
+        read(named, user="1", item="2")
 
 
 def test_a_blank_behind_each_delimiter_is_no_part_of_an_id(tmp_path: Path) -> None:
@@ -377,6 +387,11 @@ def test_a_blank_behind_each_delimiter_is_no_part_of_an_id(tmp_path: Path) -> No
     assert rows_of(padded) == [(1, 10, 5), (2, 11, 6)]
     some = read(write(tmp_path / "some", "user_id,item_id\n1, a\n2,a\n"))
     assert some.item_ids.values.tolist() == [" a", "a"]
+    first = read(write(tmp_path / "first", "user_id, item_id\n a, x\na, y\n"))
+    assert first.user_ids.values.tolist() == [" a", "a"]
+    text = '"user_id", "item_id", "time"\n"1", "10", "5"\n"2", "1,1", "6"\n'
+    quoted = read(write(tmp_path / "quoted", text))
+    assert rows_of(quoted) == [(1, "10", 5), (2, "1,1", 6)]
 
 
 def test_json_members(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,7 @@ def test_what_is_held_out_of_a_matrix_is_not_its_highest_column(kind: Any) -> No
     [
         ({"min_rating": "3"}, "min_rating is '3'; give a number"),
         ({"skip_bad": -5}, "skip_bad is -5; give 0 or more"),
+        ({"min_rating": Decimal("nan")}, "give a number"),
     ],
 )
 def test_numbers_that_are_none_are_refused(given: dict[str, Any], error: str) -> None:
@@ -234,7 +236,8 @@ def test_numbers_that_are_none_are_refused(given: dict[str, Any], error: str) ->
 
 def test_columns_named_by_numbers_and_categories_without_a_value() -> None:
     frame = pd.DataFrame({0: [1, 2], 1: [3, 4]})
-    assert len(read(frame, user=0, item=1)) == 2  # type: ignore[arg-type]
+    assert len(read(frame, user=0, item=1)) == 2
+    assert read_pairs(frame, user=0, item=1).items.tolist() == [3, 4]
     kinds = pd.DataFrame({"user": [1, 2, 3], "item": pd.Categorical([5, None, 6])})
     with pytest.raises(DataError, match="row 2, column 'item': is empty"):
         read(kinds)

@@ -55,8 +55,7 @@ def split(checkerboard):
 def test_a_registry_line_is_enough(monkeypatch, random_log):
     """A model that has no class in the registry of estimators."""
     monkeypatch.setitem(base._REGISTRY, "newest", base._REGISTRY["popularity"])
-    newest = registry._plain("newest")
-    monkeypatch.setitem(ESTIMATORS, "newest", newest)
+    newest = registry.estimators()["newest"]
     assert len(newest().fit(random_log(6, 9, 4)).recommend(k=2)) > 0
 
 
@@ -193,5 +192,6 @@ def test_nothing_is_learnt_where_there_is_nothing_to_learn(name, random_log):
 
 
 def test_parameters_that_no_memory_holds_are_refused(random_log):
-    with pytest.raises(ConfigError, match="mf: its parameters do not fit into memory"):
-        cr.MF(embedding_dim=10**13).fit(random_log(6, 9, 4))
+    for size in (10**13, 10**18, 10**19):
+        with pytest.raises(ConfigError, match="mf: its parameters do not fit into memory"):
+            cr.MF(embedding_dim=size).fit(random_log(6, 9, 4))

@@ -60,7 +60,7 @@ class Run:
     source : str
         Name of the data set or file.
     reading : dict
-        Options that it was read with: columns, filters, limits.
+        Options that were given for reading it: columns, filters, limits.
     """
 
     config: Config

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from comet_rec.coercion import MOST_THREADS
 from comet_rec.errors import ConfigError, DataError, InputError
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ MinRating = Annotated[float | None, typer.Option(help="Drop rows with a lower ra
 MinUser = Annotated[int | None, typer.Option(help="Drop users with fewer interactions.")]
 MinItem = Annotated[int | None, typer.Option(help="Drop items with fewer interactions.")]
 SkipBad = Annotated[int, typer.Option(min=0, help="Skip up to so many unreadable rows.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="Threads to compute with.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads to compute with.")
+]
 Folder = Annotated[
     Path | None, typer.Option(help="Folder of a named data set's files that you already have.")
 ]

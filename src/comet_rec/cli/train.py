@@ -82,7 +82,7 @@ def train(
     options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
     _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)
     told = {key: value for key, value in reading.keywords().items() if key != "threads"}
-    estimator.describe(source=data, titles=titles, reading=told)
+    estimator.describe(data, titles, told)
     estimator.save(out)
     if not quiet:
         _say_result(estimator, out)

@@ -54,11 +54,11 @@ def find(name: str, columns: Sequence[str]) -> int | None:
     return None
 
 
-def told(
+def rivals(
     columns: Sequence[str], asked: Mapping[Role, str | None], chosen: Mapping[Role, int]
-) -> tuple[str, ...]:
-    """Notes on roles that could have fallen on another column as well."""
-    notes = []
+) -> dict[Role, str]:
+    """A note on each role that could have fallen on another column as well."""
+    notes: dict[Role, str] = {}
     for role, position in chosen.items():
         if asked.get(role) is not None:
             continue
@@ -68,11 +68,11 @@ def told(
             if place not in chosen.values() and plain(column) in RECOGNISED[role]
         ]
         if others:
-            notes.append(
+            notes[role] = (
                 f"the {role} is column {columns[position]!r}; {', '.join(others)} could be it too: "
                 f"name it with --{role} ({role}=…)"
             )
-    return tuple(notes)
+    return notes
 
 
 def _listed(columns: Sequence[str]) -> str:

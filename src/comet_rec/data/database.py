@@ -11,13 +11,12 @@ from os import PathLike, fspath
 
 import duckdb
 
+from comet_rec.coercion import MOST_THREADS
 from comet_rec.errors import DataError
 
 # Above this, tables go to temporary files. The hashes and times of 20 M rows stay below it.
 BASE_MEMORY_MB = 512
 THREAD_MEMORY_MB = 160
-MOST_THREADS = 1024
-"""Each is started, needed or not: a mistyped number would stop the machine."""
 
 
 @contextmanager

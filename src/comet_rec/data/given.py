@@ -24,8 +24,8 @@ def given_test(
     test: Any,
     candidates: Any = None,
     *,
-    user: str | None = None,
-    item: str | None = None,
+    user: str | int | None = None,
+    item: str | int | None = None,
     negatives: int = 99,
     seed: int = 0,
     ties: Literal["expected", "pessimistic"] = "expected",
@@ -43,7 +43,7 @@ def given_test(
     candidates : path, DataFrame or Arrow table, optional
         (user, item) rows to rank beside each user's test item, or NCF's wide file; those that
         the user touched are dropped and counted. Default: drawn, as by `leave_one_out`.
-    user, item : str, optional
+    user, item : str or int, optional
         Column names in both; common names are recognised when not given.
     negatives, seed, ties
         As for `leave_one_out`; for the test items where no candidates are given.
@@ -70,8 +70,8 @@ def read_given(
     candidates: Any,
     log: Interactions,
     *,
-    user: str | None = None,
-    item: str | None = None,
+    user: str | int | None = None,
+    item: str | int | None = None,
     skip_bad: int = 0,
 ) -> tuple[Pairs, Pairs | None]:
     """Read test rows, and candidates as rows or in NCF's wide form, in the ids of the log.

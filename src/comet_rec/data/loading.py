@@ -46,6 +46,8 @@ def load(
     DataError
         When more rows are bad than may be, or none is good.
     """
+    if skip_bad < 0:
+        raise DataError(f"skip_bad is {skip_bad}; give 0 or more")
     kinds, bad = stage(con, source, roles, fixed, hashed=hashed)
     if bad > skip_bad:
         raise bad_rows(con, source, kinds, roles, bad)
@@ -54,4 +56,4 @@ def load(
     if con.execute("SELECT count(*) FROM log").fetchall()[0][0] == 0:
         raise DataError(f"{source.name}: has no rows{' that are good' if bad else ''}")
     skipped = [f"{bad} bad row{'s' * (bad > 1)} skipped"] if bad else []
-    return kinds, [*source.notes, *skipped]
+    return kinds, [*source.notes(roles), *skipped]

@@ -59,8 +59,8 @@ class WideCandidates:
 def read_pairs(
     source: Any,
     *,
-    user: str | None = None,
-    item: str | None = None,
+    user: str | int | None = None,
+    item: str | int | None = None,
     user_kind: IdKind | None = None,
     item_kind: IdKind | None = None,
     skip_bad: int = 0,
@@ -72,7 +72,7 @@ def read_pairs(
     ----------
     source : path, DataFrame, Arrow table or sparse matrix
         As for `read`.
-    user, item : str, optional
+    user, item : str or int, optional
         Column names; common names are recognised when not given.
     user_kind, item_kind : {"int", "text", "uuid"}, optional
         Kinds of the ids of the log that the pairs belong to: a column of digits stays text
@@ -87,7 +87,7 @@ def read_pairs(
     DataError
         When the source cannot be read as asked; one line.
     """
-    asked: dict[Role, str | None] = {"user": user, "item": item}
+    asked: dict[Role, str | int | None] = {"user": user, "item": item}
     known: dict[Role, IdKind | None] = {"user": user_kind, "item": item_kind}
     fixed: dict[Role, IdKind] = {role: kind for role, kind in known.items() if kind is not None}
     with connect(threads) as con, refusing(source_name(source)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,10 +31,10 @@ __all__ = ["Pairs", "WideCandidates", "is_wide", "read", "read_pairs", "read_wid
 def read(
     source: Any,
     *,
-    user: str | None = None,
-    item: str | None = None,
-    time: str | None = None,
-    rating: str | None = None,
+    user: str | int | None = None,
+    item: str | int | None = None,
+    time: str | int | None = None,
+    rating: str | int | None = None,
     min_rating: float | None = None,
     min_user_interactions: int = 0,
     min_item_interactions: int = 0,
@@ -49,7 +50,7 @@ def read(
         A file (CSV with `,` `;` or `|`, TSV, `::`, NDJSON or Parquet; text plain, gzip or zstd;
         told by content), a pandas or polars DataFrame, anything with an Arrow stream, or a scipy
         sparse matrix of users × items whose stored non-zeros are the ratings.
-    user, item, time, rating : str, optional
+    user, item, time, rating : str or int, optional
         Column names; common names are recognised when not given. Columns of a file without a
         header row are named "1", "2", …. Rows without times keep their order; a matrix has none
         and is read in a random one, always the same.
@@ -76,11 +77,9 @@ def read(
     DataError
         When the log cannot be read as asked; one line that says where and what to do.
     """
-    if skip_bad < 0:
-        raise DataError(f"skip_bad is {skip_bad}; give 0 or more")
-    named: dict[Role, str | None] = {"user": user, "item": item, "time": time, "rating": rating}
-    # A frame's columns may be named by numbers.
-    asked = {role: None if name is None else str(name) for role, name in named.items()}
+    asked: dict[Role, str | int | None] = {
+        "user": user, "item": item, "time": time, "rating": rating
+    }  # fmt: skip
     with connect(threads) as con, refusing(source_name(source)):
         opened = open_source(con, source, asked)
         log = _staged(con, opened, min_rating, skip_bad, time_scope)
@@ -113,7 +112,7 @@ def _roles(source: Source, min_rating: float | None, time_scope: str) -> tuple[R
     if time_scope not in ("auto", "global", "per_user", "none"):
         raise DataError(f"time_scope is {time_scope!r}; give auto, global, per_user or none")
     if min_rating is not None and not (
-        isinstance(min_rating, numbers.Real) and math.isfinite(min_rating)
+        isinstance(min_rating, (numbers.Real, Decimal)) and math.isfinite(min_rating)
     ):
         raise DataError(f"min_rating is {min_rating!r}; give a number")
     if min_rating is not None and "rating" not in source.labels:

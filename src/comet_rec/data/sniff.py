@@ -138,9 +138,14 @@ def _sniff_text(base: Format, text: str, asked: Sequence[str]) -> Format:
     delimiter, table = _delimiter(text, name, asked)
     unquoted = text if delimiter == "::" else re.sub(r'"[^"]*"', "", text)
     padded = delimiter != "\t" and all(
-        field.startswith(" ") for row in table.rows for field in row[1:]
+        field.startswith(" ")
+        for row in table.rows
+        if len(row) == table.width  # a comma in quotes that were not seen makes another
+        for field in row[1:]
     )
     base = replace(base, delimiter=delimiter, line_end=_line_end(unquoted), padded=padded)
+    if padded:  # a quote may stand behind the blank
+        table = _split(text, delimiter, padded=True)
     if _has_header(table, delimiter, asked, name):
         columns = tuple(field.strip() for field in table.rows[0])
         return replace(base, skip=table.lines[0], columns=columns)
@@ -172,17 +177,20 @@ class _Table:
         return Counter(len(row) for row in self.rows).most_common(1)[0][0]
 
 
-def _split(text: str, delimiter: str) -> _Table:
+def _split(text: str, delimiter: str, *, padded: bool = False) -> _Table:
     """The first records under one delimiter; blank lines are no records."""
     rows: list[list[str]] = []
     lines: list[int] = []
     if delimiter == "::":
         for number, line in enumerate(text.split("\n")[:HEAD_RECORDS], 1):
             if line.strip("\r"):
-                rows.append(line.rstrip("\r").split("::"))
+                fields = line.rstrip("\r").split("::")
+                rows.append([field.lstrip(" ") if padded else field for field in fields])
                 lines.append(number)
         return _Table(rows, lines)
-    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter)
+    reader = csv.reader(
+        io.StringIO(text, newline="\n"), delimiter=delimiter, skipinitialspace=padded
+    )
     try:
         for row in reader:
             if row:
@@ -232,11 +240,11 @@ def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) 
         return True
     if any(_value(field) for field in first):
         return False
-    if asked and all(column.isdigit() for column in asked):
-        return False  # columns are asked for by number
     for position in range(min(len(first), table.width)):
         if rest and all(_value(row[position]) for row in rest):
             return True
+    if asked and all(column.isdigit() for column in asked):
+        return False  # columns are asked for by number
     if delimiter in ("::", "\t"):
         return False
     raise DataError(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
 import numpy as np
 
-from comet_rec.data.columns import ROLES, Role, choose, told
+from comet_rec.data.columns import ROLES, Role, choose, rivals
 from comet_rec.data.database import named, quoted, reader_path
+from comet_rec.data.frames import pandas_column
 from comet_rec.data.randomness import generator
 from comet_rec.data.sniff import Format, sniff
 from comet_rec.errors import DataError
@@ -38,8 +38,12 @@ class Source:
         Number of columns of the whole log.
     format : Format or None
         The file's format; None for a frame.
-    notes : tuple of str
-        What had to be guessed, for the user.
+    guessed : mapping of role to str
+        A note on each role that could have fallen on another column.
+    unnamed : mapping of role to str
+        Columns, by number, that were taken for their place in a file without a header row.
+    remark : str
+        What else the user has to know.
     """
 
     name: str
@@ -48,7 +52,18 @@ class Source:
     types: Mapping[Role, str]
     width: int
     format: Format | None = None
-    notes: tuple[str, ...] = ()
+    guessed: Mapping[Role, str] = field(default_factory=dict)
+    unnamed: Mapping[Role, str] = field(default_factory=dict)
+    remark: str = ""
+
+    def notes(self, roles: Sequence[Role]) -> list[str]:
+        """What had to be guessed about the columns that are read."""
+        placed = [
+            f"column {self.unnamed[role]} is the {role}" for role in roles if role in self.unnamed
+        ]
+        found = [f"{self.name}: no header row: {', '.join(placed)}"] if placed else []
+        found += [f"{self.name}: {self.guessed[role]}" for role in roles if role in self.guessed]
+        return found + ([f"{self.name}: {self.remark}"] if self.remark else [])
 
     @property
     def lines(self) -> bool:
@@ -76,7 +91,7 @@ def source_name(source: Any) -> str:
 
 
 def open_source(
-    con: duckdb.DuckDBPyConnection, source: Any, asked: Mapping[Role, str | None]
+    con: duckdb.DuckDBPyConnection, source: Any, columns: Mapping[Role, str | int | None]
 ) -> Source:
     """Find out what a source is and which of its columns play which role.
 
@@ -85,6 +100,8 @@ def open_source(
     DataError
         When the source is of no known kind, or `sniff` or `choose` refuses it.
     """
+    # A frame's columns may be named by numbers.
+    asked = {role: None if name is None else str(name) for role, name in columns.items()}
     if isinstance(source, (str, os.PathLike)):
         return _open_file(con, source_name(source), asked)
     if hasattr(source, "tocsr") and hasattr(source, "nnz"):
@@ -112,20 +129,19 @@ def _open_file(
         table = f"read_parquet({quoted(reader_path(found.path))}, hive_partitioning=false)"
         return replace(_described(con, table, name, asked), format=found)
     where, wanted = name, dict(asked)
-    notes: tuple[str, ...] = ()
+    unnamed: dict[Role, str] = {}
+    remark = ""
     if found.columns[:1] == ("1",):
         where = f"{name} (without a header row; columns are numbered)"
         taken = {column for column in asked.values() if column}
-        guessed = {
+        unnamed = {
             role: column
             for role, column in found.roles.items()
             if wanted.get(role) is None and column not in taken
         }
-        wanted |= guessed
-        said = ", ".join(f"column {column} is the {role}" for role, column in guessed.items())
-        notes = (f"no header row: {said}",) if said else ()
+        wanted |= unnamed
+        remark = "" if unnamed else "no header row: its first row was taken as data"
     chosen = choose(found.columns, wanted, where)
-    notes += told(found.columns, wanted, chosen)
     labels = {role: found.columns[place] for role, place in chosen.items()}
     if found.kind == "ndjson":
         parts = {
@@ -142,10 +158,15 @@ def _open_file(
         names = [f"c{place}" for place in range(len(found.columns))]
         parts = {role: names[place] for role, place in chosen.items()}
         if found.padded:
-            parts = {role: f"ltrim({column}, ' ')" for role, column in parts.items()}
+            parts = {
+                role: f"ltrim({column}, ' ')" if chosen[role] > 0 else column
+                for role, column in parts.items()
+            }
         relation = _select(parts, _csv(found, names))
     types = dict.fromkeys(chosen, "VARCHAR")
-    return Source(name, relation, labels, types, len(found.columns), found, notes)
+    guessed = rivals(found.columns, wanted, chosen)
+    width = len(found.columns)
+    return Source(name, relation, labels, types, width, found, guessed, unnamed, remark)
 
 
 def _csv(found: Format, columns: list[str]) -> str:
@@ -186,8 +207,8 @@ def _described(
         if kinds.get(role) in WIDE:
             picked[role], kinds[role] = f"CAST({picked[role]} AS VARCHAR)", "VARCHAR"
     labels = {role: columns[place] for role, place in chosen.items()}
-    notes = told(columns, asked, chosen)
-    return Source(name, _select(picked, table), labels, kinds, len(columns), notes=notes)
+    guessed = rivals(columns, asked, chosen)
+    return Source(name, _select(picked, table), labels, kinds, len(columns), guessed=guessed)
 
 
 WIDE = ("UBIGINT", "HUGEINT", "UHUGEINT")
@@ -226,38 +247,14 @@ def _open_pandas(
     chosen = choose(columns, asked, name)
     parts = {}
     for role, place in chosen.items():
-        parts[LETTER[role]] = _pandas_column(frame.iloc[:, place], columns[place], name)
+        parts[LETTER[role]] = pandas_column(frame.iloc[:, place], columns[place], name)
     picked = sys.modules["pandas"].DataFrame(parts)
     con.register("frame", picked)
     letters: dict[Role, str | None] = {role: LETTER[role] for role in chosen}
     source = _described(con, "frame", name, letters)
     labels = {role: columns[place] for role, place in chosen.items()}
-    notes = told(columns, asked, chosen)
-    return replace(source, name=name, labels=labels, width=len(columns), notes=notes)
-
-
-_DTYPES = {"string": "string", "integer": "Int64", "floating": "float64"}
-
-
-def _pandas_column(column: Any, label: str, name: str) -> Any:
-    """The column in a type that DuckDB reads without guessing from a sample."""
-    if str(column.dtype) == "category":
-        kind = column.cat.categories.dtype
-        # Without a value there is no integer; pandas' own type for that has a missing one.
-        column = column.astype("Int64" if kind.kind in "iu" and column.hasnans else kind)
-    if str(column.dtype) != "object":
-        return column
-    kind = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
-    if kind == "mixed" and all(isinstance(v, uuid.UUID) for v in column.dropna()):
-        return column
-    if kind in ("mixed", "mixed-integer", "mixed-integer-float", "unknown-array", "bytes"):
-        raise DataError(f"{name}: column {label!r} mixes types; make it one type, such as text")
-    try:
-        return column.astype(_DTYPES.get(kind, object))
-    except (OverflowError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{name}: column {label!r} holds numbers beyond 64 bits; make it text"
-        ) from error
+    guessed = rivals(columns, asked, chosen)
+    return replace(source, labels=labels, width=len(columns), guessed=guessed)
 
 
 def _open_sparse(
@@ -282,5 +279,5 @@ def _open_sparse(
     letters: dict[Role, str | None] = {role: LETTER[role] for role in ROLES if role != "time"}
     source = _described(con, "frame", name, letters)
     labels: dict[Role, str] = {"user": "row", "item": "column", "rating": "value"}
-    notes = ("a matrix has no order: its entries are taken in one random order, always the same",)
-    return replace(source, name=name, labels=labels, width=3, notes=notes)
+    remark = "a matrix has no order: its entries are taken in one random order, always the same"
+    return replace(source, labels=labels, width=3, remark=remark)

@@ -280,13 +280,9 @@ class Estimator:
         """All items' ids, and their vectors, [n, W]; as `user_vectors`."""
         return space.matrix(self.run, "item")
 
-    def describe(
-        self, *, source: str, titles: Mapping[str, str], reading: Mapping[str, Any] | None = None
-    ) -> None:
-        """Add where the data came from, how it was read, and items' titles by id as text."""
-        self._run = replace(
-            self.run, source=source, titles=dict(titles), reading=dict(reading or {})
-        )
+    def describe(self, source: str, titles: Mapping[str, str], reading: Mapping[str, Any]) -> None:
+        """Add a log's source, items' titles by id as text, and the options it was read with."""
+        self._run = replace(self.run, source=source, titles=dict(titles), reading=dict(reading))
 
     def save(self, folder: str | Path) -> None:
         """Write the run directory, whole or not at all; an earlier run there is replaced.

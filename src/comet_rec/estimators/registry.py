@@ -127,11 +127,13 @@ def _plain(name: str) -> type[Estimator]:
     return type(model.__name__, (Estimator,), {"name": name, "__doc__": model.__doc__})
 
 
-_OWN = {estimator.name: estimator for estimator in _NAMED}
-ESTIMATORS: dict[str, type[Estimator]] = {
-    **_OWN,
-    **{name: _plain(name) for name in base.names() if name not in _OWN},
-}
+def estimators() -> dict[str, type[Estimator]]:
+    """Every registered model's estimator, by name."""
+    own: dict[str, type[Estimator]] = {estimator.name: estimator for estimator in _NAMED}
+    return {**own, **{name: _plain(name) for name in base.names() if name not in own}}
+
+
+ESTIMATORS = estimators()
 
 
 def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:

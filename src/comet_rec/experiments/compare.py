@@ -72,8 +72,8 @@ def compare(
         Registered models, and "neumf-p" and "convncf-p" (pre-trained).
     preset : str
     refit : bool
-        Train each model again with the validation rows. Without, models that are shown histories
-        know them at the test and the others do not.
+        Train each model again with the validation rows, unless its own settings say otherwise.
+        Without, models that are shown histories know them at the test and the others do not.
     settings : mapping, optional
         Dotted settings by model name, e.g. ``{"convncf": {"train.epochs": 2}}``.
     seed : int
@@ -139,7 +139,10 @@ class _Study:
     def _fit(self, key: str, model: Estimator, start: list[Estimator]) -> tuple[Estimator, float]:
         if key not in self.done:
             began = time.perf_counter()
-            model.fit(self.split, refit=self.refit, init_from=start)
+            refit = self.refit
+            if {"refit", "train.refit"} & set(model.settings):  # its own goes before
+                refit = model.config_for(self.split.interactions).train.refit
+            model.fit(self.split, refit=refit, init_from=start)
             self.done[key] = model, time.perf_counter() - began
         return self.done[key]
 

@@ -223,7 +223,7 @@ def _train(job: Job, split: Split, home: Path, hooks: Hooks, device: str) -> Non
     starts = [load_model(trained(start, split, home)) for start in job.starts]
     refit = model.config_for(split.interactions).train.refit
     model.fit(split, refit=refit, init_from=starts, hooks=hooks)
-    model.describe(source=job.log, titles={})
+    model.describe(job.log, titles={}, reading={})
     model.save(trained(job, split, home))
 
 

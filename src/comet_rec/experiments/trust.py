@@ -140,6 +140,8 @@ def _orders(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     for metric in ("NDCG@10", "HR@10"):
         sampled = np.array([record.of_users(metric) for record in records])
         full = np.array([record.of_users(metric, full=True) for record in records])
+        if any(len(set(of.mean(axis=1).tolist())) == 1 for of in (sampled, full)):
+            continue  # all alike: no order
         low, high = agreement_interval(sampled, full)
         tau = agreement(sampled.mean(axis=1).tolist(), full.mean(axis=1).tolist())
         found[metric] = {"tau": tau, "low": low, "high": high}

@@ -276,8 +276,9 @@ def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:
     model = model_class(name)
     try:
         return model(config, n_users, n_items, rng)
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+    except (RuntimeError, MemoryError, TypeError) as error:
+        said = str(error).lower()
+        if not isinstance(error, MemoryError) and "memory" not in said and "overflow" not in said:
             raise
         raise ConfigError(
             f"{name}: its parameters do not fit into memory; make the model.… sizes smaller"
