@@ -269,7 +269,8 @@ def reproduction(result: dict[str, Any], name: str) -> list[str]:
     budget = Path(name).stem
     heading = PARTS_ALONE.get(budget, f"Budget {budget}")
     lines = [f"## {heading}", "", f"> {result['note']}"]
-    counts = {"reproduced": 0, "better": 0, "lower": 0, "another log": 0, "not run": 0}
+    counts = {"reproduced": 0, "better": 0, "lower": 0, "another log": 0}
+    counts |= {"a smaller model": 0, "not run": 0}
     for found in result["verdicts"].values():
         counts |= {verdict: counts[verdict] + n for verdict, n in found.items()}
     said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)

@@ -6,7 +6,7 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.errors import ConfigError
-from comet_rec.experiments.compare import as_data, as_markdown, compare
+from comet_rec.experiments.compare import _Study, as_data, as_markdown, compare
 
 FAST = {"train.epochs": 12, "train.learning_rate": 1e-2, "model.embedding_dim": 8}
 SMALL = {
@@ -35,6 +35,16 @@ def test_learners_beat_popularity_and_the_table_says_so(split):
     lines = as_markdown(data).splitlines()
     assert len(lines) == 2 + 5 + 2
     assert lines[2].startswith("| popularity | ")
+
+
+def test_every_model_is_trained_again_with_the_validation_rows_unless_it_says_otherwise(split):
+    fast = {name: {**FAST, "train.epochs": 1} for name in ("mf", "gmf")}
+    fast["gmf"]["train.refit"] = False
+    study = _Study(split, "auto", True, fast, 0, "cpu")
+    stages = {name: study.trained(name)[0].run.log[-1]["stage"] for name in fast}
+    assert stages == {"mf": "refit", "gmf": "validation"}
+    plain = _Study(split, "auto", False, fast, 0, "cpu")
+    assert plain.trained("mf")[0].run.log[-1]["stage"] == "validation"
 
 
 def test_a_pretrained_model_starts_from_models_of_the_same_split(split):

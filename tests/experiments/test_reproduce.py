@@ -442,6 +442,42 @@ def test_past_the_paper_are_figures_with_100_negatives(tmp_path):
     assert "full HR@10" in columns
 
 
+def test_a_row_of_the_ablation_says_that_it_has_steps_above_it_that_were_not_run(tmp_path):
+    log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
+    logs = [StudyLog("small", "small", cr.leave_one_out(log, negatives=20))]
+    labels = [job.label for job in Planner("small", log, TINY).ablation()]
+    asked = [labels[0], labels[1], labels[3]]
+    found = Study(["ablation"], logs, TINY, 1, tmp_path, Silent(), only=asked)
+    reproduce(found, "a command", figures=False)
+    section = json.loads((tmp_path / "report.json").read_text())["sections"]["ablation"]
+    shown = [row[0] for row in section["tables"][0]["rows"]]
+    assert shown == [*asked[:2], f"{asked[2]}, and the steps not run above it"]
+    assert any(f"{labels[2]} (" in text or f"{labels[2]}, " in text for text in section["text"])
+
+
+def test_a_comet_smaller_than_the_papers_gets_no_verdict(tmp_path, monkeypatch):
+    """On the paper's own log, beside models whose size the paper leaves open."""
+    log = small_log()
+    split = cr.leave_one_out(log, negatives=20)
+    counts = replace(paper.LOGS["ml-1m"], users=24, items=40, interactions=len(log))
+    monkeypatch.setitem(paper.LOGS, "ml-1m", counts)
+    logs = [StudyLog("ml-1m", "ML-1M", split)]
+    for folder, budget in (("a", TINY), ("b", replace(TINY, neural={"train.epochs": 1}))):
+        found = Study(
+            ["table2"], logs, budget, 1, tmp_path / folder, Silent(), only=["COMET", "GMF"]
+        )
+        reproduce(found, "a command", figures=False)
+    told = [
+        {row[0]: row[1] for row in data["tables"][0]["rows"] if row[0] in ("COMET", "GMF")}
+        for data in (
+            json.loads((tmp_path / folder / "report.json").read_text())["sections"]["table2"]
+            for folder in "ab"
+        )
+    ]
+    assert [row["COMET"].endswith(": a smaller model") for row in told] == [True, False]
+    assert not any("smaller" in row["GMF"] for row in told)
+
+
 def test_the_ablation_leaves_alone_what_the_budget_settles():
     log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
     planner = Planner("small", log, SMOKE)

@@ -137,11 +137,14 @@ def _sniff_text(base: Format, text: str, asked: Sequence[str]) -> Format:
         return replace(base, kind="ndjson", columns=tuple(keys), line_end=_line_end(text))
     delimiter, table = _delimiter(text, name, asked)
     unquoted = text if delimiter == "::" else re.sub(r'"[^"]*"', "", text)
-    padded = delimiter != "\t" and all(
-        field.startswith(" ")
-        for row in table.rows
-        if len(row) == table.width  # a comma in quotes that were not seen makes another
-        for field in row[1:]
+    padded = (
+        delimiter != "\t"
+        and all(
+            field.startswith(" ")
+            for row in table.rows
+            if len(row) == table.width  # a comma in quotes that were not seen makes another
+            for field in row[1:]
+        )
     )
     base = replace(base, delimiter=delimiter, line_end=_line_end(unquoted), padded=padded)
     if padded:  # a quote may stand behind the blank

@@ -86,16 +86,16 @@ SMOKE = Budget(
 FULL = Budget(
     name="full",
     note="Budget full: COMET has the paper's sizes, in falsifications K = 32, and on logs of more "
-    "than 32,768 users and items K = 64 in Tables IV and V and the figures; batches and what "
-    "they draw from, rate, averaging and, in the tables of algorithms, decay are ours; "
-    "products of training steps are in bfloat16 where the processor can (ADR 0027); on logs "
-    "of fewer than 350,000 rows it is smaller. Its opponents have settings of ours, and more "
-    "negatives than the paper's four: on large logs SVD++ and FISM from a search of a few "
-    "trials, MF and GMF from trials in the diary, the rest by hand; on logs of fewer than "
+    "than 32,768 users and items K = 64 in Tables IV and V and Figures 3, 4 and 6; batches "
+    "and what they draw from, rate, averaging and, in the tables of algorithms, decay are "
+    "ours; products of training steps are in bfloat16 where the processor can (ADR 0027); on "
+    "logs of fewer than 350,000 rows it is smaller. Its opponents have settings of ours, and "
+    "more negatives than the paper's four: on large logs SVD++ and FISM from a search of a "
+    "few trials, MF and GMF from trials in the diary, the rest by hand; on logs of fewer than "
     "500,000 rows those searched on MovieLens-100K; where the section on searches says so, "
     "what a search on the log itself found. The epoch is chosen on the validation items; in "
-    "the tables and in Figure 4 the model is trained again with them, but for Tables IV and V"
-    " where K is 64, and for ConvNCF, which has two epochs and no second training for its "
+    "the tables and in Figure 4 the model is trained again with them, but for Tables IV and V "
+    "where K is 64, and for ConvNCF, which has two epochs and no second training for its "
     "cost.",
     logs=("ml-1m", "amazon-movies", "amazon-cds"),
     seeds=3,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import mean, variance
 
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
+DIM = 128
+"""K of the COMET in the paper's tables."""
 Four = tuple[float, float, float, float]
 
 

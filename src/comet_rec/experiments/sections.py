@@ -28,6 +28,8 @@ FULL = ("HR@10", "NDCG@10")
 """Figures over the whole catalogue that tables show."""
 OTHER = "another log"
 """Mark of a cell whose figures are not of the paper's log."""
+SMALLER = "a smaller model"
+"""Mark of a COMET's cell whose K is below the paper's."""
 
 
 @dataclass
@@ -189,17 +191,18 @@ def _cells(
             data[job.label] = {"not run": first}
             continue
         records = trainings_of(job, runner)
-        beside = theirs if log.is_the_papers else None
+        unlike = _unlike_the_papers(log, job)
+        beside = None if unlike else theirs
         cells = {
             metric: of_metric(records, metric, beside[place] if beside else None)
             for place, metric in enumerate(METRICS)
         }
         row = _row(job, log, records, list(cells.values()), runner.seconds(job))
         data[job.label] = _data(records, cells)
-        if theirs and not beside:
+        if theirs and unlike:
             for place, value in enumerate(theirs, 1):
-                row[place] += f"; paper {number(value)}: {OTHER}"
-                table.marks[len(table.rows), place] = OTHER
+                row[place] += f"; paper {number(value)}: {unlike}"
+                table.marks[len(table.rows), place] = unlike
         if not printed:
             more = {
                 f"with {MORE} negatives": with_more(log, records),
@@ -213,6 +216,14 @@ def _cells(
             if found.verdict:
                 table.marks[len(table.rows) - 1, place] = found.verdict
     return table, data
+
+
+def _unlike_the_papers(log: StudyLog, job: Job) -> str:
+    """Why a job's figures get no verdict beside the paper's; nothing where they do."""
+    if not log.is_the_papers:
+        return OTHER
+    k = dict(job.settings).get("model.embedding_dim", paper.DIM)
+    return SMALLER if job.model == "comet" and k < paper.DIM else ""
 
 
 def _row(

@@ -163,8 +163,8 @@ class Planner:
     def figure_4(self) -> list[Job]:
         """COMET, original only, interaction only.
 
-        With a refit as in the tables: a test shows histories the validation row, and a model
-        that has none would know less.
+        With a refit where the tables have one: a test shows histories the validation row, and a
+        model that has none would know less.
         """
         settings = {k: v for k, v in self._smaller().items() if k != "train.refit"}
         return [
@@ -199,7 +199,7 @@ class Planner:
         )
 
     def falsifications_of_best(self) -> list[Job]:
-        """The preset `best` alone, and what its filters are worth there; all with a refit."""
+        """The preset `best` alone, and what its filters are worth there."""
         without = self._without_taste()
         return [
             self.job(label, "comet", {**without, **more}, preset="best")

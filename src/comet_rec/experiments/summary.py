@@ -13,9 +13,9 @@ from comet_rec.experiments.differences import HOW
 from comet_rec.experiments.jobs import Job, Record, with_seed
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Runner
-from comet_rec.experiments.sections import OTHER, Section, Table
+from comet_rec.experiments.sections import OTHER, SMALLER, Section, Table
 
-VERDICTS = ("reproduced", "better", "lower", OTHER, "not run")
+VERDICTS = ("reproduced", "better", "lower", OTHER, SMALLER, "not run")
 """Order in which cells are counted."""
 
 COLUMNS: dict[str, str] = {

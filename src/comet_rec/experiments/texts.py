@@ -13,7 +13,8 @@ TEXTS = {
         "Widths above the embedding size become the embedding size: two sets may be one. Here and "
         "in all that varies one thing COMET is trained without decay; Figure 6 varies that. So "
         "this is not the COMET of Table II but one that fits its training rows more: what is "
-        "found of it need not hold for the other.",
+        "found of it need not hold for the other. On logs of more than 32,768 users and items "
+        "budget full has K = 64 here, so that the widest filter has 64 columns, and no refit.",
     ),
     "beyond": (
         "Past the paper",
@@ -45,8 +46,9 @@ TEXTS = {
     "figure4": (
         "Figure 4: own embeddings and interaction vectors, one of them alone",
         "Original only: the inner product of p_u and q_i. Interaction only: p'_u and q'_i without "
-        "them. The paper shows COMET above both. All with a refit on the validation rows: towers "
-        "are shown them at a test, and own embeddings would otherwise not know them.",
+        "them. The paper shows COMET above both. Where the budget refits, all are trained again "
+        "with the validation rows: towers are shown them at a test, and own embeddings would "
+        "otherwise not know them.",
     ),
     "falsification": (
         "What the convolution is worth",
