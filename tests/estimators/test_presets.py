@@ -93,3 +93,23 @@ def test_settings_are_checked_against_the_preset_of_any_kind_of_log(random_log, 
             model(preset=preset, **softmax)
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         model(preset="best", epoch=3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "items", "epochs", "drawn"),
+    [
+        (100_000, 1_700, 16, 0),
+        (472_265, 35_118, 16, 0),  # Amazon CDs
+        (1_000_209, 3_706, 10, 0),  # MovieLens-1M
+        (4_000_000, 3_706, 5, 0),
+        (20_000_263, 26_744, 2, 8_192),
+        (200_000, 60_000, 16, 8_192),
+    ],
+)
+def test_best_takes_fewer_epochs_and_draws_items_where_all_would_take_days(
+    rows, items, epochs, drawn
+):
+    log = Sized(rows, items)
+    log.time_scope = "global"
+    train = best("comet", log).train  # type: ignore[arg-type]
+    assert (train.epochs, train.full_epochs, train.softmax_items) == (epochs, epochs, drawn)

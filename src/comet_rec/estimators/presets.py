@@ -21,6 +21,15 @@ SHORT = 40
 WIDE = 50_000
 """Items from which on a softmax of `best` is estimated from drawn ones."""
 
+LOGITS = 20_000_000_000
+"""Logits an epoch, a row's over all items, from which on it is too (ADR 0036)."""
+
+DRAWN = 8_192
+"""Items that it is estimated from."""
+
+POSITIVES = 20_000_000
+"""Positives that a training of `best` sees at most, but for two epochs (ADR 0036)."""
+
 
 def auto(model: str, log: Interactions) -> Config:
     """What somebody gets who chooses nothing: as `best`, without a refit (ADR 0026)."""
@@ -32,8 +41,8 @@ def best(model: str, log: Interactions) -> Config:
     """The best lists that we know how to get, figures with a refit.
 
     COMET on a log with times: causal histories, a softmax over the catalogue, the user's tower
-    alone, averaged weights and a rate that falls to zero; K, N, batches and epochs by the size of
-    the log (ADR 0026, 0031). On a log without an order: as `static`. FISM on a log of short
+    alone, averaged weights and a rate that falls to zero; K, N, batches, epochs and whether items
+    are drawn by the size of the log (ADR 0026, 0031, 0036). On a log without an order: as `static`. FISM on a log of short
     histories: a softmax too (ADR 0033). The others: as `paper`.
     """
     if model == "fism" and _short(log):
@@ -50,7 +59,7 @@ def best(model: str, log: Interactions) -> Config:
         config = static(model, log)
         return replace(config, preset="best", train=replace(config.train, refit=True))
     small = len(log) < SMALL
-    epochs = 16 if small else 10
+    epochs = 16 if small else min(10, max(2, POSITIVES // len(log)))
     taste = paper("fism", log).model
     return Config(
         name=model,
@@ -76,7 +85,7 @@ def _short(log: Interactions) -> bool:
 
 def _drawn(log: Interactions) -> int:
     """Items that a softmax is estimated from; 0 for all."""
-    return 0 if log.n_items < WIDE else WIDE // 4
+    return 0 if log.n_items < WIDE and len(log) * log.n_items < LOGITS else DRAWN
 
 
 def static(model: str, log: Interactions) -> Config:
