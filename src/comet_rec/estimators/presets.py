@@ -42,8 +42,8 @@ def best(model: str, log: Interactions) -> Config:
 
     COMET on a log with times: causal histories, a softmax over the catalogue, the user's tower
     alone, averaged weights and a rate that falls to zero; K, N, batches, epochs and whether items
-    are drawn by the size of the log (ADR 0026, 0031, 0036). On a log without an order: as `static`. FISM on a log of short
-    histories: a softmax too (ADR 0033). The others: as `paper`.
+    are drawn by the size of the log (ADR 0026, 0031, 0036). On a log without an order: as
+    `static`. FISM on a log of short histories: a softmax too (ADR 0033). The others: as `paper`.
     """
     if model == "fism" and _short(log):
         config = paper(model, log)
