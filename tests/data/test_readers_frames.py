@@ -242,6 +242,13 @@ def test_columns_named_by_numbers_and_categories_without_a_value() -> None:
     with pytest.raises(DataError, match="row 2, column 'item': is empty"):
         read(kinds)
     assert read(kinds, skip_bad=1).item_ids.values.tolist() == [5, 6]
+    large = pd.Categorical.from_codes([0, -1, 0], np.array([2**63 + 1], dtype=np.uint64))
+    log = read(pd.DataFrame({"user": [1, 2, 3], "item": large}), skip_bad=1)
+    assert log.item_ids.values.tolist() == [str(2**63 + 1)]
+    exact = pd.DataFrame(
+        {"user": [1, 2, 3], "item": pd.Categorical([2**53 + 1, None, 7])}, index=[9, 9, 4]
+    )
+    assert read(exact, skip_bad=1).item_ids.values.tolist() == [7, 2**53 + 1]
 
 
 @pytest.mark.parametrize("value", [7, "x", 1.0, date(1970, 1, 1)])

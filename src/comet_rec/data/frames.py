@@ -11,12 +11,20 @@ from comet_rec.errors import DataError
 _DTYPES = {"string": "string", "integer": "Int64", "floating": "float64"}
 
 
+def _of_categories(column: Any) -> Any:
+    """A categorical column as its categories' type; missing integers without a way over floats."""
+    kind = column.cat.categories.dtype
+    if not column.hasnans or kind.kind not in "iu":
+        return column.astype(kind)
+    pandas, codes = sys.modules["pandas"], column.cat.codes.to_numpy()
+    values = column.cat.categories.to_numpy()[codes.clip(0)]
+    return pandas.Series(pandas.arrays.IntegerArray(values, codes < 0), index=column.index)
+
+
 def pandas_column(column: Any, label: str, name: str) -> Any:
     """The column in a type that DuckDB reads without guessing from a sample."""
     if str(column.dtype) == "category":
-        kind = column.cat.categories.dtype
-        # Without a value there is no integer; pandas' own type for that has a missing one.
-        column = column.astype("Int64" if kind.kind in "iu" and column.hasnans else kind)
+        column = _of_categories(column)
     if str(column.dtype) != "object":
         return column
     kind = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
