@@ -62,7 +62,7 @@ def compared(
             log, {job.label: str(runner.record(job)) for job in jobs if job.label not in data}
         )
         section.data[log.name] = data
-        if data:
+        if len(data) > 1:
             caption = f"{title}, {log.title}; bars are ± 1.96 standard errors"
             drawn = {"models": data, "metrics": list(METRICS)}
             section.drawings.append(Drawing(f"{name}-{log.name}", "bars", caption, drawn))

@@ -79,7 +79,7 @@ def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runn
             section.tables.append(table)
             curves[key] = points
         section.data[log.name] = curves
-        if any(curves.values()):
+        if any(len(points) > 1 for points in curves.values()):
             caption = f"Figure 6 on {log.title}"
             drawn = {"curves": curves, "metrics": ["HR@10", "NDCG@10"]}
             section.drawings.append(Drawing(f"figure6-{log.name}", "curves", caption, drawn))
