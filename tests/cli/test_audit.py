@@ -40,9 +40,12 @@ def of_files(ncf: Path, negative: str, *more: str) -> list[str]:
             "--candidates", str(ncf / negative), *more]  # fmt: skip
 
 
-def mistakes(err: str) -> list[str]:
-    """Lines that are no notes; the trio's files have no header row, which one says."""
-    return [line for line in err.splitlines() if "no header row" not in line]
+def mistakes(err: str, ncf: Path) -> list[str]:
+    """Lines but for the one note on how the trio's training file, without a header, is read."""
+    columns = "column 1 is the user, column 2 is the item, column 4 is the time"
+    note = f"note: {ncf / 'train.rating'}: no header row: {columns}"
+    lines = err.splitlines()
+    return lines[1:] if lines[:1] == [note] else lines
 
 
 def test_positives_among_the_negatives_of_the_ncf_trio_are_counted(ncf, capsys):
@@ -57,7 +60,7 @@ def test_positives_among_the_negatives_of_the_ncf_trio_are_counted(ncf, capsys):
     assert finding["severity"] == "error"
     assert (finding["count"], finding["of"]) == (PLANTED, USERS)
     assert finding["example"]["user"] == 0
-    (line,) = mistakes(err)
+    (line,) = mistakes(err, ncf)
     assert "1 finding of severity error" in line
 
 
@@ -65,7 +68,7 @@ def test_a_trio_without_faults_is_ok(ncf, capsys):
     assert run(of_files(ncf, "honest.negative", "--json")) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"findings": [], "ok": True}
-    assert mistakes(err) == []
+    assert mistakes(err, ncf) == []
 
 
 def test_text_is_a_line_a_finding(ncf, capsys):
@@ -132,5 +135,5 @@ def test_mistakes_get_one_line_and_no_findings(arguments, text, ncf, tmp_path, c
     assert run(["audit", *(str(places.get(a, a)) for a in arguments)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    (line,) = mistakes(err)
+    (line,) = mistakes(err, ncf)
     assert text in line

@@ -120,10 +120,11 @@ def test_the_interval_of_agreement_is_a_point_only_where_users_leave_no_doubt(rn
     sure = np.array([0 * users + level for level in (1.0, 2.0, 3.0)])
     assert agreement_interval(sure, sure * 5) == (1.0, 1.0)
     noisy = np.array([rng.normal(level, 1, 100) for level in (0.0, 0.05, 0.1, 3.0)])
-    low, high = agreement_interval(noisy, noisy + rng.normal(0, 1, noisy.shape))
-    assert low < high
-    tau = agreement(noisy.mean(axis=1), noisy.mean(axis=1))
-    assert -1 <= low <= high <= tau
+    other = noisy + rng.normal(0, 1, noisy.shape)
+    low, high = agreement_interval(noisy, other)
+    assert -1 <= low < high <= 1
+    assert low <= agreement(noisy.mean(axis=1), other.mean(axis=1)) <= high
+    assert high - low >= 1 / 3  # three models that users cannot tell apart: some pair turns
 
 
 def test_agreement_is_one_for_the_same_order_and_minus_one_for_the_reverse():

@@ -62,6 +62,8 @@ def test_a_registry_line_is_enough(monkeypatch, random_log):
 def test_every_model_has_an_estimator_and_declares_what_it_is(random_log):
     log = random_log(6, 9, 4)
     assert set(ESTIMATORS) == set(base.names())
+    assert {"popularity", "itemknn", "ease", "random"} <= set(CLOSED)
+    assert set(SMALL) <= set(NEURAL)
     for name in base.names():
         model = fresh(name, log)
         if name in CLOSED:
