@@ -1,8 +1,12 @@
-"""Errors whose text is written for the user, and their exit statuses."""
+"""Errors and warnings whose text is written for the user, and exit statuses."""
 
 
 class CometError(Exception):
     """Base of every deliberate error; its text is one line: what, where, what to do."""
+
+
+class CometWarning(UserWarning):
+    """Something was done otherwise than one would expect; one line, like an error's."""
 
 
 class InputError(CometError, ValueError):

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -321,6 +322,23 @@ def test_notes_of_the_log_are_told_by_every_command_that_splits(tmp_path, capsys
         err = capsys.readouterr().err
         assert "5 repeated (user, item) rows removed" in err
         assert "no time column" in err
+
+
+def test_a_warning_of_ours_is_a_note_and_another_keeps_its_place(monkeypatch, tmp_path, capsys):
+    rows = [f"u{u},i{i}" for u in range(9) for i in range(u % 3, 30, 2)]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
+    memory = f"model.memory_gib={4 * 20**2 / 2**30}"
+    words = ["train", str(tmp_path / "log.csv"), "--model", "ease", "--set", memory]
+    assert run([*words, "--out", str(tmp_path / "run")]) == 0
+    err = capsys.readouterr().err
+    assert "all but the 20 most popular score 0" in err
+    assert ".py:" not in err
+
+    monkeypatch.setattr("comet_rec.cli.app.app", lambda *a, **k: warnings.warn("odd", stacklevel=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run(["--help"]) == 0
+    assert re.search(r"test_cli\.py:\d+: UserWarning: odd", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

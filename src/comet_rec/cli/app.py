@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any
 
 import typer
 
 from comet_rec.cli import audit, compare, data, evaluate, recommend, reproduce, train, tune
-from comet_rec.errors import CometError, InputError, TrainingInterrupted
+from comet_rec.errors import CometError, CometWarning, InputError, TrainingInterrupted
 
 UsageError: Any = typer.BadParameter.__bases__[0]  # typer keeps its click to itself
 
@@ -47,6 +48,13 @@ def run(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Large pages: the first touch of fresh memory costs more than the sums that fill it.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CometWarning)
+        warnings.showwarning = _show
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         status = int(app(arguments, standalone_mode=False) or 0)
         # An interrupt that no command caught comes back as this, and nobody told it.
@@ -70,6 +78,13 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left, e.g. `| head`
         sys.stdout = None
         return 0
+
+
+def _show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """A warning of ours as the note that it is; any other as Python shows it."""
+    ours = issubclass(category, CometWarning)
+    text = f"note: {message}\n" if ours else warnings.formatwarning(message, category, *where[:2])
+    sys.stderr.write(text)
 
 
 def _say(text: str, status: int) -> int:

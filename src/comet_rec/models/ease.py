@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from comet_rec.coercion import positive
 from comet_rec.data.interactions import Interactions
-from comet_rec.errors import ConfigError
+from comet_rec.errors import CometWarning, ConfigError
 
 MIRRORED = 1024
 """Columns of XᵀX that are made at a time, and rows that are copied to the other triangle."""
@@ -34,7 +35,7 @@ class EASEConfig:
         its columns takes comes on top.
     beyond : {"popular", "error"}
         What to do with a larger catalogue: keep the most popular items that fit and score the
-        others 0, or refuse.
+        others 0, with a `CometWarning`, or refuse.
     """
 
     l2: float = 500.0
@@ -74,13 +75,18 @@ class EASE:
         cells = self.config.memory_gib * 2**30 / log.n_items**2
         dtype, most = (np.float64, log.n_items) if cells >= 12 else (np.float32, log.n_items)
         if cells < 4:
+            needed = (
+                f"EASE needs {4 * log.n_items**2 / 2**30:.1f} GiB for {log.n_items:,} items "
+                f"and model.memory_gib = {self.config.memory_gib}"
+            )
             if self.config.beyond == "error":
-                raise ConfigError(
-                    f"EASE needs {4 * log.n_items**2 / 2**30:.1f} GiB for {log.n_items:,} items "
-                    f"and model.memory_gib = {self.config.memory_gib}; raise it or set "
-                    "model.beyond = popular"
-                )
+                raise ConfigError(f"{needed}; raise it or set model.beyond = popular")
             most = int(np.sqrt(self.config.memory_gib * 2**30 / 4))
+            warnings.warn(
+                f"{needed}: all but the {most:,} most popular score 0; raise it to rank them",
+                CometWarning,
+                stacklevel=2,
+            )
         counts = np.bincount(log.items, minlength=log.n_items)
         self.items = np.sort(np.argsort(-counts, kind="stable")[:most])
         gram = _gram(log.matrix[:, self.items].astype(dtype))
