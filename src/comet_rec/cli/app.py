@@ -80,11 +80,13 @@ def _run(arguments: list[str] | None) -> int:
         return 0
 
 
-def _show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+def _show(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
     """A warning of ours as the note that it is; any other as Python shows it."""
     ours = issubclass(category, CometWarning)
-    text = f"note: {message}\n" if ours else warnings.formatwarning(message, category, *where[:2])
-    sys.stderr.write(text)
+    plain = warnings.formatwarning(message, category, filename, lineno)
+    sys.stderr.write(f"note: {message}\n" if ours else plain)
 
 
 def _say(text: str, status: int) -> int:

@@ -18,7 +18,7 @@ def compare(
     data: options.Data,
     models: Annotated[
         str,
-        typer.Option(help="Names, a comma between; the first is what the others are tested with."),
+        typer.Option(help="Names, a comma between; the others are tested against the first."),
     ],
     preset: Annotated[str, typer.Option(help="auto, best, static, paper.")] = "auto",
     settings: Annotated[

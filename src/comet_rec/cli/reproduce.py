@@ -25,7 +25,7 @@ Parts = Annotated[
         "ablation, falsification-best, or all.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the report; gone on from.")]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the report; continued.")]
 Logs = Annotated[
     list[str] | None,
     typer.Option(

@@ -40,7 +40,7 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of training; never of the candidates.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of training; candidates have their own.")] = 0,
     refit: Annotated[
         bool | None,
         typer.Option(help="Train again with the validation rows. Default: the preset's."),

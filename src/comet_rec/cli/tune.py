@@ -16,7 +16,10 @@ from comet_rec.errors import ConfigError
 def tune(
     data: options.Data,
     journal: Annotated[
-        Path, typer.Option(metavar="FILE", help="Text file of all trials; gone on from.")
+        Path,
+        typer.Option(
+            metavar="FILE", help="Text file of all trials; one that is there is continued."
+        ),
     ],
     models: Annotated[str, typer.Option(help="Names, a comma between; each gets --seconds.")],
     seconds: Annotated[float, typer.Option(min=1, help="Wall time a model.")] = 600,

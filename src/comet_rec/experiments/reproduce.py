@@ -21,7 +21,7 @@ from comet_rec.experiments.runner import Board, Runner
 from comet_rec.experiments.searches import searches
 from comet_rec.experiments.sections import Section
 from comet_rec.experiments.studies import Planner
-from comet_rec.experiments.texts import TEXTS
+from comet_rec.experiments.texts import TEXTS, paragraphs
 
 LogsJobs = list[tuple[StudyLog, list[Job]]]
 Printed = dict[str, dict[str, paper.Four]]
@@ -184,7 +184,7 @@ class Study:
         """Figures over seeds; where the paper printed none, beside the first or the row above."""
         title, text = TEXTS[name]
         section = sections.beside_the_paper(name, title, printed or {}, self.each(of), self.runner)
-        section.text = [text, *section.text] if text else section.text
+        section.text = [*paragraphs(text), *section.text]
         return section if printed else self._with_differences(section, of, stepwise=stepwise)
 
     def _steps(self, planner: Planner) -> list[Job]:
@@ -222,7 +222,7 @@ class Study:
 
     def _against(self, name: str, of: Of) -> Section:
         title, text = TEXTS[name]
-        return differences.compared(name, title, [text], self.each(of), self.runner)
+        return differences.compared(name, title, paragraphs(text), self.each(of), self.runner)
 
     def _figure_6(self) -> Section:
         grids = [(log, self.planner(log.name).figure_6() if log.split else {}) for log in self.logs]

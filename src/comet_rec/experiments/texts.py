@@ -1,5 +1,7 @@
 """Titles of a report's sections, and what each says above its tables."""
 
+from __future__ import annotations
+
 TEXTS = {
     "table2": (
         "Tables II and III: eight algorithms",
@@ -18,20 +20,21 @@ TEXTS = {
     ),
     "beyond": (
         "Past the paper",
-        "COMET as the preset `best` has it (causal histories, a softmax over the catalogue, the "
-        "user's tower alone, and a taste: a FISM's logit added to its own) beside itself without "
-        "the taste, the paper's algorithms and three that it leaves out. Epochs, weights and "
-        "settings were chosen on validation items; that a FISM was tried at all came from looking "
-        "at what earlier versions missed among the test items of MovieLens-1M and Amazon Beauty, "
-        "and that it has a softmax where histories are short from EASE's lead over the whole "
-        "catalogue of the latter, and of Amazon CDs, where what counts as short was chosen, on "
-        "validation items, after its test figures had been seen (docs/log.md). So no log here is "
-        "one that `best` was never looked at on. Opponents have what a search on the log itself "
-        "found, by NDCG@10 among sampled items, where the section on searches says so. None of "
-        "them knows an order. Figures with 100 negatives are expectations over draws; where they "
-        "are of items with five rows or more, which is what is left in much of the literature on "
-        "sequences, a record does not say which items are ahead of the positive: all of them are "
-        "taken to be among those, so it is a lower bound.",
+        "COMET as the preset `best` has it: causal histories, a softmax over the catalogue, the "
+        "user's tower alone, and a taste, which is a FISM's logit added to its own. Beside it: "
+        "itself without the taste, the paper's algorithms, and three that the paper leaves out.\n\n"
+        "Epochs, weights and settings were chosen on validation items; those of opponents by a "
+        "search on the log itself, by NDCG@10 among sampled items, where the section on searches "
+        "says so. No opponent knows an order.\n\n"
+        "The design of `best` did look at test figures (docs/log.md). A FISM was tried because of "
+        "what earlier versions missed among the test items of MovieLens-1M and Amazon Beauty. It "
+        "has a softmax where histories are short because EASE led over the whole catalogue of "
+        "Amazon Beauty, and of Amazon CDs, where what counts as short was chosen, on validation "
+        "items, after its test figures had been seen. So `best` was looked at on every log here."
+        "\n\nFigures with 100 negatives are expectations over draws. Those among items with five "
+        "rows or more, which is what much of the literature on sequences keeps, are lower bounds: "
+        "a record does not say which items are ahead of the positive, and all of them are taken "
+        "to be among those.",
     ),
     "ablation": (
         "From the paper's setting to the best",
@@ -73,3 +76,8 @@ TEXTS = {
         "of sequences.",
     ),
 }
+
+
+def paragraphs(text: str) -> list[str]:
+    """A section's text, one entry a paragraph."""
+    return text.split("\n\n")
