@@ -197,3 +197,26 @@ def test_parameters_that_no_memory_holds_are_refused(random_log):
     for size in (10**13, 10**18, 10**19):
         with pytest.raises(ConfigError, match="mf: its parameters do not fit into memory"):
             cr.MF(embedding_dim=size).fit(random_log(6, 9, 4))
+
+
+@pytest.mark.parametrize("users", [1, 3, 43])
+def test_items_of_one_vector_tie_wherever_they_stand(users):
+    """In float32 an item at the end of the table has other last bits than one in its middle."""
+    rng = torch.Generator().manual_seed(users)
+    item = torch.randn(1, 65, generator=rng)
+    scores = VectorScores(torch.randn(users, 65, generator=rng), item.repeat(1003, 1))
+    rows = scores.rows(np.arange(users))
+    assert (rows == rows[:, :1]).all()
+    own = scores.pairs(np.arange(users), np.tile(np.arange(1003)[::-1], (users, 1)))
+    assert (own == own[:, :1]).all()
+    alone = [scores.pairs(np.array([u]), np.array([[5]]))[0, 0] for u in range(users)]
+    assert np.array_equal(own[:, 0], alone)
+
+
+def test_distinct_vectors_keep_their_scores_beside_equal_ones():
+    rng = torch.Generator().manual_seed(0)
+    users, items = torch.randn(9, 16, generator=rng), torch.randn(30, 16, generator=rng)
+    items[20] = items[3]
+    rows = VectorScores(users, items).rows(np.array([4, 2]))
+    np.testing.assert_allclose(rows, users[[4, 2]] @ items.T, rtol=1e-4, atol=1e-5)
+    assert (rows[:, 20] == rows[:, 3]).all()

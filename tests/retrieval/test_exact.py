@@ -36,6 +36,35 @@ def test_equals_a_stable_sort_with_ties_by_index(queries, n, k, seed):
     assert np.array_equal(found, np.where(np.isinf(expected), -1, order))
 
 
+@pytest.mark.parametrize("queries", [1, 3, 7, 40])
+@pytest.mark.parametrize(("n", "dims"), [(43, 64), (3706, 64), (3706, 130), (8201, 65)])
+def test_equal_items_have_equal_scores_and_the_order_of_ids(queries, n, dims):
+    """In float32 the last bits of a product depend on the item's place: 3704, 0, 1, … came out."""
+    rng = torch.Generator().manual_seed(n + dims)
+    users = torch.randn(queries, dims, generator=rng)
+    kinds = torch.randn(5, dims, generator=rng)
+    items = kinds[torch.arange(n) * 5 // n]  # in five long stretches, over tiles and runs
+    found, values = collect(users, items, 8)
+    best = (users.double() @ kinds.double().T).argmax(1).numpy()
+    first = -(-best * n // 5)
+    assert np.array_equal(found, first[:, None] + np.arange(8))
+    assert (values == values[:, :1]).all()
+    alone = [collect(users[row : row + 1], items, 8)[1][0] for row in range(queries)]
+    assert np.array_equal(values, alone)
+
+
+def test_scores_near_zero_are_ordered_as_in_float64():
+    rng = torch.Generator().manual_seed(0)
+    user = torch.randn(1, 128, generator=rng)
+    across = torch.randn(2000, 128, generator=rng)
+    across -= (across @ user.T) / (user @ user.T) * user  # products of rounding alone
+    found, values = collect(user, across, 3)
+    scores = (user.double() @ across.double().T).float()
+    order = scores.argsort(descending=True, stable=True)[:, :3]
+    assert np.array_equal(found, order)
+    assert np.array_equal(values, scores.gather(1, order))
+
+
 def test_blocks_do_not_change_the_lists(monkeypatch):
     rng = torch.Generator().manual_seed(0)
     users, items = torch.rand(50, 8, generator=rng), torch.rand(30, 8, generator=rng)

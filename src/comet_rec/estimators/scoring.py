@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,11 @@ PAIRS = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class VectorScores:
-    """Inner products of two matrices, [m, K] and [n, K]."""
+    """Inner products of two matrices, [m, K] and [n, K]; equal items have equal scores.
+
+    The last bits of a float32 product depend on where an item stands: among all items each
+    distinct vector is multiplied once, among a user's own products are in float64, rounded.
+    """
 
     users: Tensor
     items: Tensor
@@ -42,18 +47,32 @@ class VectorScores:
 
     def rows(self, users: Int64) -> Float32:
         """Scores of all items, [B, n_items]."""
-        return np.asarray((self.users[torch.from_numpy(users)] @ self.items.T).numpy())
+        distinct, place = self._distinct
+        scores = np.asarray((self.users[torch.from_numpy(users)] @ distinct.T).numpy())
+        return scores if place is None else scores[:, place]
+
+    @cached_property
+    def _distinct(self) -> tuple[Tensor, Int64 | None]:
+        """Distinct item vectors, and each item's place among them; None where all differ."""
+        packed = np.ascontiguousarray(self.items.numpy())
+        if packed.size == 0:
+            return self.items, None
+        whole = packed.view(np.dtype((np.void, packed.strides[0])))[:, 0]
+        _, first, place = np.unique(whole, return_index=True, return_inverse=True)
+        if len(first) == len(self.items):
+            return self.items, None
+        return self.items[torch.from_numpy(first)], place
 
     def pairs(self, users: Int64, items: Int64) -> Float32:
         """Scores of each user's own items [B, C], [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
-        row = items.shape[1] * self.items.shape[1] * self.items.element_size()
+        row = items.shape[1] * self.items.shape[1] * 8
         size = max(1, GATHERED_BYTES // max(row, 1))
         for first in range(0, len(users), size):
             block = slice(first, first + size)
             left = self.users[torch.from_numpy(users[block])][:, :, None]
             right = self.items[torch.from_numpy(np.ascontiguousarray(items[block]))]
-            out[block] = torch.bmm(right, left)[:, :, 0].numpy()
+            out[block] = torch.bmm(right.double(), left.double())[:, :, 0].numpy()
         return out
 
 

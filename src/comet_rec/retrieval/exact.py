@@ -3,6 +3,9 @@
 A tile of scores is made while it fits the cache and left behind as the maxima of short runs of
 items. The k best items lie in the k best runs, so only those are looked at again: the scores of a
 large catalogue are read once, and never sorted.
+
+The last bits of a float32 product depend on an item's place and on how many queries there are, so
+it only says which items to look at: their scores are products in float64, rounded.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ RUN = 64
 """Items of a run; a tile holds a whole number of runs."""
 BLOCK_BYTES = 64 * 2**20
 """Scores, or items of runs, held at a time."""
+NOISE = 4e-6
+"""Most that rounding is taken to change a float32 product of two vectors of length one."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def top_k(
     found : int64 [B, k']
         Items, best first, equal scores by index; −1 where fewer than k are left.
     scores : float32 [B, k']
-        −inf where fewer are left. k' = min(k, n).
+        Products in float64, rounded; −inf where fewer are left. k' = min(k, n).
     """
     k = min(k, len(items))
     empty = np.empty(0, dtype=np.int64)
@@ -97,7 +102,7 @@ def top_k(
             block = queries[first + part.start : first + part.stop]
             if by_runs:
                 return _by_runs(block, items, k, pairs, mask)
-            return _best(_scores(block, items, 0, len(items), pairs, mask), k)
+            return _best(_exact_scores(block, items, pairs, mask), k)
 
         parts = in_parts(last - first, LEAST_PART if queries.device.type == "cpu" else last, run)
         found, scores = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
@@ -130,32 +135,44 @@ def top_k_of_rows(
         yield block, found.numpy(), values.numpy()
 
 
-def _scores(
-    block: Tensor, items: Tensor, first: int, last: int,
-    pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask, out: Tensor | None = None,
-) -> Tensor:  # fmt: skip
-    """Scores of a tile of items, [B, last − first], −inf where masked."""
-    scores = torch.matmul(block, items[first:last].T, out=out)
+def _exact_scores(
+    block: Tensor, items: Tensor, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask
+) -> Tensor:
+    """Scores of all items, [B, n], products in float64, rounded; −inf where masked."""
+    scores = block.new_empty((len(block), len(items)))
+    double = block.double()
+    for first in range(0, len(items), TILE):
+        tile = scores[:, first : first + TILE]
+        tile.copy_(double @ items[first : first + TILE].double().T)
+        _close(tile, first, pairs, mask)
+    return scores
+
+
+def _close(
+    scores: Tensor, first: int, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask
+) -> None:
+    """Put −inf where a tile of scores, from item `first` on, is masked."""
+    last = first + scores.shape[1]
     if mask.closed is not None:
         scores.masked_fill_(mask.closed[first:last], float("-inf"))
     a, b = np.searchsorted(pairs[1], [first, last])
     if b > a:
-        rows, columns = (torch.from_numpy(p[a:b]).to(items.device) for p in pairs)
+        rows, columns = (torch.from_numpy(p[a:b]).to(scores.device) for p in pairs)
         scores[rows, columns - first] = float("-inf")
-    return scores
 
 
 def _by_runs(
     block: Tensor, items: Tensor, k: int, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask
 ) -> tuple[Tensor, Tensor]:
-    """Best items through the maxima of runs; a row whose last place is tied is sorted whole."""
+    """Best items through the maxima of runs; a row whose last place is unsure is sorted whole."""
     n = len(items)
     runs = -(-n // RUN)
     maxima = block.new_empty((len(block), runs))
     tile = block.new_empty((len(block), TILE))
     for first in range(0, n, TILE):
         last = min(first + TILE, n)
-        scores = _scores(block, items, first, last, pairs, mask, out=tile[:, : last - first])
+        scores = torch.matmul(block, items[first:last].T, out=tile[:, : last - first])
+        _close(scores, first, pairs, mask)
         whole = (last - first) // RUN * RUN
         into = maxima[:, first // RUN : -(-last // RUN)]
         if whole > 0:
@@ -173,17 +190,23 @@ def _by_runs(
     scores = torch.cat([torch.einsum("bk,bck->bc", block[p], items[columns[p]]) for p in parts])
     scores.masked_fill_(~exists, float("-inf"))
     _mask_columns(scores, columns, pairs, mask, n)
-    place, values = _best(scores, k)
+    place, fast = _best(scores, k + 1)
     found = columns.gather(1, place)
-    # Another run reaches the last place: the order of ids must decide over all of them.
-    # The two scores come from products of other shapes: their last bits may differ.
-    unsure = best.values[:, k] >= values[:, k - 1] - 1e-6 * values[:, k - 1].abs()
-    unsure &= values[:, k - 1] > float("-inf")
-    for row in torch.nonzero(unsure).flatten().tolist():
-        own = pairs[0] == row
-        alone = np.zeros(int(own.sum()), dtype=np.int64), pairs[1][own]
-        whole_row = _scores(block[row : row + 1], items, 0, n, alone, mask)
-        found[row], values[row] = (x[0] for x in _best(whole_row, k))
+    exact = torch.cat(
+        [torch.einsum("bk,bck->bc", block[p].double(), items[found[p, :k]].double()) for p in parts]
+    ).to(block.dtype)
+    least, after = fast[:, k - 1], torch.maximum(fast[:, k], best.values[:, k])
+    noise = NOISE * block.norm(dim=1) * items[found[:, k - 1 :]].norm(dim=2).amax(1)
+    unsure = (after >= least - noise) & (least > float("-inf"))
+    found, values = _in_order(
+        found[:, :k], exact.masked_fill_(fast[:, :k] == float("-inf"), float("-inf"))
+    )
+    again = np.flatnonzero(unsure.numpy(force=True))
+    size = max(1, BLOCK_BYTES // (4 * n))
+    for some in (again[first : first + size] for first in range(0, len(again), size)):
+        kept = np.isin(pairs[0], some)
+        own = np.searchsorted(some, pairs[0][kept]), pairs[1][kept]
+        found[some], values[some] = _best(_exact_scores(block[some], items, own, mask), k)
     return found, values
 
 
@@ -208,12 +231,17 @@ def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return scores.new_empty((len(scores), 0)).long(), scores.new_empty((len(scores), 0))
     # One more than asked tells whether the last place is shared.
     values, found = scores.topk(min(k + 1, scores.shape[1]), dim=1)
-    found, by_index = found.sort(dim=1)
-    values, by_value = values.gather(1, by_index).sort(dim=1, descending=True, stable=True)
-    found = found.gather(1, by_value)
+    found, values = _in_order(found, values)
     if values.shape[1] > k:
         shared = (values[:, k] == values[:, k - 1]) & (values[:, k] > float("-inf"))
         for row in torch.nonzero(shared).flatten().tolist():
             order = scores[row].sort(descending=True, stable=True)
             values[row], found[row] = order.values[: k + 1], order.indices[: k + 1]
     return found[:, :k], values[:, :k]
+
+
+def _in_order(found: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns and values of each row, the highest value first, equal values by column."""
+    found, by_index = found.sort(dim=1)
+    values, by_value = values.gather(1, by_index).sort(dim=1, descending=True, stable=True)
+    return found.gather(1, by_value), values
