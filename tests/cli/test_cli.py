@@ -77,12 +77,19 @@ def test_what_was_saved_stays_when_the_disk_is_full(log_file, tmp_path, capsys, 
         save(tensors, path)
 
     given = ["train", str(log_file), "--out", str(tmp_path / "r"), *FAST, "--quiet"]
+    checkpoints = tmp_path / "r" / "checkpoints"
     with monkeypatch.context() as full:
         full.setattr(checkpoint, "save_file", fills)
         assert run(given) != 0
     assert re.search("No space left on device.*; --resume goes on", capsys.readouterr().err)
     assert len(written) == 4
-    (tmp_path / "r" / "checkpoints" / ".tmpXyz").write_text("of a killed writer")
+    (checkpoints / ".tmpXyz").write_text("of a killed writer")
+    saved = sorted(checkpoints.rglob("*"))
+    for other in ("ease", "mf"):  # the one has no epochs, the other no companion
+        words = ["train", str(log_file), "--out", str(tmp_path / "r"), "--model", other]
+        assert run([*words, "--resume", "--quiet"]) == 2
+        assert "begun with another model" in capsys.readouterr().err
+    assert sorted(checkpoints.rglob("*")) == saved
     (tmp_path / "r" / "notes.md").write_text("mine")
     assert run([*given, "--resume"]) != 0
     assert "holds notes.md, no part of a run" in capsys.readouterr().err
@@ -316,12 +323,14 @@ def test_notes_of_the_log_are_told_by_every_command_that_splits(tmp_path, capsys
     journal = ["--journal", str(tmp_path / "j"), "--seconds", "1", "--set", "model.shrink=0"]
     for words in (
         ["compare", data, "--models", "ease,itemknn"],
-        ["tune", data, "--models", "itemknn", *journal],
+        ["tune", data, "--models", "itemknn", *journal, "--json"],
     ):
         assert run(words) == 0
-        err = capsys.readouterr().err
+        out, err = capsys.readouterr()
         assert "5 repeated (user, item) rows removed" in err
         assert "no time column" in err
+    found = json.loads(out)
+    assert [model["model"] for model in found["models"]] == ["itemknn"]
 
 
 def test_a_warning_of_ours_is_a_note_and_another_keeps_its_place(monkeypatch, tmp_path, capsys):

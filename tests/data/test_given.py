@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from comet_rec.data.given import given_split, read_given
 from comet_rec.data.readers import read
 from comet_rec.data.split import TEST, TRAIN, VALIDATION, Split
 from comet_rec.errors import DataError, InputError
+from comet_rec.evaluation.audit import audit
 
 TRAINING = [
     "1\t10\t5\t1",
@@ -58,6 +60,35 @@ def test_the_ncf_trio_is_read(tmp_path):
     assert split.protocol.negatives == 3
     assert split.part.tolist() == [TRAIN, TRAIN, VALIDATION, TEST, TRAIN, VALIDATION, TEST, TRAIN]
     assert externally(split, split.validation.positives) == [12, 13]
+
+
+def test_ncfs_wide_file_goes_with_a_log_of_uuids(tmp_path):
+    user, items = UUID(int=1), [UUID(int=10 + i) for i in range(6)]
+    touched = [(user, item, t) for t, item in enumerate(items[:4])]
+    rows = pd.DataFrame([*touched, (UUID(int=2), items[5], 1)], columns=["user", "item", "time"])
+    test = pd.DataFrame({"user": [user], "item": [items[4]]})
+    (tmp_path / "negative").write_text(f"({user},{items[4]})\t{items[5]}\n")
+    log = read(rows)
+    held, candidates = read_given(test, tmp_path / "negative", log)
+    split = given_split(log, held, candidates, ProtocolConfig(negatives=1))
+    assert externally(split, split.test.candidates[0]) == [items[5]]
+    (tmp_path / "negative").write_text(f"({user},{items[4]})\tsong\n")
+    with pytest.raises(DataError, match="'song' is no UUID"):
+        read_given(test, tmp_path / "negative", log)
+
+
+def test_an_audit_asks_validation_for_what_was_drawn_not_for_the_test_files_width(tmp_path):
+    rows = [f"{user}\t{10 + (user + i) % 40}\t5\t{i}" for user in range(5) for i in range(8)]
+    (tmp_path / "train").write_text("\n".join(rows) + "\n")
+    (tmp_path / "test").write_text("\n".join(f"{u}\t{30 + u}\t5\t9" for u in range(5)) + "\n")
+    wide = "\t".join(str(i) for i in range(100, 130))
+    pairs = [f"({u},{30 + u})\t{wide}" for u in range(5)]
+    (tmp_path / "negative").write_text("\n".join(pairs) + "\n")
+    log = read(tmp_path / "train")
+    held, candidates = read_given(tmp_path / "test", tmp_path / "negative", log)
+    split = given_split(log, held, candidates, ProtocolConfig(negatives=5))
+    assert (split.test.candidates.shape[1], split.validation.candidates.shape[1]) == (30, 5)
+    assert "validation-few-candidates" not in {finding.check for finding in audit(split)}
 
 
 def test_candidates_are_drawn_where_none_are_given(tmp_path):

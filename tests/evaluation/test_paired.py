@@ -86,6 +86,10 @@ def test_a_training_of_unknown_noise_gives_no_p():
     assert over_trainings(values, np.concatenate([reference, reference])).p is None
 
 
+def test_one_user_proves_nothing():
+    assert over_trainings(np.array([[1.0]]), np.array([[0.0]]), (SILENT, SILENT)).p is None
+
+
 def test_models_that_draw_nothing_are_compared_by_a_paired_t_test():
     rng = np.random.default_rng(3)
     values, reference = rng.random((2, 1, 80))

@@ -19,7 +19,7 @@ from comet_rec.experiments.kernels import kernels_of
 from comet_rec.experiments.logs import StudyLog, read_logs
 from comet_rec.experiments.queue import Item, seconds_left
 from comet_rec.experiments.reproduce import Study, reproduce
-from comet_rec.experiments.runner import Runner
+from comet_rec.experiments.runner import Runner, _where
 from comet_rec.experiments.studies import Planner
 from comet_rec.training.trainer import Progress
 from tests.conftest import make_log, random_pairs
@@ -110,10 +110,14 @@ def item(model, state="waiting", seconds=0.0):
 def test_time_left_comes_from_like_trainings_and_from_the_running_one():
     running = item("comet", "running", 30.0)
     items = [running, item("comet"), item("comet"), item("mf")]
-    assert seconds_left(items, running) >= 0
+    assert seconds_left(items, running) == 0  # nothing is known of any
     half = Progress(epoch=4, epochs=10, batch=5, batches=5, loss=0.5)
     # 60 s in all for the one that is half done: 30 left, and three that may take as long.
     assert seconds_left(items, running, half) == pytest.approx(30 + 3 * 60)
+    ended = Progress(5, 10, 5, 5, 0.5, validation={"HR@10": 0.5}, finished_epoch=True)
+    assert seconds_left(items, running, ended) == pytest.approx(30 + 3 * 60)
+    assert _where("validation", ended) == "validation epoch 5/10, HR@10 0.5000"
+    assert _where("validation", half) == "validation epoch 5/10, loss 0.5000"
     done = [item("comet", "done", 100.0), item("mf", "done", 10.0), *items]
     assert seconds_left(done, running, half) == pytest.approx(70 + 2 * 100 + 10)
     running.seconds = 250.0  # longer than the others took

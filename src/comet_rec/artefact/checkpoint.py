@@ -58,7 +58,8 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
         out.flush()
         os.fsync(out.fileno())
     pointer.replace(folder / f"{NAME}.json")
-    for old in (*folder.glob("*.safetensors"), *folder.glob(".tmp*")):  # of a killed writer too
+    killed = *folder.glob(".tmp*"), *folder.glob(f".{NAME}-*.tmp")  # safetensors' own, and ours
+    for old in (*folder.glob("*.safetensors"), *killed):
         if old.name != name:
             old.unlink()
 

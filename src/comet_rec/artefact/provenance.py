@@ -15,14 +15,22 @@ import torch
 
 def versions() -> dict[str, str]:
     """Python, the libraries that compute, a digest of this package's code, and the threads."""
-    names = ("comet-rec", "duckdb", "numpy", "scipy", "torch")
+    names = ("duckdb", "numpy", "scipy", "torch")
     found = {name: importlib.metadata.version(name) for name in names}
     return {
         "python": platform.python_version(),
+        "comet-rec": _own_version(),
         **found,
         "code": _code(),
         "threads": str(torch.get_num_threads()),
     }
+
+
+def _own_version() -> str:
+    try:
+        return importlib.metadata.version("comet-rec")
+    except importlib.metadata.PackageNotFoundError:  # a copy on the path
+        return "not installed"
 
 
 @cache
@@ -41,7 +49,7 @@ def machine() -> dict[str, Any]:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        lines = cpuinfo.read_text().splitlines()
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
         name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
     return {
         "cpu": name,

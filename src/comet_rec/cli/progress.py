@@ -67,16 +67,13 @@ def _bar() -> Iterator[Report]:
         lines = _lines(console.print)
 
         def report(stage: str, progress: Progress) -> None:
-            total = progress.epochs * progress.batches
             if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
+                tasks[stage] = bar.add_task(stage, total=progress.epochs)
             lines(stage, progress)
-            done = progress.epoch * progress.batches
-            done += 0 if progress.finished_epoch else progress.batch
             bar.update(
                 tasks[stage],
-                completed=done,
-                description=f"{stage} epoch {progress.epoch + 1} loss {progress.loss:.4f}",
+                completed=progress.done,
+                description=f"{stage} epoch {progress.current} loss {progress.loss:.4f}",
             )
 
         yield report

@@ -75,7 +75,7 @@ def tune(
         if not json_:
             typer.echo(_as_text(best))
     if json_:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps({"journal": str(journal), "models": found}))
 
 
 def _as_text(best: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -165,11 +166,21 @@ def read_wide_candidates(
 
 
 def _typed(texts: list[str], kind: IdKind | None) -> External:
-    """Integers if every text survives text → int64 → text, else the texts."""
+    """Integers if every text survives text → int64 → text, UUIDs for a log of them, else texts."""
+    values = np.empty(len(texts), dtype=object)
+    if kind == "uuid":
+        values[:] = [_uuid(text) for text in texts]
+        return values
     if kind != "text" and all(re.fullmatch(r"-?[1-9]\d{0,18}|0", text) for text in texts):
         numbers = [int(text) for text in texts]
         if all(-(2**63) <= number < 2**63 for number in numbers):
             return np.array(numbers, dtype=np.int64)
-    values = np.empty(len(texts), dtype=object)
     values[:] = texts
     return values
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise DataError(f"{text!r} is no UUID, and the ids of the log are") from None

@@ -24,7 +24,7 @@ from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.presets import preset
-from comet_rec.estimators.session import Hooks
+from comet_rec.estimators.session import Hooks, begun_otherwise
 from comet_rec.estimators.start import Start
 
 Fit = Callable[[Config, Hooks], Run]
@@ -73,14 +73,19 @@ class Companions:
         Raises
         ------
         ConfigError
-            When there is nothing to resume.
+            When there is nothing to resume, or what is there has other companions.
         """
         hooks.check()
         found = Companions(
             given, {} if given.runs else companion_configs(config, log), log, held, hooks
         )
-        if hooks.checkpoints is not None and not hooks.resume:
+        if hooks.checkpoints is None:
+            return found
+        if not hooks.resume:
             forget(hooks.checkpoints)
+        begun = {path.name for path in hooks.checkpoints.glob(f"{COMPANIONS}/*")}
+        if begun - found.configs.keys():
+            raise begun_otherwise(hooks.checkpoints)
         return found
 
     @property

@@ -35,10 +35,10 @@ def fit_split(
     """
     companions = Companions.of(config, split.interactions, split.hash, hooks, start)
     session = _session(config, split, device, hooks, companions)
+    session.resume()
     if base.closed_form(config.name):
         model = _closed_form(session, split.train, split.known, split.validation)
     else:
-        session.resume()
         if session.chosen_epochs == 0:
             model = _chosen(session, split)
             if config.train.refit and companions.runs:
@@ -122,9 +122,9 @@ def fit_all(
     start = companions.choose(companion)
     start.check(config, log, None)
     session = Session(config, log, device, hooks, "", start)
+    session.resume()
     if base.closed_form(config.name):
         return _finished(session, _closed_form(session, log, log, None), log, None)
-    session.resume()
     session.chosen_epochs = config.train.full_epochs
     model, _ = session.train("all", log, config.train.full_epochs)
     return _finished(session, model, log, None, companions.lines)

@@ -169,7 +169,7 @@ class Session:
         Raises
         ------
         ConfigError
-            When there is none, or it belongs to another config or log.
+            When there is none, or it belongs to another model, config or log.
         """
         if not self.hooks.resume or self.hooks.checkpoints is None:
             return
@@ -179,10 +179,7 @@ class Session:
             return  # stopped before this model's own training had begun
         about = self.resumed[1]
         if about["identity"] != self.identity():
-            raise ConfigError(
-                f"{self.hooks.checkpoints}: begun with other settings, other data or another "
-                "version; give the same command, or remove the folder to start anew"
-            )
+            raise begun_otherwise(self.hooks.checkpoints)
         self.lines = about["lines"]
         self.chosen_epochs = about["chosen_epochs"]
         selected = self.resumed[0]
@@ -194,6 +191,14 @@ class Session:
         """What must be equal for a checkpoint to be gone on from."""
         parts = self.config.to_toml(), self.interactions.fingerprint, self.held, self.start.digest
         return "\n".join(parts)
+
+
+def begun_otherwise(checkpoints: Path) -> ConfigError:
+    """What to say of an unfinished training that is not this one."""
+    return ConfigError(
+        f"{checkpoints}: begun with another model, other settings or other data; give the same "
+        "command, or remove the folder to start anew"
+    )
 
 
 def validated(scores: Scores, held: HeldOut) -> dict[str, float]:

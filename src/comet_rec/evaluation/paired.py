@@ -142,7 +142,7 @@ def over_trainings(
     n = len(differences)
     parts = [(float(differences.var(ddof=1)) / n, n - 1.0)] if n > 1 else []
     lent: dict[Noise, int] = {}  # one estimate, however many it is lent to
-    known = True
+    known = n > 1  # of one user nothing is known
     for of, other in zip((values, reference), noise, strict=True):
         if len(of) > 1:
             parts.append((float(of.mean(axis=1).var(ddof=1)) / len(of), len(of) - 1.0))

@@ -23,6 +23,7 @@ from comet_rec.evaluation.ranking import Ranks, Scores, sampled_ranks
 Int64 = npt.NDArray[np.int64]
 STRATA = ("head", "middle", "tail")
 TIE_SHARES = 16
+"""Places among the tied that are taken one by one."""
 RESAMPLED = 500
 """Draws of users for an interval of τ."""
 
@@ -51,7 +52,8 @@ def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tup
 
     With b of M other items better than the positive, the number among m that are drawn without
     replacement is hypergeometric (M, b, m). Of t tied ones 0 to t count as better, each as likely;
-    more than `TIE_SHARES` are stood for by that many.
+    where they are many, stretches of these places are stood for by their middle: the first
+    `TIE_SHARES` one by one, then each stretch an eighth longer than all before it.
 
     Parameters
     ----------
@@ -64,17 +66,28 @@ def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tup
     k : int
     """
     # A user with ties stands there once for each share of them.
-    counts = np.minimum(ranks.tied + 1, TIE_SHARES)
+    places = ranks.tied + 1
+    edges = _stretches(int(places.max(initial=1)))
+    counts = np.searchsorted(edges, places)
     users = np.repeat(np.arange(len(counts)), counts)
-    place = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
-    tied = ((place + 0.5) * (ranks.tied + 1)[users] / counts[users]).astype(np.int64)
+    stretch = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+    low, high = edges[stretch], np.minimum(edges[stretch + 1], places[users])
+    tied = (low + high - 1) // 2
     others = others[users]
     better = np.minimum(ranks.better[users] + tied, others)
     drawn = np.minimum(negatives, others)
     chances = _hypergeometric(others, better, drawn, k)
     gains = 1 / np.log2(np.arange(k) + 2)
-    weights = 1 / counts[users] / max(len(counts), 1)
+    weights = (high - low) / places[users] / max(len(counts), 1)
     return float(weights @ chances.sum(axis=1)), float(weights @ (chances @ gains))
+
+
+def _stretches(places: int) -> Int64:
+    """Where each stretch of places begins, and one begin past the last place."""
+    edges = list(range(TIE_SHARES + 1))
+    while edges[-1] < places:
+        edges.append(edges[-1] + edges[-1] // 8)
+    return np.array(edges, dtype=np.int64)
 
 
 def _hypergeometric(others: Int64, better: Int64, drawn: Int64, k: int) -> npt.NDArray[np.float64]:

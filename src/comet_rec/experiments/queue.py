@@ -78,7 +78,6 @@ def _kind(item: Item) -> tuple[str, str]:
 
 def _prolonged(seconds: float, progress: Progress | None) -> float:
     """Seconds of the running stage at its end, 0 while nothing can be said."""
-    if progress is None or not progress.epochs or not progress.batches:
+    if progress is None or not progress.epochs or not progress.done:
         return 0.0
-    share = (progress.epoch + progress.batch / progress.batches) / progress.epochs
-    return seconds / share if share > 0 else 0.0
+    return seconds * progress.epochs / progress.done

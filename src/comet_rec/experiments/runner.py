@@ -221,7 +221,7 @@ def _spent(record: Record | str) -> float:
 
 
 def _where(stage: str, progress: Progress) -> str:
-    text = f"{stage} epoch {min(progress.epoch + 1, progress.epochs)}/{progress.epochs}"
+    text = f"{stage} epoch {progress.current}/{progress.epochs}"
     if progress.finished_epoch and progress.validation is not None:
         return f"{text}, HR@10 {progress.validation['HR@10']:.4f}"
     return f"{text}, loss {progress.loss:.4f}"

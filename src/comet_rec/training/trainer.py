@@ -28,7 +28,26 @@ SELECT_BY = "NDCG@10"
 
 @dataclass
 class Progress:
-    """Where training stands; what a progress display and the log are fed with."""
+    """Where training stands; what a progress display and the log are fed with.
+
+    Parameters
+    ----------
+    epoch : int
+        The running one, counted from 0; at an epoch's end how many are done.
+    epochs : int
+        Most that there will be.
+    batch, batches : int
+        Steps done in this epoch, and its steps.
+    loss : float
+        Mean of this epoch so far.
+    positives : int
+        Seen in this epoch.
+    train_seconds : float
+        Of its steps alone.
+    validation : mapping or None
+        Figures, at the end of an epoch of a training that is validated.
+    finished_epoch : bool
+    """
 
     epoch: int
     epochs: int
@@ -39,6 +58,17 @@ class Progress:
     train_seconds: float = 0.0
     validation: Mapping[str, float] | None = None
     finished_epoch: bool = False
+
+    @property
+    def done(self) -> float:
+        """Epochs done, with the share of the running one."""
+        running = 0.0 if self.finished_epoch or not self.batches else self.batch / self.batches
+        return self.epoch + running
+
+    @property
+    def current(self) -> int:
+        """The epoch that runs or has just ended, counted from 1."""
+        return min(self.epoch + (not self.finished_epoch), self.epochs)
 
 
 @dataclass

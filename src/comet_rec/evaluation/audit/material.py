@@ -77,14 +77,16 @@ class Material:
 def of_split(split: Split) -> Material:
     """Material of a split; the test times of a given one were made up when it was read."""
     n_items = split.interactions.n_items
-    held = tuple(
-        _of_held(name, code, part, split.protocol.negatives, n_items)
-        for name, code, part in (
-            ("test", TEST, split.test),
-            ("validation", VALIDATION, split.validation),
-        )
-    )
-    return Material(split.interactions, split.part, held, split.protocol.split != "given")
+    given = split.protocol.split == "given"
+    held = []
+    for name, code, part in (
+        ("test", TEST, split.test),
+        ("validation", VALIDATION, split.validation),
+    ):
+        # A given split's protocol has the width of its test file; validation was drawn by us.
+        wanted = part.candidates.shape[1] if given else split.protocol.negatives
+        held.append(_of_held(name, code, part, wanted, n_items))
+    return Material(split.interactions, split.part, tuple(held), not given)
 
 
 def of_log(log: Interactions) -> Material:
