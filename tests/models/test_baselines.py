@@ -9,7 +9,7 @@ import torch
 import comet_rec as cr
 from comet_rec.data.batches import Batches
 from comet_rec.errors import CometWarning, ConfigError
-from comet_rec.models import base, ease
+from comet_rec.models import base, ease, itemknn
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.ease import EASE, EASEConfig
 from comet_rec.models.itemknn import ItemKNN, ItemKNNConfig
@@ -60,6 +60,16 @@ def test_the_target_stays_in_its_history_only_if_asked(name, random_log):
         target = batch.items[batch.pair_items[observed][0]]
         found.append(bool((gradient[target] != 0).any()))
     assert found == [False, True]
+
+
+@pytest.mark.parametrize("k", [1, 5, 16, 59])
+def test_the_nearest_of_many_alike_are_the_first(k):
+    rng = np.random.default_rng(k)
+    similar = rng.integers(0, 4, (40, 60)).astype(np.float32)
+    wanted = np.zeros(similar.shape, dtype=bool)
+    first = np.argsort(-similar, axis=1, kind="stable")[:, :k]
+    np.put_along_axis(wanted, first, True, axis=1)
+    assert np.array_equal(itemknn._nearest(similar, k), wanted)
 
 
 def test_itemknn_equals_dense_numpy(random_log):

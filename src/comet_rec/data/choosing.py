@@ -35,7 +35,7 @@ def shuffled(rows: Int32, pad: int, rng: np.random.Generator) -> Int32:
     """Members of each row in a random order, the padding still in front."""
     keys = rng.random(rows.shape, dtype=np.float32)
     keys[rows == pad] = -1
-    return np.asarray(np.take_along_axis(rows, np.argsort(keys, axis=1), axis=1))
+    return np.asarray(np.take_along_axis(rows, np.argsort(keys, axis=1, kind="stable"), axis=1))
 
 
 def random_subset(keep: Bool, sizes: Int64, rng: np.random.Generator) -> Bool:

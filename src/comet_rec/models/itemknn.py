@@ -25,7 +25,7 @@ class ItemKNNConfig:
     Parameters
     ----------
     neighbours : int
-        Most similar items kept of each item.
+        Most similar items kept of each item, equally similar ones by index.
     shrink : float
         Added to the denominator: few common users count for less.
     """
@@ -66,12 +66,10 @@ class ItemKNN:
             common = (transposed[block] @ x).toarray()
             common[np.arange(len(block)), block] = 0
             similar = common / (norms[block, None] * norms + self.config.shrink + 1e-12)
-            nearest = np.sort(np.argpartition(-similar, k - 1, axis=1)[:, :k], axis=1)
-            found = np.take_along_axis(similar, nearest, axis=1)
-            kept = found > 0
-            rows.append(np.repeat(block, kept.sum(axis=1)))
-            columns.append(nearest[kept])
-            values.append(found[kept])
+            row, column = np.nonzero(_nearest(similar, k) & (similar > 0))
+            rows.append(block[row])
+            columns.append(column)
+            values.append(similar[row, column])
         if rows:
             place = np.concatenate(columns), np.concatenate(rows)  # s_ji stands in row j
             self.similarity = csr_array((np.concatenate(values), place), shape=(n, n))
@@ -93,3 +91,11 @@ class ItemKNN:
         """Take over a state."""
         parts = tuple(state[name].numpy() for name in ("values", "columns", "starts"))
         self.similarity = csr_array(parts, shape=(self.n_items, self.n_items))
+
+
+def _nearest(similar: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.bool_]:
+    """The k highest of each row, equal ones by index: a partition alone goes by the processor."""
+    least = np.partition(similar, -k, axis=1)[:, -k, None]
+    above, tied = similar > least, similar == least
+    left = k - above.sum(axis=1, keepdims=True)
+    return np.asarray(above | (tied & (tied.cumsum(axis=1, dtype=np.int32) <= left)))
