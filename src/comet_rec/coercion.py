@@ -73,9 +73,7 @@ def positive(config: Any, room: str, *names: str) -> None:
     """Refuse settings that are not above zero."""
     for name in names:
         if not 0 < getattr(config, name) < math.inf:
-            raise ConfigError(
-                f"{room}.{name} = {getattr(config, name)}: must be above 0; give a larger one"
-            )
+            raise ConfigError(f"{room}.{name} = {getattr(config, name)}: must be above 0, and finite")
 
 
 def not_negative(config: Any, room: str, *names: str) -> None:
@@ -83,7 +81,7 @@ def not_negative(config: Any, room: str, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(config, name) < math.inf:
             raise ConfigError(
-                f"{room}.{name} = {getattr(config, name)}: must not be below 0; give a larger one"
+                f"{room}.{name} = {getattr(config, name)}: must not be below 0, and finite"
             )
 
 

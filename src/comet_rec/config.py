@@ -277,7 +277,10 @@ class Config:
 
 
 def unknown(what: str, given: str, known: list[str]) -> str:
-    """One line that names the nearest known word."""
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    """One line that names the nearest known word; of a setting, within its room."""
+    room, dot, name = given.rpartition(".")
+    within = [word for word in known if dot and word.startswith(f"{room}.")]
+    lower = {word.removeprefix(f"{room}.").lower(): word for word in within or known}
+    near = difflib.get_close_matches((name if within else given).lower(), lower, n=1, cutoff=0.5)
+    hint = f"did you mean {lower[near[0]]!r}?" if near else f"known: {', '.join(within or known)}"
     return f"unknown {what} {given!r}; {hint}"

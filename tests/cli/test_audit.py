@@ -113,6 +113,9 @@ def test_a_run(tmp_path, ncf, capsys):
     assert "target-in-history" in {f["check"] for f in report["findings"]}
     assert run(["audit", clean, "--test", str(ncf / "test.rating")]) == 2
     assert "is a run, which holds its own data; leave --test out" in capsys.readouterr().err
+    for words in (["--negatives", "5"], ["--min-rating", "0"], ["--skip-bad", "3"]):
+        assert run(["audit", clean, *words]) == 2
+        assert f"leave {words[0]} out" in capsys.readouterr().err
     (Path(clean) / "metrics.json").write_text("{}")
     assert run(["audit", clean]) == 2
     assert "artefact-digests" in capsys.readouterr().out

@@ -209,6 +209,16 @@ def test_train_on_everything_and_on_given_files(log_file, tmp_path, capsys):
         (["train", "LOG", "--out", "NEW", "--set", "model.channels"], "give KEY=VALUE"),
         (["train", "LOG", "--out", "NEW", "--set", "train.epochs=two"], "must be a whole number"),
         (["train", "LOG", "--out", "NEW", "--model", "commet"], "did you mean 'comet'?"),
+        (["train", "LOG", "--out", "NEW", "--model", "EASE"], "did you mean 'ease'?"),
+        (["train", "LOG", "--out", "NEW", "--set", "model.K=8"], "known: model.embedding_dim, "),
+        (
+            ["train", "LOG", "--out", "NEW", "--model", "ease", "--set", "model.widths=8"],
+            "known: model.l2, model.memory_gib, model.beyond",
+        ),
+        (
+            ["train", "LOG", "--out", "NEW", "--set", "train.learning_rate=nan"],
+            "must be above 0, and finite",
+        ),
         (["train", "LOG", "--out", "NEW", "--preset", "papr"], "did you mean 'paper'?"),
         (["train", "LOG", "--out", "NEW", "--all", "--refit"], "--all holds nothing out"),
         (["train", "LOG", "--out", "NEW", "--candidates", "LOG"], "--candidates needs --test"),
@@ -222,6 +232,9 @@ def test_train_on_everything_and_on_given_files(log_file, tmp_path, capsys):
         (["recommend", "RUN", "--user", "u3", "--format", "xml"], "must be one of table"),
         (["recommend", "RUN", "--user", "stranger"], "unknown user 'stranger'"),
         (["recommend", "RUN", "--history", "7"], "unknown item 7"),
+        (["recommend", "RUN", "--history", " "], "holds no id; give ID,ID"),
+        (["recommend", "RUN", "--user", "+1"], "unknown user '+1'"),
+        (["recommend", "RUN", "--user", "01"], "unknown user '01'"),
         (["recommend", "RUN", "--all-users", "--format", "parquet"], "needs --out FILE"),
         (["data", "fetch", "ml-100"], "ml-100k"),
         (["nonsense"], "No such command"),
@@ -385,6 +398,63 @@ def test_a_setting_of_a_model_that_is_not_compared_is_refused(log_file, capsys):
     words = ["--models", "ease,itemknn", "--set", "mf:train.epochs=2"]
     assert run(["compare", str(log_file), *words]) == 2
     assert "mf is not compared; add it to --models" in capsys.readouterr().err
+
+
+def test_spaces_around_the_ids_of_a_history_do_not_count(trained, capsys):
+    found = []
+    for history in ("100,101", "100 , 101", " 100,101 "):
+        assert run(["recommend", str(trained), "--history", history, "--format", "json"]) == 0
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_list_takes_the_place_of_an_older_one_whole_or_not_at_all(
+    trained, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "lists.json"
+    words = ["recommend", str(trained), "--all-users", "--format", "json", "--out", str(out)]
+    assert run(words) == 0
+    before = out.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run([*words, "-k", "3"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert out.read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full")
+@pytest.mark.parametrize("words", [["evaluate", "--json"], ["recommend", "--all-users"]])
+def test_a_full_disk_behind_stdout_is_one_line(trained, words):
+    program = [sys.executable, "-m", "comet_rec.cli.app", words[0], str(trained), *words[1:]]
+    with open("/dev/full", "w") as out:
+        done = subprocess.run(program, stdout=out, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("comet-rec: standard output: No space left on device")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_place_that_is_not_ours_is_one_line(monkeypatch, capsys):
+    def refused(*arguments, **keywords):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "reports/x")
+
+    monkeypatch.setattr("comet_rec.cli.app.app", refused)
+    assert run(["reproduce"]) == 2
+    assert capsys.readouterr().err.startswith("comet-rec: reports/x: Permission denied; ")
+
+
+def test_one_test_user_has_no_standard_error(tmp_path, capsys):
+    rows = [f"{u},{i}" for u, items in ((1, range(9)), (2, (50, 51))) for i in items]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
+    words = ["train", str(tmp_path / "log.csv"), "--model", "popularity"]
+    assert run([*words, "--out", str(tmp_path / "run")]) == 0
+    assert "±?" in capsys.readouterr().out
+    assert run(["evaluate", str(tmp_path / "run"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n_users"] == 1
+    assert set(found["sampled_se"].values()) == set(found["full_se"].values()) == {None}
 
 
 def test_an_interrupt_that_no_command_caught_is_told(monkeypatch, capsys):

@@ -120,6 +120,21 @@ def test_splits_that_cannot_be_are_refused(tmp_path, test, negative, text):
         ncf(tmp_path, test, negative)
 
 
+def test_a_test_file_may_have_the_logs_names_or_common_ones(tmp_path):
+    theirs = pd.DataFrame(
+        {"uid": [1, 1, 1, 2, 2, 3], "sku": [7, 8, 9, 7, 9, 20], "ts": [1, 2, 3, 1, 2, 1]}
+    )
+    log = cr.read(theirs, user="uid", item="sku", time="ts")
+    same, common = (
+        pd.DataFrame({u: [1, 2], i: [5, 8]}) for u, i in (("uid", "sku"), ("user", "item"))
+    )
+    wanted = cr.given_test(log, common).hash
+    for test in (same, common, cr.read(common)):
+        assert cr.given_test(log, test, user="uid", item="sku").hash == wanted
+    with pytest.raises(DataError, match="no column 'uid'"):
+        cr.given_test(log, pd.DataFrame({"a": [1], "b": [5]}), user="uid", item="sku")
+
+
 def test_frames_give_the_split_that_files_give(tmp_path):
     lines = ["1\t13\t5\t9", "2\t14\t5\t9"]
     split = ncf(tmp_path, lines, ["(1,13)\t14\t15", "(2,14)\t11\t12"])

@@ -1,6 +1,7 @@
 """``comet-rec``: the commands, and the exit statuses that every one of them keeps.
 
-0 done, 1 a fault of ours, 2 the user's input is at fault (one line on stderr), 130 interrupted.
+0 done, 1 a fault of ours, 2 the user's input or surroundings are at fault (one line on stderr),
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -78,6 +79,11 @@ def _run(arguments: list[str] | None) -> int:
     except BrokenPipeError:  # the reader of our output left, e.g. `| head`
         sys.stdout = None
         return 0
+    except OSError as error:  # a folder that is not ours, a full disk
+        if error.filename is None:
+            sys.stdout = None  # which Python would try once more
+        where = error.filename or "standard output"
+        return _say(f"{where}: {error.strerror or error}; make room, or give another place", 2)
 
 
 def _show(

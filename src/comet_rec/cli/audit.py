@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from comet_rec.cli import options
+from comet_rec.cli.options import Reading
+from comet_rec.config import ProtocolConfig
 from comet_rec.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -32,8 +34,9 @@ def audit(
         Path | None, typer.Option(help="Negatives of the test users: rows, or NCF's wide file.")
     ] = None,
     negatives: Annotated[
-        int, typer.Option(min=1, help="Candidates that are drawn for DATA, as in training.")
-    ] = 99,
+        int | None,
+        typer.Option(min=1, help="Candidates that are drawn for DATA, as in training; 99."),
+    ] = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
     *,
@@ -49,23 +52,26 @@ def audit(
     if candidates and not test:
         raise InputError("--candidates needs --test FILE")
     if Path(what).is_dir() and not options.is_data(what):
-        given = {"--test": test, **{f"--{k}": v for k, v in vars(reading).items()}}
+        given = {"--test": test, "--negatives": negatives}
+        given |= {f"--{k}": v for k, v in vars(reading).items() if v != getattr(Reading, k)}
         found = _of_run(what, given)
     else:
         log = options.read_data(what, reading)
         options.say_notes(log.notes, quiet)
-        found = _of_files(log, reading, test, candidates) if test else _of_log(log, negatives)
+        if test:
+            found = _of_files(log, reading, test, candidates)
+        else:
+            found = _of_log(log, negatives or ProtocolConfig.negatives)
     _say(what, found, json_)
 
 
 def _of_run(folder: str, given: dict[str, Any]) -> list[Finding]:
-    unset = (None, "auto", 0)
     for name, value in given.items():
-        if name != "--threads" and value not in unset:
+        if name != "--threads" and value is not None:
             raise InputError(
                 f"{folder}: is a run, which holds its own data; leave {name.replace('_', '-')} out"
             )
-    options.set_threads(given["--threads"])
+    options.set_threads(given.get("--threads"))
     from comet_rec.estimators.audit import audit_folder
 
     return audit_folder(Path(folder))

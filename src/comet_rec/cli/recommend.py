@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from comet_rec.artefact.folder import write_text
 from comet_rec.cli.evaluate import Run
 from comet_rec.errors import InputError
 
@@ -75,18 +76,18 @@ def recommend(
     if out is None:
         _to_stdout(text + "\n")
         return
-    try:
-        out.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
+    write_text(out, text + "\n")
 
 
 def _parted(history: str) -> list[str]:
     """Ids of a history; one that holds a comma stands in double quotes."""
     try:
-        return list(next(csv.reader([history], skipinitialspace=True, strict=True)))
-    except (csv.Error, StopIteration) as error:
+        parts = next(csv.reader([history], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
         raise InputError(f"--history {history!r}: {error}; give ID,ID,…") from None
+    if not any(parts):
+        raise InputError(f"--history {history!r}: holds no id; give ID,ID,…")
+    return [part.strip() for part in parts]
 
 
 def _copy_to_stdout(table: Table) -> None:
@@ -98,7 +99,9 @@ def _copy_to_stdout(table: Table) -> None:
 
 
 def _to_stdout(text: str) -> None:
-    """UTF-8 whatever the locale."""
+    """UTF-8 whatever the locale; nowhere where there is no stdout."""
+    if sys.stdout is None:
+        return
     stream = getattr(sys.stdout, "buffer", None)
     if stream is None:
         sys.stdout.write(text)

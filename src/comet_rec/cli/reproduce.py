@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,7 +115,7 @@ def reproduce(
         )  # fmt: skip
         try:
             command = _command(parts, data, budget, seeds, only, journals)
-            command += " --recorded" if recorded else ""
+            command += _reading(reading) + (" --recorded" if recorded else "")
             study.reproduce(work, command, figures=figures)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
@@ -150,6 +151,13 @@ def _command(
     words += ["--seeds", str(seeds)] if seeds else []
     words += [f'--only "{label}"' for label in only or ()]
     return " ".join([*words, *(f"--journal {journal.name}" for journal in journals or ())])
+
+
+def _reading(reading: options.Reading) -> str:
+    """Its options that say what is read; not where or with how many threads."""
+    told = {k: v for k, v in vars(reading).items() if v != getattr(options.Reading, k)}
+    names = (name for name in told if name not in ("threads", "folder"))
+    return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(told[name]))}" for name in names)
 
 
 def inspect(

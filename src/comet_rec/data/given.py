@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
 from typing import Any, Literal
@@ -82,11 +83,12 @@ def read_given(
         When a file cannot be read, or the wide file ranks other pairs than the test file holds.
     """
     kinds: Any = {"user_kind": log.user_ids.kind, "item_kind": log.item_ids.kind}
-    held = read_pairs(test, user=user, item=item, skip_bad=skip_bad, **kinds)
+    names = {"user": user, "item": item}
+    held = _rows(test, names, {"skip_bad": skip_bad, **kinds})
     if candidates is None:
         return held, None
     if not (isinstance(candidates, (str, PathLike)) and is_wide(candidates)):
-        return held, read_pairs(candidates, user=user, item=item, skip_bad=skip_bad, **kinds)
+        return held, _rows(candidates, names, {"skip_bad": skip_bad, **kinds})
     wide: WideCandidates = read_wide_candidates(candidates, **kinds)
     ours = set(zip(held.users.tolist(), held.items.tolist(), strict=True))
     other = set(zip(wide.users.tolist(), wide.positives.tolist(), strict=True)) - ours
@@ -96,6 +98,21 @@ def read_given(
             "not among the test rows; give the two files of one split"
         )
     return held, Pairs(wide.candidate_users, wide.candidates)
+
+
+def _rows(source: Any, names: dict[str, Any], more: dict[str, Any]) -> Pairs:
+    """Pairs of a source whose columns are named as the log's, or have common names."""
+    if isinstance(source, Interactions):
+        users, items = source.user_ids, source.item_ids
+        return Pairs(users.external(source.users), items.external(source.items))
+    try:
+        return read_pairs(source, **names, **more)
+    except DataError:
+        if not any(name is not None for name in names.values()):
+            raise
+        with suppress(DataError):
+            return read_pairs(source, **more)
+        raise
 
 
 def given_split(

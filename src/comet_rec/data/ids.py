@@ -115,8 +115,8 @@ class Ids:
 
     def parse(self, text: str) -> Any:
         """The id that a text from the command line means, in this log's type."""
-        if self.kind == "int":  # not what Python would take too: 1_0, ' 7', ٣
-            return int(text) if re.fullmatch(r"[+-]?[0-9]{1,20}", text) else text
+        if self.kind == "int":  # not what Python would take too: 1_0, ' 7', 07, +7, ٣
+            return int(text) if re.fullmatch(r"0|-?[1-9][0-9]{0,19}", text) else text
         if self.kind == "uuid":
             try:
                 return uuid.UUID(text)

@@ -25,7 +25,8 @@ def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
     for name in settings:
         if name not in names:
-            raise ConfigError(unknown("setting", name, list(names)))
+            known = [key for key in names if ("." in key) == ("." in name)]
+            raise ConfigError(unknown("setting", name, known))
     return {names[name]: value for name, value in settings.items()}
 
 
