@@ -72,8 +72,9 @@ def literal(value: Any) -> str:
 def positive(config: Any, room: str, *names: str) -> None:
     """Refuse settings that are not above zero."""
     for name in names:
-        if not 0 < getattr(config, name) < math.inf:
-            raise ConfigError(f"{room}.{name} = {getattr(config, name)}: must be above 0, and finite")
+        value = getattr(config, name)
+        if not 0 < value < math.inf:
+            raise ConfigError(f"{room}.{name} = {value}: must be above 0, and finite")
 
 
 def not_negative(config: Any, room: str, *names: str) -> None:

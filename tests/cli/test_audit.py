@@ -100,6 +100,15 @@ def test_warnings_and_notes_do_not_fail(tmp_path, capsys):
     assert "test-few-candidates" in {f["check"] for f in report["findings"]}
 
 
+def test_a_log_of_which_nothing_can_be_held_out_is_looked_at_too(tmp_path, capsys):
+    path = tmp_path / "short.csv"
+    path.write_text("user,item,ts\n1,7,1\n1,7,2\n2,7,3\n2,8,4\n")
+    assert run(["audit", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert "repeated-rows" in out
+    assert "no user has three rows, so nothing is held out" in err
+
+
 def test_a_run(tmp_path, ncf, capsys):
     fast = ["--set", "model.embedding_dim=4", "--set", "model.history_length=5",
             "--set", "train.epochs=1", "--set", "protocol.negatives=20"]  # fmt: skip

@@ -17,6 +17,7 @@ import pytest
 from safetensors import SafetensorError
 
 from comet_rec.cli.app import run
+from comet_rec.experiments.tuning import SPACES
 from tests.conftest import random_pairs
 
 FAST = [
@@ -344,6 +345,16 @@ def test_notes_of_the_log_are_told_by_every_command_that_splits(tmp_path, capsys
         assert "no time column" in err
     found = json.loads(out)
     assert [model["model"] for model in found["models"]] == ["itemknn"]
+
+
+def test_a_search_needs_nothing_but_data(log_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SPACES, "comet", {"train.learning_rate": (1e-3,)})
+    small = ["model.embedding_dim=4", "model.history_length=5", "train.epochs=1"]
+    words = [word for setting in small for word in ("--set", setting)]
+    assert run(["tune", str(log_file), "--seconds", "1", "--preset", "static", *words]) == 0
+    assert capsys.readouterr().out.startswith("comet: validation HR@10 ")
+    assert (tmp_path / f"{log_file.name}.journal").is_file()
 
 
 def test_a_warning_of_ours_is_a_note_and_another_keeps_its_place(monkeypatch, tmp_path, capsys):

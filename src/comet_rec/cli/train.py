@@ -154,8 +154,10 @@ def _check_target(out: Path, resume: bool) -> None:
                 f"{out}: cannot be replaced: {error.strerror}; give a new folder inside it"
             ) from None
         return
-    if (out / "manifest.json").exists() or not (out / "checkpoints").is_dir():
-        raise InputError(f"{out}: exists and is not empty; remove it or give another --out")
+    finished = (out / "manifest.json").exists()
+    if finished or not (out / "checkpoints").is_dir():
+        what = "is a finished run" if finished and resume else "exists and is not empty"
+        raise InputError(f"{out}: {what}; remove it or give another --out")
     if not resume:
         raise InputError(
             f"{out}: holds an unfinished training; add --resume to go on, or remove the folder"

@@ -16,12 +16,15 @@ from comet_rec.errors import ConfigError
 def tune(
     data: options.Data,
     journal: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            metavar="FILE", help="Text file of all trials; one that is there is continued."
+            metavar="FILE",
+            help="Text file of all trials; one that is there is continued. Default: DATA.journal.",
         ),
-    ],
-    models: Annotated[str, typer.Option(help="Names, a comma between; each gets --seconds.")],
+    ] = None,
+    models: Annotated[
+        str, typer.Option(help="Names, a comma between; each gets --seconds.")
+    ] = "comet",
     seconds: Annotated[float, typer.Option(min=1, help="Wall time a model.")] = 600,
     preset: Annotated[str, typer.Option(help="Settings that are not searched.")] = "paper",
     settings: Annotated[
@@ -46,6 +49,7 @@ def tune(
     from comet_rec.data.split import leave_one_out
     from comet_rec.experiments import tuning
 
+    journal = journal or Path(f"{Path(data).name}.journal")
     names = [name.strip() for name in models.split(",") if name.strip()]
     if not names:
         raise ConfigError("--models: give at least one name, e.g. mf,gmf")
