@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,24 +18,31 @@ FILE = Path(__file__).with_name("golden.json")
 
 
 def measure() -> dict[str, list[float]]:
-    """Losses and validation NDCG@10 of three epochs, for each history policy."""
+    """Losses and validation NDCG@10 of three epochs, for each history policy and kind of loss."""
     log = make_log(random_pairs(np.random.default_rng(0), 60, 50, 12))
     split = cr.leave_one_out(log, negatives=20)
     found = {}
-    for policy in ("sampled", "recent"):
-        model = cr.COMET(
-            preset="static",
-            average=0.99,
-            embedding_dim=16,
-            history_length=8,
-            history=policy,
-            hidden=(16,),
-            epochs=3,
-            patience=0,
-        ).fit(split)
-        found[f"{policy} loss"] = [line["loss"] for line in model.run.log]
-        found[f"{policy} NDCG@10"] = [line["validation"]["NDCG@10"] for line in model.run.log]
-    return found
+    softmax = {"loss": "softmax", "mask_touched": True, "schedule": "cosine", "towers": "user"}
+    ways: dict[str, dict[str, Any]] = {
+        "sampled": {"history": "sampled"},
+        "recent": {"history": "recent"},
+        "causal, softmax": {"history": "causal", **softmax},
+        "causal, drawn softmax": {"history": "causal", **softmax, "softmax_items": 20},
+    }
+    small: dict[str, Any] = {"average": 0.99, "embedding_dim": 16, "epochs": 3, "patience": 0}
+    for name, settings in ways.items():
+        shape: dict[str, Any] = {"history_length": 8, "hidden": (16,), "preset": "static"}
+        model: Any = cr.COMET(**small, **shape, **settings).fit(split)
+        found |= _told(name, model)
+    return found | _told("fism, softmax", cr.FISM(preset="best", **small).fit(split))
+
+
+def _told(name: str, model: Any) -> dict[str, list[float]]:
+    lines = model.run.log
+    return {
+        f"{name} loss": [line["loss"] for line in lines],
+        f"{name} NDCG@10": [line["validation"]["NDCG@10"] for line in lines],
+    }
 
 
 if __name__ == "__main__":
