@@ -42,7 +42,8 @@ class TrainConfig:
     average : float
         Decay a step of the exponential moving average of the parameters that is validated and
         kept in their place; 0 keeps the last parameters themselves. Choice: off by
-        default; on in the presets of the baselines, and of COMET from 350,000 rows on (ADR 0028).
+        default; on in `best`, in the presets of the baselines, and in `paper` from 350,000 rows
+        on (ADR 0028).
     decay_on : {"all", "embeddings"}
         Which parameters are decayed. Choice: the paper does not say.
     negatives : int

@@ -14,7 +14,8 @@ from comet_rec.config import ProtocolConfig
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
 from comet_rec.data.randomness import generator
-from comet_rec.data.split import TEST, VALIDATION, HeldOut, Split, untouched_items
+from comet_rec.data.sampling import untouched_items
+from comet_rec.data.split import TEST, VALIDATION, HeldOut, Split
 from comet_rec.errors import DataError, InputError
 
 Int64 = npt.NDArray[np.int64]

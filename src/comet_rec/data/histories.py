@@ -128,9 +128,9 @@ class Side:
 
     def _fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
         owners = np.arange(len(self.starts) - 1)
-        if self._latest(settings):
-            return self._newest(owners, settings.length, settings.length)
         out = self._newest(owners, settings.length, settings.length)
+        if self._latest(settings):
+            return out
         long = owners[self.counts(owners) > settings.length]
         if len(long) > 0:
             places = distinct_integers(self.counts(long), settings.length, rng)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from comet_rec.data.bags import Bags
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.sampling import Complement, Popularity
+from comet_rec.data.sampling import Popularity, untouched_items
 
 Int64 = npt.NDArray[np.int64]
 SamplingName = Literal["uniform", "popularity", "in-batch"]
@@ -41,13 +41,7 @@ class Negatives:
         self.n_items = log.n_items
         self.sampling = sampling
         self.pool = pool
-        # What a filter dropped was touched all the same: no negative.
-        self._complement = Complement(
-            np.concatenate([log.users, log.dropped_users]),
-            np.concatenate([log.items, log.dropped_items]),
-            log.n_users,
-            log.n_items,
-        )
+        self._complement = untouched_items(log)
         self._counts = np.bincount(log.items, minlength=log.n_items)
         self._popularity = Popularity(self._counts, 1.0 if sampling == "in-batch" else power)
 

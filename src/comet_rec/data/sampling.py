@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.data.interactions import Interactions
+
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 BLOCK = 16_384
@@ -98,6 +100,16 @@ class Complement:
                 rows, some = many[first : first + BLOCK], ranks[first : first + BLOCK]
                 out[rows] = self.pick(np.broadcast_to(users[rows, None], some.shape), some)
         return out
+
+
+def untouched_items(log: Interactions) -> Complement:
+    """For each user the items touched nowhere in the raw log, dropped rows included."""
+    return Complement(
+        np.concatenate([log.users, log.dropped_users]),
+        np.concatenate([log.items, log.dropped_items]),
+        log.n_users,
+        log.n_items,
+    )
 
 
 class Popularity:

@@ -21,7 +21,7 @@ from comet_rec.config import ProtocolConfig
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.randomness import generator
-from comet_rec.data.sampling import BLOCK, Complement
+from comet_rec.data.sampling import BLOCK, Complement, untouched_items
 from comet_rec.errors import DataError, InputError
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -117,14 +117,13 @@ class Split:
         part: npt.NDArray[np.uint8],
         arrays: Mapping[str, npt.NDArray[Any]],
         protocol: ProtocolConfig,
-        notes: tuple[str, ...] = (),
     ) -> Split:
         """Rebuild the split whose `arrays` were stored."""
         held = [
             HeldOut(*(arrays[f"{name}.{field}"] for field in ("users", "positives", "candidates")))
             for name in ("validation", "test")
         ]
-        return Split(interactions, part, held[0], held[1], protocol, notes)
+        return Split(interactions, part, held[0], held[1], protocol)
 
 
 def leave_one_out(
@@ -223,16 +222,6 @@ def _draw(
         drawn = untouched.draw_distinct(users, most, rng)
         held.append(HeldOut(users, log.items[part == code].astype(np.int64), drawn))
     return held, int((untouched.size(users) < protocol.negatives).sum())
-
-
-def untouched_items(log: Interactions) -> Complement:
-    """For each user the items touched nowhere in the raw log, dropped rows included."""
-    return Complement(
-        np.concatenate([log.users, log.dropped_users]),
-        np.concatenate([log.items, log.dropped_items]),
-        log.n_users,
-        log.n_items,
-    )
 
 
 def _id_digests(ids: Ids) -> npt.NDArray[np.uint64]:

@@ -179,8 +179,8 @@ def _popular(run: Run, places: Int64, rules: Rules) -> _Part:
     counts = np.bincount(run.known.items, minlength=log.n_items).astype(np.float32)
     allowed = rules.allowed(log)
     one = torch.ones(1, 1)
-    for _, items, values in top_k(one, torch.from_numpy(counts[:, None]), rules.k, allowed=allowed):
-        found, scores = items, values
+    items = torch.from_numpy(counts[:, None])
+    _, found, scores = next(top_k(one, items, rules.k, allowed=allowed))
     return places, np.repeat(found, len(places), 0), np.repeat(scores, len(places), 0)
 
 

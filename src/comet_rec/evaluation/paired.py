@@ -182,11 +182,9 @@ def _signed_rank(differences: Float64) -> float:
 
 def holm(p_values: list[float]) -> list[float]:
     """p-values after Holm's step-down correction for their number, in the same order."""
-    order = np.argsort(p_values, kind="stable")
-    m = len(p_values)
-    out = np.empty(m)
-    largest = 0.0
-    for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (m - place) * p_values[index]))
-        out[index] = largest
-    return [float(p) for p in out]
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    out = np.empty(len(p))
+    steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    out[order] = np.minimum(1, steps)
+    return [float(value) for value in out]

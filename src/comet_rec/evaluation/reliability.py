@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import generator
-from comet_rec.data.sampling import Complement
-from comet_rec.data.split import HeldOut, untouched_items
+from comet_rec.data.sampling import Complement, untouched_items
+from comet_rec.data.split import HeldOut
 from comet_rec.evaluation.metrics import TieRule, figures
 from comet_rec.evaluation.ranking import Ranks, Scores, sampled_ranks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -260,8 +261,4 @@ def _data(records: list[Record], cells: dict[str, Cell]) -> dict[str, Any]:
 
 def verdicts(section: Section) -> dict[str, int]:
     """How many cells have which verdict."""
-    found: dict[str, int] = {}
-    for table in section.tables:
-        for mark in table.marks.values():
-            found[mark] = found.get(mark, 0) + 1
-    return found
+    return dict(Counter(mark for table in section.tables for mark in table.marks.values()))

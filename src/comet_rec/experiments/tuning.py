@@ -214,7 +214,7 @@ def _spend(
 ) -> None:  # fmt: skip
     """Try what was not tried before, until the time is up or nothing new comes."""
     repeated, some = 0, bool(tried)
-    while len(tried) < _size(space) and repeated < REPEATS:
+    while len(tried) < math.prod(map(len, space.values())) and repeated < REPEATS:
         # A search that is too short for one training still has that one.
         left = seconds - seconds_of(study) if some else math.inf
         if left <= 0:
@@ -287,10 +287,3 @@ def _trial(
         trial.set_user_attr("epochs", epochs)
     trial.set_user_attr("seconds", round(time.perf_counter() - began, 2))
     return score, f"{note} after {epochs} epochs"
-
-
-def _size(space: Space) -> int:
-    size = 1
-    for values in space.values():
-        size *= len(values)
-    return size

@@ -32,7 +32,8 @@ class CometConfig:
     exclude_target : bool
         Leave a batch's positives out of the shown histories. Choice: true (ADR 0003).
     leave_out : float
-        Largest share of other rows hidden from a history in a training step. Choice: ADR 0003.
+        Largest share of other rows hidden from a history in a training step, where targets are
+        (`exclude_target`). Choice: ADR 0003.
     widths : tuple of int
         Filter widths H_l; those above K become K, repeats are dropped.
     channels : int

@@ -265,14 +265,9 @@ def uniform(shape: tuple[int, ...], bound: float, rng: torch.Generator) -> nn.Pa
     return nn.Parameter(torch.rand(shape, generator=rng) * (2 * bound) - bound)
 
 
-def drop(
-    x: Tensor, share: float, rng: torch.Generator | None, shape: tuple[int, ...] | None = None
-) -> Tensor:
-    """Inverted dropout whose mask `rng` draws; None switches it off.
-
-    `shape` draws a smaller mask that is broadcast, e.g. whole rows.
-    """
+def drop(x: Tensor, share: float, rng: torch.Generator | None) -> Tensor:
+    """Inverted dropout whose mask `rng` draws; None switches it off."""
     if rng is None or share == 0:
         return x
-    kept = torch.rand(shape or x.shape, generator=rng, device=x.device) >= share
+    kept = torch.rand(x.shape, generator=rng, device=x.device) >= share
     return x * kept / (1 - share)

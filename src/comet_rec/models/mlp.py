@@ -32,7 +32,7 @@ class MLPConfig:
     embedding_dim : int
         K of each side; the first layer sees 2 K.
     hidden : tuple of int
-        Hidden layers, each half as wide as the one before.
+        Widths of the hidden layers, the first after the input first.
     dropout : float
         After each hidden layer.
     init_scale : float

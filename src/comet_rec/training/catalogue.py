@@ -79,7 +79,7 @@ class _CatalogueSoftmax(torch.autograd.Function):
             logits[rows, target] -= (1 - smoothing) * sums[:, 0]
             torch.mm(logits, items, out=d_users[block]).div_(sums).sub_(smoothing * middle)
             d_items.addmm_(logits.T, x / sums)
-        d_items -= smoothing / max(len(items), 1) * users.sum(dim=0)
+        d_items -= smoothing / len(items) * users.sum(dim=0)
         ctx.save_for_backward(d_users, d_items)
         return total
 

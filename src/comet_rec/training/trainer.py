@@ -303,5 +303,5 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def frozen(model: Any) -> dict[str, Tensor]:
-    """Copy of a model's state on the CPU, ready to be written."""
+    """A model's state on the CPU, ready to be written; there it shares the model's memory."""
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}

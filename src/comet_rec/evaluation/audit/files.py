@@ -46,7 +46,7 @@ def audit_files(
     """
     found: list[Finding] = []
     log, users, items = _with_ids(log, test, candidates)
-    users, items = _one_row_a_user(log, test, users, items, found)
+    users, items = _one_row_a_user(log, users, items, found)
     stamps = _stamps(log, users, items, times)
     whole, part = _joined(log, users, items, stamps)
     held = Held("test", TEST, users, items, *_nothing(), negatives=None)
@@ -82,7 +82,7 @@ def _with_ids(
 
 
 def _one_row_a_user(
-    log: Interactions, test: Pairs, users: Int64, items: Int64, found: list[Finding]
+    log: Interactions, users: Int64, items: Int64, found: list[Finding]
 ) -> tuple[Int64, Int64]:
     """Test users, ascending, and the item of each one's first row; the others are told."""
     distinct, first, counts = np.unique(users, return_index=True, return_counts=True)

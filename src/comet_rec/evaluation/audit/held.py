@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.data.sampling import Complement
-from comet_rec.data.split import TRAIN, untouched_items
+from comet_rec.data.sampling import Complement, untouched_items
+from comet_rec.data.split import TRAIN
 from comet_rec.evaluation.audit.findings import Finding, Severity
 from comet_rec.evaluation.audit.material import Held, Material
 

@@ -67,7 +67,7 @@ def order_and_time(material: Material) -> Iterator[Finding]:
             f"({tied.sum() / step.sum():.1%}) are between equal times",
             material.example(**_row(material, int(np.argmax(tied)))),
         )
-    yield from _truncated(material, times[rows])
+    yield from _truncated(times[rows])
     yield from _by_id(material, step, tied)
     yield from _future(material, times)
 
@@ -90,7 +90,7 @@ def _split_ties(material: Material, tied: Bool) -> Iterator[Finding]:
             )
 
 
-def _truncated(material: Material, times: Int64) -> Iterator[Finding]:
+def _truncated(times: Int64) -> Iterator[Finding]:
     """Times that all survive the way through 32-bit floats, as by chance only few do."""
     if len(times) == 0 or max(int(times.max()), -int(times.min())) < 2**25:
         return
