@@ -456,16 +456,18 @@ def test_a_place_that_is_not_ours_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("comet-rec: reports/x: Permission denied; ")
 
 
-def test_one_test_user_has_no_standard_error(tmp_path, capsys):
+def test_a_log_with_one_test_user_goes_through(tmp_path, capsys):
     rows = [f"{u},{i}" for u, items in ((1, range(9)), (2, (50, 51))) for i in items]
     (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
-    words = ["train", str(tmp_path / "log.csv"), "--model", "popularity"]
-    assert run([*words, "--out", str(tmp_path / "run")]) == 0
-    assert "±?" in capsys.readouterr().out
-    assert run(["evaluate", str(tmp_path / "run"), "--json"]) == 0
+    data, out = str(tmp_path / "log.csv"), str(tmp_path / "run")
+    assert run(["compare", data, "--models", "popularity,itemknn"]) == 0
+    assert run(["train", data, "--model", "popularity", "--out", out]) == 0
+    assert run(["audit", out]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", out, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["n_users"] == 1
-    assert set(found["sampled_se"].values()) == set(found["full_se"].values()) == {None}
+    assert set(found["sampled_se"].values()) == {0.0}  # nothing is known of other users
 
 
 def test_an_interrupt_that_no_command_caught_is_told(monkeypatch, capsys):

@@ -40,9 +40,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         label = "whole catalogue" if ranked == users else f"catalogue, {ranked} users"
         rows.append((label, found["full"], found["full_se"]))
     for label, means, errors in rows:
-        cells = "".join(
-            f"{means[n]:>9.4f} ±{'?' if errors[n] is None else f'{errors[n]:.4f}':6}" for n in names
-        )
+        cells = "".join(f"{means[n]:>9.4f} ±{errors[n]:.4f}" for n in names)
         lines.append(f"{label:24}{cells}")
     lines.append("± is one standard error over users")
     return "\n".join(lines)

@@ -83,7 +83,7 @@ class Companions:
             return found
         if not hooks.resume:
             forget(hooks.checkpoints)
-        begun = {path.name for path in hooks.checkpoints.glob(f"{COMPANIONS}/*")}
+        begun = {path.parent.name for path in hooks.checkpoints.glob(f"{COMPANIONS}/*/*")}
         if begun - found.configs.keys():
             raise begun_otherwise(hooks.checkpoints)
         return found

@@ -131,7 +131,7 @@ class Report:
         return self.sampled_ranks.rank
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as ``evaluate --json`` prints it; of one user a standard error is None."""
+        """Plain data, as ``evaluate --json`` prints it."""
         ranked = None if self.full_ranks is None else len(self.full_ranks.better)
         return {
             "model": self.model,
@@ -139,14 +139,10 @@ class Report:
             "n_users": len(self.users),
             "n_users_full": ranked,
             "sampled": self.sampled,
-            "sampled_se": _known(self.sampled_se),
+            "sampled_se": self.sampled_se,
             "full": self.full,
-            "full_se": None if self.full_se is None else _known(self.full_se),
+            "full_se": self.full_se,
         }
-
-
-def _known(errors: dict[str, float]) -> dict[str, float | None]:
-    return {name: None if np.isnan(error) else error for name, error in errors.items()}
 
 
 def blocks(count: int, row_items: int) -> Iterator[slice]:
