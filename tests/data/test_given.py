@@ -129,10 +129,16 @@ def test_a_test_file_may_have_the_logs_names_or_common_ones(tmp_path):
         pd.DataFrame({u: [1, 2], i: [5, 8]}) for u, i in (("uid", "sku"), ("user", "item"))
     )
     wanted = cr.given_test(log, common).hash
-    for test in (same, common, cr.read(common)):
-        assert cr.given_test(log, test, user="uid", item="sku").hash == wanted
+    assert cr.given_test(log, same, user="uid", item="sku").hash == wanted
+    assert cr.given_test(log, cr.read(common)).hash == wanted
+    for test in (same, common):
+        held, _ = read_given(test, None, log, user="uid", item="sku", or_common=True)
+        assert (held.users.tolist(), held.items.tolist()) == ([1, 2], [5, 8])
+    other = pd.DataFrame({"a": [1], "b": [5]})
     with pytest.raises(DataError, match="no column 'uid'"):
-        cr.given_test(log, pd.DataFrame({"a": [1], "b": [5]}), user="uid", item="sku")
+        read_given(other, None, log, user="uid", item="sku", or_common=True)
+    with pytest.raises(DataError, match="no column 'uid'"):  # said of the test itself
+        cr.given_test(log, common, user="uid", item="sku")
 
 
 def test_frames_give_the_split_that_files_give(tmp_path):

@@ -94,8 +94,9 @@ def _of_files(
     from comet_rec.evaluation.audit import audit_files
 
     held, rows = read_given(
-        test, candidates, log, user=reading.user, item=reading.item, skip_bad=reading.skip_bad
-    )
+        test, candidates, log, user=reading.user, item=reading.item, skip_bad=reading.skip_bad,
+        or_common=True,
+    )  # fmt: skip
     return audit_files(log, held, rows, _times(test, log, reading))
 
 

@@ -128,8 +128,9 @@ def _split(
     from comet_rec.data.given import given_split, read_given
 
     held, negatives = read_given(
-        test, candidates, log, user=reading.user, item=reading.item, skip_bad=reading.skip_bad
-    )
+        test, candidates, log, user=reading.user, item=reading.item, skip_bad=reading.skip_bad,
+        or_common=True,
+    )  # fmt: skip
     return given_split(log, held, negatives, protocol)
 
 

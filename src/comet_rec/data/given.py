@@ -75,8 +75,12 @@ def read_given(
     user: str | int | None = None,
     item: str | int | None = None,
     skip_bad: int = 0,
+    or_common: bool = False,
 ) -> tuple[Pairs, Pairs | None]:
     """Read test rows, and candidates as rows or in NCF's wide form, in the ids of the log.
+
+    With `or_common` a file that has no such columns may have common names: `user` and `item` were
+    said of the log.
 
     Raises
     ------
@@ -85,11 +89,11 @@ def read_given(
     """
     kinds: Any = {"user_kind": log.user_ids.kind, "item_kind": log.item_ids.kind}
     names = {"user": user, "item": item}
-    held = _rows(test, names, {"skip_bad": skip_bad, **kinds})
+    held = _rows(test, names, or_common, {"skip_bad": skip_bad, **kinds})
     if candidates is None:
         return held, None
     if not (isinstance(candidates, (str, PathLike)) and is_wide(candidates)):
-        return held, _rows(candidates, names, {"skip_bad": skip_bad, **kinds})
+        return held, _rows(candidates, names, or_common, {"skip_bad": skip_bad, **kinds})
     wide: WideCandidates = read_wide_candidates(candidates, **kinds)
     ours = set(zip(held.users.tolist(), held.items.tolist(), strict=True))
     other = set(zip(wide.users.tolist(), wide.positives.tolist(), strict=True)) - ours
@@ -101,18 +105,16 @@ def read_given(
     return held, Pairs(wide.candidate_users, wide.candidates)
 
 
-def _rows(source: Any, names: dict[str, Any], more: dict[str, Any]) -> Pairs:
-    """Pairs of a source whose columns are named as the log's, or have common names."""
+def _rows(source: Any, names: dict[str, Any], or_common: bool, more: dict[str, Any]) -> Pairs:
     if isinstance(source, Interactions):
         users, items = source.user_ids, source.item_ids
         return Pairs(users.external(source.users), items.external(source.items))
     try:
         return read_pairs(source, **names, **more)
     except DataError:
-        if not any(name is not None for name in names.values()):
-            raise
-        with suppress(DataError):
-            return read_pairs(source, **more)
+        if or_common:
+            with suppress(DataError):
+                return read_pairs(source, **more)
         raise
 
 

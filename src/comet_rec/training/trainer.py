@@ -36,17 +36,10 @@ class Progress:
         The running one, counted from 0; at an epoch's end how many are done.
     epochs : int
         Most that there will be.
-    batch, batches : int
-        Steps done in this epoch, and its steps.
-    loss : float
-        Mean of this epoch so far.
-    positives : int
-        Seen in this epoch.
-    train_seconds : float
-        Of its steps alone.
+    batch, loss, positives, train_seconds
+        Of this epoch so far; seconds of its steps alone.
     validation : mapping or None
-        Figures, at the end of an epoch of a training that is validated.
-    finished_epoch : bool
+        At the end of an epoch.
     """
 
     epoch: int
@@ -62,8 +55,7 @@ class Progress:
     @property
     def done(self) -> float:
         """Epochs done, with the share of the running one."""
-        running = 0.0 if self.finished_epoch or not self.batches else self.batch / self.batches
-        return self.epoch + running
+        return self.epoch + (0 if self.finished_epoch else self.batch / max(self.batches, 1))
 
     @property
     def current(self) -> int:
