@@ -55,7 +55,7 @@ class Progress:
     @property
     def done(self) -> float:
         """Epochs done, with the share of the running one."""
-        return self.epoch + (0 if self.finished_epoch else self.batch / max(self.batches, 1))
+        return self.epoch + (0.0 if self.finished_epoch else self.batch / max(self.batches, 1))
 
     @property
     def current(self) -> int:
