@@ -17,6 +17,10 @@ class DataError(InputError):
     """A log, split or candidate file cannot be read as asked."""
 
 
+class NoColumnError(DataError):
+    """A column was named that is not there, or none could be recognised."""
+
+
 class ConfigError(InputError):
     """A setting is unknown or out of range."""
 

@@ -106,7 +106,28 @@ def test_a_log_of_which_nothing_can_be_held_out_is_looked_at_too(tmp_path, capsy
     assert run(["audit", str(path)]) == 0
     out, err = capsys.readouterr()
     assert "repeated-rows" in out
-    assert "no user has three rows, so nothing is held out" in err
+    assert "and none has: only the rows are looked at" in err
+
+
+def test_a_log_of_which_every_user_touched_every_item_is_looked_at_too(tmp_path, capsys):
+    path = tmp_path / "full.csv"
+    rows = [f"{user},{item},{item}" for user in (1, 2) for item in range(3)]
+    path.write_text("user,item,ts\n" + "\n".join(rows) + "\n")
+    assert run(["audit", str(path)]) == 0
+    assert "every user has touched all 3: only the rows are looked at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("header", ["uid,sku,ts", "user,item,time", "uid,sku,time"])
+def test_times_of_a_test_file_are_found_under_its_own_names(header, tmp_path, capsys):
+    rows = [f"{u},{(u + i) % 9},{100 * u + i + 1}" for u in range(6) for i in range(4)]
+    (tmp_path / "log.csv").write_text("uid,sku,ts\n" + "\n".join(rows) + "\n")
+    tests = [f"{u},{(u + 5) % 9},{100 * u + 9}" for u in range(6)]
+    (tmp_path / "test.csv").write_text(header + "\n" + "\n".join(tests) + "\n")
+    names = ["--user", "uid", "--item", "sku", "--time", "ts"]
+    words = ["audit", str(tmp_path / "log.csv"), "--test", str(tmp_path / "test.csv"), "--json"]
+    assert run([*words, *names]) == 0
+    found = {finding["check"] for finding in json.loads(capsys.readouterr().out)["findings"]}
+    assert {"future-rows", "future-users"} <= found
 
 
 def test_a_run(tmp_path, ncf, capsys):

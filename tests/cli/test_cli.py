@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -85,17 +86,46 @@ def test_what_was_saved_stays_when_the_disk_is_full(log_file, tmp_path, capsys, 
     assert re.search("No space left on device.*; --resume goes on", capsys.readouterr().err)
     assert len(written) == 4
     (checkpoints / ".tmpXyz").write_text("of a killed writer")
-    saved = sorted(checkpoints.rglob("*"))
+    saved = contents(checkpoints)
     for other in ("ease", "mf"):  # the one has no epochs, the other no companion
         words = ["train", str(log_file), "--out", str(tmp_path / "r"), "--model", other]
         assert run([*words, "--resume", "--quiet"]) == 2
         assert "begun with another model" in capsys.readouterr().err
-    assert sorted(checkpoints.rglob("*")) == saved
+    assert contents(checkpoints) == saved
     (tmp_path / "r" / "notes.md").write_text("mine")
     assert run([*given, "--resume"]) != 0
     assert "holds notes.md, no part of a run" in capsys.readouterr().err
     (tmp_path / "r" / "notes.md").unlink()
     assert run([*given, "--resume"]) == 0
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("everything", [[], ["--all"]])
+def test_a_model_without_epochs_takes_no_training_for_its_own(
+    log_file, tmp_path, capsys, monkeypatch, everything
+):
+    """MF has no companion: its own checkpoint alone can tell."""
+    from comet_rec.cli import train
+
+    @contextlib.contextmanager
+    def stopped():
+        yield lambda: True
+
+    out = tmp_path / "r"
+    words = ["train", str(log_file), "--out", str(out), "--quiet", *everything]
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(train, "interruptible", stopped)
+        assert run([*words, "--model", "mf"]) == 130
+    saved = contents(out)
+    assert out / "checkpoints" / "last.json" in saved
+    capsys.readouterr()
+    assert run([*words, "--model", "ease", "--resume"]) == 2
+    assert "begun with another model" in capsys.readouterr().err
+    assert contents(out) == saved
+    assert run([*words, "--model", "mf", "--resume"]) == 0
 
 
 def test_a_training_that_fails_leaves_nothing_behind(log_file, tmp_path, capsys):
@@ -411,6 +441,19 @@ def test_a_setting_of_a_model_that_is_not_compared_is_refused(log_file, capsys):
     assert "mf is not compared; add it to --models" in capsys.readouterr().err
 
 
+def test_blanks_that_belong_to_an_id_count_in_a_history(tmp_path, capsys):
+    rows = [f'u{u}," i{i}"' for u in range(9) for i in range(u % 3, 30, 2)]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
+    out = str(tmp_path / "run")
+    assert run(["train", str(tmp_path / "log.csv"), "--model", "popularity", "--out", out]) == 0
+    capsys.readouterr()
+    words = ["recommend", out, "--history", '" i1"," i2"', "-k", "40", "--format", "json"]
+    assert run(words) == 0
+    listed = [row["item_id"] for row in json.loads(capsys.readouterr().out)[0]["items"]]
+    assert len(listed) == 28
+    assert not {" i1", " i2"} & set(listed)
+
+
 def test_spaces_around_the_ids_of_a_history_do_not_count(trained, capsys):
     found = []
     for history in ("100,101", "100 , 101", " 100,101 "):
@@ -434,6 +477,7 @@ def test_a_list_takes_the_place_of_an_older_one_whole_or_not_at_all(
     assert run([*words, "-k", "3"]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert out.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [out]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full")
@@ -454,6 +498,24 @@ def test_a_place_that_is_not_ours_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("comet_rec.cli.app.app", refused)
     assert run(["reproduce"]) == 2
     assert capsys.readouterr().err.startswith("comet-rec: reports/x: Permission denied; ")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "a file of ours"),
+        OSError("libnothing.so: cannot open shared object file"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)),
+    ],
+)
+def test_a_fault_of_ours_is_not_laid_at_the_users_door(monkeypatch, error):
+    def fails(*arguments, **keywords):
+        raise error
+
+    monkeypatch.setattr("comet_rec.cli.app.app", fails)
+    with pytest.raises(type(error)):  # Python's traceback, and status 1
+        run(["evaluate"])
 
 
 def test_a_log_with_one_test_user_goes_through(tmp_path, capsys):

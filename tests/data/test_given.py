@@ -89,6 +89,14 @@ def test_an_audit_asks_validation_for_what_was_drawn_not_for_the_test_files_widt
     split = given_split(log, held, candidates, ProtocolConfig(negatives=5))
     assert (split.test.candidates.shape[1], split.validation.candidates.shape[1]) == (30, 5)
     assert "validation-few-candidates" not in {finding.check for finding in audit(split)}
+    items = [*range(10, 50), *range(100, 130)]
+    nearly_all = [f"7\t{item}\t5\t{t}" for t, item in enumerate(items[:-3])]
+    (tmp_path / "train").write_text("\n".join([*rows, *nearly_all]) + "\n")
+    log = read(tmp_path / "train")
+    held, candidates = read_given(tmp_path / "test", tmp_path / "negative", log)
+    split = given_split(log, held, candidates, ProtocolConfig(negatives=5))
+    (few,) = [found for found in audit(split) if found.check == "validation-few-candidates"]
+    assert few.count == 1
 
 
 def test_candidates_are_drawn_where_none_are_given(tmp_path):
@@ -130,7 +138,6 @@ def test_a_test_file_may_have_the_logs_names_or_common_ones(tmp_path):
     )
     wanted = cr.given_test(log, common).hash
     assert cr.given_test(log, same, user="uid", item="sku").hash == wanted
-    assert cr.given_test(log, cr.read(common)).hash == wanted
     for test in (same, common):
         held, _ = read_given(test, None, log, user="uid", item="sku", or_common=True)
         assert (held.users.tolist(), held.items.tolist()) == ([1, 2], [5, 8])
@@ -139,6 +146,15 @@ def test_a_test_file_may_have_the_logs_names_or_common_ones(tmp_path):
         read_given(other, None, log, user="uid", item="sku", or_common=True)
     with pytest.raises(DataError, match="no column 'uid'"):  # said of the test itself
         cr.given_test(log, common, user="uid", item="sku")
+
+
+def test_only_a_missing_column_leads_to_common_names(tmp_path):
+    """A bad row in the named column is an error, not a reason to take another column."""
+    log = read(pd.DataFrame({"uid": [1, 1, 2, 2], "sku": [7, 8, 7, 9]}), user="uid", item="sku")
+    (tmp_path / "test.csv").write_text("uid,sku,item_id\n1,5,21\n2,,22\n")
+    names = {"user": "uid", "item": "sku"}
+    with pytest.raises(DataError, match="line 3, column 'sku'"):
+        read_given(tmp_path / "test.csv", None, log, **names, or_common=True)
 
 
 def test_frames_give_the_split_that_files_give(tmp_path):

@@ -213,6 +213,18 @@ def test_items_of_one_vector_tie_wherever_they_stand(users):
     assert np.array_equal(own[:, 0], alone)
 
 
+def test_a_zero_has_no_sign_and_one_item_is_a_catalogue():
+    rng = torch.Generator().manual_seed(0)
+    users, item = torch.randn(1, 65, generator=rng), torch.randn(1, 65, generator=rng)
+    items = item.repeat(1003, 1)
+    items[:, 7] = 0.0
+    items[::2, 7] = -0.0
+    rows = VectorScores(users, items).rows(np.array([0]))
+    assert (rows == rows[:, :1]).all()
+    half = VectorScores(users[:, :4], item[:, :4])  # a view of wider rows
+    np.testing.assert_allclose(half.rows(np.array([0])), users[:, :4] @ item[:, :4].T, rtol=1e-4)
+
+
 def test_distinct_vectors_keep_their_scores_beside_equal_ones():
     rng = torch.Generator().manual_seed(0)
     users, items = torch.randn(9, 16, generator=rng), torch.randn(30, 16, generator=rng)

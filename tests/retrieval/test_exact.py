@@ -65,6 +65,21 @@ def test_scores_near_zero_are_ordered_as_in_float64():
     assert np.array_equal(values, scores.gather(1, order))
 
 
+def test_long_items_at_right_angles_are_ordered_as_in_float64():
+    """Rounding may take one out of the list though the items that take its place are short."""
+    rng = torch.Generator().manual_seed(0)
+    users, items = torch.randn(200, 64, generator=rng), torch.randn(3000, 64, generator=rng)
+    long = torch.randn(200, 64, generator=rng) * 1e5
+    for user, one in zip(users, long, strict=True):
+        last = (items @ user).topk(5).values[-1]
+        items[1234] = one - (one @ user - last) / (user @ user) * user  # a score near the last
+        found, values = collect(user[None], items, 5)
+        scores = (user.double() @ items.double().T).float()
+        order = scores.argsort(descending=True, stable=True)[:5]
+        assert np.array_equal(found[0], order)
+        assert np.array_equal(values[0], scores[order])
+
+
 def test_blocks_do_not_change_the_lists(monkeypatch):
     rng = torch.Generator().manual_seed(0)
     users, items = torch.rand(50, 8, generator=rng), torch.rand(30, 8, generator=rng)

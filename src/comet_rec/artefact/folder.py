@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -121,6 +122,8 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(out.fileno())
         fresh.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
         raise ArtefactError(f"{path}: cannot be written: {error.strerror}") from None
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -16,6 +17,8 @@ import typer
 from comet_rec.cli import audit, compare, data, evaluate, recommend, reproduce, train, tune
 from comet_rec.errors import CometError, CometWarning, InputError, TrainingInterrupted
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 UsageError: Any = typer.BadParameter.__bases__[0]  # typer keeps its click to itself
 
 app = typer.Typer(
@@ -50,7 +53,7 @@ def run(arguments: list[str] | None = None) -> int:
     # Large pages: the first touch of fresh memory costs more than the sums that fill it.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     with warnings.catch_warnings():
-        warnings.simplefilter("always", CometWarning)
+        warnings.simplefilter("default", CometWarning)  # once, though a refit fits again
         warnings.showwarning = _show
         return _run(arguments)
 
@@ -79,11 +82,13 @@ def _run(arguments: list[str] | None) -> int:
     except BrokenPipeError:  # the reader of our output left, e.g. `| head`
         sys.stdout = None
         return 0
-    except OSError as error:  # a folder that is not ours, a full disk
-        if error.filename is None:
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
             sys.stdout = None  # which Python would try once more
-        where = error.filename or "standard output"
-        return _say(f"{where}: {error.strerror or error}; make room, or give another place", 2)
+            return _say(f"standard output: {error.strerror}; make room, or give another place", 2)
+        if error.errno in FULL | REFUSED and error.filename is not None:
+            return _say(f"{error.filename}: {error.strerror}; give another place", 2)
+        raise  # a fault of ours
 
 
 def _show(

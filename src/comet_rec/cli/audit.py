@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,10 +82,13 @@ def _of_log(log: Interactions, negatives: int, quiet: bool) -> list[Finding]:
     from comet_rec.data.split import leave_one_out
     from comet_rec.evaluation.audit import audit as look
 
-    if max(log.user_starts[1:] - log.user_starts[:-1]) < 3:
-        options.say_notes(["no user has three rows, so nothing is held out: rows alone"], quiet)
+    try:
+        split = leave_one_out(log, negatives=negatives)
+    except DataError as error:
+        why = str(error).split(";")[0]
+        options.say_notes([f"{why}: only the rows are looked at"], quiet)
         return look(log)
-    return look(leave_one_out(log, negatives=negatives))
+    return look(split)
 
 
 def _of_files(
@@ -102,15 +106,18 @@ def _of_files(
 
 def _times(test: Path, log: Interactions, reading: options.Reading) -> dict[Any, int] | None:
     """Times of the test file's rows by (user, item); None where it or the log has none."""
+    from comet_rec.data.given import first_named
     from comet_rec.data.readers import read
 
     if log.times is None:
         return None
+    more: dict[str, Any] = {"skip_bad": reading.skip_bad, "threads": reading.threads}
+    pair = {"user": reading.user, "item": reading.item}
     try:
-        rows = read(
-            test, user=reading.user, item=reading.item, time=reading.time,
-            time_scope="global", skip_bad=reading.skip_bad, threads=reading.threads,
-        )  # fmt: skip
+        rows = first_named(
+            partial(read, test, time_scope="global", **more),
+            [{**pair, "time": reading.time}, pair, {"time": reading.time}, {}],
+        )
     except DataError:  # no time column: the rows themselves were read before
         return None
     if rows.times is None:

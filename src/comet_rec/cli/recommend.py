@@ -17,6 +17,7 @@ from comet_rec.cli.evaluate import Run
 from comet_rec.errors import InputError
 
 if TYPE_CHECKING:
+    from comet_rec.data.ids import Ids
     from comet_rec.data.tables import Table
     from comet_rec.estimators.estimator import Estimator
 
@@ -87,7 +88,7 @@ def _parted(history: str) -> list[str]:
         raise InputError(f"--history {history!r}: {error}; give ID,ID,…") from None
     if not any(parts):
         raise InputError(f"--history {history!r}: holds no id; give ID,ID,…")
-    return [part.strip() for part in parts]
+    return parts
 
 
 def _copy_to_stdout(table: Table) -> None:
@@ -120,9 +121,15 @@ def _lists(
 ) -> Table:
     log = model.run.interactions
     if history:
-        parsed = [[log.item_ids.parse(text) for text in _parted(each)] for each in history]
+        parsed = [[_meant(log.item_ids, text) for text in _parted(each)] for each in history]
         return model.recommend_for_history(parsed, k, include_seen=include_seen, unknown=unknown)
     return model.recommend(users, k, include_seen=include_seen, unknown=unknown)
+
+
+def _meant(ids: Ids, text: str) -> Any:
+    """The id that a part of a history means: blanks count where the log has such an id."""
+    exact = ids.parse(text)
+    return exact if ids.index([exact])[0] >= 0 else ids.parse(text.strip())
 
 
 def _json(table: Table, asked: Sequence[Any]) -> str:

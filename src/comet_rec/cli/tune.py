@@ -19,7 +19,7 @@ def tune(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Text file of all trials; one that is there is continued. Default: DATA.journal.",
+            help="Text file of all trials, continued if there. Default: DATA's name, here.",
         ),
     ] = None,
     models: Annotated[
@@ -64,17 +64,10 @@ def tune(
     found = []
     for name in names:
         best = tuning.tune(
-            split,
-            name,
-            journal=journal,
-            seconds=seconds,
-            preset_name=preset,
-            settings=fixed,
-            search=space or None,
-            seed=seed,
-            device=device,
+            split, name, journal=journal, seconds=seconds, preset_name=preset, settings=fixed,
+            search=space or None, seed=seed, device=device,
             say=lambda line: None if quiet else typer.echo(line, err=True),
-        )
+        )  # fmt: skip
         found.append(best)
         if not json_:
             typer.echo(_as_text(best))

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from comet_rec.errors import DataError
+from comet_rec.errors import DataError, NoColumnError
 
 Role = Literal["user", "item", "time", "rating"]
 ROLES: tuple[Role, ...] = ("user", "item", "time", "rating")
@@ -87,7 +87,7 @@ def _asked(name: str, columns: Sequence[str], where: str) -> int:
     lowered = {column.lower(): column for column in columns}
     near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
     hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
-    raise DataError(f"{where}: no column {name!r}; it has {_listed(columns)}{hint}")
+    raise NoColumnError(f"{where}: no column {name!r}; it has {_listed(columns)}{hint}")
 
 
 def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str) -> dict[Role, int]:
@@ -104,9 +104,11 @@ def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str)
 
     Raises
     ------
+    NoColumnError
+        When a named column does not exist, or the user or the item column is neither named nor
+        recognised.
     DataError
-        When a named column does not exist, two roles fall on one column, or the user or the
-        item column is neither named nor recognised.
+        When two roles fall on one column.
     """
     chosen: dict[Role, int] = {}
     for role in ROLES:
@@ -126,7 +128,7 @@ def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str)
                 break
     for role in ("user", "item"):
         if role not in chosen:
-            raise DataError(
+            raise NoColumnError(
                 f"{where}: no {role} column among {_listed(columns)}; name it with --{role} "
                 f"({role}=…)"
             )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,10 @@ from comet_rec.data.pairs import Pairs, WideCandidates, is_wide, read_pairs, rea
 from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import untouched_items
 from comet_rec.data.split import TEST, VALIDATION, HeldOut, Split
-from comet_rec.errors import DataError, InputError
+from comet_rec.errors import DataError, InputError, NoColumnError
 
 Int64 = npt.NDArray[np.int64]
+Read = TypeVar("Read")
 
 
 def given_test(
@@ -88,12 +90,16 @@ def read_given(
         When a file cannot be read, or the wide file ranks other pairs than the test file holds.
     """
     kinds: Any = {"user_kind": log.user_ids.kind, "item_kind": log.item_ids.kind}
-    names = {"user": user, "item": item}
-    held = _rows(test, names, or_common, {"skip_bad": skip_bad, **kinds})
+    names = [{"user": user, "item": item}, *([{}] if or_common else [])]
+
+    def rows(source: Any) -> Pairs:
+        return first_named(partial(read_pairs, source, skip_bad=skip_bad, **kinds), names)
+
+    held = rows(test)
     if candidates is None:
         return held, None
     if not (isinstance(candidates, (str, PathLike)) and is_wide(candidates)):
-        return held, _rows(candidates, names, or_common, {"skip_bad": skip_bad, **kinds})
+        return held, rows(candidates)
     wide: WideCandidates = read_wide_candidates(candidates, **kinds)
     ours = set(zip(held.users.tolist(), held.items.tolist(), strict=True))
     other = set(zip(wide.users.tolist(), wide.positives.tolist(), strict=True)) - ours
@@ -105,17 +111,21 @@ def read_given(
     return held, Pairs(wide.candidate_users, wide.candidates)
 
 
-def _rows(source: Any, names: dict[str, Any], or_common: bool, more: dict[str, Any]) -> Pairs:
-    if isinstance(source, Interactions):
-        users, items = source.user_ids, source.item_ids
-        return Pairs(users.external(source.users), items.external(source.items))
-    try:
-        return read_pairs(source, **names, **more)
-    except DataError:
-        if or_common:
-            with suppress(DataError):
-                return read_pairs(source, **more)
-        raise
+def first_named(read: Callable[..., Read], names: Sequence[Mapping[str, Any]]) -> Read:
+    """What `read` gives with the first of these names that the source has.
+
+    Raises
+    ------
+    NoColumnError
+        Of the first, when it has none of them.
+    """
+    missing: NoColumnError | None = None
+    for some in names:
+        try:
+            return read(**some)
+        except NoColumnError as error:
+            missing = missing or error
+    raise missing or NoColumnError("no names were given")
 
 
 def given_split(

@@ -54,10 +54,10 @@ class VectorScores:
     @cached_property
     def _distinct(self) -> tuple[Tensor, Int64 | None]:
         """Distinct item vectors, and each item's place among them; None where all differ."""
-        packed = np.ascontiguousarray(self.items.numpy())
+        packed = np.add(self.items.numpy(), 0, order="C")  # −0 becomes 0: bytes are compared
         if packed.size == 0:
             return self.items, None
-        whole = packed.view(np.dtype((np.void, packed.strides[0])))[:, 0]
+        whole = packed.view(np.dtype((np.void, packed.shape[1] * packed.itemsize)))[:, 0]
         _, first, place = np.unique(whole, return_index=True, return_inverse=True)
         if len(first) == len(self.items):
             return self.items, None

@@ -53,7 +53,7 @@ def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tup
     With b of M other items better than the positive, the number among m that are drawn without
     replacement is hypergeometric (M, b, m). Of t tied ones 0 to t count as better, each as likely;
     where they are many, stretches of these places are stood for by their middle: the first
-    `TIE_SHARES` one by one, then each stretch an eighth longer than all before it.
+    `TIE_SHARES` one by one, then each stretch an eighth as long as all before it.
 
     Parameters
     ----------

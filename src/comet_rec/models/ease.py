@@ -77,7 +77,7 @@ class EASE:
         if cells < 4:
             needed = (
                 f"EASE needs {4 * log.n_items**2 / 2**30:.1f} GiB for {log.n_items:,} items "
-                f"and model.memory_gib = {self.config.memory_gib}"
+                f"and model.memory_gib = {self.config.memory_gib:g}"
             )
             if self.config.beyond == "error":
                 raise ConfigError(f"{needed}; raise it or set model.beyond = popular")

@@ -93,6 +93,8 @@ def top_k(
     closed = None if allowed is None else torch.from_numpy(~allowed).to(items.device)
     mask = Mask(rows, of_items, closed)
     by_runs = 0 < 4 * k < -(-len(items) // RUN)
+    # Of any item: one that is long and nearly at right angles to a query may be off by the most.
+    noise = NOISE * torch.linalg.vector_norm(items, dim=1).amax() if by_runs else None
     size = QUERIES if by_runs else min(QUERIES, max(1, BLOCK_BYTES // (4 * max(len(items), 1))))
     for first in range(0, len(queries), size):
         last = min(first + size, len(queries))
@@ -100,8 +102,8 @@ def top_k(
         def run(part: slice, first: int = first) -> tuple[Tensor, Tensor]:
             pairs = mask.of_block(first + part.start, first + part.stop)
             block = queries[first + part.start : first + part.stop]
-            if by_runs:
-                return _by_runs(block, items, k, pairs, mask)
+            if noise is not None:
+                return _by_runs(block, items, k, pairs, mask, noise)
             return _best(_exact_scores(block, items, pairs, mask), k)
 
         parts = in_parts(last - first, LEAST_PART if queries.device.type == "cpu" else last, run)
@@ -162,9 +164,13 @@ def _close(
 
 
 def _by_runs(
-    block: Tensor, items: Tensor, k: int, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask
-) -> tuple[Tensor, Tensor]:
-    """Best items through the maxima of runs; a row whose last place is unsure is sorted whole."""
+    block: Tensor, items: Tensor, k: int, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask,
+    noise: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Best items through the maxima of runs; a row whose last place is unsure is sorted whole.
+
+    `noise` times a query's length is what a float32 score may be off by.
+    """
     n = len(items)
     runs = -(-n // RUN)
     maxima = block.new_empty((len(block), runs))
@@ -196,8 +202,8 @@ def _by_runs(
         [torch.einsum("bk,bck->bc", block[p].double(), items[found[p, :k]].double()) for p in parts]
     ).to(block.dtype)
     least, after = fast[:, k - 1], torch.maximum(fast[:, k], best.values[:, k])
-    noise = NOISE * block.norm(dim=1) * items[found[:, k - 1 :]].norm(dim=2).amax(1)
-    unsure = (after >= least - noise) & (least > float("-inf"))
+    unsure = after >= least - noise * torch.linalg.vector_norm(block, dim=1)
+    unsure &= least > float("-inf")
     found, values = _in_order(
         found[:, :k], exact.masked_fill_(fast[:, :k] == float("-inf"), float("-inf"))
     )
