@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -65,11 +67,14 @@ def test_the_target_stays_in_its_history_only_if_asked(name, random_log):
 @pytest.mark.parametrize("k", [1, 5, 16, 59])
 def test_the_nearest_of_many_alike_are_the_first(k):
     rng = np.random.default_rng(k)
-    similar = rng.integers(0, 4, (40, 60)).astype(np.float32)
-    wanted = np.zeros(similar.shape, dtype=bool)
-    first = np.argsort(-similar, axis=1, kind="stable")[:, :k]
-    np.put_along_axis(wanted, first, True, axis=1)
-    assert np.array_equal(itemknn._nearest(similar, k), wanted)
+    lengths = np.append(rng.integers(0, 61, 40), 60)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    similar = rng.integers(1, 5, starts[-1]).astype(np.float32)
+    wanted = np.zeros(len(similar), dtype=bool)
+    for first, last in pairwise(starts):
+        order = np.argsort(-similar[first:last], kind="stable")
+        wanted[first + order[:k]] = True
+    assert np.array_equal(itemknn._nearest(similar, starts, k), wanted)
 
 
 def test_itemknn_equals_dense_numpy(random_log):

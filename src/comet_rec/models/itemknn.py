@@ -15,7 +15,7 @@ from comet_rec.coercion import not_negative, positive
 from comet_rec.data.interactions import Interactions
 
 ROW_BLOCK_BYTES = 256 * 2**20
-"""Dense similarities held at a time while the nearest are picked."""
+"""Most that the similarities take that are held at a time while the nearest are picked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +59,18 @@ class ItemKNN:
         transposed = x.T.tocsr()
         norms = np.sqrt(np.diff(transposed.indptr)).astype(np.float32)
         n, k = log.n_items, min(self.config.neighbours, log.n_items - 1)
-        size = max(1, ROW_BLOCK_BYTES // (4 * n))
+        size = max(1, ROW_BLOCK_BYTES // (12 * n))  # were all similar: a float, an index of 8 bytes
         rows, columns, values = [], [], []
         for first in range(0, n if k > 0 else 0, size):
-            block = np.arange(first, min(first + size, n))
-            common = (transposed[block] @ x).toarray()
-            common[np.arange(len(block)), block] = 0
-            similar = common / (norms[block, None] * norms + self.config.shrink + 1e-12)
-            row, column = np.nonzero(_nearest(similar, k) & (similar > 0))
-            rows.append(block[row])
-            columns.append(column)
-            values.append(similar[row, column])
+            common = transposed[first : first + size] @ x
+            common.sort_indices()
+            row, column = first + common.tocoo().row, common.indices
+            similar = common.data / (norms[row] * norms[column] + self.config.shrink + 1e-12)
+            similar[row == column] = 0
+            kept = _nearest(similar, common.indptr, k) & (similar > 0)
+            rows.append(row[kept])
+            columns.append(column[kept])
+            values.append(similar[kept])
         if rows:
             place = np.concatenate(columns), np.concatenate(rows)  # s_ji stands in row j
             self.similarity = csr_array((np.concatenate(values), place), shape=(n, n))
@@ -93,9 +94,14 @@ class ItemKNN:
         self.similarity = csr_array(parts, shape=(self.n_items, self.n_items))
 
 
-def _nearest(similar: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.bool_]:
-    """The k highest of each row, equal ones by index: a partition alone goes by the processor."""
-    least = np.partition(similar, -k, axis=1)[:, -k, None]
-    above, tied = similar > least, similar == least
-    left = k - above.sum(axis=1, keepdims=True)
-    return np.asarray(above | (tied & (tied.cumsum(axis=1, dtype=np.int32) <= left)))
+def _nearest(
+    similar: npt.NDArray[np.float32], starts: npt.NDArray[np.integer], k: int
+) -> npt.NDArray[np.bool_]:
+    """The k highest of each row, equal ones by place: a partition alone goes by the processor."""
+    kept = np.ones(len(similar), dtype=np.bool_)
+    for row in np.flatnonzero(np.diff(starts) > k):
+        values, chosen = (part[starts[row] : starts[row + 1]] for part in (similar, kept))
+        least = np.partition(values, -k)[-k]
+        np.greater(values, least, out=chosen)
+        chosen[np.flatnonzero(values == least)[: k - chosen.sum()]] = True
+    return kept
