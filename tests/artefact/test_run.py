@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import comet_rec as cr
 from comet_rec.artefact.folder import write_folder, write_text
@@ -64,6 +65,40 @@ def test_missing_files_and_folders_are_told(copy, tmp_path):
         cr.load_model(copy)
     (copy / "manifest.json").unlink()
     with pytest.raises(ArtefactError, match="is not a run"):
+        cr.load_model(copy)
+
+
+def redone(folder, name, change):
+    """The file changed, and the manifest's digests with it."""
+    about = json.loads((folder / "manifest.json").read_text())
+    names = [*about.pop("files")]
+    del about["schema"], about["sha256"]
+
+    def write(fresh):
+        for each in names:
+            shutil.copy(folder / each, fresh)
+        change(fresh / name)
+        return about
+
+    write_folder(folder, write)
+
+
+def test_parameters_of_another_version_are_told(copy):
+    def without_h(path):
+        state = load_file(path)
+        del state["h"]
+        save_file(state, path)
+
+    redone(copy, "model.safetensors", without_h)
+    model = cr.load_model(copy)
+    with pytest.raises(ArtefactError, match=r"not those of comet in this version \(.*\bh\b"):
+        model.recommend_for_history([[1]])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "ids.safetensors"])
+def test_a_file_that_was_cut_before_its_digest_is_told(copy, name):
+    redone(copy, name, lambda path: path.write_bytes(path.read_bytes()[:40]))
+    with pytest.raises(ArtefactError, match="cannot be read"):
         cr.load_model(copy)
 
 

@@ -230,8 +230,9 @@ def test_misuse_is_told(fitted):
         cr.COMET().recommend([1])
     with pytest.raises(InputError, match="give a list of ids"):
         fitted.recommend("196")
-    with pytest.raises(InputError, match="k = 0"):
-        fitted.recommend([0], k=0)
+    for k in (0, True, 2.0):
+        with pytest.raises(InputError, match=f"k = {k}"):
+            fitted.recommend([0], k=k)
 
 
 def test_other_widths_batches_and_policies_train(checkerboard):
@@ -472,6 +473,9 @@ def test_what_validation_chose_goes_into_a_training_on_everything(checkerboard, 
     assert (live.config.preset, live.config.seed) == ("best", 3)
     weight = float(model.run.state["taste_weight"])
     assert live.config.model.taste_weight == pytest.approx(weight)
+    of_fism = [line for line in model.run.log if line["stage"] == "fism validation"]
+    best = max(of_fism, key=lambda line: line["validation"]["NDCG@10"])["epoch"]
+    assert [line["epoch"] for line in live.run.log if line["stage"] == "fism all"][-1] == best
     assert cr.EASE(l2=9).fit(split).chosen == {"preset": "auto", "seed": 0, "l2": 9}
     with pytest.raises(ConfigError, match="validation chose nothing"):
         _ = live.chosen

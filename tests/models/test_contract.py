@@ -184,6 +184,15 @@ def test_unknown_ids_are_refused_and_new_users_folded_in_where_that_means_someth
             model.recommend_for_history([[2, 4, 6]])
 
 
+def test_own_embeddings_alone_fold_nobody_in(split):
+    small = {"preset": "original-only", "embedding_dim": 8, "history_length": 6, "epochs": 1}
+    with pytest.raises(ConfigError, match="cannot fold in new users"):
+        cr.COMET(**small).fit(split).recommend_for_history([[2, 4, 6]])
+    beside = cr.COMET(**small, taste_dim=4).fit(split)
+    scores = beside.recommend_for_history([[2, 4, 6]], k=5)["score"]
+    assert len(set(scores.tolist())) > 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", base.names())
 def test_nothing_is_learnt_where_there_is_nothing_to_learn(name, random_log):

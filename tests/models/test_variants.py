@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import comet_rec as cr
-from comet_rec.data.histories import shown
+from comet_rec.data.batches import Batches
+from comet_rec.data.histories import fold_in, shown
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.presets import VARIANTS, preset
 from comet_rec.models import base, layers
@@ -119,6 +120,25 @@ def test_shuffled_histories_hold_the_same_rows_in_another_order(random_log):
     assert (np.sort(a, axis=1) == np.sort(b, axis=1)).all()
     assert not (a == b).all()
     assert (b[:, :4] == 40).all()  # the padding is still in front
+
+
+@pytest.mark.parametrize("policy", ["sampled", "recent", "causal"])
+def test_they_are_shuffled_in_training_and_folding_in_too(random_log, policy):
+    log = random_log(20, 40, 12)
+    plain, shuffled = (
+        build(history_length=8, history=policy, shuffle_history=s).histories for s in (False, True)
+    )
+    batches = (
+        next(Batches(log, batch_size=60, negatives=2, histories=each, seed=0).epoch(0))
+        for each in (plain, shuffled)
+    )
+    new = [np.array([7, 3, 9, 1]), np.arange(12), np.array([5])]
+    folded = (fold_in(new, each, 40) for each in (plain, shuffled))
+    for a, b in ([batch.user_histories for batch in batches], folded):
+        assert (np.sort(a, axis=1) == np.sort(b, axis=1)).all()
+        assert not (a == b).all()
+    alone = fold_in(new[1:2], shuffled, 40)
+    assert (alone == fold_in(new, shuffled, 40)[1]).all()
 
 
 @pytest.mark.parametrize("name", sorted(VARIANTS))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
@@ -51,6 +52,8 @@ class Run:
         of another model's training may start from.
     started_from : tuple of str
         Trained models that the parameters started from, with the digests of their states.
+    companion_epochs : dict of int
+        Epochs of the models that were trained first as parts of this one.
     metrics : dict or None
         What ``evaluate --json`` prints; None without a split.
     log : list of dict
@@ -72,6 +75,7 @@ class Run:
     item_vectors: Tensor | None
     selected: dict[str, Tensor] | None = None
     started_from: tuple[str, ...] = ()
+    companion_epochs: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, Any] | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
@@ -80,11 +84,35 @@ class Run:
 
     @cached_property
     def model(self) -> Any:
-        """The trained model, on the CPU."""
-        log = self.interactions
-        model = base.build(self.config.name, self.config.model, log.n_users, log.n_items, 0)
-        model.load_state_dict(self.state)
+        """The trained model, on the CPU.
+
+        Raises
+        ------
+        ArtefactError
+            When the parameters are not those of this model, as another version's may be.
+        """
+        log, name = self.interactions, self.config.name
+        model = base.build(name, self.config.model, log.n_users, log.n_items, 0)
+        try:
+            model.load_state_dict(self.state)
+        except (RuntimeError, KeyError) as error:
+            told = str(error).splitlines()[-1].strip()
+            raise ArtefactError(
+                f"the parameters are not those of {name} in this version ({told}); train it again"
+            ) from None
         return model
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Settings that validation items chose, for a training on everything."""
+        found: dict[str, Any] = {}
+        if not isinstance(self.model, base.ClosedForm):
+            found["train.full_epochs"] = self.epochs
+        if "taste_weight" in self.state:
+            found["model.taste_weight"] = round(float(self.state["taste_weight"]), 6)
+        if "fism" in self.companion_epochs:
+            found["model.taste_epochs"] = self.companion_epochs["fism"]
+        return found
 
     @property
     def known(self) -> Interactions:
@@ -135,6 +163,7 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
         "seed": run.config.seed,
         "epochs": run.epochs,
         "started_from": list(run.started_from),
+        "companion_epochs": run.companion_epochs,
         "config": {"model": asdict(run.config.model), "train": asdict(run.config.train)},
         "protocol": None if run.split is None else protocol_entry(run.split),
         "data": {
@@ -162,7 +191,7 @@ def load_run(folder: Path) -> Run:
     manifest = read_manifest(folder)
     try:
         return _read(folder, manifest)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
         raise ArtefactError(f"{folder}: cannot be read: {str(error).splitlines()[0]}") from None
 
 
@@ -208,6 +237,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Run:
         item_vectors=vectors.get("items"),
         selected=_optional(folder, SELECTED, files) or None,
         started_from=tuple(manifest.get("started_from", ())),
+        companion_epochs=dict(manifest.get("companion_epochs", {})),
         metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
         log=[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()],
         titles=json.loads(titles.read_text(encoding="utf-8")) if titles else {},

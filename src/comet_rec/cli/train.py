@@ -88,16 +88,13 @@ def train(
         _say_result(estimator, out)
 
 
-CHOSEN = ("train.full_epochs", "model.taste_weight")
-"""What a training with `--all` cannot choose."""
-
-
 def _say_result(estimator: Estimator, out: Path) -> None:
     if estimator.run.split is not None:
         typer.echo(evaluate.as_text(estimator.run.metrics or {}))
-        chosen = {k: v for k, v in estimator.chosen.items() if k in CHOSEN}
-        if chosen:
-            words = " ".join(f"--set {key}={value}" for key, value in chosen.items())
+        if estimator.run.chosen:
+            words = " ".join(f"--set {key}={value}" for key, value in estimator.run.chosen.items())
+            if estimator.run.started_from and not estimator.run.companion_epochs:
+                words += ", and --init-from runs that were trained with --all"
             typer.echo(f"to train on everything as validation chose: --all {words}")
     typer.echo(f"written to {out}")
 

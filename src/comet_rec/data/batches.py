@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.bags import Bags
+from comet_rec.data.choosing import shuffled
 from comet_rec.data.histories import Histories, HistorySettings
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.negatives import Negatives, SamplingName
@@ -254,6 +255,8 @@ class Batches:
         sides = self._histories
         if self._causal:
             of_users = sides.users.before(rows, users, self.settings.length)
+            if self.settings.shuffle:
+                of_users = shuffled(of_users, sides.users.pad, rng)
         else:
             of_users = sides.users.drawn(users, hidden, self.settings, rng)
         of_items = None

@@ -276,8 +276,9 @@ def shown(
 def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int32 | Bags | Views:
     """Histories of users that the log never saw, int32 [len(histories), N], bags or both.
 
-    Each is in the order given, without repeats; one that is too long is cut by the policy,
-    in a way that depends on its length alone, so a batch gives what each alone gives.
+    Each is in the order given, without repeats; one that is too long is cut by the policy, and one
+    that is to be shuffled is, in a way that depends on its length alone, so a batch gives what each
+    alone gives.
     """
     if settings.policy == "whole":
         return Bags.of(histories)
@@ -288,6 +289,8 @@ def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int3
             rng = generator(0, "shown.new", len(members))
             kept = members[np.sort(rng.permutation(len(members))[: settings.length])]
         kept = kept[-settings.length :]
+        if settings.shuffle:
+            kept = generator(0, "shown.new.order", len(kept)).permutation(kept)
         if len(kept) > 0:
             out[row, -len(kept) :] = kept
     return Views(out, Bags.of(histories)) if settings.whole else out

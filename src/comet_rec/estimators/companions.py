@@ -36,9 +36,10 @@ CHOSEN, REFITTED = "chosen", "refitted"
 def companion_configs(config: Config, log: Interactions) -> dict[str, Config]:
     """Config of each companion by its model: its preset with the sizes that are shared."""
     found = {}
-    for name, (chosen, shared) in getattr(config.model, "companions", {}).items():
+    for name, (chosen, shared, epochs) in getattr(config.model, "companions", {}).items():
         own = preset(chosen, name, log).with_settings(shared)
-        train = replace(own.train, refit=config.train.refit)
+        full_epochs = epochs or own.train.full_epochs
+        train = replace(own.train, refit=config.train.refit, full_epochs=full_epochs)
         found[name] = replace(own, seed=config.seed, train=train, protocol=config.protocol)
     return found
 
@@ -92,6 +93,11 @@ class Companions:
     def start(self) -> Start:
         """What the model starts from."""
         return Start(list(self.runs.values())) if self.runs else self.given
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """Passes that each was trained for."""
+        return {name: run.epochs for name, run in self.runs.items()}
 
     @property
     def lines(self) -> list[dict[str, Any]]:

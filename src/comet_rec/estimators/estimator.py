@@ -21,7 +21,7 @@ from comet_rec.estimators.devices import torch_device
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks, tell_epochs
 from comet_rec.estimators.start import Start
-from comet_rec.models.base import ClosedForm, check
+from comet_rec.models.base import check
 
 
 class Estimator:
@@ -157,7 +157,8 @@ class Estimator:
         """Arguments of a fresh model to be trained on everything as validation chose.
 
         ``COMET(**model.chosen).fit(interactions)``: this model's own, the epochs that validation
-        chose (the schedule stays as long as it was), and the weight of a taste.
+        chose (the schedule stays as long as it was), and the weight and the epochs of a taste. A
+        model that started from given runs needs them again, trained on everything too.
 
         Raises
         ------
@@ -167,14 +168,10 @@ class Estimator:
         """
         if self.run.split is None:
             raise ConfigError("the model was trained on the whole log: validation chose nothing")
-        found: dict[str, Any] = {"preset": self.preset, "seed": self.seed, **self.settings}
-        if not isinstance(self.run.model, ClosedForm):
-            found["train.full_epochs"] = self.run.epochs
-            found.pop("full_epochs", None)
-        if "taste_weight" in self.run.state:
-            found["model.taste_weight"] = round(float(self.run.state["taste_weight"]), 6)
-            found.pop("taste_weight", None)
-        return found
+        chosen = self.run.chosen
+        short = {name.partition(".")[2] for name in chosen}
+        own = {name: value for name, value in self.settings.items() if name not in short}
+        return {"preset": self.preset, "seed": self.seed, **own, **chosen}
 
     def recommend(
         self,
@@ -250,6 +247,9 @@ class Estimator:
 
     def score(self, users: Iterable[Any], items: Iterable[Any]) -> npt.NDArray[np.float32]:
         """Scores of known users for items: what `recommend` ranks by, float32 [B].
+
+        MLP, NeuMF and ConvNCF pass pairs through a network: their last bits depend on how many are
+        scored at a time.
 
         Parameters
         ----------

@@ -43,7 +43,8 @@ class Rules:
         for name in ("allow", "block"):
             if getattr(self, name) is not None:  # an iterator could be read only once
                 object.__setattr__(self, name, as_ids(getattr(self, name), name))
-        if not isinstance(self.k, (int, np.integer)) or self.k < 1:
+        whole = isinstance(self.k, (int, np.integer)) and not isinstance(self.k, bool)
+        if not whole or self.k < 1:
             raise InputError(f"k = {self.k!r}: must be a whole number above 0")
         if self.unknown not in get_args(Unknown):
             raise ConfigError(unknown_word("policy", str(self.unknown), list(get_args(Unknown))))
@@ -133,9 +134,10 @@ Source = Tensor | Callable[[slice], npt.NDArray[np.float32]]
 def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source:
     """Vectors or scores of users that training never saw."""
     model, n_items = run.model, run.interactions.n_items
-    if isinstance(model, base.TwoTower) and model.histories is not None:  # type: ignore[attr-defined]
-        shown = fold_in(histories, model.histories, n_items)  # type: ignore[attr-defined]
-        return new_user_vectors(model.to(device), shown).cpu()  # type: ignore[attr-defined]
+    reads = isinstance(model, base.TwoTower) and model.histories is not None  # type: ignore[attr-defined]
+    if reads and getattr(model, "folds_in", True):
+        shown = fold_in(histories, model.histories, n_items)
+        return new_user_vectors(model.to(device), shown).cpu()
     if isinstance(model, base.ClosedForm) and model.folds_in:
         counts = np.array([len(history) for history in histories], dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(counts)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -46,7 +45,7 @@ def fit_split(
         if config.train.refit:
             session.start = companions.refit(partial(_refitted_alone, split, device))
             model = _refitted(session, split)
-    run = _finished(session, model, split.known, split, companions.lines)
+    run = _finished(session, model, split.known, split, companions)
     return replace(run, metrics=measure(run, split).to_dict())
 
 
@@ -127,7 +126,7 @@ def fit_all(
         return _finished(session, _closed_form(session, log, log, None), log, None)
     session.chosen_epochs = config.train.full_epochs
     model, _ = session.train("all", log, config.train.full_epochs)
-    return _finished(session, model, log, None, companions.lines)
+    return _finished(session, model, log, None, companions)
 
 
 def _closed_form(
@@ -156,9 +155,10 @@ def _finished(
     model: Any,
     rows: Interactions,
     split: Split | None,
-    before: Sequence[dict[str, Any]] = (),
+    companions: Companions | None = None,
 ) -> Run:
-    """Its run; `before` are the lines of the companions, each stage's before this model's own."""
+    """Its run; in each stage of its log the lines of the companions are first."""
+    before, epochs = ([], {}) if companions is None else (companions.lines, companions.epochs)
     users, items = vectors(model, rows) if isinstance(model, base.TwoTower) else (None, None)
     if any(v is not None and not bool(torch.isfinite(v).all()) for v in (users, items)):
         raise NonFiniteError("the trained vectors are not finite; lower train.learning_rate")
@@ -168,6 +168,7 @@ def _finished(
         state=frozen(model),
         selected=session.selected or None,
         started_from=session.start.names,
+        companion_epochs=epochs,
         interactions=session.interactions,
         split=split,
         user_vectors=users,

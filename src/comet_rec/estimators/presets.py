@@ -52,7 +52,7 @@ def best(model: str, log: Interactions) -> Config:
             preset="best",
             train=replace(
                 config.train, loss="softmax", mask_touched=True, softmax_items=_drawn(log),
-                learning_rate=3e-3, weight_decay=1e-5,
+                learning_rate=3e-3, weight_decay=1e-5, full_epochs=7,
             ),
         )  # fmt: skip
     if model != "comet" or log.time_scope == "none":

@@ -56,7 +56,7 @@ class Start:
 
     @staticmethod
     def _check_settings(run: Run, config: Config) -> None:
-        _, shared = getattr(config.model, "companions", {}).get(run.config.name, ("", {}))
+        _, shared, _ = getattr(config.model, "companions", {}).get(run.config.name, ("", {}, 0))
         for key, value in {"model.exclude_target": True, **shared}.items() if shared else ():
             if run.config.get(key) != value:
                 raise ConfigError(

@@ -161,6 +161,11 @@ class COMET(nn.Module):
             self.register_buffer("taste_weight", torch.tensor(float(config.taste_weight)))
 
     @property
+    def folds_in(self) -> bool:
+        """Whether anything is left of a user who has no embedding of their own."""
+        return self.config.enrich != "original" or self.taste is not None
+
+    @property
     def histories(self) -> HistorySettings:
         """What the towers are shown."""
         return HistorySettings(

@@ -79,9 +79,12 @@ class CometConfig:
     taste_alpha : float
         Its α.
     taste_preset : {"paper", "best"}
-        Its other settings: with binary cross-entropy, or with a softmax. Choice: paper (ADR 0033).
+        FISM's preset that its other settings are of: binary cross-entropy, or a softmax where
+        histories are short. Choice: paper (ADR 0033).
     taste_weight : float
         What its logit is multiplied by where no validation items choose among `TASTE_WEIGHTS`.
+    taste_epochs : int
+        Its epochs where no validation items choose them; 0: those of its preset.
     """
 
     embedding_dim: int = 128
@@ -110,12 +113,14 @@ class CometConfig:
     taste_alpha: float = 0.5
     taste_preset: Literal["paper", "best"] = "paper"
     taste_weight: float = 0.5
+    taste_epochs: int = 0
 
     def __post_init__(self) -> None:
         positive(self, "model", "embedding_dim", "history_length", "channels", "init_scale")
         share(self, "model", "leave_out", "dropout", "own_dropout", "row_dropout")
-        if self.taste_dim < 0:
-            raise ConfigError(f"model.taste_dim = {self.taste_dim}: must be 0 or above")
+        for name in ("taste_dim", "taste_epochs"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"model.{name} = {getattr(self, name)}: must be 0 or above")
         if not 0 <= self.taste_alpha <= 1:
             raise ConfigError(f"model.taste_alpha = {self.taste_alpha}: must lie in [0, 1]")
         if not 0 <= self.taste_weight < math.inf:
@@ -146,12 +151,15 @@ class CometConfig:
         return tuple(sorted({min(width, self.embedding_dim) for width in self.widths}))
 
     @property
-    def companions(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Models that are trained first and become a part of this one: preset, what they share."""
+    def companions(self) -> dict[str, tuple[str, dict[str, Any], int]]:
+        """Models that are trained first and become a part of this one.
+
+        Preset, what they share, and epochs where no validation items choose (0: the preset's).
+        """
         if self.taste_dim == 0:
             return {}
         shared = {"model.embedding_dim": self.taste_dim, "model.alpha": self.taste_alpha}
-        return {"fism": (self.taste_preset, shared)}
+        return {"fism": (self.taste_preset, shared, self.taste_epochs)}
 
     @property
     def user_table(self) -> bool:
