@@ -43,6 +43,26 @@ def externally(split: Split, items: np.ndarray) -> list:
     return split.interactions.item_ids.external(known).tolist()
 
 
+def test_candidates_in_rows_that_a_filter_dropped_are_touched_and_few_are_told(tmp_path):
+    rows = [f"{user},{item},5,{item}" for user in (1, 2, 3) for item in (10, 11, 12)]
+    rows = ["user,item,rating,time", *rows, "3,13,5,8", "3,16,5,9", "1,13,1,9"]
+    (tmp_path / "log.csv").write_text("\n".join(rows))
+    (tmp_path / "test.csv").write_text("user,item\n1,14\n2,14\n")
+    (tmp_path / "candidates.csv").write_text("user,item\n1,13\n1,15\n2,13\n2,15\n")
+    log = read(tmp_path / "log.csv", min_rating=4)
+    split = given_split(
+        log, *read_given(tmp_path / "test.csv", tmp_path / "candidates.csv", log),
+        ProtocolConfig(negatives=2),
+    )  # fmt: skip
+    assert externally(split, split.test.candidates[0]) == [15]
+    assert externally(split, split.test.candidates[1]) == [13, 15]
+    assert "1 candidates that are positives of their user dropped (1 users)" in split.notes
+    drawn = given_split(
+        log, *read_given(tmp_path / "test.csv", None, log), ProtocolConfig(negatives=99)
+    )
+    assert "3 users have fewer than 99 items left to draw from" in drawn.notes
+
+
 def test_the_ncf_trio_is_read(tmp_path):
     split = ncf(
         tmp_path,

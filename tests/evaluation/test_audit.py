@@ -107,6 +107,22 @@ def test_a_log_without_times_may_be_in_the_order_of_ids_and_a_matrix_has_no_orde
     assert any("order of item ids" in note for note in split.notes)
 
 
+def test_rows_of_one_time_in_the_order_of_ids_are_told_by_the_split_too():
+    log = clean_log()
+    order = np.lexsort((log.items, log.users))
+    tied = replace(log, items=log.items[order], times=np.zeros(len(log), dtype=np.int64))
+    for each, told in ((tied, True), (replace(tied, items=log.items), False)):
+        notes = cr.leave_one_out(each, negatives=20).notes
+        assert any("rows are in the order of item ids" in note for note in notes) == told
+
+
+def test_an_empty_test_file_is_no_clean_split():
+    log = clean_log()
+    nothing = Pairs(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+    with pytest.raises(DataError, match="the test file has no row"):
+        audit_files(log, nothing)
+
+
 def test_times_of_days_are_coarse_and_not_truncated():
     """86,400 is a multiple of 128, so whole days survive 32-bit floats."""
     log = clean_log()

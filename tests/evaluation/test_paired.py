@@ -60,20 +60,29 @@ def test_differences_over_trainings_hold_their_level(ours, theirs):
     for _ in range(tries):
         taste = rng.normal(0.4, 0.3, users)
         others = [trained(3, rng.normal(0.4, 0.3, users)) for _ in range(4)]
-        pooled = Noise.pooled(others)
-        found.append(over_trainings(trained(ours, taste), trained(theirs, taste), (pooled, pooled)))
+        lent = Noise.largest(others)
+        found.append(over_trainings(trained(ours, taste), trained(theirs, taste), (lent, lent)))
     share = np.mean([one.p < 0.05 for one in found])
     assert share < 0.05 + 3 * np.sqrt(0.05 * 0.95 / tries)
     inside = np.mean([one.low <= 0 <= one.high for one in found])
     assert inside == pytest.approx(1 - share, abs=1e-9)
 
 
-def test_noise_is_pooled_by_degrees_of_freedom():
+def test_the_noise_lent_is_that_of_the_noisiest():
     rng = np.random.default_rng(1)
     models = [rng.random((3, 50)), rng.random((2, 50)), rng.random((1, 50))]
     a, b = (of.mean(axis=1).var(ddof=1) for of in models[:2])
-    assert Noise.pooled(models) == Noise(pytest.approx((2 * a + b) / 3), 3)
-    assert Noise.pooled(models[2:]) is None
+    assert Noise.largest(models) == Noise(pytest.approx(max(a, b)), 3)
+    assert Noise.largest(models[2:]) is None
+
+
+@pytest.mark.parametrize("users", [1, 2, 5])
+def test_a_few_users_of_one_sign_prove_nothing(users):
+    found = paired(np.linspace(0.5, 1, users), np.zeros(users))
+    assert found.bootstrap == 2.0 ** (1 - users)
+    same = over_trainings(np.ones((1, users)), np.zeros((1, users)), (SILENT, SILENT))
+    assert same.difference == 1
+    assert same.p is None
 
 
 def test_a_training_of_unknown_noise_gives_no_p():
@@ -97,4 +106,5 @@ def test_models_that_draw_nothing_are_compared_by_a_paired_t_test():
     found = over_trainings(values, reference, silent)
     assert found.p == pytest.approx(stats.ttest_rel(values[0], reference[0]).pvalue)
     assert over_trainings(values, values, silent).p == 1
-    assert over_trainings(np.ones((1, 9)), np.zeros((1, 9)), silent).p == 0
+    # Users who all differ alike tell nothing of how users vary.
+    assert over_trainings(np.ones((1, 9)), np.zeros((1, 9)), silent).p is None

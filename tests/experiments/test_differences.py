@@ -147,7 +147,7 @@ def test_what_was_not_run_says_so():
 
 
 def test_a_model_that_draws_nothing_has_a_p_and_no_seeds():
-    """Its noise is zero; a trained one is lent what the log's other models have in common."""
+    """Its noise is zero; a trained one is lent the noise of the noisiest that has several."""
     closed = [Job("small", "A", "ease", "paper"), Job("small", "B", "itemknn", "paper")]
     trained = jobs("C", "D")
     of = {
@@ -162,8 +162,8 @@ def test_a_model_that_draws_nothing_has_a_p_and_no_seeds():
     values = {k: np.array([r.of_users("NDCG@10") for r in v]) for k, v in of.items()}
     plain = over_trainings(values["B"], values["A"][:1], (SILENT, SILENT))
     assert data["B"]["differences"]["NDCG@10"]["p"] == pytest.approx(plain.p)
-    pooled = Noise.pooled([values["D"]])
-    lent = over_trainings(values["C"], values["A"][:1], (pooled, SILENT))
+    noise = Noise.largest([values["D"]])
+    lent = over_trainings(values["C"], values["A"][:1], (noise, SILENT))
     assert data["C"]["differences"]["NDCG@10"]["error"] == pytest.approx(lent.error)
     assert lent.error > over_trainings(values["C"], values["A"][:1]).error
 

@@ -13,7 +13,7 @@ from comet_rec.cli.app import run
 from comet_rec.cli.board import Silent
 from comet_rec.errors import ConfigError, DataError, InputError
 from comet_rec.experiments import audits
-from comet_rec.experiments.budgets import FULL, SMOKE
+from comet_rec.experiments.budgets import CLOSED, FULL, SMOKE
 from comet_rec.experiments.jobs import Job, trained
 from comet_rec.experiments.kernels import kernels_of
 from comet_rec.experiments.logs import StudyLog, read_logs
@@ -23,6 +23,9 @@ from comet_rec.experiments.runner import Runner, _where
 from comet_rec.experiments.studies import Planner
 from comet_rec.training.trainer import Progress
 from tests.conftest import make_log, random_pairs
+
+SHORT = (("train.epochs", 1), ("train.patience", 0), ("model.embedding_dim", 4))
+"""Settings of a training that ends soon."""
 
 
 def small_log():
@@ -84,11 +87,21 @@ def test_a_log_is_named_by_what_a_folder_may_be_called(csv, name):
 
 def test_who_names_a_model_gets_all_its_seeds(split, tmp_path, monkeypatch):
     monkeypatch.setattr("comet_rec.experiments.runner.DEAR", -1.0)
-    job = Job("small", "EASE", "ease", "paper")
-    queue = Runner({"small": split}, tmp_path, 3, Silent(), only=["EASE"])
+    job = Job("small", "MF", "mf", "paper", SHORT)
+    queue = Runner({"small": split}, tmp_path, 3, Silent(), only=["MF"])
     queue.add([job], seeded=True)
     queue.run()
     assert [item.state for item in queue.items] == ["done"] * 3
+
+
+@pytest.mark.parametrize("model", CLOSED)
+def test_what_draws_nothing_is_trained_once(split, tmp_path, model):
+    jobs = [Job("small", model, model, "paper"), Job("small", "MF", "mf", "paper", SHORT)]
+    queue = Runner({"small": split}, tmp_path, 3, Silent())
+    queue.add(jobs, seeded=True)
+    assert [item.job.model for item in queue.items] == [model, "mf", "mf", "mf"]
+    queue.run()
+    assert [len(queue.seeds_of(job)) for job in jobs] == [1, 3]
 
 
 def test_the_device_reaches_the_training_and_no_key(split, tmp_path):

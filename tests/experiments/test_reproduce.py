@@ -183,7 +183,7 @@ def test_a_start_that_failed_takes_its_model_with_it(tmp_path, monkeypatch):
 def test_a_dear_training_has_one_seed(tmp_path, monkeypatch):
     monkeypatch.setattr("comet_rec.experiments.runner.DEAR", -1.0)
     split = cr.leave_one_out(small_log(), negatives=20)
-    job = Job("small", "EASE", "ease", "paper")
+    job = Job("small", "MF", "mf", "paper", (("train.epochs", 1),))
     queue = Runner({"small": split}, tmp_path, 3, Silent())
     queue.add([job], seeded=True)
     queue.run()

@@ -156,6 +156,13 @@ def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, mo
     assert [trial.value for trial in trials_of(journal, "mf")] == [0.3, 0.3]
     assert found["seconds"] == pytest.approx(90)
     assert found["epochs"] == 2
+    assert [trial.cut for trial in trials_of(journal, "mf")] == [False, True]
+    one, two = (trial.settings for trial in trials_of(journal, "mf"))
+    assert one != two
+    # Whoever goes on does not take the second for tried.
+    tune(split, "mf", journal=journal, seconds=5_000, settings=FAST)
+    whole = [trial.settings for trial in trials_of(journal, "mf") if not trial.cut]
+    assert two in whole
 
 
 def test_what_a_killed_trial_took_is_counted_and_it_is_closed(split, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from comet_rec.config import ProtocolConfig
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
 from comet_rec.data.randomness import generator
-from comet_rec.data.sampling import untouched_items
+from comet_rec.data.sampling import Complement, untouched_items
 from comet_rec.data.split import TEST, VALIDATION, HeldOut, Split
 from comet_rec.errors import DataError, InputError, NoColumnError
 
@@ -158,9 +158,9 @@ def given_split(
     part[ends[test_users] - 1] = TEST
     has_test = np.zeros(whole.n_users, dtype=bool)
     has_test[test_users] = True
-    drawn = untouched_items(whole)
+    untouched = untouched_items(whole)
     validated = np.flatnonzero(counts - has_test >= 2)
-    validated = validated[drawn.size(validated) > 0]  # a rank among nothing would be a hit
+    validated = validated[untouched.size(validated) > 0]  # a rank among nothing would be a hit
     part[ends[validated] - 1 - has_test[validated]] = VALIDATION
 
     if len(validated) == 0:
@@ -170,10 +170,10 @@ def given_split(
         )
     rng = generator(protocol.seed, "candidates.validation")
     most = min(protocol.negatives, whole.n_items)
-    negatives = drawn.draw_distinct(validated, most, rng)
+    negatives = untouched.draw_distinct(validated, most, rng)
     validation = HeldOut(validated, whole.items[part == VALIDATION].astype(np.int64), negatives)
     if candidates is None:
-        full = test_users[drawn.size(test_users) == 0]
+        full = test_users[untouched.size(test_users) == 0]
         if len(full) > 0:
             who = whole.user_ids.external(full[:1]).tolist()[0]
             raise DataError(
@@ -181,9 +181,13 @@ def given_split(
                 "left to be ranked against; leave these out of the test file"
             )
         rng = generator(protocol.seed, "candidates.test")
-        rows = drawn.draw_distinct(test_users, most, rng)
+        rows = untouched.draw_distinct(test_users, most, rng)
     else:
-        rows = _candidate_rows(whole, test_users, candidates, notes)
+        rows = _candidate_rows(whole, untouched, test_users, candidates, notes)
+    drawn_for = validated if candidates is not None else np.union1d(validated, test_users)
+    few = int((untouched.size(drawn_for) < protocol.negatives).sum())
+    if few:
+        notes.append(f"{few:,} users have fewer than {protocol.negatives} items left to draw from")
     held = HeldOut(test_users, whole.items[part == TEST].astype(np.int64), rows)
     protocol = replace(protocol, split="given", negatives=rows.shape[1])
     return Split(whole, part, validation, held, protocol, (*test.notes, *notes))
@@ -246,8 +250,9 @@ def _with_test_rows(
 
 
 def _candidate_rows(
-    whole: Interactions, test_users: Int64, candidates: Pairs, notes: list[str]
-) -> npt.NDArray[np.int32]:
+    whole: Interactions, untouched: Complement, test_users: Int64, candidates: Pairs,
+    notes: list[str],
+) -> npt.NDArray[np.int32]:  # fmt: skip
     """Candidates of each test user, int32 [T, C], touched and repeated ones dropped and said."""
     users = whole.user_ids.index(candidates.users)
     items = whole.item_ids.index(candidates.items)
@@ -259,7 +264,7 @@ def _candidate_rows(
     distinct = np.unique(keys)
     if len(distinct) < len(keys):
         notes.append(f"{len(keys) - len(distinct):,} repeated candidates dropped")
-    touched = np.isin(distinct, whole.users.astype(np.int64) * whole.n_items + whole.items)
+    touched = untouched.touched(*np.divmod(distinct, whole.n_items))
     if touched.any():
         affected = len(np.unique(distinct[touched] // whole.n_items))
         notes.append(

@@ -195,16 +195,28 @@ def _of_order(log: Interactions, ends: npt.NDArray[np.int64]) -> list[str]:
     """Notes on what decides which item is a user's latest; `ends` is one past their last row."""
     if log.time_scope == "none":
         notes = ["no time column: the latest item is the last in the order of the file"]
-        up = (log.items[1:] > log.items[:-1])[log.users[1:] == log.users[:-1]]
-        if len(up) >= STEPS and up.mean() >= IN_ORDER:
-            notes.append(
-                "each user's rows are in the order of item ids, so the highest id is held out, and "
-                "figures mean little: give a time column, or shuffle the rows"
-            )
-        return notes
-    tied = 0 if log.times is None else int((log.times[ends - 1] == log.times[ends - 2]).sum())
+        return notes + _by_id(log, np.ones(len(log) - 1, dtype=np.bool_), "give a time column")
+    if log.times is None:
+        return []
+    tied = int((log.times[ends - 1] == log.times[ends - 2]).sum())
+    if tied == 0:
+        return []
     said = f"{tied:,} of {len(ends):,} users' two latest items have equal times"
-    return [f"{said}: the order of the file decides"] if tied else []
+    notes = [f"{said}: the order of the file decides"]
+    return notes + _by_id(log, log.times[1:] == log.times[:-1], "give finer times")
+
+
+def _by_id(log: Interactions, free: npt.NDArray[np.bool_], remedy: str) -> list[str]:
+    """Whether rows that the order of the file is `free` to order are in the order of item ids."""
+    steps = free & (log.users[1:] == log.users[:-1])
+    up = (log.items[1:] > log.items[:-1])[steps]
+    if len(up) < STEPS or up.mean() < IN_ORDER:
+        return []
+    what = "rows" if steps.sum() == (log.users[1:] == log.users[:-1]).sum() else "rows of one time"
+    return [
+        f"each user's {what} are in the order of item ids, so the highest id is held out, and "
+        f"figures mean little: {remedy}, or shuffle the rows"
+    ]
 
 
 def _draw(

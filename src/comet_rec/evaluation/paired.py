@@ -15,6 +15,9 @@ from comet_rec.data.randomness import generator
 Float64 = npt.NDArray[np.float64]
 
 DRAWS = 10_000
+BLOCK = 1_000
+"""Of them at a time."""
+
 LEAST_P = 2 / (DRAWS + 1)
 """Of the bootstrap, where no resampled mean has the other sign."""
 
@@ -32,7 +35,8 @@ class Paired:
     wilcoxon : float
         p-value of the signed-rank test, two-sided; 1 where no user differs.
     bootstrap : float
-        Two-sided p-value of the bootstrap: how often the resampled mean changes its sign.
+        Two-sided p-value of the bootstrap: how often the resampled mean changes its sign; not
+        below 2^(1 − T), that of T differences of one sign.
     """
 
     difference: float
@@ -54,7 +58,7 @@ def paired(values: Float64, reference: Float64, seed: int = 0) -> Paired:
         float(low),
         float(high),
         _signed_rank(differences),
-        float(min(1.0, 2 * min(below, above))),
+        float(min(1.0, max(2 * min(below, above), 2.0 ** (1 - len(differences))))),
     )
 
 
@@ -74,8 +78,11 @@ class Noise:
     freedom: float
 
     @staticmethod
-    def pooled(models: Iterable[Float64]) -> Noise | None:
-        """What models with several trainings have in common; None where none has.
+    def largest(models: Iterable[Float64]) -> Noise | None:
+        """Of the noisiest of the models with several trainings; None where none has.
+
+        The degrees of freedom are those of all: the largest of many estimates is too large rather
+        than too small, and models differ too much for a mean of their variances.
 
         Parameters
         ----------
@@ -85,8 +92,7 @@ class Noise:
         freedom = sum(len(means) - 1 for means in found)
         if freedom == 0:
             return None
-        squares = sum(float(((means - means.mean()) ** 2).sum()) for means in found)
-        return Noise(squares / freedom, float(freedom))
+        return Noise(max(float(means.var(ddof=1)) for means in found), float(freedom))
 
 
 SILENT = Noise(0.0, math.inf)
@@ -108,8 +114,8 @@ class Difference:
     freedom : float
         Degrees of freedom (Welch and Satterthwaite).
     p : float or None
-        Two-sided; 1 where nothing differs; None where a training's noise is not known and so is
-        not in error and interval.
+        Two-sided; 1 where nothing differs; None where noise is not known and so is not in error
+        and interval: of a training, or of users who all differ alike.
     """
 
     difference: float
@@ -153,8 +159,7 @@ def over_trainings(
     parts += [(times * each.variance, each.freedom) for each, times in lent.items()]
     mean, total = float(differences.mean()), sum(variance for variance, _ in parts)
     if total == 0:
-        p = 1.0 if mean == 0 else 0.0
-        return Difference(mean, mean, mean, 0.0, math.inf, p if known else None)
+        return Difference(mean, mean, mean, 0.0, math.inf, 1.0 if known and mean == 0 else None)
     freedom = total**2 / sum(variance**2 / free for variance, free in parts)
     error = math.sqrt(total)
     reach = float(t.ppf(0.975, freedom)) * error
@@ -167,8 +172,8 @@ def _resampled_means(differences: Float64, seed: int) -> Float64:
     values, counts = np.unique(differences, return_counts=True)
     n = len(differences)
     rng = generator(seed, "bootstrap")
-    drawn = rng.multinomial(n, counts / n, size=DRAWS)
-    return np.asarray(drawn @ values / n)
+    blocks = (rng.multinomial(n, counts / n, size=BLOCK) @ values for _ in range(0, DRAWS, BLOCK))
+    return np.concatenate(list(blocks)) / n
 
 
 def _signed_rank(differences: Float64) -> float:

@@ -79,7 +79,10 @@ def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tup
     chances = _hypergeometric(others, better, drawn, k)
     gains = 1 / np.log2(np.arange(k) + 2)
     weights = (high - low) / places[users] / max(len(counts), 1)
-    return float(weights @ chances.sum(axis=1)), float(weights @ (chances @ gains))
+    # Not a product of the linear algebra library, whose last digits go by the threads.
+    figures = np.stack([chances.sum(axis=1), (chances * gains).sum(axis=1)]) * weights
+    hits, gain = figures.sum(axis=1)
+    return float(hits), float(gain)
 
 
 def _stretches(places: int) -> Int64:

@@ -34,10 +34,10 @@ HOW = (
     "Tables of differences: ± is one standard error, over users and, where a model has several "
     "seeds, over seeds. In brackets the 95 % interval of the paired difference over users and "
     "trainings, not corrected (Student's t, degrees of freedom after Welch and Satterthwaite). A "
-    "model with one seed is lent the variance between trainings of all models of the log that "
-    "have several; where there is none, the interval is over users alone and there is no p: the "
-    "difference may be luck of the seed. p is corrected by Holm's method over the rows of its "
-    "column. Models that draw nothing have no seeds (–)."
+    "model with one seed is lent the variance between trainings of the noisiest model on the log "
+    "that has several in this report; where there is none, the interval is over users alone and "
+    "there is no p: the difference may be luck of the seed. p is corrected by Holm's method over "
+    "the rows of its column. Models that draw nothing have no seeds (–)."
 )
 Tests = dict[str, tuple[Difference, float | None]]
 """By a model's label: the test and its corrected p-value."""
@@ -135,13 +135,13 @@ def _tests(
 
     others = [of for of in map(values, repeated) if of is not None]
     users = max((of.shape[1] for of in others), default=0)
-    pooled = Noise.pooled(of for of in others if of.shape[1] == users)
+    lent = Noise.largest(of for of in others if of.shape[1] == users)
     tests = {}
     for job, to in against.items():
         ours, theirs = values(seeds[job.label]), values(seeds[to.label])
         if ours is None or theirs is None or ours.shape[1] != theirs.shape[1]:
             continue  # not there, or over a sample of users of its own
-        noise = [SILENT if of.model in CLOSED else pooled for of in (job, to)]
+        noise = [SILENT if of.model in CLOSED else lent for of in (job, to)]
         tests[job.label] = over_trainings(ours, theirs, (noise[0], noise[1]))
     ps = {label: test.p for label, test in tests.items() if test.p is not None}
     corrected = dict(zip(ps, holm(list(ps.values())), strict=True))

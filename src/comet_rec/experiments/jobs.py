@@ -36,19 +36,11 @@ from comet_rec.estimators.scoring import run_scores
 from comet_rec.estimators.session import Hooks
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.ranking import Report
-from comet_rec.evaluation.reliability import (
-    by_popularity,
-    expected_figures,
-    redrawn,
-    unseen_others,
-)
+from comet_rec.evaluation.reliability import by_popularity, redrawn
 from comet_rec.experiments.kernels import Kernel, kernels_of
 
 DRAWS = tuple(range(1, 11))
 """Seeds of the other draws of candidates."""
-
-NEGATIVES = (10, 30, 99, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
-"""Numbers of negatives for which the sampled figure is expected from the full ranks."""
 
 Stop = Callable[[], bool]
 Tell = Callable[[str, Any], None]
@@ -109,7 +101,7 @@ class Record:
     Parameters
     ----------
     values : dict
-        Plain data: figures, seconds, epochs, the scatter over draws, strata, expectations.
+        Plain data: figures, seconds, epochs, the scatter over draws, strata.
     folder : Path
         Of the record.
     """
@@ -250,19 +242,10 @@ def _chosen(run: Run) -> dict[str, float] | None:
 
 
 def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:
-    """Strata, expectations for other numbers of negatives, other draws of candidates."""
+    """Strata, and other draws of candidates."""
     held, ties = split.test, split.protocol.ties
     strata = by_popularity(report.sampled_ranks, held, split.train, ties)
-    found: dict[str, Any] = {"by_popularity": strata, "expected": None, "draws": None}
-    ranks = report.full_ranks
-    if ranks is not None and len(ranks.better) == len(held):
-        others = unseen_others(held, split.known)
-        most = int(others.max())
-        counts = [m for m in NEGATIVES if m < most] + [most]
-        expected = {m: expected_figures(ranks, others, m, 10) for m in counts}
-        found["expected"] = {
-            str(m): {"HR@10": hr, "NDCG@10": gain} for m, (hr, gain) in expected.items()
-        }
+    found: dict[str, Any] = {"by_popularity": strata, "draws": None}
     if not hasattr(run.model, "full_users"):  # else its pairs are too dear
         found["draws"] = redrawn(run_scores(run), split.interactions, held, DRAWS, ties)
     return found

@@ -15,6 +15,9 @@ from comet_rec.errors import ConfigError
 Space = Mapping[str, tuple[Any, ...]]
 """Dotted key → values to try."""
 
+CUT = "cut"
+"""Attribute of a trial that time ran out for: whoever goes on with the search tries it again."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -29,12 +32,15 @@ class Trial:
     seconds : float
     stopped_early : bool
         It was behind the median of those before it. (One that was not finite has the value 0.)
+    cut : bool
+        The time ran out; its value is that of the best epoch so far.
     """
 
     settings: Mapping[str, Any]
     value: float
     seconds: float
     stopped_early: bool
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,7 @@ def _finished(trials: Sequence[Any]) -> list[Trial]:
             float(trial.value),
             float(trial.user_attrs["seconds"]),
             trial.user_attrs.get("validation") is None and trial.value > 0,
+            CUT in trial.user_attrs,
         )
         for trial in trials
         if trial.value is not None and "seconds" in trial.user_attrs
@@ -190,11 +197,11 @@ def seconds_of(study: Any) -> float:
 
 
 def tried_in(study: Any) -> dict[str, float]:
-    """Settings that were tried, as JSON, and what came out."""
+    """Settings that were tried to their end, as JSON, and what came out."""
     return {
         json.dumps({k: json.loads(v) for k, v in t.params.items()}, sort_keys=True): t.value
         for t in study.trials
-        if t.value is not None
+        if t.value is not None and CUT not in t.user_attrs
     }
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from comet_rec.config import unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import CometError, ConfigError, TrainingInterrupted
+from comet_rec.experiments.budgets import CLOSED
 from comet_rec.experiments.jobs import Job, Record, carry_out, finished, trained, with_seed
 from comet_rec.experiments.queue import Item, seconds_left
 from comet_rec.training.trainer import Progress
@@ -64,7 +65,8 @@ class Runner:
     def add(self, jobs: Sequence[Job], *, seeded: bool = False) -> None:
         """Queue jobs and what they start from; a job that is there already stays where it is."""
         for seed in range(self.seeds if seeded else 1):
-            for job in jobs:
+            # What draws nothing is trained once.
+            for job in (job for job in jobs if seed == 0 or job.model not in CLOSED):
                 wanted = with_seed(job, seed)
                 for each in (*wanted.starts, wanted):
                     self.queue.setdefault(self._key(each), Item(each))

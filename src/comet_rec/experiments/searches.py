@@ -30,7 +30,9 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
     section.text.append(
         f"Each model's best {OF} among sampled items over the seconds spent on trials; the test "
         "items were never looked at. A trial behind the median of those before it was stopped "
-        "early. A setting that is best among sampled items need not be so over the whole catalogue."
+        "early; one that time ran out for counts with its best epoch so far (cut; journals from "
+        "before 2026-11-27 do not tell, there the last trial of a model may be one). A setting "
+        "that is best among sampled items need not be so over the whole catalogue."
     )
     section.text += [
         f"{title}: in the tables of algorithms {', '.join(models)} have the best settings found."
@@ -38,19 +40,21 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
         if models
     ]
     for journal in journals:
-        columns = ["model", "trials", "stopped early", "seconds", OF, "settings"]
+        columns = ["model", "trials", "stopped early", "cut", "seconds", OF, "settings"]
         table = Table(journal.name, columns, [])
         rising: dict[str, list[list[float]]] = {}
         for search in history(journal):
             model, trials, best = search.model, search.trials, search.best
             if best is None:
-                table.rows.append([model, "0", "0", "", "", "no trial finished"])
+                table.rows.append([model, "0", "0", "0", "", "", "no trial finished"])
                 continue
             whole = {**search.begun.get("fixed", {}), **best.settings}
             settings = ", ".join(f"{key} = {value}" for key, value in whole.items())
-            stopped = sum(trial.stopped_early for trial in trials)
+            stopped, cut = (
+                sum(getattr(t, how) for t in trials) for how in ("stopped_early", "cut")
+            )
             spent = sum(trial.seconds for trial in trials)
-            row = [model, len(trials), stopped, f"{spent:,.0f}", number(best.value), settings]
+            row = [model, len(trials), stopped, cut, f"{spent:,.0f}", number(best.value), settings]
             table.rows.append([str(cell) for cell in row])
             rising[model] = _best_so_far(trials)
         section.tables.append(table)

@@ -15,8 +15,10 @@ TEXTS = {
         "Widths above the embedding size become the embedding size: two sets may be one. Here and "
         "in all that varies one thing COMET is trained without decay; Figure 6 varies that. So "
         "this is not the COMET of Table II but one that fits its training rows more: what is "
-        "found of it need not hold for the other. On logs of more than 32,768 users and items "
-        "budget full has K = 64 here, so that the widest filter has 64 columns, and no refit.",
+        "found of it need not hold for the other. On logs of 350,000 rows or more, of more than "
+        "32,768 users and items, budget full has K = 64 here, so that the widest filter has 64 "
+        "columns, and no refit. On smaller logs COMET has K 64 and no decay in Table II too: the "
+        "last row here is that row.",
     ),
     "beyond": (
         "Past the paper",

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 
-from comet_rec.evaluation.reliability import STRATA, agreement, agreement_interval
+from comet_rec.data.split import Split
+from comet_rec.evaluation.ranking import Ranks
+from comet_rec.evaluation.reliability import (
+    STRATA,
+    agreement,
+    agreement_interval,
+    expected_figures,
+    unseen_others,
+)
 from comet_rec.experiments.cells import epochs_told, number
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.sections import Drawing, Section, Table
 from comet_rec.experiments.studies import BEST
+
+NEGATIVES = (10, 30, 99, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+"""Numbers of negatives for which the sampled figure is expected from the full ranks."""
 
 Gain = tuple[float, float]
 """A mean over users, and its standard error."""
@@ -102,12 +113,13 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
         if log.split is None:
             continue
         found = {job.label: runner.record(job) for job in jobs}
-        records = {label: r.values for label, r in found.items() if isinstance(r, Record)}
+        records = {label: r for label, r in found.items() if isinstance(r, Record)}
         if len(records) < 2:
             continue
-        section.tables.append(_scatter(log, records))
-        whole = {k: v for k, v in records.items() if v["expected"]}
-        orders = _orders([r for r in found.values() if isinstance(r, Record)])
+        expected = {label: _expected(log.split, record) for label, record in records.items()}
+        whole = {label: of for label, of in expected.items() if of}
+        section.tables.append(_scatter(log, {k: r.values for k, r in records.items()}, whole))
+        orders = _orders([records[label] for label in whole])
         if orders:
             said = [
                 f"{m} {of['tau']:.2f} [{of['low']:.2f}, {of['high']:.2f}]"
@@ -115,25 +127,39 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
             ]
             section.text.append(
                 f"{log.title}: τ between sampled and full {', '.join(said)} over {len(whole)} "
-                "models; in brackets 95 % of what other users would give."
+                "models; in brackets 95 % of what resampled users give. A resample adds noise to "
+                "orders that are close, so the bracket lies low."
             )
         section.data[log.name] = {
             "agreement": orders,
             "models": {
-                k: {n: v[n] for n in ("sampled", "full", "draws", "by_popularity", "expected")}
-                for k, v in records.items()
+                k: {n: r.values[n] for n in ("sampled", "full", "draws", "by_popularity")}
+                | {"expected": expected[k]}
+                for k, r in records.items()
             },
         }
         if whole:
             caption = f"Expected NDCG@10 over the number of negatives, {log.title}"
-            drawn = {"models": {k: v["expected"] for k, v in whole.items()}, "metric": "NDCG@10"}
+            drawn = {"models": whole, "metric": "NDCG@10"}
             section.drawings.append(Drawing(f"negatives-{log.name}", "expected", caption, drawn))
     return section
 
 
+def _expected(split: Split, record: Record) -> dict[str, dict[str, float]] | None:
+    """Figures over numbers of negatives, where all users were ranked over the whole catalogue."""
+    ranks = record.ranks
+    if len(ranks.get("full_better", ())) != len(split.test):
+        return None
+    whole = Ranks(ranks["full_better"], ranks["full_tied"])
+    others = unseen_others(split.test, split.known)
+    most = int(others.max())
+    found = {m: expected_figures(whole, others, m, 10) for m in NEGATIVES if m < most}
+    found[most] = expected_figures(whole, others, most, 10)
+    return {str(m): {"HR@10": hr, "NDCG@10": gain} for m, (hr, gain) in found.items()}
+
+
 def _orders(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     """By metric, over models that were ranked over the whole catalogue for all users."""
-    records = [record for record in records if record.values["expected"]]
     if len(records) < 2:  # no order to agree on
         return {}
     found = {}
@@ -148,11 +174,14 @@ def _orders(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _scatter(log: StudyLog, records: Mapping[str, Mapping[str, Any]]) -> Table:
+def _scatter(
+    log: StudyLog, records: Mapping[str, Mapping[str, Any]], whole: Collection[str]
+) -> Table:
+    """Both ranks of each model; `whole` were ranked over the whole catalogue for all users."""
     columns = ["model", "NDCG@10", "rank", "full NDCG@10", "rank", "scatter over draws"]
     columns += [f"HR@10 {name}" for name in STRATA]
     table = Table(log.title, columns, [], log=log.title)
-    full = {k: v["full"]["NDCG@10"] for k, v in records.items() if v["expected"]}
+    full = {k: records[k]["full"]["NDCG@10"] for k in whole}
     sampled = {k: v["sampled"]["NDCG@10"] for k, v in records.items()}
     for label, values in records.items():
         draws = [draw["NDCG@10"] for draw in values["draws"] or []]

@@ -23,6 +23,7 @@ from comet_rec.estimators.devices import torch_device
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks
 from comet_rec.experiments.journal import (
+    CUT,
     Space,
     close_abandoned,
     library,
@@ -280,6 +281,8 @@ def _trial(
     except TrainingInterrupted:
         score, epochs, figures = best
         note = f"{'stopped early' if behind else 'out of time'} at {score:.4f}"
+        if not behind:
+            trial.set_user_attr(CUT, True)
     except NonFiniteError:
         score, epochs, figures, note = 0.0, 0, {}, "not finite"
     if figures and not behind:

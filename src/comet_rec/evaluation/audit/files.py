@@ -12,6 +12,7 @@ import numpy.typing as npt
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.pairs import Pairs
 from comet_rec.data.split import TEST, TRAIN
+from comet_rec.errors import DataError
 from comet_rec.evaluation.audit.findings import Finding, ordered
 from comet_rec.evaluation.audit.held import held_out
 from comet_rec.evaluation.audit.material import Held, Material
@@ -42,8 +43,11 @@ def audit_files(
     Raises
     ------
     DataError
-        When ids of the files are of another kind than those of the log.
+        When the test file has no row, or ids of the files are of another kind than those of the
+        log.
     """
+    if len(test.users) == 0:
+        raise DataError("the test file has no row; give one row a user")
     found: list[Finding] = []
     log, users, items = _with_ids(log, test, candidates)
     users, items = _one_row_a_user(log, users, items, found)
