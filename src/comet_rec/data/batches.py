@@ -248,8 +248,9 @@ class Batches:
             return None, None
         if self._bags is not None:
             return self._bags[users], None
-        hidden = None
-        if self.settings.exclude_target:
+        hidden = None  # what a draw leaves out; what came before needs no draw
+        drawn = self.settings.items or not self._causal
+        if drawn and self.settings.exclude_target:
             hidden = np.zeros(len(self.log), dtype=bool)
             hidden[rows] = True
         sides = self._histories

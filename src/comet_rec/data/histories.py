@@ -63,6 +63,8 @@ class HistorySettings:
     whole: bool = False
 
 
+BLOCK = 1 << 16  # owners whose latest rows are looked for at a time
+
 WHOLE = HistorySettings(length=0, policy="whole", exclude_target=False, leave_out=0.0)
 """All of N(u), nothing of N(i)."""
 
@@ -128,7 +130,10 @@ class Side:
 
     def _fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
         owners = np.arange(len(self.starts) - 1)
-        out = self._newest(owners, settings.length, settings.length)
+        out = np.empty((len(owners), settings.length), dtype=np.int32)
+        for first in range(0, len(owners), BLOCK):
+            some = owners[first : first + BLOCK]
+            out[some] = self._newest(some, settings.length, settings.length)
         if self._latest(settings):
             return out
         long = owners[self.counts(owners) > settings.length]
@@ -276,9 +281,8 @@ def shown(
 def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int32 | Bags | Views:
     """Histories of users that the log never saw, int32 [len(histories), N], bags or both.
 
-    Each is in the order given, without repeats; one that is too long is cut by the policy, and one
-    that is to be shuffled is, in a way that depends on its length alone, so a batch gives what each
-    alone gives.
+    Each is in the order given, without repeats; cut and shuffled by its length alone, as the policy
+    has it, so a batch gives what each alone gives.
     """
     if settings.policy == "whole":
         return Bags.of(histories)
