@@ -106,7 +106,7 @@ class Run:
     def chosen(self) -> dict[str, Any]:
         """Settings that validation items chose, for a training on everything."""
         found: dict[str, Any] = {}
-        if not isinstance(self.model, base.ClosedForm):
+        if not base.closed_form(self.config.name):
             found["train.full_epochs"] = self.epochs
         if "taste_weight" in self.state:
             found["model.taste_weight"] = round(float(self.state["taste_weight"]), 6)
