@@ -16,7 +16,7 @@ from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
 from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import Complement, untouched_items
-from comet_rec.data.split import TEST, VALIDATION, HeldOut, Split
+from comet_rec.data.split import TEST, VALIDATION, HeldOut, Split, few_left
 from comet_rec.errors import DataError, InputError, NoColumnError
 
 Int64 = npt.NDArray[np.int64]
@@ -185,9 +185,7 @@ def given_split(
     else:
         rows = _candidate_rows(whole, untouched, test_users, candidates, notes)
     drawn_for = validated if candidates is not None else np.union1d(validated, test_users)
-    few = int((untouched.size(drawn_for) < protocol.negatives).sum())
-    if few:
-        notes.append(f"{few:,} users have fewer than {protocol.negatives} items left to draw from")
+    notes += few_left(untouched, drawn_for, protocol.negatives)
     held = HeldOut(test_users, whole.items[part == TEST].astype(np.int64), rows)
     protocol = replace(protocol, split="given", negatives=rows.shape[1])
     return Split(whole, part, validation, held, protocol, (*test.notes, *notes))

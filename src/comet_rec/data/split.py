@@ -180,9 +180,8 @@ def leave_one_out(
     if full:
         notes.append(f"{full:,} users who touched every item stay in training: nothing to rank")
     notes += _of_order(log, ends[users])
-    held, few = _draw(log, users, part, protocol, untouched)
-    if few:
-        notes.append(f"{few:,} users have fewer than {negatives} items left to draw from")
+    held = _draw(log, users, part, protocol, untouched)
+    notes += few_left(untouched, users, negatives)
     return Split(log, part, held[0], held[1], protocol, tuple(notes))
 
 
@@ -225,15 +224,21 @@ def _draw(
     part: npt.NDArray[np.uint8],
     protocol: ProtocolConfig,
     untouched: Complement,
-) -> tuple[list[HeldOut], int]:
-    """Candidates for the validation and test items of the same users; how many lack some."""
+) -> list[HeldOut]:
+    """Candidates for the validation and test items of the same users."""
     held = []
     for name, code in (("validation", VALIDATION), ("test", TEST)):
         rng = generator(protocol.seed, f"candidates.{name}")
         most = min(protocol.negatives, log.n_items)
         drawn = untouched.draw_distinct(users, most, rng)
         held.append(HeldOut(users, log.items[part == code].astype(np.int64), drawn))
-    return held, int((untouched.size(users) < protocol.negatives).sum())
+    return held
+
+
+def few_left(untouched: Complement, users: npt.NDArray[np.int64], negatives: int) -> list[str]:
+    """A note on users, [T], for whom fewer items can be drawn than are asked for."""
+    few = int((untouched.size(users) < negatives).sum())
+    return [f"{few:,} users have fewer than {negatives} items left to draw from"] if few else []
 
 
 def _id_digests(ids: Ids) -> npt.NDArray[np.uint64]:
