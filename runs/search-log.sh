@@ -11,6 +11,8 @@
 #   amazon-cds AMAZON-CDS-LOG itemknn 240
 #   amazon-cds-rate AMAZON-CDS-LOG mf 600 --search train.learning_rate=0.001,0.002 \
 #     --search train.weight_decay=5e-7,1e-6 --set model.embedding_dim=128
+#   amazon-cds-low AMAZON-CDS-LOG mf 480 --search train.weight_decay=0,1e-7,2e-7 \
+#     --search train.learning_rate=0.002,0.005 --set model.embedding_dim=128
 set -euo pipefail
 name=$1 log=$(realpath "$2") models=$3 seconds=$4
 shift 4
