@@ -173,18 +173,11 @@ def given_split(
     negatives = untouched.draw_distinct(validated, most, rng)
     validation = HeldOut(validated, whole.items[part == VALIDATION].astype(np.int64), negatives)
     if candidates is None:
-        full = test_users[untouched.size(test_users) == 0]
-        if len(full) > 0:
-            who = whole.user_ids.external(full[:1]).tolist()[0]
-            raise DataError(
-                f"test user {who!r} ({len(full):,} in all) has touched every item, so nothing is "
-                "left to be ranked against; leave these out of the test file"
-            )
-        rng = generator(protocol.seed, "candidates.test")
-        rows = untouched.draw_distinct(test_users, most, rng)
+        rows = _drawn_rows(whole, untouched, test_users, protocol)
+        drawn_for = np.union1d(validated, test_users)
     else:
         rows = _candidate_rows(whole, untouched, test_users, candidates, notes)
-    drawn_for = validated if candidates is not None else np.union1d(validated, test_users)
+        drawn_for = validated
     notes += few_left(untouched, drawn_for, protocol.negatives)
     held = HeldOut(test_users, whole.items[part == TEST].astype(np.int64), rows)
     protocol = replace(protocol, split="given", negatives=rows.shape[1])
@@ -245,6 +238,21 @@ def _with_test_rows(
         notes=log.notes,
     )
     return whole, np.sort(users)
+
+
+def _drawn_rows(
+    whole: Interactions, untouched: Complement, test_users: Int64, protocol: ProtocolConfig
+) -> npt.NDArray[np.int32]:
+    """Candidates of each test user, int32 [T, C], drawn from what they never touched."""
+    full = test_users[untouched.size(test_users) == 0]
+    if len(full) > 0:
+        who = whole.user_ids.external(full[:1]).tolist()[0]
+        raise DataError(
+            f"test user {who!r} ({len(full):,} in all) has touched every item, so nothing is "
+            "left to be ranked against; leave these out of the test file"
+        )
+    most = min(protocol.negatives, whole.n_items)
+    return untouched.draw_distinct(test_users, most, generator(protocol.seed, "candidates.test"))
 
 
 def _candidate_rows(

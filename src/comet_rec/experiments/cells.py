@@ -7,7 +7,6 @@ from statistics import mean
 
 import numpy as np
 
-from comet_rec.evaluation.ranking import Ranks
 from comet_rec.evaluation.reliability import expected_figures, unseen_others
 from comet_rec.experiments import paper
 from comet_rec.experiments.budgets import CLOSED
@@ -83,9 +82,8 @@ def with_more(
     rows = np.bincount(log.split.interactions.items, minlength=log.split.interactions.n_items)
     others = unseen_others(held, log.split.known, rows >= least)
     for record in records:
-        ranks = record.ranks
-        if len(ranks.get("full_better", ())) != len(held):
+        whole = record.whole(len(held))
+        if whole is None:
             return None
-        whole = Ranks(ranks["full_better"], ranks["full_tied"])
         found.append(expected_figures(whole, others, MORE, 10))
     return mean(hr for hr, _ in found), mean(gain for _, gain in found)

@@ -35,7 +35,7 @@ from comet_rec.estimators.registry import ESTIMATORS, load_model
 from comet_rec.estimators.scoring import run_scores
 from comet_rec.estimators.session import Hooks
 from comet_rec.evaluation.metrics import hit_rate, ndcg
-from comet_rec.evaluation.ranking import Report
+from comet_rec.evaluation.ranking import Ranks, Report
 from comet_rec.evaluation.reliability import by_popularity, redrawn
 from comet_rec.experiments.kernels import Kernel, kernels_of
 
@@ -123,6 +123,13 @@ class Record:
         """better, tied of each test user, sampled; and full_better, full_tied."""
         with np.load(self.folder / "ranks.npz", allow_pickle=False) as packed:
             return {name: packed[name].astype(np.int64) for name in packed.files}
+
+    def whole(self, users: int) -> Ranks | None:
+        """Ranks over the whole catalogue, where all `users` test users have them."""
+        ranks = self.ranks
+        if len(ranks.get("full_better", ())) != users:
+            return None
+        return Ranks(ranks["full_better"], ranks["full_tied"])
 
     def of_users(self, metric: str, *, full: bool = False) -> npt.NDArray[np.float64]:
         """HR@10 or NDCG@10 of each test user, float64 [T].

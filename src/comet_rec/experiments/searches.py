@@ -50,9 +50,7 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
                 continue
             whole = {**search.begun.get("fixed", {}), **best.settings}
             settings = ", ".join(f"{key} = {value}" for key, value in whole.items())
-            stopped, cut = (
-                sum(getattr(t, how) for t in trials) for how in ("stopped_early", "cut")
-            )
+            stopped, cut = sum(t.stopped_early for t in trials), sum(t.cut for t in trials)
             spent = sum(trial.seconds for trial in trials)
             row = [model, len(trials), stopped, cut, f"{spent:,.0f}", number(best.value), settings]
             table.rows.append([str(cell) for cell in row])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from comet_rec.data.split import Split
-from comet_rec.evaluation.ranking import Ranks
 from comet_rec.evaluation.reliability import (
     STRATA,
     agreement,
@@ -147,10 +146,9 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
 
 def _expected(split: Split, record: Record) -> dict[str, dict[str, float]] | None:
     """Figures over numbers of negatives, where all users were ranked over the whole catalogue."""
-    ranks = record.ranks
-    if len(ranks.get("full_better", ())) != len(split.test):
+    whole = record.whole(len(split.test))
+    if whole is None:
         return None
-    whole = Ranks(ranks["full_better"], ranks["full_tied"])
     others = unseen_others(split.test, split.known)
     most = int(others.max())
     found = {m: expected_figures(whole, others, m, 10) for m in NEGATIVES if m < most}
