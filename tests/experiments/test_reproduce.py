@@ -400,7 +400,12 @@ def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row(monkeypa
     assert jobs[-1].key(cr.leave_one_out(log)) == planner.beyond()[0].key(cr.leave_one_out(log))
     for before, after in itertools.pairwise(configs):
         assert before != after
-    assert all(not config.train.refit for config in configs[:-1])
+    assert all(not config.train.refit for config in configs[:-2])
+    assert configs[-2].train.refit
+    assert configs[-2] == planner.beyond()[1].estimator().config_for(log)  # without a taste
+    for (before, after), job in zip(itertools.pairwise(configs), jobs[1:], strict=True):
+        if before.get("model.embedding_dim") != after.get("model.embedding_dim"):
+            assert job.label == f"+ K = {best.get('model.embedding_dim')}"
 
 
 def test_past_the_paper_stands_what_best_is_without_its_taste():

@@ -100,27 +100,37 @@ def test_itemknn_equals_dense_numpy(random_log):
     np.testing.assert_allclose(scores, x @ found, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("cell", "dtype"), [(12, np.float64), (4, np.float32)])
+@pytest.mark.parametrize(
+    ("users", "cells", "side", "dtype"),
+    [
+        (30, 12 * 25**2, 25, np.float64),
+        (30, 4 * 25**2, 25, np.float32),
+        (18, 4 * 25**2 + 8 * 18**2, 18, np.float64),
+        (18, 4 * 25**2 + 4 * 18**2, 18, np.float32),
+        (18, 4 * 25**2, 25, np.float32),  # users² do not fit beside the weights
+    ],
+)
 @pytest.mark.parametrize("mirrored", [1024, 7])
-def test_ease_equals_dense_numpy(random_log, monkeypatch, cell, dtype, mirrored):
-    def inverted(gram, invert=ease._inverted):
+def test_ease_equals_dense_numpy(random_log, monkeypatch, users, cells, side, dtype, mirrored):
+    def inverted(gram, l2, invert=ease._inverted):
         assert gram.dtype == dtype
-        inverse = invert(gram)
+        assert gram.shape == (side, side)
+        inverse = invert(gram, l2)
         assert np.shares_memory(gram, inverse)
         return inverse
 
     monkeypatch.setattr(ease, "_inverted", inverted)
     monkeypatch.setattr(ease, "MIRRORED", mirrored)
-    log = random_log(30, 25, 7)
-    config = EASEConfig(l2=3.0, memory_gib=cell * 25**2 / 2**30)
-    model = EASE(config, 30, 25, torch.Generator())
+    log = random_log(users, 25, 7)
+    config = EASEConfig(l2=3.0, memory_gib=cells / 2**30)
+    model = EASE(config, users, 25, torch.Generator())
     model.fit(log)
     x = log.matrix.toarray().astype(np.float64)
     inverse = np.linalg.inv(x.T @ x + 3.0 * np.eye(25))
     expected = np.eye(25) - inverse / np.diag(inverse)
     np.testing.assert_allclose(model.weights, expected, atol=1e-6)
     assert model.weights.flags.c_contiguous  # else each product copies it
-    np.testing.assert_allclose(model.score(np.arange(30), log.matrix), x @ expected, atol=1e-5)
+    np.testing.assert_allclose(model.score(np.arange(users), log.matrix), x @ expected, atol=1e-5)
 
 
 def test_ease_past_its_memory_keeps_the_popular_items_or_refuses(checkerboard):

@@ -68,9 +68,11 @@ STEPS: dict[str, tuple[str, ...]] = {
     "the user's tower alone": ("model.towers",),
     "K": ("model.embedding_dim",),
     "N": ("model.history_length",),
+    "refit": ("train.refit",),
     TASTE: ("model.taste_dim", "model.taste_alpha", "model.taste_preset"),
 }  # fmt: skip
-"""From the paper's setting to `best`: the settings that change with each step."""
+"""From static COMET to `best`: the settings that change with each step. A taste comes after the
+refit, so that what it is added to is the model without one that other tables show."""
 FALSIFICATIONS_OF_BEST: dict[str, Settings] = {
     "COMET, best without a taste": {},
     "history shuffled": {"model.shuffle_history": True},
@@ -225,10 +227,10 @@ class Planner:
         return {key: paper.get(key) for key in STEPS[TASTE]}
 
     def ablation(self) -> list[Job]:
-        """From the paper's setting to `best`, one step a row; steps that change nothing are none.
+        """From static COMET to `best`, one step a row; steps that change nothing are none.
 
-        Each row is `best` with the paper's value of what is still to change; a refit comes last.
-        What the budget settles is the same in all rows.
+        Each row is `best` with static COMET's value of what is still to change. What the budget
+        settles is the same in all rows.
         """
         paper, best = (preset(name, "comet", self.log) for name in (self.paper, "best"))
         changes = {
@@ -239,13 +241,14 @@ class Planner:
         for of in changes.values():
             for key in fixed:
                 of.pop(key, None)
+        changes["refit"] = {"train.refit": False} if self._refits() else {}
         changes = {label: back for label, back in changes.items() if back}
-        if self._refits():
-            changes["refit"] = {"train.refit": False}
         back = {key: value for step in changes.values() for key, value in step.items()}
-        jobs = [self.job("the paper's setting", "comet", back, preset="best")]
+        jobs = [self.job("static COMET, no refit", "comet", back, preset="best")]
         for label, step in changes.items():
             back = {key: value for key, value in back.items() if key not in step}
+            if label in ("K", "N"):
+                label = f"{label} = {best.get(*STEPS[label])}"
             jobs.append(self.job(f"+ {label}", "comet", back, preset="best"))
         return jobs
 

@@ -18,7 +18,7 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.errors import CometWarning, ConfigError
 
 MIRRORED = 1024
-"""Columns of XᵀX that are made at a time, and rows that are copied to the other triangle."""
+"""Columns of XᵀX that are made at a time, and rows of what is inverted or made of the inverse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,10 @@ class EASEConfig:
     l2 : float
         λ of Eq. 8.
     memory_gib : float
-        Most that dense items² matrices may take: 12 bytes a cell in float64, where that fits
-        (23,170 items into the default), else 4 in float32 (40,132). What a product of 1,024 of
-        its columns takes comes on top.
+        Most that dense matrices may take. Items² of them: 12 bytes a cell in float64, where that
+        fits (23,170 items into the default), else 4 in float32 (40,132). With fewer users than
+        items, 4 a cell and 8 or 4 for each of users², where that fits. What a product of 1,024
+        columns takes comes on top.
     beyond : {"popular", "error"}
         What to do with a larger catalogue: keep the most popular items that fit and score the
         others 0, with a `CometWarning`, or refuse.
@@ -51,7 +52,8 @@ class EASEConfig:
 class EASE:
     """Score x_u B, B = I − P diag(1/P), P = (XᵀX + λI)⁻¹ (Steck 2019, Eq. 8); `ClosedForm`.
 
-    Folds in new users. Kept in float32.
+    Folds in new users. Kept in float32. Solved over users where they are fewer: by Woodbury's
+    identity λP = I − Xᵀ(XXᵀ + λI)⁻¹X.
     """
 
     folds_in = True
@@ -72,16 +74,15 @@ class EASE:
         ConfigError
             When the catalogue does not fit and `beyond` says "error".
         """
-        cells = self.config.memory_gib * 2**30 / log.n_items**2
-        dtype, most = (np.float64, log.n_items) if cells >= 12 else (np.float32, log.n_items)
-        if cells < 4:
+        memory, most = self.config.memory_gib * 2**30, log.n_items
+        if memory < 4 * most**2:
             needed = (
                 f"EASE needs {4 * log.n_items**2 / 2**30:.1f} GiB for {log.n_items:,} items "
                 f"and model.memory_gib = {self.config.memory_gib:g}"
             )
             if self.config.beyond == "error":
                 raise ConfigError(f"{needed}; raise it or set model.beyond = popular")
-            most = int(np.sqrt(self.config.memory_gib * 2**30 / 4))
+            most = int(np.sqrt(memory / 4))
             warnings.warn(
                 f"{needed}: all but the {most:,} most popular score 0; raise it to rank them",
                 CometWarning,
@@ -89,17 +90,21 @@ class EASE:
             )
         counts = np.bincount(log.items, minlength=log.n_items)
         self.items = np.sort(np.argsort(-counts, kind="stable")[:most])
-        gram = _gram(log.matrix[:, self.items].astype(dtype))
-        gram[np.diag_indices_from(gram)] += self.config.l2
-        inverse = _inverted(gram)
-        if inverse is None:
+        x = log.matrix[:, self.items]
+        x = x[np.diff(x.indptr) > 0]
+        users = len(x.indptr) - 1
+        by_users = users < most and memory >= 4 * most**2 + 4 * users**2
+        doubles = 4 * most**2 + 8 * users**2 if by_users else 12 * most**2
+        dtype = np.float64 if memory >= doubles else np.float32
+        solve = _solved_over_users if by_users else _solved_over_items
+        weights = solve(x.astype(dtype), self.config.l2)
+        if weights is None:
             also = "" if dtype is np.float64 else " or, for float64, a larger model.memory_gib"
             raise ConfigError(
                 f"model.l2 = {self.config.l2}: the matrix is singular; give a larger one{also}"
             )
-        inverse /= -np.diag(inverse).copy()
-        np.fill_diagonal(inverse, 0)
-        self.weights = inverse.astype(np.float32, copy=False)
+        np.fill_diagonal(weights, 0)
+        self.weights = weights.astype(np.float32, copy=False)
 
     def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
         """Scores of all items, [B, n]."""
@@ -119,6 +124,32 @@ class EASE:
         self.items, self.weights = state["items"].numpy(), state["weights"].numpy()
 
 
+def _solved_over_items(x: csr_array, l2: float) -> npt.NDArray[Any] | None:
+    """B but for its diagonal, −P diag(1/P), by P itself; None where that is singular."""
+    inverse = _inverted(_gram(x), l2)
+    if inverse is not None:
+        inverse /= -np.diag(inverse).copy()
+    return inverse
+
+
+def _solved_over_users(x: csr_array, l2: float) -> npt.NDArray[np.float32] | None:
+    """The same by W = Xᵀ(XXᵀ + λI)⁻¹X: −P_ij / P_jj = W_ij / (1 − W_jj)."""
+    transposed = x.T.tocsr()
+    inverse = _inverted(_gram(transposed), l2)
+    if inverse is None:
+        return None
+    n_items = x.shape[1]
+    weights = np.empty((n_items, n_items), dtype=np.float32)
+    diagonal = np.empty(n_items, dtype=x.dtype)
+    for first in range(0, n_items, MIRRORED):
+        rows = slice(first, first + MIRRORED)
+        some = transposed @ (transposed[rows] @ inverse).T
+        weights[rows] = some.T
+        diagonal[rows] = np.diag(some[rows])
+    weights /= (1 - diagonal).astype(np.float32)
+    return weights
+
+
 def _gram(x: csr_array) -> npt.NDArray[Any]:
     """XᵀX, dense, columns together; the sparse product of some columns at a time."""
     transposed = x.T.tocsr()
@@ -129,11 +160,12 @@ def _gram(x: csr_array) -> npt.NDArray[Any]:
     return gram
 
 
-def _inverted(gram: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-    """Inverse of a positive definite matrix in its memory, rows together; None if singular.
+def _inverted(gram: npt.NDArray[Any], l2: float) -> npt.NDArray[Any] | None:
+    """Inverse of gram + λI in gram's memory, rows together; None if singular.
 
     LAPACK wants columns together and writes one triangle; the transpose of that is the other.
     """
+    gram[np.diag_indices_from(gram)] += l2
     double = gram.dtype == np.float64
     factorise = lapack.dpotrf if double else lapack.spotrf
     invert = lapack.dpotri if double else lapack.spotri
