@@ -13,9 +13,10 @@
 #     --search train.weight_decay=5e-7,1e-6 --set model.embedding_dim=128
 #   amazon-cds-low AMAZON-CDS-LOG mf 480 --search train.weight_decay=0,1e-7,2e-7 \
 #     --search train.learning_rate=0.002,0.005 --set model.embedding_dim=128
+#   amazon-cds-ease AMAZON-CDS-LOG ease 1500
 set -euo pipefail
 name=$1 log=$(realpath "$2") models=$3 seconds=$4
 shift 4
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-OMP_NUM_THREADS=1 .venv/bin/comet-rec tune "$log" --journal "results/search/$name.journal" --models "$models" \
+OMP_NUM_THREADS=1 .venv/bin/comet-rec tune "$log" --journal "results/search/$name.journal" --models "$models" --preset paper \
   --seconds "$seconds" --set train.matmul_precision=medium --threads 1 "$@"

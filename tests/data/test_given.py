@@ -126,6 +126,20 @@ def test_candidates_are_drawn_where_none_are_given(tmp_path):
     assert set(externally(split, split.test.candidates[0])) == {11, 12}
 
 
+def test_a_test_pair_that_the_filter_of_ratings_dropped_is_not_known(tmp_path):
+    """Else its item could be a hit, and never be in a list."""
+    lines = ["1\t14\t1\t9", "2\t14\t1\t9", "3\t14\t5\t1", "3\t15\t5\t2"]
+    (tmp_path / "log").write_text("\n".join([*TRAINING, *lines]) + "\n")
+    log = read(tmp_path / "log", min_rating=3)
+    split = cr.given_test(log, pd.DataFrame({"user": [1], "item": [14]}), negatives=1)
+    assert "1 test pairs are rows that the filter of ratings dropped" in split.notes
+    whole = split.interactions
+    users = whole.user_ids.external(whole.dropped_users).tolist()
+    items = whole.item_ids.external(whole.dropped_items).tolist()
+    assert sorted(zip(users, items, strict=True)) == [(2, 14), (3, 11)]
+    assert 14 in cr.Popularity().fit(split).recommend([1], k=9)["item_id"]
+
+
 def test_test_users_without_a_training_row_are_left_out_and_counted(tmp_path):
     split = ncf(tmp_path, ["2\t14\t5\t9", "99\t13\t5\t9"], None)
     assert len(split.test) == 1

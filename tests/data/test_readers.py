@@ -382,6 +382,14 @@ def test_text_without_a_header_row_can_be_had_by_number(tmp_path: Path) -> None:
         read(named, user="1", item="2")
 
 
+def test_an_id_may_be_a_well_known_name_where_columns_are_asked_for_by_number(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "log", "alice,movie,1600000000\nbob,song,1600000001\n")
+    log = read(path, user=1, item=2, time=3)
+    assert rows_of(log) == [("alice", "movie", 1600000000), ("bob", "song", 1600000001)]
+
+
 def test_a_blank_behind_each_delimiter_is_no_part_of_an_id(tmp_path: Path) -> None:
     padded = read(write(tmp_path / "log", "user_id, item_id, time\n1, 10, 5\n2, 11, 6\n"))
     assert rows_of(padded) == [(1, 10, 5), (2, 11, 6)]

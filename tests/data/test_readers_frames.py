@@ -225,7 +225,12 @@ def test_what_is_held_out_of_a_matrix_is_not_its_highest_column(kind: Any) -> No
     ("given", "error"),
     [
         ({"min_rating": "3"}, "min_rating is '3'; give a number"),
-        ({"skip_bad": -5}, "skip_bad is -5; give 0 or more"),
+        ({"skip_bad": -5}, "skip_bad is -5; give a whole number, 0 or more"),
+        ({"skip_bad": "1"}, "skip_bad is '1'; give a whole number"),
+        ({"min_user_interactions": None}, "min_user_interactions is None; give a whole number"),
+        ({"min_item_interactions": float("nan")}, "min_item_interactions is nan"),
+        ({"threads": 1.5}, "threads is 1.5; give a whole number"),
+        ({"threads": "2"}, "threads is '2'; give a whole number"),
         ({"min_rating": Decimal("nan")}, "give a number"),
     ],
 )
@@ -270,6 +275,25 @@ def test_sparse_zeros_that_are_stored_are_none() -> None:
         read(matrix * 0)
     with pytest.raises(DataError, match="no named columns"):
         read(matrix, user="a")
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "arrow reader", "parquet"])
+def test_names_that_differ_in_case_alone_are_two_columns(kind: str, tmp_path: Path) -> None:
+    columns = {
+        "user": [1, 2, 3],
+        "of": [{"User": 0, "deep": [{"User": 1}]}] * 3,
+        "User": [7, 8, 9],
+        "Item": ["a", "b", "c"],
+        "item": ["d", "e", "f"],
+    }
+    if kind == "parquet":
+        source: Any = tmp_path / "log.parquet"
+        pq.write_table(pa.table(columns), source)
+    else:
+        source = MAKERS[kind](columns)
+    log = read(source, user="User", item="item")
+    assert log.user_ids.values.tolist() == [7, 8, 9]
+    assert log.item_ids.values.tolist() == ["d", "e", "f"]
 
 
 def test_what_is_no_source() -> None:

@@ -21,6 +21,8 @@ from comet_rec.errors import (
     NotFittedError,
     UnknownIdError,
 )
+from comet_rec.estimators import measuring
+from comet_rec.estimators.measuring import measured
 from comet_rec.estimators.scoring import run_scores
 from comet_rec.models import base
 from comet_rec.training.trainer import Trainer
@@ -35,7 +37,7 @@ def fitted(checkerboard):
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(checkerboard):
     split = cr.leave_one_out(checkerboard, negatives=30)
-    a, b, c = (cr.COMET(**SMALL, seed=seed).fit(split).run for seed in (0, 0, 1))
+    a, b, c = (measured(cr.COMET(**SMALL, seed=seed).fit(split).run) for seed in (0, 0, 1))
     assert all(torch.equal(a.state[name], b.state[name]) for name in a.state)
     assert a.metrics == b.metrics
     assert not torch.equal(a.item_vectors, c.item_vectors)
@@ -361,8 +363,49 @@ def test_what_is_no_model_or_gives_no_scores_is_refused(checkerboard):
         cr.evaluate(lambda user, items: [float("nan")] * len(items), split)
     with pytest.raises(NotFittedError):
         cr.evaluate(cr.EASE(), split)
+    with pytest.raises(InputError, match="EASE is a class; give a fitted model of it"):
+        cr.evaluate(cr.EASE, split)
+    for start in ("runs/mf", [cr.MF]):
+        with pytest.raises(InputError, match=r"init_from: give fitted models, not .*load_model"):
+            cr.GMF(epochs=1).fit(split, init_from=start)
     with pytest.raises(InputError, match="fit: str is no log; give what leave_one_out or load"):
         cr.EASE().fit("log.csv")
+
+
+def test_a_model_that_is_solved_takes_no_settings_of_a_training(checkerboard):
+    for settings in ({"epochs": 3}, {"train.loss": "softmax"}):
+        with pytest.raises(ConfigError, match=r"train\.(epochs|loss): ease is not trained in"):
+            cr.EASE(**settings)
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    model = cr.EASE(refit=True, matmul_precision="medium").fit(split)
+    assert cr.EASE(**model.chosen).fit(checkerboard).run.split is None
+
+
+def test_training_measures_nothing_and_saving_measures_once(checkerboard, tmp_path, monkeypatch):
+    asked = []
+
+    def counted(run, split, measure=measuring.measure, **more):
+        asked.append(run.config.name)
+        return measure(run, split, **more)
+
+    monkeypatch.setattr(measuring, "measure", counted)
+    model = cr.EASE().fit(cr.leave_one_out(checkerboard, negatives=30))
+    assert (asked, model.run.metrics) == ([], None)
+    model.save(tmp_path / "run")
+    model.save(tmp_path / "run")
+    assert asked == ["ease"]
+    assert cr.load_model(tmp_path / "run").run.metrics == cr.evaluate(model).to_dict()
+
+
+def test_a_sample_of_users_can_be_paired_with_another_models(checkerboard, monkeypatch):
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    whole = cr.evaluate(cr.Popularity().fit(split))
+    monkeypatch.setattr(base.model_class("popularity"), "full_users", 7, raising=False)
+    some = cr.evaluate(cr.Popularity().fit(split))
+    assert len(some.full_users) == 7
+    assert whole.full_users.tolist() == whole.users.tolist()
+    mine = whole.of_users("NDCG@10", full=True)[np.isin(whole.full_users, some.full_users)]
+    assert mine.tolist() == some.of_users("NDCG@10", full=True).tolist()
 
 
 @pytest.mark.parametrize("wrong", [["3"], [3.5], [None], {"a": 1}, [True]])
@@ -388,6 +431,10 @@ def test_ids_come_as_frames_hand_them_out(fitted):
             assert found[name].tolist() == expected[name].tolist()
     new = fitted.recommend_for_history([pyarrow.array([2, 4])], k=3)
     assert new["score"].tolist() == fitted.recommend_for_history([[2, 4]], k=3)["score"].tolist()
+    with pytest.raises(InputError, match="a set has no order"):
+        fitted.recommend_for_history([{2, 4}])
+    with pytest.raises(InputError, match="include_seen = 'no': must be True or False"):
+        fitted.recommend([4], include_seen="no")
     mixed = fitted.recommend([4, None], k=1, unknown="popular").to_arrow()
     assert mixed["user_id"].to_pylist() == ["4", None]
 
@@ -476,7 +523,9 @@ def test_what_validation_chose_goes_into_a_training_on_everything(checkerboard, 
     of_fism = [line for line in model.run.log if line["stage"] == "fism validation"]
     best = max(of_fism, key=lambda line: line["validation"]["NDCG@10"])["epoch"]
     assert [line["epoch"] for line in live.run.log if line["stage"] == "fism all"][-1] == best
-    assert cr.EASE(l2=9).fit(split).chosen == {"preset": "auto", "seed": 0, "l2": 9}
+    assert cr.EASE(l2=9).fit(split).chosen == {
+        "preset": "auto", "seed": 0, "device": "cpu", "l2": 9
+    }  # fmt: skip
     with pytest.raises(ConfigError, match="validation chose nothing"):
         _ = live.chosen
 

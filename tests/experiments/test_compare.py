@@ -58,6 +58,9 @@ def test_wrong_settings_are_told_before_anything_is_trained(split):
     for settings in ({"mff": FAST}, {"gmf": {"train.epoch": 2}}, {"mf": {"train.epochs": 0}}):
         with pytest.raises(ConfigError, match=r"did you mean|must be above 0"):
             compare(split, ["popularity", "mf"], settings=settings, say=told.append)
+    wrong = {"mf": {"protocol.negatives": 5}}
+    with pytest.raises(ConfigError, match=r"protocol\.negatives = 5: the split was made with "):
+        compare(split, ["popularity", "mf"], settings=wrong, say=told.append)
     assert told == []
 
 

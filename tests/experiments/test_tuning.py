@@ -10,6 +10,7 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.errors import ConfigError, TrainingInterrupted
+from comet_rec.estimators import presets
 from comet_rec.experiments.journal import history, library, open_study, searched_on
 from comet_rec.experiments.searches import searches
 from comet_rec.experiments.tuning import tune
@@ -43,22 +44,25 @@ def test_a_search_is_recorded_and_gone_on_from(split, tmp_path):
 
 def test_the_test_items_are_not_looked_at(split, tmp_path):
     """Another test item and other candidates: the same search."""
+    search = {"model.neighbours": [5, 20], "model.shrink": [0.0, 10.0]}
     test = replace(split.test, positives=np.roll(split.test.positives, 1))
     other = replace(split, test=test)
     object.__setattr__(other, "hash", split.hash)
     found = [
-        tune(s, "itemknn", journal=tmp_path / f"{i}.journal", seconds=0.05)
+        tune(s, "itemknn", journal=tmp_path / f"{i}.journal", seconds=60, search=search)
         for i, s in enumerate((split, other))
     ]
     assert found[0]["validation"] == found[1]["validation"]
 
 
 def test_comet_with_a_taste_is_searched_too(split, tmp_path):
-    """On the paper's grids, which do not hold the first settings of the others."""
+    """From the preset's own settings on."""
     settings = FAST | {"model.taste_dim": 4, "model.hidden": (8,), "model.history_length": 6}
     found = tune(
         split, "comet", journal=tmp_path / "j", seconds=0.01, preset_name="best", settings=settings
     )
+    own = presets.preset("best", "comet", split.interactions).train
+    assert found["settings"]["train.learning_rate"] == own.learning_rate
     assert found["trials"] == 1
     assert found["validation"]["NDCG@10"] > 0
 
@@ -103,6 +107,16 @@ def test_a_journal_of_other_settings_or_rows_is_refused(split, tmp_path):
     object.__setattr__(other, "hash", split.hash)
     with pytest.raises(ConfigError, match="another log or split"):
         tune(other, "mf", journal=journal, seconds=1, settings=FAST)
+
+
+def test_a_protocol_that_the_split_does_not_have_is_refused(split, tmp_path):
+    journal = tmp_path / "j"
+    for more in (
+        {"settings": FAST | {"protocol.negatives": 5}}, {"search": {"protocol.seed": [1, 2]}},
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=r"protocol\.(negatives = 5|seed): "):
+            tune(split, "fism", journal=journal, seconds=1, **more)
+    assert not journal.exists()
 
 
 def test_a_model_without_settings_is_refused(split, tmp_path):
@@ -259,7 +273,7 @@ def test_what_is_no_journal_is_refused(tmp_path):
 
 
 def _opened(tuning, journal, split):
-    fixed, space = tuning.settled(split, "mf", "paper", FAST, None, 0)
+    fixed, space = tuning.settled(split, "mf", "auto", FAST, None, 0)
     return open_study(library(), journal, fixed, split, space, FAST)
 
 
@@ -280,7 +294,14 @@ def test_settings_that_do_not_go_together_are_left_out(split, tmp_path):
 def test_what_a_search_found_is_known_for_its_own_log_and_preset(split, tmp_path, random_log):
     journals = [tmp_path / "a.journal", tmp_path / "b.journal"]
     best = [
-        tune(split, "fism", journal=journal, seconds=0.2, settings=FAST | {"train.epochs": epochs})
+        tune(
+            split,
+            "fism",
+            journal=journal,
+            seconds=0.2,
+            preset_name="paper",
+            settings=FAST | {"train.epochs": epochs},
+        )
         for journal, epochs in zip(journals, (1, 4), strict=True)
     ]
     better = max((0, 1), key=lambda n: best[n]["validation"]["NDCG@10"])
@@ -300,7 +321,10 @@ def test_tables_of_algorithms_take_what_was_searched_on_their_log(split, tmp_pat
 
     journal = tmp_path / "search.journal"
     hidden = {"model.hidden": ["[8]", "[16,4]"]}
-    tune(split, "mlp", journal=journal, seconds=0.01, settings=FAST, search=hidden)
+    tune(
+        split, "mlp", journal=journal, seconds=0.01, preset_name="paper", settings=FAST,
+        search=hidden,
+    )  # fmt: skip
     searched = searched_on([journal], split, "paper")
     chosen = searched["mlp"]["model.hidden"]
     assert chosen in ((8,), (16, 4))

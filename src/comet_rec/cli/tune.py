@@ -26,7 +26,9 @@ def tune(
         str, typer.Option(help="Names, a comma between; each gets --seconds.")
     ] = "comet",
     seconds: Annotated[float, typer.Option(min=1, help="Wall time a model.")] = 600,
-    preset: Annotated[str, typer.Option(help="Settings that are not searched.")] = "paper",
+    preset: Annotated[
+        str, typer.Option(help="Settings that are not searched; `reproduce` takes paper's.")
+    ] = "auto",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Fix a setting.")
     ] = None,
@@ -71,8 +73,18 @@ def tune(
         found.append(best)
         if not json_:
             typer.echo(_as_text(best))
+            chosen = {**fixed, **best["settings"]}
+            words = "".join(f" --set {key}={_word(value)}" for key, value in chosen.items())
+            typer.echo(f"to train so: --model {name} --preset {preset}{words}")
     if json_:
         typer.echo(json.dumps({"journal": str(journal), "models": found}))
+
+
+def _word(value: Any) -> str:
+    """A setting's value as one word of a shell."""
+    return (
+        json.dumps(value, separators=(",", ":")) if isinstance(value, list | tuple) else f"{value}"
+    )
 
 
 def _as_text(best: dict[str, Any]) -> str:

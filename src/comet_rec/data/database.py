@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike, fspath
+from typing import Any
 
 import duckdb
+import numpy as np
 
 from comet_rec.coercion import MOST_THREADS
 from comet_rec.errors import DataError
@@ -17,6 +19,19 @@ from comet_rec.errors import DataError
 # Above this, tables go to temporary files. The hashes and times of 20 M rows stay below it.
 BASE_MEMORY_MB = 512
 THREAD_MEMORY_MB = 160
+
+
+def whole_number(name: str, value: Any) -> int:
+    """The value of an argument that counts something.
+
+    Raises
+    ------
+    DataError
+        For a fraction, a text, or less than 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise DataError(f"{name} is {value!r}; give a whole number, 0 or more")
+    return int(value)
 
 
 @contextmanager
@@ -33,7 +48,7 @@ def connect(threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     DataError
         When the number of threads is not in 1 … `MOST_THREADS`.
     """
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
+    if threads is not None and not 1 <= whole_number("threads", threads) <= MOST_THREADS:
         raise DataError(f"threads is {threads}; give 1 to {MOST_THREADS}")
     with tempfile.TemporaryDirectory(prefix="comet-rec-") as spill:
         config: dict[str, str | bool | int | float | list[str]] = {

@@ -219,6 +219,11 @@ def _with_test_rows(
             f"{int(leaked.sum()):,} test pairs, {pair} for one, are training rows too; "
             "take them out of one file"
         )
+    dropped_items = renumber[log.dropped_items].astype(np.int64)
+    dropped = log.dropped_users.astype(np.int64) * len(item_ids) + dropped_items
+    held = np.isin(dropped, users * len(item_ids) + items)
+    if held.any():  # held out, they are not known
+        notes.append(f"{int(held.sum()):,} test pairs are rows that the filter of ratings dropped")
     times = log.times
     if times is not None:
         last = times[log.user_starts[users + 1] - 1] + 1
@@ -233,8 +238,8 @@ def _with_test_rows(
         time_scope=log.time_scope,
         user_ids=log.user_ids,
         item_ids=item_ids,
-        dropped_users=log.dropped_users,
-        dropped_items=renumber[log.dropped_items].astype(np.int32),
+        dropped_users=log.dropped_users[~held],
+        dropped_items=dropped_items[~held].astype(np.int32),
         notes=log.notes,
     )
     return whole, np.sort(users)

@@ -8,6 +8,7 @@ import duckdb
 
 from comet_rec.data.blame import bad_rows
 from comet_rec.data.columns import Role
+from comet_rec.data.database import whole_number
 from comet_rec.data.ids import IdKind
 from comet_rec.data.sources import Source
 from comet_rec.data.staging import Kinds, misfit, stage
@@ -46,8 +47,7 @@ def load(
     DataError
         When more rows are bad than may be, or none is good.
     """
-    if skip_bad < 0:
-        raise DataError(f"skip_bad is {skip_bad}; give 0 or more")
+    whole_number("skip_bad", skip_bad)
     kinds, bad = stage(con, source, roles, fixed, hashed=hashed)
     if bad > skip_bad:
         raise bad_rows(con, source, kinds, roles, bad)

@@ -101,7 +101,7 @@ def read_pairs(
 
 def is_wide(path: str | PathLike[str]) -> bool:
     """Whether a file begins like NCF's `.test.negative`."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -131,7 +131,7 @@ def read_wide_candidates(
     DataError
         When there is no such file or a line is of another form; one line.
     """
-    name, path = str(path), Path(path)
+    name, path = str(path), Path(path).expanduser()
     if not path.is_file():
         raise DataError(f"{name}: no such file")
     with path.open("rb") as file:

@@ -12,7 +12,7 @@ import numpy as np
 
 from comet_rec.data.canonical import HashError, LogTable
 from comet_rec.data.columns import ROLES, Role
-from comet_rec.data.database import connect, refusing
+from comet_rec.data.database import connect, refusing, whole_number
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Int32, Interactions
 from comet_rec.data.loading import load
@@ -80,6 +80,11 @@ def read(
     asked: dict[Role, str | int | None] = {
         "user": user, "item": item, "time": time, "rating": rating
     }  # fmt: skip
+    for name, value in (
+        ("min_user_interactions", min_user_interactions),
+        ("min_item_interactions", min_item_interactions),
+    ):
+        whole_number(name, value)
     with connect(threads) as con, refusing(source_name(source)):
         opened = open_source(con, source, asked)
         log = _staged(con, opened, min_rating, skip_bad, time_scope)

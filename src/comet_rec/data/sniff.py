@@ -239,6 +239,9 @@ def _value(field: str) -> bool:
 
 def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) -> bool:
     first, rest = table.rows[0], [row for row in table.rows[1:] if len(row) == table.width]
+    numbered = bool(asked) and all(column.isdigit() for column in asked)
+    if numbered and any(_value(field) for field in first):
+        return False  # though an id may be a well-known name
     if any(_names(field, asked) for field in first):
         return True
     if any(_value(field) for field in first):
@@ -246,8 +249,8 @@ def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) 
     for position in range(min(len(first), table.width)):
         if rest and all(_value(row[position]) for row in rest):
             return True
-    if asked and all(column.isdigit() for column in asked):
-        return False  # columns are asked for by number
+    if numbered:
+        return False
     if delimiter in ("::", "\t"):
         return False
     raise DataError(

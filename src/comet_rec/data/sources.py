@@ -86,7 +86,7 @@ class Source:
 def source_name(source: Any) -> str:
     """What messages call a source."""
     if isinstance(source, (str, os.PathLike)):
-        return str(os.fspath(source))
+        return os.path.expanduser(os.fsdecode(source))
     return "the matrix" if hasattr(source, "tocsr") else "the frame"
 
 
@@ -126,8 +126,9 @@ def _open_file(
 ) -> Source:
     found = sniff(name, [column for column in asked.values() if column])
     if found.kind == "parquet":
-        table = f"read_parquet({quoted(reader_path(found.path))}, hive_partitioning=false)"
-        return replace(_described(con, table, name, asked), format=found)
+        path = quoted(reader_path(found.path))
+        table = f"read_parquet({path}, hive_partitioning=false)"
+        return replace(_described(con, table, name, asked, _in_parquet(con, path)), format=found)
     where, wanted = name, dict(asked)
     unnamed: dict[Role, str] = {}
     remark = ""
@@ -194,14 +195,31 @@ def _json_text(key: str, *, whole: bool) -> str:
     )
 
 
+def _in_parquet(con: duckdb.DuckDBPyConnection, path: str) -> list[str]:
+    """Names of a Parquet file's columns, without those inside of others."""
+    found = con.execute(f"SELECT name, num_children FROM parquet_schema({path})").fetchall()
+    columns, inside = [], 0
+    for name, children in found[1:]:
+        if not inside:
+            columns.append(str(name))
+        inside = max(inside - 1, 0) + (children or 0)
+    return columns
+
+
 def _described(
-    con: duckdb.DuckDBPyConnection, table: str, name: str, asked: Mapping[Role, str | None]
-) -> Source:
-    """A source whose columns DuckDB knows by name and type."""
+    con: duckdb.DuckDBPyConnection, table: str, name: str, asked: Mapping[Role, str | None],
+    own: Sequence[str] | None = None,
+) -> Source:  # fmt: skip
+    """A source whose columns DuckDB knows by name and type.
+
+    `own` are the columns' names: DuckDB gives another one to a name that differs from an earlier
+    one in case alone.
+    """
     described = con.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
-    columns, types = [str(row[0]) for row in described], [str(row[1]) for row in described]
+    renamed, types = [str(row[0]) for row in described], [str(row[1]) for row in described]
+    columns = renamed if own is None else list(own)
     chosen = choose(columns, asked, name)
-    picked = {role: named(columns[place]) for role, place in chosen.items()}
+    picked = {role: named(renamed[place]) for role, place in chosen.items()}
     kinds = {role: types[place] for role, place in chosen.items()}
     for role in ("user", "item", "time"):
         if kinds.get(role) in WIDE:
@@ -229,12 +247,14 @@ def _open_arrow(
     con: duckdb.DuckDBPyConnection, frame: Any, asked: Mapping[Role, str | None]
 ) -> Source:
     name = source_name(frame)
+    names = getattr(getattr(frame, "schema", None), "names", None)  # polars: a method
+    own = names() if callable(names) else names
     con.register("frame", _Stream(frame))
     if hasattr(frame, "shape"):
-        return _described(con, "frame", name, asked)
+        return _described(con, "frame", name, asked, own)
     # A stream without a shape may be consumed by its first reading.
     con.execute("CREATE TEMP TABLE streamed AS SELECT * FROM frame")
-    return _described(con, "streamed", name, asked)
+    return _described(con, "streamed", name, asked, own)
 
 
 def _open_pandas(

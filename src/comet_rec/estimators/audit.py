@@ -114,7 +114,8 @@ def _figures(run: Run, split: Split) -> Iterator[Finding]:
     try:
         if cheap:
             report = measure(run, split)
-            yield from _differing(run.metrics or {}, report.to_dict(), len(split.test))
+            if run.metrics is not None:  # saved, or about to be
+                yield from _differing(run.metrics, report.to_dict(), len(split.test))
             yield from _tied(split.test, report.sampled_ranks, run)
         else:
             held = _some(split.test)

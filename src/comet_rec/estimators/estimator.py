@@ -18,10 +18,11 @@ from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, NotFittedError
 from comet_rec.estimators import lists, naming, pipeline, space
 from comet_rec.estimators.devices import torch_device
+from comet_rec.estimators.measuring import measured
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks, tell_epochs
 from comet_rec.estimators.start import Start
-from comet_rec.models.base import check
+from comet_rec.models.base import check, closed_form
 
 
 class Estimator:
@@ -68,9 +69,12 @@ class Estimator:
         ConfigError
             For settings that are unknown, out of range, or not for this model.
         """
-        config = replace(preset(self.preset, self.name, log), seed=self.seed)
-        config = config.with_settings(naming.dotted(config, self.settings))
+        plain = replace(preset(self.preset, self.name, log), seed=self.seed)
+        given = naming.dotted(plain, self.settings)
+        config = plain.with_settings(given)
         check(config)
+        if closed_form(self.name):
+            naming.check_closed(plain, config, given)
         return config
 
     def fit(
@@ -82,7 +86,7 @@ class Estimator:
         progress: bool = False,
         hooks: Hooks | None = None,
     ) -> Self:
-        """Train.
+        """Train; `cr.evaluate` measures.
 
         Parameters
         ----------
@@ -109,12 +113,18 @@ class Estimator:
         ConfigError
             When the model cannot start from the models given, or the protocol is not the split's.
         InputError
-            For data that are neither a split nor a log.
+            For data that are neither a split nor a log, or an `init_from` without a model.
         """
         if not isinstance(data, (Interactions, Split)):
             raise InputError(not_a_log(data, "fit", "leave_one_out or "))
         if isinstance(init_from, Estimator):
             init_from = [init_from]
+        if isinstance(init_from, (str, Path)) or any(
+            not isinstance(model, Estimator) for model in init_from
+        ):
+            raise InputError(
+                f"init_from: give fitted models, not {init_from!r}; load_model(folder) reads one"
+            )
         start = Start([model.run for model in init_from])
         hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
         log = data.interactions if isinstance(data, Split) else data
@@ -171,7 +181,8 @@ class Estimator:
         chosen = self.run.chosen
         short = {name.partition(".")[2] for name in chosen}
         own = {name: value for name, value in self.settings.items() if name not in short}
-        return {"preset": self.preset, "seed": self.seed, **own, **chosen}
+        device = str(self.device)
+        return {"preset": self.preset, "seed": self.seed, "device": device, **own, **chosen}
 
     def recommend(
         self,
@@ -287,11 +298,14 @@ class Estimator:
     def save(self, folder: str | Path) -> None:
         """Write the run directory, whole or not at all; an earlier run there is replaced.
 
+        With the figures of its test items, over the whole catalogue too, if it holds any out.
+
         Raises
         ------
         NotFittedError, ArtefactError
         """
-        save_run(self.run, Path(folder))
+        self._run = measured(self.run)
+        save_run(self._run, Path(folder).expanduser())
 
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"

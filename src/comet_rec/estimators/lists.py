@@ -46,6 +46,8 @@ class Rules:
         whole = isinstance(self.k, (int, np.integer)) and not isinstance(self.k, bool)
         if not whole or self.k < 1:
             raise InputError(f"k = {self.k!r}: must be a whole number above 0")
+        if not isinstance(self.include_seen, (bool, np.bool_)):
+            raise InputError(f"include_seen = {self.include_seen!r}: must be True or False")
         if self.unknown not in get_args(Unknown):
             raise ConfigError(unknown_word("policy", str(self.unknown), list(get_args(Unknown))))
 
@@ -205,6 +207,8 @@ def _table(run: Run, asked: npt.NDArray[Any], parts: list[_Part]) -> Table:
 
 def _history(log: Interactions, history: Sequence[Any], rules: Rules) -> Int64:
     """Distinct indices in the order of their first occurrence."""
+    if isinstance(history, (set, frozenset)):
+        raise InputError("a history: a set has no order; give a list, oldest first")
     given = as_ids(history, "a history")
     indices = log.item_ids.index(given)
     if (indices < 0).any() and rules.unknown == "error":

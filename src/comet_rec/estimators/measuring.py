@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,8 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
         When a score is NaN or infinite.
     """
     run = getattr(model, "run", None)
+    if isinstance(model, type):
+        raise InputError(f"evaluate: {model.__name__} is a class; give a fitted model of it")
     if split is not None and not isinstance(split, Split):
         raise InputError(f"evaluate: {type(split).__name__} is no split; give leave_one_out(log)")
     if not isinstance(run, Run):
@@ -87,6 +90,13 @@ def measure(run: Run, split: Split, *, full: bool = True) -> Report:
     return _report(run.config.name, run_scores(run), split, ranked)
 
 
+def measured(run: Run) -> Run:
+    """The run with the figures of its test items, if it holds any out."""
+    if run.split is None or run.metrics is not None:
+        return run
+    return replace(run, metrics=measure(run, run.split).to_dict())
+
+
 def _report(name: str, scores: Scores, split: Split, ranked: HeldOut | None) -> Report:
     entry = protocol_entry(split)
     return Report(
@@ -96,6 +106,7 @@ def _report(name: str, scores: Scores, split: Split, ranked: HeldOut | None) -> 
         sampled_ranks(scores, split.test),
         None if ranked is None else full_ranks(scores, ranked, split.known),
         split.protocol.ties,
+        None if ranked is None else ranked.users,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any
@@ -37,15 +37,30 @@ def check_protocol(config: Config, given: Mapping[str, Any], protocol: ProtocolC
     ------
     ConfigError
     """
-    if protocol.split == "given":  # whose candidates have a number of their own
-        return
+    given_split = protocol.split == "given"
+    maker = "given_test" if given_split else "leave_one_out"
     for key in dotted(config, given):
         room, name = key.split(".", 1)
-        if room == "protocol" and config.get(key) != getattr(protocol, name):
+        if room != "protocol" or (given_split and name == "negatives"):  # a file's has its own
+            continue
+        if config.get(key) != getattr(protocol, name):
             raise ConfigError(
                 f"{key} = {config.get(key)}: the split was made with {getattr(protocol, name)}; "
-                "give it to leave_one_out"
+                f"give it to {maker}, or to train --set"
             )
+
+
+def check_closed(plain: Config, config: Config, given: Iterable[str]) -> None:
+    """Refuse settings of a training for a model that has none, where they differ from its preset.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for key in given:
+        idle = key.startswith("train.") and key not in ("train.refit", "train.matmul_precision")
+        if idle and config.get(key) != plain.get(key):
+            raise ConfigError(f"{key}: {plain.name} is not trained in epochs; leave it out")
 
 
 def check_without_log(config_for: Callable[[Interactions], Config]) -> None:

@@ -15,7 +15,6 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import NonFiniteError
 from comet_rec.estimators.companions import Companions
-from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.scoring import model_scores, vectors
 from comet_rec.estimators.session import Hooks, Session, log_line, validated
 from comet_rec.estimators.start import Start
@@ -26,7 +25,7 @@ from comet_rec.training.trainer import Progress, frozen
 def fit_split(
     config: Config, split: Split, device: torch.device, hooks: Hooks, start: Start
 ) -> Run:
-    """Train on the training rows, choose the epoch on the validation items, measure on the test.
+    """Train on the training rows, choose the epoch on the validation items; nothing is measured.
 
     Raises
     ------
@@ -45,8 +44,7 @@ def fit_split(
         if config.train.refit:
             session.start = companions.refit(partial(_refitted_alone, split, device))
             model = _refitted(session, split)
-    run = _finished(session, model, split.known, split, companions)
-    return replace(run, metrics=measure(run, split).to_dict())
+    return _finished(session, model, split.known, split, companions)
 
 
 def _session(

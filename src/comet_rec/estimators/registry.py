@@ -144,7 +144,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
     ArtefactError
         When it is missing, incomplete or damaged.
     """
-    run = load_run(Path(folder))
+    run = load_run(Path(folder).expanduser())
     model = ESTIMATORS[run.config.name](seed=run.config.seed, device=device)
     model.preset = run.config.preset
     parts = {"model": run.config.model, "train": run.config.train}

@@ -68,6 +68,9 @@ class Report:
     sampled_ranks, full_ranks : Ranks
         Against the drawn candidates; against the whole catalogue without seen items (for models
         whose pairs are dear, of a sample of the test users), or None.
+    ties : {"expected", "pessimistic"}
+    full_users : int64 [F]
+        The users of `full_ranks`; a subset of `users`, in their order. None where it is.
     """
 
     model: str
@@ -76,6 +79,7 @@ class Report:
     sampled_ranks: Ranks
     full_ranks: Ranks | None
     ties: TieRule = "expected"
+    full_users: Int64 | None = None
     sampled: dict[str, float] = field(init=False)
     sampled_se: dict[str, float] = field(init=False)
     full: dict[str, float] | None = field(init=False, default=None)
@@ -102,7 +106,7 @@ class Report:
     def of_users(self, name: str, *, full: bool = False) -> npt.NDArray[np.float64]:
         """HR@k or NDCG@k of each user that was ranked, at any k: what paired tests ask for.
 
-        float64 [T]; over the whole catalogue fewer, for models that rank a sample of users.
+        float64 [T]; over the whole catalogue [F], of `full_users`.
 
         Parameters
         ----------

@@ -16,6 +16,7 @@ from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.estimator import Estimator
 from comet_rec.estimators.measuring import measure
+from comet_rec.estimators.naming import check_protocol
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import LEAST_P, holm, paired
@@ -94,7 +95,8 @@ def compare(
             raise ConfigError(unknown("model", name, known))
     study = _Study(split, preset, refit, changes, seed, device)
     for name in [*names, *changes]:
-        study.estimator(name)  # a wrong setting is told before an hour of training
+        model = study.estimator(name)  # a wrong setting is told before an hour of training
+        check_protocol(model.config_for(split.interactions), model.settings, split.protocol)
     entries = []
     for name in names:
         model, spent = study.trained(name)

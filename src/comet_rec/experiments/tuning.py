@@ -20,6 +20,7 @@ from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from comet_rec.estimators import pipeline
 from comet_rec.estimators.devices import torch_device
+from comet_rec.estimators.naming import check_protocol
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks
 from comet_rec.experiments.journal import (
@@ -50,7 +51,7 @@ BASELINE: Space = {
 LAYERS = ((32,), (64, 32), (64, 32, 16))
 SPACES: dict[str, Space] = {
     "comet": {
-        "train.learning_rate": (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 8e-3),
+        "train.learning_rate": (5e-5, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 8e-3),
         "train.weight_decay": (0.0, 1e-6, 5e-6, 1e-5, 5e-5),
     },
     "mf": BASELINE,
@@ -70,12 +71,6 @@ SPACES: dict[str, Space] = {
 of 5e-5; with batches of thousands and a mean over pairs, the former moves nothing and the latter
 leaves nothing, so the grids are cut and go a little further. Closed forms: usual ranges."""
 
-START: dict[str, Any] = {
-    "train.learning_rate": 2e-3,
-    "train.weight_decay": 5e-7,
-    "model.embedding_dim": 128,
-}
-"""Where a search begins, so that a short one has a good trial to compare with."""
 REPEATS = 200
 """Settings in a row that were tried before, after which the sampler has nothing new."""
 COMBINATIONS = 10_000
@@ -88,7 +83,7 @@ def tune(
     *,
     journal: Path,
     seconds: float,
-    preset_name: str = "paper",
+    preset_name: str = "auto",
     settings: Mapping[str, Any] | None = None,
     search: Mapping[str, Sequence[Any]] | None = None,
     seed: int = 0,
@@ -137,8 +132,9 @@ def tune(
     close_abandoned(optuna, study)
     tried = tried_in(study)
     if not tried:
-        start = {k: v for k, v in START.items() if v in space.get(k, ())}
-        study.enqueue_trial({k: json.dumps(v) for k, v in start.items()})
+        # The preset's own first, so that a short search has a good trial to compare with.
+        start = {key: fixed.get(key) for key, values in space.items() if fixed.get(key) in values}
+        study.enqueue_trial({key: json.dumps(value) for key, value in start.items()})
     config_of = _configs(split, model, preset_name, settings, seed)
     _spend(study, tried, seconds, split, config_of, space, device, say)
     return _outcome(study, model, split)
@@ -185,6 +181,10 @@ def settled(
     """
     config_of = _configs(split, model, preset_name, settings, seed)
     fixed = config_of({})
+    check_protocol(fixed, settings, split.protocol)
+    for key in search or ():
+        if key.startswith("protocol."):
+            raise ConfigError(f"{key}: the split's, and nothing to search; leave it out")
     space = {
         key: tuple(dict.fromkeys(fixed.coerced(key, value) for value in values))
         for key, values in (search or SPACES[model]).items()
