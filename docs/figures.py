@@ -285,8 +285,12 @@ def reproduction(result: dict[str, Any], name: str) -> list[str]:
         for table in section["tables"]:
             lines += ["", *markdown_table(Table(table["title"], table["columns"], table["rows"]))]
         prefix = {"reliability": "negatives"}.get(part, part)
+        longer = [
+            f"{budget}-{other}-" for other in result["sections"] if other.startswith(f"{prefix}-")
+        ]
         for picture in sorted((ROOT / "docs" / "_static").glob(f"{budget}-{prefix}-*.svg")):
-            lines += ["", f"![{section['title']}](_static/{picture.name})"]
+            if not picture.name.startswith(tuple(longer)):  # of a part whose name begins alike
+                lines += ["", f"![{section['title']}](_static/{picture.name})"]
     return lines
 
 

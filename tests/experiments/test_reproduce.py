@@ -472,15 +472,25 @@ def test_a_comet_smaller_than_the_papers_gets_no_verdict(tmp_path, monkeypatch):
             ["table2"], logs, budget, 1, tmp_path / folder, Silent(), only=["COMET", "GMF"]
         )
         reproduce(found, "a command", figures=False)
+    sections = [
+        json.loads((tmp_path / folder / "report.json").read_text())["sections"]["table2"]
+        for folder in "ab"
+    ]
     told = [
         {row[0]: row[1] for row in data["tables"][0]["rows"] if row[0] in ("COMET", "GMF")}
-        for data in (
-            json.loads((tmp_path / folder / "report.json").read_text())["sections"]["table2"]
-            for folder in "ab"
-        )
+        for data in sections
     ]
     assert [row["COMET"].endswith(": a smaller model") for row in told] == [True, False]
     assert not any("smaller" in row["GMF"] for row in told)
+    for data, rows in zip(sections, (["GMF"], ["GMF", "COMET"]), strict=True):
+        near = 0
+        for label in rows:  # the same rule, by hand
+            for other in set(paper.ALGORITHMS) - {label}:
+                cells = data["data"]["ml-1m"][label]["cells"].values()
+                for of, p in zip(cells, paper.ALGORITHMS[other]["ml-1m"], strict=True):
+                    reach = 1.96 * np.sqrt(of["error"] ** 2 + p * (1 - p) / len(split.test))
+                    near += abs(of["ours"] - p) <= reach
+        assert any(f"would reproduce {near} of {28 * len(rows)}." in text for text in data["text"])
 
 
 def test_the_ablation_leaves_alone_what_the_budget_settles():

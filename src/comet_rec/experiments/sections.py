@@ -147,9 +147,32 @@ def beside_the_paper(
         table, data = _cells(log, jobs, printed, runner)
         section.tables += [table] if table.rows else []
         section.data[log.name] = data
+        section.text += _beside_other_rows(log, jobs, printed, runner)
         shown = {row[0] for row in table.rows}
         section.leave_out(log, {k: v["not run"] for k, v in data.items() if k not in shown})
     return section
+
+
+def _beside_other_rows(
+    log: StudyLog, jobs: list[Job], printed: dict[str, dict[str, paper.Four]], runner: Runner
+) -> list[str]:
+    """How often our rows would reproduce what the paper prints of other models."""
+    ours = {job.label: job for job in jobs if isinstance(runner.record(job), Record)}
+    found = [
+        of_metric(trainings_of(job, runner), metric, columns[log.name][place]).verdict
+        for label, job in ours.items()
+        for other, columns in printed.items()
+        if label in printed and other != label and log.name in columns
+        for place, metric in enumerate(METRICS)
+        if not _unlike_the_papers(log, job)
+    ]
+    if not found:
+        return []
+    same = found.count("reproduced")
+    return [
+        f"{log.title}: how weak a test that is: held against the paper's figures of each other "
+        f"model, our rows would reproduce {same} of {len(found)}."
+    ]
 
 
 def _not_run(log: StudyLog, printed: dict[str, dict[str, paper.Four]]) -> Table:
