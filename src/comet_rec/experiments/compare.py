@@ -238,8 +238,8 @@ def as_markdown(data: Mapping[str, Any]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        "± is one standard error over users. p-values are corrected for the number of models (Holm) "
-        "and reflect chance in the choice of users only, not in training. Seconds include "
+        "± is one standard error over users. p-values are corrected for the number of models "
+        "(Holm) and reflect chance in the choice of users only, not in training. Seconds include "
         "pre-training and, if there is one, the refit.",
     ]
     return "\n".join(lines)
