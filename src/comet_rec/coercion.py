@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -67,6 +68,11 @@ def literal(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(literal(v) for v in value) + "]"
     return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or numpy."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def positive(config: Any, room: str, *names: str) -> None:

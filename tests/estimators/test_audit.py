@@ -45,6 +45,12 @@ def test_other_models_have_no_error_either(name):
     assert any(f.check == "tied-scores" for f in found) == (name == "Popularity")
 
 
+def test_a_run_on_disk_without_figures_lacks_all_of_them(run, tmp_path):
+    save_run(replace(run, metrics=None), tmp_path / "run")
+    (finding,) = audit_folder(tmp_path / "run")
+    assert (finding.check, finding.count, finding.of) == ("metrics-differ", 8, 8)
+
+
 def test_a_kept_target_is_an_error():
     found = checks(cr.COMET(**SMALL, exclude_target=False).fit(clean()).run)
     assert set(found) == {"target-in-history"}

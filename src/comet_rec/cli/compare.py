@@ -42,7 +42,7 @@ def compare(
     reading: options.Reading,
 ) -> None:
     """Train several models on one split: a table with intervals, paired tests and costs."""
-    names = list(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
+    names = list(dict.fromkeys(options.names(models)))
     if len(names) < 2:
         raise ConfigError("--models: give at least two names, e.g. comet,mf")
     if out is not None and (out.is_dir() or not os.access(_written(out), os.W_OK)):

@@ -188,6 +188,14 @@ def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:
     return found
 
 
+def names(models: str) -> list[str]:
+    """Names of models, a comma between."""
+    found = [name.strip() for name in models.split(",") if name.strip()]
+    if not found:
+        raise ConfigError("--models: give at least one name, e.g. mf,gmf")
+    return found
+
+
 def values(text: str) -> list[str]:
     """``VALUE,VALUE…``, commas inside brackets left alone: ``[64],[64,32]`` are two."""
     return [value.strip() for value in re.split(r",(?![^\[(]*[\])])", text)]

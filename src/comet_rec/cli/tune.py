@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from comet_rec.cli import options
-from comet_rec.errors import ConfigError
 
 
 @options.reads_log
@@ -26,9 +25,7 @@ def tune(
         str, typer.Option(help="Names, a comma between; each gets --seconds.")
     ] = "comet",
     seconds: Annotated[float, typer.Option(min=1, help="Wall time a model.")] = 600,
-    preset: Annotated[
-        str, typer.Option(help="Settings that are not searched; `reproduce` takes paper's.")
-    ] = "auto",
+    preset: Annotated[str, typer.Option(help="What is not searched.")] = "auto",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Fix a setting.")
     ] = None,
@@ -52,9 +49,7 @@ def tune(
     from comet_rec.experiments import tuning
 
     journal = journal or Path(f"{Path(data).name}.journal")
-    names = [name.strip() for name in models.split(",") if name.strip()]
-    if not names:
-        raise ConfigError("--models: give at least one name, e.g. mf,gmf")
+    names = options.names(models)
     fixed = options.pairs(settings or [])
     space = {k: options.values(v) for k, v in options.pairs(search or [], "--search").items()}
     tuning.check(names, journal, space or None, device)
@@ -73,18 +68,15 @@ def tune(
         found.append(best)
         if not json_:
             typer.echo(_as_text(best))
-            chosen = {**fixed, **best["settings"]}
-            words = "".join(f" --set {key}={_word(value)}" for key, value in chosen.items())
-            typer.echo(f"to train so: --model {name} --preset {preset}{words}")
+            typer.echo(_as_words(name, preset, {**fixed, **best["settings"]}))
     if json_:
         typer.echo(json.dumps({"journal": str(journal), "models": found}))
 
 
-def _word(value: Any) -> str:
-    """A setting's value as one word of a shell."""
-    return (
-        json.dumps(value, separators=(",", ":")) if isinstance(value, list | tuple) else f"{value}"
-    )
+def _as_words(name: str, preset: str, settings: dict[str, Any]) -> str:
+    """What `train` needs to be given; a list is one word."""
+    words = [f"--set {key}={value}".replace(", ", ",") for key, value in settings.items()]
+    return f"to train so: {' '.join([f'--model {name} --preset {preset}', *words])}"
 
 
 def _as_text(best: dict[str, Any]) -> str:

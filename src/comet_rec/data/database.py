@@ -11,9 +11,8 @@ from os import PathLike, fspath
 from typing import Any
 
 import duckdb
-import numpy as np
 
-from comet_rec.coercion import MOST_THREADS
+from comet_rec.coercion import MOST_THREADS, is_whole
 from comet_rec.errors import DataError
 
 # Above this, tables go to temporary files. The hashes and times of 20 M rows stay below it.
@@ -29,7 +28,7 @@ def whole_number(name: str, value: Any) -> int:
     DataError
         For a fraction, a text, or less than 0.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+    if not is_whole(value) or value < 0:
         raise DataError(f"{name} is {value!r}; give a whole number, 0 or more")
     return int(value)
 
@@ -92,6 +91,17 @@ def quoted(text: str) -> str:
 def named(name: str) -> str:
     """A name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def parquet_columns(con: duckdb.DuckDBPyConnection, path: str) -> list[str]:
+    """Names of the columns of a Parquet file, a literal, without those inside of others."""
+    found = con.execute(f"SELECT name, num_children FROM parquet_schema({path})").fetchall()
+    columns, inside = [], 0
+    for name, children in found[1:]:
+        if not inside:
+            columns.append(str(name))
+        inside = max(inside - 1, 0) + (children or 0)
+    return columns
 
 
 def reader_path(path: str | PathLike[str]) -> str:

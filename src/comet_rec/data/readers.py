@@ -80,18 +80,18 @@ def read(
     asked: dict[Role, str | int | None] = {
         "user": user, "item": item, "time": time, "rating": rating
     }  # fmt: skip
-    for name, value in (
-        ("min_user_interactions", min_user_interactions),
-        ("min_item_interactions", min_item_interactions),
-    ):
-        whole_number(name, value)
+    limits = _limits(user=min_user_interactions, item=min_item_interactions)
     with connect(threads) as con, refusing(source_name(source)):
         opened = open_source(con, source, asked)
         log = _staged(con, opened, min_rating, skip_bad, time_scope)
-    kept = _cored(log, min_user_interactions, min_item_interactions)
+    kept = _cored(log, *limits)
     if len(kept) == 0:
         raise DataError(f"{opened.name}: no interaction is left after the filters; lower them")
     return kept
+
+
+def _limits(**limits: int) -> list[int]:
+    return [whole_number(f"min_{role}_interactions", limit) for role, limit in limits.items()]
 
 
 def _staged(

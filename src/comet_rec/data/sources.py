@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 
 from comet_rec.data.columns import ROLES, Role, choose, rivals
-from comet_rec.data.database import named, quoted, reader_path
+from comet_rec.data.database import named, parquet_columns, quoted, reader_path
 from comet_rec.data.frames import pandas_column
 from comet_rec.data.randomness import generator
 from comet_rec.data.sniff import Format, sniff
@@ -128,7 +128,8 @@ def _open_file(
     if found.kind == "parquet":
         path = quoted(reader_path(found.path))
         table = f"read_parquet({path}, hive_partitioning=false)"
-        return replace(_described(con, table, name, asked, _in_parquet(con, path)), format=found)
+        own = parquet_columns(con, path)
+        return replace(_described(con, table, name, asked, own), format=found)
     where, wanted = name, dict(asked)
     unnamed: dict[Role, str] = {}
     remark = ""
@@ -193,17 +194,6 @@ def _json_text(key: str, *, whole: bool) -> str:
         f"CASE json_type(json, {pointer}) WHEN 'VARCHAR' THEN {value} WHEN 'UBIGINT' THEN {value} "
         f"WHEN 'BIGINT' THEN {value} WHEN 'DOUBLE' THEN {real} END"
     )
-
-
-def _in_parquet(con: duckdb.DuckDBPyConnection, path: str) -> list[str]:
-    """Names of a Parquet file's columns, without those inside of others."""
-    found = con.execute(f"SELECT name, num_children FROM parquet_schema({path})").fetchall()
-    columns, inside = [], 0
-    for name, children in found[1:]:
-        if not inside:
-            columns.append(str(name))
-        inside = max(inside - 1, 0) + (children or 0)
-    return columns
 
 
 def _described(

@@ -7,6 +7,7 @@ this room's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def audit_folder(folder: Path) -> list[Finding]:
         if not (folder / MANIFEST).is_file():
             raise
         return [_unreadable(folder, error)]
-    return audit_run(run)
+    # What is on disk has figures; none at all are all of them missing.
+    return audit_run(run if run.metrics is not None else replace(run, metrics={}))
 
 
 def audit_run(run: Run) -> list[Finding]:
@@ -114,7 +116,7 @@ def _figures(run: Run, split: Split) -> Iterator[Finding]:
     try:
         if cheap:
             report = measure(run, split)
-            if run.metrics is not None:  # saved, or about to be
+            if run.metrics is not None:  # a run in memory may not be measured yet
                 yield from _differing(run.metrics, report.to_dict(), len(split.test))
             yield from _tied(split.test, report.sampled_ranks, run)
         else:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.artefact.run import Run, save_run
+from comet_rec.coercion import is_whole
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.split import Split
@@ -22,7 +23,6 @@ from comet_rec.estimators.measuring import measured
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks, tell_epochs
 from comet_rec.estimators.start import Start
-from comet_rec.models.base import check, closed_form
 
 
 class Estimator:
@@ -52,7 +52,7 @@ class Estimator:
     def __init__(
         self, *, preset: str = "auto", seed: int = 0, device: str = "cpu", **settings: Any
     ) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        if not is_whole(seed) or seed < 0:
             raise ConfigError(f"seed = {seed!r}: must be a whole number, 0 or above")
         self.preset = preset
         self.seed = int(seed)
@@ -70,12 +70,7 @@ class Estimator:
             For settings that are unknown, out of range, or not for this model.
         """
         plain = replace(preset(self.preset, self.name, log), seed=self.seed)
-        given = naming.dotted(plain, self.settings)
-        config = plain.with_settings(given)
-        check(config)
-        if closed_form(self.name):
-            naming.check_closed(plain, config, given)
-        return config
+        return naming.applied(plain, self.settings)
 
     def fit(
         self,
@@ -117,15 +112,7 @@ class Estimator:
         """
         if not isinstance(data, (Interactions, Split)):
             raise InputError(not_a_log(data, "fit", "leave_one_out or "))
-        if isinstance(init_from, Estimator):
-            init_from = [init_from]
-        if isinstance(init_from, (str, Path)) or any(
-            not isinstance(model, Estimator) for model in init_from
-        ):
-            raise InputError(
-                f"init_from: give fitted models, not {init_from!r}; load_model(folder) reads one"
-            )
-        start = Start([model.run for model in init_from])
+        start = Start.of(init_from)
         hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)

@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from comet_rec.artefact.run import Run
+from comet_rec.coercion import is_whole
 from comet_rec.config import unknown as unknown_word
 from comet_rec.data.histories import fold_in
 from comet_rec.data.ids import plain
@@ -43,8 +44,7 @@ class Rules:
         for name in ("allow", "block"):
             if getattr(self, name) is not None:  # an iterator could be read only once
                 object.__setattr__(self, name, as_ids(getattr(self, name), name))
-        whole = isinstance(self.k, (int, np.integer)) and not isinstance(self.k, bool)
-        if not whole or self.k < 1:
+        if not is_whole(self.k) or self.k < 1:
             raise InputError(f"k = {self.k!r}: must be a whole number above 0")
         if not isinstance(self.include_seen, (bool, np.bool_)):
             raise InputError(f"include_seen = {self.include_seen!r}: must be True or False")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any
@@ -13,6 +13,7 @@ from comet_rec.config import Config, ProtocolConfig, unknown
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
+from comet_rec.models.base import check, closed_form
 
 
 def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,17 +51,24 @@ def check_protocol(config: Config, given: Mapping[str, Any], protocol: ProtocolC
             )
 
 
-def check_closed(plain: Config, config: Config, given: Iterable[str]) -> None:
-    """Refuse settings of a training for a model that has none, where they differ from its preset.
+def applied(plain: Config, settings: Mapping[str, Any]) -> Config:
+    """A preset with settings by their callers' names.
 
     Raises
     ------
     ConfigError
+        For settings that are unknown, out of range or not for this model, such as another length
+        of training for one that has none.
     """
-    for key in given:
-        idle = key.startswith("train.") and key not in ("train.refit", "train.matmul_precision")
-        if idle and config.get(key) != plain.get(key):
-            raise ConfigError(f"{key}: {plain.name} is not trained in epochs; leave it out")
+    given = dotted(plain, settings)
+    config = plain.with_settings(given)
+    check(config)
+    if closed_form(config.name):
+        for key in given:
+            idle = key.startswith("train.") and key not in ("train.refit", "train.matmul_precision")
+            if idle and config.get(key) != plain.get(key):
+                raise ConfigError(f"{key}: {config.name} is not trained in epochs; leave it out")
+    return config
 
 
 def check_without_log(config_for: Callable[[Interactions], Config]) -> None:

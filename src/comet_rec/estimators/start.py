@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from comet_rec.artefact.run import Run
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import Split
-from comet_rec.errors import ConfigError
+from comet_rec.errors import ConfigError, InputError
 from comet_rec.models import base
 
 
@@ -23,6 +23,26 @@ class Start:
     """Finished runs that a model's parameters start from; none for a random start."""
 
     runs: Sequence[Run] = ()
+
+    @classmethod
+    def of(cls, models: Any) -> Self:
+        """From one fitted model or several.
+
+        Raises
+        ------
+        InputError
+            For what is no model.
+        NotFittedError
+            For one that is not trained yet.
+        """
+        several = isinstance(models, Iterable) and not isinstance(models, str)
+        given = list(models) if several else [models]
+        runs = [run for model in given if isinstance(run := getattr(model, "run", None), Run)]
+        if len(runs) < len(given):
+            raise InputError(
+                f"init_from: give fitted models, not {models!r}; load_model(folder) reads one"
+            )
+        return cls(runs)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -131,10 +131,9 @@ def tune(
     study = open_study(optuna, journal, fixed, split, space, settings)
     close_abandoned(optuna, study)
     tried = tried_in(study)
-    if not tried:
-        # The preset's own first, so that a short search has a good trial to compare with.
-        start = {key: fixed.get(key) for key, values in space.items() if fixed.get(key) in values}
-        study.enqueue_trial({key: json.dumps(value) for key, value in start.items()})
+    if not tried:  # the preset's own first: a short search has a good trial to compare with
+        own = {key: fixed.get(key) for key, values in space.items() if fixed.get(key) in values}
+        study.enqueue_trial({key: json.dumps(value) for key, value in own.items()})
     config_of = _configs(split, model, preset_name, settings, seed)
     _spend(study, tried, seconds, split, config_of, space, device, say)
     return _outcome(study, model, split)
