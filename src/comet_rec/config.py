@@ -79,8 +79,11 @@ class TrainConfig:
         parameters and measuring stay in float32. Choice: highest (ADR 0027).
     optimizer : {"adam"}
         Dense Adam, the paper's.
+    select_by : {"sampled", "full"}
+        Whose NDCG@10 on the validation items chooses the epoch, a taste's weight and, in a
+        search, the settings: among drawn items, or over the whole catalogue (ADR 0037).
     patience : int
-        Validations without a better NDCG@10 before training stops; 0 never stops early.
+        Validations without a better figure of that kind before training stops; 0 never does.
     refit : bool
         Train once more on training and validation rows, for the epochs that validation chose.
     """
@@ -106,8 +109,14 @@ class TrainConfig:
     reduction: Literal["mean", "sum"] = "mean"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     optimizer: Literal["adam"] = "adam"
+    select_by: Literal["sampled", "full"] = "sampled"
     patience: int = 5
     refit: bool = False
+
+    @property
+    def selects(self) -> str:
+        """Name of the validation figure that `select_by` means."""
+        return "NDCG@10" if self.select_by == "sampled" else "full NDCG@10"
 
     def __post_init__(self) -> None:
         positive(self, "train", "epochs", "full_epochs", "batch_size", "negatives")

@@ -11,7 +11,8 @@ from comet_rec.data.histories import shown
 from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators.audit import audit_run
 from comet_rec.estimators.scoring import VectorScores
-from comet_rec.estimators.session import Hooks, validated
+from comet_rec.estimators.session import Hooks
+from comet_rec.estimators.validation import Validation
 from comet_rec.experiments.jobs import Job
 from comet_rec.models.comet_config import TASTE_WEIGHTS
 from comet_rec.models.encoding import all_vectors
@@ -53,20 +54,22 @@ def test_it_is_the_fism_that_is_had_alone(split, preset):
     assert stages == ["fism validation"] * 4 + ["validation"] * 3
 
 
-def test_the_validation_items_choose_its_weight(split):
-    run = comet().fit(split).run
+@pytest.mark.parametrize(("select_by", "name"), [("sampled", "NDCG@10"), ("full", "full NDCG@10")])
+def test_the_validation_items_choose_its_weight(split, select_by, name):
+    run = comet(select_by=select_by).fit(split).run
     weight = float(run.state["taste_weight"])
     assert weight == pytest.approx(min(TASTE_WEIGHTS, key=lambda w: abs(w - weight)))
     rows = split.train
     of_users, of_items = shown(rows, run.model.histories)
+    validating = Validation(run.config, split.validation, rows)
     figures = {}
     for other in TASTE_WEIGHTS:
         run.model.taste_weight.fill_(other)
         vectors = all_vectors(run.model, of_users, of_items, rows.n_users, rows.n_items)
-        figures[other] = validated(VectorScores(*vectors), split.validation)["NDCG@10"]
+        figures[other] = validating.figures(VectorScores(*vectors))[name]
     assert len(set(figures.values())) > 1
     assert max(figures, key=lambda w: figures[w]) == pytest.approx(weight)
-    chosen = max(line["validation"]["NDCG@10"] for line in run.log if line["stage"] == "validation")
+    chosen = max(line["validation"][name] for line in run.log if line["stage"] == "validation")
     assert chosen == pytest.approx(max(figures.values()), abs=1e-6)
 
 

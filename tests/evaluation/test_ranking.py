@@ -7,7 +7,13 @@ import pytest
 
 from comet_rec.data.split import leave_one_out
 from comet_rec.errors import NonFiniteError
-from comet_rec.evaluation.ranking import full_ranks, sampled_ranks, weighed_ranks
+from comet_rec.evaluation.ranking import (
+    drawn_users,
+    full_ranks,
+    sampled_ranks,
+    weighed_full_ranks,
+    weighed_ranks,
+)
 
 
 @pytest.fixture
@@ -56,6 +62,28 @@ def test_ranks_under_several_weights_are_those_of_the_sums(split):
         np.testing.assert_array_equal(ranks.better, wanted.better)
         np.testing.assert_array_equal(ranks.tied, wanted.tied)
     assert (found[0].better != found[2].better).any()
+
+
+def test_the_whole_catalogue_under_several_weights_is_ranked_by_the_sums(split):
+    scores, more = scores_with_ties(), scores_with_ties()[::-1].copy()
+    weights = (0.0, 0.5, 2.0)
+    found = weighed_full_ranks(Given(scores), Given(more), weights, split.test, split.known)
+    for weight, ranks in zip(weights, found, strict=True):
+        summed = Given(scores + np.float32(weight) * more)
+        wanted = full_ranks(summed, split.test, split.known)
+        np.testing.assert_array_equal(ranks.better, wanted.better)
+        np.testing.assert_array_equal(ranks.tied, wanted.tied)
+    assert (found[0].better != found[2].better).any()
+
+
+def test_drawn_users_are_some_of_them_and_always_the_same(split):
+    few = drawn_users(split.test, 7)
+    assert len(few) == 7
+    rows = np.searchsorted(split.test.users, few.users)
+    for name in ("users", "positives", "candidates"):
+        np.testing.assert_array_equal(getattr(few, name), getattr(split.test, name)[rows])
+    np.testing.assert_array_equal(few.users, drawn_users(split.test, 7).users)
+    assert drawn_users(split.test, None) is drawn_users(split.test, 40) is split.test
 
 
 def test_missing_candidates_do_not_count(random_log):

@@ -55,6 +55,27 @@ def test_the_test_items_are_not_looked_at(split, tmp_path):
     assert found[0]["validation"] == found[1]["validation"]
 
 
+def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp_path):
+    """And its settings are not taken for those of one among drawn items."""
+    search, journals = {"model.l2": [5.0, 500.0]}, {}
+    for by in ("sampled", "full"):
+        journals[by], settings = tmp_path / f"{by}.journal", {"train.select_by": by}
+        found = tune(
+            split, "ease", journal=journals[by], seconds=60, search=search, settings=settings,
+            preset_name="paper",
+        )  # fmt: skip
+        trials = trials_of(journals[by], "ease")
+        name = "NDCG@10" if by == "sampled" else "full NDCG@10"
+        assert found["validation"][name] == max(trial.value for trial in trials)
+    both = list(journals.values())
+    for by in ("sampled", "full"):
+        settings = searched_on(both, split, "paper", by)["ease"]
+        assert settings["train.select_by"] == by
+    assert searched_on([journals["full"]], split, "paper") == {}
+    (table,) = searches([journals["full"]], {}).tables
+    assert "validation NDCG@10 (full)" in table.columns
+
+
 def test_comet_with_a_taste_is_searched_too(split, tmp_path):
     """From the preset's own settings on."""
     settings = FAST | {"model.taste_dim": 4, "model.hidden": (8,), "model.history_length": 6}

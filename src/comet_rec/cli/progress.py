@@ -28,10 +28,12 @@ def training_progress(quiet: bool) -> Iterator[Report]:
 
 def epoch_line(stage: str, progress: Progress, left: float) -> str:
     """What one finished epoch has to say; `left` in seconds."""
+    from comet_rec.estimators.validation import validation_text
+
     text = f"{stage} epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}"
     if progress.validation is not None:
         figures = progress.validation
-        text += f", validation HR@10 {figures['HR@10']:.4f} NDCG@10 {figures['NDCG@10']:.4f}"
+        text += ", validation " + validation_text(figures)
     rate = progress.positives / max(progress.train_seconds, 1e-9)
     return text + f", {rate:,.0f} positives/s, at most {clock(left)} left"
 

@@ -80,10 +80,11 @@ def _as_words(name: str, preset: str, settings: dict[str, Any]) -> str:
 
 
 def _as_text(best: dict[str, Any]) -> str:
+    from comet_rec.estimators.validation import validation_text
+
     chosen = ", ".join(f"{key}={value}" for key, value in best["settings"].items())
-    figures = best["validation"] or {}
+    figures = validation_text(best["validation"] or {"NDCG@10": 0.0})
     return (
-        f"{best['model']}: validation HR@10 {figures.get('HR@10', 0):.4f} NDCG@10 "
-        f"{figures.get('NDCG@10', 0):.4f} after {best['epochs']} epochs, {best['trials']} "
+        f"{best['model']}: validation {figures} after {best['epochs']} epochs, {best['trials']} "
         f"trials, {best['seconds']:,.0f} s: {chosen}"
     )

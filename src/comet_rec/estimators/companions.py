@@ -39,7 +39,10 @@ def companion_configs(config: Config, log: Interactions) -> dict[str, Config]:
     for name, (chosen, shared, epochs) in getattr(config.model, "companions", {}).items():
         own = preset(chosen, name, log).with_settings(shared)
         full_epochs = epochs or own.train.full_epochs
-        train = replace(own.train, refit=config.train.refit, full_epochs=full_epochs)
+        train = replace(
+            own.train, refit=config.train.refit, full_epochs=full_epochs,
+            select_by=config.train.select_by,
+        )  # fmt: skip
         found[name] = replace(own, seed=config.seed, train=train, protocol=config.protocol)
     return found
 

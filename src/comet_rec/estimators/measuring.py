@@ -6,15 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from comet_rec.artefact.run import Run, protocol_entry
-from comet_rec.data.randomness import generator
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import ConfigError, InputError
 from comet_rec.estimators.scoring import FunctionScores, run_scores
-from comet_rec.evaluation.ranking import Report, Scores, full_ranks, sampled_ranks
-from comet_rec.models import base
+from comet_rec.estimators.validation import full_users
+from comet_rec.evaluation.ranking import Report, Scores, drawn_users, full_ranks, sampled_ranks
 
 if TYPE_CHECKING:
     from comet_rec.estimators.estimator import Estimator
@@ -86,7 +83,7 @@ def measure(run: Run, split: Split, *, full: bool = True) -> Report:
         Also rank the whole catalogue, seen items left out; for models whose pairs are dear, for
         a sample of the test users.
     """
-    ranked = _full_sample(run, split.test) if full else None
+    ranked = drawn_users(split.test, full_users(run.config.name)) if full else None
     return _report(run.config.name, run_scores(run), split, ranked)
 
 
@@ -108,12 +105,3 @@ def _report(name: str, scores: Scores, split: Split, ranked: HeldOut | None) -> 
         split.protocol.ties,
         None if ranked is None else ranked.users,
     )
-
-
-def _full_sample(run: Run, held: HeldOut) -> HeldOut:
-    """Test users whose full ranking is made: all, or the model's number of them, one draw."""
-    most = getattr(base.model_class(run.config.name), "full_users", None)
-    if most is None or most >= len(held):
-        return held
-    rows = np.sort(generator(0, "full.users").permutation(len(held))[:most])
-    return HeldOut(held.users[rows], held.positives[rows], held.candidates[rows])

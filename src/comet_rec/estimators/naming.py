@@ -15,6 +15,9 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import check, closed_form
 
+OF_A_SOLUTION = ("train.refit", "train.matmul_precision", "train.select_by")
+"""What a model without epochs takes: the second as tables give it to all, the last for searches."""
+
 
 def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by their dotted keys; bare names are looked up in the model, then in training."""
@@ -65,7 +68,7 @@ def applied(plain: Config, settings: Mapping[str, Any]) -> Config:
     check(config)
     if closed_form(config.name):
         for key in given:
-            idle = key.startswith("train.") and key not in ("train.refit", "train.matmul_precision")
+            idle = key.startswith("train.") and key not in OF_A_SOLUTION
             if idle and config.get(key) != plain.get(key):
                 raise ConfigError(f"{key}: {config.name} is not trained in epochs; leave it out")
     return config

@@ -16,8 +16,9 @@ from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import NonFiniteError
 from comet_rec.estimators.companions import Companions
 from comet_rec.estimators.scoring import model_scores, vectors
-from comet_rec.estimators.session import Hooks, Session, log_line, validated
+from comet_rec.estimators.session import Hooks, Session, log_line
 from comet_rec.estimators.start import Start
+from comet_rec.estimators.validation import Validation
 from comet_rec.models import base
 from comet_rec.training.trainer import Progress, frozen
 
@@ -141,7 +142,9 @@ def _closed_form(
         seconds = time.perf_counter() - began
         figures = None
         if stage == "validation" and validation is not None:
-            figures = validated(model_scores(model, rows), validation)
+            figures = Validation(session.config, validation, rows).figures(
+                model_scores(model, rows)
+            )
         progress = Progress(1, 1, 1, 1, 0.0, len(given), seconds, figures, finished_epoch=True)
         session.lines.append(log_line(stage, progress) | {"loss": None})
     session.chosen_epochs = 1

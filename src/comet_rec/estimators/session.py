@@ -20,12 +20,11 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import torch_seed
 from comet_rec.data.split import HeldOut
 from comet_rec.errors import ConfigError, TrainingInterrupted
-from comet_rec.estimators.scoring import VectorScores, model_scores, vectors
+from comet_rec.estimators.scoring import model_scores
 from comet_rec.estimators.start import Start
-from comet_rec.evaluation.ranking import Ranks, Report, Scores, sampled_ranks, weighed_ranks
+from comet_rec.estimators.validation import Validation, validation_text
 from comet_rec.models import base
-from comet_rec.models.comet_config import TASTE_WEIGHTS
-from comet_rec.training.trainer import SELECT_BY, Progress, Trainer, TrainState, frozen
+from comet_rec.training.trainer import Progress, Trainer, TrainState, frozen
 
 CHECKPOINT_SECONDS = 120.0
 TASTE_WEIGHT = "taste_weight"
@@ -100,11 +99,12 @@ class Session:
         validate = None
         if validation is not None:
             histories = shown(rows, model.histories)
+            validating = Validation(config, validation, rows)
 
             def validate() -> dict[str, float]:
                 if getattr(model, "taste", None) is not None:
-                    return weighed(model, rows, histories, validation)
-                return validated(model_scores(model, rows, histories), validation)
+                    return validating.weighed(model, histories)
+                return validating.figures(model_scores(model, rows, histories))
 
         trainer = Trainer(
             model, batches, config.train, seed=config.seed, device=self.device,
@@ -201,28 +201,6 @@ def begun_otherwise(checkpoints: Path) -> ConfigError:
     )
 
 
-def validated(scores: Scores, held: HeldOut) -> dict[str, float]:
-    """Sampled figures of the validation items."""
-    return _sampled(sampled_ranks(scores, held), held)
-
-
-def _sampled(ranks: Ranks, held: HeldOut) -> dict[str, float]:
-    return Report("", {}, held.users, ranks, None).sampled
-
-
-def weighed(model: Any, rows: Interactions, histories: Any, held: HeldOut) -> dict[str, float]:
-    """Figures of the validation items under the taste's best weight, which the model keeps."""
-    model.taste_weight.fill_(1.0)
-    users, items = vectors(model, rows, histories)
-    k = model.config.embedding_dim
-    own, taste = (VectorScores(users[:, of], items[:, of]) for of in (slice(k), slice(k, None)))
-    ranks = weighed_ranks(own, taste, TASTE_WEIGHTS, held)
-    found = {w: _sampled(of, held) for w, of in zip(TASTE_WEIGHTS, ranks, strict=True)}
-    best = max(found, key=lambda weight: found[weight][SELECT_BY])
-    model.taste_weight.fill_(best)
-    return found[best]
-
-
 def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
     """Batches of these training rows under a config, for a model.
 
@@ -284,8 +262,7 @@ def tell_epochs(stage: str, progress: Progress) -> None:
     """A line on stderr at the end of each epoch."""
     if not progress.finished_epoch:
         return
-    of = progress.validation or {}
-    figures = "".join(f", {name} {of[name]:.4f}" for name in ("HR@10", "NDCG@10") if name in of)
+    figures = f", {validation_text(progress.validation)}" if progress.validation else ""
     where = f"{stage} epoch {progress.epoch}/{progress.epochs}"
     sys.stderr.write(f"{where}: loss {progress.loss:.4f}{figures}\n")
     sys.stderr.flush()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.interactions import Interactions
+from comet_rec.data.randomness import generator
 from comet_rec.data.split import HeldOut
 from comet_rec.errors import NonFiniteError
 from comet_rec.evaluation.metrics import TieRule, figures, hit_rate, ndcg, rank
@@ -201,6 +202,14 @@ def weighed_ranks(
     return [Ranks(*of) for of in zip(better, tied, strict=True)]
 
 
+def drawn_users(held: HeldOut, most: int | None) -> HeldOut:
+    """At most so many of the held-out rows: one draw, the same for every model."""
+    if most is None or most >= len(held):
+        return held
+    rows = np.sort(generator(0, "full.users").permutation(len(held))[:most])
+    return HeldOut(held.users[rows], held.positives[rows], held.candidates[rows])
+
+
 def full_ranks(scores: Scores, held: HeldOut, seen: Interactions) -> Ranks:
     """Rank each positive among all items that are not in `seen` for its user.
 
@@ -216,20 +225,39 @@ def full_ranks(scores: Scores, held: HeldOut, seen: Interactions) -> Ranks:
     NonFiniteError
         When a score is NaN or infinite.
     """
-    better, tied = np.empty(len(held), np.int64), np.empty(len(held), np.int64)
+    (found,) = weighed_full_ranks(scores, None, (0.0,), held, seen)
+    return found
+
+
+def weighed_full_ranks(
+    scores: Scores, more: Scores | None, weights: Sequence[float], held: HeldOut, seen: Interactions
+) -> list[Ranks]:
+    """Rank as `full_ranks`, by scores + w · more, for each weight w.
+
+    Both are asked for once, whatever the number of weights.
+
+    Raises
+    ------
+    NonFiniteError
+        When a score is NaN or infinite.
+    """
+    better, tied = (np.empty((len(weights), len(held)), np.int64) for _ in range(2))
     for block in blocks(len(held), scores.n_items):
-        users = held.users[block]
-        found = checked(scores.rows(users))
-        own = np.take_along_axis(found, held.positives[block, None], axis=1)
-        # Seen items count on neither side: their shares are taken off again.
+        users, positives = held.users[block], held.positives[block]
+        base = checked(scores.rows(users))
+        added = None if more is None else checked(more.rows(users))
         row, item = seen.touched(users)
-        positive, seen_scores = own[row, 0], found[row, item]
-        is_other = item != held.positives[block][row]
-        seen_better = np.bincount(row, (seen_scores > positive) & is_other, len(users))
-        seen_tied = np.bincount(row, (seen_scores == positive) & is_other, len(users))
-        better[block] = np.count_nonzero(found > own, axis=1) - seen_better
-        tied[block] = np.count_nonzero(found == own, axis=1) - 1 - seen_tied
-    return Ranks(better, tied)
+        is_other = item != positives[row]
+        for place, weight in enumerate(weights):
+            found = base if added is None else base + np.float32(weight) * added
+            own = np.take_along_axis(found, positives[:, None], axis=1)
+            # Seen items count on neither side: their shares are taken off again.
+            positive, seen_scores = own[row, 0], found[row, item]
+            seen_better = np.bincount(row, (seen_scores > positive) & is_other, len(users))
+            seen_tied = np.bincount(row, (seen_scores == positive) & is_other, len(users))
+            better[place, block] = np.count_nonzero(found > own, axis=1) - seen_better
+            tied[place, block] = np.count_nonzero(found == own, axis=1) - 1 - seen_tied
+    return [Ranks(*of) for of in zip(better, tied, strict=True)]
 
 
 def checked(scores: Float32) -> Float32:

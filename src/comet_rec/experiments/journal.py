@@ -28,7 +28,7 @@ class Trial:
     settings : dict
         Dotted keys and what was chosen for them.
     value : float
-        Validation NDCG@10, of the best epoch.
+        Validation NDCG@10 of the kind that the search selects by, of the best epoch.
     seconds : float
     stopped_early : bool
         It was behind the median of those before it. (One that was not finite has the value 0.)
@@ -61,15 +61,23 @@ class Search:
     begun: Mapping[str, Any]
 
     @property
+    def select_by(self) -> str:
+        """Whose NDCG@10 it looked at: among drawn items, or over the whole catalogue."""
+        return str(self.begun.get("fixed", {}).get("train.select_by", "sampled"))
+
+    @property
     def best(self) -> Trial | None:
         """The best trial; None where none finished."""
         return max(self.trials, key=lambda trial: trial.value, default=None)
 
 
-def searched_on(journals: Sequence[Path], split: Split, preset: str) -> dict[str, dict[str, Any]]:
+def searched_on(
+    journals: Sequence[Path], split: Split, preset: str, select_by: str = "sampled"
+) -> dict[str, dict[str, Any]]:
     """Model → the best settings of a search on this very split that began from `preset`.
 
-    The fixed ones of a search are among them. Of two searches for a model the better one counts.
+    Of searches that selected by such a figure; the fixed settings of one are among them. Of two
+    for a model the better one counts.
 
     Raises
     ------
@@ -83,7 +91,9 @@ def searched_on(journals: Sequence[Path], split: Split, preset: str) -> dict[str
     for search in (search for journal in journals for search in history(journal)):
         begun, best = search.begun, search.best
         ours = all(begun.get(key) == value for key, value in same.items())
-        if best is None or not ours:  # an old journal names no preset
+        if (
+            best is None or not ours or search.select_by != select_by
+        ):  # an old journal names no preset
             continue
         if search.model not in found or best.value > found[search.model][0]:
             fixed = {key: _as_setting(value) for key, value in begun["fixed"].items()}

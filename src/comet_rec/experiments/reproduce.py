@@ -69,7 +69,8 @@ class Study:
     def __post_init__(self) -> None:
         self.splits = {log.name: log.split for log in self.logs if log.split is not None}
         self.searched = {
-            name: searched_on(self.journals, split, "paper") for name, split in self.splits.items()
+            name: [searched_on(self.journals, split, "paper", by) for by in ("sampled", "full")]
+            for name, split in self.splits.items()
         }
         self.orders = {log.name: self._orders(log) for log in self.logs if "ties" in self.parts}
         self.runner = Runner(
@@ -89,8 +90,8 @@ class Study:
 
     def planner(self, name: str) -> Planner:
         """Jobs on one of the logs."""
-        log, searched = self.splits[name].interactions, self.searched.get(name, {})
-        return Planner(name, log, self.budget, searched)
+        log, searched = self.splits[name].interactions, self.searched.get(name, [])
+        return Planner(name, log, self.budget, *searched)
 
     def each(self, of: Of) -> LogsJobs:
         """Jobs of a part on every log; none where the log could not be had."""

@@ -28,11 +28,12 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
     """
     section = Section("searches", "Searches for settings")
     section.text.append(
-        f"Each model's best {OF} among sampled items over the seconds spent on trials; the test "
-        "items were never looked at. A trial behind the median of those before it was stopped "
-        "early; one that time ran out for counts with its best epoch so far (cut; journals from "
-        "before 2026-11-27 do not tell, there the last trial of a model may be one). A setting "
-        "that is best among sampled items need not be so over the whole catalogue."
+        f"Each model's best {OF}, among sampled items where nothing else is said, over the seconds "
+        "spent on trials; the test items were never looked at. A trial behind the median of those "
+        "before it was stopped early; one that time ran out for counts with its best epoch so far "
+        "(cut; journals from before 2026-11-27 do not tell, there the last trial of a model may be "
+        "one). What is best among sampled items need not be so over the whole catalogue: (full) "
+        "means that a search looked there."
     )
     section.text += [
         f"{title}: in the tables of algorithms {', '.join(models)} have the best settings found."
@@ -40,10 +41,12 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
         if models
     ]
     for journal in journals:
-        columns = ["model", "trials", "stopped early", "cut", "seconds", OF, "settings"]
+        found = history(journal)
+        of = f"{OF} (full)" if any(s.select_by == "full" for s in found) else OF
+        columns = ["model", "trials", "stopped early", "cut", "seconds", of, "settings"]
         table = Table(journal.name, columns, [])
         rising: dict[str, list[list[float]]] = {}
-        for search in history(journal):
+        for search in found:
             model, trials, best = search.model, search.trials, search.best
             if best is None:
                 table.rows.append([model, "0", "0", "0", "", "", "no trial finished"])
@@ -52,12 +55,14 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
             settings = ", ".join(f"{key} = {value}" for key, value in whole.items())
             stopped, cut = sum(t.stopped_early for t in trials), sum(t.cut for t in trials)
             spent = sum(trial.seconds for trial in trials)
-            row = [model, len(trials), stopped, cut, f"{spent:,.0f}", number(best.value), settings]
+            full = search.select_by == "full"
+            value = f"{best.value:.4f}" if full else number(best.value)
+            row = [model, len(trials), stopped, cut, f"{spent:,.0f}", value, settings]
             table.rows.append([str(cell) for cell in row])
             rising[model] = _best_so_far(trials)
         section.tables.append(table)
-        caption = f"Best {OF} over the seconds of the search, {journal.name}"
-        drawn = {"models": rising, "x": "seconds of trials", "y": OF}
+        caption = f"Best {of} over the seconds of the search, {journal.name}"
+        drawn = {"models": rising, "x": "seconds of trials", "y": of}
         name = f"searches-{len(section.drawings) + 1}-{journal.stem}"
         section.data[name] = rising
         section.drawings.append(Drawing(name, "steps", caption, drawn))

@@ -55,6 +55,8 @@ FALSIFICATIONS: dict[str, str] = {
     "target kept in the history": "kept-target",
 }
 BEST = "COMET, preset best"
+WHOLE = "by the whole catalogue"
+BY_WHOLE: Settings = {"train.select_by": "full"}
 TASTE = "a taste beside it"
 STEPS: dict[str, tuple[str, ...]] = {
     "causal histories": ("model.history",),
@@ -97,12 +99,15 @@ class Planner:
     searched : mapping
         Model → settings that a search on this log found, from the preset `paper`; for the tables
         of algorithms. What the budget settles goes before.
+    searched_whole : mapping
+        The same of searches by figures over the whole catalogue, beside them past the paper.
     """
 
     name: str
     log: Interactions
     budget: Budget
     searched: Mapping[str, Settings] = field(default_factory=dict)
+    searched_whole: Mapping[str, Settings] = field(default_factory=dict)
 
     @property
     def paper(self) -> str:
@@ -148,8 +153,11 @@ class Planner:
         """Of a model that is trained from its own draw, under the preset of the search."""
         if name in PRETRAINED or (name == "comet" and self.paper != "paper"):
             return {}
+        return self._unsettled(name, self.searched.get(name, {}))
+
+    def _unsettled(self, name: str, found: Settings) -> Settings:
         settled = self.budget.settings(name)
-        return {k: v for k, v in self.searched.get(name, {}).items() if k not in settled}
+        return {k: v for k, v in found.items() if k not in settled}
 
     def filters(self) -> list[Job]:
         """Tables IV and V."""
@@ -213,6 +221,7 @@ class Planner:
         static = self.job("COMET, static", "comet", self._searched("comet"))
         others = [job for job in self.algorithms() if job.label != "COMET"]
         found = [self.job(BEST, "comet", preset="best")]
+        found.append(self.job(f"COMET, best, {WHOLE}", "comet", BY_WHOLE, preset="best"))
         best, without = preset("best", "comet", self.log), self._without_taste()
         if any(best.get(key) != value for key, value in without.items()):
             found.append(self.job("COMET, best without a taste", "comet", without, preset="best"))
@@ -220,6 +229,11 @@ class Planner:
             plain = {"model.taste_preset": "paper"}
             found.append(self.job("COMET, best, its taste by BCE", "comet", plain, preset="best"))
             others.append(self.job("FISM, softmax", "fism", preset="best"))
+        others += [
+            self.job(f"{label}, {WHOLE}", name, self._unsettled(name, self.searched_whole[name]))
+            for label, name in {**BESIDE, **ALGORITHMS}.items()
+            if name in self.searched_whole
+        ]
         return [*found, static, *others]
 
     def _without_taste(self) -> dict[str, Any]:

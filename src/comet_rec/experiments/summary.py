@@ -104,10 +104,11 @@ def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
         "averaging of parameters, and no word on batches. Of a pool: from how many random items a "
         "batch draws its negatives, 0 for all. Of a user: how many positives come together. Left "
         "out: the largest share of a history's other rows that a training step hides, so that a "
-        "missing target does not stand out. Seconds are of one seed, with what it starts from, on "
-        "a machine that other work shared."
+        "missing target does not stand out. Else: what is not at its default and has no column "
+        "(docs/settings). Seconds are of one seed, with what it starts from, on a machine that "
+        "other work shared."
     )
-    columns = ["model", "preset", *COLUMNS, "epochs", "seeds", "seconds", "machine"]
+    columns = ["model", "preset", *COLUMNS, "else", "epochs", "seeds", "seconds", "machine"]
     for log in logs:
         found: dict[str, tuple[Job, list[str]]] = {}
         for item in runner.items:
@@ -141,8 +142,16 @@ def _row(job: Job, config: Config, runner: Runner) -> list[str]:
     )
     seconds = f"{runner.seconds(job):,.0f}"
     return [
-        config.preset, *shown, epochs, seeds_told(job, records), seconds, ", ".join(machines)
+        config.preset, *shown, _else(config), epochs, seeds_told(job, records), seconds,
+        ", ".join(machines),
     ]  # fmt: skip
+
+
+def _else(config: Config) -> str:
+    """Settings that are not at their defaults and have no column of their own."""
+    told = {"name", "preset", "seed", *COLUMNS.values()}
+    rest = [line for line in config.changed() if line.split(" = ")[0] not in told]
+    return ", ".join(line.split(".", 1)[1] for line in rest)
 
 
 def _plain(config: Config, key: str) -> str:

@@ -34,7 +34,7 @@ from comet_rec.experiments.journal import (
     words,
 )
 from comet_rec.models import base
-from comet_rec.training.trainer import SELECT_BY, Progress
+from comet_rec.training.trainer import Progress
 
 if TYPE_CHECKING:
     import optuna
@@ -257,6 +257,7 @@ def _trial(
     """One training, cut short where it is behind the median of those before, or time is up."""
     best: tuple[float, int, Mapping[str, float]] = (0.0, 0, {})
     behind = late = False
+    selects = config.train.selects
     began = time.perf_counter()
 
     def report(stage: str, progress: Progress) -> None:
@@ -268,7 +269,7 @@ def _trial(
         late = spent > left
         if stage == "validation" and progress.validation is not None:  # and not a companion's
             figures = progress.validation
-            best = max(best, (figures[SELECT_BY], progress.epoch, figures), key=lambda b: b[0])
+            best = max(best, (figures[selects], progress.epoch, figures), key=lambda b: b[0])
             trial.report(best[0], progress.epoch)
             behind = trial.should_prune()  # reads the journal: once an epoch, not once a step
 
@@ -276,7 +277,7 @@ def _trial(
     figures: Mapping[str, float]
     try:
         figures, epochs = pipeline.validate(config, split, torch_device(device), hooks)
-        score, note = figures[SELECT_BY], f"{SELECT_BY} {figures[SELECT_BY]:.4f}"
+        score, note = figures[selects], f"{selects} {figures[selects]:.4f}"
     except TrainingInterrupted:
         score, epochs, figures = best
         note = f"{'stopped early' if behind else 'out of time'} at {score:.4f}"

@@ -22,9 +22,6 @@ from comet_rec.training.objective import objective
 from comet_rec.training.prefetch import prefetched
 from comet_rec.training.schedule import learning_rate
 
-SELECT_BY = "NDCG@10"
-"""Figure of the validation items that chooses the epoch."""
-
 
 @dataclass
 class Progress:
@@ -237,8 +234,9 @@ class Trainer:
         if validation is None:
             state.best_epoch = state.epoch
             return
-        if validation[SELECT_BY] > state.best_score:
-            state.best_score = validation[SELECT_BY]
+        score = validation[self.config.selects]
+        if score > state.best_score:
+            state.best_score = score
             state.best_epoch = state.epoch
             state.best_validation = validation
             state.best = copy.deepcopy(self.model.state_dict())
