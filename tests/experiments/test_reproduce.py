@@ -412,7 +412,8 @@ def test_past_the_paper_stands_what_best_is_without_its_taste():
     log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
     best, alone, *others = Planner("small", log, FULL).beyond()
     log_of = cr.leave_one_out(log)
-    plain = replace(best, settings=(*best.settings, ("model.taste_preset", "paper")))
+    small = ("model.taste_preset", "paper"), ("model.taste_dim", 64)
+    plain = replace(best, settings=(*best.settings, *small))
     assert others[0].key(log_of) == plain.key(log_of) != best.key(log_of)
     assert others[-1].estimator().config_for(log).train.loss == "softmax"  # its FISM by itself
     config = best.estimator().config_for(log)
@@ -422,6 +423,18 @@ def test_past_the_paper_stands_what_best_is_without_its_taste():
     without_order = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), times=False)
     labels = [job.label for job in Planner("small", without_order, FULL).beyond()]
     assert alone.label not in labels
+
+
+def test_past_the_paper_stands_what_a_search_over_the_whole_catalogue_found():
+    log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
+    whole = {"ease": {"model.l2": 5.0, "train.select_by": "full"}}
+    planner = Planner("small", log, FULL, {"ease": {"model.l2": 700.0}}, whole)
+    found = {job.label: job.estimator().config_for(log) for job in planner.beyond()}
+    assert found["EASE"].get("model.l2") == 700.0
+    assert found["EASE, by the whole catalogue"].get("model.l2") == 5.0
+    assert found["COMET, best, by the whole catalogue"].train.select_by == "full"
+    assert not any("catalogue" in job.label for job in planner.algorithms())
+    assert all(config.train.select_by == "sampled" for config in map(found.get, ("EASE", "FISM")))
 
 
 def test_past_the_paper_are_figures_with_100_negatives(tmp_path):

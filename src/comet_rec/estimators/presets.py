@@ -21,11 +21,14 @@ SHORT = 40
 WIDE = 50_000
 """Items from which on a softmax of `best` is estimated from drawn ones."""
 
-LOGITS = 20_000_000_000
-"""Logits an epoch, a row's over all items, from which on it is too (ADR 0036)."""
+PRODUCTS = 2_560_000_000_000
+"""Products of an epoch, rows times items times K, from which on it is too (ADR 0036, 0038)."""
 
 DRAWN = 8_192
 """Items that it is estimated from."""
+
+TASTE_DIM = 256
+"""K of a FISM under a softmax (ADR 0038)."""
 
 POSITIVES = 20_000_000
 """Positives that a training of `best` sees at most, but for two epochs (ADR 0036)."""
@@ -50,28 +53,31 @@ def best(model: str, log: Interactions) -> Config:
         return replace(
             config,
             preset="best",
+            model=replace(config.model, embedding_dim=TASTE_DIM),
             train=replace(
-                config.train, loss="softmax", mask_touched=True, softmax_items=_drawn(log),
-                learning_rate=3e-3, weight_decay=1e-5, full_epochs=7,
+                config.train, loss="softmax", mask_touched=True,
+                softmax_items=_drawn(log, TASTE_DIM), learning_rate=3e-3, weight_decay=1e-5,
+                full_epochs=4, patience=3,
             ),
         )  # fmt: skip
     if model != "comet" or log.time_scope == "none":
         config = static(model, log)
         return replace(config, preset="best", train=replace(config.train, refit=True))
-    small = len(log) < SMALL
+    small, short = len(log) < SMALL, _short(log)
+    k = 64 if small else 128
     epochs = 16 if small else min(10, max(2, POSITIVES // len(log)))
     taste = paper("fism", log).model
     return Config(
         name=model,
         preset="best",
         model=base.config_class(model)(
-            history="causal", towers="user", embedding_dim=64 if small else 128,
+            history="causal", towers="user", embedding_dim=k,
             history_length=50 if small else 100,
-            taste_dim=taste.embedding_dim, taste_alpha=taste.alpha,
-            taste_preset="best" if _short(log) else "paper",
+            taste_dim=TASTE_DIM if short else taste.embedding_dim, taste_alpha=taste.alpha,
+            taste_preset="best" if short else "paper",
         ),
         train=TrainConfig(
-            loss="softmax", mask_touched=True, softmax_items=_drawn(log),
+            loss="softmax", mask_touched=True, softmax_items=_drawn(log, k),
             batch_size=2048 if small else 4096, learning_rate=2e-3, schedule="cosine", warmup=0.5,
             epochs=epochs, full_epochs=epochs, patience=0, average=0.99, refit=True,
         ),
@@ -83,9 +89,9 @@ def _short(log: Interactions) -> bool:
     return len(log) < min(SMALL, SHORT * log.n_users)
 
 
-def _drawn(log: Interactions) -> int:
+def _drawn(log: Interactions, k: int) -> int:
     """Items that a softmax is estimated from; 0 for all."""
-    return 0 if log.n_items < WIDE and len(log) * log.n_items < LOGITS else DRAWN
+    return 0 if log.n_items < WIDE and len(log) * log.n_items * k < PRODUCTS else DRAWN
 
 
 def static(model: str, log: Interactions) -> Config:

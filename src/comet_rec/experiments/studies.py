@@ -221,14 +221,15 @@ class Planner:
         static = self.job("COMET, static", "comet", self._searched("comet"))
         others = [job for job in self.algorithms() if job.label != "COMET"]
         found = [self.job(BEST, "comet", preset="best")]
-        found.append(self.job(f"COMET, best, {WHOLE}", "comet", BY_WHOLE, preset="best"))
         best, without = preset("best", "comet", self.log), self._without_taste()
         if any(best.get(key) != value for key, value in without.items()):
             found.append(self.job("COMET, best without a taste", "comet", without, preset="best"))
         if best.get("model.taste_preset") == "best":
-            plain = {"model.taste_preset": "paper"}
+            taste = preset("paper", "fism", self.log).model.embedding_dim
+            plain = {"model.taste_preset": "paper", "model.taste_dim": taste}
             found.append(self.job("COMET, best, its taste by BCE", "comet", plain, preset="best"))
             others.append(self.job("FISM, softmax", "fism", preset="best"))
+        found.append(self.job(f"COMET, best, {WHOLE}", "comet", BY_WHOLE, preset="best"))
         others += [
             self.job(f"{label}, {WHOLE}", name, self._unsettled(name, self.searched_whole[name]))
             for label, name in {**BESIDE, **ALGORITHMS}.items()
