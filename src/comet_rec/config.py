@@ -118,6 +118,10 @@ class TrainConfig:
         """Name of the validation figure that `select_by` means."""
         return "NDCG@10" if self.select_by == "sampled" else "full NDCG@10"
 
+    def merit(self, validation: Mapping[str, float]) -> tuple[float, float]:
+        """What the best is the greatest of: that figure; of equal ones the sampled NDCG@10."""
+        return validation[self.selects], validation["NDCG@10"]
+
     def __post_init__(self) -> None:
         positive(self, "train", "epochs", "full_epochs", "batch_size", "negatives")
         positive(self, "train", "positives_per_user")

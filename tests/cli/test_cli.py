@@ -379,15 +379,15 @@ def test_notes_of_the_log_are_told_by_every_command_that_splits(tmp_path, capsys
 
 def test_a_search_needs_nothing_but_data(log_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(SPACES, "comet", {"train.learning_rate": (1e-3,)})
+    monkeypatch.setitem(SPACES, "comet", {"train.learning_rate": (3e-3,)})
     small = ["model.embedding_dim=4", "model.history_length=5", "train.epochs=1"]
-    monkeypatch.setitem(SPACES["comet"], "model.widths", ((1, 4),))
+    monkeypatch.setitem(SPACES["comet"], "model.widths", ((1, 8, 32, 128),))
     words = [word for setting in small for word in ("--set", setting)]
     assert run(["tune", str(log_file), "--seconds", "1", "--preset", "static", *words]) == 0
     told, to_train = capsys.readouterr().out.splitlines()
     assert told.startswith("comet: validation HR@10 ")
     assert to_train.startswith("to train so: --model comet --preset static --set ")
-    assert "--set train.learning_rate=0.001 --set model.widths=[1,4]" in to_train
+    assert "--set train.learning_rate=0.003 --set model.widths=[1,8,32,128]" in to_train
     given = to_train.removeprefix("to train so: ").split()
     assert run(["train", str(log_file), "--out", str(tmp_path / "run"), "--quiet", *given]) == 0
     assert (tmp_path / f"{log_file.name}.journal").is_file()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import comet_rec as cr
 from comet_rec.estimators import validation
 from comet_rec.estimators.scoring import model_scores
 from comet_rec.estimators.validation import Validation, validation_text
-from comet_rec.evaluation.ranking import full_ranks
+from comet_rec.evaluation.metrics import figures
+from comet_rec.evaluation.ranking import drawn_users, full_ranks
 
 SETTINGS = {"epochs": 6, "patience": 0, "embedding_dim": 8}
 
@@ -42,16 +45,41 @@ def test_training_itself_is_the_same(split):
 
 
 def test_figures_are_of_the_validation_items_and_training_rows_are_left_out(split, monkeypatch):
+    """The test item competes like any other: nobody knows of it."""
     run = cr.EASE(select_by="full").fit(split).run
     scores = model_scores(run.model, split.train)
-    ranks = full_ranks(scores, split.validation, split.train)
     (line,) = run.log
-    hits = float((ranks.rank <= 10).mean())
-    assert line["validation"]["full HR@10"] == pytest.approx(hits, abs=0.03)  # ties are shared
-    monkeypatch.setattr(validation, "FULL_SCORES", 60 * 5)
-    few = Validation(run.config, split.validation, split.train).figures(scores)
-    assert few["full HR@10"] * 5 == pytest.approx(round(few["full HR@10"] * 5), abs=0.2)
-    assert few["NDCG@10"] == line["validation"]["NDCG@10"]
+    for held in (split.validation, drawn_users(split.validation, 5)):
+        ranks = full_ranks(scores, held, split.train)
+        wanted = figures(ranks.better, ranks.tied, "expected")[0]
+        monkeypatch.setattr(validation, "FULL_SCORES", 60 * len(held))
+        monkeypatch.setattr(validation, "LEAST_USERS", 1)
+        found = Validation(run.config, split.validation, split.train).figures(scores)
+        assert {k: v for k, v in found.items() if "full" in k} == {
+            f"full {k}": v for k, v in wanted.items()
+        }
+        assert found["NDCG@10"] == line["validation"]["NDCG@10"]
+    without = full_ranks(scores, split.validation, split.interactions)
+    assert (without.better < full_ranks(scores, split.validation, split.train).better).any()
+
+
+def test_ties_count_as_the_protocol_has_it(split):
+    pessimistic = replace(split.protocol, ties="pessimistic")
+    run = cr.Popularity(select_by="full").fit(replace(split, protocol=pessimistic)).run
+    ranks = full_ranks(model_scores(run.model, split.train), split.validation, split.train)
+    (line,) = run.log
+    wanted, usual = (
+        figures(ranks.better, ranks.tied, rule)[0] for rule in ("pessimistic", "expected")
+    )
+    assert line["validation"]["full HR@10"] == wanted["HR@10"] < usual["HR@10"]
+
+
+def test_of_equal_ones_the_better_among_drawn_items_is_chosen(split, monkeypatch):
+    """Few users of a wide catalogue have none at all in their first ten."""
+    found = iter([{"NDCG@10": 0.1 * n, "full NDCG@10": 0.0} for n in (1, 3, 2)])
+    monkeypatch.setattr(Validation, "figures", lambda self, scores: next(found))
+    run = cr.MF(select_by="full", **SETTINGS | {"epochs": 3}).fit(split).run
+    assert run.epochs == 2
 
 
 def test_patience_waits_for_that_figure(split, monkeypatch):
@@ -74,10 +102,24 @@ def test_a_companion_is_chosen_the_same_way(checkerboard):
     assert {line["stage"] for line in run.log} == {"fism validation", "validation"}
 
 
-def test_models_that_score_pairs_rank_a_sample(checkerboard):
-    split = cr.leave_one_out(checkerboard, negatives=30)
-    run = cr.MLP(select_by="full", epochs=1, embedding_dim=4, hidden=(4,)).fit(split).run
-    assert "full NDCG@10" in run.log[0]["validation"]
+def test_how_many_users_are_ranked(split, monkeypatch):
+    """Of wide catalogues 2,000 at least; of models that score pairs as many as are cheap."""
+    ranked = []
+
+    def spy(held, most, real=validation.drawn_users):
+        ranked.append(most)
+        return real(held, most)
+
+    monkeypatch.setattr(validation, "drawn_users", spy)
+    cr.EASE(select_by="full").fit(split)
+    monkeypatch.setattr(validation, "FULL_SCORES", 60)
+    cr.EASE(select_by="full").fit(split)
+    monkeypatch.setattr(validation, "PAIR_SCORES", 60 * 7)
+    tiny = {"epochs": 1, "select_by": "full"}
+    cr.MLP(embedding_dim=4, hidden=(4,), **tiny).fit(split)
+    monkeypatch.setattr(validation, "PAIR_SCORES", 60 * 1000)
+    cr.ConvNCF(embedding_dim=4, **tiny).fit(split)
+    assert ranked == [500_000_000 // split.interactions.n_items, 2_000, 7, 200]
 
 
 def test_what_a_line_of_progress_says():

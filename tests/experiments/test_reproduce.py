@@ -427,12 +427,16 @@ def test_past_the_paper_stands_what_best_is_without_its_taste():
 
 def test_past_the_paper_stands_what_a_search_over_the_whole_catalogue_found():
     log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
-    whole = {"ease": {"model.l2": 5.0, "train.select_by": "full"}}
+    whole = {
+        "ease": {"model.l2": 5.0, "train.select_by": "full"},
+        "comet": {"train.learning_rate": 0.1},  # from `paper`, and this log's COMET is `static`
+    }
     planner = Planner("small", log, FULL, {"ease": {"model.l2": 700.0}}, whole)
     found = {job.label: job.estimator().config_for(log) for job in planner.beyond()}
     assert found["EASE"].get("model.l2") == 700.0
     assert found["EASE, by the whole catalogue"].get("model.l2") == 5.0
     assert found["COMET, best, by the whole catalogue"].train.select_by == "full"
+    assert "COMET, by the whole catalogue" not in found
     assert not any("catalogue" in job.label for job in planner.algorithms())
     assert all(config.train.select_by == "sampled" for config in map(found.get, ("EASE", "FISM")))
 

@@ -13,7 +13,7 @@ from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators import presets
 from comet_rec.experiments.journal import history, library, open_study, searched_on
 from comet_rec.experiments.searches import searches
-from comet_rec.experiments.tuning import tune
+from comet_rec.experiments.tuning import SPACES, settled, tune
 from comet_rec.training.trainer import Progress
 
 FAST = {"train.epochs": 3, "train.patience": 0, "model.embedding_dim": 8}
@@ -73,7 +73,22 @@ def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp
         assert settings["train.select_by"] == by
     assert searched_on([journals["full"]], split, "paper") == {}
     (table,) = searches([journals["full"]], {}).tables
-    assert "validation NDCG@10 (full)" in table.columns
+    assert table.rows[0][5].endswith(" (full)")
+    with pytest.raises(ConfigError, match=r"train\.select_by: is what a search looks at"):
+        tune(
+            split, "ease", journal=tmp_path / "new", seconds=1,
+            search={"train.select_by": ["sampled", "full"]},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("model", sorted(SPACES))
+@pytest.mark.parametrize("preset_name", ["best", "paper"])
+def test_a_search_begins_with_the_presets_own_settings(split, model, preset_name):
+    fixed, space = settled(split, model, preset_name, {}, None, 0)
+    assert space.keys() == SPACES[model].keys()
+    for key, values in space.items():
+        assert fixed.get(key) in values
+        assert set(SPACES[model][key]) <= set(values)
 
 
 def test_comet_with_a_taste_is_searched_too(split, tmp_path):

@@ -16,7 +16,8 @@ from comet_rec.errors import ConfigError
 from comet_rec.models.base import check, closed_form
 
 OF_A_SOLUTION = ("train.refit", "train.matmul_precision", "train.select_by")
-"""What a model without epochs takes: the second as tables give it to all, the last for searches."""
+"""What a model without epochs takes: a table gives every model its precision, a search looks by
+`select_by`."""
 
 
 def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:

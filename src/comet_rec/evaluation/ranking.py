@@ -242,7 +242,8 @@ def weighed_full_ranks(
         When a score is NaN or infinite.
     """
     better, tied = (np.empty((len(weights), len(held)), np.int64) for _ in range(2))
-    for block in blocks(len(held), scores.n_items):
+    held_at_once = 1 if more is None else 4
+    for block in blocks(len(held), scores.n_items * held_at_once):
         users, positives = held.users[block], held.positives[block]
         base = checked(scores.rows(users))
         added = None if more is None else checked(more.rows(users))

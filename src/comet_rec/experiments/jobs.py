@@ -245,7 +245,7 @@ def _seconds(run: Run) -> float:
 def _chosen(run: Run) -> dict[str, float] | None:
     """Figures of the validation items in the epoch that they chose."""
     found = [line["validation"] for line in run.log if line["stage"] == "validation"]
-    return max(found, key=lambda figures: figures[run.config.train.selects]) if found else None
+    return max(found, key=run.config.train.merit, default=None)
 
 
 def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:

@@ -90,10 +90,8 @@ def searched_on(
     found: dict[str, tuple[float, dict[str, Any]]] = {}
     for search in (search for journal in journals for search in history(journal)):
         begun, best = search.begun, search.best
-        ours = all(begun.get(key) == value for key, value in same.items())
-        if (
-            best is None or not ours or search.select_by != select_by
-        ):  # an old journal names no preset
+        ours = all(begun.get(key) == value for key, value in same.items())  # a preset since 0034
+        if best is None or not ours or search.select_by != select_by:
             continue
         if search.model not in found or best.value > found[search.model][0]:
             fixed = {key: _as_setting(value) for key, value in begun["fixed"].items()}

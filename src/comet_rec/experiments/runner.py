@@ -11,6 +11,7 @@ from typing import Protocol
 from comet_rec.config import unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import CometError, ConfigError, TrainingInterrupted
+from comet_rec.estimators.validation import validation_text
 from comet_rec.experiments.budgets import CLOSED
 from comet_rec.experiments.jobs import Job, Record, carry_out, finished, trained, with_seed
 from comet_rec.experiments.queue import Item, seconds_left
@@ -225,5 +226,5 @@ def _spent(record: Record | str) -> float:
 def _where(stage: str, progress: Progress) -> str:
     text = f"{stage} epoch {progress.current}/{progress.epochs}"
     if progress.finished_epoch and progress.validation is not None:
-        return f"{text}, HR@10 {progress.validation['HR@10']:.4f}"
+        return f"{text}, {validation_text(progress.validation)}"
     return f"{text}, loss {progress.loss:.4f}"

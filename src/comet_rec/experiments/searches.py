@@ -41,12 +41,10 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
         if models
     ]
     for journal in journals:
-        found = history(journal)
-        of = f"{OF} (full)" if any(s.select_by == "full" for s in found) else OF
-        columns = ["model", "trials", "stopped early", "cut", "seconds", of, "settings"]
+        columns = ["model", "trials", "stopped early", "cut", "seconds", OF, "settings"]
         table = Table(journal.name, columns, [])
         rising: dict[str, list[list[float]]] = {}
-        for search in found:
+        for search in history(journal):
             model, trials, best = search.model, search.trials, search.best
             if best is None:
                 table.rows.append([model, "0", "0", "0", "", "", "no trial finished"])
@@ -56,13 +54,13 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
             stopped, cut = sum(t.stopped_early for t in trials), sum(t.cut for t in trials)
             spent = sum(trial.seconds for trial in trials)
             full = search.select_by == "full"
-            value = f"{best.value:.4f}" if full else number(best.value)
+            value = f"{best.value:.4f} (full)" if full else number(best.value)
             row = [model, len(trials), stopped, cut, f"{spent:,.0f}", value, settings]
             table.rows.append([str(cell) for cell in row])
-            rising[model] = _best_so_far(trials)
+            rising[f"{model} (full)" if full else model] = _best_so_far(trials)
         section.tables.append(table)
-        caption = f"Best {of} over the seconds of the search, {journal.name}"
-        drawn = {"models": rising, "x": "seconds of trials", "y": of}
+        caption = f"Best {OF} over the seconds of the search, {journal.name}"
+        drawn = {"models": rising, "x": "seconds of trials", "y": OF}
         name = f"searches-{len(section.drawings) + 1}-{journal.stem}"
         section.data[name] = rising
         section.drawings.append(Drawing(name, "steps", caption, drawn))

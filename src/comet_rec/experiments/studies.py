@@ -141,23 +141,21 @@ class Planner:
     def algorithms(self) -> list[Job]:
         """Tables II and III, and the models beside them."""
         return [
-            self.job(label, name, self._searched(name))
+            self.job(label, name, self._found(name, self.searched))
             for label, name in {**BESIDE, **ALGORITHMS}.items()
         ]
 
     def taken(self) -> list[str]:
         """Labels of the algorithms with settings of a search on this log."""
-        return [label for label, name in {**BESIDE, **ALGORITHMS}.items() if self._searched(name)]
+        models = {**BESIDE, **ALGORITHMS}.items()
+        return [label for label, name in models if self._found(name, self.searched)]
 
-    def _searched(self, name: str) -> Settings:
+    def _found(self, name: str, searched: Mapping[str, Settings]) -> Settings:
         """Of a model that is trained from its own draw, under the preset of the search."""
         if name in PRETRAINED or (name == "comet" and self.paper != "paper"):
             return {}
-        return self._unsettled(name, self.searched.get(name, {}))
-
-    def _unsettled(self, name: str, found: Settings) -> Settings:
         settled = self.budget.settings(name)
-        return {k: v for k, v in found.items() if k not in settled}
+        return {k: v for k, v in searched.get(name, {}).items() if k not in settled}
 
     def filters(self) -> list[Job]:
         """Tables IV and V."""
@@ -184,7 +182,7 @@ class Planner:
 
     def figure_5(self) -> list[Job]:
         """The COMET whose kernels are shown."""
-        return [self.job("COMET", "comet", self._searched("comet"))]
+        return [self.job("COMET", "comet", self._found("comet", self.searched))]
 
     def figure_6(self) -> dict[str, list[Job]]:
         """COMET over embedding size, regularisation and channels."""
@@ -218,7 +216,7 @@ class Planner:
 
     def beyond(self) -> list[Job]:
         """COMET past the paper, and all that it is held against, itself with less too."""
-        static = self.job("COMET, static", "comet", self._searched("comet"))
+        static = self.job("COMET, static", "comet", self._found("comet", self.searched))
         others = [job for job in self.algorithms() if job.label != "COMET"]
         found = [self.job(BEST, "comet", preset="best")]
         best, without = preset("best", "comet", self.log), self._without_taste()
@@ -231,9 +229,9 @@ class Planner:
             others.append(self.job("FISM, softmax", "fism", preset="best"))
         found.append(self.job(f"COMET, best, {WHOLE}", "comet", BY_WHOLE, preset="best"))
         others += [
-            self.job(f"{label}, {WHOLE}", name, self._unsettled(name, self.searched_whole[name]))
+            self.job(f"{label}, {WHOLE}", name, found_there)
             for label, name in {**BESIDE, **ALGORITHMS}.items()
-            if name in self.searched_whole
+            if (found_there := self._found(name, self.searched_whole))
         ]
         return [*found, static, *others]
 

@@ -184,9 +184,11 @@ def settled(
     for key in search or ():
         if key.startswith("protocol."):
             raise ConfigError(f"{key}: the split's, and nothing to search; leave it out")
+        if key == "train.select_by":
+            raise ConfigError(f"{key}: is what a search looks at; give one value, with --set")
     space = {
         key: tuple(dict.fromkeys(fixed.coerced(key, value) for value in values))
-        for key, values in (search or SPACES[model]).items()
+        for key, values in (search or _around(fixed, SPACES[model])).items()
         if key not in settings
     }
     wrong: ConfigError | None = None
@@ -198,6 +200,11 @@ def settled(
         else:
             return fixed, space
     raise wrong or ConfigError("nothing to search: every setting is fixed")
+
+
+def _around(fixed: Config, space: Space) -> Space:
+    """The space, with the preset's own values where it has others: they are tried first."""
+    return {key: tuple(dict.fromkeys([*vs, fixed.get(key)])) for key, vs in space.items()}
 
 
 def _configs(

@@ -80,7 +80,6 @@ class TrainState:
     positives: int = 0
     seconds: float = 0.0
     best_epoch: int = 0
-    best_score: float = float("-inf")
     best_validation: dict[str, float] = field(default_factory=dict)
     best: dict[str, Tensor] | None = None
 
@@ -234,9 +233,8 @@ class Trainer:
         if validation is None:
             state.best_epoch = state.epoch
             return
-        score = validation[self.config.selects]
-        if score > state.best_score:
-            state.best_score = score
+        merit = self.config.merit
+        if not state.best_validation or merit(validation) > merit(state.best_validation):
             state.best_epoch = state.epoch
             state.best_validation = validation
             state.best = copy.deepcopy(self.model.state_dict())
