@@ -37,6 +37,17 @@ def test_learners_beat_popularity_and_the_table_says_so(split):
     assert lines[2].startswith("| popularity | ")
 
 
+def test_the_table_names_what_was_chosen_by_the_whole_catalogue(split):
+    fast = {name: {**FAST, "train.epochs": 1} for name in ("mf", "gmf")}
+    plain = as_data(compare(split, ["popularity", "mf", "gmf"], settings=fast))
+    assert [row["select_by"] for row in plain["models"]] == [None, "sampled", "sampled"]
+    assert "whole catalogue" not in as_markdown(plain)
+    fast["gmf"]["train.select_by"] = "full"
+    found = as_data(compare(split, ["popularity", "mf", "gmf"], settings=fast))
+    assert [row["select_by"] for row in found["models"]] == [None, "sampled", "full"]
+    assert as_markdown(found).endswith("whole catalogue, the others among drawn items: gmf.")
+
+
 def test_every_model_is_trained_again_with_the_validation_rows_unless_it_says_otherwise(split):
     fast = {name: {**FAST, "train.epochs": 1} for name in ("mf", "gmf")}
     fast["gmf"]["train.refit"] = False

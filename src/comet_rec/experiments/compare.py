@@ -21,6 +21,7 @@ from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import LEAST_P, holm, paired
 from comet_rec.evaluation.ranking import Report
+from comet_rec.models.base import closed_form
 
 PRETRAINED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "neumf-p": ("neumf", {"gmf": {}, "mlp": {}}),
@@ -42,6 +43,8 @@ class Entry:
     seconds : float
         Wall time of training, refit and pre-training included.
     epochs : int
+    select_by : {"sampled", "full", None}
+        Candidates among which validation chose; None for a model that is not trained in epochs.
     values : dict of float64 [T]
         Per-user values of each metric in `METRICS`.
     """
@@ -50,6 +53,7 @@ class Entry:
     report: Report
     seconds: float
     epochs: int
+    select_by: str | None
     values: dict[str, npt.NDArray[np.float64]]
 
 
@@ -165,7 +169,9 @@ def _entry(name: str, model: Estimator, split: Split, seconds: float) -> Entry:
     values = {
         metric: of(ranks.better, ranks.tied, k, report.ties) for metric, (of, k) in METRICS.items()
     }
-    return Entry(name, report, seconds, model.run.epochs, values)
+    config = model.run.config
+    select_by = None if closed_form(config.name) else config.train.select_by
+    return Entry(name, report, seconds, model.run.epochs, select_by, values)
 
 
 def _line(entry: Entry) -> str:
@@ -197,6 +203,7 @@ def as_data(entries: Sequence[Entry]) -> dict[str, Any]:
             {
                 "model": entry.name,
                 "epochs": entry.epochs,
+                "select_by": entry.select_by,
                 "seconds": round(entry.seconds, 1),
                 **_figures(entry.report),
                 "against_reference": tests.get(entry.name),
@@ -242,6 +249,11 @@ def as_markdown(data: Mapping[str, Any]) -> str:
         "(Holm) and reflect chance in the choice of users only, not in training. Seconds include "
         "pre-training and, if there is one, the refit.",
     ]
+    whole = [row["model"] for row in data["models"] if row.get("select_by") == "full"]
+    if whole:
+        lines[-1] += (
+            f" Chosen by the whole catalogue, the others among drawn items: {', '.join(whole)}."
+        )
     return "\n".join(lines)
 
 
