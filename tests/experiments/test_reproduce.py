@@ -28,7 +28,7 @@ from comet_rec.estimators.presets import preset
 from comet_rec.estimators.registry import load_model
 from comet_rec.experiments import jobs, paper, studies
 from comet_rec.experiments.budgets import FULL, SMOKE, Budget
-from comet_rec.experiments.jobs import Job, finished, trained
+from comet_rec.experiments.jobs import Job, Record, finished, trained
 from comet_rec.experiments.kernels import kernels_of
 from comet_rec.experiments.logs import StudyLog, has_ties, read_logs, reordered, tied_share
 from comet_rec.experiments.parts import PARTS, parts_of
@@ -189,6 +189,34 @@ def test_a_dear_training_has_one_seed(tmp_path, monkeypatch):
     queue.run()
     assert [item.state for item in queue.items] == ["done", "left out", "left out"]
     assert len(queue.seeds_of(job)) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "only", "done"),
+    [
+        ((1_500.0, 1_500.0, 1.0), (), set()),  # a start that is dear alone
+        ((700.0, 700.0, 800.0), (), {"BCE-MF"}),  # or with what it is for
+        ((9.0, 700.0, 800.0), ("ConvNCF",), {"mf before ConvNCF", "ConvNCF"}),
+        ((9.0, 9.0, 8.0), (), {"BCE-MF", "mf before ConvNCF", "ConvNCF"}),
+    ],
+)  # fmt: skip
+def test_a_further_seed_is_trained_where_a_row_that_needs_it_has_one(
+    tmp_path, monkeypatch, seconds, only, done
+):
+    def pretend(job, *rest):
+        labels = ("BCE-MF", "mf before ConvNCF", "ConvNCF")
+        spent = seconds[labels.index(job.label)]
+        return Record({"train_seconds": spent, "sampled": {"HR@10": 0.5}}, tmp_path)
+
+    monkeypatch.setattr("comet_rec.experiments.runner.carry_out", pretend)
+    split = cr.leave_one_out(small_log(), negatives=20)
+    rows = [j for j in Planner("small", split.interactions, TINY).algorithms()
+            if j.label in ("ConvNCF", "BCE-MF")]  # fmt: skip
+    queue = Runner({"small": split}, tmp_path, 2, Silent(), only=only)
+    queue.add(rows, seeded=True)
+    queue.run()
+    assert not queue.failed
+    assert {i.job.label for i in queue.items if i.job.seed == 1 and i.state == "done"} == done
 
 
 def test_kept_records_stand_for_their_trainings_until_weights_are_needed(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any, Literal
 
@@ -25,12 +25,15 @@ class Item:
         Where it stands, or why it was not run.
     seconds : float
         Spent on it, or expected while it waits.
+    rows : list of Job
+        What it is trained for: itself, where it is a row of a table, and what starts from it.
     """
 
     job: Job
     state: State = "waiting"
     note: str = ""
     seconds: float = 0.0
+    rows: list[Job] = field(default_factory=list)
 
 
 def seconds_left(items: Sequence[Item], running: Item, progress: Progress | None = None) -> float:

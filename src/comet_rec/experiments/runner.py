@@ -70,7 +70,7 @@ class Runner:
             for job in (job for job in jobs if seed == 0 or job.model not in CLOSED):
                 wanted = with_seed(job, seed)
                 for each in (*wanted.starts, wanted):
-                    self.queue.setdefault(self._key(each), Item(each))
+                    self.queue.setdefault(self._key(each), Item(each)).rows.append(wanted)
 
     @property
     def items(self) -> list[Item]:
@@ -167,12 +167,12 @@ class Runner:
 
     def _carry_out(self, item: Item) -> None:
         job = item.job
+        if self._left_out(item):
+            return
         for start in job.starts:
             if not isinstance(found := self.record(start), Record):
                 item.state, item.note = "failed", f"{start.label}: {found}"
                 return
-        if self._left_out(item):
-            return
         item.state, item.note = "running", ""
         began = time.monotonic()
 
@@ -194,19 +194,23 @@ class Runner:
             raise TrainingInterrupted("stopped between two trainings")
 
     def _leave_out_unasked(self) -> None:
-        asked = [item.job for item in self.items if item.job.label in self.only]
-        wanted = {self._key(each) for job in asked for each in (job, *job.starts)}
-        for key, item in self.queue.items():
+        for item in self.queue.values():
             if item.state != "waiting":
                 continue
             if self.recorded:
                 item.state, item.note = "left out", "not recorded yet"
-            elif self.only and key not in wanted:
+            elif self.only and not self._asked(item):
                 item.state, item.note = "left out", "not among those asked for"
 
+    def _asked(self, item: Item) -> bool:
+        return any(job.label in self.only for job in (item.job, *item.rows))
+
     def _left_out(self, item: Item) -> bool:
-        """Whether a job needs no further seed; says so on its item. Who names it wants all."""
-        if item.job.seed == 0 or item.job.label in self.only or not self._dear(item.job):
+        """Whether no row that needs a job has a further seed; says so on its item.
+
+        Who names a row wants all.
+        """
+        if item.job.seed == 0 or self._asked(item) or not all(map(self._dear, item.rows)):
             return False
         item.state = "left out"
         item.note = f"one seed: a training takes over {DEAR / 60:.0f} minutes"
