@@ -81,7 +81,7 @@ class TrainConfig:
         Dense Adam, the paper's.
     select_by : {"sampled", "full"}
         Whose NDCG@10 on the validation items chooses the epoch, a taste's weight and, in a
-        search, the settings: among drawn items, or over the whole catalogue (ADR 0037).
+        search, the settings: among drawn items, or over the whole catalogue (ADR 0037, 0039).
     patience : int
         Validations without a better figure of that kind before training stops; 0 never does.
     refit : bool

@@ -79,6 +79,10 @@ def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
         own = companion_configs(config, log)["fism"]  # type: ignore[arg-type]
         assert (own.preset, own.train.loss) == (taste, loss)
         same = best("fism", log)  # type: ignore[arg-type]
+        by = "full" if taste == "best" else "sampled"
+        assert {best(name, log).train.select_by for name in ("comet", "fism", "mf", "ease")} == {by}  # type: ignore[arg-type]
+        assert own.train.select_by == by
+        assert paper("comet", log).train.select_by == "sampled"  # type: ignore[arg-type]
         k = 256 if loss == "softmax" else paper("fism", log).model.embedding_dim  # type: ignore[arg-type]
         assert same.model == own.model
         assert (own.model.embedding_dim, own.train.loss) == (k, loss)

@@ -37,15 +37,15 @@ def test_learners_beat_popularity_and_the_table_says_so(split):
     assert lines[2].startswith("| popularity | ")
 
 
-def test_the_table_names_what_was_chosen_by_the_whole_catalogue(split):
-    fast = {name: {**FAST, "train.epochs": 1} for name in ("mf", "gmf")}
-    plain = as_data(compare(split, ["popularity", "mf", "gmf"], settings=fast))
-    assert [row["select_by"] for row in plain["models"]] == [None, "sampled", "sampled"]
-    assert "whole catalogue" not in as_markdown(plain)
-    fast["gmf"]["train.select_by"] = "full"
-    found = as_data(compare(split, ["popularity", "mf", "gmf"], settings=fast))
+def test_the_table_says_what_each_models_epochs_were_chosen_by(split):
+    fast = {"train.epochs": 1, "train.select_by": "sampled"}
+    settings = {"mf": fast, "gmf": fast | {"train.select_by": "full"}}
+    found = as_data(compare(split, ["popularity", "mf", "gmf"], settings=settings))
     assert [row["select_by"] for row in found["models"]] == [None, "sampled", "full"]
-    assert as_markdown(found).endswith("whole catalogue, the others among drawn items: gmf.")
+    text = as_markdown(found)
+    assert text.endswith("NDCG@10 among drawn items of mf, over the whole catalogue of gmf.")
+    closed = as_data(compare(split, ["popularity", "ease"]))
+    assert "Epochs" not in as_markdown(closed)
 
 
 def test_every_model_is_trained_again_with_the_validation_rows_unless_it_says_otherwise(split):

@@ -13,10 +13,13 @@ from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators import presets
 from comet_rec.experiments.journal import history, library, open_study, searched_on
 from comet_rec.experiments.searches import searches
-from comet_rec.experiments.tuning import SPACES, settled, tune
+from comet_rec.experiments.spaces import SPACES
+from comet_rec.experiments.tuning import settled, tune
 from comet_rec.training.trainer import Progress
 
 FAST = {"train.epochs": 3, "train.patience": 0, "model.embedding_dim": 8}
+DRAWN = FAST | {"train.select_by": "sampled"}
+"""The preset `auto` has "full" on the short histories of `split`."""
 
 
 def trials_of(journal, model):
@@ -72,6 +75,9 @@ def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp
         settings = searched_on(both, split, "paper", by)["ease"]
         assert settings["train.select_by"] == by
     assert searched_on([journals["full"]], split, "paper") == {}
+    own = tmp_path / "own.journal"  # the preset's choice on short histories, named by nobody
+    tune(split, "ease", journal=own, seconds=60, search=search, preset_name="best")
+    assert [found.select_by for found in history(own)] == ["full"]
     (table,) = searches([journals["full"]], {}).tables
     assert table.rows[0][5].endswith(" (full)")
     with pytest.raises(ConfigError, match=r"train\.select_by: is what a search looks at"):
@@ -107,7 +113,7 @@ def test_only_the_models_own_epochs_count(split, tmp_path, monkeypatch):
     """A companion's figures, however good, are none of the search's."""
     from comet_rec.experiments import tuning
 
-    def validate(config, split, device, hooks):
+    def validate(config, split, device, hooks, trained):
         for stage, figure in (("fism validation", 0.9), ("validation", 0.2), ("validation", 0.1)):
             epoch = 1 if figure != 0.1 else 2
             progress = Progress(
@@ -118,7 +124,7 @@ def test_only_the_models_own_epochs_count(split, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tuning.pipeline, "validate", validate)
     journal = tmp_path / "search.journal"
-    tune(split, "mf", journal=journal, seconds=0.01, settings=FAST)
+    tune(split, "mf", journal=journal, seconds=0.01, settings=DRAWN)
     assert {trial.value for trial in trials_of(journal, "mf")} == {0.2}
 
 
@@ -163,7 +169,7 @@ def test_a_model_without_settings_is_refused(split, tmp_path):
 def test_a_journal_is_shown_as_it_was_searched(split, tmp_path):
     journal = tmp_path / "search.journal"
     tune(split, "itemknn", journal=journal, seconds=0.3)
-    best = tune(split, "mf", journal=journal, seconds=0.3, settings=FAST)
+    best = tune(split, "mf", journal=journal, seconds=0.3, settings=DRAWN)
     assert [search.model for search in history(journal)] == ["itemknn", "mf"]
     values = [trial.value for trial in trials_of(journal, "mf")]
     assert max(values) == pytest.approx(best["validation"]["NDCG@10"])
@@ -187,7 +193,7 @@ def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, mo
     monkeypatch.setattr(tuning.time, "perf_counter", lambda: next(clock))
     epochs = []
 
-    def validate(config, split, device, hooks):
+    def validate(config, split, device, hooks, trained):
         for epoch, figure in enumerate((0.2, 0.3, 0.25, 0.2), 1):
             progress = Progress(
                 epoch, 4, 1, 1, 0.5, validation={"NDCG@10": figure}, finished_epoch=True
@@ -200,7 +206,7 @@ def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, mo
 
     monkeypatch.setattr(tuning.pipeline, "validate", validate)
     journal = tmp_path / "j"
-    found = tune(split, "mf", journal=journal, seconds=75, settings=FAST)
+    found = tune(split, "mf", journal=journal, seconds=75, settings=DRAWN)
     # The first is let finish (50 s); of the second 25 s are left, so it ends with its third epoch.
     assert epochs == [1, 2, 3, 4, 1, 2, 3]
     assert [trial.value for trial in trials_of(journal, "mf")] == [0.3, 0.3]
@@ -210,7 +216,7 @@ def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, mo
     one, two = (trial.settings for trial in trials_of(journal, "mf"))
     assert one != two
     # Whoever goes on does not take the second for tried.
-    tune(split, "mf", journal=journal, seconds=5_000, settings=FAST)
+    tune(split, "mf", journal=journal, seconds=5_000, settings=DRAWN)
     whole = [trial.settings for trial in trials_of(journal, "mf") if not trial.cut]
     assert two in whole
 
@@ -221,7 +227,7 @@ def test_what_a_killed_trial_took_is_counted_and_it_is_closed(split, tmp_path, m
     class Killed(BaseException):
         """No error that anybody catches."""
 
-    def validate(config, split, device, hooks):
+    def validate(config, split, device, hooks, trained):
         done = Progress(1, 4, 1, 1, 0.5, validation={"NDCG@10": 0.2}, finished_epoch=True)
         hooks.report("validation", done)
         raise Killed
@@ -231,12 +237,12 @@ def test_what_a_killed_trial_took_is_counted_and_it_is_closed(split, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(tuning.pipeline, "validate", validate)
         with pytest.raises(Killed):
-            tune(split, "mf", journal=journal, seconds=100, settings=FAST)
+            tune(split, "mf", journal=journal, seconds=100, settings=DRAWN)
     study = _opened(tuning, journal, split)
     (left,) = study.trials
     assert (left.state.name, left.user_attrs["seconds"]) == ("RUNNING", 40)
     # Its time is used up, and still the search has the one training that it was promised.
-    tune(split, "mf", journal=journal, seconds=10, settings=FAST)
+    tune(split, "mf", journal=journal, seconds=10, settings=DRAWN)
     study = _opened(tuning, journal, split)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
 
@@ -309,13 +315,13 @@ def test_what_is_no_journal_is_refused(tmp_path):
 
 
 def _opened(tuning, journal, split):
-    fixed, space = tuning.settled(split, "mf", "auto", FAST, None, 0)
-    return open_study(library(), journal, fixed, split, space, FAST)
+    fixed, space = tuning.settled(split, "mf", "auto", DRAWN, None, 0)
+    return open_study(library(), journal, fixed, split, space, DRAWN)
 
 
 def test_settings_that_do_not_go_together_are_left_out(split, tmp_path):
     """A fixed one of the softmax and another loss: both would be told as what was found."""
-    given = FAST | {"train.softmax_items": 9}
+    given = DRAWN | {"train.softmax_items": 9}
     losses = {"train.loss": ["softmax", "bce"]}
     found = tune(
         split, "fism", journal=tmp_path / "j", seconds=9, preset_name="best", settings=given,
@@ -325,6 +331,50 @@ def test_settings_that_do_not_go_together_are_left_out(split, tmp_path):
     searched = searched_on([tmp_path / "j"], split, "best")["fism"]
     model = cr.FISM(preset="best", **searched)
     assert model.config_for(split.interactions).train.softmax_items == 9
+
+
+def test_another_grid_after_an_interrupted_first_trial_is_refused(split, tmp_path, monkeypatch):
+    from comet_rec.experiments import tuning
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    given = {"journal": tmp_path / "j", "seconds": 60, "preset_name": "paper"}
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning.pipeline, "validate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tune(split, "ease", search={"model.l2": [10, 20]}, **given)
+    with pytest.raises(ConfigError, match="begun with other values; give another --journal"):
+        tune(split, "ease", search={"model.l2": [10, 20, 30]}, **given)
+    assert tune(split, "ease", search={"model.l2": [10, 20]}, **given)["trials"] == 2
+
+
+def test_trials_are_what_was_trained(split, tmp_path):
+    """Repeats of the sampler, and values that no setting can have, are none."""
+    search = {"model.l2": [5.0, 50.0, float("nan")]}
+    found = tune(split, "ease", journal=tmp_path / "j", seconds=60, search=search)
+    assert found["trials"] == len(trials_of(tmp_path / "j", "ease")) == 2
+    with pytest.raises(ConfigError, match="ease: nothing to search, every setting is fixed"):
+        tune(split, "ease", journal=tmp_path / "k", seconds=1, settings={"model.l2": 5})
+
+
+def test_a_taste_that_no_trial_changes_is_trained_once(split, tmp_path, monkeypatch):
+    from comet_rec.estimators import pipeline
+
+    trained, whole = [], pipeline._chosen_alone
+
+    def counted(split, device, config, hooks):
+        trained.append(config.name)
+        return whole(split, device, config, hooks)
+
+    monkeypatch.setattr(pipeline, "_chosen_alone", counted)
+    settings = FAST | {"train.epochs": 1, "model.hidden": "8", "model.taste_dim": 4}
+    found = tune(
+        split, "comet", journal=tmp_path / "j", seconds=60, preset_name="best",
+        settings=settings, search={"train.learning_rate": [1e-3, 2e-3, 5e-3]},
+    )  # fmt: skip
+    assert found["trials"] == 3
+    assert trained == ["fism"]
 
 
 def test_what_a_search_found_is_known_for_its_own_log_and_preset(split, tmp_path, random_log):

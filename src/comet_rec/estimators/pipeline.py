@@ -33,7 +33,7 @@ def fit_split(
     ConfigError, NonFiniteError, TrainingInterrupted
     """
     companions = Companions.of(config, split.interactions, split.hash, hooks, start)
-    session = _session(config, split, device, hooks, companions)
+    session = _session(config, split, device, hooks, companions, {})
     session.resume()
     if base.closed_form(config.name):
         model = _closed_form(session, split.train, split.known, split.validation)
@@ -49,10 +49,18 @@ def fit_split(
 
 
 def _session(
-    config: Config, split: Split, device: torch.device, hooks: Hooks, companions: Companions
-) -> Session:
-    """Session of a training on a split, its companions chosen."""
-    start = companions.choose(partial(_chosen_alone, split, device))
+    config: Config, split: Split, device: torch.device, hooks: Hooks, companions: Companions,
+    trained: dict[str, Run],
+) -> Session:  # fmt: skip
+    """Session of a training on a split, its companions chosen; `trained` has and keeps them."""
+
+    def companion(own: Config, hooks: Hooks) -> Run:
+        key = own.to_toml()
+        if key not in trained:
+            trained[key] = _chosen_alone(split, device, own, hooks)
+        return trained[key]
+
+    start = companions.choose(companion)
     start.check(config, split.interactions, split)
     return Session(config, split.interactions, device, hooks, split.hash, start)
 
@@ -88,11 +96,12 @@ def _refitted_alone(split: Split, device: torch.device, chosen: Run, hooks: Hook
 
 
 def validate(
-    config: Config, split: Split, device: torch.device, hooks: Hooks
+    config: Config, split: Split, device: torch.device, hooks: Hooks, trained: dict[str, Run]
 ) -> tuple[dict[str, float], int]:
     """Train on the training rows alone: figures of the validation items, and the best epoch.
 
-    Nothing of the test items is read; searches are made of this.
+    Nothing of the test items is read; searches are made of this. `trained` is what earlier calls
+    with this split left there: companions by their config, which are not trained again.
 
     Raises
     ------
@@ -100,7 +109,7 @@ def validate(
     """
     config = replace(config, train=replace(config.train, refit=False))
     companions = Companions.of(config, split.interactions, split.hash, hooks, Start())
-    session = _session(config, split, device, hooks, companions)
+    session = _session(config, split, device, hooks, companions, trained)
     if base.closed_form(config.name):
         _closed_form(session, split.train, split.known, split.validation)
         return dict(session.lines[0]["validation"]), 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from comet_rec.config import Config, TrainConfig, unknown
 from comet_rec.data.interactions import Interactions
@@ -47,8 +47,11 @@ def best(model: str, log: Interactions) -> Config:
     alone, averaged weights and a rate that falls to zero; K, N, batches, epochs and whether items
     are drawn by the size of the log (ADR 0026, 0031, 0036). On a log without an order: as
     `static`. FISM on a log of short histories: a softmax too (ADR 0033). The others: as `paper`.
+    On short histories all are chosen by figures over the whole catalogue (ADR 0039).
     """
-    if model == "fism" and _short(log):
+    short = _short(log)
+    select_by: Literal["sampled", "full"] = "full" if short else "sampled"
+    if model == "fism" and short:
         config = paper(model, log)
         return replace(
             config,
@@ -57,13 +60,14 @@ def best(model: str, log: Interactions) -> Config:
             train=replace(
                 config.train, loss="softmax", mask_touched=True,
                 softmax_items=_drawn(log, TASTE_DIM), learning_rate=3e-3, weight_decay=1e-5,
-                full_epochs=4, patience=3,
+                full_epochs=4, patience=3, select_by=select_by,
             ),
         )  # fmt: skip
     if model != "comet" or log.time_scope == "none":
         config = static(model, log)
-        return replace(config, preset="best", train=replace(config.train, refit=True))
-    small, short = len(log) < SMALL, _short(log)
+        train = replace(config.train, refit=True, select_by=select_by)
+        return replace(config, preset="best", train=train)
+    small = len(log) < SMALL
     k = 64 if small else 128
     epochs = 16 if small else min(10, max(2, POSITIVES // len(log)))
     taste = paper("fism", log).model
@@ -80,12 +84,17 @@ def best(model: str, log: Interactions) -> Config:
             loss="softmax", mask_touched=True, softmax_items=_drawn(log, k),
             batch_size=2048 if small else 4096, learning_rate=2e-3, schedule="cosine", warmup=0.5,
             epochs=epochs, full_epochs=epochs, patience=0, average=0.99, refit=True,
+            select_by=select_by,
         ),
     )  # fmt: skip
 
 
 def _short(log: Interactions) -> bool:
-    """Whether histories are short, and the log small enough for a second softmax (ADR 0033)."""
+    """Whether histories are short on a small log.
+
+    There a taste has a softmax, and what is chosen is chosen by the whole catalogue (ADR 0033,
+    0039); on larger ones neither was tried.
+    """
     return len(log) < min(SMALL, SHORT * log.n_users)
 
 

@@ -249,11 +249,13 @@ def as_markdown(data: Mapping[str, Any]) -> str:
         "(Holm) and reflect chance in the choice of users only, not in training. Seconds include "
         "pre-training and, if there is one, the refit.",
     ]
-    whole = [row["model"] for row in data["models"] if row.get("select_by") == "full"]
-    if whole:
-        lines[-1] += (
-            f" Chosen by the whole catalogue, the others among drawn items: {', '.join(whole)}."
-        )
+    chosen = [
+        f"{what} of {', '.join(names)}"
+        for by, what in (("sampled", "among drawn items"), ("full", "over the whole catalogue"))
+        if (names := [row["model"] for row in data["models"] if row.get("select_by") == by])
+    ]
+    if chosen:
+        lines[-1] += f" Epochs were chosen by validation NDCG@10 {', '.join(chosen)}."
     return "\n".join(lines)
 
 

@@ -63,7 +63,8 @@ class Search:
     @property
     def select_by(self) -> str:
         """Whose NDCG@10 it looked at: among drawn items, or over the whole catalogue."""
-        return str(self.begun.get("fixed", {}).get("train.select_by", "sampled"))
+        full = 'train.select_by = "full"' in self.begun.get("settings", ())
+        return "full" if full else "sampled"
 
     @property
     def best(self) -> Trial | None:
@@ -119,12 +120,13 @@ def history(journal: Path) -> list[Search]:
     if not studies:
         raise ConfigError(f"{journal}: not a journal; give one that comet-rec tune wrote")
     return [
-        Search(study.study_name, _finished(found), study.user_attrs)
+        Search(study.study_name, finished_in(found), study.user_attrs)
         for study, found in zip(studies, trials, strict=True)
     ]
 
 
-def _finished(trials: Sequence[Any]) -> list[Trial]:
+def finished_in(trials: Sequence[Any]) -> list[Trial]:
+    """Optuna's trials that trained something to a figure: no repeats, none that was killed."""
     return [
         Trial(
             {key: _as_setting(json.loads(value)) for key, value in trial.params.items()},
@@ -185,11 +187,15 @@ def open_study(
 
 
 def _same_space(study: Any, space: Space) -> bool:
-    """Optuna's categories cannot change within a study."""
+    """Optuna's categories cannot change within a study, not even those of a killed trial."""
     wanted = {key: words(values) for key, values in space.items()}
-    kinds = [t.distributions for t in study.trials if t.value is not None]
-    found = [{key: list(kind.choices) for key, kind in of.items()} for of in kinds]
-    return all(of == wanted for of in found)
+    for trial in study.trials:
+        found = {key: list(kind.choices) for key, kind in trial.distributions.items()}
+        if trial.value is None:  # killed, maybe before all of its settings were drawn
+            found = {**wanted, **found}
+        if found != wanted:
+            return False
+    return True
 
 
 def close_abandoned(optuna: Any, study: Any) -> None:

@@ -55,8 +55,9 @@ FALSIFICATIONS: dict[str, str] = {
     "target kept in the history": "kept-target",
 }
 BEST = "COMET, preset best"
-WHOLE = "by the whole catalogue"
+WHOLE, DRAWN = "by the whole catalogue", "by drawn items"
 BY_WHOLE: Settings = {"train.select_by": "full"}
+BY_DRAWN: Settings = {"train.select_by": "sampled"}
 TASTE = "a taste beside it"
 STEPS: dict[str, tuple[str, ...]] = {
     "causal histories": ("model.history",),
@@ -72,9 +73,11 @@ STEPS: dict[str, tuple[str, ...]] = {
     "N": ("model.history_length",),
     "refit": ("train.refit",),
     TASTE: ("model.taste_dim", "model.taste_alpha", "model.taste_preset"),
+    f"chosen {WHOLE}": ("train.select_by",),
 }  # fmt: skip
 """From static COMET to `best`: the settings that change with each step. A taste comes after the
-refit, so that what it is added to is the model without one that other tables show."""
+refit, so that what it is added to is the model without one that other tables show; what is chosen
+by the whole catalogue last, since all opponents are chosen by drawn items."""
 FALSIFICATIONS_OF_BEST: dict[str, Settings] = {
     "COMET, best without a taste": {},
     "history shuffled": {"model.shuffle_history": True},
@@ -220,14 +223,16 @@ class Planner:
         others = [job for job in self.algorithms() if job.label != "COMET"]
         found = [self.job(BEST, "comet", preset="best")]
         best, without = preset("best", "comet", self.log), self._without_taste()
-        if any(best.get(key) != value for key, value in without.items()):
+        if any(best.get(key) != without[key] for key in STEPS[TASTE]):
             found.append(self.job("COMET, best without a taste", "comet", without, preset="best"))
         if best.get("model.taste_preset") == "best":
             taste = preset("paper", "fism", self.log).model.embedding_dim
-            plain = {"model.taste_preset": "paper", "model.taste_dim": taste}
+            plain = {**BY_DRAWN, "model.taste_preset": "paper", "model.taste_dim": taste}
             found.append(self.job("COMET, best, its taste by BCE", "comet", plain, preset="best"))
-            others.append(self.job("FISM, softmax", "fism", preset="best"))
-        found.append(self.job(f"COMET, best, {WHOLE}", "comet", BY_WHOLE, preset="best"))
+            others.append(self.job("FISM, softmax", "fism", BY_DRAWN, preset="best"))
+            others.append(self.job(f"FISM, softmax, {WHOLE}", "fism", BY_WHOLE, preset="best"))
+        other, by = (DRAWN, BY_DRAWN) if best.train.select_by == "full" else (WHOLE, BY_WHOLE)
+        found.append(self.job(f"COMET, best, {other}", "comet", by, preset="best"))
         others += [
             self.job(f"{label}, {WHOLE}", name, found_there)
             for label, name in {**BESIDE, **ALGORITHMS}.items()
@@ -237,7 +242,7 @@ class Planner:
 
     def _without_taste(self) -> dict[str, Any]:
         paper = preset(self.paper, "comet", self.log)
-        return {key: paper.get(key) for key in STEPS[TASTE]}
+        return {**BY_DRAWN, **{key: paper.get(key) for key in STEPS[TASTE]}}
 
     def ablation(self) -> list[Job]:
         """From static COMET to `best`, one step a row; steps that change nothing are none.

@@ -28,7 +28,9 @@ TEXTS = {
         "Epochs, weights and settings were chosen on validation items; those of opponents by a "
         "search on the log itself, by NDCG@10 among sampled items, where the section on searches "
         "says so. Rows by the whole catalogue were chosen by NDCG@10 there, the validation items' "
-        "too (docs/decisions/0037-select-by.md). No opponent knows an order.\n\n"
+        "too (docs/decisions/0037-select-by.md). `best` itself is chosen so where histories are "
+        "short, on the Amazon logs (docs/decisions/0039-lists-choose.md), its variants by drawn "
+        "items. No opponent knows an order.\n\n"
         "The design of `best` did look at test figures (docs/log.md). A FISM was tried because of "
         "what earlier versions missed among the test items of MovieLens-1M and Amazon Beauty. It "
         "has a softmax where histories are short because EASE led over the whole catalogue of "
@@ -47,7 +49,8 @@ TEXTS = {
         "that what a step is worth holds after those, in this order, and not for itself: causal "
         "histories come first, under a loss and settings that were chosen without them. The refit "
         "on the validation rows, where the budget has one, comes before the taste: its row is "
-        "`best` without a taste. What the budget settles is the same in all rows.",
+        "`best` without a taste. Where `best` is chosen by the whole catalogue, that comes last. "
+        "What the budget settles is the same in all rows.",
     ),
     "figure3": (
         "Figure 3: convolution and MLP, one of them alone",

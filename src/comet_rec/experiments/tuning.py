@@ -15,6 +15,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from comet_rec.artefact.run import Run
 from comet_rec.config import Config, unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
@@ -27,49 +28,21 @@ from comet_rec.experiments.journal import (
     CUT,
     Space,
     close_abandoned,
+    finished_in,
     library,
     open_study,
     seconds_of,
     tried_in,
     words,
 )
+from comet_rec.experiments.spaces import SPACES
 from comet_rec.models import base
 from comet_rec.training.trainer import Progress
 
 if TYPE_CHECKING:
     import optuna
 
-RATES = (1e-3, 2e-3, 5e-3)
-DECAYS = (0.0, 1e-7, 5e-7, 2e-6)
 Settings = Mapping[str, Any]
-
-BASELINE: Space = {
-    "train.learning_rate": RATES,
-    "train.weight_decay": DECAYS,
-    "model.embedding_dim": (32, 64, 128),
-}
-LAYERS = ((32,), (64, 32), (64, 32, 16))
-SPACES: dict[str, Space] = {
-    "comet": {
-        "train.learning_rate": (5e-5, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 8e-3),
-        "train.weight_decay": (0.0, 1e-6, 5e-6, 1e-5, 5e-5),
-    },
-    "mf": BASELINE,
-    "gmf": BASELINE,
-    "svdpp": BASELINE,
-    "fism": {**BASELINE, "model.alpha": (0.0, 0.25, 0.5, 0.75, 1.0)},
-    "mlp": {**BASELINE, "model.hidden": LAYERS, "model.dropout": (0.0, 0.3)},
-    "neumf": {**BASELINE, "model.hidden": LAYERS, "model.dropout": (0.0, 0.3)},
-    "convncf": {"train.learning_rate": (5e-4, 1e-3, 2e-3), "train.weight_decay": DECAYS},
-    "itemknn": {
-        "model.neighbours": (20, 50, 100, 200, 500, 1000),
-        "model.shrink": (0.0, 10.0, 50.0, 100.0, 500.0),
-    },
-    "ease": {"model.l2": (50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)},
-}
-"""What is searched of each model. The paper's grids go down to a rate of 5e-7 and up to a decay
-of 5e-5; with batches of thousands and a mean over pairs, the former moves nothing and the latter
-leaves nothing, so the grids are cut and go a little further. Closed forms: usual ranges."""
 
 REPEATS = 200
 """Settings in a row that were tried before, after which the sampler has nothing new."""
@@ -191,6 +164,8 @@ def settled(
         for key, values in (search or _around(fixed, SPACES[model])).items()
         if key not in settings
     }
+    if not space:
+        raise ConfigError(f"{model}: nothing to search, every setting is fixed; leave out one")
     wrong: ConfigError | None = None
     for chosen in islice(product(*space.values()), COMBINATIONS):
         try:
@@ -199,7 +174,7 @@ def settled(
             wrong = wrong or error
         else:
             return fixed, space
-    raise wrong or ConfigError("nothing to search: every setting is fixed")
+    raise wrong or ConfigError(f"{model}: nothing to search: a setting has no values")
 
 
 def _around(fixed: Config, space: Space) -> Space:
@@ -221,6 +196,7 @@ def _spend(
 ) -> None:  # fmt: skip
     """Try what was not tried before, until the time is up or nothing new comes."""
     repeated, some = 0, bool(tried)
+    companions: dict[str, Run] = {}
     while len(tried) < math.prod(map(len, space.values())) and repeated < REPEATS:
         # A search that is too short for one training still has that one.
         left = seconds - seconds_of(study) if some else math.inf
@@ -241,16 +217,16 @@ def _spend(
             study.tell(trial, 0.0)
             say(f"{study.study_name}: left out: {error}")
             continue
-        score, note = _trial(trial, split, config, device, left)
+        score, note = _trial(trial, split, config, device, left, companions)
         tried[word], some = score, True
         study.tell(trial, score)
         say(f"{study.study_name} {seconds_of(study):,.0f}/{seconds:,.0f} s: {note} {word}")
 
 
 def _outcome(study: Any, model: str, split: Split) -> dict[str, Any]:
-    best = study.best_trial
+    best, trials = study.best_trial, len(finished_in(study.trials))
     return {
-        "model": model, "trials": len(study.trials), "seconds": round(seconds_of(study), 1),
+        "model": model, "trials": trials, "seconds": round(seconds_of(study), 1),
         "protocol": split.hash,
         "validation": best.user_attrs.get("validation"),
         "epochs": best.user_attrs.get("epochs"),
@@ -259,7 +235,12 @@ def _outcome(study: Any, model: str, split: Split) -> dict[str, Any]:
 
 
 def _trial(
-    trial: optuna.Trial, split: Split, config: Config, device: str, left: float
+    trial: optuna.Trial,
+    split: Split,
+    config: Config,
+    device: str,
+    left: float,
+    companions: dict[str, Run],
 ) -> tuple[float, str]:
     """One training, cut short where it is behind the median of those before, or time is up."""
     best: tuple[float, int, Mapping[str, float]] = (0.0, 0, {})
@@ -283,7 +264,7 @@ def _trial(
     hooks = Hooks(report=report, stop=lambda: behind or late)
     figures: Mapping[str, float]
     try:
-        figures, epochs = pipeline.validate(config, split, torch_device(device), hooks)
+        figures, epochs = pipeline.validate(config, split, torch_device(device), hooks, companions)
         score, note = figures[selects], f"{selects} {figures[selects]:.4f}"
     except TrainingInterrupted:
         score, epochs, figures = best
