@@ -162,6 +162,19 @@ def test_splits_that_cannot_be_are_refused(tmp_path, test, negative, text):
         ncf(tmp_path, test, negative)
 
 
+@pytest.mark.parametrize(("role", "bad"), [("item", "2,abc"), ("user", "abc,13")])
+def test_an_id_that_no_log_of_integers_has_is_a_bad_row_and_takes_no_other_with_it(
+    tmp_path, role, bad
+):
+    (tmp_path / "train").write_text("\n".join(TRAINING) + "\n")
+    (tmp_path / "test.csv").write_text(f"user,item\n1,13\n{bad}\n")
+    log = read(tmp_path / "train")
+    with pytest.raises(DataError, match=f"line 3, column '{role}': 'abc' is no integer, and the"):
+        cr.given_test(log, tmp_path / "test.csv", negatives=2)
+    split = cr.given_test(log, tmp_path / "test.csv", negatives=2, skip_bad=1)
+    assert len(split.test) == 1
+
+
 def test_a_test_file_may_have_the_logs_names_or_common_ones(tmp_path):
     theirs = pd.DataFrame(
         {"uid": [1, 1, 1, 2, 2, 3], "sku": [7, 8, 9, 7, 9, 20], "ts": [1, 2, 3, 1, 2, 1]}

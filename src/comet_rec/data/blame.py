@@ -140,5 +140,6 @@ def _reason(role: Role, value: object, source: Source, json: bool) -> str:
         return f"{shown} is not a time"
     if role == "rating":
         return f"{shown} is not a rating"
-    what = "ids are integers or text" if family(source.types[role]) == "real" else "not an id"
-    return f"{shown}: {what}"
+    if family(source.types[role]) == "text":
+        return f"{shown} is no integer, and the ids of the log are"
+    return f"{shown}: ids are integers or text"

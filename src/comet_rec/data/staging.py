@@ -187,8 +187,10 @@ def survey(
     for role, integer in zip(ROLES[:2], integers, strict=True):
         if family(source.types[role]) == "uuid":
             kinds.append("uuid")
+        elif fixed.get(role) in ("int", "text"):
+            kinds.append(fixed[role])  # of a log: a misfit is a bad row, and none of its ids
         else:
-            kinds.append("int" if integer and fixed.get(role) != "text" else "text")
+            kinds.append("int" if integer else "text")
     return Kinds(kinds[0], kinds[1], time)
 
 
