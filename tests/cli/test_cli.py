@@ -558,3 +558,16 @@ def test_a_comparison_is_written_where_it_can_be(log_file, tmp_path, capsys):
     assert "popularity" in (tmp_path / "table.json").read_text()
     assert run([*given, "/dev/null"]) == 0
     assert not Path("/dev/null").is_file()
+
+
+@pytest.mark.parametrize("command", [["train", "LOG"], ["reproduce", "table1"], ["inspect", "LOG"]])
+def test_a_folder_under_a_file_is_refused_first_and_none_is_left(command, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("user,item\n")
+    given = [str(file) if word == "LOG" else word for word in command]
+    assert run([*given, "--out", str(file / "x")]) == 2
+    assert (
+        capsys.readouterr().err == f"comet-rec: {file / 'x'}: cannot be written: Not a directory\n"
+    )
+    assert run([given[0], str(tmp_path / "none"), "--out", str(tmp_path / "a" / "b")]) == 2
+    assert not (tmp_path / "a").exists()

@@ -167,7 +167,7 @@ def test_an_id_that_no_log_of_integers_has_is_a_bad_row_and_takes_no_other_with_
     tmp_path, role, bad
 ):
     (tmp_path / "train").write_text("\n".join(TRAINING) + "\n")
-    (tmp_path / "test.csv").write_text(f"user,item\n1,13\n{bad}\n")
+    (tmp_path / "test.csv").write_text(f"user,item\n3,10\n{bad}\n")
     log = read(tmp_path / "train")
     with pytest.raises(DataError, match=f"line 3, column '{role}': 'abc' is no integer, and the"):
         cr.given_test(log, tmp_path / "test.csv", negatives=2)

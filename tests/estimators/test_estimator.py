@@ -521,7 +521,8 @@ def test_what_validation_chose_goes_into_a_training_on_everything(checkerboard, 
     weight = float(model.run.state["taste_weight"])
     assert live.config.model.taste_weight == pytest.approx(weight)
     of_fism = [line for line in model.run.log if line["stage"] == "fism validation"]
-    best = max(of_fism, key=lambda line: line["validation"]["NDCG@10"])["epoch"]
+    merit = model.run.config.train.merit
+    best = max(of_fism, key=lambda line: merit(line["validation"]))["epoch"]
     assert [line["epoch"] for line in live.run.log if line["stage"] == "fism all"][-1] == best
     assert cr.EASE(l2=9).fit(split).chosen == {
         "preset": "auto", "seed": 0, "device": "cpu", "l2": 9

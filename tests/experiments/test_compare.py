@@ -64,6 +64,18 @@ def test_a_pretrained_model_starts_from_models_of_the_same_split(split):
     assert entry.report.model == "convncf"
 
 
+def test_a_start_has_the_refit_of_what_starts_from_it_whatever_it_has_by_itself(split):
+    fast = {name: {**FAST, "train.epochs": 1} for name in ("gmf", "mlp", "neumf-p")}
+    fast["gmf"]["train.refit"] = False
+    study = _Study(split, "auto", True, fast, 0, "cpu")
+    study.trained("gmf")
+    study.trained("neumf-p")
+    stages = {name: model.run.log[-1]["stage"] for name, (model, _) in study.done.items()}
+    assert stages == {
+        "gmf": "validation", "neumf-p:gmf": "refit", "mlp": "refit", "neumf-p": "refit",
+    }  # fmt: skip
+
+
 def test_wrong_settings_are_told_before_anything_is_trained(split):
     told = []
     for settings in ({"mff": FAST}, {"gmf": {"train.epoch": 2}}, {"mf": {"train.epochs": 0}}):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import inspect
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -167,6 +170,28 @@ def say_notes(notes: tuple[str, ...] | list[str], quiet: bool) -> None:
     if not quiet:
         for note in notes:
             typer.echo(f"note: {note}", err=True)
+
+
+def check_folder(out: Path) -> None:
+    """Refuse what no folder can be written to, before an hour of work; leaves nothing there.
+
+    Raises
+    ------
+    InputError
+    """
+    if out.is_file():
+        raise InputError(f"{out}: is a file; give a folder for --out")
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()
 
 
 def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:

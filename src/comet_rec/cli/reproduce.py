@@ -11,7 +11,7 @@ import typer
 from comet_rec.cli import options
 from comet_rec.cli.board import board
 from comet_rec.cli.interrupt import interruptible
-from comet_rec.errors import ConfigError, InputError, TrainingInterrupted
+from comet_rec.errors import ConfigError, TrainingInterrupted
 
 if TYPE_CHECKING:
     from comet_rec.config import Config
@@ -82,8 +82,7 @@ def reproduce(
     reading: options.Reading,
 ) -> None:
     """The paper's tables and figures beside ours: report.html, report.md, report.json."""
-    if out.is_file():
-        raise InputError(f"{out}: is a file; give a folder")
+    options.check_folder(out)
     options.set_threads(reading.threads)
     from comet_rec.config import unknown
     from comet_rec.estimators.devices import torch_device
@@ -170,8 +169,7 @@ def inspect(
     """Heat maps of a trained COMET's filters, as in Figure 5: PNG and SVG."""
     if tower not in ("user", "item"):
         raise ConfigError(f"--tower {tower}: give user or item")
-    if out.is_file():
-        raise InputError(f"{out}: is a file; give a folder")
+    options.check_folder(out)
     from comet_rec.estimators.registry import load_model
     from comet_rec.experiments.kernels import kernels_of
     from comet_rec.experiments.plots import draw

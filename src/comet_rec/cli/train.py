@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -135,16 +133,10 @@ def _check_target(out: Path, resume: bool) -> None:
     """Refuse to write over anything but an unfinished training that is to be resumed."""
     from comet_rec.artefact.folder import refuse_foreign
 
-    if out.is_file():
-        raise InputError(f"{out}: is a file; give a folder for --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        empty = not any(out.iterdir())
-        if empty and not os.access(out, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
-    if empty:
+    options.check_folder(out)
+    if not out.exists():
+        return
+    if not any(out.iterdir()):
         try:
             out.rmdir()  # nothing is left behind if the training fails
         except OSError as error:  # a mount point, or a parent that is not ours

@@ -49,9 +49,12 @@ def check_protocol(config: Config, given: Mapping[str, Any], protocol: ProtocolC
         if room != "protocol" or (given_split and name == "negatives"):  # a file's has its own
             continue
         if config.get(key) != getattr(protocol, name):
+            todo = f"give it to {maker}, or to train --set"
+            if name == "split":
+                todo = "leave it out; --test and given_test take one of your own"
             raise ConfigError(
                 f"{key} = {config.get(key)}: the split was made with {getattr(protocol, name)}; "
-                f"give it to {maker}, or to train --set"
+                f"{todo}"
             )
 
 

@@ -133,8 +133,11 @@ class _Study:
         if name in PRETRAINED:
             sizes = model.config_for(self.split.interactions).model
             for source, given in PRETRAINED[name][1].items():
-                plain = self.estimator(source, **given).config_for(self.split.interactions).model
-                more = {**given, **shared_sizes(sizes, plain)}
+                plain = self.estimator(source, **given)
+                own = plain.config_for(self.split.interactions).model
+                more = {**given, **shared_sizes(sizes, own)}
+                if self._refits(plain) != self._refits(model):
+                    more["train.refit"] = self._refits(model)
                 key = f"{name}:{source}" if more else source
                 trained, seconds = self._fit(key, self.estimator(source, **more), [])
                 start.append(trained)
@@ -145,12 +148,14 @@ class _Study:
     def _fit(self, key: str, model: Estimator, start: list[Estimator]) -> tuple[Estimator, float]:
         if key not in self.done:
             began = time.perf_counter()
-            refit = self.refit
-            if {"refit", "train.refit"} & set(model.settings):  # its own goes before
-                refit = model.config_for(self.split.interactions).train.refit
-            model.fit(self.split, refit=refit, init_from=start)
+            model.fit(self.split, refit=self._refits(model), init_from=start)
             self.done[key] = model, time.perf_counter() - began
         return self.done[key]
+
+    def _refits(self, model: Estimator) -> bool:
+        if {"refit", "train.refit"} & set(model.settings):  # its own goes before
+            return model.config_for(self.split.interactions).train.refit
+        return self.refit
 
 
 def shared_sizes(target: Any, source: Any) -> dict[str, Any]:

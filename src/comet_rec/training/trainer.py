@@ -212,7 +212,11 @@ class Trainer:
         self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update(where[0] * len(self.batches) + where[1])
-        return value / len(batch.labels) if self.config.reduction == "sum" else value
+        if self.config.reduction == "mean":
+            return value
+        negatives_alone = self.config.loss == "bpr"  # a term is a positive's with one of them
+        terms = (batch.labels == 0).sum() if negatives_alone else len(batch.labels)
+        return value / max(int(terms), 1)
 
     def _set_learning_rate(self, epoch: int, batch: int) -> None:
         steps = len(self.batches)
