@@ -222,8 +222,7 @@ class Side:
             is_open = self._open(places, hidden)
             left = n[:, 0]
             if share is not None:
-                # A long history shows `length` rows whatever is hidden: nearly always, for just
-                # over the window repeats can leave fewer.
+                # A long history shows `length` rows whatever is hidden, but for a few repeats.
                 targets = np.zeros_like(left) if long else (keep & ~is_open).sum(axis=1)
                 left = left - hidden_number(left, targets, share[group], rng)
             shown = np.clip(left, 0, length)
