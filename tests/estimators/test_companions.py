@@ -193,19 +193,18 @@ def assert_same(run, other):
 
 def test_a_training_begun_from_a_given_fism_is_not_gone_on_with_without_it(split, tmp_path):
     given = cr.FISM(preset="paper", embedding_dim=4, epochs=2).fit(split, refit=True)
-    sampled = {"select_by": "sampled"}  # chooses two epochs, so that a refit can be stopped
-    whole = comet(**sampled).fit(split, refit=True, init_from=[given])
+    whole = comet().fit(split, refit=True, init_from=[given])
     for stage in ("validation", "refit"):
         stopper = StopAt(stage, 1)
         hooks = Hooks(stopper.report, stopper.stop, tmp_path / stage)
         with pytest.raises(TrainingInterrupted):
-            comet(**sampled).fit(split, refit=True, init_from=[given], hooks=hooks)
+            comet().fit(split, refit=True, init_from=[given], hooks=hooks)
         heard = StopAt("never", 0)
         hooks = Hooks(heard.report, heard.stop, tmp_path / stage, resume=True)
         with pytest.raises(ConfigError, match="begun from a fism that was given"):
-            comet(**sampled).fit(split, refit=True, hooks=hooks)
+            comet().fit(split, refit=True, hooks=hooks)
         assert heard.stages == []
-        model = comet(**sampled).fit(split, refit=True, init_from=[given], hooks=hooks)
+        model = comet().fit(split, refit=True, init_from=[given], hooks=hooks)
         assert_same(model.run, whole.run)
 
 

@@ -9,6 +9,7 @@ from comet_rec.errors import ConfigError
 from comet_rec.estimators.companions import companion_configs
 from comet_rec.estimators.presets import (
     LARGE_TABLES,
+    MANY,
     MEDIUM,
     SMALL,
     WHOLE_TABLES,
@@ -71,6 +72,8 @@ def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
         (SMALL, 20_000, "bce", "paper"),
         (40_000, 1_000, "bce", "paper"),
         (39_999, 1_000, "softmax", "best"),
+        (80_000, MANY - 1, "softmax", "best"),
+        (80_000, MANY, "softmax", "best"),
     ):
         log = Sized(rows)
         log.time_scope, log.n_users = "per_user", users
@@ -79,7 +82,7 @@ def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
         own = companion_configs(config, log)["fism"]  # type: ignore[arg-type]
         assert (own.preset, own.train.loss) == (taste, loss)
         same = best("fism", log)  # type: ignore[arg-type]
-        by = "full" if taste == "best" else "sampled"
+        by = "full" if taste == "best" and users >= MANY else "sampled"
         assert {best(name, log).train.select_by for name in ("comet", "fism", "mf", "ease")} == {by}  # type: ignore[arg-type]
         assert own.train.select_by == by
         assert paper("comet", log).train.select_by == "sampled"  # type: ignore[arg-type]

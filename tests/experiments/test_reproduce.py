@@ -416,6 +416,7 @@ def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row(monkeypa
         for module in (presets, studies):
             monkeypatch.setattr(module, "MEDIUM", 100)
         monkeypatch.setitem(presets.WHOLE_TABLES, "batch_size", whole)
+    monkeypatch.setattr(presets, "MANY", 1)
     log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
     planner = Planner("small", log, FULL)
     jobs = planner.ablation()
@@ -437,7 +438,8 @@ def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row(monkeypa
             assert job.label == f"+ K = {best.get('model.embedding_dim')}"
 
 
-def test_past_the_paper_stands_what_best_is_without_its_taste():
+def test_past_the_paper_stands_what_best_is_without_its_taste(monkeypatch):
+    monkeypatch.setattr(presets, "MANY", 1)
     log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
     best, alone, *others = Planner("small", log, FULL).beyond()
     log_of = cr.leave_one_out(log)
@@ -462,7 +464,8 @@ def test_past_the_paper_stands_what_best_is_without_its_taste():
     assert alone.label not in labels
 
 
-def test_past_the_paper_stands_what_a_search_over_the_whole_catalogue_found():
+def test_past_the_paper_stands_what_a_search_over_the_whole_catalogue_found(monkeypatch):
+    monkeypatch.setattr(presets, "MANY", 1)
     log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
     whole = {
         "ease": {"model.l2": 5.0, "train.select_by": "full"},
@@ -472,7 +475,7 @@ def test_past_the_paper_stands_what_a_search_over_the_whole_catalogue_found():
     found = {job.label: job.estimator().config_for(log) for job in planner.beyond()}
     assert found["EASE"].get("model.l2") == 700.0
     assert found["EASE, by the whole catalogue"].get("model.l2") == 5.0
-    assert found["COMET, preset best"].train.select_by == "full"  # of short histories
+    assert found["COMET, preset best"].train.select_by == "full"  # of short histories, many users
     assert "COMET, by the whole catalogue" not in found
     assert not any("catalogue" in job.label for job in planner.algorithms())
     long = make_log(random_pairs(np.random.default_rng(0), 5, 90, 50), scope="per_user")

@@ -18,8 +18,6 @@ from comet_rec.experiments.tuning import settled, tune
 from comet_rec.training.trainer import Progress
 
 FAST = {"train.epochs": 3, "train.patience": 0, "model.embedding_dim": 8}
-DRAWN = FAST | {"train.select_by": "sampled"}
-"""The preset `auto` has "full" on the short histories of `split`."""
 
 
 def trials_of(journal, model):
@@ -58,7 +56,7 @@ def test_the_test_items_are_not_looked_at(split, tmp_path):
     assert found[0]["validation"] == found[1]["validation"]
 
 
-def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp_path):
+def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp_path, monkeypatch):
     """And its settings are not taken for those of one among drawn items."""
     search, journals = {"model.l2": [5.0, 500.0]}, {}
     for by in ("sampled", "full"):
@@ -75,7 +73,8 @@ def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp
         settings = searched_on(both, split, "paper", by)["ease"]
         assert settings["train.select_by"] == by
     assert searched_on([journals["full"]], split, "paper") == {}
-    own = tmp_path / "own.journal"  # the preset's choice on short histories, named by nobody
+    monkeypatch.setattr(presets, "MANY", 1)
+    own = tmp_path / "own.journal"  # the preset's choice, named by nobody
     tune(split, "ease", journal=own, seconds=60, search=search, preset_name="best")
     assert [found.select_by for found in history(own)] == ["full"]
     (table,) = searches([journals["full"]], {}).tables
@@ -124,7 +123,7 @@ def test_only_the_models_own_epochs_count(split, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tuning.pipeline, "validate", validate)
     journal = tmp_path / "search.journal"
-    tune(split, "mf", journal=journal, seconds=0.01, settings=DRAWN)
+    tune(split, "mf", journal=journal, seconds=0.01, settings=FAST)
     assert {trial.value for trial in trials_of(journal, "mf")} == {0.2}
 
 
@@ -169,7 +168,7 @@ def test_a_model_without_settings_is_refused(split, tmp_path):
 def test_a_journal_is_shown_as_it_was_searched(split, tmp_path):
     journal = tmp_path / "search.journal"
     tune(split, "itemknn", journal=journal, seconds=0.3)
-    best = tune(split, "mf", journal=journal, seconds=0.3, settings=DRAWN)
+    best = tune(split, "mf", journal=journal, seconds=0.3, settings=FAST)
     assert [search.model for search in history(journal)] == ["itemknn", "mf"]
     values = [trial.value for trial in trials_of(journal, "mf")]
     assert max(values) == pytest.approx(best["validation"]["NDCG@10"])
@@ -206,7 +205,7 @@ def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, mo
 
     monkeypatch.setattr(tuning.pipeline, "validate", validate)
     journal = tmp_path / "j"
-    found = tune(split, "mf", journal=journal, seconds=75, settings=DRAWN)
+    found = tune(split, "mf", journal=journal, seconds=75, settings=FAST)
     # The first is let finish (50 s); of the second 25 s are left, so it ends with its third epoch.
     assert epochs == [1, 2, 3, 4, 1, 2, 3]
     assert [trial.value for trial in trials_of(journal, "mf")] == [0.3, 0.3]
@@ -216,7 +215,7 @@ def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, mo
     one, two = (trial.settings for trial in trials_of(journal, "mf"))
     assert one != two
     # Whoever goes on does not take the second for tried.
-    tune(split, "mf", journal=journal, seconds=5_000, settings=DRAWN)
+    tune(split, "mf", journal=journal, seconds=5_000, settings=FAST)
     whole = [trial.settings for trial in trials_of(journal, "mf") if not trial.cut]
     assert two in whole
 
@@ -237,12 +236,12 @@ def test_what_a_killed_trial_took_is_counted_and_it_is_closed(split, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(tuning.pipeline, "validate", validate)
         with pytest.raises(Killed):
-            tune(split, "mf", journal=journal, seconds=100, settings=DRAWN)
+            tune(split, "mf", journal=journal, seconds=100, settings=FAST)
     study = _opened(tuning, journal, split)
     (left,) = study.trials
     assert (left.state.name, left.user_attrs["seconds"]) == ("RUNNING", 40)
     # Its time is used up, and still the search has the one training that it was promised.
-    tune(split, "mf", journal=journal, seconds=10, settings=DRAWN)
+    tune(split, "mf", journal=journal, seconds=10, settings=FAST)
     study = _opened(tuning, journal, split)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
 
@@ -315,13 +314,13 @@ def test_what_is_no_journal_is_refused(tmp_path):
 
 
 def _opened(tuning, journal, split):
-    fixed, space = tuning.settled(split, "mf", "auto", DRAWN, None, 0)
-    return open_study(library(), journal, fixed, split, space, DRAWN)
+    fixed, space = tuning.settled(split, "mf", "auto", FAST, None, 0)
+    return open_study(library(), journal, fixed, split, space, FAST)
 
 
 def test_settings_that_do_not_go_together_are_left_out(split, tmp_path):
     """A fixed one of the softmax and another loss: both would be told as what was found."""
-    given = DRAWN | {"train.softmax_items": 9}
+    given = FAST | {"train.softmax_items": 9}
     losses = {"train.loss": ["softmax", "bce"]}
     found = tune(
         split, "fism", journal=tmp_path / "j", seconds=9, preset_name="best", settings=given,

@@ -18,6 +18,10 @@ SHORT = 40
 """Mean rows a user below which a FISM has a softmax: better with 9 and 28, worse with 106
 (ADR 0033, 0035)."""
 
+MANY = 10_000
+"""Users from which on validation figures over the whole catalogue choose: those of 1,500 are more
+noise than what they are to tell apart (ADR 0039)."""
+
 WIDE = 50_000
 """Items from which on a softmax of `best` is estimated from drawn ones."""
 
@@ -47,10 +51,10 @@ def best(model: str, log: Interactions) -> Config:
     alone, averaged weights and a rate that falls to zero; K, N, batches, epochs and whether items
     are drawn by the size of the log (ADR 0026, 0031, 0036). On a log without an order: as
     `static`. FISM on a log of short histories: a softmax too (ADR 0033). The others: as `paper`.
-    On short histories all are chosen by figures over the whole catalogue (ADR 0039).
+    On short histories of many users all are chosen by figures over the whole catalogue (ADR 0039).
     """
     short = _short(log)
-    select_by: Literal["sampled", "full"] = "full" if short else "sampled"
+    select_by: Literal["sampled", "full"] = "full" if short and log.n_users >= MANY else "sampled"
     if model == "fism" and short:
         config = paper(model, log)
         return replace(
@@ -90,11 +94,7 @@ def best(model: str, log: Interactions) -> Config:
 
 
 def _short(log: Interactions) -> bool:
-    """Whether histories are short on a small log.
-
-    There a taste has a softmax, and what is chosen is chosen by the whole catalogue (ADR 0033,
-    0039); on larger ones neither was tried.
-    """
+    """Whether histories are short, and the log small enough for a second softmax (ADR 0033)."""
     return len(log) < min(SMALL, SHORT * log.n_users)
 
 
