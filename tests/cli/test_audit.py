@@ -158,7 +158,7 @@ def test_a_run(tmp_path, ncf, capsys):
         (["TRAIN", "--candidates", "TEST"], "--candidates needs --test FILE"),
         (["TRAIN", "--test", "nowhere"], "nowhere"),
         (["FOLDER"], "is not a run: no manifest.json"),
-        (["TRAIN", "--test", "TEXT"], "'song' is no integer, and the ids of the log are"),
+        (["TRAIN", "--test", "TEXT"], "'song' is no plain integer, and the ids of the log are"),
     ],
 )
 def test_mistakes_get_one_line_and_no_findings(arguments, text, ncf, tmp_path, capsys):

@@ -154,7 +154,7 @@ def test_test_users_without_a_training_row_are_left_out_and_counted(tmp_path):
         (["99\t13\t5\t9"], None, "no test user occurs in the training part"),
         (["1\t13\t5\t9"], ["(1,14)\t15"], "give the two files of one split"),
         (["1\t13\t5\t9"], ["(1,13)\t10"], "1 test users, 1 for one, have no candidate"),
-        (["1\t13\t5\t9"], ["1\tabc"], "'abc' is no integer, and the ids of the log are"),
+        (["1\t13\t5\t9"], ["1\tabc"], "'abc' is no plain integer, and the ids of the log are"),
     ],
 )
 def test_splits_that_cannot_be_are_refused(tmp_path, test, negative, text):
@@ -162,14 +162,17 @@ def test_splits_that_cannot_be_are_refused(tmp_path, test, negative, text):
         ncf(tmp_path, test, negative)
 
 
-@pytest.mark.parametrize(("role", "bad"), [("item", "2,abc"), ("user", "abc,13")])
+@pytest.mark.parametrize(
+    ("role", "bad", "shown"),
+    [("item", "2,abc", "abc"), ("user", "abc,13", "abc"), ("item", "2,013", "013")],
+)
 def test_an_id_that_no_log_of_integers_has_is_a_bad_row_and_takes_no_other_with_it(
-    tmp_path, role, bad
+    tmp_path, role, bad, shown
 ):
     (tmp_path / "train").write_text("\n".join(TRAINING) + "\n")
     (tmp_path / "test.csv").write_text(f"user,item\n3,10\n{bad}\n")
     log = read(tmp_path / "train")
-    with pytest.raises(DataError, match=f"line 3, column '{role}': 'abc' is no integer, and the"):
+    with pytest.raises(DataError, match=f"line 3, column '{role}': '{shown}' is no plain integer"):
         cr.given_test(log, tmp_path / "test.csv", negatives=2)
     split = cr.given_test(log, tmp_path / "test.csv", negatives=2, skip_bad=1)
     assert len(split.test) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import comet_rec as cr
@@ -23,10 +24,15 @@ class Sized:
     """What a preset asks of a log."""
 
     n_users = 20_000
+    rows_a_user = 3
     time_scope = "none"
 
     def __init__(self, rows: int, n_items: int = 1000) -> None:
         self.rows, self.n_items = rows, n_items
+
+    @property
+    def user_starts(self) -> np.ndarray:
+        return np.arange(self.n_users + 1) * self.rows_a_user
 
     def __len__(self) -> int:
         return self.rows
@@ -85,10 +91,18 @@ def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
         by = "full" if taste == "best" and users >= MANY else "sampled"
         assert {best(name, log).train.select_by for name in ("comet", "fism", "mf", "ease")} == {by}  # type: ignore[arg-type]
         assert own.train.select_by == by
+        assert best("mlp", log).train.select_by == "sampled"  # type: ignore[arg-type]  # it scores pairs
         assert paper("comet", log).train.select_by == "sampled"  # type: ignore[arg-type]
         k = 256 if loss == "softmax" else paper("fism", log).model.embedding_dim  # type: ignore[arg-type]
         assert same.model == own.model
         assert (own.model.embedding_dim, own.train.loss) == (k, loss)
+
+
+def test_users_without_a_validation_item_are_none_of_those_that_choose():
+    log = Sized(80_000)
+    assert best("mf", log).train.select_by == "full"  # type: ignore[arg-type]
+    log.rows_a_user = 2
+    assert best("mf", log).train.select_by == "sampled"  # type: ignore[arg-type]
 
 
 def test_a_wide_fism_draws_items_earlier_than_comet_does():

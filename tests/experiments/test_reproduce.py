@@ -247,6 +247,23 @@ def test_kept_records_stand_for_their_trainings_until_weights_are_needed(tmp_pat
     assert all((found[name] == values).all() for name, values in ranks.items())
 
 
+def test_a_training_that_two_parts_share_may_be_named_as_in_either(tmp_path):
+    log = small_log()
+    split, planner = cr.leave_one_out(log, negatives=20), Planner("small", log, FULL)
+    labels = "COMET, best without a taste", "+ refit"
+    shared = [j for j in (*planner.beyond(), *planner.ablation()) if j.label in labels]
+    assert len({job.key(split) for job in shared}) == 1
+    for label in labels:
+        queue = Runner({"small": split}, tmp_path, 1, Silent(), only=(label,))
+        queue.add(planner.beyond())
+        queue.add(planner.ablation())
+        queue.check()
+        queue._leave_out_unasked()
+        assert [item.job.key(split) for item in queue.items if item.state == "waiting"] == [
+            shared[0].key(split)
+        ]
+
+
 def test_only_trains_what_is_asked_for_and_shows_the_rest_that_is_there(tmp_path):
     first = study(tmp_path, ["table2"], only=["EASE"])
     reproduce(first, "a command")

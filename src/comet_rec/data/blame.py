@@ -141,5 +141,5 @@ def _reason(role: Role, value: object, source: Source, json: bool) -> str:
     if role == "rating":
         return f"{shown} is not a rating"
     if family(source.types[role]) == "text":
-        return f"{shown} is no integer, and the ids of the log are"
+        return f"{shown} is no plain integer, and the ids of the log are"
     return f"{shown}: ids are integers or text"

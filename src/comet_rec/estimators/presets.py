@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
+
 from comet_rec.config import Config, TrainConfig, unknown
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
@@ -19,8 +21,8 @@ SHORT = 40
 (ADR 0033, 0035)."""
 
 MANY = 10_000
-"""Users from which on validation figures over the whole catalogue choose: those of 1,500 are more
-noise than what they are to tell apart (ADR 0039)."""
+"""Validation items from which on figures over the whole catalogue choose: a guess between 1,500,
+where that gained nothing, and 17,000 (ADR 0039)."""
 
 WIDE = 50_000
 """Items from which on a softmax of `best` is estimated from drawn ones."""
@@ -51,10 +53,10 @@ def best(model: str, log: Interactions) -> Config:
     alone, averaged weights and a rate that falls to zero; K, N, batches, epochs and whether items
     are drawn by the size of the log (ADR 0026, 0031, 0036). On a log without an order: as
     `static`. FISM on a log of short histories: a softmax too (ADR 0033). The others: as `paper`.
-    On short histories of many users all are chosen by figures over the whole catalogue (ADR 0039).
+    Where histories are short and users many, what ranks a catalogue at once is chosen by figures
+    over the whole of it (ADR 0039).
     """
-    short = _short(log)
-    select_by: Literal["sampled", "full"] = "full" if short and log.n_users >= MANY else "sampled"
+    short, select_by = _short(log), _select_by(model, log)
     if model == "fism" and short:
         config = paper(model, log)
         return replace(
@@ -96,6 +98,15 @@ def best(model: str, log: Interactions) -> Config:
 def _short(log: Interactions) -> bool:
     """Whether histories are short, and the log small enough for a second softmax (ADR 0033)."""
     return len(log) < min(SMALL, SHORT * log.n_users)
+
+
+def _select_by(model: str, log: Interactions) -> Literal["sampled", "full"]:
+    """What is enough to choose by; models that score pairs would rank few users (ADR 0039)."""
+    at_once = base.closed_form(model) or hasattr(base.model_class(model), "encode_users")
+    if not at_once or not _short(log):
+        return "sampled"
+    validated = int((np.diff(log.user_starts) > 2).sum())  # others have no validation item
+    return "full" if validated >= MANY else "sampled"
 
 
 def _drawn(log: Interactions, k: int) -> int:

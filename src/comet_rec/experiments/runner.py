@@ -88,7 +88,7 @@ class Runner:
         ConfigError
             For a label that no job has; the nearest one is named.
         """
-        labels = {item.job.label for item in self.items}
+        labels = {job.label for item in self.items for job in (item.job, *item.rows)}
         for label in self.only:
             if label not in labels:
                 raise ConfigError(unknown("model", label, sorted(labels)))
