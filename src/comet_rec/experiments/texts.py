@@ -36,7 +36,9 @@ TEXTS = {
         "has a softmax where histories are short because EASE led over the whole catalogue of "
         "Amazon Beauty, and of Amazon CDs, where what counts as short was chosen, on validation "
         "items, after its test figures had been seen; and K 256 because EASE with a small λ was "
-        "then seen ahead there. So `best` was looked at on every log here."
+        "then seen ahead there. It is chosen by the whole catalogue on the Amazon logs after test "
+        "figures of both, chosen so and by drawn items, had been seen. So `best` was looked at on "
+        "every log here."
         "\n\nFigures with 100 negatives are expectations over draws. Those among items with five "
         "rows or more, which is what much of the literature on sequences keeps, are lower bounds: "
         "a record does not say which items are ahead of the positive, and all of them are taken "
@@ -80,7 +82,8 @@ TEXTS = {
     ),
     "falsification-best": (
         "What the convolution is worth in the preset best",
-        "`best` without its taste (causal histories, newest last, and a softmax), the same with "
+        "`best` without its taste (causal histories, newest last, and a softmax), chosen by drawn "
+        "items as its variants are, the same with "
         "the rows of each history shuffled, its filters frozen as drawn, a perceptron of as many "
         "parameters in place of convolution and MLP's first layer, and without a tower: p_u and "
         "q_i under the same loss. What order, filters and towers are worth where COMET is a model "
