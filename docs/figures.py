@@ -224,9 +224,8 @@ def comparison(result: dict[str, Any], name: str) -> list[str]:
 
 COMPARED = (
     "`comet` is the preset `auto`, past the paper ([](decisions/0026-best.md)); ConvNCF has one "
-    "epoch after its pre-training. No refit: at the test, models that are shown histories know the "
-    "validation rows, and mf, gmf, mlp, neumf and convncf do not. The paper's model beside them, "
-    "after a refit, on MovieLens-1M: [](reproduction.md)."
+    "epoch after its pre-training. After a refit, so that all know the validation rows at the "
+    "test. The paper's model beside them, on MovieLens-1M: [](reproduction.md)."
 )
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 LOG_TITLES = {
