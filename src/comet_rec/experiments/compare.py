@@ -257,7 +257,7 @@ def as_markdown(data: Mapping[str, Any]) -> str:
     chosen = [
         f"{what} of {', '.join(names)}"
         for by, what in (("sampled", "among drawn items"), ("full", "over the whole catalogue"))
-        if (names := [row["model"] for row in data["models"] if row.get("select_by") == by])
+        if (names := [row["model"] for row in data["models"] if row["select_by"] == by])
     ]
     if chosen:
         lines[-1] += f" Epochs were chosen by validation NDCG@10 {', '.join(chosen)}."
