@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comet_rec.data import sampling
 from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import Complement, distinct_integers
 
@@ -55,6 +58,26 @@ def test_distinct_integers_are_uniform_over_sets():
     _, counts = np.unique(drawn, axis=0, return_counts=True)
     assert len(counts) == 6
     assert np.abs(counts - 2000).max() < 5 * np.sqrt(2000)
+
+
+@pytest.mark.parametrize("missing", [6, 10, 12])  # nearly all of what is missing, and half
+def test_distinct_draws_are_uniform_over_the_sets_of_missing_items(missing):
+    touched = np.array([2, 3, 7])
+    complement = Complement(np.zeros(3, int), touched, 1, missing + 3)
+    rows = complement.draw_distinct(np.zeros(20_000, int), 5, generator(0, "t"))
+    assert not np.isin(rows, touched).any()
+    sets, counts = np.unique(rows, axis=0, return_counts=True)
+    assert len(sets) == comb(missing, 5)
+    assert (np.diff(sets, axis=1) > 0).all()
+    expected = 20_000 / len(sets)
+    assert np.abs(counts - expected).max() < 6 * np.sqrt(expected)
+
+
+def test_blocks_change_no_draw(monkeypatch):
+    bounds = np.arange(5, 60)
+    whole = distinct_integers(bounds, 5, np.random.default_rng(0))
+    monkeypatch.setattr(sampling, "BLOCK", 7)
+    assert np.array_equal(distinct_integers(bounds, 5, np.random.default_rng(0)), whole)
 
 
 def test_random_numbers_depend_on_their_arguments_alone():

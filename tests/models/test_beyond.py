@@ -123,6 +123,18 @@ def test_without_the_item_tower_an_item_is_its_embedding(random_log):
         model.encode_items(None, None)
 
 
+def test_own_embeddings_alone_are_all_that_is_there():
+    model = build(enrich="original", own_dropout=0.5)
+    names = {name for name, _ in model.named_parameters()}
+    assert names == {"user_embedding", "item_embedding", "h"}
+    assert model.histories is None
+    drawn = torch.Generator().manual_seed(0)
+    users = model.encode_users(torch.arange(3), None, drawn)
+    items = model.encode_items(torch.arange(3), None, drawn)
+    assert torch.equal(users, model.user_embedding[:3])  # no tower to teach: nothing drops out
+    assert torch.equal(items, model.item_embedding[:3])
+
+
 def array_of(tower) -> np.ndarray:
     return array(tower.mlp.weights[0])
 

@@ -67,6 +67,23 @@ def test_parts_and_blocks_change_nothing_but_the_last_bits(monkeypatch):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
+def test_an_accelerator_takes_a_batch_in_few_blocks(monkeypatch):
+    gathered, gather = [], workspace.Workspace.maps
+
+    def counted(self: object, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        gathered.append(len(index))
+        return gather(self, rows, index)
+
+    monkeypatch.setattr(workspace.Workspace, "maps", counted)
+    tower = Tower(CometConfig(), torch.Generator().manual_seed(0))
+    for device, blocks in (("cpu", 32), ("meta", 2)):
+        gathered.clear()
+        table = torch.zeros(30, 128, device=device)
+        tower.to(device)(table, torch.zeros((4096, 50), dtype=torch.int64, device=device), None)
+        assert sum(gathered) == 4096
+        assert len(gathered) == blocks
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_pads_in_front_are_not_multiplied_and_change_nothing(threads, monkeypatch):
     layout = {"embedding_dim": 16, "history_length": 6, "widths": (1, 4, 16), "channels": 2}

@@ -117,7 +117,9 @@ class Negatives:
             Distinct, ascending.
         log_weights : float32 [C]
             Log of how often each was drawn over how often that was to be expected: with it
-            Σ exp(logit) over the draws has the expectation of the sum over the catalogue.
+            Σ exp(logit) over the draws has the expectation of the sum over the catalogue. Of a
+            batch of B positives one is the positive itself, so the others that stand against it
+            in the batch have (B − 1)/B of that.
         """
         if self.sampling == "uniform":
             count = min(count, self.n_items)

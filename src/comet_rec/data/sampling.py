@@ -93,12 +93,16 @@ class Complement:
         for row in np.flatnonzero(few):
             ranks = np.arange(sizes[row])
             out[row, : sizes[row]] = self.pick(np.full(len(ranks), users[row]), ranks)
-        many = np.flatnonzero(~few)
+        many = np.flatnonzero(sizes >= 2 * per_user)
         if len(many) > 0:
             ranks = distinct_integers(sizes[many], per_user, rng)
             for first in range(0, len(many), BLOCK):
                 rows, some = many[first : first + BLOCK], ranks[first : first + BLOCK]
                 out[rows] = self.pick(np.broadcast_to(users[rows, None], some.shape), some)
+        # Most of what is missing: repeats would be drawn again and again.
+        for row in np.flatnonzero(~few & (sizes < 2 * per_user)):
+            some = np.sort(rng.choice(sizes[row], per_user, replace=False))
+            out[row] = self.pick(np.full(per_user, users[row]), some)
         return out
 
 
@@ -160,15 +164,14 @@ def distinct_integers(bounds: Int64, count: int, rng: np.random.Generator) -> In
     Repeated values are drawn again until none is left: what stands is kept, so the result is
     uniform over sets. Every bound must be at least `count`.
     """
-    drawn = rng.integers(0, bounds[:, None], size=(len(bounds), count))
-    drawn.sort(axis=1)
-    rows = np.arange(len(bounds))
-    while True:
-        repeated = drawn[rows, 1:] == drawn[rows, :-1]
-        rows, repeated = rows[repeated.any(axis=1)], repeated[repeated.any(axis=1)]
-        if len(rows) == 0:
-            return drawn
-        again = np.zeros((len(rows), count), dtype=bool)
-        again[:, 1:] = repeated
-        fresh = rng.integers(0, bounds[rows, None], size=again.shape)
-        drawn[rows] = np.sort(np.where(again, fresh, drawn[rows]), axis=1)
+    drawn = np.empty((len(bounds), count), dtype=np.int64)
+    rows, again = np.arange(len(bounds)), np.ones((len(bounds), count), dtype=bool)
+    while len(rows) > 0:
+        for first in range(0, len(rows), BLOCK):
+            some, old = rows[first : first + BLOCK], again[first : first + BLOCK]
+            fresh = rng.integers(0, bounds[some, None], size=old.shape)
+            drawn[some] = np.sort(np.where(old, fresh, drawn[some]), axis=1)
+            old[:, :1], old[:, 1:] = False, drawn[some, 1:] == drawn[some, :-1]
+        repeated = again.any(axis=1)
+        rows, again = rows[repeated], again[repeated]
+    return drawn

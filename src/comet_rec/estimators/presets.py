@@ -187,7 +187,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "widths-1-8-32": {"widths": (1, 8, 32)},
     "cnn-only": {"cross": "cnn"},
     "mlp-only": {"cross": "mlp"},
-    "original-only": {"enrich": "original"},
+    "original-only": {"enrich": "original", "own_dropout": 0.0},
     "interaction-only": {"enrich": "interaction"},
     "permuted-dimensions": {"permute_dimensions": True},
     "shuffled-history": {"shuffle_history": True},

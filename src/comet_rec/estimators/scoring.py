@@ -142,11 +142,14 @@ class PairScores:
         """Scores of each user's own items [B, C], [B, C]."""
         device = next(self.model.parameters()).device
         out = np.empty(items.shape, dtype=np.float32)
-        size = max(1, PAIRS // max(items.shape[1], 1))
-        for first in range(0, len(users), size):
-            block = slice(first, first + size)
-            given = (torch.from_numpy(np.array(x[block])).to(device) for x in (users, items))
-            out[block] = self.model.score(*given).cpu().numpy()
+        columns = max(1, min(items.shape[1], PAIRS))
+        for first in range(0, len(users), PAIRS // columns):
+            block = slice(first, first + PAIRS // columns)
+            of = torch.from_numpy(users[block]).to(device)
+            for left in range(0, items.shape[1], columns):
+                some = np.array(items[block, left : left + columns])
+                scores = self.model.score(of, torch.from_numpy(some).to(device))
+                out[block, left : left + columns] = scores.cpu().numpy()
         return out
 
 

@@ -38,9 +38,10 @@ FIGURE_3: dict[str, Settings] = {
     "MLP only, 2 layers": {"model.cross": "mlp", "model.hidden": (256, 128)},
     "MLP only, 3 layers": {"model.cross": "mlp", "model.hidden": (256, 128, 64)},
 }
+NO_TOWERS: Settings = {"model.enrich": "original", "model.own_dropout": 0.0}
 FIGURE_4: dict[str, Settings] = {
     "COMET": {},
-    "original only": {"model.enrich": "original"},
+    "original only": NO_TOWERS,
     "interaction only": {"model.enrich": "interaction"},
 }
 NO_DECAY: Settings = {"train.weight_decay": 0.0}
@@ -83,7 +84,7 @@ FALSIFICATIONS_OF_BEST: dict[str, Settings] = {
     "history shuffled": {"model.shuffle_history": True},
     "filters frozen as drawn": {"model.freeze_filters": True},
     "perceptron of the same size": {"model.cross": "matched-mlp"},
-    "no tower": {"model.enrich": "original"},
+    "no tower": NO_TOWERS,
 }
 TIE_MODELS = {"EASE": ("ease", "paper"), "BCE-MF": ("mf", "paper"), BEST: ("comet", "best")}
 """Two models that know no order, and one that does."""

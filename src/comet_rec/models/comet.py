@@ -151,8 +151,9 @@ class COMET(nn.Module):
         users = uniform((n_users, k), config.init_scale, rng) if config.user_table else None
         self.register_parameter("user_embedding", users)
         self.item_embedding = uniform((n_items, k), config.init_scale, rng)
-        self.user_tower = Tower(config, rng)
-        self.item_tower = Tower(config, rng) if config.towers == "both" else None
+        towers = config.enrich != "original"
+        self.user_tower = Tower(config, rng) if towers else None
+        self.item_tower = Tower(config, rng) if towers and config.towers == "both" else None
         self.h = uniform((k,), math.sqrt(6 / (k + 1)), rng)
         self.taste = None
         if config.taste_dim:
@@ -163,11 +164,13 @@ class COMET(nn.Module):
     @property
     def folds_in(self) -> bool:
         """Whether anything is left of a user who has no embedding of their own."""
-        return self.config.enrich != "original" or self.taste is not None
+        return self.user_tower is not None or self.taste is not None
 
     @property
-    def histories(self) -> HistorySettings:
-        """What the towers are shown."""
+    def histories(self) -> HistorySettings | None:
+        """What the towers are shown; None without a tower and a taste."""
+        if not self.folds_in:
+            return None
         return HistorySettings(
             length=self.config.history_length,
             policy=self.config.history,
@@ -199,7 +202,11 @@ class COMET(nn.Module):
         """
         own = users if self.config.user_embedding else None
         cut = histories.cut if isinstance(histories, TensorViews) else histories
-        z = self._encoded(self.user_tower, self.item_embedding, cut, self.user_embedding, own, rng)
+        if self.user_tower is None:
+            z = self._user_rows(own, cut)
+        else:
+            rows = self.user_embedding
+            z = self._encoded(self.user_tower, self.item_embedding, cut, rows, own, rng)
         if self.taste is None or not isinstance(histories, TensorViews):
             return z
         return torch.cat([z, self.taste.encode_users(users, histories.whole)], dim=1)
@@ -229,27 +236,31 @@ class COMET(nn.Module):
     ) -> Tensor:
         if self.item_tower is None:
             if items is None:
-                raise ConfigError('model.towers = "user" knows no item without its own embedding')
+                raise ConfigError(
+                    "COMET without an item tower knows no item without its own embedding"
+                )
             return self.item_embedding.index_select(0, items)
         assert self.user_embedding is not None  # the tower reads it
         return self._encoded(
             self.item_tower, self.user_embedding, histories, self.item_embedding, items, rng
         )
 
+    def _user_rows(self, users: Tensor | None, histories: Tensor | None) -> Tensor:
+        """p_u alone, 0 for users never seen; whole in training, as there is no tower to teach."""
+        assert self.user_embedding is not None  # the settings saw to it
+        if users is not None:
+            return self.user_embedding.index_select(0, users)
+        if histories is None:
+            raise ValueError("COMET needs histories of users that it never saw; give them")
+        return self.h.new_zeros((len(histories), len(self.h)))
+
     def _encoded(
         self, tower: Tower, members: Tensor, histories: Tensor | None,
         table: Tensor | None, owners: Tensor | None, rng: torch.Generator | None,
     ) -> Tensor:  # fmt: skip
-        """Interaction vectors and own embeddings, as far as `enrich` asks for them."""
-        enrich = self.config.enrich
-        if enrich == "original":
-            assert table is not None
-            if owners is None:
-                assert histories is not None
-                return table.new_zeros((len(histories), table.shape[1]))
-            return self._own(table, owners, rng)
+        """Interaction vectors and, where `enrich` asks for them, own embeddings."""
         vectors: Tensor = tower(members, histories, rng)
-        if enrich == "interaction" or owners is None or table is None:
+        if self.config.enrich == "interaction" or owners is None or table is None:
             return vectors
         return vectors + self._own(table, owners, rng)
 

@@ -48,6 +48,7 @@ class CometConfig:
         as wide as makes the tower's parameters as many as those of Eqs. 4 to 7.
     enrich : {"both", "original", "interaction"}
         What z_u and z_i hold (Figure 4): own embedding and interaction vector, or one of them.
+        "original" has no towers.
     permute_dimensions : bool
         Put the embedding's dimensions in a fixed random order before the convolution.
     shuffle_history : bool
@@ -67,7 +68,7 @@ class CometConfig:
         After each hidden layer, per encoded user or item. Choice: there.
     own_dropout : float
         Share of users' and items' own embeddings set to zero in a training step, so that the
-        tower meets users it never saw. Choice: ADR 0012.
+        tower meets users it never saw; means nothing without towers. Choice: ADR 0012.
     row_dropout : float
         Share of the shown rows that become the pad in a training step, the others made larger to
         match. Choice: 0.

@@ -166,7 +166,7 @@ def _as_complex(d_matrices: Tensor) -> Tensor:
 
 
 def _each_part(histories: Tensor, run: Callable[[slice], T]) -> list[T]:
-    """Run on parts of the maps; an accelerator takes them whole."""
+    """Run on parts of the maps, one a thread; an accelerator has one part."""
     if histories.device.type != "cpu":
         return [run(slice(0, len(histories)))]
     return in_parts(len(histories), LEAST_PART, run)

@@ -9,6 +9,13 @@ from torch import Tensor
 
 BLOCK_BYTES = 3_400_000
 """Transformed maps at a time: a few blocks fit the shared cache."""
+ACCELERATOR_BYTES = 1 << 26
+"""What replaces a block for the cache elsewhere: few launches, bounded memory."""
+
+
+def block_bytes(like: Tensor, cached: int) -> int:
+    """Bytes of a block on this tensor's device; `cached` on the CPU."""
+    return cached if like.device.type == "cpu" else ACCELERATOR_BYTES
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,8 @@ class Workspace:
 
     def __init__(self, rows: Tensor, filters: Tensor, layout: Layout) -> None:
         frequencies, length, channels = filters.shape
-        self.size = max(1, BLOCK_BYTES // (frequencies * length * rows.element_size()))
+        row = frequencies * length * rows.element_size()
+        self.size = max(1, block_bytes(rows, BLOCK_BYTES) // row)
         self.layout = layout
         self.parts = layout.parts()
         # Filters as wide as the map come last; their one feature needs no inverse transform.

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from comet_rec.models.base import TensorBags
+from comet_rec.models.workspace import block_bytes
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
 BLOCK_BYTES = 4_000_000
-"""Logits at a time."""
+"""Logits at a time on the CPU."""
 
 
 def catalogue_softmax(
@@ -60,7 +61,8 @@ class _CatalogueSoftmax(torch.autograd.Function):
         masked: TensorBags | None,
     ) -> Tensor:  # fmt: skip
         d_users, d_items = torch.empty_like(users), torch.zeros_like(items)
-        size = max(1, min(len(users), BLOCK_BYTES // (len(items) * items.element_size())))
+        row = len(items) * items.element_size()
+        size = max(1, min(len(users), block_bytes(items, BLOCK_BYTES) // row))
         buffer = items.new_empty((size, len(items)))
         middle = items.mean(dim=0)
         total = items.new_zeros(())
