@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 
 from comet_rec.artefact.checkpoint import load_checkpoint, save_checkpoint
+from comet_rec.errors import ArtefactError
 
 
 def test_a_new_one_takes_the_place_of_the_old_and_of_what_killed_writers_left(tmp_path):
@@ -17,3 +23,44 @@ def test_a_new_one_takes_the_place_of_the_old_and_of_what_killed_writers_left(tm
     tensors, about = load_checkpoint(tmp_path)
     assert torch.equal(tensors["w"], torch.ones(2))
     assert about["step"] == 3
+
+
+ABOUT = {"stage": "validation", "step": 25, "lines": [{"epoch": 1, "loss": 0.1}]}
+
+
+def test_plain_data_come_back_as_they_were(tmp_path):
+    assert load_checkpoint(tmp_path) is None
+    save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
+    assert load_checkpoint(tmp_path)[1] == ABOUT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: None,
+        lambda entry: [entry],
+        lambda entry: "a",
+        lambda entry: {},
+        lambda entry: {**entry, "about": {**ABOUT, "stage": "x"}},
+        lambda entry: {**entry, "about": {"stage": "validation"}},
+        lambda entry: {**entry, "file": 5},
+        lambda entry: {**entry, "sha256": None},
+    ],
+)
+def test_no_changed_checkpoint_is_gone_on_with(tmp_path, change: Callable[[Any], Any]):
+    """Its SHA-256 covers the plain data too: a stage of another name would begin anew."""
+    save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
+    pointer = tmp_path / "last.json"
+    pointer.write_text(json.dumps(change(json.loads(pointer.read_text()))))
+    with pytest.raises(ArtefactError, match="damaged checkpoint .*; remove the folder") as caught:
+        load_checkpoint(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "last-validation-25.safetensors").is_file()
+
+
+def test_changed_tensors_are_not_gone_on_with(tmp_path):
+    save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
+    weights = tmp_path / "last-validation-25.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArtefactError, match=f"SHA-256 of {weights.name} differs"):
+        load_checkpoint(tmp_path)

@@ -259,6 +259,12 @@ def test_train_on_everything_and_on_given_files(log_file, tmp_path, capsys):
         (["train", "LOG", "--out", "/proc/nowhere/run"], "cannot be written"),
         (["recommend", "RUN", "--user", "9" * 30], "unknown user"),
         (["evaluate", "nowhere"], "no such run"),
+        (["evaluate", "a" * 300], "File name too long"),
+        (["train", "LOG", "--out", "a" * 300], "File name too long"),
+        (["data", "stats", "caf\udce9.csv"], "'caf\\udce9.csv': is not valid UTF-8"),
+        (["train", "LOG", "--out", "o\udce9"], "is not valid UTF-8"),
+        (["recommend", "RUN", "--user", "\udcff", "--unknown", "popular"], "is not valid UTF-8"),
+        (["recommend", "RUN", "--all-users", "--format", "csv", "--out", "RUN"], "Is a directory"),
         (["recommend", "RUN"], "give one of --user ID"),
         (["recommend", "RUN", "--user", "u3", "--format", "xml"], "must be one of table"),
         (["recommend", "RUN", "--user", "stranger"], "unknown user 'stranger'"),
@@ -495,6 +501,20 @@ def test_a_full_disk_behind_stdout_is_one_line(trained, words):
     assert done.returncode == 2
     assert done.stderr.startswith("comet-rec: standard output: No space left on device")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full")
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_full_disk_behind_a_file_is_one_line(trained, form, capsys):
+    words = ["recommend", str(trained), "--all-users", "--format", form, "--out", "/dev/full"]
+    assert run(words) == 2
+    wanted = "comet-rec: /dev/full: cannot be written: No space left on device\n"
+    assert capsys.readouterr().err == wanted
+
+
+def test_mistakes_have_status_2_where_nobody_can_be_told(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert run(["evaluate", "nowhere"]) == 2
 
 
 def test_a_place_that_is_not_ours_is_one_line(monkeypatch, capsys):

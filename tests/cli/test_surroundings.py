@@ -49,6 +49,18 @@ def test_lists_are_utf_8_whatever_the_locale(form, log_file, tmp_path, monkeypat
     assert "日本 " in written.getvalue().decode("utf-8")
 
 
+def test_line_ends_within_ids_come_out_as_they_went_in(tmp_path, capfdbinary):
+    path, out = tmp_path / "log.csv", str(tmp_path / "run")
+    rows = [f'"u\r\n{u}","i\r{(u + k) % 5}",{k}' for u in range(4) for k in range(3)]
+    path.write_bytes("\n".join(["user,item,time", *rows, ""]).encode())
+    assert run(["train", str(path), "--model", "popularity", "--out", out, "--quiet"]) == 0
+    capfdbinary.readouterr()
+    assert run(["recommend", out, "--user", "u\r\n1", "-k", "1", "--format", "csv"]) == 0
+    sys.stdout.flush()
+    line = capfdbinary.readouterr().out.split(b"\n", 1)[1]
+    assert line.startswith(b'"u\r\n1","i\r')
+
+
 def test_an_empty_folder_that_cannot_be_replaced_is_refused_in_a_line(
     log_file, tmp_path, monkeypatch, capsys
 ):

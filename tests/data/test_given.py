@@ -93,7 +93,7 @@ def test_ncfs_wide_file_goes_with_a_log_of_uuids(tmp_path):
     split = given_split(log, held, candidates, ProtocolConfig(negatives=1))
     assert externally(split, split.test.candidates[0]) == [items[5]]
     (tmp_path / "negative").write_text(f"({user},{items[4]})\tsong\n")
-    with pytest.raises(DataError, match="'song' is no UUID"):
+    with pytest.raises(DataError, match="negative, line 1: 'song' is no UUID"):
         read_given(test, tmp_path / "negative", log)
 
 

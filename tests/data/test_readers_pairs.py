@@ -106,6 +106,17 @@ def test_bad_wide_candidates(tmp_path: Path, data: bytes, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("wrong", ["007", "x", "9" * 20, "-0"])
+@pytest.mark.parametrize("line", ["(0,1)\t4\t{}", "(0,{})\t4", "({},1)\t4"])
+def test_wide_candidates_of_a_log_of_integers_are_integers(
+    tmp_path: Path, wrong: str, line: str
+) -> None:
+    path = tmp_path / "wide"
+    path.write_text("(2,3)\t4\t5\n\n" + line.format(wrong) + "\n")
+    with pytest.raises(DataError, match=f"line 3: {wrong!r} is no plain integer"):
+        read_wide_candidates(path, user_kind="int", item_kind="int")
+
+
 def test_what_is_not_wide(tmp_path: Path) -> None:
     assert not is_wide(tmp_path / "none")
     path = tmp_path / "pairs"

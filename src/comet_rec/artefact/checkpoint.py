@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from comet_rec.artefact.folder import digest, reason
+from comet_rec.artefact.folder import digest, digest_of, reason
 from comet_rec.errors import ArtefactError
 
 NAME = "last"
@@ -51,7 +51,8 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
     with fresh.open("rb") as file:
         os.fsync(file.fileno())
     fresh.replace(folder / name)
-    entry = {**about, "file": name, "sha256": digest(folder / name)}
+    entry = {"about": about, "file": name, "tensors": digest(folder / name)}
+    entry["sha256"] = digest_of(entry)
     pointer = folder / f".{NAME}.json.tmp"
     with pointer.open("w", encoding="utf-8") as out:
         out.write(json.dumps(entry))
@@ -92,13 +93,15 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     if not pointer.is_file():
         return None
     try:
-        about: dict[str, Any] = json.loads(pointer.read_text(encoding="utf-8"))
-        path = folder / Path(about["file"]).name
-        if digest(path) != about["sha256"]:
+        entry: dict[str, Any] = json.loads(pointer.read_text(encoding="utf-8"))
+        if entry.pop("sha256") != digest_of(entry):
             raise ValueError("its SHA-256 differs")
-        return load_file(path), about
-    except (OSError, ValueError, KeyError) as error:
+        path = folder / entry["file"]
+        if digest(path) != entry["tensors"]:
+            raise ValueError(f"SHA-256 of {path.name} differs")
+        return load_file(path), entry["about"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        why = str(error).splitlines()[0] if isinstance(error, (OSError, ValueError)) else "its form"
         raise ArtefactError(
-            f"{pointer}: damaged checkpoint ({str(error).splitlines()[0]}); "
-            "remove the folder and train anew"
+            f"{pointer}: damaged checkpoint ({why}); remove the folder and train anew"
         ) from None

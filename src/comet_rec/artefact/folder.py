@@ -61,7 +61,7 @@ def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
         about = write(fresh)
         files = {p.name: digest(p) for p in sorted(fresh.iterdir()) if p.is_file()}
         manifest = {"schema": SCHEMA, "files": files, **about}
-        manifest["sha256"] = _digest_of(manifest)
+        manifest["sha256"] = digest_of(manifest)
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         for path in fresh.iterdir():
             path.chmod(readable)
@@ -157,7 +157,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ArtefactError(f"{path}: cannot be read: {error.strerror}") from None
     if schema != SCHEMA:
         raise ArtefactError(f"{path}: schema {schema!r}, this version reads {SCHEMA}; train again")
-    if stated != _digest_of(manifest):
+    if stated != digest_of(manifest):
         raise damaged
     for name, expected in files.items():
         file = folder / name
@@ -172,9 +172,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _digest_of(manifest: dict[str, Any]) -> str:
-    """SHA-256 of the manifest itself, without that entry."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+def digest_of(entries: dict[str, Any]) -> str:
+    """SHA-256 of plain data as JSON, hexadecimal: of a manifest without that entry."""
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def _swap(fresh: Path, target: Path) -> None:

@@ -18,7 +18,7 @@ from comet_rec.cli import audit, compare, data, evaluate, recommend, reproduce, 
 from comet_rec.errors import CometError, CometWarning, InputError, TrainingInterrupted
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
-REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 UsageError: Any = typer.BadParameter.__bases__[0]  # typer keeps its click to itself
 
 app = typer.Typer(
@@ -60,6 +60,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     try:
+        _refuse_bytes(sys.argv[1:] if arguments is None else arguments)
         status = int(app(arguments, standalone_mode=False) or 0)
         # An interrupt that no command caught comes back as this, and nobody told it.
         return _say("interrupted", 130) if status == 130 else status
@@ -91,10 +92,21 @@ def _run(arguments: list[str] | None) -> int:
         raise  # a fault of ours
 
 
+def _refuse_bytes(arguments: list[str]) -> None:
+    """Refuse what no library that opens files, and no file of ids, could take."""
+    for argument in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise InputError(
+                f"{argument!r}: is not valid UTF-8; rename the file, or write the text in UTF-8"
+            )
+
+
 def _show(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
 ) -> None:
     """A warning of ours as the note that it is; any other as Python shows it."""
+    if sys.stderr is None:
+        return
     ours = issubclass(category, CometWarning)
     plain = warnings.formatwarning(message, category, filename, lineno)
     sys.stderr.write(f"note: {message}\n" if ours else plain)
@@ -102,7 +114,8 @@ def _show(
 
 def _say(text: str, status: int) -> int:
     """One line on stderr, whatever the text holds."""
-    sys.stderr.write("comet-rec: " + " ".join(text.split()) + "\n")
+    if sys.stderr is not None:
+        sys.stderr.write("comet-rec: " + " ".join(text.split()) + "\n")
     return status
 
 

@@ -96,7 +96,7 @@ def _copy_to_stdout(table: Table) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "lists.csv"
         table.write(str(path), "csv")
-        _to_stdout(path.read_text(encoding="utf-8"))
+        _to_stdout(path.read_bytes().decode())  # as text its line ends would change
 
 
 def _to_stdout(text: str) -> None:

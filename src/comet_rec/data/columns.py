@@ -132,6 +132,9 @@ def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str)
                 f"{where}: no {role} column among {_listed(columns)}; name it with --{role} "
                 f"({role}=…)"
             )
+    for position in chosen.values():
+        if columns.count(columns[position]) > 1:
+            raise DataError(f"{where}: two columns are named {columns[position]!r}; rename one")
     for role, position in chosen.items():
         for other, same in chosen.items():
             if ROLES.index(role) < ROLES.index(other) and position == same:

@@ -140,6 +140,7 @@ def read_wide_candidates(
     users: list[str] = []
     positives: list[str] = []
     negatives: list[list[str]] = []
+    numbers: list[int] = []
     for number, line in enumerate(lines_of(path, name, compression), 1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
@@ -156,31 +157,47 @@ def read_wide_candidates(
         users.append(found[1].strip())
         positives.append(found[2].strip())
         negatives.append(rest)
+        numbers.append(number)
     if not users:
         raise DataError(f"{name}: has no rows")
     flat = [item for line in negatives for item in line]
-    user_ids = _typed(users, user_kind)
-    item_ids = _typed(positives + flat, item_kind)
-    repeated = np.repeat(user_ids, [len(line) for line in negatives])
+    counts = [len(line) for line in negatives]
+    user_ids = _typed(users, user_kind, name, numbers)
+    of_items = [*numbers, *np.repeat(numbers, counts).tolist()]
+    item_ids = _typed(positives + flat, item_kind, name, of_items)
+    repeated = np.repeat(user_ids, counts)
     return WideCandidates(user_ids, item_ids[: len(users)], repeated, item_ids[len(users) :])
 
 
-def _typed(texts: list[str], kind: IdKind | None) -> External:
-    """Integers if every text survives text → int64 → text, UUIDs for a log of them, else texts."""
+def _typed(texts: list[str], kind: IdKind | None, name: str, lines: list[int]) -> External:
+    """Integers if every text survives text → int64 → text, UUIDs for a log of them, else texts.
+
+    A log of integers, or of UUIDs, takes nothing else; `lines` are the texts' own.
+    """
     values = np.empty(len(texts), dtype=object)
-    if kind == "uuid":
-        values[:] = [_uuid(text) for text in texts]
-        return values
-    if kind != "text" and all(re.fullmatch(r"-?[1-9]\d{0,18}|0", text) for text in texts):
-        numbers = [int(text) for text in texts]
-        if all(-(2**63) <= number < 2**63 for number in numbers):
-            return np.array(numbers, dtype=np.int64)
-    values[:] = texts
+    of = {"int": _integer, "uuid": _uuid}.get(kind or "int")
+    read = texts if of is None else [of(text) for text in texts]
+    if None in read and kind is not None:
+        at = read.index(None)
+        what = "UUID" if kind == "uuid" else "plain integer"
+        raise DataError(
+            f"{name}, line {lines[at]}: {texts[at]!r} is no {what}, and the ids of the log are; "
+            "mend it"
+        )
+    if of is _integer and None not in read:
+        return np.array(read, dtype=np.int64)
+    values[:] = texts if None in read else read
     return values
 
 
-def _uuid(text: str) -> UUID:
+def _integer(text: str) -> int | None:
+    if re.fullmatch(r"-?[1-9]\d{0,18}|0", text) and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    return None
+
+
+def _uuid(text: str) -> UUID | None:
     try:
         return UUID(text)
     except ValueError:
-        raise DataError(f"{text!r} is no UUID, and the ids of the log are") from None
+        return None

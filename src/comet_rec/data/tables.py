@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -92,8 +95,7 @@ class Table:
                     f"COPY (SELECT {selected} FROM columns) TO '{_quoted(path)}' ({options})"
                 )
             except duckdb.IOException as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"{path}: cannot be written: {reason}") from None
+                raise InputError(f"{path}: cannot be written: {_reason(path, error)}") from None
 
 
 def _shown(value: Any) -> str:
@@ -123,6 +125,14 @@ def _texts(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _missing(value: Any) -> bool:
     return value is None or type(value).__name__ == "NAType" or value != value
+
+
+def _reason(path: str, error: Exception) -> str:
+    """The system's own words, where DuckDB's can be brought back to them."""
+    if os.path.isdir(path):
+        return os.strerror(errno.EISDIR)
+    number = re.search(r'"errno":"(\d+)"', str(error))
+    return os.strerror(int(number[1])) if number else str(error).splitlines()[0]
 
 
 def _quoted(path: str) -> str:

@@ -232,7 +232,8 @@ def as_ids(ids: Iterable[Any], what: str) -> list[Any]:
 
 def _column(values: list[Any]) -> npt.NDArray[Any]:
     """Ids in an array of their own type."""
-    if values and all(isinstance(v, (int, np.integer)) and abs(int(v)) < 2**63 for v in values):
+    whole = (isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values)
+    if values and all(whole) and all(abs(int(v)) < 2**63 for v in values):
         return np.array(values, dtype=np.int64)
     out = np.empty(len(values), dtype=object)
     out[:] = values

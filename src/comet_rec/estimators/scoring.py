@@ -110,7 +110,7 @@ def _checked(given: Any, user: Any, count: int) -> Int64:
     """Scores of one user's items as places in their order, equal ones alike, int64 [count]."""
     try:
         scores = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise InputError(f"the model's scores for user {user!r} are no numbers: {error}") from error
     if scores.shape != (count,):
         raise InputError(

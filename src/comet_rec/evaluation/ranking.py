@@ -128,7 +128,8 @@ class Report:
             raise KeyError(f"no figure {name!r}; there are HR@k and NDCG@k")
         if ranks is None:
             raise KeyError(f"no full {name}: the whole catalogue was not ranked")
-        return of(ranks.better, ranks.tied, int(k), self.ties)
+        worst = int((ranks.better + ranks.tied).max(initial=0)) + 1  # a larger k adds nothing
+        return of(ranks.better, ranks.tied, min(int(k), worst), self.ties)
 
     @property
     def ranks(self) -> npt.NDArray[np.float64]:
