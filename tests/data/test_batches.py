@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import Histories, HistorySettings
 
 SETTINGS = HistorySettings(length=5, policy="sampled", exclude_target=True, leave_out=0.3)
+CAUSAL = HistorySettings(length=5, policy="causal", exclude_target=True, leave_out=0.3)
 
 
 def batches(log, **changes) -> Batches:
@@ -66,6 +68,44 @@ def test_batches_are_a_pure_function_of_seed_epoch_and_number(random_log):
     assert not np.array_equal(whole[0].pair_items, other.pair_items)
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, CAUSAL, None])
+def test_a_negative_is_its_positives_own(random_log, settings):
+    """Of the same user; under causal histories beside the history of that very positive."""
+    log = random_log(40, 60, 10)
+    known = set(zip(log.users.tolist(), log.items.tolist(), strict=True))
+    seen = 0
+    for batch in batches(log, histories=settings).epoch(0):
+        users, positive = batch.users[batch.pair_users], batch.labels == 1
+        owner = np.full(batch.positives, -1)
+        owner[batch.groups[positive]] = users[positive]
+        assert np.array_equal(owner[batch.groups], users)
+        assert (np.bincount(batch.groups) == 5).all()
+        items = batch.items[batch.pair_items][~positive].tolist()
+        assert not known & set(zip(users[~positive].tolist(), items, strict=True))
+        seen += len(items)
+    assert seen == 4 * len(log)
+
+
+def test_users_begin_at_random_places_of_an_epoch_and_in_an_order_of_their_own(random_log):
+    log = random_log(300, 60, 3)
+    source = batches(log, batch_size=90, histories=None, negatives=1)
+    assert len(source) == 10
+    counts = np.zeros((4, 10))
+    firsts = []
+    for epoch in range(4):
+        met = [batch.users[batch.pair_users[batch.labels == 1]] for batch in source.epoch(epoch)]
+        counts[epoch] = [len(np.unique(users)) for users in met]
+        assert all(np.bincount(users).max() == 1 for users in met)  # three, evenly spaced
+        rows = [batch.items[batch.pair_items[batch.labels == 1]] for batch in source.epoch(epoch)]
+        firsts.append({u: i for of, own in zip(met[:3], rows[:3], strict=True)
+                       for u, i in zip(of.tolist(), own.tolist(), strict=True)})  # fmt: skip
+    assert (counts == 90).all()
+    own_first = {u: log.items[log.users == u][0] for u in range(300)}
+    for epoch in range(4):
+        shared = [u for u in firsts[epoch] if firsts[epoch][u] == own_first[u]]
+        assert 0.2 < len(shared) / len(firsts[epoch]) < 0.47  # a third, not all
+
+
 def test_a_model_without_histories_gets_none(random_log):
     batch = next(batches(random_log(10, 20, 5), histories=None).epoch(0))
     assert batch.user_histories is None
@@ -115,9 +155,6 @@ def test_a_user_who_touched_the_whole_pool_draws_from_the_catalogue(random_log):
         assert not known & set(zip(users.tolist(), items.tolist(), strict=True))
 
 
-CAUSAL = HistorySettings(length=5, policy="causal", exclude_target=True, leave_out=0.3)
-
-
 def test_a_causal_positive_sees_what_came_just_before_and_nothing_else(random_log):
     log = random_log(40, 60, 10)
     seen = 0
@@ -131,7 +168,6 @@ def test_a_causal_positive_sees_what_came_just_before_and_nothing_else(random_lo
             assert batch.user_histories[row].tolist() == [60] * (5 - len(before)) + before
             assert user not in batch.item_histories[i]
             seen += 1
-        # a negative stands beside the history of the positive that it was drawn for
         assert np.array_equal(batch.pair_users, batch.groups)
         assert (np.bincount(batch.pair_users) == 5).all()
     assert seen == len(log)

@@ -53,7 +53,9 @@ def test_item_histories_are_in_time_order_only_where_times_compare():
 
 def test_recent_users_of_an_item_are_a_sample_where_times_do_not_compare(random_log):
     log = replace(random_log(60, 5, 4), time_scope="per_user")
-    drawn = Histories(log).items.fixed(settings("recent"), generator(0, "t"))
+    items = Histories(log).items
+    drawn = items.fixed(settings("recent"), generator(0, "t"))
+    assert np.array_equal(drawn, items.fixed(settings("sampled"), generator(0, "t")))
     highest = [sorted(log.users[log.items == item])[-N:] for item in range(5)]
     assert drawn.tolist() != highest  # the last in the order of ids would be no sample
 
@@ -141,6 +143,41 @@ def test_fold_in_pads_in_front_and_keeps_the_newest():
         settings("recent"), 9,
     )  # fmt: skip
     assert out.tolist() == [[9, 9, 7, 8], [9, 9, 9, 9], [2, 3, 4, 5]]
+
+
+def test_fold_in_leaves_a_sample_of_a_long_history_in_its_order():
+    (row,) = fold_in([np.arange(20)], settings("sampled"), 99)
+    assert (np.diff(row) > 0).all()
+    assert set(row.tolist()) < set(range(20))
+
+
+def test_recent_fills_the_place_of_a_target_with_an_older_row():
+    log = make_log(np.array([(0, i) for i in range(30)]))
+    hidden = np.zeros(30, dtype=bool)
+    hidden[[27, 29]] = True
+    users = Histories(log).users
+    (row,) = users.drawn(np.array([0]), hidden, settings("recent"), generator(0, "t"))
+    assert row.tolist() == [24, 25, 26, 28]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_how_many_rows_are_left_out_is_drawn_anew_for_each_history(random_log, share):
+    """From 0 up to the share of what is not a target: else the number would be a constant."""
+    log = random_log(4000, 30, 9)
+    hidden = np.zeros(len(log), dtype=bool)
+    hidden[::9] = True
+    drawn = Histories(log).users.drawn(
+        np.arange(4000), hidden, settings(length=9, leave_out=share), generator(0, "t")
+    )
+    shown_rows = (drawn != 30).sum(axis=1)
+    if share == 0:
+        assert (shown_rows == 8).all()
+        return
+    # Of nine rows 1 + ⌊9·U[0, share] + U[0, 1]⌋ stay hidden, the target among them.
+    wanted = 4000 * np.array([0, 0, 0, 1 / 36, 7 / 36, 2 / 9, 2 / 9, 2 / 9, 1 / 9, 0])
+    counts = np.bincount(shown_rows, minlength=10)
+    assert np.abs(counts - wanted).max() < 5 * np.sqrt(wanted.max())
+    assert not counts[wanted == 0].any()
 
 
 def test_an_empty_side_is_all_pad():

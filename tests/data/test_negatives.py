@@ -85,6 +85,12 @@ def test_negatives_in_the_batch_are_its_other_positives(skewed):
         assert_proportions(np.bincount(own, minlength=N_ITEMS), weights)
 
 
+def test_in_a_batch_the_power_means_nothing(skewed):
+    shares = Negatives(skewed, sampling="in-batch", power=0.0, pool=0)._popularity.shares
+    counts = np.maximum(np.bincount(skewed.items, minlength=N_ITEMS), 1)
+    np.testing.assert_allclose(shares, counts / counts.sum())
+
+
 def test_who_touched_the_whole_batch_draws_elsewhere_and_who_touched_everything_not_at_all():
     pairs = [(0, item) for item in range(5)] + [(1, item) for item in range(6)] + [(2, 5)]
     log = make_log(np.array(pairs))

@@ -61,6 +61,16 @@ def test_the_hash_is_taken_over_external_ids(random_log):
     assert split.hash != leave_one_out(renamed, negatives=9).hash
 
 
+@pytest.mark.parametrize("name", ["validation", "test"])
+@pytest.mark.parametrize("field", ["users", "positives", "candidates"])
+def test_the_hash_is_of_who_is_ranked_what_is_held_out_and_against_what(random_log, name, field):
+    split = leave_one_out(random_log(10, 30, 5), negatives=9)
+    held = getattr(split, name)
+    rolled = np.roll(getattr(held, field), 1, axis=0)
+    other = replace(split, **{name: replace(held, **{field: rolled})})
+    assert other.hash != split.hash
+
+
 def test_arrays_bring_the_split_back(random_log):
     split = leave_one_out(random_log(10, 30, 5), negatives=9)
     again = Split.from_arrays(split.interactions, split.part, split.arrays(), split.protocol)

@@ -37,7 +37,7 @@ def test_tests_hold_their_level_on_models_that_do_not_differ(monkeypatch):
     found = [paired(rng.random(150), rng.random(150), seed) for seed in range(200)]
     for name in ("wilcoxon", "bootstrap"):
         share = np.mean([getattr(p, name) < 0.05 for p in found])
-        assert share < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+        assert abs(share - 0.05) < 3 * np.sqrt(0.05 * 0.95 / 200)
 
 
 def test_holm_equals_its_definition():
@@ -66,6 +66,37 @@ def test_differences_over_trainings_hold_their_level(ours, theirs):
     assert share < 0.05 + 3 * np.sqrt(0.05 * 0.95 / tries)
     inside = np.mean([one.low <= 0 <= one.high for one in found])
     assert inside == pytest.approx(1 - share, abs=1e-9)
+
+
+def test_the_error_has_a_part_of_users_and_one_of_each_models_trainings():
+    rng = np.random.default_rng(5)
+    ours, theirs, third = rng.random((3, 80)), rng.random((2, 80)), rng.random((1, 80))
+    noise = Noise(0.0007, 4.0)
+
+    def of_users(a, b):
+        return (a.mean(axis=0) - b.mean(axis=0)).var(ddof=1) / 80
+
+    def of_trainings(a):
+        return a.mean(axis=1).var(ddof=1) / len(a)
+
+    both = of_trainings(ours) + of_trainings(theirs)
+    for a, b, more in (
+        (ours, theirs, both),
+        (ours, third, of_trainings(ours) + 0.0007),  # lent to one
+        (third, third + rng.random((1, 80)), 2 * 0.0007),  # to both
+    ):
+        found = over_trainings(a, b, (noise, noise))
+        assert found.error**2 == pytest.approx(of_users(a, b) + more)
+
+
+def test_zeros_take_part_in_the_ranks():
+    """Most users gain nothing under either model: NDCG@10 of both is 0."""
+    rng = np.random.default_rng(6)
+    values, reference = (rng.random((2, 300)) < 0.4) * rng.random((2, 300))
+    wanted = stats.wilcoxon(values - reference, zero_method="pratt", method="approx").pvalue
+    found = paired(values, reference).wilcoxon
+    assert found == pytest.approx(wanted)
+    assert found != stats.wilcoxon(values - reference, method="approx").pvalue
 
 
 def test_the_noise_lent_is_that_of_the_noisiest():

@@ -79,6 +79,7 @@ def test_the_whole_catalogue_under_several_weights_is_ranked_by_the_sums(split):
 def test_drawn_users_are_some_of_them_and_always_the_same(split):
     few = drawn_users(split.test, 7)
     assert len(few) == 7
+    assert (np.diff(few.users) > 0).all()
     rows = np.searchsorted(split.test.users, few.users)
     for name in ("users", "positives", "candidates"):
         np.testing.assert_array_equal(getattr(few, name), getattr(split.test, name)[rows])

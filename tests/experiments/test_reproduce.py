@@ -327,6 +327,12 @@ def test_full_asks_for_the_papers_own_settings(monkeypatch):
     assert planner.job("COMET", "comet").estimator().config_for(log).train.refit
 
 
+def test_the_error_of_a_cell_has_a_part_of_users_and_one_of_the_mean_over_seeds():
+    assert paper.cell([0.7], [0.01], 100).error == pytest.approx(0.01)
+    found = paper.cell([0.7, 0.8], [0.01, 0.03], 100)
+    assert found.error == pytest.approx(np.sqrt((0.01**2 + 0.03**2) / 2 + 0.005 / 2))
+
+
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [
