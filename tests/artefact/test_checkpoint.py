@@ -52,7 +52,7 @@ def test_no_changed_checkpoint_is_gone_on_with(tmp_path, change: Callable[[Any],
     save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
     pointer = tmp_path / "last.json"
     pointer.write_text(json.dumps(change(json.loads(pointer.read_text()))))
-    with pytest.raises(ArtefactError, match="damaged checkpoint .*; remove the folder") as caught:
+    with pytest.raises(ArtefactError, match=r"damaged checkpoint .*; remove the folder") as caught:
         load_checkpoint(tmp_path)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "last-validation-25.safetensors").is_file()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file as np_load_file
+from safetensors.numpy import save_file as np_save_file
 from safetensors.torch import load_file, save_file
 
 import comet_rec as cr
@@ -117,6 +120,50 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path):
     with pytest.raises(RuntimeError):
         write_folder(tmp_path / "run", fails)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_run_comes_back_when_the_new_one_cannot_take_its_place(saved, copy, monkeypatch):
+    rename, calls = Path.rename, []
+
+    def second_fails(self, target):
+        calls.append(self)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(self, target)
+
+    model = cr.load_model(saved)
+    before = (copy / "manifest.json").read_bytes()
+    monkeypatch.setattr(Path, "rename", second_fails)
+    with pytest.raises(ArtefactError, match="cannot be written"):
+        model.save(copy)
+    assert (copy / "manifest.json").read_bytes() == before
+    cr.load_model(copy)
+
+
+def test_a_text_is_seen_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_text(tmp_path / "list", "old\n")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ArtefactError, match="No space left"):
+        write_text(tmp_path / "list", "new\n")
+    assert (tmp_path / "list").read_text() == "old\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["list"]
+
+
+def test_rows_that_are_not_those_of_the_fingerprint_are_told(copy):
+    """Every digest is right, and still the log is another."""
+
+    def other(path):
+        rows = np_load_file(path)
+        rows["items"] = rows["items"][::-1].copy()
+        np_save_file(rows, path)
+
+    redone(copy, "interactions.safetensors", other)
+    with pytest.raises(ArtefactError, match="do not match their fingerprint"):
+        cr.load_model(copy)
 
 
 def test_an_earlier_run_is_replaced_whole(saved, copy):

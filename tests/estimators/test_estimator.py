@@ -24,6 +24,7 @@ from comet_rec.errors import (
 from comet_rec.estimators import measuring
 from comet_rec.estimators.measuring import measured
 from comet_rec.estimators.scoring import run_scores
+from comet_rec.estimators.validation import Validation
 from comet_rec.models import base
 from comet_rec.training.trainer import Trainer
 
@@ -173,6 +174,28 @@ def test_refit_trains_on_validation_rows_for_the_chosen_epochs(checkerboard):
     assert refit.run.epochs == plain.run.epochs
     assert refit.run.log[-1]["positives"] == len(split.known)
     assert not torch.equal(refit.run.item_vectors, plain.run.item_vectors)
+
+
+def test_a_refit_ends_with_the_chosen_epoch_on_the_rates_that_chose_it(checkerboard, monkeypatch):
+    falling = iter([0.3, 0.2, 0.1])
+    monkeypatch.setattr(Validation, "figures", lambda *_: {"NDCG@10": next(falling)})
+    rates, update = [], Trainer._set_learning_rate
+
+    def spy(self, *where):
+        update(self, *where)
+        rates.append(self.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(Trainer, "_set_learning_rate", spy)
+    split = cr.leave_one_out(checkerboard, negatives=30)
+    settings = SMALL | {"epochs": 3, "patience": 0, "schedule": "linear", "batch_size": 100}
+    run = cr.COMET(**settings).fit(split, refit=True).run
+    stages = [line["stage"] for line in run.log]
+    assert stages == ["validation"] * 3 + ["refit"]
+    assert run.epochs == 1
+    first, refit = -(-len(split.train) // 100), -(-len(split.known) // 100)
+    assert len(rates) == 3 * first + refit
+    # Of a refit of one epoch on its own the last rate would be next to 0.
+    assert rates[-1] == pytest.approx(rates[0] * (1 - (refit - 1) / (3 * refit)))
 
 
 def test_evaluate_refuses_a_split_that_the_model_was_trained_on(fitted, random_log):

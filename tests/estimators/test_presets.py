@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,10 +16,13 @@ from comet_rec.estimators.presets import (
     MEDIUM,
     SMALL,
     WHOLE_TABLES,
+    auto,
     best,
     paper,
+    paper_literal,
     static,
 )
+from comet_rec.models import base
 
 
 class Sized:
@@ -36,6 +41,24 @@ class Sized:
 
     def __len__(self) -> int:
         return self.rows
+
+
+@pytest.mark.parametrize("model", base.names())
+@pytest.mark.parametrize("scope", ["none", "global"])
+def test_auto_is_best_without_a_refit(model, scope):
+    log = Sized(50_000)
+    log.time_scope = scope
+    found, refitted = auto(model, log), best(model, log)  # type: ignore[arg-type]
+    assert refitted.train.refit
+    assert not found.train.refit
+    assert found == replace(refitted, preset="auto", train=replace(refitted.train, refit=False))
+
+
+@pytest.mark.parametrize("model", ["comet", "fism", "svdpp"])
+def test_paper_literal_hides_nothing(model):
+    literal = paper_literal(model, Sized(50_000)).model  # type: ignore[arg-type]
+    assert not literal.exclude_target
+    assert getattr(literal, "leave_out", 0.0) == 0
 
 
 @pytest.mark.parametrize("rows", [1_000, MEDIUM - 1])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -52,6 +55,9 @@ def test_wrong_starts_are_refused(split, random_log):
     other = cr.leave_one_out(random_log(120, 80, 16), negatives=30)
     with pytest.raises(ConfigError, match="trained on another log"):
         neumf().fit(other, init_from=[gmf, mlp])
+    moved = replace(split, part=np.roll(split.part, 1))  # the same log, other rows held out
+    with pytest.raises(ConfigError, match="trained on another split"):
+        neumf().fit(moved, init_from=[gmf, mlp])
     with pytest.raises(ConfigError, match="refit = false"):
         neumf().fit(split, refit=True, init_from=[gmf, mlp])
     with pytest.raises(ConfigError, match="both hold items out, or neither"):

@@ -16,6 +16,7 @@ from comet_rec.data.readers import read
 from comet_rec.data.split import TRAIN
 from comet_rec.errors import DataError
 from comet_rec.evaluation.audit import Finding, as_data, as_text, audit, audit_files
+from comet_rec.evaluation.audit.times import _latest_of_others
 from tests.evaluation.planted import (
     COLD,
     FOLLOWS,
@@ -114,6 +115,21 @@ def test_rows_of_one_time_in_the_order_of_ids_are_told_by_the_split_too():
     for each, told in ((tied, True), (replace(tied, items=log.items), False)):
         notes = cr.leave_one_out(each, negatives=20).notes
         assert any("rows are in the order of item ids" in note for note in notes) == told
+
+
+def test_rows_against_the_order_of_ids_follow_it_too():
+    log = clean_log()
+    order = np.lexsort((-log.items.astype(np.int64), log.users))
+    found = [
+        f for f in audit(replace(log, items=log.items[order])) if f.check == "order-follows-ids"
+    ]
+    assert [f.count for f in found] == [found[0].of]
+
+
+def test_the_latest_time_of_somebody_else_is_not_ones_own():
+    users = np.array([0, 0, 1], dtype=np.int32)
+    tested = np.array([0, 1], dtype=np.int32)
+    assert _latest_of_others(users, np.array([5, 9, 7]), tested).tolist() == [7, 9]
 
 
 def test_an_empty_test_file_is_no_clean_split():

@@ -10,7 +10,7 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.evaluation.metrics import ndcg
-from comet_rec.evaluation.paired import SILENT, Noise, over_trainings
+from comet_rec.evaluation.paired import SILENT, Noise, holm, over_trainings
 from comet_rec.experiments.differences import compared, differences
 from comet_rec.experiments.jobs import Job, Record
 from comet_rec.experiments.logs import StudyLog
@@ -77,6 +77,20 @@ def table(*labels, stepwise=False, **of):
 
 def drawn(seed, most=40):
     return np.random.default_rng(seed).integers(0, most, USERS)
+
+
+def test_p_values_are_corrected_for_their_number():
+    of = {name: [Recorded(drawn(s)), Recorded(drawn(s + 9))] for s, name in enumerate("ABCD")}
+    of["D"] = [Recorded(np.minimum(r.ranks["better"], 3)) for r in of["A"]]
+    _, data = table(*"ABCD", **of)
+    found = {name: data[name]["differences"]["NDCG@10"] for name in "BCD"}
+
+    def values(name):
+        return np.array([record.of_users("NDCG@10") for record in of[name]])
+
+    ps = [over_trainings(values(name), values("A")).p for name in "BCD"]
+    assert [found[name]["holm"] for name in "BCD"] == pytest.approx(holm(ps))
+    assert min(ps) < min(found[name]["holm"] for name in "BCD")
 
 
 def test_a_difference_is_that_of_the_means_over_seeds():

@@ -187,3 +187,30 @@ def test_settings_out_of_range_are_refused(changes, text):
 def test_an_unknown_model_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'comet'"):
         base.config_class("commet")
+
+
+def test_parameters_start_within_their_bounds():
+    model = build(embedding_dim=16, history_length=9, widths=(1, 4), channels=60, init_scale=0.05)
+    tower = model.user_tower
+    for width, weight, bias in zip(
+        (1, 4), tower.convolution.weights, tower.convolution.biases, strict=True
+    ):
+        bound = 1 / np.sqrt(9 * width)
+        assert 0.9 * bound < weight.abs().max() <= bound
+        assert bias.abs().max() <= bound
+    for table in (model.user_embedding, model.item_embedding):
+        assert 0.9 * 0.05 < table.abs().max() <= 0.05
+    assert model.h.abs().max() <= np.sqrt(6 / 17)
+
+
+def test_own_embeddings_drop_out_whole_and_are_not_rescaled(rng):
+    """A user who is folded in meets exactly what a dropped one met."""
+    model, shown = build(own_dropout=0.5, dropout=0.0), histories(rng, M, 4, N_ITEMS)
+    users = torch.arange(M).repeat(40)
+    own = model.encode_users(users, shown.repeat(40, 1), torch.Generator().manual_seed(0))
+    own = own - model.encode_users(None, shown).repeat(40, 1)
+    table = model.user_embedding[users]
+    kept = (own - table).abs().max(dim=1).values < 1e-5
+    dropped = own.abs().max(dim=1).values < 1e-5
+    assert (kept ^ dropped).all()
+    assert 70 < int(dropped.sum()) < 130  # half of 200

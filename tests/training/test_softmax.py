@@ -23,6 +23,7 @@ from comet_rec.training.catalogue import catalogue_softmax
 from comet_rec.training.losses import sampled_softmax
 from comet_rec.training.objective import objective
 from comet_rec.training.schedule import learning_rate
+from tests.conftest import make_log
 from tests.models import reference
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
@@ -261,8 +262,11 @@ def test_settings_that_would_be_passed_over_are_refused(settings, text):
 
 def test_settings_that_belong_together_come_in_any_order():
     settings = {"sampling": "popularity", "softmax_items": 9, "loss": "softmax"}
-    for names in (list(settings), list(settings)[::-1]):
-        cr.COMET(**{name: settings[name] for name in names})
+    orders = list(settings), list(settings)[::-1]
+    one, other = (cr.COMET(**{name: settings[name] for name in names}) for names in orders)
+    log = make_log(np.array([(u, i) for u in range(4) for i in range(5)]))
+    assert one.config_for(log) == other.config_for(log)
+    assert one.config_for(log).train.softmax_items == 9
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,22 @@ import pytest
 import torch
 
 import comet_rec as cr
+from comet_rec.data.batches import Batches
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
+from comet_rec.estimators import session
 from comet_rec.estimators.session import Hooks
+from comet_rec.estimators.validation import Validation
+from comet_rec.models import base
+from comet_rec.models.layers import drop
+from comet_rec.training import trainer
 from comet_rec.training.averaging import Averaged
-from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy
+from comet_rec.training.losses import (
+    bayesian_personalised_ranking,
+    binary_cross_entropy,
+)
+from comet_rec.training.objective import objective
 from comet_rec.training.prefetch import prefetched
+from comet_rec.training.trainer import Trainer
 from tests.conftest import checkerboard_log
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
@@ -75,6 +86,87 @@ def test_the_average_is_the_one_that_its_formula_says():
     with averaged.in_place():
         torch.testing.assert_close(model.weight.detach(), expected)
     assert torch.equal(model.weight, last)
+
+
+def test_an_average_counts_the_steps_of_all_epochs(split, monkeypatch):
+    """Its decay grows with them; begun anew each epoch would forget the epochs before."""
+    steps, update = [], Averaged.update
+
+    def spy(self, step):
+        steps.append(step)
+        update(self, step)
+
+    monkeypatch.setattr(Averaged, "update", spy)
+    cr.COMET(**SMALL, full_epochs=3, average=0.9, batch_size=100).fit(split.interactions)
+    assert len(steps) % 3 == 0
+    assert steps == list(range(len(steps)))
+
+
+def test_what_validates_is_the_average_and_not_the_last_step(split, monkeypatch):
+    seen, close = [], Trainer._close_epoch
+
+    def spy(self):
+        raw = self.model.h.detach().clone()
+        seen.append((raw, self.averaged.values["h"].clone()))
+        found = close(self)
+        assert torch.equal(self.model.h, raw)
+        return found
+
+    def validate(self, model, *_):
+        validated.append(model.h.detach().clone())
+        return {"NDCG@10": 0.1 * len(validated)}
+
+    validated: list[torch.Tensor] = []
+    monkeypatch.setattr(Trainer, "_close_epoch", spy)
+    monkeypatch.setattr(Validation, "weighed", validate)
+    monkeypatch.setattr(session, "model_scores", lambda model, *_: model)
+    monkeypatch.setattr(Validation, "figures", lambda self, model: validate(self, model))
+    run = cr.COMET(**SMALL, average=0.9).fit(split).run
+    for (raw, average), given in zip(seen, validated, strict=True):
+        assert torch.equal(given, average)
+        assert not torch.equal(given, raw)
+    assert torch.equal(run.state["h"], validated[-1])
+
+
+def test_each_step_has_a_dropout_of_its_own_that_is_rescaled():
+    rng = torch.Generator().manual_seed(0)
+    x = torch.ones(20_000)
+    first, second = drop(x, 0.2, rng), drop(x, 0.2, rng)
+    assert set(first.tolist()) == {0.0, 1.25}
+    assert first.mean() == pytest.approx(1, abs=0.02)
+    assert not torch.equal(first, second)
+
+
+def test_the_masks_of_two_steps_differ_and_a_steps_own_come_back(split, monkeypatch):
+    seeds = []
+
+    def spy(model, batch, config, rng):
+        seeds.append(torch.rand(1, generator=rng).item())
+        return objective(model, batch, config, rng)
+
+    monkeypatch.setattr(trainer, "objective", spy)
+    settings = SMALL | {"batch_size": 200, "full_epochs": 2}
+    for _ in range(2):
+        cr.COMET(**settings).fit(split.interactions)
+    once, again = seeds[: len(seeds) // 2], seeds[len(seeds) // 2 :]
+    assert once == again
+    assert len(set(once)) == len(once) > 8
+
+
+@pytest.mark.parametrize(("on", "decays"), [("embeddings", [0.1, 0.0]), ("all", [0.1, 0.1])])
+def test_decay_is_of_what_it_is_said_to_be(split, on, decays):
+    config = cr.COMET(**SMALL, weight_decay=0.1, decay_on=on).config_for(split.train)
+    model = base.build("comet", config.model, 5, 7, 0)
+    groups = trainer._optimizer(model, config.train).param_groups
+    assert [group["weight_decay"] for group in groups] == decays
+    tables = {id(p) for p in (model.user_embedding, model.item_embedding)}
+    assert {id(p) for p in groups[0]["params"]} == tables
+    assert len(groups[1]["params"]) == len(list(model.parameters())) - 2
+
+
+def test_of_equal_epochs_the_first_is_kept(split, monkeypatch):
+    monkeypatch.setattr(Validation, "figures", lambda *_: {"NDCG@10": 0.2})
+    assert cr.COMET(**SMALL, patience=0).fit(split).run.epochs == 1
 
 
 def test_what_is_kept_is_the_average(split):
@@ -147,7 +239,7 @@ def test_validation_stops_it_and_the_best_weights_stay(split):
     run = cr.COMET(**SMALL | {"epochs": 30, "patience": 2}, learning_rate=0.05).fit(split).run
     scores = [line["validation"]["NDCG@10"] for line in run.log]
     assert run.epochs == int(np.argmax(scores)) + 1
-    assert len(scores) in (30, run.epochs + 2)
+    assert len(scores) == run.epochs + 2 < 30
 
 
 def test_a_loss_that_is_not_finite_names_step_and_tensor(split):
@@ -169,18 +261,14 @@ def test_background_batches_keep_their_order_and_hand_errors_on():
 
 
 def test_a_falling_learning_rate_reaches_zero_and_a_shorter_refit_follows_the_same_line(split):
-    from comet_rec.data.batches import Batches
-    from comet_rec.models import base
-    from comet_rec.training.trainer import Trainer
-
     config = cr.COMET(**SMALL, schedule="linear", learning_rate=0.1).config_for(split.train)
     log = split.train
     model = base.build("comet", config.model, log.n_users, log.n_items, 0)
     batches = Batches(log, batch_size=100, negatives=1, histories=model.histories, seed=0)
-    trainer = Trainer(model, batches, config.train, seed=0, device=torch.device("cpu"))
+    training = Trainer(model, batches, config.train, seed=0, device=torch.device("cpu"))
     seen = []
-    trainer.report = lambda _: seen.append(trainer.optimizer.param_groups[0]["lr"])
-    trainer.run(2)  # of the horizon of 4
+    training.report = lambda _: seen.append(training.optimizer.param_groups[0]["lr"])
+    training.run(2)  # of the horizon of 4
     steps = 4 * len(batches)
     rates = [r for i, r in enumerate(seen, 1) if i % (len(batches) + 1)]  # epochs report too
     assert rates == pytest.approx([0.1 * (1 - step / steps) for step in range(2 * len(batches))])
