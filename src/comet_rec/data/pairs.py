@@ -176,7 +176,7 @@ def _typed(texts: list[str], kind: IdKind | None, name: str, lines: list[int]) -
     """
     values = np.empty(len(texts), dtype=object)
     of = {"int": _integer, "uuid": _uuid}.get(kind or "int")
-    read = texts if of is None else [of(text) for text in texts]
+    read: list[Any] = texts if of is None else [of(text) for text in texts]
     if None in read and kind is not None:
         at = read.index(None)
         what = "UUID" if kind == "uuid" else "plain integer"
