@@ -90,20 +90,22 @@ def test_users_begin_at_random_places_of_an_epoch_and_in_an_order_of_their_own(r
     log = random_log(300, 60, 3)
     source = batches(log, batch_size=90, histories=None, negatives=1)
     assert len(source) == 10
-    counts = np.zeros((4, 10))
     firsts = []
     for epoch in range(4):
-        met = [batch.users[batch.pair_users[batch.labels == 1]] for batch in source.epoch(epoch)]
-        counts[epoch] = [len(np.unique(users)) for users in met]
-        assert all(np.bincount(users).max() == 1 for users in met)  # three, evenly spaced
-        rows = [batch.items[batch.pair_items[batch.labels == 1]] for batch in source.epoch(epoch)]
-        firsts.append({u: i for of, own in zip(met[:3], rows[:3], strict=True)
-                       for u, i in zip(of.tolist(), own.tolist(), strict=True)})  # fmt: skip
-    assert (counts == 90).all()
-    own_first = {u: log.items[log.users == u][0] for u in range(300)}
-    for epoch in range(4):
-        shared = [u for u in firsts[epoch] if firsts[epoch][u] == own_first[u]]
-        assert 0.2 < len(shared) / len(firsts[epoch]) < 0.47  # a third, not all
+        met = list(source.epoch(epoch))
+        for batch in met:  # a user's three rows are evenly spaced
+            assert np.bincount(batch.users[batch.pair_users[batch.labels == 1]]).max() == 1
+        own: dict[int, int] = {}
+        for batch in met[:3]:
+            positive = batch.labels == 1
+            users = batch.users[batch.pair_users[positive]].tolist()
+            own |= zip(users, batch.items[batch.pair_items[positive]].tolist(), strict=True)
+        firsts.append((set(met[0].users.tolist()), own))
+    of_log = {user: log.items[log.users == user][0] for user in range(300)}
+    for (users, own), (before, _) in zip(firsts, [firsts[-1], *firsts], strict=False):
+        assert len(users & before) < 50  # 27 of 90 by chance
+        same = [user for user, item in own.items() if of_log[user] == item]
+        assert 0.2 < len(same) / len(own) < 0.47  # a third
 
 
 def test_a_model_without_histories_gets_none(random_log):
