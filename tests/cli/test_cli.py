@@ -265,6 +265,10 @@ def test_train_on_everything_and_on_given_files(log_file, tmp_path, capsys):
         (["train", "LOG", "--out", "o\udce9"], "is not valid UTF-8"),
         (["recommend", "RUN", "--user", "\udcff", "--unknown", "popular"], "is not valid UTF-8"),
         (["recommend", "RUN", "--all-users", "--format", "csv", "--out", "RUN"], "Is a directory"),
+        (
+            ["recommend", "RUN", "--all-users", "--format", "csv", "--out", "/proc/none/x"],
+            "comet-rec: /proc/none/x: cannot be written: No such file or directory",
+        ),
         (["recommend", "RUN"], "give one of --user ID"),
         (["recommend", "RUN", "--user", "u3", "--format", "xml"], "must be one of table"),
         (["recommend", "RUN", "--user", "stranger"], "unknown user 'stranger'"),

@@ -226,6 +226,13 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
     assert refused(tmp_path / "none.csv") == "log.csv: no such file"
 
 
+@pytest.mark.parametrize("doubled", ["user,item,item,ts", "user,user,item,ts"])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, doubled: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(f"{doubled}\n1,2,3,4\n")
+    assert "two columns are named '" in refused(path)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

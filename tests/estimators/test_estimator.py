@@ -117,6 +117,8 @@ def test_unknown_users_by_policy(fitted):
     with pytest.raises(UnknownIdError, match=r"unknown user 777 \(1 of 2 unknown"):
         fitted.recommend([0, 777])
     assert set(fitted.recommend([777, 0], unknown="skip")["user_id"].tolist()) == {0}
+    (listed,) = fitted.recommend([True], k=1, unknown="popular")["user_id"].tolist()
+    assert listed is True  # not user 1
     popular = fitted.recommend([777, 0], k=3, unknown="popular")
     assert popular["user_id"].tolist() == [777, 777, 777, 0, 0, 0]
     counts = np.bincount(fitted.run.split.known.items)
@@ -366,8 +368,9 @@ def test_another_models_scores_are_told_apart_by_value_and_by_nothing_else(check
         lambda user, items: torch.tensor(score(user, items)),
     ):
         assert np.array_equal(cr.evaluate(other, split).ranks, plain.ranks)
-    with pytest.raises(InputError, match="are no numbers"):
-        cr.evaluate(lambda user, items: ["a"] * len(items), split)
+    for wrong in ("a", 10**400):
+        with pytest.raises(InputError, match="are no numbers"):
+            cr.evaluate(lambda user, items, wrong=wrong: [wrong] * len(items), split)
     with pytest.raises(NonFiniteError, match="NaN or infinite; give finite numbers"):
         cr.evaluate(lambda user, items: [float("-inf")] * len(items), split)
 
@@ -513,6 +516,8 @@ def test_figures_at_any_k(fitted):
     assert report["HR@10"] == pytest.approx(report.sampled["HR@10"])
     assert report["HR@1"] <= report["HR@5"] <= report["HR@100"] == pytest.approx(1)
     assert report.of_users("NDCG@3", full=True).shape == report.users.shape
+    for name in ("HR", "NDCG"):  # from the last place on nothing more is counted
+        assert report[f"{name}@{10**30}"] == report[f"{name}@31"] > report[f"{name}@3"]
     for wrong in ("Recall@10", "HR", "hr@10", "HR@0"):
         with pytest.raises(KeyError, match="there are HR@k and NDCG@k"):
             report[wrong]

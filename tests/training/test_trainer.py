@@ -19,10 +19,7 @@ from comet_rec.models import base
 from comet_rec.models.layers import drop
 from comet_rec.training import trainer
 from comet_rec.training.averaging import Averaged
-from comet_rec.training.losses import (
-    bayesian_personalised_ranking,
-    binary_cross_entropy,
-)
+from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy
 from comet_rec.training.objective import objective
 from comet_rec.training.prefetch import prefetched
 from comet_rec.training.trainer import Trainer
@@ -112,15 +109,14 @@ def test_what_validates_is_the_average_and_not_the_last_step(split, monkeypatch)
         assert torch.equal(self.model.h, raw)
         return found
 
-    def validate(self, model, *_):
+    def validate(self, model):
         validated.append(model.h.detach().clone())
         return {"NDCG@10": 0.1 * len(validated)}
 
     validated: list[torch.Tensor] = []
     monkeypatch.setattr(Trainer, "_close_epoch", spy)
-    monkeypatch.setattr(Validation, "weighed", validate)
     monkeypatch.setattr(session, "model_scores", lambda model, *_: model)
-    monkeypatch.setattr(Validation, "figures", lambda self, model: validate(self, model))
+    monkeypatch.setattr(Validation, "figures", validate)
     run = cr.COMET(**SMALL, average=0.9).fit(split).run
     for (raw, average), given in zip(seen, validated, strict=True):
         assert torch.equal(given, average)

@@ -108,7 +108,7 @@ def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str)
         When a named column does not exist, or the user or the item column is neither named nor
         recognised.
     DataError
-        When two roles fall on one column.
+        When two roles fall on one column, or two columns of one name on a role.
     """
     chosen: dict[Role, int] = {}
     for role in ROLES:

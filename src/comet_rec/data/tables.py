@@ -128,11 +128,13 @@ def _missing(value: Any) -> bool:
 
 
 def _reason(path: str, error: Exception) -> str:
-    """The system's own words, where DuckDB's can be brought back to them."""
+    """The system's own words out of DuckDB's, which name the path once more."""
     if os.path.isdir(path):
         return os.strerror(errno.EISDIR)
     number = re.search(r'"errno":"(\d+)"', str(error))
-    return os.strerror(int(number[1])) if number else str(error).splitlines()[0]
+    if number:
+        return os.strerror(int(number[1]))
+    return str(error).splitlines()[0].rsplit('": ', 1)[-1]
 
 
 def _quoted(path: str) -> str:

@@ -219,8 +219,8 @@ class COMET(nn.Module):
     ) -> Float[Tensor, "I W"]:
         """z_i = q_i + q'_i (Eq. 8); N(i) picks rows of the user table (Eq. 3).
 
-        With ``towers = "user"`` it is q_i, whole in training too: an item has nothing else. With
-        a taste its vector follows: for an item that training never saw the constant alone.
+        Without an item tower it is q_i, whole in training too: an item has nothing else. With a
+        taste its vector follows: for an item that training never saw the constant alone.
         """
         z = self._encoded_items(items, histories, rng)
         if self.taste is None:
