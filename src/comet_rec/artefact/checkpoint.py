@@ -96,7 +96,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
         entry: dict[str, Any] = json.loads(pointer.read_text(encoding="utf-8"))
         if entry.pop("sha256") != digest_of(entry):
             raise ValueError("its SHA-256 differs")
-        path = folder / entry["file"]
+        path = folder / Path(entry["file"]).name
         if digest(path) != entry["tensors"]:
             raise ValueError(f"SHA-256 of {path.name} differs")
         return load_file(path), entry["about"]

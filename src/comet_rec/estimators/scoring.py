@@ -145,7 +145,7 @@ class PairScores:
         columns = max(1, min(items.shape[1], PAIRS))
         for first in range(0, len(users), PAIRS // columns):
             block = slice(first, first + PAIRS // columns)
-            of = torch.from_numpy(users[block]).to(device)
+            of = torch.from_numpy(np.array(users[block])).to(device)
             for left in range(0, items.shape[1], columns):
                 some = np.array(items[block, left : left + columns])
                 scores = self.model.score(of, torch.from_numpy(some).to(device))
