@@ -1,5 +1,38 @@
 """Errors and warnings whose text is written for the user, and exit statuses."""
 
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_SHELL_NAMES = {"min_user_interactions": "min-user", "min_item_interactions": "min-item"}
+_in_shell = False
+
+
+@contextmanager
+def shell_messages() -> Iterator[None]:
+    """Let messages name shell options (`--skip-bad 3`) instead of Python arguments."""
+    global _in_shell
+    before, _in_shell = _in_shell, True
+    try:
+        yield
+    finally:
+        _in_shell = before
+
+
+def argument(name: str, value: object = "…") -> str:
+    """How a reader passes an argument: `skip_bad=3` in Python, `--skip-bad 3` in the shell.
+
+    Texts are quoted as each of the two needs it.
+    """
+    if not _in_shell:
+        return f"{name}={value if value == '…' else repr(value)}"
+    option = "--" + _SHELL_NAMES.get(name, name.replace("_", "-"))
+    if value is True:
+        return option
+    if value == "…":
+        return f"{option} {name.upper()}"
+    return f"{option} {shlex.quote(str(value))}"
+
 
 class CometError(Exception):
     """Base of every deliberate error; its text is one line: what, where, what to do."""

@@ -15,7 +15,13 @@ from typing import Any
 import typer
 
 from comet_rec.cli import audit, compare, data, evaluate, recommend, reproduce, train, tune
-from comet_rec.errors import CometError, CometWarning, InputError, TrainingInterrupted
+from comet_rec.errors import (
+    CometError,
+    CometWarning,
+    InputError,
+    TrainingInterrupted,
+    shell_messages,
+)
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
@@ -52,7 +58,7 @@ def run(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Large pages: the first touch of fresh memory costs more than the sums that fill it.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), shell_messages():
         warnings.simplefilter("default", CometWarning)  # once, though a refit fits again
         warnings.showwarning = _show
         return _run(arguments)
