@@ -15,7 +15,7 @@ app = typer.Typer(help="Named data sets, and Table I for any log.", no_args_is_h
 @app.command("list")
 def list_() -> None:
     """Named data sets with their licences."""
-    from comet_rec.data import catalog
+    from comet_rec.datasets import catalog
 
     for name, entry in catalog.entries().items():
         typer.echo(f"{name:14} {entry.title}\n{'':14} {entry.licence}")
@@ -27,7 +27,7 @@ def fetch(
     quiet: options.Quiet = False,
 ) -> None:
     """Download a named data set into the cache and print the folder."""
-    from comet_rec.data import catalog
+    from comet_rec.datasets import catalog
 
     typer.echo(str(catalog.fetch(name, quiet=quiet)))
 
