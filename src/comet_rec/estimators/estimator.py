@@ -23,6 +23,7 @@ from comet_rec.estimators.measuring import measured
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks, tell_epochs
 from comet_rec.estimators.start import Start
+from comet_rec.estimators.surroundings import undisturbed
 
 
 class Estimator:
@@ -72,6 +73,7 @@ class Estimator:
         plain = replace(preset(self.preset, self.name, log), seed=self.seed)
         return naming.applied(plain, self.settings)
 
+    @undisturbed
     def fit(
         self,
         data: Interactions | Split,
@@ -171,6 +173,7 @@ class Estimator:
         device = str(self.device)
         return {"preset": self.preset, "seed": self.seed, "device": device, **own, **chosen}
 
+    @undisturbed
     def recommend(
         self,
         users: Iterable[Any] | None = None,
@@ -212,6 +215,7 @@ class Estimator:
         rules = lists.Rules(k, include_seen, allow, block, unknown)
         return lists.for_users(self.run, users, rules)
 
+    @undisturbed
     def recommend_for_history(
         self,
         histories: Sequence[Sequence[Any]],
@@ -243,6 +247,7 @@ class Estimator:
         rules = lists.Rules(k, include_seen, allow, block, unknown)
         return lists.for_histories(self.run, histories, rules, self.device)
 
+    @undisturbed
     def score(self, users: Iterable[Any], items: Iterable[Any]) -> npt.NDArray[np.float32]:
         """Scores of known users for items: what `recommend` ranks by, float32 [B].
 
@@ -282,6 +287,7 @@ class Estimator:
         """Add a log's source, items' titles by id as text, and the options it was read with."""
         self._run = replace(self.run, source=source, titles=dict(titles), reading=dict(reading))
 
+    @undisturbed
     def save(self, folder: str | Path) -> None:
         """Write the run directory, whole or not at all; an earlier run there is replaced.
 

@@ -10,6 +10,7 @@ from comet_rec.artefact.run import Run, protocol_entry
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import ConfigError, InputError
 from comet_rec.estimators.scoring import FunctionScores, run_scores
+from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.estimators.validation import full_users
 from comet_rec.evaluation.ranking import Report, Scores, drawn_users, full_ranks, sampled_ranks
 
@@ -71,6 +72,7 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
     return measure(run, split, full=full)
 
 
+@undisturbed
 def measure(run: Run, split: Split, *, full: bool = True) -> Report:
     """Figures of the test items.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from comet_rec.artefact.run import load_run
 from comet_rec.estimators.estimator import Estimator
+from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.models import base
 
 
@@ -136,6 +137,7 @@ def estimators() -> dict[str, type[Estimator]]:
 ESTIMATORS = estimators()
 
 
+@undisturbed
 def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
     """Read a run that `save` or ``comet-rec train`` wrote; the folder alone is enough.
 
