@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -43,9 +44,7 @@ def id_list(given: Any, what: str, *, ordered: bool = True) -> IdList:
     if ordered and isinstance(given, (set, frozenset)):
         raise InputError(f"{what}: a set has no order; give a list, such as sorted(…) of it")
     if _is_single(given):
-        if given is None:
-            raise InputError(f"{what}: None is no list of ids; give a list, [] for an empty one")
-        raise InputError(f"{what}: {shown(given)} is no list of ids; give [{shown(given)}]")
+        raise InputError(f"{what}: {shown(given)} is no list of ids; give {_in_a_list(given)}")
     listed = _as_array(given)
     if listed is None:
         return list(given)
@@ -77,8 +76,8 @@ def history_lists(given: Any) -> list[IdList]:
         history = getattr(history, "values", history) if hasattr(history, "as_py") else history
         if _is_single(history):
             raise InputError(
-                f"{what}: {shown(history)} (place {place}) is no history; {wanted}, as in "
-                f"[[{shown(history)}]]" + ("" if history is not None else " or [[]]")
+                f"{what}: {shown(history)} (place {place}) is no history; {wanted}, such as "
+                f"{_in_a_list([history])}"
             )
         histories.append(id_list(history, f"history {place}"))
     return histories
@@ -99,6 +98,15 @@ def _is_single(given: Any) -> bool:
     if isinstance(given, (str, bytes, bytearray, memoryview)) or not isinstance(given, Iterable):
         return True
     return getattr(given, "ndim", 1) == 0
+
+
+def _in_a_list(given: Any) -> str:
+    """How the list is written that one value was meant as."""
+    if isinstance(given, list):
+        return f"[{_in_a_list(given[0])}]"
+    if isinstance(given, (str, int, float, np.generic, np.ndarray, uuid.UUID)):
+        return f"[{shown(given)}]"
+    return "[]" if given is None else "a list"
 
 
 def _as_array(given: Any) -> npt.NDArray[Any] | None:

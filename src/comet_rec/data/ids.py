@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 import re
@@ -23,6 +24,8 @@ IdKind = Literal["int", "text", "uuid"]
 Indices = npt.NDArray[np.int64]
 Stored = npt.NDArray[Any]
 
+FEW = 1_000
+"""Texts that are looked up one by one."""
 LONGEST_NUMBER = 40
 """Digits of the longest integer that is looked at as an id; a log's own have at most 20."""
 UUID_TEXT = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}"
@@ -30,6 +33,10 @@ UUID_TEXT = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}"
 
 class NoIdError(Exception):
     """A value that cannot be an id of a log; the text says why, from its verb on."""
+
+
+class MissingIdError(NoIdError):
+    """A missing value."""
 
 
 def unwrapped(value: Any) -> Any:
@@ -57,11 +64,13 @@ def as_integer(value: Any) -> int | None:
     if isinstance(value, (bool, np.bool_)):
         raise NoIdError("is a truth value")
     if isinstance(value, (int, np.integer)):
+        if abs(int(value)) >= 10**LONGEST_NUMBER:
+            raise NoIdError("is a number too large")
         return int(value)
     if isinstance(value, (float, np.floating)):
         bits = np.finfo(type(value)).nmant + 1
         if value != value:
-            raise NoIdError("is a missing value")
+            raise MissingIdError("is a missing value")
         if not np.isfinite(value) or value != np.trunc(value):
             raise NoIdError("is no whole number")
         if abs(float(value)) > 2.0**bits:
@@ -69,7 +78,7 @@ def as_integer(value: Any) -> int | None:
         return int(value)
     if isinstance(value, Decimal):
         if value.is_nan():
-            raise NoIdError("is a missing value")
+            raise MissingIdError("is a missing value")
         if not value:
             return 0
         # The size first: the digits of 1E+1000000 would fill the memory.
@@ -125,6 +134,18 @@ class Ids:
     def _position(self) -> dict[str, int]:
         return {value: index for index, value in enumerate(self.values.tolist())}
 
+    def _prepare(self, count: int) -> None:
+        """Make the table of all texts if it pays: of ten million it takes seconds."""
+        if self.kind != "int" and count >= FEW:
+            _ = self._position
+
+    def _at(self, text: str) -> int:
+        """Index of one text; −1 where there is none."""
+        if "_position" in vars(self):
+            return self._position.get(text, -1)
+        place = bisect.bisect_left(self.values, text)
+        return place if place < len(self.values) and self.values[place] == text else -1
+
     def stored(self, value: Any) -> int | str:
         """The stored form of an id that a caller gives, known or not.
 
@@ -138,7 +159,7 @@ class Ids:
         """
         value = unwrapped(value)
         if is_missing(value):
-            raise NoIdError("is a missing value")
+            raise MissingIdError("is a missing value")
         if isinstance(value, str):
             return self._of_text(str.__str__(value))  # of an enumeration its value
         if self.kind == "text" and isinstance(value, uuid.UUID):
@@ -163,13 +184,9 @@ class Ids:
 
     def _of_object(self, value: int | uuid.UUID) -> str:
         """The text of a number or UUID, unless the log spells just this one otherwise."""
-        if isinstance(value, int) and abs(value) >= 10**LONGEST_NUMBER:
-            raise NoIdError("is a number too large")
         text = str(value)
-        if text not in self._position:
-            other = next((way for way in other_spellings(text) if way in self._position), None)
-            if other is not None:
-                raise NoIdError(f"is no text: give {text!r}, or the {other!r} of the log")
+        if self._at(text) < 0 and any(self._at(way) >= 0 for way in other_spellings(text)):
+            raise NoIdError("is no text")
         return text
 
     def lookup(self, given: Sequence[Any] | npt.NDArray[Any], what: str) -> tuple[Stored, Indices]:
@@ -195,23 +212,24 @@ class Ids:
         if self.kind == "int" and _whole(given):
             numbers = given.astype(np.int64, copy=False)
             return numbers, self._found(numbers)
+        self._prepare(len(given))
         stored: list[Any] = []
         for place, value in enumerate(given):
             try:
                 stored.append(self.stored(value))
             except NoIdError as error:
-                raise UnknownIdError(self._refusal(unwrapped(value), place, what, error)) from None
+                where = f"{what}: {shown(unwrapped(value))} (place {place}) {error}"
+                raise UnknownIdError(f"{where}; {self._hint(value, error)}") from None
         return _column(stored, self.kind), self._index_stored(stored)
 
-    def _refusal(self, value: Any, place: int, what: str, error: NoIdError) -> str:
-        """One line: what is no id, where, why, and what the ids of the log look like."""
-        where = f"{what}: {shown(value)} (place {place}) {error}"
-        if is_missing(value) or "missing" in str(error):
-            return f"{where}; leave it out"
-        near = nearest(self, value)
-        if near is not None:
-            return f"{where}; did you mean {near!r}?"
-        return f"{where}; the ids of the log are {self.in_words}"
+    def _hint(self, value: Any, error: NoIdError) -> str:
+        """What to do about a value that is no id."""
+        if isinstance(error, MissingIdError):
+            return "leave it out"
+        near = nearest(self, unwrapped(value))
+        return (
+            f"the ids of the log are {self.in_words}" if near is None else f"did you mean {near!r}?"
+        )
 
     @property
     def in_words(self) -> str:
@@ -239,7 +257,9 @@ class Ids:
 
     def _index_stored(self, stored: list[Any]) -> Indices:
         if self.kind != "int":
-            return np.array([self._position.get(value, -1) for value in stored], dtype=np.int64)
+            self._prepare(len(stored))
+            places = [-1 if value is None else self._at(value) for value in stored]
+            return np.array(places, dtype=np.int64)
         found = np.full(len(stored), -1, dtype=np.int64)
         fits = [value is not None and -(2**63) <= value < 2**63 for value in stored]
         numbers = [value for value, fit in zip(stored, fits, strict=True) if fit]

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from comet_rec.data.ids import Ids
 
@@ -21,6 +23,12 @@ WIDEST = 24
 
 def shown(value: Any) -> str:
     """A value as Python writes it, on one line and cut to a readable length."""
+    if (
+        isinstance(value, (np.generic, np.ndarray))
+        and value.ndim == 0
+        and value is not np.ma.masked
+    ):
+        value = value.item()  # 7.0, not np.float32(7.0)
     try:
         text = " ".join(repr(value).split())
     except ValueError:  # Python writes no integer of more than 4,300 digits
@@ -32,6 +40,7 @@ def other_spellings(text: str) -> Iterator[str]:
     """Other texts for the same id: blanks, quotes, case, zeros in front, a fraction of zero."""
     bare = text.strip().strip("\"'").strip()
     yield bare
+    yield re.sub(r"(?<![0-9])0+(?=[0-9])", "", bare)
     yield from (bare.lower(), bare.upper(), bare.title())
     if bare.isdecimal():
         yield from (bare.zfill(width) for width in range(len(bare) + 1, WIDEST + 1))
@@ -50,16 +59,19 @@ def nearest(ids: Ids, value: Any) -> Any | None:
 
     Other spellings are looked up; then ids that stand next to it in the order of ids are compared.
     """
-    text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
-    if text is None or len(text) > LONGEST:
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)
+    # A number near another one is no likely misprint of it.
+    if not isinstance(value, str if ids.kind == "int" else (str, int)) or isinstance(value, bool):
+        return None
+    text = str(value)
+    if len(text) > LONGEST:
         return None
     ways = list(dict.fromkeys([text, *other_spellings(text)]))
     known = [way for way in ways if ids.index([way])[0] >= 0]
     if known:
         return ids.external(ids.index(known[:1])).tolist()[0]
-    if ids.kind != "text":  # a neighbour in number is no likely misprint
-        return None
-    return _alike(ids, text, ways[:5])
+    return _alike(ids, text, ways[:5]) if ids.kind == "text" else None
 
 
 def _alike(ids: Ids, text: str, ways: list[str]) -> str | None:

@@ -92,10 +92,12 @@ class Table:
         Raises
         ------
         InputError
-            When the place cannot be written.
+            When the place cannot be written, or the form is another.
         """
         import duckdb
 
+        if form not in ("csv", "parquet"):
+            raise InputError(f"form = {form!r}: must be csv or parquet")
         columns = {k: _texts(v) for k, v in self.columns.items()}
         options = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER"
         with duckdb.connect() as con:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +16,7 @@ from comet_rec.artefact.run import Run, save_run
 from comet_rec.coercion import is_whole
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions, not_a_log
+from comet_rec.data.nearest import shown
 from comet_rec.data.split import Split
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, NotFittedError
@@ -24,6 +27,19 @@ from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks, tell_epochs
 from comet_rec.estimators.start import Start
 from comet_rec.estimators.surroundings import undisturbed
+
+
+def folder_path(folder: Any, call: str) -> Path:
+    """Path of a folder as a caller gives it.
+
+    Raises
+    ------
+    InputError
+        For what is no path.
+    """
+    if not isinstance(folder, (str, PathLike)):
+        raise InputError(f"{call}: {shown(folder)} is no path; give the folder of a run")
+    return Path(os.fsdecode(folder)).expanduser()
 
 
 class Estimator:
@@ -296,9 +312,12 @@ class Estimator:
         Raises
         ------
         NotFittedError, ArtefactError
+        InputError
+            For what is no path.
         """
+        place = folder_path(folder, "save")
         self._run = measured(self.run)
-        save_run(self._run, Path(folder).expanduser())
+        save_run(self._run, place)
 
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"

@@ -75,6 +75,8 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
     else:
         stored, indices = log.user_ids.lookup(id_list(users, "users"), "users")
         asked = log.user_ids.as_external(stored)
+        if rules.unknown == "skip":  # of a user who is skipped no row is left
+            asked = log.user_ids.external(np.maximum(indices, 0))
     missing = indices < 0
     if missing.any() and rules.unknown == "error":
         raise unknown_id(log.user_ids, asked[missing], len(indices), "user")

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from comet_rec.artefact.run import Run, protocol_entry
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import ConfigError, InputError
@@ -45,6 +47,8 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
     NonFiniteError
         When a score is NaN or infinite.
     """
+    if not isinstance(full, (bool, np.bool_)):
+        raise InputError(f"full = {full!r}: must be True or False")
     run = getattr(model, "run", None)
     if isinstance(model, type):
         raise InputError(f"evaluate: {model.__name__} is a class; give a fitted model of it")

@@ -89,7 +89,9 @@ class Figures(dict[str, float]):
         super().__init__(figures(ranks.better, ranks.tied, ties)[errors])
         self._ranks, self._ties, self._errors = ranks, ties, errors
 
-    def __missing__(self, name: str) -> float:
+    def __getitem__(self, name: str) -> float:
+        if isinstance(name, str) and dict.__contains__(self, name):
+            return super().__getitem__(name)
         values = self._ranks.figure(name, self._ties)
         return standard_error(values) if self._errors else float(values.mean())
 
