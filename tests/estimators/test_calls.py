@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+import uuid
 from collections import deque
 from types import SimpleNamespace
 
@@ -198,6 +200,40 @@ def test_a_known_user_never_gets_the_popular_list_for_the_type_of_an_id(ease, wi
                 ease.recommend([wrong], unknown=unknown)
         with pytest.raises(InputError, match=r"^users: "):
             with_text.recommend([4.5], unknown=unknown)
+
+
+COLUMNS = {
+    "int8": np.array([1, -2, 3], np.int8),
+    "uint64": np.array([1, 2**63 + 1, 2**64 - 1], np.uint64),
+    "float16": np.array([1, 2, 2**11], np.float16),
+    "float32": np.array([1, 2, 2**24], np.float32),
+    "float64": np.array([1, 2, 2**53], np.float64),
+    "decimals": [decimal.Decimal(1), decimal.Decimal(2), decimal.Decimal(3)],
+    "text of digits": ["1", "2", "3"],
+    "text": ["1", "02", " x"],
+    "UUIDs": [uuid.UUID(int=number) for number in (1, 2, 3)],
+    "text of UUIDs": [str(uuid.UUID(int=number)) for number in (1, 2, 3)],
+    "nullable": pd.array([1, 2, 3], dtype="Int64"),
+    "categories": pd.Categorical(["a", "b", "c"]),
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_what_a_log_was_read_from_is_accepted_again_and_comes_out_equal(kind):
+    frame = pd.DataFrame({"user": COLUMNS[kind], "item": COLUMNS[kind]})
+    model = cr.Popularity().fit(cr.read(frame))
+    for unknown in ("error", "popular"):
+        table = model.recommend(frame["user"], k=2, allow=frame["item"], unknown=unknown)
+        out = list(dict.fromkeys(table["user_id"].tolist()))
+        assert [str(user) for user in out] == [_written(user) for user in COLUMNS[kind]]
+        assert (
+            model.recommend(table["user_id"], k=1)["user_id"].tolist() == table["user_id"].tolist()
+        )
+    assert len(model.score(frame["user"], frame["item"])) == 3
+
+
+def _written(value):
+    return str(int(value)) if isinstance(value, np.floating) else str(value)
 
 
 def test_unknown_users_have_their_ids_in_the_type_of_the_log(ease, with_text):

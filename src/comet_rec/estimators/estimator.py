@@ -204,16 +204,18 @@ class Estimator:
 
         Parameters
         ----------
-        users : iterable of ids, optional
-            In the log's own type; None for every user.
+        users : list of ids, optional
+            Any list, array, Series or Arrow array; None for every user. An id that stands for the
+            log's type exactly is that id: with integers 7, 7.0 and "7", with text also the number
+            of its digits. Any other value is an error, whatever `unknown` says.
         k : int
             Items a user; fewer where fewer are left.
         include_seen : bool
             Whether items that the model knows of the user may be listed. A model that was
             fitted on a split does not know the test items.
-        allow, block : iterable of item ids, optional
+        allow, block : list of item ids, optional
             List nothing but these; never list these. Ids that the log does not hold are passed
-            over; one that is not of its type is an error.
+            over; what cannot be an id of its items is an error.
         unknown : {"error", "skip", "popular"}
             What a user outside the log gets: an error, no rows, or the most popular items
             (their score is the number of users).
@@ -246,8 +248,9 @@ class Estimator:
 
         Parameters
         ----------
-        histories : sequence of sequences of item ids
-            Oldest first; an item that occurs again counts once, at its first place.
+        histories : list of lists of item ids
+            Oldest first; an item that occurs again counts once, at its first place. Ids are taken
+            as in `recommend`.
         k, include_seen, allow, block
             As in `recommend`; seen means in the history given.
         unknown : {"error", "skip", "popular"}
@@ -272,7 +275,7 @@ class Estimator:
 
         Parameters
         ----------
-        users, items : iterable of ids [B]
+        users, items : list of ids [B]
             A pair at each place; seen items are scored like any other.
 
         Raises
