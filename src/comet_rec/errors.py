@@ -64,6 +64,12 @@ class UnknownIdError(InputError, KeyError):
     __str__ = Exception.__str__  # KeyError would print the repr
 
 
+class UnknownNameError(InputError, KeyError):
+    """A figure of a report, or a column of a table, that is not there."""
+
+    __str__ = Exception.__str__
+
+
 class ArtefactError(InputError):
     """A run directory is missing, incomplete, damaged or of another schema."""
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.errors import InputError
+from comet_rec.errors import InputError, UnknownNameError
 
 SHOWN = 10
 """Rows of a table's text form."""
 
 
 class Table:
-    """Named columns of equal length.
+    """Named columns of equal length; ``table["item_id"]`` is one of them.
 
+    ``in``, ``keys`` and ``dict`` are about the columns, ``len`` and iteration about the rows.
     Each conversion imports only the library that its name says; an Arrow consumer may also take
     the object itself (``__arrow_c_stream__``, through pyarrow).
 
@@ -47,8 +48,20 @@ class Table:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self.rows()
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self.columns
+
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        if name not in self:
+            raise UnknownNameError(
+                f"no column {name!r}; there are {', '.join(self.columns)} (and .rows(), each a "
+                "dict)"
+            )
         return self.columns[name]
+
+    def keys(self) -> KeysView[str]:
+        """Names of the columns."""
+        return self.columns.keys()
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Each row as a dict of plain Python values."""
@@ -79,10 +92,12 @@ class Table:
         Raises
         ------
         InputError
-            When the place cannot be written.
+            When the place cannot be written, or the form is another.
         """
         import duckdb
 
+        if form not in ("csv", "parquet"):
+            raise InputError(f"form = {form!r}: must be csv or parquet")
         columns = {k: _texts(v) for k, v in self.columns.items()}
         options = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER"
         with duckdb.connect() as con:
