@@ -15,9 +15,10 @@ from comet_rec.errors import DataError
 from comet_rec.reading.clean import DELIMITER, Bad, Wanted, decoded, write_clean
 from comet_rec.reading.columns import ROLES, Role, choose, rivals
 from comet_rec.reading.database import named, parquet_columns, quoted, reader_path
+from comet_rec.reading.fields import Splitter
 from comet_rec.reading.files import LogFile
 from comet_rec.reading.foreign import refuse_binary
-from comet_rec.reading.scan import scan
+from comet_rec.reading.scan import Scan, all_of_width, scan
 from comet_rec.reading.sniff import HEAD_BYTES, Asked, Format, sniff
 from comet_rec.reading.unpack import compression_of, plain_file, text_encoding
 
@@ -241,14 +242,44 @@ class FileOpener:
         if found.kind == "ndjson":
             return self._json(part)
         splitter = found.splitter
-        looked = scan(plain, splitter.delimiter, splitter.quote)
+        looked = scan(plain, splitter)
         # DuckDB does not see a quote behind a blank.
         by_hand = looked.quoted and (splitter.escape or splitter.padded)
         if looked.fault or by_hand or splitter.padded == "both":
             return self._careful(part)
+        if looked.open_quote:
+            return self._unquoted(part, looked) or self._careful(part)
+        return self._direct(part, looked)
+
+    def _direct(self, part: Part, looked: Scan) -> Part:
+        """The part as DuckDB reads it."""
+        assert part.text is not None
         relation = select(self._columns(part, _fields(part)), _csv(part, looked.line_end))
-        rows = (looked.lines - _rows_in_front(plain, found.skip),)
+        rows = (looked.lines - _rows_in_front(part.plain[0], part.text.skip),)
         return replace(part, relation=relation, rows=rows, careful=lambda: [self._careful(part)])
+
+    def _unquoted(self, part: Part, looked: Scan) -> Part | None:
+        """The part with quotes as text, when it is plainly so: in no id, and each line is a row."""
+        assert part.text is not None
+        splitter = part.text.splitter
+        if self.quote is not None or splitter.padded:
+            return None
+        if not all_of_width(part.plain[0], splitter.delimiter, part.width):
+            return None
+        remark = (
+            "quotes do not enclose fields in this file and were taken as text (the first in line "
+            f"{looked.open_quote})"
+        )
+        text = replace(part.text, splitter=replace(splitter, quote=""))
+        unquoted = replace(part, text=text, remarks=(*part.remarks, remark))
+        direct = replace(self._direct(unquoted, looked), careful=lambda: [self._careful(part)])
+        in_ids = " OR ".join(
+            f"contains({LETTER[role]}, {quoted(splitter.quote)})"
+            for role in ROLES[:2]
+            if role in _own_roles(part)
+        )
+        query = f"SELECT count(*) FROM (FROM {direct.relation} WHERE {in_ids} LIMIT 1)"
+        return None if self.con.execute(query).fetchall()[0][0] else direct
 
     def _columns(self, part: Part, fields: Mapping[Role, str]) -> dict[Role, str]:
         """SQL for each role: a field of the file, or what its folders say."""
@@ -265,7 +296,7 @@ class FileOpener:
             role: _json_text(part.labels[role], whole=role in ("user", "item"))
             for role in _own_roles(part)
         }
-        looked = scan(part.plain[0], DELIMITER, "")
+        looked = scan(part.plain[0], Splitter(DELIMITER, quote=""))
         if looked.fault:
             return self._careful(part)
         # A line that is no JSON becomes NULL here, so that it is a bad row and never an error.

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.reading.fields import Splitter
+
 BLOCK_BYTES = 1 << 20
 LONG_LINE = BLOCK_BYTES
 """Lines of more bytes are left to `clean`: DuckDB drops, in silence, those over 32 MB."""
@@ -37,23 +39,21 @@ class Scan:
         Whether there is a quote character at all.
     fault : str
         Why DuckDB should not read the file; empty when it may.
+    open_quote : int
+        The line of the first quote that does not enclose a field; 0 when all do.
     """
 
     lines: int
     line_end: str
     quoted: bool
     fault: str
+    open_quote: int = 0
 
 
-def scan(path: Path, delimiter: str, quote: str) -> Scan:
-    """Look at every byte of a plain file.
-
-    Parameters
-    ----------
-    delimiter, quote : str
-        Of the format; `quote` is empty where nothing is quoted.
-    """
-    lines = returns = ends = 0
+def scan(path: Path, splitter: Splitter) -> Scan:
+    """Look at every byte of a plain file."""
+    delimiter, quote = splitter.delimiter, splitter.quote
+    lines = returns = ends = open_quote = 0
     quoted, fault = False, ""
     decoder = codecs.getincrementaldecoder("utf-8")()
     # Only a quote after one of these bytes opens a field, only one before them closes it.
@@ -83,11 +83,28 @@ def scan(path: Path, delimiter: str, quote: str) -> Scan:
             lines -= _empty_lines(data)
         if mark and mark in block:
             quoted = True
-            if not _is_regular(data, mark[0], fences):
-                fault = fault or "quotes that are not closed on their line"
+            if not open_quote and not _is_regular(data, mark[0], fences):
+                open_quote = ends - count + _first_open(block, splitter)
     if returns not in (0, ends):
         fault = fault or "more than one kind of line end"
-    return Scan(lines, "\\r\\n" if returns else "\\n", quoted, fault)
+    return Scan(lines, "\\r\\n" if returns else "\\n", quoted, fault, open_quote)
+
+
+def all_of_width(path: Path, delimiter: str, width: int) -> bool:
+    """Whether every line that is not empty has that many fields when quotes are text."""
+    mark = delimiter.encode()
+    if len(mark) != 1:
+        return False
+    for block in _whole_lines(path):
+        if block is None:
+            return False
+        data = np.frombuffer(block if block.endswith(b"\n") else block + b"\n", dtype=np.uint8)
+        ends = np.flatnonzero(data == _LF)
+        before = np.searchsorted(np.flatnonzero(data == mark[0]), ends)
+        empty = np.diff(ends, prepend=-1) <= 2  # perhaps a CR; one field of one letter is no row
+        if bool(np.any((np.diff(before, prepend=0) != width - 1) & ~empty)):
+            return False
+    return True
 
 
 def _whole_lines(path: Path) -> Iterator[bytes | None]:
@@ -117,6 +134,21 @@ def _empty_lines(data: npt.NDArray[np.uint8]) -> int:
     lengths = ends - starts
     empty = (lengths == 0) | ((lengths == 1) & (data[starts] == _CR))
     return int(np.count_nonzero(empty))
+
+
+def _first_open(block: bytes, splitter: Splitter) -> int:
+    """Number, from 1, of the first line of a block whose quotes do not enclose its fields."""
+    for number, line in enumerate(block.decode("utf-8", errors="replace").split("\n"), 1):
+        if splitter.quote in line and not _encloses(splitter, line.rstrip("\r")):
+            return number
+    return 1
+
+
+def _encloses(splitter: Splitter, line: str) -> bool:
+    fields = splitter.fields(line)
+    return fields is not None and all(
+        splitter.quote not in bare for bare in line.split(splitter.delimiter) if bare in fields
+    )
 
 
 def _is_regular(data: npt.NDArray[np.uint8], mark: int, fences: npt.NDArray[np.bool_]) -> bool:
