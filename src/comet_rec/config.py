@@ -6,6 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any, Literal, get_type_hints
 
 from comet_rec.coercion import coerce, literal, not_negative, positive, share
@@ -234,7 +235,8 @@ class Config:
         known = [f"{room}.{f.name}" for room, part in parts.items() for f in fields(part)]
         if key not in known:
             raise ConfigError(unknown("setting", key, known))
-        hint = get_type_hints(type(parts[room]))[key.split(".", 1)[1]]
+        kind: Any = type(parts[room])
+        hint = _type_hints(kind)[key.split(".", 1)[1]]
         return coerce(key, value, hint)
 
     def get(self, key: str) -> Any:
@@ -288,6 +290,12 @@ class Config:
                 raise ConfigError(unknown("setting", room, ["name", "preset", "seed"]))
             flat |= {f"{room}.{key}": value for key, value in part.items()}
         return base.with_settings(flat)
+
+
+@cache
+def _type_hints(room: Any) -> dict[str, Any]:
+    """Types of a room's settings; finding them takes longer than all else in reading a config."""
+    return get_type_hints(room)
 
 
 def unknown(what: str, given: str, known: list[str]) -> str:

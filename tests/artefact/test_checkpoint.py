@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from comet_rec.artefact.checkpoint import load_checkpoint, save_checkpoint
+from comet_rec.data.arrays import Array
 from comet_rec.errors import ArtefactError
 
 
@@ -20,18 +21,27 @@ def test_a_new_one_takes_the_place_of_the_old_and_of_what_killed_writers_left(tm
     save_checkpoint(tmp_path, {"w": torch.ones(2)}, {"stage": "validation", "step": 3})
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"last.json", "last-validation-3.safetensors"}
-    tensors, about = load_checkpoint(tmp_path)
+    tensors, about = load(tmp_path)
     assert torch.equal(tensors["w"], torch.ones(2))
     assert about["step"] == 3
 
 
-ABOUT = {"stage": "validation", "step": 25, "lines": [{"epoch": 1, "loss": 0.1}]}
+LINE = {
+    "stage": "validation", "epoch": 1, "positives": 9, "train_seconds": 0.1, "loss": 0.1,
+    "validation": None,
+}  # fmt: skip
+ABOUT = {"stage": "validation", "step": 25, "lines": [LINE]}
+DECLARED = {"w": Array(shape=(2,))}
+
+
+def load(folder):
+    return load_checkpoint(folder, lambda about: DECLARED)
 
 
 def test_plain_data_come_back_as_they_were(tmp_path):
-    assert load_checkpoint(tmp_path) is None
+    assert load(tmp_path) is None
     save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
-    assert load_checkpoint(tmp_path)[1] == ABOUT
+    assert load(tmp_path)[1] == ABOUT
 
 
 @pytest.mark.parametrize(
@@ -53,7 +63,7 @@ def test_no_changed_checkpoint_is_gone_on_with(tmp_path, change: Callable[[Any],
     pointer = tmp_path / "last.json"
     pointer.write_text(json.dumps(change(json.loads(pointer.read_text()))))
     with pytest.raises(ArtefactError, match=r"damaged checkpoint .*; remove the folder") as caught:
-        load_checkpoint(tmp_path)
+        load(tmp_path)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "last-validation-25.safetensors").is_file()
 
@@ -62,5 +72,5 @@ def test_changed_tensors_are_not_gone_on_with(tmp_path):
     save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
     weights = tmp_path / "last-validation-25.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(ArtefactError, match=f"SHA-256 of {weights.name} differs"):
-        load_checkpoint(tmp_path)
+    with pytest.raises(ArtefactError, match=f"{weights.name}: damaged, its SHA-256 differs"):
+        load(tmp_path)

@@ -7,17 +7,19 @@ import itertools
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.data.arrays import Array, starts
 from comet_rec.errors import DataError
 
 IdKind = Literal["int", "text", "uuid"]
 Indices = npt.NDArray[np.int64]
+_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def plain(value: Any) -> Any:
@@ -161,14 +163,27 @@ class Ids:
         }
 
     @staticmethod
+    def declared(prefix: str, count: int) -> dict[str, Array]:
+        """What `arrays` gives of so many ids, of whatever kind they are."""
+        whole = Array(shape=(count,), dtype="int64", order="increasing", optional=True)
+        found = {f"{prefix}.int": whole}
+        for kind in ("text", "uuid"):
+            name = f"{prefix}.{kind}"
+            found[f"{name}.utf8"] = Array(shape=(f"{name}.utf8",), dtype="uint8", optional=True)
+            found[f"{name}.offsets"] = replace(starts(count, f"{name}.utf8"), optional=True)
+        return found
+
+    @staticmethod
     def from_arrays(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Ids:
         """Ids from what `arrays` gave.
 
         Raises
         ------
         DataError
-            When `arrays` holds no ids under this prefix.
+            When `arrays` holds no ids under this prefix, or one that is none.
         """
+        if sum(name.startswith(f"{prefix}.") for name in arrays) > 2:
+            raise DataError(f"ids of several kinds under {prefix!r}")
         if f"{prefix}.int" in arrays:
             return Ids("int", arrays[f"{prefix}.int"])
         kinds: tuple[IdKind, ...] = ("text", "uuid")
@@ -178,6 +193,8 @@ class Ids:
                 ends = arrays[f"{prefix}.{kind}.offsets"].tolist()
                 values = np.empty(len(ends) - 1, dtype=object)
                 values[:] = [blob[a:b].decode() for a, b in itertools.pairwise(ends)]
+                if kind == "uuid" and not all(_UUID.fullmatch(value) for value in values):
+                    raise DataError(f"an id under {prefix!r} is no UUID")
                 return Ids(kind, values)
         raise DataError(f"no ids under {prefix!r}")
 
