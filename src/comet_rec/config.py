@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Literal, get_type_hints
 
-from comet_rec.coercion import coerce, literal, not_negative, positive, share
+from comet_rec.coercion import coerce, is_whole, literal, not_negative, positive, share
 from comet_rec.errors import ConfigError
 
 OF_A_SOFTMAX: Mapping[str, Any] = {
@@ -278,12 +278,11 @@ class Config:
             tree = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{where}: not TOML: {error}") from None
-        base = Config(
-            name=str(tree.pop("name", "")),
-            preset=str(tree.pop("preset", "")),
-            seed=int(tree.pop("seed", 0)),
-            model=model_class(),
-        )
+        name, preset = (str(tree.pop(key, "")) for key in ("name", "preset"))
+        seed = tree.pop("seed", 0)
+        if not is_whole(seed) or seed < 0:
+            raise ConfigError(f"{where}: seed must be a whole number, 0 or above")
+        base = Config(name=name, preset=preset, seed=int(seed), model=model_class())
         flat: dict[str, Any] = {}
         for room, part in tree.items():
             if not isinstance(part, dict):

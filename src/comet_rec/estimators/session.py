@@ -219,8 +219,8 @@ class Session:
         most = max(config.train.epochs, config.train.full_epochs)
         if stage not in stages or (chosen > 0) == (stage == "validation") or chosen > most:
             raise ValueError(f"{chosen} of {most} epochs chosen, stage {stage}")
-        if "lines" not in about:
-            raise ValueError("it has no log")
+        if not {"lines", "chosen_epochs"} <= about.keys():
+            raise ValueError("it has no log, or no number of epochs")
         return checkpoint_arrays(config, log.n_users, log.n_items)
 
     def identity(self) -> str:
