@@ -32,9 +32,8 @@ COMETS = [
 ]  # fmt: skip
 CONFIGS = [(name, SMALL.get(name, {})) for name in base.names()]
 CONFIGS += [("mf", {"biases": False}), ("convncf", {"embedding_dim": 32, "channels": 3})]
-CONFIGS += [
-    ("comet", {"embedding_dim": 16, "history_length": 15, "channels": 2} | c) for c in COMETS
-]
+SIZES = {"embedding_dim": 16, "history_length": 15, "channels": 2}
+CONFIGS += [("comet", SIZES | settings) for settings in COMETS]
 
 
 def config_of(name: str, settings: dict) -> Config:

@@ -86,7 +86,7 @@ def is_trained_into(folder: Path) -> bool:
     """Whether a training of another process writes to this folder just now."""
     try:
         handle = os.open(_file_of(Path(os.path.realpath(folder))), os.O_RDONLY | _OPEN)
-    except OSError:
+    except (OSError, ValueError):  # a NUL is no name
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
