@@ -271,6 +271,8 @@ def hostile_tensors(rng: np.random.Generator, data: bytes) -> bytes:
         arrays = unpacked(data)
     except Exception:  # spoilt before
         return data
+    if not arrays:
+        return data
     action = rng.random()
     if action < 0.15:
         return packed(arrays, lambda header: spoil(rng, header))

@@ -98,7 +98,7 @@ def test_a_save_waits_for_another_save(tmp_path):
 def test_a_killed_training_locks_nobody_out_and_is_gone_on_with(log_file, tmp_path, capsys):
     out = tmp_path / "shop"
     words = ["train", str(log_file), "--out", str(out), "--model", "mf", "--quiet"]
-    for setting in ("train.patience=0", "train.epochs=200", "model.embedding_dim=2"):
+    for setting in ("train.patience=0", "train.epochs=60", "model.embedding_dim=2"):
         words += ["--set", setting]
     code = "import sys; from comet_rec.estimators import session; session.CHECKPOINT_SECONDS = 0.0;"
     code += "from comet_rec.cli.app import run; sys.exit(run(sys.argv[1:]))"
@@ -106,6 +106,7 @@ def test_a_killed_training_locks_nobody_out_and_is_gone_on_with(log_file, tmp_pa
         while not (out / "checkpoints" / "last.json").exists():
             assert process.poll() is None
             time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)  # it must not end by itself
         assert command([*words, "--resume"]) == 2  # as long as it lives
         assert "another training" in capsys.readouterr().err
         process.send_signal(signal.SIGKILL)
