@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 from comet_rec.errors import ArtefactError
+
+if sys.platform != "win32":
+    import fcntl
 
 Purpose = Literal["train", "save"]
 WAIT_SECONDS = 600.0
@@ -85,7 +88,7 @@ def locked(folder: Path, purpose: Purpose) -> Iterator[bool]:
 def is_trained_into(folder: Path) -> bool:
     """Whether a training of another process writes to this folder just now."""
     try:
-        handle = os.open(_file_of(Path(os.path.realpath(folder))), os.O_RDONLY | _OPEN)
+        handle = os.open(_file_of(Path(os.path.realpath(folder))), os.O_RDONLY | _flags())
     except (OSError, ValueError):  # a NUL is no name
         return False
     try:
@@ -97,7 +100,8 @@ def is_trained_into(folder: Path) -> bool:
     return False
 
 
-_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+def _flags() -> int:
+    return os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def _file_of(place: Path) -> Path:
@@ -110,7 +114,7 @@ def _acquired(folder: Path, path: Path, purpose: Purpose) -> int | None:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o666)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | _flags(), 0o666)
         except FileNotFoundError:  # another process has just removed the empty folder
             continue
         try:

@@ -25,7 +25,6 @@ CHUNK = 1 << 20
 """Bytes that are read at a time, and digested while they are in the cache."""
 HOLLOW_BYTES, HOLLOW_TIMES = 1 << 28, 100
 """Files from this size on must take a hundredth of it on the disk."""
-_PLAIN_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class Member:
@@ -155,12 +154,14 @@ class Members:
         DamagedError
             For what is no plain file: a link, a pipe, a device, a folder. None of them is opened.
         """
+        # Without waiting for a pipe's writer, and without following a link.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
         for name in names:
             if Path(name).name != name or not name.isprintable():
                 raise DamagedError(f"{self.path}: {one_line(name, 100)!r} is no name of a file")
             path = self.path / name
             _check_plain(path, os.stat(name, dir_fd=self._handle, follow_symlinks=False))
-            handle = os.open(name, _PLAIN_FILE, dir_fd=self._handle)
+            handle = os.open(name, flags, dir_fd=self._handle)
             self._open[name] = Member(path, handle, self.remedy)
             _check_plain(path, os.fstat(handle))  # not what stood there a moment before
 
