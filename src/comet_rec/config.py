@@ -6,9 +6,10 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any, Literal, get_type_hints
 
-from comet_rec.coercion import coerce, literal, not_negative, positive, share
+from comet_rec.coercion import coerce, is_whole, literal, not_negative, positive, share
 from comet_rec.errors import ConfigError
 
 OF_A_SOFTMAX: Mapping[str, Any] = {
@@ -234,7 +235,8 @@ class Config:
         known = [f"{room}.{f.name}" for room, part in parts.items() for f in fields(part)]
         if key not in known:
             raise ConfigError(unknown("setting", key, known))
-        hint = get_type_hints(type(parts[room]))[key.split(".", 1)[1]]
+        kind: Any = type(parts[room])
+        hint = _type_hints(kind)[key.split(".", 1)[1]]
         return coerce(key, value, hint)
 
     def get(self, key: str) -> Any:
@@ -276,18 +278,23 @@ class Config:
             tree = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{where}: not TOML: {error}") from None
-        base = Config(
-            name=str(tree.pop("name", "")),
-            preset=str(tree.pop("preset", "")),
-            seed=int(tree.pop("seed", 0)),
-            model=model_class(),
-        )
+        name, preset = (str(tree.pop(key, "")) for key in ("name", "preset"))
+        seed = tree.pop("seed", 0)
+        if not is_whole(seed) or seed < 0:
+            raise ConfigError(f"{where}: seed must be a whole number, 0 or above")
+        base = Config(name=name, preset=preset, seed=int(seed), model=model_class())
         flat: dict[str, Any] = {}
         for room, part in tree.items():
             if not isinstance(part, dict):
                 raise ConfigError(unknown("setting", room, ["name", "preset", "seed"]))
             flat |= {f"{room}.{key}": value for key, value in part.items()}
         return base.with_settings(flat)
+
+
+@cache
+def _type_hints(room: Any) -> dict[str, Any]:
+    """Types of a room's settings; finding them takes longer than all else in reading a config."""
+    return get_type_hints(room)
 
 
 def unknown(what: str, given: str, known: list[str]) -> str:

@@ -74,6 +74,10 @@ class ArtefactError(InputError):
     """A run directory is missing, incomplete, damaged or of another schema."""
 
 
+class DamagedError(ArtefactError):
+    """A file of a run is missing, or is not the one that was written."""
+
+
 class NotFittedError(InputError):
     """A model was asked for results before `fit`."""
 

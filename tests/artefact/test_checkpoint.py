@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from comet_rec.artefact.checkpoint import load_checkpoint, save_checkpoint
-from comet_rec.errors import ArtefactError
+from comet_rec.config import Config
+from comet_rec.data.arrays import Array
+from comet_rec.errors import ArtefactError, ConfigError
+from comet_rec.estimators.session import checkpoint_arrays
+from comet_rec.models.mf import MFConfig
 
 
 def test_a_new_one_takes_the_place_of_the_old_and_of_what_killed_writers_left(tmp_path):
@@ -20,18 +26,27 @@ def test_a_new_one_takes_the_place_of_the_old_and_of_what_killed_writers_left(tm
     save_checkpoint(tmp_path, {"w": torch.ones(2)}, {"stage": "validation", "step": 3})
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"last.json", "last-validation-3.safetensors"}
-    tensors, about = load_checkpoint(tmp_path)
+    tensors, about = load(tmp_path)
     assert torch.equal(tensors["w"], torch.ones(2))
     assert about["step"] == 3
 
 
-ABOUT = {"stage": "validation", "step": 25, "lines": [{"epoch": 1, "loss": 0.1}]}
+LINE = {
+    "stage": "validation", "epoch": 1, "positives": 9, "train_seconds": 0.1, "loss": 0.1,
+    "validation": None,
+}  # fmt: skip
+ABOUT = {"stage": "validation", "step": 25, "lines": [LINE]}
+DECLARED = {"w": Array(shape=(2,))}
+
+
+def load(folder):
+    return load_checkpoint(folder, lambda about: DECLARED)
 
 
 def test_plain_data_come_back_as_they_were(tmp_path):
-    assert load_checkpoint(tmp_path) is None
+    assert load(tmp_path) is None
     save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
-    assert load_checkpoint(tmp_path)[1] == ABOUT
+    assert load(tmp_path)[1] == ABOUT
 
 
 @pytest.mark.parametrize(
@@ -53,7 +68,7 @@ def test_no_changed_checkpoint_is_gone_on_with(tmp_path, change: Callable[[Any],
     pointer = tmp_path / "last.json"
     pointer.write_text(json.dumps(change(json.loads(pointer.read_text()))))
     with pytest.raises(ArtefactError, match=r"damaged checkpoint .*; remove the folder") as caught:
-        load_checkpoint(tmp_path)
+        load(tmp_path)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "last-validation-25.safetensors").is_file()
 
@@ -62,5 +77,40 @@ def test_changed_tensors_are_not_gone_on_with(tmp_path):
     save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
     weights = tmp_path / "last-validation-25.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(ArtefactError, match=f"SHA-256 of {weights.name} differs"):
-        load_checkpoint(tmp_path)
+    with pytest.raises(ArtefactError, match=f"{weights.name}: damaged, its SHA-256 differs"):
+        load(tmp_path)
+
+
+def test_a_checkpoint_that_an_earlier_version_wrote_is_read():
+    config = Config(name="mf", preset="auto", model=MFConfig(embedding_dim=2))
+    folder = Path(__file__).with_name("before") / "checkpoints"
+    tensors, about = load_checkpoint(folder, lambda _: checkpoint_arrays(config, 9, 12))
+    assert about["step"] == 12
+    assert {name.split(".")[0] for name in tensors} == {"model", "average", "optimizer"}
+
+
+def test_a_checkpoint_of_another_model_is_told_before_its_tensors_are_read(tmp_path):
+    save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
+    (tmp_path / "last-validation-25.safetensors").write_text("not read")
+
+    def refuse(about):
+        raise ConfigError("begun with another model")
+
+    with pytest.raises(ConfigError, match="another model"):
+        load_checkpoint(tmp_path, refuse)
+
+
+def test_a_checkpoint_of_the_same_step_takes_another_name(tmp_path):
+    """Until the pointer names the new file, the old one must stay as it is."""
+    for value in (0.0, 1.0, 2.0):
+        save_checkpoint(tmp_path, {"w": torch.full((2,), value)}, ABOUT)
+        assert load(tmp_path)[0]["w"].tolist() == [value] * 2
+        assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_fault_after_the_new_checkpoint_stands_is_none(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, {"w": torch.zeros(2)}, {**ABOUT, "step": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", lambda path: os.rmdir(path))  # fails
+        save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
+    assert load(tmp_path)[0]["w"].tolist() == [1.0] * 2

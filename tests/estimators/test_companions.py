@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -170,8 +172,10 @@ def test_killed_between_stages_it_goes_on_to_the_same_model(
 
     with monkeypatch.context() as patched:
         patched.setattr(companions, "forget", lambda folder: None)  # it removes before all else
-        room = companions if place == "save_run" else companions.shutil
-        patched.setattr(room, place, killed)
+        if place == "save_run":
+            patched.setattr(companions, place, killed)
+        else:  # its own removals alone
+            patched.setattr(companions, "shutil", SimpleNamespace(rmtree=killed))
         with pytest.raises(Killed):
             comet().fit(split, refit=True, hooks=Hooks(checkpoints=tmp_path / "c"))
     for file in tmp_path.glob("c/companions/fism/*-checkpoints/*.safetensors"):

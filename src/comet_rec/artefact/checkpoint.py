@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from comet_rec.artefact.folder import digest, digest_of, reason
-from comet_rec.errors import ArtefactError
+from comet_rec.artefact.folder import digest, digest_of, reason, sync
+from comet_rec.artefact.members import Members
+from comet_rec.artefact.plain import check_form, one_line, parsed
+from comet_rec.artefact.run import LOG
+from comet_rec.artefact.tensors import read_arrays
+from comet_rec.data.arrays import Array
+from comet_rec.errors import ArtefactError, InputError
 
 NAME = "last"
+POINTER = f"{NAME}.json"
 COMPANIONS = "companions"
 """Folder beside the checkpoint: models that are trained before (`estimators.companions`)."""
+MOST_POINTER = 1 << 26
+"""Longest text of plain data: the log of all epochs is in it."""
+REMEDY = "remove the folder and train anew"
+TRIES = 1000
+"""Readings of a checkpoint that is replaced again and again."""
+
+STAGES = ("validation", "chosen", "refit", "all")
+"""What a training stands in."""
+_POINTER = {"about": {str: object}, "file": str, "tensors": str, "sha256": str}
+_ABOUT = {
+    "stage": str,
+    "step": int,
+    "state?": {
+        "epoch": int,
+        "batch": int,
+        "loss_sum": float,
+        "positives": int,
+        "seconds": float,
+        "best_epoch": int,
+        "best_validation": {str: float},
+    },
+    "lines?": LOG,
+    "chosen_epochs?": int,
+    "identity?": str,
+}
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -46,23 +79,25 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], about: dict[str, A
 def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{NAME}-{about['stage']}-{about['step']}.safetensors"
+    if name == _pointed(folder):  # stopped where it began: the pointer's file stays until then
+        name = f"{NAME}-{about['stage']}_-{about['step']}.safetensors"
     fresh = folder / f".{name}.tmp"
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, fresh)
-    with fresh.open("rb") as file:
-        os.fsync(file.fileno())
-    fresh.replace(folder / name)
-    entry = {"about": about, "file": name, "tensors": digest(folder / name)}
+    sync(fresh)
+    entry = {"about": about, "file": name, "tensors": digest(fresh)}
     entry["sha256"] = digest_of(entry)
-    pointer = folder / f".{NAME}.json.tmp"
-    with pointer.open("w", encoding="utf-8") as out:
-        out.write(json.dumps(entry))
-        out.flush()
-        os.fsync(out.fileno())
-    pointer.replace(folder / f"{NAME}.json")
-    killed = *folder.glob(".tmp*"), *folder.glob(f".{NAME}-*.tmp")  # safetensors' own, and ours
-    for old in (*folder.glob("*.safetensors"), *killed):
-        if old.name != name:
-            old.unlink()
+    pointer = folder / f".{POINTER}.tmp"
+    pointer.write_text(json.dumps(entry), encoding="utf-8")
+    sync(pointer)
+    fresh.replace(folder / name)
+    pointer.replace(folder / POINTER)
+    # The new one stands: a fault from here on changes nothing, and the next one sweeps again.
+    with contextlib.suppress(OSError):
+        sync(folder)
+        killed = *folder.glob(".tmp*"), *folder.glob(f".{NAME}-*.tmp")  # safetensors' own, and ours
+        for old in (*folder.glob("*.safetensors"), *killed):
+            if old.name != name:
+                old.unlink()
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -72,36 +107,78 @@ def has_checkpoint(folder: Path) -> bool:
 
 def has_own_checkpoint(folder: Path) -> bool:
     """Whether the model's own training had begun, not that of its companions alone."""
-    return (folder / f"{NAME}.json").is_file()
+    return (folder / POINTER).is_file()
 
 
 def forget(folder: Path) -> None:
     """Remove what an unfinished training left, so that nobody goes on from it."""
-    (folder / f"{NAME}.json").unlink(missing_ok=True)
+    (folder / POINTER).unlink(missing_ok=True)
     shutil.rmtree(folder / COMPANIONS, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def load_checkpoint(
+    folder: Path, declare: Callable[[Mapping[str, Any]], Mapping[str, Array]]
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Tensors and plain data of the last checkpoint; None where there is none.
+
+    Parameters
+    ----------
+    folder : Path
+    declare : callable
+        Given the plain data, says what the tensors must be; an `InputError` of its own comes out.
 
     Raises
     ------
     ArtefactError
-        When it is damaged.
+        When it is damaged, or holds other tensors.
     """
-    pointer = folder / f"{NAME}.json"
-    if not pointer.is_file():
-        return None
     try:
-        entry: dict[str, Any] = json.loads(pointer.read_text(encoding="utf-8"))
-        if entry.pop("sha256") != digest_of(entry):
-            raise ValueError("its SHA-256 differs")
-        path = folder / Path(entry["file"]).name
-        if digest(path) != entry["tensors"]:
-            raise ValueError(f"SHA-256 of {path.name} differs")
-        return load_file(path), entry["about"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        why = str(error).splitlines()[0] if isinstance(error, (OSError, ValueError)) else "its form"
-        raise ArtefactError(
-            f"{pointer}: damaged checkpoint ({why}); remove the folder and train anew"
-        ) from None
+        for _ in range(TRIES):
+            if not has_own_checkpoint(folder):
+                return None
+            with Members(folder, REMEDY) as members:
+                members.open([POINTER])
+                entry = _entry(members[POINTER].text(MOST_POINTER))
+                declared = declare(entry["about"])
+                name = Path(entry["file"]).name
+                try:
+                    members.open([name])
+                except FileNotFoundError:
+                    if _pointed(folder) != name:
+                        continue  # a newer one has taken its place
+                    raise ValueError(f"{one_line(name, 100)} is missing") from None
+                arrays = read_arrays(members[name], entry["tensors"], declared, {})
+                tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
+                return tensors, entry["about"]
+        raise ValueError("replaced again and again")
+    except InputError:
+        raise
+    except Exception as error:
+        # As in `load_run`: one line, whatever a stranger's file sets off.
+        told = isinstance(error, (OSError, ValueError, RecursionError))
+        why = one_line(str(error)) if told else "its form"
+        raise ArtefactError(f"{folder / POINTER}: damaged checkpoint ({why}); {REMEDY}") from (
+            None if told else error
+        )
+
+
+def _pointed(folder: Path) -> str | None:
+    """Name of the file that the pointer names; None where there is none."""
+    try:
+        with Members(folder) as members:
+            members.open([POINTER])
+            return Path(_entry(members[POINTER].text(MOST_POINTER))["file"]).name
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _entry(text: bytes) -> dict[str, Any]:
+    """The pointer's entries, compared with their digest and their form."""
+    entry: dict[str, Any] = parsed(text)
+    check_form(entry, _POINTER)
+    if entry.pop("sha256") != digest_of(entry):
+        raise ValueError("its SHA-256 differs")
+    check_form(entry["about"], _ABOUT)
+    if entry["about"]["stage"] not in STAGES:
+        raise ValueError(f"stage {one_line(entry['about']['stage'], 40)!r}")
+    return entry

@@ -1,29 +1,42 @@
-"""Folders that appear whole: a temporary sibling, synced, renamed; every file has its SHA-256."""
+"""Folders that appear whole: a temporary sibling, synced, exchanged; every file has its SHA-256."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from comet_rec.errors import ArtefactError
+from comet_rec.artefact.lock import is_trained_into, locked
+from comet_rec.artefact.members import Members, staging_of
+from comet_rec.artefact.plain import check_form, one_line, parsed
+from comet_rec.errors import ArtefactError, CometWarning, DamagedError
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
 CHECKPOINTS = "checkpoints"
 PASSING = (".tmp", ".nfs", ".DS_Store")
 """How names begin that a killed writer or an operating system leaves."""
+MOST_FILES = 64
+MOST_MANIFEST = 1 << 24
+"""Longest manifest."""
+TRIES = 1000
+"""Openings of a folder that is replaced again and again."""
 _KEPT = re.compile(r"last\.json|last-\w+-\d+\.safetensors|companions|\..*")
 """Names in the folder of checkpoints (`checkpoint`)."""
+_MANIFEST = {"schema": object, "files": {str: str}, "sha256": str}
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
+"""What systems say that cannot exchange two names at once."""
 
 
 def digest(path: Path) -> str:
@@ -35,43 +48,126 @@ def digest(path: Path) -> str:
 def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
     """Make `target` hold exactly what `write` puts into a fresh folder, and a manifest of it.
 
+    At no moment is there nothing where something was. What killed writers left beside it goes.
+
     Parameters
     ----------
     target : Path
         An earlier folder of this kind there, or an unfinished training, is replaced; never seen
-        half written.
+        half written. A link to one stays a link.
     write : callable
         Fills the folder that it is given and returns the manifest's other entries.
 
     Raises
     ------
     ArtefactError
-        When the place cannot be written, or holds anything else.
+        When the place cannot be written, holds anything else, or another process trains into it.
     """
+    place = Path(os.path.realpath(target))
+    with locked(target, "save") as alone:
+        try:
+            if alone:
+                sweep(place)
+            refuse_foreign(target)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=f".{place.name}.saving-", dir=place.parent))
+        except OSError as error:
+            raise ArtefactError(f"{target}: cannot be written: {error.strerror}") from None
+        try:
+            _fill(staging / "fresh", write)
+            _take_place(staging, place)
+        except (OSError, SafetensorError) as error:
+            raise ArtefactError(f"{target}: cannot be written: {reason(error)}") from None
+        else:
+            _confirm(place, target)
+        finally:
+            if place.exists() or not (staging / "replaced").exists():
+                shutil.rmtree(staging, ignore_errors=True)
+    if staging.exists():
+        warnings.warn(
+            f"{target}: written, but {staging} could not be removed; remove it",
+            CometWarning,
+            stacklevel=3,
+        )
+
+
+def _fill(fresh: Path, write: Callable[[Path], dict[str, Any]]) -> None:
+    fresh.mkdir()  # unlike mkdtemp's, as open to others as the user lets it be
+    readable = fresh.stat().st_mode & 0o666
+    about = write(fresh)
+    files = {p.name: digest(p) for p in sorted(fresh.iterdir()) if p.is_file()}
+    manifest = {"schema": SCHEMA, "files": files, **about}
+    manifest["sha256"] = digest_of(manifest)
+    (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    for path in fresh.iterdir():
+        path.chmod(readable)
+        sync(path)
+    sync(fresh)
+
+
+def _take_place(staging: Path, place: Path) -> None:
+    """Give the fresh folder the place's name; what stood there is in `staging` then.
+
+    Where two names cannot be exchanged at once, two renames do it. Between them a reader finds
+    the old folder under its other name (`members.put_aside`), and so does the next writer.
+    """
+    fresh, replaced = staging / "fresh", staging / "replaced"
+    if not place.exists():
+        fresh.rename(place)
+        return
     try:
-        refuse_foreign(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        around = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        exchange(fresh, place)
     except OSError as error:
-        raise ArtefactError(f"{target}: cannot be written: {error.strerror}") from None
-    fresh = around / "fresh"
+        if error.errno not in _NO_EXCHANGE:
+            raise
+        place.rename(replaced)
+        try:
+            fresh.rename(place)
+        except BaseException:
+            replaced.rename(place)
+            raise
+
+
+def _confirm(place: Path, target: Path) -> None:
+    """Put the new name on the disk before the old folder goes; the new one stands either way."""
     try:
-        fresh.mkdir()  # unlike mkdtemp's, as open to others as the user lets it be
-        readable = fresh.stat().st_mode & 0o666
-        about = write(fresh)
-        files = {p.name: digest(p) for p in sorted(fresh.iterdir()) if p.is_file()}
-        manifest = {"schema": SCHEMA, "files": files, **about}
-        manifest["sha256"] = digest_of(manifest)
-        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        for path in fresh.iterdir():
-            path.chmod(readable)
-            _sync(path)
-        _sync(fresh)
-        _swap(fresh, target)
-    except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"{target}: cannot be written: {reason(error)}") from None
-    finally:
-        shutil.rmtree(around, ignore_errors=True)
+        sync(place.parent)
+    except OSError as error:
+        warnings.warn(
+            f"{target}: written, but the disk does not confirm it: {error.strerror}",
+            CometWarning,
+            stacklevel=4,
+        )
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchange two names at once.
+
+    Raises
+    ------
+    OSError
+        With ENOSYS where the system cannot.
+    """
+    import ctypes  # no command but one that saves needs it
+
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if call is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if call(here, os.fsencode(one), here, os.fsencode(other), both) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(other))
+
+
+def sweep(place: Path) -> None:
+    """Remove what killed saves to a place left; if they had put its folder aside, it comes back.
+
+    For holders of the lock: all other savers are dead.
+    """
+    for staging in staging_of(place):
+        if (staging / "replaced").exists() and not place.exists():
+            (staging / "replaced").rename(place)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def refuse_foreign(target: Path) -> None:
@@ -85,12 +181,7 @@ def refuse_foreign(target: Path) -> None:
         return
     why = "exists and is not a run"
     if target.is_dir():
-        try:
-            manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
-            ours = {MANIFEST, *manifest["files"]} if "sha256" in manifest else set()
-        except (OSError, ValueError, KeyError, TypeError):
-            ours = set()
-        ours = {name for name in ours if (target / name).is_file()}
+        ours = {name for name in _named(target) if (target / name).is_file()}
         inside = target / CHECKPOINTS
         if inside.is_dir() and all(_KEPT.fullmatch(path.name) for path in inside.iterdir()):
             ours.add(CHECKPOINTS)
@@ -98,8 +189,20 @@ def refuse_foreign(target: Path) -> None:
         others = {name for name in others if not name.startswith(PASSING)}
         if not others:
             return
-        why = f"holds {min(others)}, no part of a run" if ours else why
+        why = f"holds {one_line(min(others))}, no part of a run" if ours else why
     raise ArtefactError(f"{target}: {why}; remove it or name another place")
+
+
+def _named(folder: Path) -> set[str]:
+    """The manifest and the files that it names; nothing where there is none of ours."""
+    try:
+        with Members(folder) as members:
+            members.open([MANIFEST])
+            manifest = parsed(members[MANIFEST].text(MOST_MANIFEST))
+        check_form(manifest, _MANIFEST)
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return {MANIFEST, *manifest["files"]}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -140,36 +243,99 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     ArtefactError
         When the folder is missing, incomplete, damaged or of another schema.
     """
-    path = folder / MANIFEST
-    if not folder.is_dir():
-        raise ArtefactError(f"{folder}: no such run; give the folder that `train --out` wrote")
-    if not path.is_file():
-        what = "holds an unfinished training; go on with `train … --resume`"
-        what = what if (folder / CHECKPOINTS).is_dir() else "is not a run: no manifest.json"
-        raise ArtefactError(f"{folder}: {what}")
-    damaged = ArtefactError(f"{path}: damaged; train again or copy the run anew")
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema, stated, files = manifest["schema"], manifest.pop("sha256"), manifest["files"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise damaged from None
-    except OSError as error:
-        raise ArtefactError(f"{path}: cannot be read: {error.strerror}") from None
-    if schema != SCHEMA:
-        raise ArtefactError(f"{path}: schema {schema!r}, this version reads {SCHEMA}; train again")
-    if stated != digest_of(manifest):
-        raise damaged
-    for name, expected in files.items():
-        file = folder / name
-        if Path(name).name != name or not file.is_file():
-            raise ArtefactError(f"{folder}: {name} is missing; copy the run anew")
-        try:
-            found = digest(file)
-        except OSError as error:
-            raise ArtefactError(f"{file}: cannot be read: {error.strerror}") from None
-        if found != expected:
-            raise ArtefactError(f"{file}: damaged, its SHA-256 differs; copy the run anew")
+    with opened(folder) as (members, manifest):
+        for name, expected in manifest["files"].items():
+            members[name].skim(expected)
     return manifest
+
+
+@contextlib.contextmanager
+def opened(
+    folder: Path, wanted: Container[str] | None = None
+) -> Iterator[tuple[Members, dict[str, Any]]]:
+    """Open a complete folder: its manifest, verified, and the files that the manifest names.
+
+    Parameters
+    ----------
+    folder : Path
+    wanted : container of str, optional
+        Names of the files that are opened, where the manifest has them; default: all.
+
+    Raises
+    ------
+    ArtefactError
+        When the folder is missing, incomplete or of another schema, or its manifest is damaged;
+        also for any OSError of the reader.
+    """
+    try:
+        members, manifest = _opened(folder, wanted)
+        with members:
+            yield members, manifest
+    except OSError as error:
+        raise ArtefactError(f"{folder}: cannot be read: {error.strerror}") from None
+
+
+def _opened(folder: Path, wanted: Container[str] | None) -> tuple[Members, dict[str, Any]]:
+    """As `opened`; anew where the folder was replaced before all of its files were open."""
+    for _ in range(TRIES):
+        with contextlib.ExitStack() as stack:
+            try:
+                members = stack.enter_context(Members(folder))
+            except (FileNotFoundError, NotADirectoryError, ValueError):  # a NUL is no name
+                raise _no_run(folder) from None
+            try:
+                members.open([MANIFEST])
+                manifest = _manifest(folder, members)
+                names = [n for n in manifest["files"] if wanted is None or n in wanted]
+                members.open(names)
+            except FileNotFoundError as error:
+                if members.is_current():
+                    missing = error.filename
+                    raise (
+                        _no_manifest(folder)
+                        if missing == MANIFEST
+                        else DamagedError(
+                            f"{folder}: {one_line(str(missing))} is missing; copy the run anew"
+                        )
+                    ) from None
+                continue
+            stack.pop_all()
+            return members, manifest
+    raise ArtefactError(f"{folder}: is replaced again and again; read it later")
+
+
+def _manifest(folder: Path, members: Members) -> dict[str, Any]:
+    """The manifest, if it is the one that was written, for this schema."""
+    path = folder / MANIFEST
+    damaged = DamagedError(f"{path}: damaged; train again or copy the run anew")
+    try:
+        manifest: dict[str, Any] = parsed(members[MANIFEST].text(MOST_MANIFEST))
+        check_form(manifest, _MANIFEST)
+        stated, schema = manifest.pop("sha256"), manifest["schema"]
+        found = digest_of(manifest)
+    except (ValueError, RecursionError):
+        raise damaged from None
+    if schema != SCHEMA:
+        told = one_line(repr(schema), 40)
+        raise ArtefactError(f"{path}: schema {told}, this version reads {SCHEMA}; train again")
+    if stated != found or len(manifest["files"]) > MOST_FILES:
+        raise damaged
+    return manifest
+
+
+def _no_run(folder: Path) -> ArtefactError:
+    if is_trained_into(folder):
+        return ArtefactError(f"{folder}: a training writes there; wait for its end")
+    return ArtefactError(f"{folder}: no such run; give the folder that `train --out` wrote")
+
+
+def _no_manifest(folder: Path) -> ArtefactError:
+    """What a folder without a manifest is."""
+    if is_trained_into(folder):
+        return _no_run(folder)
+    what = "holds an unfinished training; go on with `train … --resume`"
+    what = what if (folder / CHECKPOINTS).is_dir() else "is not a run: no manifest.json"
+    return ArtefactError(f"{folder}: {what}")
 
 
 def digest_of(entries: dict[str, Any]) -> str:
@@ -177,22 +343,8 @@ def digest_of(entries: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
-def _swap(fresh: Path, target: Path) -> None:
-    if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-        target.rename(old / "run")
-        try:
-            fresh.rename(target)
-        except BaseException:
-            (old / "run").rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        fresh.rename(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

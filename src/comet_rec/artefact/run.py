@@ -3,31 +3,89 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+import re
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-from safetensors.torch import load_file as load_tensors
+import torch
+from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 from torch import Tensor
 
-from comet_rec.artefact.folder import read_manifest, write_folder
+from comet_rec.artefact.folder import opened, write_folder
+from comet_rec.artefact.members import Members
+from comet_rec.artefact.plain import MOST_CONTAINERS, check_form, one_line, parsed
 from comet_rec.artefact.provenance import versions
+from comet_rec.artefact.tensors import read_arrays
 from comet_rec.config import Config, ProtocolConfig
+from comet_rec.data.arrays import Array
 from comet_rec.data.ids import Ids
-from comet_rec.data.interactions import Interactions
+from comet_rec.data.interactions import Interactions, TimeScope
 from comet_rec.data.split import Split
 from comet_rec.errors import ArtefactError
 from comet_rec.models import base
 
 VECTORS, SELECTED = "vectors.safetensors", "selected.safetensors"
+PROTOCOL, TITLES = "protocol.safetensors", "titles.json"
 """Files that not every run has."""
+FILES = (
+    "config.toml", "ids.safetensors", "interactions.safetensors", "log.jsonl", "metrics.json",
+    "model.safetensors", PROTOCOL, SELECTED, TITLES, VECTORS,
+)  # fmt: skip
+"""All that are read; what else a folder holds is nobody's, an older run's that was copied over."""
+MOST_CONFIG, MOST_TEXT = 1 << 16, 1 << 26
+"""Longest `config.toml`, and longest other text."""
+MOST_INDEX = 2**31 - 2
+"""Most users or items: indices, and the one that stands for none, are int32."""
+
+_SETTING = re.compile(r'\[\w+\]|\w+ = (?:"(?:[^"\\]|\\.)*"|\[[\d., ]*\]|[-+.\w]+)')
+"""A line of `config.toml`: a room, or a setting that is a text, whole numbers, or one word."""
+_MANIFEST = {
+    "model": str,
+    "epochs": int,
+    "started_from?": [str],
+    "companion_epochs?": {str: int},
+    "protocol": ({"hash": str, "settings": {str: object}}, None),
+    "data": {
+        "source": str,
+        "reading?": {str: object},
+        "fingerprint": str,
+        "users": int,
+        "items": int,
+        "interactions": int,
+        "time_scope": str,
+        "notes": [str],
+    },
+}
+_FIGURES = ({str: float}, None)
+_METRICS = (
+    {
+        "model?": str,
+        "protocol?": {"hash?": str},
+        "n_users?": int,
+        "n_users_full?": (int, None),
+        "sampled?": _FIGURES,
+        "sampled_se?": _FIGURES,
+        "full?": _FIGURES,
+        "full_se?": _FIGURES,
+    },
+    None,
+)
+LOG = [
+    {
+        "stage": str,
+        "epoch": int,
+        "positives": int,
+        "train_seconds": float,
+        "loss": (float, None),
+        "validation": _FIGURES,
+    }
+]
+"""A line an epoch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +151,10 @@ class Run:
         """
         log, name = self.interactions, self.config.name
         model = base.build(name, self.config.model, log.n_users, log.n_items, 0)
+        # The state's own memory where a module takes it over: no second copy.
+        more = {} if base.closed_form(name) else {"assign": True}
         try:
-            model.load_state_dict(self.state)
+            model.load_state_dict(self.state, **more)
         except (RuntimeError, KeyError) as error:
             told = str(error).splitlines()[-1].strip()
             raise ArtefactError(
@@ -181,33 +241,52 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run, every file's SHA-256 verified.
+    """Read a run: each file once, its SHA-256 verified, all that it holds checked before use.
 
     Raises
     ------
     ArtefactError
         When the run is missing, incomplete, damaged or inconsistent.
     """
-    manifest = read_manifest(folder)
     try:
-        return _read(folder, manifest)
-    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
-        raise ArtefactError(f"{folder}: cannot be read: {str(error).splitlines()[0]}") from None
+        with opened(folder, FILES) as (members, manifest):
+            return _read(members, manifest)
+    except ArtefactError:
+        raise
+    except Exception as error:
+        # Whatever the files of a stranger set off is told in one line; a fault of ours keeps its
+        # traceback as the cause.
+        cause = None if isinstance(error, (OSError, ValueError, RecursionError)) else error
+        said = one_line(str(error)) or type(error).__name__
+        raise ArtefactError(f"{folder}: cannot be read: {said}") from cause
 
 
-def _read(folder: Path, manifest: dict[str, Any]) -> Run:
-    text = (folder / "config.toml").read_text(encoding="utf-8")
-    config = Config.from_toml(text, base.config_class(manifest["model"]), "config.toml")
-    ids, rows = (
-        load_file(folder / "ids.safetensors"),
-        load_file(folder / "interactions.safetensors"),
-    )
-    data = manifest["data"]
+def _read(members: Members, manifest: dict[str, Any]) -> Run:
+    check_form(manifest, _MANIFEST, "manifest.json")
+    files, data = manifest["files"], manifest["data"]
+    n_users, n_items = data["users"], data["items"]
+    if not (1 <= n_users <= MOST_INDEX and 1 <= n_items <= MOST_INDEX):
+        raise ValueError(f"{n_users} users and {n_items} items: one of each at least")
+
+    def text(name: str, most: int = MOST_TEXT) -> bytes:
+        return members[name].text(most, files.get(name))
+
+    def arrays(name: str, declared: dict[str, Array], **more: Any) -> dict[str, Any]:
+        return read_arrays(members[name], files[name], declared, sizes, **more)
+
+    config = _config(text("config.toml", MOST_CONFIG), manifest["model"])
+    sizes = {"rows": data["interactions"]}
+    of_users, of_items = (Ids.declared(*side) for side in (("user", n_users), ("item", n_items)))
+    ids = arrays("ids.safetensors", {**of_users, **of_items})
+    declared = Interactions.declared(n_users, n_items)
+    if manifest["protocol"] is not None:
+        declared["part"] = Split.declared_part()
+    rows = arrays("interactions.safetensors", declared)
     log = Interactions(
         users=rows["users"],
         items=rows["items"],
         times=rows.get("times"),
-        time_scope=data["time_scope"],
+        time_scope=_time_scope(data["time_scope"]),
         user_ids=Ids.from_arrays(ids, "user"),
         item_ids=Ids.from_arrays(ids, "item"),
         dropped_users=rows["dropped_users"],
@@ -218,37 +297,79 @@ def _read(folder: Path, manifest: dict[str, Any]) -> Run:
         raise ValueError("the interactions do not match their fingerprint")
     split = None
     if manifest["protocol"] is not None:
-        held = load_file(folder / "protocol.safetensors")
+        held = arrays(PROTOCOL, Split.declared(n_users, n_items))
         settings = ProtocolConfig(**manifest["protocol"]["settings"])
+        if sizes["test"] == 0:
+            raise ValueError("the protocol has no test user")
         split = Split.from_arrays(log, rows["part"], held, settings)
         if split.hash != manifest["protocol"]["hash"]:
             raise ValueError("the protocol does not match its hash")
-    # A copy of its own: products of mapped memory differ in the last bit by alignment.
-    files = manifest["files"]  # others are nobody's: an older run's, copied over
-    vectors = {k: v.clone() for k, v in _optional(folder, VECTORS, files).items()}
-    titles = folder / "titles.json" if "titles.json" in files else None
+
+    version = f"the parameters are not those of {config.name} in this version; train it again"
+    parameters = base.state_arrays(config, n_users, n_items)
+    state = _tensors(arrays("model.safetensors", parameters, remedy=version))
+    selected = None
+    if SELECTED in files:
+        selected = _tensors(arrays(SELECTED, parameters, remedy=version))
+    declared = base.vector_arrays(config, n_users, n_items)
+    vectors: dict[str, Tensor] = {}
+    if declared or VECTORS in files:
+        vectors = _tensors(arrays(VECTORS, declared))
+    metrics, titles = parsed(text("metrics.json")), parsed(text(TITLES)) if TITLES in files else {}
+    lines = _lines(text("log.jsonl"))
+    check_form(metrics, _METRICS, "metrics.json")
+    check_form(titles, {str: str}, TITLES)
+    check_form(lines, LOG, "log.jsonl")
     return Run(
         config=config,
-        epochs=int(manifest["epochs"]),
-        state=load_tensors(folder / "model.safetensors"),
+        epochs=manifest["epochs"],
+        state=state,
         interactions=log,
         split=split,
         user_vectors=vectors.get("users"),
         item_vectors=vectors.get("items"),
-        selected=_optional(folder, SELECTED, files) or None,
+        selected=selected,
         started_from=tuple(manifest.get("started_from", ())),
         companion_epochs=dict(manifest.get("companion_epochs", {})),
-        metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-        log=[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()],
-        titles=json.loads(titles.read_text(encoding="utf-8")) if titles else {},
-        source=str(data["source"]),
+        metrics=metrics,
+        log=lines,
+        titles=titles,
+        source=data["source"],
         reading=dict(data.get("reading", {})),
     )
 
 
-def _optional(folder: Path, name: str, files: Container[str]) -> dict[str, Tensor]:
-    """Tensors of a file that not every run has: the manifest tells."""
-    return load_tensors(folder / name) if name in files else {}
+def _config(data: bytes, name: str) -> Config:
+    """The config that `Config.to_toml` wrote; of TOML, nothing else is let through to its parser.
+
+    A key of 20,000 dots would take minutes and gigabytes there.
+    """
+    text = data.decode("utf-8")
+    for number, line in enumerate(text.split("\n"), 1):
+        if line and not _SETTING.fullmatch(line):
+            raise ValueError(f"config.toml, line {number}: {one_line(line, 60)!r} is no setting")
+    config = Config.from_toml(text, base.config_class(name), "config.toml")
+    if config.name != name:
+        raise ValueError(f"config.toml is of {config.name}, the manifest of {name}")
+    return config
+
+
+def _time_scope(word: str) -> TimeScope:
+    if word not in get_args(TimeScope):
+        raise ValueError(f"times {word}: must be one of {', '.join(get_args(TimeScope))}")
+    return cast(TimeScope, word)
+
+
+def _lines(text: bytes) -> list[dict[str, Any]]:
+    """A value a line, parsed as one list: what bounds a text bounds them all."""
+    if text.count(b"\n") > MOST_CONTAINERS:
+        raise ValueError("more lines than a log has")
+    found: list[dict[str, Any]] = parsed(b"[" + b",".join(text.splitlines()) + b"]")
+    return found
+
+
+def _tensors(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def protocol_entry(split: Split) -> dict[str, Any]:

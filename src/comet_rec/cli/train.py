@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,7 @@ from comet_rec.cli.progress import training_progress
 from comet_rec.errors import (
     ArtefactError,
     CometError,
+    CometWarning,
     ConfigError,
     InputError,
     TrainingInterrupted,
@@ -71,19 +74,40 @@ def train(
         raise InputError("--all holds nothing out: it goes without --test, --candidates, --refit")
     if candidates and not test:
         raise InputError("--candidates needs --test FILE")
-    _check_target(out, resume)
-    estimator = _estimator(model, preset, seed, device, settings or [])
-    starts = _starts(init_from or [])
-    log = options.read_data(data, reading)
-    titles = options.titles_of(data, reading.folder)
-    held = None if all_ else _split(log, reading, test, candidates, estimator)
-    options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
-    _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)
-    told = {key: value for key, value in reading.keywords().items() if key != "threads"}
-    estimator.describe(data, titles, told)
-    estimator.save(out)
+    from comet_rec.artefact.lock import locked
+
+    options.check_folder(out)
+    with locked(out, "train"):  # from the start: hours later it would be too late
+        _check_target(out, resume)
+        estimator = _estimator(model, preset, seed, device, settings or [])
+        starts = _starts(init_from or [])
+        log = options.read_data(data, reading)
+        titles = options.titles_of(data, reading.folder)
+        held = None if all_ else _split(log, reading, test, candidates, estimator)
+        options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
+        _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)
+        told = {key: value for key, value in reading.keywords().items() if key != "threads"}
+        estimator.describe(data, titles, told)
+        written = _save(estimator, out)
     if not quiet:
-        _say_result(estimator, out)
+        _say_result(estimator, written)
+
+
+def _save(estimator: Estimator, out: Path) -> Path:
+    """Write the run; beside `out` where somebody has put a finished run there meanwhile."""
+    named = out.resolve() if out.name in ("", "..") else out
+    place, number = out, 2
+    while (place / "manifest.json").exists():
+        place, number = named.with_name(f"{named.name}-{number}"), number + 1
+    if place != out:
+        warnings.warn(
+            f"{out}: another run was finished there while this one was trained; this one is in "
+            f"{place}",
+            CometWarning,
+            stacklevel=2,
+        )
+    estimator.save(place)
+    return place
 
 
 def _say_result(estimator: Estimator, out: Path) -> None:
@@ -133,7 +157,6 @@ def _check_target(out: Path, resume: bool) -> None:
     """Refuse to write over anything but an unfinished training that is to be resumed."""
     from comet_rec.artefact.folder import refuse_foreign
 
-    options.check_folder(out)
     if not out.exists():
         return
     if not any(out.iterdir()):
@@ -191,5 +214,7 @@ def _fit(
         except CometError as error:
             saved = isinstance(error, ArtefactError) and has_checkpoint(out / "checkpoints")
             if not resume and not saved:  # there was nothing before, and nothing is left behind
-                shutil.rmtree(out, ignore_errors=True)
+                shutil.rmtree(out / "checkpoints", ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    out.rmdir()  # not a run that somebody has put there meanwhile
             raise

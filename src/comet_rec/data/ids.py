@@ -8,7 +8,7 @@ import itertools
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.data.arrays import Array, starts
 from comet_rec.data.nearest import nearest, other_spellings, shown
 from comet_rec.errors import DataError, UnknownIdError
 
@@ -29,6 +30,7 @@ FEW = 1_000
 LONGEST_NUMBER = 40
 """Digits of the longest integer that is looked at as an id; a log's own have at most 20."""
 UUID_TEXT = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}"
+_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class NoIdError(Exception):
@@ -328,14 +330,27 @@ class Ids:
         }
 
     @staticmethod
+    def declared(prefix: str, count: int) -> dict[str, Array]:
+        """What `arrays` gives of so many ids, of whatever kind they are."""
+        whole = Array(shape=(count,), dtype="int64", order="increasing", optional=True)
+        found = {f"{prefix}.int": whole}
+        for kind in ("text", "uuid"):
+            name = f"{prefix}.{kind}"
+            found[f"{name}.utf8"] = Array(shape=(f"{name}.utf8",), dtype="uint8", optional=True)
+            found[f"{name}.offsets"] = replace(starts(count, f"{name}.utf8"), optional=True)
+        return found
+
+    @staticmethod
     def from_arrays(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Ids:
         """Ids from what `arrays` gave.
 
         Raises
         ------
         DataError
-            When `arrays` holds no ids under this prefix.
+            When `arrays` holds no ids under this prefix, or one that is none.
         """
+        if sum(name.startswith(f"{prefix}.") for name in arrays) > 2:
+            raise DataError(f"ids of several kinds under {prefix!r}")
         if f"{prefix}.int" in arrays:
             return Ids("int", arrays[f"{prefix}.int"])
         kinds: tuple[IdKind, ...] = ("text", "uuid")
@@ -345,6 +360,8 @@ class Ids:
                 ends = arrays[f"{prefix}.{kind}.offsets"].tolist()
                 values = np.empty(len(ends) - 1, dtype=object)
                 values[:] = [blob[a:b].decode() for a, b in itertools.pairwise(ends)]
+                if kind == "uuid" and not all(_UUID.fullmatch(value) for value in values):
+                    raise DataError(f"an id under {prefix!r} is no UUID")
                 return Ids(kind, values)
         raise DataError(f"no ids under {prefix!r}")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.data.arrays import Array, indices
 from comet_rec.data.ids import Ids
 
 if TYPE_CHECKING:
@@ -70,6 +71,17 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    @staticmethod
+    def declared(n_users: int, n_items: int) -> dict[str, Array]:
+        """What the arrays must be; histories are found by the order of the users."""
+        return {
+            "users": indices(("rows",), n_users, dtype="int32", order="ascending"),
+            "items": indices(("rows",), n_items, dtype="int32"),
+            "times": Array(shape=("rows",), dtype="int64", optional=True),
+            "dropped_users": indices(("dropped",), n_users, dtype="int32"),
+            "dropped_items": indices(("dropped",), n_items, dtype="int32"),
+        }
 
     @property
     def n_users(self) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.config import ProtocolConfig
+from comet_rec.data.arrays import Array, indices
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.randomness import generator
@@ -110,6 +111,22 @@ class Split:
             for name, held in (("validation", self.validation), ("test", self.test))
             for field in ("users", "positives", "candidates")
         }
+
+    @staticmethod
+    def declared_part() -> Array:
+        """What `part` must be."""
+        return indices(("rows",), TEST + 1, dtype="uint8")
+
+    @staticmethod
+    def declared(n_users: int, n_items: int) -> dict[str, Array]:
+        """What `arrays` gives; `n_items` itself stands where a user has no more candidates."""
+        found = {}
+        for name in ("validation", "test"):
+            shape = (name, f"candidates of {name}")
+            found[f"{name}.users"] = indices((name,), n_users, order="increasing")
+            found[f"{name}.positives"] = indices((name,), n_items)
+            found[f"{name}.candidates"] = indices(shape, n_items + 1, dtype="int32")
+        return found
 
     @staticmethod
     def from_arrays(

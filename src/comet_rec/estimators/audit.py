@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from comet_rec.artefact.folder import MANIFEST, read_manifest
+from comet_rec.artefact.folder import MANIFEST
 from comet_rec.artefact.run import Run, load_run
 from comet_rec.data.randomness import generator
 from comet_rec.data.split import HeldOut, Split
-from comet_rec.errors import ArtefactError, NonFiniteError
+from comet_rec.errors import ArtefactError, DamagedError, NonFiniteError
 from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.scoring import run_scores
 from comet_rec.estimators.surroundings import undisturbed
@@ -48,7 +48,7 @@ def audit_folder(folder: Path) -> list[Finding]:
     except ArtefactError as error:
         if not (folder / MANIFEST).is_file():
             raise
-        return [_unreadable(folder, error)]
+        return [_unreadable(error)]
     # What is on disk has figures; none at all are all of them missing.
     return audit_run(run if run.metrics is not None else replace(run, metrics={}))
 
@@ -71,13 +71,10 @@ def audit_run(run: Run) -> list[Finding]:
     return ordered(found)
 
 
-def _unreadable(folder: Path, error: ArtefactError) -> Finding:
+def _unreadable(error: ArtefactError) -> Finding:
     """What a run that cannot be read has: a file that is not the one written, or parts at odds."""
-    try:
-        read_manifest(folder)
-        check = "artefact-consistency"
-    except ArtefactError:
-        check = "artefact-digests"
+    damaged = isinstance(error, DamagedError)
+    check = "artefact-digests" if damaged else "artefact-consistency"
     return Finding(check, "error", 1, 1, str(error))
 
 

@@ -172,7 +172,8 @@ class Companions:
         run = load_run(folder)
         same = run.config.to_toml() == self.configs[name].to_toml()
         same &= run.interactions.fingerprint == self.log.fingerprint
-        if not same or (run.split.hash if run.split else "") != self.held:
+        most = max(run.config.train.epochs, run.config.train.full_epochs)
+        if not same or run.epochs > most or (run.split.hash if run.split else "") != self.held:
             raise ConfigError(
                 f"{self.hooks.checkpoints}: holds a {name} of other settings or other data; give "
                 "the same command, or remove the folder to start anew"

@@ -130,7 +130,9 @@ def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source
     reads = isinstance(model, base.TwoTower) and model.histories is not None  # type: ignore[attr-defined]
     if reads and getattr(model, "folds_in", True):
         shown = fold_in(histories, model.histories, n_items)
-        return new_user_vectors(model.to(device), shown).cpu()
+        vectors = new_user_vectors(model.to(device), shown).cpu()
+        checked(vectors.numpy())
+        return vectors
     if isinstance(model, base.ClosedForm) and model.folds_in:
         counts = np.array([len(history) for history in histories], dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(counts)])
@@ -139,7 +141,7 @@ def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source
         matrix = csr_array((ones, members, starts), shape=(len(histories), n_items))
         matrix.sort_indices()
         nobody = np.full(len(histories), -1)
-        return lambda block: model.score(nobody[block], matrix[block])
+        return lambda block: checked(model.score(nobody[block], matrix[block]))
     raise ConfigError(
         f"{run.config.name} cannot fold in new users: its users are nothing but their own "
         "parameters; train a model that reads histories, e.g. comet"

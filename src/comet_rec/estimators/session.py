@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comet_rec.artefact.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from comet_rec.artefact.checkpoint import (
+    REMEDY,
+    has_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from comet_rec.artefact.plain import one_line
 from comet_rec.config import Config
+from comet_rec.data import arrays
+from comet_rec.data.arrays import Array
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import shown
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import torch_seed
 from comet_rec.data.split import HeldOut
-from comet_rec.errors import ConfigError, TrainingInterrupted
+from comet_rec.errors import ArtefactError, ConfigError, TrainingInterrupted
 from comet_rec.estimators.scoring import model_scores
 from comet_rec.estimators.start import Start
 from comet_rec.estimators.validation import Validation, validation_text
 from comet_rec.models import base
-from comet_rec.training.trainer import Progress, Trainer, TrainState, frozen
+from comet_rec.training.trainer import Progress, Trainer, TrainState, frozen, parameter_groups
 
 CHECKPOINT_SECONDS = 120.0
 TASTE_WEIGHT = "taste_weight"
@@ -113,13 +122,21 @@ class Session:
         )  # fmt: skip
         trainer.report = self._reporter(stage, trainer)
         if self.resumed is not None and self.resumed[1]["stage"] == stage:
-            restore(trainer, *self.resumed)
+            self._restore(trainer, *self.resumed)
             self.resumed = None
         try:
             return model, trainer.run(epochs)
         except TrainingInterrupted:
             self._checkpoint(stage, trainer)
             raise
+
+    def _restore(self, trainer: Trainer, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        try:
+            restore(trainer, tensors, about)
+        except (ValueError, KeyError) as error:
+            raise ArtefactError(
+                f"{self.hooks.checkpoints}: not of this training ({one_line(str(error))}); {REMEDY}"
+            ) from None
 
     def _reporter(self, stage: str, trainer: Trainer) -> Callable[[Progress], None]:
         saved = time.monotonic()
@@ -174,18 +191,37 @@ class Session:
         if not self.hooks.resume or self.hooks.checkpoints is None:
             return
         self.hooks.check()
-        self.resumed = load_checkpoint(self.hooks.checkpoints)
+        self.resumed = load_checkpoint(self.hooks.checkpoints, self._declared)
         if self.resumed is None:
             return  # stopped before this model's own training had begun
-        about = self.resumed[1]
-        if about["identity"] != self.identity():
-            raise begun_otherwise(self.hooks.checkpoints)
+        tensors, about = self.resumed
         self.lines = about["lines"]
         self.chosen_epochs = about["chosen_epochs"]
-        selected = self.resumed[0]
-        self.selected = {
-            k.removeprefix("selected."): v for k, v in selected.items() if k.startswith("selected.")
-        }
+        self.selected = under(tensors, "selected.")
+        wanted = base.state_arrays(
+            self.config, self.interactions.n_users, self.interactions.n_items
+        )
+        if about["stage"] in ("chosen", "refit") and self.selected.keys() != wanted.keys():
+            raise ArtefactError(
+                f"{self.hooks.checkpoints}: parameters that validation chose are missing; {REMEDY}"
+            )
+
+    def _declared(self, about: Mapping[str, Any]) -> dict[str, Array]:
+        """What the tensors of a checkpoint of this training must be."""
+        checkpoints, config, log = self.hooks.checkpoints, self.config, self.interactions
+        assert checkpoints is not None
+        if about.get("identity") != self.identity():
+            raise begun_otherwise(checkpoints)
+        stages = {"all"} if not self.held else {"validation"}
+        if self.held and config.train.refit:
+            stages |= {"chosen", "refit"}
+        chosen, stage = about.get("chosen_epochs", 0), about["stage"]
+        most = max(config.train.epochs, config.train.full_epochs)
+        if stage not in stages or (chosen > 0) == (stage == "validation") or chosen > most:
+            raise ValueError(f"{chosen} of {most} epochs chosen, stage {stage}")
+        if not {"lines", "chosen_epochs"} <= about.keys():
+            raise ValueError("it has no log, or no number of epochs")
+        return checkpoint_arrays(config, log.n_users, log.n_items)
 
     def identity(self) -> str:
         """What must be equal for a checkpoint to be gone on from."""
@@ -226,24 +262,62 @@ def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
     )
 
 
+def checkpoint_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
+    """What the tensors of an unfinished training's checkpoint must be; `restore` asks for all."""
+    state = arrays.optional(base.state_arrays(config, n_users, n_items))
+    found: dict[str, Array] = {}
+    for room in ("model", "best", "average", "selected"):
+        found |= arrays.under(room, state)
+    if base.closed_form(config.name):
+        return found
+    model = base.build(config.name, config.model, n_users, n_items, 0)
+    parameters = itertools.chain(*parameter_groups(model))
+    for index, parameter in enumerate(parameters):
+        moment = Array(shape=tuple(parameter.shape), optional=True)
+        adam = {"step": Array(shape=(), optional=True), "exp_avg": moment, "exp_avg_sq": moment}
+        found |= arrays.under(f"optimizer.{index}", adam)
+    return found
+
+
 def restore(trainer: Trainer, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Put a trainer where the checkpoint stood."""
+    """Put a trainer where the checkpoint stood; its tensors are as `checkpoint_arrays` declares.
 
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-    trainer.model.load_state_dict(under("model."))
+    Raises
+    ------
+    ValueError
+        When one is missing, or the plain data are not of this training.
+    """
+    state = {name: about["state"][name] for name in vars(TrainState()) if name != "best"}
+    best = under(tensors, "best.")
     saved: dict[int, dict[str, Tensor]] = {}
-    for name, value in under("optimizer.").items():
+    for name, value in under(tensors, "optimizer.").items():
         index, key = name.split(".", 1)
         saved.setdefault(int(index), {})[key] = value
+
+    names = set(trainer.model.state_dict())
+    averaged = {} if trainer.averaged is None else trainer.averaged.values
+    complete = under(tensors, "model.").keys() == names
+    complete &= under(tensors, "average.").keys() == averaged.keys()
+    complete &= not best or best.keys() == names
+    complete &= all(len(moments) == 3 for moments in saved.values())
+    if not complete:
+        raise ValueError("a tensor is missing")
+    if bool(best) != bool(state["best_validation"]) or state["batch"] > len(trainer.batches):
+        raise ValueError("its state is impossible")
+    if best:
+        trainer.config.merit(state["best_validation"])
+
+    trainer.model.load_state_dict(under(tensors, "model."))
     whole = trainer.optimizer.state_dict()
     trainer.optimizer.load_state_dict({**whole, "state": saved})
-    if trainer.averaged is not None:
-        for name, value in under("average.").items():
-            trainer.averaged.values[name].copy_(value)
-    best = under("best.")
-    trainer.state = TrainState(**about["state"], best=best or None)
+    for name, value in under(tensors, "average.").items():
+        averaged[name].copy_(value)
+    trainer.state = TrainState(**state, best=best or None)
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors whose names begin so, by the rest of their names."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def log_line(stage: str, progress: Progress) -> dict[str, Any]:

@@ -324,6 +324,8 @@ def weighed_full_ranks(
             seen_tied = np.bincount(row, (seen_scores == positive) & is_other, len(users))
             better[place, block] = np.count_nonzero(found > own, axis=1) - seen_better
             tied[place, block] = np.count_nonzero(found == own, axis=1) - 1 - seen_tied
+    # A log that repeats a pair, as a stranger's run can, takes its share off twice.
+    better, tied = np.maximum(better, 0), np.maximum(tied, 0)
     return [Ranks(*of) for of in zip(better, tied, strict=True)]
 
 

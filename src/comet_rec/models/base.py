@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from comet_rec.config import Config, unknown
+from comet_rec.data.arrays import Array
 from comet_rec.data.bags import Bags, Views
 from comet_rec.data.batches import Batch, Shared
 from comet_rec.data.histories import HistorySettings
@@ -113,6 +114,14 @@ def on_device(array: Any, device: torch.device) -> Any:
     return torch.from_numpy(array).to(device)
 
 
+class Stored(Protocol):
+    """What every model class says of its state, so that a stored one is checked before use."""
+
+    @staticmethod
+    def arrays(config: Any, n_users: int, n_items: int) -> dict[str, Array]:
+        """Arrays of `state_dict` by name, from the settings and sizes alone."""
+
+
 @runtime_checkable
 class Trainable(Protocol):
     """A torch module that the trainer drives with batches."""
@@ -151,6 +160,10 @@ class TwoTower(Protocol):
     @property
     def weight(self) -> Float[Tensor, " K"]:
         """Weight of each dimension in the inner product, h."""
+
+    @staticmethod
+    def vector_dim(config: Any) -> int:
+        """Number of these dimensions, from the settings alone."""
 
 
 @runtime_checkable
@@ -238,6 +251,21 @@ def model_class(name: str) -> type[Any]:
 def closed_form(name: str) -> bool:
     """Whether a model is fitted at once, without epochs."""
     return not issubclass(model_class(name), nn.Module)
+
+
+def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
+    """What the state of a model with this config must be; nothing is allocated."""
+    found: dict[str, Array] = model_class(config.name).arrays(config.model, n_users, n_items)
+    return found
+
+
+def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
+    """What the vectors of a two-tower model must be; of other models there are none."""
+    found = model_class(config.name)
+    if not hasattr(found, "vector_dim"):
+        return {}
+    width = found.vector_dim(config.model)
+    return {"users": Array(shape=(n_users, width)), "items": Array(shape=(n_items, width))}
 
 
 def check(config: Config) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from comet_rec.data.arrays import Array, indices, under
 from comet_rec.data.histories import HistorySettings
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBags, TensorBatch, TensorViews
@@ -37,6 +38,7 @@ from comet_rec.models.layers import (
     uniform,
 )
 from comet_rec.models.pairs import pair_products
+from comet_rec.models.workspace import Layout
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
@@ -73,6 +75,30 @@ class Tower(nn.Module):
             self.order = torch.randperm(k, generator=rng)
         if config.freeze_filters:
             self.convolution.requires_grad_(False)
+
+    @staticmethod
+    def arrays(config: CometConfig) -> dict[str, Array]:
+        """What the state must be."""
+        n, k, channels = config.history_length, config.embedding_dim, config.channels
+        widths, hidden = config.effective_widths, config.hidden
+        layout = Layout(k, widths, channels)
+        convolution: dict[str, Array] = {}
+        features = n * k
+        if config.cross == "cnn+mlp":
+            convolution = MultiWidthConvolution.arrays(n, widths, channels)
+            features = layout.features
+        elif config.cross == "cnn":
+            convolution, hidden = StridedConvolution.arrays(channels), ()
+            features = StridedConvolution.features(n, k, channels)
+        elif config.cross == "matched-mlp":
+            hidden = (matched_width(config),)
+        found = under("convolution", convolution)
+        found |= under("mlp", Perceptron.arrays(features, hidden, k))
+        if config.gate == "squeeze":
+            found |= under("gate", SqueezeGate.arrays(channels * len(widths)))
+        if config.permute_dimensions:
+            found["order"] = indices((k,), k)
+        return found
 
     def forward(
         self,
@@ -157,9 +183,29 @@ class COMET(nn.Module):
         self.h = uniform((k,), math.sqrt(6 / (k + 1)), rng)
         self.taste = None
         if config.taste_dim:
-            fism = FISMConfig(embedding_dim=config.taste_dim, alpha=config.taste_alpha)
-            self.taste = FISM(fism, n_users, n_items, rng).requires_grad_(False)
+            self.taste = FISM(_taste(config), n_users, n_items, rng).requires_grad_(False)
             self.register_buffer("taste_weight", torch.tensor(float(config.taste_weight)))
+
+    @staticmethod
+    def arrays(config: CometConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be."""
+        k = config.embedding_dim
+        found = {"item_embedding": Array(shape=(n_items, k)), "h": Array(shape=(k,))}
+        if config.user_table:
+            found["user_embedding"] = Array(shape=(n_users, k))
+        towers = {"both": ("user_tower", "item_tower"), "user": ("user_tower",)}[config.towers]
+        for tower in towers if config.enrich != "original" else ():
+            found |= under(tower, Tower.arrays(config))
+        if config.taste_dim:
+            found |= under("taste", FISM.arrays(_taste(config), n_users, n_items))
+            found["taste_weight"] = Array(shape=())
+        return found
+
+    @staticmethod
+    def vector_dim(config: CometConfig) -> int:
+        """W: the embedding, and the vector of the taste."""
+        taste = FISM.vector_dim(_taste(config)) if config.taste_dim else 0
+        return config.embedding_dim + taste
 
     @property
     def folds_in(self) -> bool:
@@ -286,3 +332,8 @@ class COMET(nn.Module):
     def embedding_parameters(self) -> list[nn.Parameter]:
         """The two tables, as far as there are two."""
         return [t for t in (self.user_embedding, self.item_embedding) if t is not None]
+
+
+def _taste(config: CometConfig) -> FISMConfig:
+    """Settings of the taste."""
+    return FISMConfig(embedding_dim=config.taste_dim, alpha=config.taste_alpha)

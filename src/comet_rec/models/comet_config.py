@@ -14,6 +14,9 @@ from comet_rec.models.layers import ConvolutionForm
 TASTE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 2.8, 4.0)
 """Weights of the taste's logit that the validation items choose from."""
 
+LONGEST_HISTORY = 1 << 16
+"""A table of histories takes 4 bytes a row and owner, whether a tower reads it or not."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CometConfig:
@@ -119,6 +122,10 @@ class CometConfig:
     def __post_init__(self) -> None:
         positive(self, "model", "embedding_dim", "history_length", "channels", "init_scale")
         share(self, "model", "leave_out", "dropout", "own_dropout", "row_dropout")
+        if self.history_length > LONGEST_HISTORY:
+            raise ConfigError(
+                f"model.history_length = {self.history_length}: must be at most {LONGEST_HISTORY}"
+            )
         for name in ("taste_dim", "taste_epochs"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"model.{name} = {getattr(self, name)}: must be 0 or above")

@@ -20,6 +20,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from comet_rec.coercion import positive
+from comet_rec.data.arrays import Array
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.layers import uniform
@@ -88,13 +89,28 @@ class ConvNCF(nn.Module):
         self.config = config
         self.user_embedding = uniform((n_users, k), config.init_scale, rng)
         self.item_embedding = uniform((n_items, k), config.init_scale, rng)
-        ins = [1] + [c] * (k.bit_length() - 2)
+        ins = _inputs(config)
         self.weights = nn.ParameterList(
             uniform((c, i, 2, 2), math.sqrt(6 / (4 * (i + c))), rng) for i in ins
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(c)) for _ in ins)
         self.output = uniform((1, c), math.sqrt(6 / (c + 1)), rng)
         self.bias = nn.Parameter(torch.zeros(1))
+
+    @staticmethod
+    def arrays(config: ConvNCFConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be."""
+        k, c = config.embedding_dim, config.channels
+        found = {
+            "user_embedding": Array(shape=(n_users, k)),
+            "item_embedding": Array(shape=(n_items, k)),
+            "output": Array(shape=(1, c)),
+            "bias": Array(shape=(1,)),
+        }
+        for layer, inputs in enumerate(_inputs(config)):
+            found[f"weights.{layer}"] = Array(shape=(c, inputs, 2, 2))
+            found[f"biases.{layer}"] = Array(shape=(c,))
+        return found
 
     def _logits(self, users: Float[Tensor, "P K"], items: Float[Tensor, "P K"]) -> Tensor:
         """Logits of pairs of embeddings, [P]."""
@@ -134,6 +150,11 @@ class ConvNCF(nn.Module):
         """Embeddings of a trained MF (Sec. 3.4: BPR-MF); the rest as drawn."""
         tables = ("user_embedding", "item_embedding")
         return {**self.state_dict(), **{name: mf[name] for name in tables}}
+
+
+def _inputs(config: ConvNCFConfig) -> list[int]:
+    """Input channels of each of the log2 K layers."""
+    return [1] + [config.channels] * (config.embedding_dim.bit_length() - 2)
 
 
 def _blocks(users: Tensor, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from comet_rec.coercion import positive
+from comet_rec.data.arrays import Array, indices
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import CometWarning, ConfigError
 
@@ -114,6 +115,12 @@ class EASE:
         out = np.zeros((len(found), self.n_items), dtype=np.float32)
         out[:, self.items] = found
         return out
+
+    @staticmethod
+    def arrays(config: EASEConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be: the items that are ranked, and the weights among them."""
+        items = indices(("kept",), n_items, order="increasing")
+        return {"items": items, "weights": Array(shape=("kept", "kept"))}
 
     def state_dict(self) -> dict[str, Tensor]:
         """State as named tensors."""

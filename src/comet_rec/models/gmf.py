@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from comet_rec.coercion import positive
+from comet_rec.data.arrays import Array
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.layers import uniform
 from comet_rec.models.pairs import pair_products
@@ -66,6 +67,22 @@ class GMF(nn.Module):
         self.item_embedding = uniform((n_items, k), scale, rng)
         self.h = nn.Parameter(torch.ones(k))
         self.bias = nn.Parameter(torch.zeros(1))
+
+    @staticmethod
+    def arrays(config: GMFConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be."""
+        k = config.embedding_dim
+        return {
+            "user_embedding": Array(shape=(n_users, k)),
+            "item_embedding": Array(shape=(n_items, k)),
+            "h": Array(shape=(k,)),
+            "bias": Array(shape=(1,)),
+        }
+
+    @staticmethod
+    def vector_dim(config: GMFConfig) -> int:
+        """W: the embedding and a column for b."""
+        return config.embedding_dim + 1
 
     @property
     def weight(self) -> Float[Tensor, " W"]:

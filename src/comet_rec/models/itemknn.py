@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from comet_rec.coercion import not_negative, positive
+from comet_rec.data.arrays import Array, indices, starts
 from comet_rec.data.interactions import Interactions
 
 ROW_BLOCK_BYTES = 256 * 2**20
@@ -78,6 +79,15 @@ class ItemKNN:
     def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
         """Scores of all items, [B, n]."""
         return np.asarray((histories @ self.similarity).toarray(), dtype=np.float32)
+
+    @staticmethod
+    def arrays(config: ItemKNNConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be: a sparse matrix over the items, row by row."""
+        return {
+            "values": Array(shape=("pairs",)),
+            "columns": indices(("pairs",), n_items),
+            "starts": starts(n_items, "pairs"),
+        }
 
     def state_dict(self) -> dict[str, Tensor]:
         """State as named tensors."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from comet_rec.data.arrays import Array, under
 from comet_rec.models.spectral import cross_features
 from comet_rec.models.workspace import Layout
 
@@ -65,6 +66,13 @@ class MultiWidthConvolution(nn.Module):
             for width, bound in zip(widths, bounds, strict=True)
         )
         self.biases = nn.ParameterList(uniform((channels,), bound, rng) for bound in bounds)
+
+    @staticmethod
+    def arrays(rows: int, widths: tuple[int, ...], channels: int) -> dict[str, Array]:
+        """What the state must be."""
+        filters = {f"weights.{i}": (channels, rows, width) for i, width in enumerate(widths)}
+        biases = {f"biases.{i}": (channels,) for i in range(len(widths))}
+        return {name: Array(shape=shape) for name, shape in (filters | biases).items()}
 
     @property
     def out_features(self) -> int:
@@ -127,13 +135,26 @@ class StridedConvolution(nn.Module):
     def __init__(self, rows: int, embedding_dim: int, channels: int, rng: torch.Generator) -> None:
         super().__init__()
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        height, width = rows, embedding_dim
         for ins in (1, channels, channels):
             bound = 1 / math.sqrt(9 * ins)
             self.weights.append(uniform((channels, ins, 3, 3), bound, rng))
             self.biases.append(uniform((channels,), bound, rng))
-            height, width = (height - 3) // 2 + 1, (width - 3) // 2 + 1
-        self.out_features = channels * height * width
+        self.out_features = self.features(rows, embedding_dim, channels)
+
+    @staticmethod
+    def arrays(channels: int) -> dict[str, Array]:
+        """What the state must be."""
+        found = {f"biases.{layer}": Array(shape=(channels,)) for layer in range(3)}
+        for layer, ins in enumerate((1, channels, channels)):
+            found[f"weights.{layer}"] = Array(shape=(channels, ins, 3, 3))
+        return found
+
+    @staticmethod
+    def features(rows: int, embedding_dim: int, channels: int) -> int:
+        """Features of one map: each layer halves its sides."""
+        for _ in range(3):
+            rows, embedding_dim = (rows - 3) // 2 + 1, (embedding_dim - 3) // 2 + 1
+        return channels * rows * embedding_dim
 
     def forward(
         self,
@@ -197,7 +218,17 @@ class SqueezeGate(nn.Module):
         super().__init__()
         self.layout = layout
         filters = layout.channels * len(layout.widths)
-        self.mlp = Perceptron(filters, (max(1, filters // 4),), filters, 0.0, rng)
+        self.mlp = Perceptron(filters, self.bottleneck(filters), filters, 0.0, rng)
+
+    @staticmethod
+    def bottleneck(filters: int) -> tuple[int, ...]:
+        """Hidden layers of the gate."""
+        return (max(1, filters // 4),)
+
+    @staticmethod
+    def arrays(filters: int) -> dict[str, Array]:
+        """What the state must be."""
+        return under("mlp", Perceptron.arrays(filters, SqueezeGate.bottleneck(filters), filters))
 
     def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Features, each filter's with its weight."""
@@ -245,6 +276,15 @@ class Perceptron(nn.Module):
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes[1:])
         self.dropout = dropout
+
+    @staticmethod
+    def arrays(in_features: int, hidden: tuple[int, ...], out_features: int) -> dict[str, Array]:
+        """What the state must be."""
+        sizes = [in_features, *hidden, out_features]
+        found = {f"biases.{i}": Array(shape=(size,)) for i, size in enumerate(sizes[1:])}
+        for i, shape in enumerate(zip(sizes[1:], sizes[:-1], strict=True)):
+            found[f"weights.{i}"] = Array(shape=shape)
+        return found
 
     def forward(self, x: Float[Tensor, "B D"], rng: torch.Generator | None) -> Float[Tensor, "B K"]:
         """Output of the last layer; `rng` draws dropout, None switches it off."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from comet_rec.coercion import positive
+from comet_rec.data.arrays import Array, under
 from comet_rec.models.base import TensorBags, TensorBatch
 from comet_rec.models.layers import uniform
 from comet_rec.models.pairs import pair_products
@@ -66,11 +67,26 @@ class MF(nn.Module):
         self.item_embedding = uniform((n_items, k), scale, rng)
         self.biases = Biases(n_users, n_items) if config.biases else None
 
+    @staticmethod
+    def arrays(config: MFConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be."""
+        k = config.embedding_dim
+        tables = {
+            "user_embedding": Array(shape=(n_users, k)),
+            "item_embedding": Array(shape=(n_items, k)),
+        }
+        biases = under("biases", Biases.arrays(n_users, n_items)) if config.biases else {}
+        return tables | biases
+
+    @staticmethod
+    def vector_dim(config: MFConfig) -> int:
+        """W: the embedding and, with biases, two columns."""
+        return config.embedding_dim + (2 if config.biases else 0)
+
     @property
     def weight(self) -> Float[Tensor, " W"]:
         """Ones: a plain inner product."""
-        width = self.config.embedding_dim + (2 if self.biases is not None else 0)
-        return self.user_embedding.new_ones(width)
+        return self.user_embedding.new_ones(self.vector_dim(self.config))
 
     def encode_users(
         self,
@@ -110,6 +126,12 @@ class Biases(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
         self.users = nn.Parameter(torch.zeros(n_users))
         self.items = nn.Parameter(torch.zeros(n_items))
+
+    @staticmethod
+    def arrays(n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be."""
+        sizes = {"bias": 1, "users": n_users, "items": n_items}
+        return {name: Array(shape=(size,)) for name, size in sizes.items()}
 
     def with_users(
         self, vectors: Float[Tensor, "U K"], users: Int[Tensor, " U"] | None

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from comet_rec.coercion import positive, share
+from comet_rec.data.arrays import Array, under
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.layers import Perceptron, uniform
@@ -76,6 +77,16 @@ class MLP(nn.Module):
         self.user_embedding = uniform((n_users, k), scale, rng)
         self.item_embedding = uniform((n_items, k), scale, rng)
         self.layers = Perceptron(2 * k, config.hidden, 1, config.dropout, rng)
+
+    @staticmethod
+    def arrays(config: MLPConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be."""
+        k = config.embedding_dim
+        return {
+            "user_embedding": Array(shape=(n_users, k)),
+            "item_embedding": Array(shape=(n_items, k)),
+            **under("layers", Perceptron.arrays(2 * k, config.hidden, 1)),
+        }
 
     def _first(
         self, users: Int[Tensor, " U"], items: Int[Tensor, " I"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from comet_rec.coercion import positive, share
+from comet_rec.data.arrays import Array, under
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.gmf import GMF, GMFConfig
@@ -73,13 +74,18 @@ class NeuMF(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        k, scale = config.embedding_dim, config.init_scale
-        gmf = GMFConfig(embedding_dim=k, init_scale=scale)
-        mlp = MLPConfig(
-            embedding_dim=k, hidden=config.hidden, dropout=config.dropout, init_scale=scale
-        )
+        gmf, mlp = _sides(config)
         self.gmf = GMF(gmf, n_users, n_items, rng)
         self.mlp = MLP(mlp, n_users, n_items, rng)
+
+    @staticmethod
+    def arrays(config: NeuMFConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be."""
+        gmf, mlp = _sides(config)
+        return {
+            **under("gmf", GMF.arrays(gmf, n_users, n_items)),
+            **under("mlp", MLP.arrays(mlp, n_users, n_items)),
+        }
 
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs."""
@@ -109,3 +115,10 @@ class NeuMF(nn.Module):
         state = {f"gmf.{k}": v * alpha if k in outputs else v for k, v in gmf.items()}
         state |= {f"mlp.{k}": v * (1 - alpha) if k in scaled else v for k, v in mlp.items()}
         return state
+
+
+def _sides(config: NeuMFConfig) -> tuple[GMFConfig, MLPConfig]:
+    """Settings of the two models that stand side by side."""
+    k, scale = config.embedding_dim, config.init_scale
+    mlp = MLPConfig(embedding_dim=k, hidden=config.hidden, dropout=config.dropout, init_scale=scale)
+    return GMFConfig(embedding_dim=k, init_scale=scale), mlp

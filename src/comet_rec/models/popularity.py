@@ -10,6 +10,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from comet_rec.data.arrays import Array
 from comet_rec.data.interactions import Interactions
 
 
@@ -35,6 +36,11 @@ class Popularity:
     def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
         """Scores of all items, [B, n]."""
         return np.tile(self.counts, (histories.shape[0], 1))
+
+    @staticmethod
+    def arrays(config: PopularityConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be."""
+        return {"counts": Array(shape=(n_items,))}
 
     def state_dict(self) -> dict[str, Tensor]:
         """State as named tensors."""

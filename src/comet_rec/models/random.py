@@ -10,6 +10,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from comet_rec.data.arrays import Array, indices
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import generator
 
@@ -37,6 +38,11 @@ class Random:
         n = histories.shape[1]
         rows = [generator(self.seed, "random", int(u)).random(n, np.float32) for u in users]
         return np.array(rows, dtype=np.float32).reshape(len(users), n)
+
+    @staticmethod
+    def arrays(config: RandomConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be."""
+        return {"seed": indices((), 2**31)}
 
     def state_dict(self) -> dict[str, Tensor]:
         """State as named tensors."""

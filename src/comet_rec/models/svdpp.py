@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from comet_rec.coercion import positive
+from comet_rec.data.arrays import Array, under
 from comet_rec.data.histories import WHOLE
 from comet_rec.models.bags import bag_products, bag_sums, normaliser
 from comet_rec.models.base import TensorBags, TensorBatch
@@ -76,10 +77,26 @@ class SVDpp(nn.Module):
         self.history_embedding = uniform((n_items, k), scale, rng)
         self.biases = Biases(n_users, n_items)
 
+    @staticmethod
+    def arrays(config: SVDppConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """What the state must be."""
+        k = config.embedding_dim
+        return {
+            "user_embedding": Array(shape=(n_users, k)),
+            "item_embedding": Array(shape=(n_items, k)),
+            "history_embedding": Array(shape=(n_items, k)),
+            **under("biases", Biases.arrays(n_users, n_items)),
+        }
+
+    @staticmethod
+    def vector_dim(config: SVDppConfig) -> int:
+        """W: the embedding and the two columns of the biases."""
+        return config.embedding_dim + 2
+
     @property
     def weight(self) -> Float[Tensor, " W"]:
         """Ones: a plain inner product."""
-        return self.user_embedding.new_ones(self.config.embedding_dim + 2)
+        return self.user_embedding.new_ones(self.vector_dim(self.config))
 
     def encode_users(
         self,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batch, Batches
@@ -279,13 +279,19 @@ def matmul_precision(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
+def parameter_groups(model: Any) -> list[list[nn.Parameter]]:
+    """Tables with a row per user or item, and the rest: the optimizer counts in this order."""
     tables = {id(p) for p in model.embedding_parameters()}
     parameters = list(model.parameters())
-    groups = [
+    return [
         [p for p in parameters if id(p) in tables],
         [p for p in parameters if id(p) not in tables],
     ]
+
+
+def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
+    parameters = list(model.parameters())
+    groups = parameter_groups(model)
     decays = [config.weight_decay, config.weight_decay if config.decay_on == "all" else 0.0]
     return torch.optim.Adam(
         [{"params": g, "weight_decay": d} for g, d in zip(groups, decays, strict=True) if g],

@@ -21,6 +21,8 @@ Bool = npt.NDArray[np.bool_]
 
 DRAWN_POSITIVES = 8_192
 """Positives of training batches after which enough were looked at."""
+DRAWN_NEGATIVES = 1_000
+"""Most negatives of each: they tell nothing of targets, and a run may ask for any number."""
 
 _REMOVED = re.compile(r"([\d,]+) repeated \(user, item\) rows? removed")
 
@@ -107,7 +109,7 @@ def _batches(rows: Interactions, config: Config, settings: HistorySettings) -> I
     return Batches(
         rows,
         batch_size=min(train.batch_size, DRAWN_POSITIVES),
-        negatives=train.negatives,
+        negatives=min(train.negatives, DRAWN_NEGATIVES),
         histories=settings,
         seed=config.seed,
         positives_per_user=train.positives_per_user,

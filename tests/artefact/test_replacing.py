@@ -1,0 +1,255 @@
+"""A run that is replaced: old or new for readers, never nothing, whatever is killed or fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+import comet_rec as cr
+from comet_rec.artefact import folder as writing
+from comet_rec.artefact.run import load_run, save_run
+from comet_rec.errors import ArtefactError, CometWarning, DamagedError
+
+HOME = Path(__file__).parents[2]
+BEFORE = Path(__file__).with_name("before")
+ENVIRONMENT = {
+    **os.environ, "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join([str(HOME), str(HOME / "src")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("what", "how"), [("run", "exchange"), ("run", "renames"), ("checkpoint", "exchange")]
+)
+def test_killed_before_any_call_a_save_leaves_the_old_or_the_new(what, how, tmp_path):
+    command = [sys.executable, "-m", "tests.artefact.killed", what, how, str(tmp_path / "home")]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=HOME, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > (40 if what == "run" else 8)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from comet_rec.artefact import folder
+from comet_rec.artefact.run import load_run, save_run
+from tests.artefact.killed import refused
+if sys.argv[3] == "renames":
+    folder.exchange = refused
+runs = [load_run(Path(sys.argv[1], name)) for name in ("comet", "itemknn")]
+print("ready", flush=True)
+for number, _ in enumerate(sys.stdin):
+    save_run(runs[number % 2], Path(sys.argv[2]))
+print(number + 1)
+"""
+
+
+def assert_same(run, whole):
+    assert run.log == whole.log
+    assert run.titles == whole.titles
+    assert run.interactions.fingerprint == whole.interactions.fingerprint
+    assert run.state.keys() == whole.state.keys()
+    assert all(torch.equal(run.state[key], whole.state[key]) for key in run.state)
+    assert (run.user_vectors is None) == (whole.user_vectors is None)
+
+
+@pytest.mark.parametrize(("how", "reads", "replacements"), [
+    ("exchange", 2000, 200), ("renames", 300, 60),
+])  # fmt: skip
+def test_a_run_that_is_read_while_it_is_replaced_is_the_old_one_or_the_new_one(
+    how, reads, replacements, tmp_path
+):
+    wanted = {name: load_run(BEFORE / name) for name in ("comet", "itemknn")}
+    target = tmp_path / "run"
+    save_run(wanted["itemknn"], target)
+    seen: dict[str, int] = {}
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(BEFORE), str(target), how], env=ENVIRONMENT, cwd=HOME,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as writer:  # fmt: skip
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        for number in range(reads):
+            if number % (reads // replacements) == 0:
+                writer.stdin.write("\n")
+                writer.stdin.flush()
+            run = load_run(target)
+            seen[run.config.name] = seen.get(run.config.name, 0) + 1
+            assert_same(run, wanted[run.config.name])
+        writer.stdin.close()
+        assert int(writer.stdout.read()) == replacements
+    assert set(seen) == {"comet", "itemknn"}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.fixture
+def run():
+    return load_run(BEFORE / "itemknn")
+
+
+@pytest.fixture
+def target(tmp_path):
+    return shutil.copytree(BEFORE / "comet", tmp_path / "run")
+
+
+def name_of(folder: Path) -> str:
+    return load_run(folder).config.name
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_run_that_two_renames_were_replacing_is_found_and_comes_back(run, target):
+    staging = target.parent / ".run.saving-abcd1234"
+    staging.mkdir()
+    target.rename(staging / "replaced")
+    assert name_of(target) == "comet"
+    (staging / "replaced" / "notes.md").write_text("x")
+    with pytest.raises(ArtefactError, match="holds notes"):  # the old one, with a note in it
+        save_run(run, target)
+    assert names(target.parent) == ["run"]
+    assert (target / "notes.md").exists()
+
+
+def test_what_killed_saves_left_goes_with_the_next_save_and_what_is_of_others_stays(run, target):
+    for name in (".run.saving-abcd1234", ".run.saving-x", ".run2.saving-abcd1234", ".runsaving"):
+        (target.parent / name / "fresh").mkdir(parents=True)
+    save_run(run, target)
+    assert names(target.parent) == [".run.saving-x", ".run2.saving-abcd1234", ".runsaving", "run"]
+
+
+def failing(real, code=errno.EIO, after=0):
+    calls = []
+
+    def fails(*given, **more):
+        calls.append(given)
+        if len(calls) > after:
+            raise OSError(code, os.strerror(code))
+        return real(*given, **more)
+
+    return fails
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EBUSY, errno.ENOSPC])
+def test_the_old_run_stays_where_the_names_cannot_be_exchanged(run, target, monkeypatch, code):
+    monkeypatch.setattr(writing, "exchange", failing(writing.exchange, code))
+    with pytest.raises(ArtefactError, match="cannot be written"):
+        save_run(run, target)
+    assert name_of(target) == "comet"
+    assert names(target.parent) == ["run"]
+
+
+def test_a_disk_that_does_not_confirm_the_new_run_is_a_warning(run, target, monkeypatch):
+    """It stands: nobody is told that it could not be written."""
+    real = writing.sync
+
+    def fails(path):
+        if path == target.parent:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(path)
+
+    monkeypatch.setattr(writing, "sync", fails)
+    with pytest.warns(CometWarning, match="written, but the disk does not confirm it"):
+        save_run(run, target)
+    assert name_of(target) == "itemknn"
+
+
+def test_an_old_run_that_cannot_be_removed_is_a_warning(run, target, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(writing.shutil, "rmtree", lambda *given, **more: None)
+        with pytest.warns(CometWarning, match=r"written, but .*\.saving-.* could not be removed"):
+            save_run(run, target)
+    assert name_of(target) == "itemknn"
+    save_run(run, target)
+    assert names(target.parent) == ["run"]
+
+
+def test_a_link_to_a_run_stays_one_and_the_run_behind_it_is_replaced(run, target, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    assert name_of(link) == "comet"
+    save_run(run, link)
+    assert link.is_symlink()
+    assert name_of(target) == "itemknn"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json", "log.jsonl"])
+@pytest.mark.parametrize("kind", ["link", "device", "pipe", "folder", "dangling"])
+def test_what_is_no_plain_file_is_refused_and_not_opened(name, kind, target, tmp_path):
+    path = target / name
+    path.rename(tmp_path / "kept")
+    if kind == "pipe":
+        os.mkfifo(path)  # opened plainly, it would wait for a writer for ever
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        aims = {"link": tmp_path / "kept", "device": "/dev/zero", "dangling": "nowhere"}
+        path.symlink_to(aims[kind])
+    with pytest.raises(DamagedError, match=f"{name}: is (a link|no plain file)"):
+        cr.load_model(target)
+    other = load_run(BEFORE / "itemknn")
+    if name == "manifest.json" and kind in ("pipe", "folder", "dangling"):
+        with pytest.raises(ArtefactError, match="exists and is not a run"):
+            save_run(other, target)
+
+
+def test_a_file_with_a_hole_of_gigabytes_is_refused_unread(target):
+    with (target / "model.safetensors").open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DamagedError, match="full of holes"):
+        cr.load_model(target)
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "/dev/null", "/etc/passwd", "a\0b", "x" * 300])
+def test_a_run_at_a_place_that_is_no_folder_is_refused(place):
+    with pytest.raises(ArtefactError, match=r"no such run|File name too long"):
+        cr.load_model(place)
+
+
+def test_saves_to_one_folder_at_once_wait_for_each_other(target):
+    runs = [load_run(BEFORE / name) for name in ("comet", "itemknn")]
+    found: list[BaseException] = []
+
+    def save(run):
+        try:
+            for _ in range(10):
+                save_run(run, target)
+        except BaseException as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=save, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == []
+    assert name_of(target) in ("comet", "itemknn")
+    assert names(target.parent) == ["run"]
+
+
+def test_runs_that_an_earlier_version_wrote_give_what_they_gave():
+    comet, knn = (cr.load_model(BEFORE / name) for name in ("comet", "itemknn"))
+    (best,) = comet.recommend([0], k=1).rows()
+    assert (best["item_id"], best["score"]) == (6, pytest.approx(0.005011804401874542, rel=1e-5))
+    (best,) = knn.recommend([4], k=1).rows()
+    assert (best["item_id"], best["score"]) == ("ítem 6", pytest.approx(1.7270526885986328))
+    for model in (comet, knn):
+        stored = model.run.metrics
+        assert stored is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = cr.evaluate(model).to_dict()
+        assert again["sampled"] == pytest.approx(stored["sampled"])
+    assert knn.run.titles == {"ítem 1": "Title 1"}
+    assert comet.run.selected is not None
