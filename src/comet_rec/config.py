@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_type_hints
 
 from comet_rec.coercion import coerce, literal, not_negative, positive, share
-from comet_rec.errors import ConfigError
+from comet_rec.errors import ConfigError, did_you_mean
+from comet_rec.text import shortened
 
 OF_A_SOFTMAX: Mapping[str, Any] = {
     "softmax_items": 0, "mask_touched": False, "label_smoothing": 0.0
@@ -274,12 +274,14 @@ class Config:
         """
         try:
             tree = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except RecursionError:
+            raise ConfigError(f"{where}: not TOML: nested too deeply") from None
+        except ValueError as error:  # its own kind, or a number of thousands of digits
             raise ConfigError(f"{where}: not TOML: {error}") from None
         base = Config(
             name=str(tree.pop("name", "")),
             preset=str(tree.pop("preset", "")),
-            seed=int(tree.pop("seed", 0)),
+            seed=coerce("seed", tree.pop("seed", 0), int),
             model=model_class(),
         )
         flat: dict[str, Any] = {}
@@ -293,8 +295,7 @@ class Config:
 def unknown(what: str, given: str, known: list[str]) -> str:
     """One line that names the nearest known word; of a setting, within its room."""
     room, dot, name = given.rpartition(".")
-    within = [word for word in known if dot and word.startswith(f"{room}.")]
-    lower = {word.removeprefix(f"{room}.").lower(): word for word in within or known}
-    near = difflib.get_close_matches((name if within else given).lower(), lower, n=1, cutoff=0.5)
-    hint = f"did you mean {lower[near[0]]!r}?" if near else f"known: {', '.join(within or known)}"
-    return f"unknown {what} {given!r}; {hint}"
+    prefix = f"{room}."
+    within = [word.removeprefix(prefix) for word in known if dot and word.startswith(prefix)]
+    hint = did_you_mean(name, within, prefix) if within else did_you_mean(given, known)
+    return f"unknown {what} {shortened(given)!r}; {hint}"

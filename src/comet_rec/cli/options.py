@@ -7,19 +7,22 @@ import errno
 import functools
 import inspect
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
+from comet_rec.cli.terminal import say
 from comet_rec.coercion import MOST_THREADS
-from comet_rec.errors import ConfigError, DataError, InputError
+from comet_rec.errors import ConfigError, DataError, InputError, did_you_mean
+from comet_rec.text import shortened
 
 if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
+    from comet_rec.estimators.estimator import Estimator
 
 Data = Annotated[
     str, typer.Argument(metavar="DATA", help="A catalog name (see `data list`) or a log file.")
@@ -44,6 +47,16 @@ Folder = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+
+
+class Commands(TyperGroup):
+    """A group of commands that names the near one for a name that is none."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first argument names."""
+        if args and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command {args[0]!r}; {did_you_mean(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
 
 
 @dataclass(frozen=True)
@@ -137,8 +150,25 @@ def read_data(source: str, reading: Reading) -> Interactions:
         raise InputError(f"--folder goes with a catalog name, and {source!r} is none")
     if not Path(source).exists():
         names = ", ".join(catalog.entries())
-        raise DataError(f"{source}: no such file; give a log file or one of {names}")
+        hint = did_you_mean(source, catalog.entries())
+        near = f"; {hint}" if hint.startswith("did") else ""
+        raise DataError(
+            f"{shortened(source, 300)}: no such file; give a log file or one of {names}{near}"
+        )
     return readers.read(source, **reading.keywords())
+
+
+def load(run: Path) -> Estimator:
+    """The model of a finished run.
+
+    Raises
+    ------
+    ArtefactError
+        When there is none; the text says whether a training is at work there, or was stopped.
+    """
+    from comet_rec.estimators.registry import load_model
+
+    return load_model(run)
 
 
 def set_threads(threads: int | None) -> None:
@@ -169,7 +199,7 @@ def say_notes(notes: tuple[str, ...] | list[str], quiet: bool) -> None:
     """Print what reading and splitting did, on stderr."""
     if not quiet:
         for note in notes:
-            typer.echo(f"note: {note}", err=True)
+            say(f"note: {note}")
 
 
 def check_folder(out: Path) -> None:
@@ -206,9 +236,11 @@ def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"{option} {text!r}: give KEY=VALUE, e.g. model.embedding_dim=64")
+            said = f"{option} {shortened(text)!r}"
+            raise ConfigError(f"{said}: give KEY=VALUE, e.g. model.embedding_dim=64")
         if "." not in key:
-            raise ConfigError(f"{option} {text!r}: give the key whole, e.g. model.embedding_dim=64")
+            said = f"{option} {shortened(text)!r}"
+            raise ConfigError(f"{said}: give the key whole, e.g. model.embedding_dim=64")
         found[key.strip()] = value.strip()
     return found
 
@@ -223,4 +255,11 @@ def names(models: str) -> list[str]:
 
 def values(text: str) -> list[str]:
     """``VALUE,VALUE…``, commas inside brackets left alone: ``[64],[64,32]`` are two."""
-    return [value.strip() for value in re.split(r",(?![^\[(]*[\])])", text)]
+    found, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[(") - (letter in "])")
+        if letter == "," and depth <= 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return [value.strip() for value in found]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from comet_rec.cli import options
+from comet_rec.cli.terminal import folded, say, show
 
 
 @options.reads_log
@@ -63,14 +64,14 @@ def tune(
         best = tuning.tune(
             split, name, journal=journal, seconds=seconds, preset_name=preset, settings=fixed,
             search=space or None, seed=seed, device=device,
-            say=lambda line: None if quiet else typer.echo(line, err=True),
+            say=lambda line: None if quiet else say(line),
         )  # fmt: skip
         found.append(best)
         if not json_:
-            typer.echo(_as_text(best))
-            typer.echo(_as_words(name, preset, {**fixed, **best["settings"]}))
+            show(folded(_as_text(best), 2))
+            show(_as_words(name, preset, {**fixed, **best["settings"]}))
     if json_:
-        typer.echo(json.dumps({"journal": str(journal), "models": found}))
+        show(json.dumps({"journal": str(journal), "models": found}))
 
 
 def _as_words(name: str, preset: str, settings: dict[str, Any]) -> str:

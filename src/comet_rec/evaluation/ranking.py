@@ -22,6 +22,18 @@ BLOCK_BYTES = 64 * 2**20
 """Scores held at a time; a catalogue of a million items is ranked for 16 users at once."""
 
 
+FEW_USERS = 30
+"""Test users below which figures come with a word of caution."""
+
+
+def caution(users: int) -> list[str]:
+    """A line on figures of so few test users that chance decides them; none of more."""
+    if users >= FEW_USERS:
+        return []
+    who = "1 test user" if users == 1 else f"{users} test users"
+    return [f"caution: {who}: chance decides such figures; measure on {FEW_USERS} users or more"]
+
+
 class Scores(Protocol):
     """What ranking asks of a trained model."""
 
@@ -102,7 +114,8 @@ class Report:
         told = [f"{name} {value:.4f}" for name, value in self.sampled.items()]
         whole = [f"{name} {value:.4f}" for name, value in (self.full or {}).items()]
         more = f"; whole catalogue: {', '.join(whole)}" if whole else ""
-        return f"Report({self.model}, {len(self.users):,} users: {', '.join(told)}{more})"
+        few = "".join(f"; {line}" for line in caution(len(self.users)))
+        return f"Report({self.model}, {len(self.users):,} users: {', '.join(told)}{more}{few})"
 
     def of_users(self, name: str, *, full: bool = False) -> npt.NDArray[np.float64]:
         """HR@k or NDCG@k of each user that was ranked, at any k: what paired tests ask for.

@@ -10,7 +10,7 @@ from typing import Any
 
 from comet_rec.config import Config
 from comet_rec.data.split import Split
-from comet_rec.errors import ConfigError
+from comet_rec.errors import ConfigError, argument
 
 Space = Mapping[str, tuple[Any, ...]]
 """Dotted key → values to try."""
@@ -177,9 +177,9 @@ def open_study(
     before = study.user_attrs
     for key, (value, what) in begun.items():
         if before.get(key, value) != value:
-            raise ConfigError(f"{journal}: begun {what}; give another --journal")
+            raise ConfigError(f"{journal}: begun {what}; give another {argument('journal')}")
     if not _same_space(study, space):
-        raise ConfigError(f"{journal}: begun with other values; give another --journal")
+        raise ConfigError(f"{journal}: begun with other values; give another {argument('journal')}")
     for key, (value, _) in begun.items():
         if key not in before:
             study.set_user_attr(key, value)
