@@ -44,7 +44,7 @@ class Contestant:
 def log_of(data: str) -> Any:
     """The log of a catalog name or a file."""
     import comet_rec as cr
-    from comet_rec.data import catalog
+    from comet_rec.datasets import catalog
 
     return cr.load(data) if catalog.is_name(data) else cr.read(data)
 

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 import comet_rec as cr
-from comet_rec.data import catalog
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut
+from comet_rec.datasets import catalog
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import sampled_ranks
 from machine import command, machine, write

@@ -8,10 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from comet_rec.data.catalog import load as load
-    from comet_rec.data.given import given_test as given_test
-    from comet_rec.data.readers import read as read
     from comet_rec.data.split import leave_one_out as leave_one_out
+    from comet_rec.datasets.catalog import load as load
     from comet_rec.estimators.measuring import evaluate as evaluate
     from comet_rec.estimators.registry import COMET as COMET
     from comet_rec.estimators.registry import EASE as EASE
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
     from comet_rec.estimators.registry import Random as Random
     from comet_rec.estimators.registry import SVDpp as SVDpp
     from comet_rec.estimators.registry import load_model as load_model
+    from comet_rec.reading.given import given_test as given_test
+    from comet_rec.reading.readers import read as read
 
 __version__ = "0.1.0.dev0"
 
@@ -37,11 +37,11 @@ _MODELS = (
 _HOME = {
     **dict.fromkeys(_MODELS, "comet_rec.estimators.registry"),
     "evaluate": "comet_rec.estimators.measuring",
-    "given_test": "comet_rec.data.given",
+    "given_test": "comet_rec.reading.given",
     "leave_one_out": "comet_rec.data.split",
-    "load": "comet_rec.data.catalog",
+    "load": "comet_rec.datasets.catalog",
     "load_model": "comet_rec.estimators.registry",
-    "read": "comet_rec.data.readers",
+    "read": "comet_rec.reading.readers",
 }
 
 __all__ = [*_MODELS, "evaluate", "given_test", "leave_one_out", "load", "load_model", "read"]

@@ -11,12 +11,12 @@ import pytest
 import comet_rec as cr
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.pairs import Pairs
-from comet_rec.data.readers import read
 from comet_rec.data.split import TRAIN
 from comet_rec.errors import DataError
 from comet_rec.evaluation.audit import Finding, as_data, as_text, audit, audit_files
 from comet_rec.evaluation.audit.times import _latest_of_others
+from comet_rec.reading.pairs import Pairs
+from comet_rec.reading.readers import read
 from tests.evaluation.planted import (
     COLD,
     FOLLOWS,

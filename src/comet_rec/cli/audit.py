@@ -95,8 +95,8 @@ def _of_log(log: Interactions, negatives: int, quiet: bool) -> list[Finding]:
 def _of_files(
     log: Interactions, reading: options.Reading, test: Path, candidates: Path | None
 ) -> list[Finding]:
-    from comet_rec.data.given import read_given
     from comet_rec.evaluation.audit import audit_files
+    from comet_rec.reading.given import read_given
 
     held, rows = read_given(
         test, candidates, log, user=reading.user, item=reading.item, skip_bad=reading.skip_bad,
@@ -107,8 +107,8 @@ def _of_files(
 
 def _times(test: Path, log: Interactions, reading: options.Reading) -> dict[Any, int] | None:
     """Times of the test file's rows by (user, item); None where it or the log has none."""
-    from comet_rec.data.given import first_named
-    from comet_rec.data.readers import read
+    from comet_rec.reading.given import first_named
+    from comet_rec.reading.readers import read
 
     if log.times is None:
         return None

@@ -18,7 +18,7 @@ app = typer.Typer(
 @app.command("list")
 def list_() -> None:
     """Named data sets with their licences."""
-    from comet_rec.data import catalog
+    from comet_rec.datasets import catalog
 
     for name, entry in catalog.entries().items():
         show(folded(f"{name:14} {entry.title}", 15, width()))
@@ -31,7 +31,7 @@ def fetch(
     quiet: options.Quiet = False,
 ) -> None:
     """Download a named data set into the cache and print the folder."""
-    from comet_rec.data import catalog
+    from comet_rec.datasets import catalog
 
     show(str(catalog.fetch(name, quiet=quiet)))
 

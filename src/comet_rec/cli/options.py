@@ -141,7 +141,8 @@ def read_data(source: str, reading: Reading) -> Interactions:
     DataError
         When there is neither, or the log cannot be read.
     """
-    from comet_rec.data import catalog, readers
+    from comet_rec.datasets import catalog
+    from comet_rec.reading import readers
 
     set_threads(reading.threads)
     if catalog.is_name(source):
@@ -181,14 +182,14 @@ def set_threads(threads: int | None) -> None:
 
 def is_data(source: str) -> bool:
     """Whether DATA names a catalog entry, and no folder of that name holds a run."""
-    from comet_rec.data import catalog
+    from comet_rec.datasets import catalog
 
     return catalog.is_name(source) and not (Path(source) / "manifest.json").is_file()
 
 
 def titles_of(source: str, folder: Path | None) -> dict[str, str]:
     """Titles of a catalog entry by item id as text; empty for files."""
-    from comet_rec.data import catalog
+    from comet_rec.datasets import catalog
 
     if not catalog.is_name(source):
         return {}

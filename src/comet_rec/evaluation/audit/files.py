@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.pairs import Pairs
 from comet_rec.data.split import TEST, TRAIN
 from comet_rec.errors import DataError
 from comet_rec.evaluation.audit.findings import Finding, ordered
@@ -18,6 +17,7 @@ from comet_rec.evaluation.audit.held import held_out
 from comet_rec.evaluation.audit.material import Held, Material
 from comet_rec.evaluation.audit.rows import repeated
 from comet_rec.evaluation.audit.times import order_and_time
+from comet_rec.reading.pairs import Pairs
 
 Int64 = npt.NDArray[np.int64]
 

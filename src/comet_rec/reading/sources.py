@@ -11,12 +11,12 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from comet_rec.data.columns import ROLES, Role, choose, rivals
-from comet_rec.data.database import named, parquet_columns, quoted, reader_path
-from comet_rec.data.frames import pandas_column
 from comet_rec.data.randomness import generator
-from comet_rec.data.sniff import Format, sniff
 from comet_rec.errors import DataError
+from comet_rec.reading.columns import ROLES, Role, choose, rivals
+from comet_rec.reading.database import named, parquet_columns, quoted, reader_path
+from comet_rec.reading.frames import pandas_column
+from comet_rec.reading.sniff import Format, sniff
 
 LETTER: Mapping[Role, str] = {"user": "u", "item": "i", "time": "t", "rating": "r"}
 REJECTS = "rejected"

@@ -12,13 +12,13 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.data.columns import Role
-from comet_rec.data.database import connect, refusing
 from comet_rec.data.ids import IdKind
-from comet_rec.data.loading import load
-from comet_rec.data.packed import compression_of, head_of, lines_of, verify
-from comet_rec.data.sources import open_source, source_name
 from comet_rec.errors import DataError
+from comet_rec.reading.columns import Role
+from comet_rec.reading.database import connect, refusing
+from comet_rec.reading.loading import load
+from comet_rec.reading.packed import compression_of, head_of, lines_of, verify
+from comet_rec.reading.sources import open_source, source_name
 
 External = npt.NDArray[Any]
 

@@ -9,12 +9,12 @@ import duckdb
 import numpy as np
 import pytest
 
-from comet_rec.data import canonical, staging
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.readers import read
-from comet_rec.data.sources import Source
-from comet_rec.data.staging import Kinds, hashes
 from comet_rec.errors import DataError
+from comet_rec.reading import canonical, staging
+from comet_rec.reading.readers import read
+from comet_rec.reading.sources import Source
+from comet_rec.reading.staging import Kinds, hashes
 
 ROWS = [(3, 10, 5, 978300760), (1, 20, 4, 978302109), (1, 10, 3, 978301968), (2, 30, 1, 978300275)]
 

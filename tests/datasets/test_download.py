@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from comet_rec.data import download, sets, store
-from comet_rec.data.download import SourceUnavailableError
+from comet_rec.datasets import download, sets, store
+from comet_rec.datasets.download import SourceUnavailableError
 from comet_rec.errors import DataError
 
 BODY = bytes(range(256)) * 2_000  # 512,000 bytes: several chunks

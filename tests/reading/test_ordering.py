@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from comet_rec.data import ordering
-from comet_rec.data.ordering import Rows, stable_order
+from comet_rec.reading import ordering
+from comet_rec.reading.ordering import Rows, stable_order
 
 Row = tuple[int, int, int, int]
 

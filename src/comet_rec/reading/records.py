@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 
-from comet_rec.data.packed import lines_of
-from comet_rec.data.sniff import Format
+from comet_rec.reading.packed import lines_of
+from comet_rec.reading.sniff import Format
 
 BLOCK_BYTES = 1 << 22
 

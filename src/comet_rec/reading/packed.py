@@ -10,8 +10,8 @@ from typing import IO, Literal, cast
 
 import duckdb
 
-from comet_rec.data.database import connect, quoted, reader_path
 from comet_rec.errors import DataError
+from comet_rec.reading.database import connect, quoted, reader_path
 
 Compression = Literal["none", "gzip", "zstd"]
 HEAD_BYTES = 1 << 18

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import duckdb
 
-from comet_rec.data.columns import Role
-from comet_rec.data.records import plain_lines, records
-from comet_rec.data.sources import LETTER, REJECTS, Source
-from comet_rec.data.staging import Kinds, family, misfit, values
 from comet_rec.errors import DataError
+from comet_rec.reading.columns import Role
+from comet_rec.reading.records import plain_lines, records
+from comet_rec.reading.sources import LETTER, REJECTS, Source
+from comet_rec.reading.staging import Kinds, family, misfit, values
 
 _REASONS = {
     "TOO MANY COLUMNS": "has more than {width} columns",

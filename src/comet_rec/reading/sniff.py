@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from comet_rec.data.columns import Role, find, recognised
-from comet_rec.data.packed import Compression, compression_of, head_of, verify
 from comet_rec.errors import DataError
+from comet_rec.reading.columns import Role, find, recognised
+from comet_rec.reading.packed import Compression, compression_of, head_of, verify
 
 HEAD_RECORDS = 200
 DELIMITERS = ("::", "\t", ";", "|", ",")  # the order breaks ties

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from comet_rec.data import sets, store
-from comet_rec.data.download import Progress
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.sets import Entry
-from comet_rec.data.store import Say
+from comet_rec.datasets import sets, store
+from comet_rec.datasets.download import Progress
+from comet_rec.datasets.sets import Entry
+from comet_rec.datasets.store import Say
 from comet_rec.errors import DataError, did_you_mean
-from comet_rec.text import printable
 
 
 def entries() -> dict[str, Entry]:
@@ -129,7 +128,7 @@ def load(
     DataError
         When the name is unknown, `folder` is not a folder, or reading or fetching fails.
     """
-    from comet_rec.data import readers
+    from comet_rec.reading import readers
 
     entry = entry_of(name)
     log = None

@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from comet_rec.data import download
-from comet_rec.data.download import Progress, SourceUnavailableError
-from comet_rec.data.sets import Entry, Wheel
+from comet_rec.datasets import download
+from comet_rec.datasets.download import Progress, SourceUnavailableError
+from comet_rec.datasets.sets import Entry, Wheel
 from comet_rec.errors import DataError
 
 if sys.platform != "win32":

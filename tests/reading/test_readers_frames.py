@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 
-from comet_rec.data import staging
-from comet_rec.data.readers import read, read_pairs
 from comet_rec.data.split import leave_one_out
 from comet_rec.errors import DataError
+from comet_rec.reading import staging
+from comet_rec.reading.readers import read, read_pairs
 
 COLUMNS: dict[str, list[Any]] = {
     "user_id": [3, 1, 1, 2],
@@ -314,7 +314,7 @@ def test_only_the_library_of_the_frame_is_needed(library: str) -> None:
     block = [name for name in ("pandas", "polars", "pyarrow", "pytz") if name != library]
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({block!r}))\n{ALONE[library]}\n"
-        "from comet_rec.data.readers import read\nassert len(read(f)) == 2"
+        "from comet_rec.reading.readers import read\nassert len(read(f)) == 2"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from comet_rec.data.readers import read
 from comet_rec.errors import DataError
+from comet_rec.reading.readers import read
 
 Row = tuple[str, str, int | None]
 INT64 = range(-(2**63), 2**63)

@@ -8,12 +8,12 @@ from typing import Literal
 
 import duckdb
 
-from comet_rec.data.columns import ROLES, Role
-from comet_rec.data.database import one_line
 from comet_rec.data.ids import IdKind
-from comet_rec.data.records import odd_line_end
-from comet_rec.data.sources import LETTER, REJECTS, Source
 from comet_rec.errors import DataError
+from comet_rec.reading.columns import ROLES, Role
+from comet_rec.reading.database import one_line
+from comet_rec.reading.records import odd_line_end
+from comet_rec.reading.sources import LETTER, REJECTS, Source
 
 TimeKind = Literal["int", "whole", "fraction", "date"]
 SAMPLE_ROWS = 10_000

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from comet_rec.data.ids import IdKind, Ids
 from comet_rec.data.interactions import Int32, Int64, Interactions, TimeScope
-from comet_rec.data.ordering import Rows
-from comet_rec.data.sources import Source
-from comet_rec.data.staging import HASH, Kinds, hashes
 from comet_rec.errors import DataError
+from comet_rec.reading.ordering import Rows
+from comet_rec.reading.sources import Source
+from comet_rec.reading.staging import HASH, Kinds, hashes
 
 CHUNK_ROWS = 1_000_000
 MISSING = ("<NA>", "NA", "NULL", "NaN", "None", "\\N", "nan", "null")

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from comet_rec.data.canonical import HashError, LogTable
-from comet_rec.data.columns import ROLES, Role
-from comet_rec.data.database import connect, refusing, whole_number
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Int32, Interactions
-from comet_rec.data.loading import load
-from comet_rec.data.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
-from comet_rec.data.sources import Source, open_source, source_name
 from comet_rec.errors import DataError
+from comet_rec.reading.canonical import HashError, LogTable
+from comet_rec.reading.columns import ROLES, Role
+from comet_rec.reading.database import connect, refusing, whole_number
+from comet_rec.reading.loading import load
+from comet_rec.reading.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
+from comet_rec.reading.sources import Source, open_source, source_name
 
 if TYPE_CHECKING:
     import duckdb

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from comet_rec.data.ids import Ids
-from comet_rec.data.readers import is_wide, read, read_pairs, read_wide_candidates
 from comet_rec.errors import DataError
+from comet_rec.reading.readers import is_wide, read, read_pairs, read_wide_candidates
 
 
 def test_pairs_stand_in_the_order_of_the_file_with_repeats(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import duckdb
 
-from comet_rec.data.blame import bad_rows
-from comet_rec.data.columns import Role
-from comet_rec.data.database import whole_number
 from comet_rec.data.ids import IdKind
-from comet_rec.data.sources import Source
-from comet_rec.data.staging import Kinds, misfit, stage
 from comet_rec.errors import DataError
+from comet_rec.reading.blame import bad_rows
+from comet_rec.reading.columns import Role
+from comet_rec.reading.database import whole_number
+from comet_rec.reading.sources import Source
+from comet_rec.reading.staging import Kinds, misfit, stage
 
 
 def load(

@@ -12,11 +12,11 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.config import ProtocolConfig
-from comet_rec.data.given import given_split, read_given
-from comet_rec.data.readers import read
 from comet_rec.data.split import TEST, TRAIN, VALIDATION, Split
 from comet_rec.errors import DataError, InputError
 from comet_rec.evaluation.audit import audit
+from comet_rec.reading.given import given_split, read_given
+from comet_rec.reading.readers import read
 
 TRAINING = [
     "1\t10\t5\t1",

@@ -11,10 +11,11 @@ import zipfile
 import numpy as np
 import pytest
 
-import comet_rec.data
-from comet_rec.data import catalog, download, sets, store
+import comet_rec.datasets
+import comet_rec.reading
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
+from comet_rec.datasets import catalog, download, sets, store
 from comet_rec.errors import DataError
 
 COLUMNS = {"user": "1", "item": "2", "rating": "3", "time": "4"}
@@ -130,10 +131,10 @@ def read(monkeypatch):
             notes=("read",),
         )
 
-    module = types.ModuleType("comet_rec.data.readers")
+    module = types.ModuleType("comet_rec.reading.readers")
     module.read = fake
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(comet_rec.data, "readers", module, raising=False)
+    monkeypatch.setattr(comet_rec.reading, "readers", module, raising=False)
     return calls
 
 
@@ -364,7 +365,7 @@ class TestTitles:
 
 class TestReal:
     def test_toy_sets_through_the_real_reader(self, toy, fake_pip, served, tmp_path):
-        pytest.importorskip("comet_rec.data.readers")
+        pytest.importorskip("comet_rec.reading.readers")
         log = catalog.load("toy", quiet=True)
         assert (log.n_users, log.n_items, len(log)) == (2, 2, 3)
         shop = catalog.load("shop", quiet=True)
@@ -379,7 +380,7 @@ class TestReal:
 
     @pytest.mark.slow
     def test_ml_100k_from_its_wheel(self, cache, monkeypatch):
-        pytest.importorskip("comet_rec.data.readers")
+        pytest.importorskip("comet_rec.reading.readers")
         entry = dataclasses.replace(catalog.entry_of("ml-100k"), url="http://127.0.0.1:9/x.zip")
         monkeypatch.setattr(sets, "ENTRIES", (entry,))
         try:

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from comet_rec.config import ProtocolConfig
 from comet_rec.data.interactions import Interactions, not_a_log
-from comet_rec.data.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
 from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import Complement, untouched_items
 from comet_rec.data.split import TEST, VALIDATION, HeldOut, Split, few_left
 from comet_rec.errors import DataError, InputError, NoColumnError
+from comet_rec.reading.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
 
 Int64 = npt.NDArray[np.int64]
 Read = TypeVar("Read")

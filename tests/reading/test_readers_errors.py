@@ -10,10 +10,10 @@ import duckdb
 import numpy as np
 import pytest
 
-from comet_rec.data import records
-from comet_rec.data.readers import read
-from comet_rec.data.sniff import sniff
 from comet_rec.errors import DataError
+from comet_rec.reading import records
+from comet_rec.reading.readers import read
+from comet_rec.reading.sniff import sniff
 
 HEAD = b"user,item,ts\n1,a,10\n2,b,20\n"
 

@@ -1,0 +1,1 @@
+"""Any log, file or frame, to `Interactions`; DuckDB parses, joins and sorts."""
