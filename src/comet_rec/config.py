@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_type_hints
 
-from comet_rec.coercion import coerce, literal, not_negative, positive, share
+from comet_rec.coercion import coerce, is_whole, literal, not_negative, positive, share
 from comet_rec.errors import ConfigError, did_you_mean
 from comet_rec.text import shortened
 
@@ -278,10 +278,13 @@ class Config:
             raise ConfigError(f"{where}: not TOML: nested too deeply") from None
         except ValueError as error:  # its own kind, or a number of thousands of digits
             raise ConfigError(f"{where}: not TOML: {error}") from None
+        seed = tree.pop("seed", 0)
+        if not is_whole(seed):
+            raise ConfigError(f"{where}: seed = {shortened(seed)}: must be a whole number")
         base = Config(
             name=str(tree.pop("name", "")),
             preset=str(tree.pop("preset", "")),
-            seed=coerce("seed", tree.pop("seed", 0), int),
+            seed=seed,
             model=model_class(),
         )
         flat: dict[str, Any] = {}

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from comet_rec.errors import InputError
 
 MOST_BYTES = 2**30
 """Size of the largest file of ids that is read."""
 
+READER_SECONDS = 1.0
+"""How long a pipe that is written to may be without a reader."""
 _KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
@@ -34,13 +40,8 @@ def refuse_other_than_file(path: Path, said: str) -> None:
     ------
     InputError
     """
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise InputError(f"{said}: cannot be read: {_reason(error)}") from None
-    for is_kind, kind in _KINDS:
-        if is_kind(mode):
-            raise InputError(f"{said}: is {kind}; give a file")
+    with _opened(path, said):
+        pass
 
 
 def read_lines(path: Path, said: str) -> list[str]:
@@ -51,14 +52,8 @@ def read_lines(path: Path, said: str) -> list[str]:
     InputError
         When it is no file, too large, cannot be read, or is not UTF-8.
     """
-    refuse_other_than_file(path, said)
-    try:
-        # Not to wait for a writer, should a pipe have taken the place of the file just now.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{said}: cannot be read: {_reason(error)}") from None
+    with _opened(path, said) as file:
+        content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise InputError(f"{said}: is larger than {MOST_BYTES:,} bytes; give a shorter list")
     try:
@@ -68,6 +63,29 @@ def read_lines(path: Path, said: str) -> list[str]:
         raise InputError(f"{said}: line {line} is not UTF-8; write the file in UTF-8") from None
     lines = (line.removesuffix("\r") for line in text.split("\n"))
     return [line for line in lines if line]
+
+
+@contextlib.contextmanager
+def _opened(path: Path, said: str) -> Iterator[IO[bytes]]:
+    """A file, opened for reading only where it is one."""
+    try:
+        mode = path.stat().st_mode  # before it is opened: that alone may wait, or rewind a tape
+        for is_kind, kind in _KINDS:
+            if is_kind(mode):
+                raise InputError(f"{said}: is {kind}; give a file")
+        # Not to wait, should a pipe have taken the place of the file just now.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb", buffering=0) as raw:
+            # Some files of the system look like others and have nothing to give yet.
+            if raw.read(1) is None:
+                raise InputError(f"{said}: cannot be read without waiting; give a file")
+            raw.seek(0)
+            with io.BufferedReader(raw) as file:
+                yield file
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{said}: cannot be read: {_reason(error)}") from None
 
 
 @contextlib.contextmanager
@@ -91,7 +109,7 @@ def written_whole(target: Path) -> Iterator[Path]:
             with tempfile.TemporaryDirectory() as folder:
                 fresh = Path(folder) / "written"
                 yield fresh
-                with fresh.open("rb") as source, target.open("wb") as out:
+                with fresh.open("rb") as source, _into(target) as out:
                     shutil.copyfileobj(source, out)
             return
         fresh = _beside(path)
@@ -125,6 +143,23 @@ def write_text_whole(target: Path, text: str) -> None:
     """
     with written_whole(target) as fresh:
         fresh.write_text(text, encoding="utf-8", newline="")
+
+
+def _into(target: Path) -> IO[bytes]:
+    """What is no file, opened for writing; a pipe that nobody reads from is refused."""
+    deadline = time.monotonic() + READER_SECONDS
+    while True:
+        try:
+            descriptor = os.open(target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+        except OSError as error:
+            if error.errno != errno.ENXIO or not target.is_fifo():
+                raise
+            if time.monotonic() > deadline:
+                raise OSError(errno.ENXIO, "nobody reads from this pipe") from None
+            time.sleep(0.05)
+        else:
+            os.set_blocking(descriptor, True)
+            return open(descriptor, "wb")
 
 
 def _beside(path: Path) -> Path:

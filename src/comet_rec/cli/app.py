@@ -74,9 +74,9 @@ def options_of_all(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     open_descriptors()
-    if sys.stderr is not None:
-        # For good: what is left in its buffer is written at the very end.
-        sys.stderr = Lenient(sys.stderr)
+    # For good: what is left in its buffer is written at the very end. Python has none where it
+    # was closed, but libraries write to it.
+    sys.stderr = Lenient(sys.stderr or open(os.devnull, "w"))  # noqa: SIM115
     sys.exit(run(arguments))
 
 

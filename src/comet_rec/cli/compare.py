@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from comet_rec.cli import options
 from comet_rec.cli.terminal import say, show, width
-from comet_rec.errors import ConfigError, InputError
+from comet_rec.errors import ConfigError
 from comet_rec.files import write_text_whole
 from comet_rec.text import shortened
 
@@ -48,8 +47,8 @@ def compare(
     names = list(dict.fromkeys(options.names(models)))
     if len(names) < 2:
         raise ConfigError("--models: give at least two names, e.g. comet,mf")
-    if out is not None and (out.is_dir() or not os.access(_written(out), os.W_OK)):
-        raise InputError(f"{out}: must be a file in a folder to write to; give another --out")
+    if out is not None:
+        options.check_file(out)
     from comet_rec.data.split import leave_one_out
     from comet_rec.experiments import compare as study
 
@@ -80,11 +79,6 @@ def compare(
         show(study.as_markdown(found))
     if out is not None:
         write_text_whole(out, json.dumps(found, indent=1) + "\n")
-
-
-def _written(out: Path) -> Path:
-    """What has to be open for writing: the folder of a file, or a pipe or device itself."""
-    return out if out.exists() and not out.is_file() else out.resolve().parent
 
 
 def _by_model(settings: list[str]) -> dict[str, dict[str, str]]:

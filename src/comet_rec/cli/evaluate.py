@@ -23,8 +23,9 @@ def evaluate(
 ) -> None:
     """Measure a run again under its own protocol."""
     from comet_rec.estimators.measuring import evaluate as measure
+    from comet_rec.estimators.registry import load_model
 
-    found = measure(options.load(run), full=full).to_dict()
+    found = measure(load_model(run), full=full).to_dict()
     show(json.dumps(found) if json_ else as_text(found))
 
 

@@ -22,7 +22,6 @@ from comet_rec.text import shortened
 
 if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
-    from comet_rec.estimators.estimator import Estimator
 
 Data = Annotated[
     str, typer.Argument(metavar="DATA", help="A catalog name (see `data list`) or a log file.")
@@ -159,19 +158,6 @@ def read_data(source: str, reading: Reading) -> Interactions:
     return readers.read(source, **reading.keywords())
 
 
-def load(run: Path) -> Estimator:
-    """The model of a finished run.
-
-    Raises
-    ------
-    ArtefactError
-        When there is none; the text says whether a training is at work there, or was stopped.
-    """
-    from comet_rec.estimators.registry import load_model
-
-    return load_model(run)
-
-
 def set_threads(threads: int | None) -> None:
     """Let torch compute with that many threads; None leaves its own choice."""
     if threads is not None:
@@ -210,8 +196,9 @@ def check_folder(out: Path) -> None:
     ------
     InputError
     """
-    if out.is_file():
-        raise InputError(f"{out}: is a file; give a folder for --out")
+    if out.exists() and not out.is_dir():
+        what = "is a file" if out.is_file() else "is no folder"
+        raise InputError(f"{out}: {what}; give a folder for --out")
     made = [path for path in (out, *out.parents) if not path.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -223,6 +210,25 @@ def check_folder(out: Path) -> None:
         with contextlib.suppress(OSError):
             for path in made:
                 path.rmdir()
+
+
+def check_file(out: Path) -> None:
+    """Refuse what no file can be written to, before any work.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        place = out.resolve()
+        there = place.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL in the name
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{out}: cannot be written: {why}; give another --out") from None
+    # Of a file the folder, as another one takes its place; a pipe or a device itself.
+    written = place if there and not place.is_file() else place.parent
+    if place.is_dir() or not os.access(written, os.W_OK):
+        raise InputError(f"{out}: must be a file in a folder to write to; give another --out")
 
 
 def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:

@@ -92,7 +92,9 @@ def recommend(
             ("users-file", users_file), ("allow-file", allow_file), ("block-file", block_file)
         )
     }  # fmt: skip
-    model = options.load(run)
+    from comet_rec.estimators.registry import load_model
+
+    model = load_model(run)
     log = model.run.interactions
     users = None
     if user or users_file:

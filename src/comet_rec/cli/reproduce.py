@@ -41,7 +41,8 @@ BudgetName = Annotated[
     str, typer.Option("--budget", help="smoke (minutes, proves the machinery) or full.")
 ]
 Seeds = Annotated[
-    int | None, typer.Option("--seeds", min=1, help="Training seeds of tables and falsifications.")
+    int | None,
+    typer.Option("--seeds", min=1, max=1000, help="Training seeds of tables and falsifications."),
 ]
 Only = Annotated[
     list[str] | None,
@@ -173,11 +174,12 @@ def inspect(
     if tower not in ("user", "item"):
         raise ConfigError(f"--tower {tower}: give user or item")
     options.check_folder(out)
+    from comet_rec.estimators.registry import load_model
     from comet_rec.experiments.kernels import kernels_of
     from comet_rec.experiments.plots import draw
     from comet_rec.experiments.sections import Drawing
 
-    trained = options.load(run).run
+    trained = load_model(run).run
     found = kernels_of(trained.state, f"{tower}_tower")
     if not found:
         raise ConfigError(f"{run}: {_without_filters(trained.config, tower)}")

@@ -15,6 +15,7 @@ from comet_rec.datasets.download import Progress
 from comet_rec.datasets.sets import Entry
 from comet_rec.datasets.store import Say
 from comet_rec.errors import DataError, did_you_mean
+from comet_rec.text import printable
 
 
 def entries() -> dict[str, Entry]:

@@ -30,8 +30,8 @@ def caution(users: int) -> list[str]:
     """A line on figures of so few test users that chance decides them; none of more."""
     if users >= FEW_USERS:
         return []
-    who = "1 test user" if users == 1 else f"{users} test users"
-    return [f"caution: {who}: chance decides such figures; measure on {FEW_USERS} users or more"]
+    who = f"{users} test user{'s' * (users != 1)}"
+    return [f"caution: only {who}, so chance decides; measure on {FEW_USERS} or more"]
 
 
 class Scores(Protocol):

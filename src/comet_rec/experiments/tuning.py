@@ -36,6 +36,7 @@ from comet_rec.experiments.journal import (
     words,
 )
 from comet_rec.experiments.spaces import SPACES
+from comet_rec.files import refuse_other_than_file
 from comet_rec.models import base
 from comet_rec.training.trainer import Progress
 
@@ -132,8 +133,10 @@ def check(
             raise ConfigError(unknown("model", model, list(base.names())))
         if model not in SPACES and not search:
             raise ConfigError(f"{model} has nothing to search; models: {', '.join(sorted(SPACES))}")
-    if (journal.exists() and not journal.is_file()) or not journal.parent.is_dir():
+    if journal.is_dir() or not journal.parent.is_dir():
         raise ConfigError(f"{journal}: must be a file in a folder that exists; give another")
+    if journal.exists():
+        refuse_other_than_file(journal, str(journal))
 
 
 def settled(
