@@ -65,14 +65,23 @@ def did_you_mean(name: str, valid: Iterable[str], prefix: str = "") -> str:
     # The first of two that differ in case alone.
     plain = {each.lstrip("-").lower(): each for each in reversed(names)}
     wanted = name.lstrip("-").lower()
-    near = difflib.get_close_matches(wanted, list(plain), n=1, cutoff=_NEAR)
-    if not near and len(wanted) > 2:
-        near = [each for each in reversed(plain) if each.startswith(wanted)]
-    if near:
-        return f"did you mean {prefix + plain[near[0]]!r}?"
+    likeness = {each: _likeness(wanted, each) for each in plain}
+    # Of equally near ones that with the same first letter, which is seldom mistyped.
+    near = max(plain, key=lambda each: (likeness[each], each[:1] == wanted[:1]), default="")
+    if near and likeness[near] >= _NEAR:
+        return f"did you mean {prefix + plain[near]!r}?"
     listed = ", ".join(prefix + each for each in names[:_LISTED])
     more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
     return f"known: {listed}{more}"
+
+
+def _likeness(wanted: str, name: str) -> float:
+    """Share of letters that two names have in common; 0.99 where one begins the other."""
+    if len(wanted) > 2 and name.startswith(wanted):
+        return 1.0 if name == wanted else 0.99
+    # No more than this is possible: nothing is compared with a text of a megabyte.
+    most = 2 * min(len(wanted), len(name)) / max(len(wanted) + len(name), 1)
+    return 0.0 if most < _NEAR else difflib.SequenceMatcher(None, name, wanted).ratio()
 
 
 class CometError(Exception):

@@ -34,10 +34,14 @@ def write(text: str | bytes) -> None:
 
 
 def say(line: str) -> None:
-    """One line for the user, on stderr."""
-    if sys.stderr is not None:
-        sys.stderr.write(printable(line) + "\n")
-        sys.stderr.flush()
+    """One line for the user, on stderr; a terminal gets it in as many as it takes."""
+    if sys.stderr is None:
+        return
+    shown = printable(line)
+    if sys.stderr.isatty():
+        shown = folded(shown, 2, max(shutil.get_terminal_size().columns, NARROWEST))
+    sys.stderr.write(shown + "\n")
+    sys.stderr.flush()
 
 
 def width() -> int | None:

@@ -97,7 +97,7 @@ def _nothing(text: str) -> None:
 
 
 def _to_stderr(text: str) -> None:
-    sys.stderr.write(printable(text) + "\n")
+    sys.stderr.write("\n".join(map(printable, text.split("\n"))) + "\n")
 
 
 def load(
