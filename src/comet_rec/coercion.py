@@ -13,6 +13,8 @@ from comet_rec.text import shortened
 
 MOST_THREADS = 1024
 """Each is started, needed or not: a mistyped number would stop the machine."""
+LARGEST = 10**20
+"""Integers from here on are slips: they would fail as an array's size, or as a float, later."""
 
 
 def coerce(key: str, value: Any, hint: Any) -> Any:
@@ -46,8 +48,8 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
         found = hint(value)
     except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{key} = {_told(value)}: must be {_type_name(hint)}") from None
-    if hint is int and abs(found) >= 2**63:  # further on it is an array's, or part of a sum
-        raise ConfigError(f"{key} = {_told(value)}: is too large; give a number below 2^63")
+    if hint is int and abs(found) >= LARGEST:
+        raise ConfigError(f"{key} = {_told(value)}: is too large; nothing is of that size")
     return found
 
 

@@ -47,6 +47,7 @@ def tune(
 ) -> None:
     """Search settings on the validation items, the same wall time for every model."""
     from comet_rec.data.split import leave_one_out
+    from comet_rec.evaluation.ranking import caution
     from comet_rec.experiments import tuning
 
     journal = journal or Path(f"{Path(data).name}.journal")
@@ -56,7 +57,7 @@ def tune(
     tuning.check(names, journal, space or None, device)
     log = options.read_data(data, reading)
     split = leave_one_out(log)
-    options.say_notes([*log.notes, *split.notes], quiet)
+    options.say_notes([*log.notes, *split.notes, *caution(len(split.validation))], quiet)
     for name in names:  # a wrong setting of the last is told before the first is searched
         tuning.settled(split, name, preset, fixed, space or None, seed)
     found = []
