@@ -43,6 +43,9 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
     try:
         if hint is bool:
             return _boolean(value)
+        # By its text, so that numpy's are told without importing numpy.
+        if hint in (int, float) and str(value) in ("True", "False"):
+            raise ValueError
         if hint is int and not isinstance(value, str) and int(value) != value:
             raise ValueError
         found = hint(value)

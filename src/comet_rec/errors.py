@@ -119,6 +119,10 @@ class UnknownIdError(InputError, KeyError):
     """An id does not occur in the log that the model was trained on."""
 
 
+class UnknownNameError(InputError, KeyError):
+    """A figure of a report, or a column of a table, that is not there."""
+
+
 class ArtefactError(InputError):
     """A run directory is missing, incomplete, damaged or of another schema."""
 

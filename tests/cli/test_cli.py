@@ -162,14 +162,14 @@ def test_a_user_with_nothing_left_has_an_empty_list(tmp_path, capsys):
     assert run(["train", str(tmp_path / "log.csv"), "--out", out, "--model", "ease", "--all"]) == 0
     capsys.readouterr()
     json_ = ["recommend", out, "-k", "2", "--format", "json"]
-    some = ["--user", "3", "--user", "x", "--user", "0", "--user", "3", "--user", "1"]
+    some = ["--user", "3", "--user", "99", "--user", "0", "--user", "3", "--user", "1"]
     assert run([*json_, "--all-users"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(of["user_id"], len(of["items"])) for of in found] == [(0, 2), (1, 0), (2, 2), (3, 0)]
     assert run([*json_, *some, "--unknown", "popular"]) == 0
     found = json.loads(capsys.readouterr().out)
     sizes = [(of["user_id"], len(of["items"])) for of in found]
-    assert sizes == [(3, 0), ("x", 2), (0, 2), (3, 0), (1, 0)]
+    assert sizes == [(3, 0), (99, 2), (0, 2), (3, 0), (1, 0)]
     some = ["--history", "0,1", "--history", "0,1,2,3,4,5", "--history", "2"]
     assert run([*json_, *some]) == 0
     assert [len(of["items"]) for of in json.loads(capsys.readouterr().out)] == [2, 0, 2]

@@ -117,8 +117,6 @@ def test_unknown_users_by_policy(fitted):
     with pytest.raises(UnknownIdError, match=r"unknown user 777 \(1 of 2 unknown"):
         fitted.recommend([0, 777])
     assert set(fitted.recommend([777, 0], unknown="skip")["user_id"].tolist()) == {0}
-    (listed,) = fitted.recommend([True], k=1, unknown="popular")["user_id"].tolist()
-    assert listed is True  # not user 1
     popular = fitted.recommend([777, 0], k=3, unknown="popular")
     assert popular["user_id"].tolist() == [777, 777, 777, 0, 0, 0]
     counts = np.bincount(fitted.run.split.known.items)
@@ -132,11 +130,11 @@ def test_histories_of_new_users(fitted):
     again = fitted.recommend_for_history([[2, 4, 2, 6, 4]], k=3)
     assert once["item_id"].tolist() == again["item_id"].tolist()
     assert not {2, 4, 6} & set(once["item_id"].tolist())
-    with pytest.raises(UnknownIdError, match="unknown item 'x'"):
-        fitted.recommend_for_history([["x"]])
-    skipped = fitted.recommend_for_history([[2, "x", 4, 6]], k=3, unknown="skip")
+    with pytest.raises(UnknownIdError, match="unknown item 999 in history 0"):
+        fitted.recommend_for_history([[999]])
+    skipped = fitted.recommend_for_history([[2, 999, 4, 6]], k=3, unknown="skip")
     assert skipped["score"].tolist() == once["score"].tolist()
-    popular = fitted.recommend_for_history([["x"], [2, 4, 6]], k=3, unknown="popular")
+    popular = fitted.recommend_for_history([[999], [2, 4, 6]], k=3, unknown="popular")
     assert popular["item_id"].tolist()[3:] == once["item_id"].tolist()
     assert len(fitted.recommend_for_history([], k=3)) == 0
 
@@ -255,7 +253,7 @@ def test_the_splits_protocol_is_not_an_estimators_to_change(checkerboard):
 def test_misuse_is_told(fitted):
     with pytest.raises(NotFittedError, match="call fit first"):
         cr.COMET().recommend([1])
-    with pytest.raises(InputError, match="give a list of ids"):
+    with pytest.raises(InputError, match=r"no list of ids; give \['196'\]"):
         fitted.recommend("196")
     for k in (0, True, 2.0):
         with pytest.raises(InputError, match=f"k = {k}"):
@@ -434,7 +432,7 @@ def test_a_sample_of_users_can_be_paired_with_another_models(checkerboard, monke
     assert mine.tolist() == some.of_users("NDCG@10", full=True).tolist()
 
 
-@pytest.mark.parametrize("wrong", [["3"], [3.5], [None], {"a": 1}, [True]])
+@pytest.mark.parametrize("wrong", [["3.0"], [3.5], [None], {"a": 1}, [True]])
 def test_a_list_of_items_of_another_type_is_refused(fitted, wrong):
     """Passed over, an item that must not be listed would be."""
     for name in ("allow", "block"):
@@ -450,7 +448,8 @@ def test_ids_come_as_frames_hand_them_out(fitted):
         fitted.recommend(np.array([4.0, 7.0]), k=3, block=[1.0, np.float64(2)]),
         fitted.recommend(users, k=3, block=items),
         fitted.recommend(users, k=3, block=items, unknown="popular"),
-        fitted.recommend([4, 7, "x", None], k=3, block=items, unknown="skip"),
+        fitted.recommend([4, 7, 999], k=3, block=items, unknown="skip"),
+        fitted.recommend(["4", "7"], k=3, block=["1", "2"], unknown="popular"),
     ):
         assert found["user_id"].dtype == np.int64
         for name in expected.columns:
@@ -461,15 +460,13 @@ def test_ids_come_as_frames_hand_them_out(fitted):
         fitted.recommend_for_history([{2, 4}])
     with pytest.raises(InputError, match="include_seen = 'no': must be True or False"):
         fitted.recommend([4], include_seen="no")
-    mixed = fitted.recommend([4, None], k=1, unknown="popular").to_arrow()
-    assert mixed["user_id"].to_pylist() == ["4", None]
 
 
 @pytest.mark.parametrize("name", ["EASE", "ItemKNN"])
 def test_an_empty_history_gets_popular_items_from_a_closed_form(checkerboard, name):
     model = getattr(cr, name)().fit(checkerboard)
     counts = np.bincount(checkerboard.items, minlength=checkerboard.n_items)
-    for policy, history in (("error", []), ("skip", ["x"]), ("popular", [])):
+    for policy, history in (("error", []), ("skip", [999]), ("popular", [])):
         found = model.recommend_for_history([history, [2, 4]], k=3, unknown=policy)
         assert found["score"][:3].tolist() == sorted(counts.tolist(), reverse=True)[:3]
         assert found["score"][3] < 3
@@ -492,8 +489,8 @@ def test_scores_and_vectors_are_what_lists_are_made_of(fitted, checkerboard, nam
         assert (left[list(users).index(3)] @ right[list(items).index(table["item_id"][0])]) == (
             pytest.approx(table["score"][0], rel=1e-5)
         )
-    with pytest.raises(UnknownIdError, match="unknown item 'x'"):
-        model.score([3], ["x"])
+    with pytest.raises(UnknownIdError, match="unknown item 999"):
+        model.score([3], [999])
     with pytest.raises(InputError, match="1 users and 2 items"):
         model.score([3], [1, 2])
 

@@ -1,4 +1,4 @@
-"""Reading files: formats, columns, ids, times, filters, and the canonical order."""
+"""Reading files: formats, columns, ids, times, filters, and the indexing order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import DataError
-from comet_rec.reading import canonical, staging
+from comet_rec.reading import indexing, readers, stage
 from comet_rec.reading.readers import read
-from comet_rec.reading.sources import Source
-from comet_rec.reading.staging import Kinds, hashes
+
+# These logs are odd on purpose; their warnings have tests of their own.
+pytestmark = pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning")
 
 ROWS = [(3, 10, 5, 978300760), (1, 20, 4, 978302109), (1, 10, 3, 978301968), (2, 30, 1, 978300275)]
 
@@ -197,17 +198,18 @@ def test_ids_with_one_hash_stay_apart(
             con.execute(f"COPY (FROM '{path}') TO '{tmp_path / 'log.parquet'}'")
         path = tmp_path / "log.parquet"
     usual = read(path)
-    tried = []
+    failed = []
 
-    def poor(source: Source, kinds: Kinds) -> dict[str, str]:
-        tried.append(kinds)
-        return hashes(source, kinds)
+    class Counted(indexing.HashError):
+        def __init__(self) -> None:
+            failed.append(1)
 
-    monkeypatch.setattr(staging, "HASH", "len({0})")
-    monkeypatch.setattr(canonical, "HASH", "len({0})")
-    monkeypatch.setattr(canonical, "hashes", poor)
+    monkeypatch.setattr(stage, "HASH", "len({0})")
+    monkeypatch.setattr(indexing, "HASH", "len({0})")
+    monkeypatch.setattr(indexing, "HashError", Counted)
+    monkeypatch.setattr(readers, "HashError", Counted)
     log = read(path)
-    assert tried
+    assert failed
     assert log.fingerprint == usual.fingerprint
     assert log.notes == usual.notes
 
@@ -219,7 +221,7 @@ def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     packed = tmp_path / "log.csv.gz"
     packed.write_bytes(gzip.compress(text.encode(), mtime=0))
     usual = read(path, min_rating=2, skip_bad=1)
-    monkeypatch.setattr(canonical, "CHUNK_ROWS", 1)  # the number of ids is the least
+    monkeypatch.setattr(indexing, "CHUNK_ROWS", 1)  # the number of ids is the least
     for form in (path, packed):
         log = read(form, min_rating=2, skip_bad=1)
         assert log.fingerprint == usual.fingerprint
@@ -356,7 +358,7 @@ def test_what_was_guessed_about_columns_is_told(tmp_path: Path) -> None:
     )
     (note,) = read(path).notes
     assert note == (
-        f"{path}: the item is column 'product'; 'sku' could be it too: name it with --item (item=…)"
+        f"{path}: the item is column 'product'; 'sku' could be it too: name it with item=…"
     )
     assert read(path, item="sku").notes == ()
     rated = write(tmp_path / "rated", "user,item,rating,score,time\n1,7,3,4,5\n")

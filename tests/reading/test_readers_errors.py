@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from comet_rec.errors import DataError
-from comet_rec.reading import records
+from comet_rec.reading import bad_rows
 from comet_rec.reading.readers import read
-from comet_rec.reading.sniff import sniff
+from comet_rec.reading.unpack import zstd
+
+# These logs are odd on purpose; their warnings have tests of their own.
+pytestmark = pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning")
 
 HEAD = b"user,item,ts\n1,a,10\n2,b,20\n"
 
@@ -36,7 +39,7 @@ def refused(path: Path, **options: object) -> str:
         (b'"",c,30', "log.csv, line 4, column 'user': is empty"),
         (b"3,c", "log.csv, line 4: has fewer than 3 columns"),
         (b"3,c,30,40", "log.csv, line 4: has more than 3 columns"),
-        (b"3,\xff\xfe,30", "log.csv, line 4: is not UTF-8"),
+        (b"3,\xff\xfe,30", "log.csv, line 4, column 'item': is not UTF-8"),
         (b"3,c,99999999999999999999", "'99999999999999999999' is beyond 64 bits"),
         (b"3,c,nan", "log.csv, line 4, column 'ts': 'nan' is not a time"),
         (b"3,c,2020-01-01", "log.csv, line 4, column 'ts': '2020-01-01' is not a time"),
@@ -48,10 +51,12 @@ def test_a_bad_row_is_named_or_skipped(tmp_path: Path, row: bytes, message: str)
     path.write_bytes(HEAD + row + b"\n4,d,40\n")
     told = refused(path)
     assert told.startswith(message) or message in told
-    assert told.endswith("; mend it or pass --skip-bad 1")
+    assert "; fix it" in told
+    assert told.endswith("or pass skip_bad=1")
     log = read(path, skip_bad=1)
     assert log.user_ids.values.tolist() == [1, 2, 4]
-    assert log.notes == ("1 bad row skipped",)
+    assert len(log.notes) == 1
+    assert log.notes[0].startswith("1 bad row skipped: line 4")
 
 
 def test_a_word_for_no_id_is_pointed_out(tmp_path: Path) -> None:
@@ -69,9 +74,9 @@ def test_the_number_of_bad_rows_is_told(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_bytes(HEAD + b"x,y\n3,c,xx\n4,d,,\n5,e,50\n")
     assert refused(path) == (
-        "log.csv, line 4: has fewer than 3 columns; 3 rows are bad; mend them or pass --skip-bad 3"
+        "log.csv, line 4: has fewer than 3 columns; 3 rows are bad; fix them, or pass skip_bad=3"
     )
-    assert refused(path, skip_bad=2).endswith("--skip-bad 3")
+    assert refused(path, skip_bad=2).endswith("skip_bad=3")
     assert len(read(path, skip_bad=3)) == 3
 
 
@@ -89,13 +94,8 @@ def test_lines_are_physical_lines(tmp_path: Path, packed: str) -> None:
     if packed == "gzip":
         path.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     elif packed == "zstd":
-        with duckdb.connect() as con:
-            con.execute(
-                f"COPY (SELECT 'user' AS user, 'item' AS item, 'ts' AS ts UNION ALL BY NAME "
-                f"FROM (VALUES ('1', E'a\\nb', '10'), ('2', 'b', '20'), ('3', 'c', 'xx')) "
-                f"v(user, item, ts)) TO '{path}' (FORMAT csv, HEADER false, COMPRESSION zstd)"
-            )
-    assert f"line {5 if packed == 'zstd' else 8}, column 'ts': 'xx'" in refused(path)
+        path.write_bytes(zstd.compress(path.read_bytes()))
+    assert "line 8, column 'ts': 'xx'" in refused(path)
 
 
 def test_lines_of_a_long_file(tmp_path: Path) -> None:
@@ -110,14 +110,19 @@ def test_lines_of_a_long_file(tmp_path: Path) -> None:
     assert "line 123458, column 'ts': 'seven' is not a time; 2 rows are bad" in told
 
 
-def test_line_ends_may_not_be_mixed(tmp_path: Path) -> None:
+def test_line_ends_may_be_mixed(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_bytes(HEAD + b"3,c,30\r\n")
-    assert "line 4 ends in CRLF, others in LF; save it with one kind" in refused(path)
+    assert read(path).item_ids.values.tolist() == ["a", "b", "c"]
     path.write_bytes(HEAD.replace(b"\n", b"\r\n") + b"3,c,30\n")
-    assert "line 4 ends in LF, others in CRLF" in refused(path)
-    path.write_bytes(HEAD + b"3,c\rd,30\n")
-    assert "line 4 holds a bare CR" in refused(path)
+    assert read(path).times.tolist() == [10, 20, 30]
+
+
+def test_a_bare_cr_is_a_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(HEAD + b"3,c\rd,30\n4,e,40\n")
+    assert "line 4: holds a CR that ends no line; fix it" in refused(path)
+    assert read(path, skip_bad=1).item_ids.values.tolist() == ["a", "b", "e"]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
@@ -135,13 +140,13 @@ def test_quoted_line_ends_may_differ(tmp_path: Path, end: bytes) -> None:
         (b'{"user": 3, "item": "c"}', "line 3, column 'ts': is missing"),
         (b'{"user": null, "item": "c", "ts": 3}', "line 3, column 'user': is missing"),
         (b'{"user": [3], "item": "c", "ts": 3}', "line 3, column 'user': is missing"),
-        (b'{"user": 3.5, "item": "c", "ts": 3}', "line 3, column 'user': is missing"),
+        (b'{"user": 3.5, "item": "c", "ts": 3}', "line 3, column 'user': 3.5 has a fraction"),
         (b'{"user": true, "item": "c", "ts": 3}', "line 3, column 'user'"),
         (b'{"user": 3, "item": "", "ts": 3}', "line 3, column 'item': is"),
-        (b'{"user": 3, "item": "\xff", "ts": 3}', "line 3: is not UTF-8"),
+        (b'{"user": 3, "item": "\xff", "ts": 3}', "line 3, column 'item': is not UTF-8"),
         (b'{"user": 3, "item": "c", "ts": "xx"}', "line 3, column 'ts': 'xx' is not a time"),
         (b'[{"user": 3, "item": "c", "ts": 3}]', "line 3: is not a JSON object"),
-        (b'{"user": 3, "item": "\x1f", "ts": 3}', "line 3: is not valid JSON"),
+        (b'{"user": 3, "item": "\x1f", "ts": 3}', "line 3: is not a JSON object"),
     ],
 )
 def test_bad_json_lines(tmp_path: Path, line: bytes, message: str) -> None:
@@ -153,11 +158,13 @@ def test_bad_json_lines(tmp_path: Path, line: bytes, message: str) -> None:
     assert log.user_ids.values.tolist() == [1, 2]
 
 
-def test_an_unclosed_quote_counts_for_all_it_swallows(tmp_path: Path) -> None:
+def test_an_unclosed_quote_spoils_its_own_line_alone(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    path.write_bytes(HEAD + b'3,"c,30\n' + b"4,d,40\n" * 50)
-    assert "line 4: has a quote that is not closed; 51 rows are bad" in refused(path)
-    refused(path, skip_bad=50)
+    path.write_bytes(HEAD + b'3,"c,30\n' + b"4,d,40\n" * 50 + b"5,e,50\n")
+    assert "line 4: has a quote that is not closed; fix it, say how quotes" in refused(path)
+    log = read(path, skip_bad=1)
+    assert log.user_ids.values.tolist() == [1, 2, 4, 5]
+    assert log.notes[0] == "1 bad row skipped: line 4: has a quote that is not closed"
 
 
 FILES = {
@@ -171,7 +178,7 @@ FILES = {
     "late NUL": (b"user,item\n1,2\n3,\x00\n", "log.csv: holds NUL"),
     "later NUL": (b"user,item\n" + b"1,2\n" * 99_999 + b"3,\x00\n", "NUL"),
     "zip": (b"PK\x03\x04....", "log.csv: is a zip archive"),
-    "bzip2": (b"BZh91AY", "log.csv: is compressed with bzip2"),
+    "bzip2": (b"BZh91AY", "log.csv: is a truncated bzip2 file"),
     "parquet magic": (b"PAR1" + b"x" * 50, "log.csv: cannot be read"),
     "truncated gzip": (gzip.compress(HEAD, mtime=0)[:-9], "log.csv: is a truncated gzip file"),
     "gzip without its end": (
@@ -220,7 +227,7 @@ def test_a_truncated_zstd_file_is_refused_at_every_cut(tmp_path: Path) -> None:
 
 
 def test_paths_that_are_no_files(tmp_path: Path) -> None:
-    assert refused(tmp_path).endswith("is a directory; give a file")
+    assert refused(tmp_path).endswith("has no files with data")
     assert "cannot be opened" in refused(tmp_path / ("x" * 300))
     assert refused(tmp_path / "a\0b").endswith(r"a\x00b: no such file")
     assert refused(tmp_path / "none.csv") == "log.csv: no such file"
@@ -239,7 +246,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, doubled: str) -> No
         ({"user": "usr"}, "no column 'usr'; it has 'user', 'item', 'ts'; did you mean 'user'?"),
         ({"item": "zzzzzz"}, "no column 'zzzzzz'; it has 'user', 'item', 'ts'"),
         ({"user": "item", "item": "item"}, "column 'item' is both user and item"),
-        ({"min_rating": 3}, "has no rating column for min_rating; name it with --rating"),
+        ({"min_rating": 3}, "has no rating column for min_rating=…; name it with rating=…"),
         ({"min_rating": float("nan")}, "min_rating is nan"),
         ({"rating": "item", "item": "ts", "min_rating": 3}, "line 2, column 'item': 'a' is not a"),
         ({"time_scope": "sometimes"}, "time_scope is 'sometimes'"),
@@ -268,7 +275,7 @@ def test_parquet_rows_are_numbered(tmp_path: Path) -> None:
         f"v(user_id, item_id, ts)) TO '{path}' (FORMAT parquet)"
     )
     assert refused(path) == (
-        "log.csv, row 2, column 'item_id': is empty; 2 rows are bad; mend them or pass --skip-bad 2"
+        "log.csv, row 2, column 'item_id': is empty; 2 rows are bad; fix them, or pass skip_bad=2"
     )
     assert len(read(path, skip_bad=2)) == 1
     data = path.read_bytes()
@@ -282,7 +289,7 @@ def test_a_broken_quote_hides_no_line_behind_it(tmp_path: Path) -> None:
     lines = [b'"user","item"', b'"0","0"', b'"1","1"\r","0"', b'"2","2"', b'"x","3"']
     path.write_bytes(b"\r\n".join(lines) + b"\r\n")
     told = refused(path)
-    count = int(told.rpartition(" ")[2])
+    count = int(told.rpartition("=")[2])
     assert len(read(path, skip_bad=count)) >= 3
 
 
@@ -301,16 +308,7 @@ def test_passing_over_plain_lines_changes_no_message(
     path.write_bytes(text.replace("\n", end).encode())
     with pytest.raises(DataError) as usual:  # the file is smaller than a block
         read(path)
-    monkeypatch.setattr(records, "BLOCK_BYTES", size)
+    monkeypatch.setattr(bad_rows, "BLOCK_BYTES", size)
     with pytest.raises(DataError) as blocks:
         read(path)
     assert str(blocks.value) == str(usual.value)
-
-
-def test_plain_lines_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "BLOCK_BYTES", 16)
-    path = tmp_path / "log.csv"
-    path.write_text("user_id,item_id,timestamp\n" + "u1,i1,1\n" * 50)
-    lines, size = records.plain_lines(sniff(str(path), []), 40)
-    assert 30 < lines <= 40
-    assert path.read_bytes()[:size].count(b"\n") == lines

@@ -20,8 +20,12 @@ import scipy.sparse as sp
 
 from comet_rec.data.split import leave_one_out
 from comet_rec.errors import DataError
-from comet_rec.reading import staging
-from comet_rec.reading.readers import read, read_pairs
+from comet_rec.reading import stage
+from comet_rec.reading.pairs import read_pairs
+from comet_rec.reading.readers import read
+
+# These logs are odd on purpose; their warnings have tests of their own.
+pytestmark = pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning")
 
 COLUMNS: dict[str, list[Any]] = {
     "user_id": [3, 1, 1, 2],
@@ -135,7 +139,7 @@ def test_times(times: Any, expected: list[int]) -> None:
 @pytest.mark.parametrize("as_text", [False, True])
 def test_fractions_of_times_may_come_late(as_text: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind the rows that the kinds are guessed from, and rows in any order."""
-    monkeypatch.setattr(staging, "SAMPLE_ROWS", 5)
+    monkeypatch.setattr(stage, "SAMPLE_ROWS", 5)
     times = [float(t) for t in range(10)] + [20.4, 20.3, 20.2]
     frame = pd.DataFrame({"user": [*range(10), 10, 10, 10], "item": range(13), "time": times})
     if as_text:
@@ -151,7 +155,7 @@ def test_fractions_of_times_may_come_late(as_text: bool, monkeypatch: pytest.Mon
 def test_fractions_of_microseconds_are_rounded(
     as_text: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "SAMPLE_ROWS", 5)
+    monkeypatch.setattr(stage, "SAMPLE_ROWS", 5)
     times = [1.6e15 + n for n in range(8)] + [1.6e15 + 8.75]
     frame = pd.DataFrame({"user": range(9), "item": range(9), "time": times})
     if as_text:
@@ -177,7 +181,7 @@ def test_fractions_of_microseconds_are_rounded(
         ({"user": [1, 2], "item": [1, 2], "time": [1e300, 1.0]}, "row 1, column 'time'"),
         ({"user": [1, 2], "item": [1, 2], "time": ["x", "1"]}, "row 1, column 'time': 'x' is not"),
         ({"user": [], "item": []}, "is empty"),
-        ({"who": [1], "item": [1]}, "no user column among 'who', 'item'; name it with --user"),
+        ({"who": [1], "item": [1]}, "no user column among 'who', 'item'; name it with user="),
     ],
 )
 def test_refusals(frame: dict[str, Any], error: str) -> None:
@@ -264,7 +268,7 @@ def test_objects_may_begin_with_many_nothings(value: Any) -> None:
         frame = frame.rename(columns={"user": "time", "time": "user"})
     log = read(frame, skip_bad=5000)
     assert len(log) == 1
-    assert log.notes[0] == "5000 bad rows skipped"
+    assert log.notes[0].startswith("5,000 bad rows skipped: row 1, column")
 
 
 def test_sparse_zeros_that_are_stored_are_none() -> None:
@@ -297,8 +301,8 @@ def test_names_that_differ_in_case_alone_are_two_columns(kind: str, tmp_path: Pa
 
 
 def test_what_is_no_source() -> None:
-    with pytest.raises(DataError, match="cannot read a list; give a path"):
-        read([(1, 2)])
+    with pytest.raises(DataError, match="cannot read an object of type int; give a path"):
+        read(5)
 
 
 FRAME = "{'user': ['a', 'b'], 'item': [1, 2], 'time': [2, 3]}"
@@ -335,7 +339,6 @@ ODD = {
     "polars binary": lambda: pl.DataFrame({"user": [b"a", b"b"], "item": [1, 2]}),
     "polars struct": lambda: pl.DataFrame({"user": [{"a": 1}], "item": [1]}),
     "polars empty": lambda: pl.DataFrame({"user": [], "item": []}),
-    "polars lazy": lambda: pl.LazyFrame({"user": [1], "item": [1]}),
     "arrow list": lambda: pa.table({"user": [[1], [2]], "item": [1, 2]}),
     "sparse of one dimension": lambda: sp.coo_array(np.array([1, 2])),
 }  # fmt: skip
@@ -378,7 +381,7 @@ def test_times_above_an_int64_are_no_times():
 @pytest.mark.parametrize("of", [lambda frame: frame, pl.from_pandas, pa.Table.from_pandas])
 def test_numbers_without_a_good_row_are_refused_in_a_line(of):
     good = {"user_id": [1, 2], "item_id": [3, 4], "timestamp": [5, 6]}
-    for bad in ({"timestamp": ["31.12.2024 10:00"] * 2}, {"user_id": [np.nan] * 2}):
+    for bad in ({"timestamp": ["31 of 12, 2024"] * 2}, {"user_id": [np.nan] * 2}):
         with pytest.raises(DataError):
             read(of(pd.DataFrame(good | bad)))
     with pytest.raises(DataError, match=r"no interaction|is empty|no rows"):

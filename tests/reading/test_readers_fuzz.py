@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 from comet_rec.errors import DataError
 from comet_rec.reading.readers import read
 
+# These logs are odd on purpose; their warnings have tests of their own.
+pytestmark = pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning")
+
 Row = tuple[str, str, int | None]
 INT64 = range(-(2**63), 2**63)
 

@@ -7,6 +7,7 @@ import errno
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -37,6 +38,10 @@ MinRating = Annotated[float | None, typer.Option(help="Drop rows with a lower ra
 MinUser = Annotated[int | None, typer.Option(help="Drop users with fewer interactions.")]
 MinItem = Annotated[int | None, typer.Option(help="Drop items with fewer interactions.")]
 SkipBad = Annotated[int, typer.Option(min=0, help="Skip up to so many unreadable rows.")]
+TimeFormat = Annotated[str | None, typer.Option(help="How times are written: '%d.%m.%Y %H:%M'.")]
+Encoding = Annotated[str | None, typer.Option(help="Of text files: latin-1, cp1252, utf-16, gbk.")]
+Quote = Annotated[str | None, typer.Option(help="Quote character of text files; '' for none.")]
+Escape = Annotated[str | None, typer.Option(help="Character that makes the next one text.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads to compute with.")
 ]
@@ -71,6 +76,10 @@ class Reading:
     min_user: MinUser = None
     min_item: MinItem = None
     skip_bad: SkipBad = 0
+    time_format: TimeFormat = None
+    encoding: Encoding = None
+    quote: Quote = None
+    escape: Escape = None
     threads: Threads = None
     folder: Folder = None
 
@@ -84,6 +93,10 @@ class Reading:
             "min_rating": self.min_rating,
             "min_user_interactions": self.min_user,
             "min_item_interactions": self.min_item,
+            "time_format": self.time_format,
+            "encoding": self.encoding,
+            "quote": self.quote,
+            "escape": self.escape,
             "threads": self.threads,
         }
         wanted = {key: value for key, value in given.items() if value is not None}
@@ -148,7 +161,7 @@ def read_data(source: str, reading: Reading) -> Interactions:
         return catalog.load(source, folder=reading.folder, **reading.keywords())
     if reading.folder is not None:
         raise InputError(f"--folder goes with a catalog name, and {source!r} is none")
-    if not Path(source).exists():
+    if not Path(source).exists() and not re.search(r"[*?\[]|://", source):
         names = ", ".join(catalog.entries())
         hint = did_you_mean(source, catalog.entries())
         near = f"; {hint}" if hint.startswith("did") else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from comet_rec.cli import options, terminal
@@ -111,6 +112,8 @@ def recommend(
         table = model.recommend_for_history(parsed, k, **rules)
     else:
         table = model.recommend(users, k, **rules)
+    for name in ("allow", "block"):
+        _say_absent(log.item_ids, name, rules.get(name, []))
     asked: Sequence[Any] = range(len(history or ()))
     if not history:
         asked = log.user_ids.external(range(log.n_users)).tolist() if users is None else users
@@ -188,14 +191,17 @@ def _meant(ids: Ids, text: str) -> Any:
 
 
 def _items(ids: Ids, name: str, texts: list[str], lines: list[str]) -> list[Any]:
-    """Items to allow or to block; those that the log does not have are told."""
+    """Items to allow or to block."""
     found = [each for text in texts for each in _ids(ids, text, f"--{name}")]
-    found += [_meant(ids, line) for line in lines]
-    absent = [each for each in found if ids.fits(each) and ids.index([each])[0] < 0]
-    if absent:
-        few = f"{len(absent):,} of {len(found):,} items do not occur in the log"
-        options.say_notes([f"--{name}: {few}, {shortened(str(absent[0]))!r} for one"], False)
-    return found
+    return found + [_meant(ids, line) for line in lines]
+
+
+def _say_absent(ids: Ids, name: str, items: list[Any]) -> None:
+    """A note on items to allow or to block that the log does not have."""
+    absent = np.flatnonzero(ids.index(items) < 0)
+    if len(absent) > 0:
+        few = f"{len(absent):,} of {len(items):,} items do not occur in the log"
+        options.say_notes([f"--{name}: {few}, {shortened(items[absent[0]])!r} for one"], False)
 
 
 def _copy_to_stdout(table: Table, form: str) -> None:

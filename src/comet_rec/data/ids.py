@@ -2,31 +2,99 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.errors import DataError
+from comet_rec.data.nearest import nearest, other_spellings, shown
+from comet_rec.errors import DataError, UnknownIdError
 
 IdKind = Literal["int", "text", "uuid"]
 Indices = npt.NDArray[np.int64]
+Stored = npt.NDArray[Any]
+
+FEW = 1_000
+"""Texts that are looked up one by one."""
+LONGEST_NUMBER = 40
+"""Digits of the longest integer that is looked at as an id; a log's own have at most 20."""
+UUID_TEXT = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}"
 
 
-def plain(value: Any) -> Any:
-    """An id that a frame hands out as what it means: Arrow's scalars, and 7.0 for 7."""
+class NoIdError(Exception):
+    """A value that cannot be an id of a log; the text says why, from its verb on."""
+
+
+class MissingIdError(NoIdError):
+    """A missing value."""
+
+
+def unwrapped(value: Any) -> Any:
+    """A scalar out of Arrow's scalars, arrays without dimensions and tensors."""
     if hasattr(value, "as_py"):
+        width = {"halffloat": np.float16, "float": np.float32}.get(str(value.type))
         value = value.as_py()
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return int(value)
+        return value if width is None or value is None else width(value)
+    if getattr(value, "ndim", None) == 0 and not isinstance(value, np.generic):
+        return value[()] if isinstance(value, np.ndarray) else value.item()
     return value
+
+
+def as_integer(value: Any) -> int | None:
+    """The integer that a number stands for exactly; None for what is no number.
+
+    A float stands for an integer up to 2^11, 2^24 and 2^53 for 16, 32 and 64 bits: beyond, one
+    float stands for several.
+
+    Raises
+    ------
+    NoIdError
+        For a truth value, a fraction, a missing number and a float beyond its exact range.
+    """
+    if isinstance(value, (bool, np.bool_)):
+        raise NoIdError("is a truth value")
+    if isinstance(value, (int, np.integer)):
+        if abs(int(value)) >= 10**LONGEST_NUMBER:
+            raise NoIdError("is a number too large")
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        bits = np.finfo(type(value)).nmant + 1
+        if value != value:
+            raise MissingIdError("is a missing value")
+        if not np.isfinite(value) or value != np.trunc(value):
+            raise NoIdError("is no whole number")
+        if abs(float(value)) > 2.0**bits:
+            raise NoIdError(f"is a float beyond 2^{bits}, which several integers are rounded to")
+        return int(value)
+    if isinstance(value, Decimal):
+        if value.is_nan():
+            raise MissingIdError("is a missing value")
+        if not value:
+            return 0
+        # The size first: the digits of 1E+1000000 would fill the memory.
+        if not value.is_finite() or not 0 <= value.adjusted() < LONGEST_NUMBER:
+            raise NoIdError("is no whole number, or too large")
+        value = Fraction(value)
+    if isinstance(value, Fraction):
+        if value.denominator != 1:
+            raise NoIdError("is no whole number")
+        return int(value.numerator)
+    return None
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is what libraries write where there is none."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant")
 
 
 def _whole(values: Iterable[Any]) -> TypeGuard[npt.NDArray[np.int64]]:
@@ -66,37 +134,136 @@ class Ids:
     def _position(self) -> dict[str, int]:
         return {value: index for index, value in enumerate(self.values.tolist())}
 
-    def fits(self, value: Any) -> bool:
-        """Whether a value is of the type of these ids, known or not."""
-        return self._canonical(plain(value)) is not None
+    def _prepare(self, count: int) -> None:
+        """Make the table of all texts if it pays: of ten million it takes seconds."""
+        if self.kind != "int" and count >= FEW:
+            _ = self._position
 
-    def _canonical(self, value: Any) -> Any:
-        """The stored form of an external id, or None where its type cannot match."""
-        if self.kind == "int":
-            if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-                return int(value)
-            return None
+    def _at(self, text: str) -> int:
+        """Index of one text; −1 where there is none."""
+        if "_position" in vars(self):
+            return self._position.get(text, -1)
+        place = bisect.bisect_left(self.values, text)
+        return place if place < len(self.values) and self.values[place] == text else -1
+
+    def stored(self, value: Any) -> int | str:
+        """The stored form of an id that a caller gives, known or not.
+
+        An id that stands for the log's type exactly is taken as that id: where ids are integers,
+        1, 1.0 and "1" are one id and "01" is none; where they are text, the integer 1 is "1".
+
+        Raises
+        ------
+        NoIdError
+            When the value stands for no id of this type.
+        """
+        value = unwrapped(value)
+        if is_missing(value):
+            raise MissingIdError("is a missing value")
+        if isinstance(value, str):
+            return self._of_text(str.__str__(value))  # of an enumeration its value
+        if self.kind == "text" and isinstance(value, uuid.UUID):
+            return self._of_object(value)
+        if self.kind == "uuid" and isinstance(value, uuid.UUID):
+            return str(value)
+        number = as_integer(value)
+        if number is None or self.kind == "uuid":
+            raise NoIdError(f"is {_type_in_words(value)}")
+        return number if self.kind == "int" else self._of_object(number)
+
+    def _of_text(self, text: str) -> int | str:
+        if self.kind == "int":  # not what Python would take too: 1_0, ' 7', 07, +7, ٣
+            if not re.fullmatch(rf"0|-?[1-9][0-9]{{0,{LONGEST_NUMBER - 1}}}", text):
+                raise NoIdError("is no plain integer")
+            return int(text)
         if self.kind == "uuid":
+            if not re.fullmatch(UUID_TEXT, text, re.ASCII | re.IGNORECASE):
+                raise NoIdError("is no UUID")
+            return str(uuid.UUID(text))
+        return text
+
+    def _of_object(self, value: int | uuid.UUID) -> str:
+        """The text of a number or UUID, unless the log spells just this one otherwise."""
+        text = str(value)
+        if self._at(text) < 0 and any(self._at(way) >= 0 for way in other_spellings(text)):
+            raise NoIdError("is no text")
+        return text
+
+    def lookup(self, given: Sequence[Any] | npt.NDArray[Any], what: str) -> tuple[Stored, Indices]:
+        """Ids that a caller gives in their stored form, and their indices.
+
+        Parameters
+        ----------
+        given : list or array
+        what : str
+            Name of the argument, for messages.
+
+        Returns
+        -------
+        stored : ndarray [n], int64 or object
+        indices : int64 [n]
+            −1 where an id is unknown.
+
+        Raises
+        ------
+        UnknownIdError
+            When a value stands for no id of this type.
+        """
+        if self.kind == "int" and _whole(given):
+            numbers = given.astype(np.int64, copy=False)
+            return numbers, self._found(numbers)
+        self._prepare(len(given))
+        stored: list[Any] = []
+        for place, value in enumerate(given):
             try:
-                return str(uuid.UUID(str(value)))
-            except ValueError:
-                return None
-        return value if isinstance(value, str) else None
+                stored.append(self.stored(value))
+            except NoIdError as error:
+                where = f"{what}: {shown(unwrapped(value))} (place {place}) {error}"
+                raise UnknownIdError(f"{where}; {self._hint(value, error)}") from None
+        return _column(stored, self.kind), self._index_stored(stored)
+
+    def _hint(self, value: Any, error: NoIdError) -> str:
+        """What to do about a value that is no id."""
+        if isinstance(error, MissingIdError):
+            return "leave it out"
+        near = nearest(self, unwrapped(value))
+        return (
+            f"the ids of the log are {self.in_words}" if near is None else f"did you mean {near!r}?"
+        )
+
+    @property
+    def in_words(self) -> str:
+        """What ids of this log are, with examples."""
+        words = {"int": "integers", "text": "text", "uuid": "UUIDs"}[self.kind]
+        examples = ", ".join(shown(value) for value in self.values[:3].tolist())
+        return f"{words}, such as {examples}" if examples else words
 
     def index(self, external: Iterable[Any]) -> Indices:
         """Indices of external ids, int64 [len(external)]; −1 where an id is unknown.
 
-        The type counts: the text "7" is not the integer 7. As in a log, 7.0 is.
+        Values that stand for no id of this type are unknown; `lookup` refuses them.
         """
         if self.kind == "int" and _whole(external):
             return self._found(external)
-        canonical = [self._canonical(plain(value)) for value in external]
+        return self._index_stored([self._stored_or_none(value) for value in external])
+
+    def _stored_or_none(self, value: Any) -> int | str | None:
+        if self.kind == "text" and type(value) is str:  # most often, and at once
+            return value
+        try:
+            return self.stored(value)
+        except NoIdError:
+            return None
+
+    def _index_stored(self, stored: list[Any]) -> Indices:
         if self.kind != "int":
-            return np.array([self._position.get(value, -1) for value in canonical], dtype=np.int64)
-        found = np.full(len(canonical), -1, dtype=np.int64)
-        fits = [value is not None and -(2**63) <= value < 2**63 for value in canonical]
-        some = [value for value, fit in zip(canonical, fits, strict=True) if fit]
-        found[np.array(fits, dtype=bool)] = self._found(np.array(some, dtype=np.int64))
+            self._prepare(len(stored))
+            places = [-1 if value is None else self._at(value) for value in stored]
+            return np.array(places, dtype=np.int64)
+        found = np.full(len(stored), -1, dtype=np.int64)
+        fits = [value is not None and -(2**63) <= value < 2**63 for value in stored]
+        numbers = [value for value, fit in zip(stored, fits, strict=True) if fit]
+        found[np.array(fits, dtype=bool)] = self._found(np.array(numbers, dtype=np.int64))
         return found
 
     def _found(self, values: npt.NDArray[np.int64]) -> Indices:
@@ -108,21 +275,21 @@ class Ids:
 
     def external(self, indices: npt.ArrayLike) -> npt.NDArray[Any]:
         """External ids of indices, in their own type (int64, or object for text and UUID)."""
-        picked = self.values[np.asarray(indices, dtype=np.int64)]
+        return self.as_external(self.values[np.asarray(indices, dtype=np.int64)])
+
+    def as_external(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Ids as they go out, known or not, from their stored form."""
         if self.kind == "uuid":
-            return np.array([uuid.UUID(value) for value in picked.tolist()], dtype=object)
-        return picked
+            return np.array([uuid.UUID(value) for value in stored.tolist()], dtype=object)
+        return stored
 
     def parse(self, text: str) -> Any:
         """The id that a text from the command line means, in this log's type."""
-        if self.kind == "int":  # not what Python would take too: 1_0, ' 7', 07, +7, ٣
-            return int(text) if re.fullmatch(r"0|-?[1-9][0-9]{0,19}", text) else text
-        if self.kind == "uuid":
-            try:
-                return uuid.UUID(text)
-            except ValueError:
-                return text
-        return text
+        try:
+            stored = self.stored(text)
+        except NoIdError:
+            return text
+        return uuid.UUID(str(stored)) if self.kind == "uuid" else stored
 
     def union(self, extra: Iterable[Any]) -> Ids:
         """These ids and those of `extra` that are new.
@@ -189,3 +356,16 @@ class Ids:
             state.update(name.encode())
             state.update(array.tobytes())
         return state.hexdigest()
+
+
+def _column(stored: list[Any], kind: IdKind) -> Stored:
+    """Ids in an array of their own type; integers beyond 64 bits as objects."""
+    if kind == "int" and all(-(2**63) <= value < 2**63 for value in stored):
+        return np.array(stored, dtype=np.int64)
+    out = np.empty(len(stored), dtype=object)
+    out[:] = stored
+    return out
+
+
+def _type_in_words(value: Any) -> str:
+    return "bytes, no text" if isinstance(value, bytes) else f"a {type(value).__name__}"

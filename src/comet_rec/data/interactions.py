@@ -52,6 +52,8 @@ class Interactions:
         Pairs of kept users and items that a filter removed: never negatives, never shown.
     notes : tuple of str
         What reading did, a line each (repeated rows, filtered rows, skipped rows, …).
+    zero_users, zero_items : int32 [Z]
+        Pairs with a rating of 0 that count as interactions: perhaps negatives by mistake.
     """
 
     users: Int32
@@ -63,6 +65,8 @@ class Interactions:
     dropped_users: Int32 = field(default_factory=_empty)
     dropped_items: Int32 = field(default_factory=_empty)
     notes: tuple[str, ...] = ()
+    zero_users: Int32 = field(default_factory=_empty)
+    zero_items: Int32 = field(default_factory=_empty)
 
     def __len__(self) -> int:
         return len(self.users)

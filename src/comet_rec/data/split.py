@@ -181,7 +181,7 @@ def leave_one_out(
         notes.append(f"{full:,} users who touched every item stay in training: nothing to rank")
     notes += _of_order(log, ends[users])
     held = _draw(log, users, part, protocol, untouched)
-    notes += few_left(untouched, users, negatives)
+    notes += few_left(untouched, users, protocol.negatives)
     return Split(log, part, held[0], held[1], protocol, tuple(notes))
 
 

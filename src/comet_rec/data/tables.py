@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.errors import InputError
+from comet_rec.errors import InputError, UnknownNameError
 from comet_rec.files import written_whole
 from comet_rec.text import cropped, printable, table
 
@@ -27,8 +27,9 @@ _OPTIONS = {
 
 
 class Table:
-    """Named columns of equal length.
+    """Named columns of equal length; ``table["item_id"]`` is one of them.
 
+    ``in``, ``keys`` and ``dict`` are about the columns, ``len`` and iteration about the rows.
     Each conversion imports only the library that its name says; an Arrow consumer may also take
     the object itself (``__arrow_c_stream__``, through pyarrow).
 
@@ -51,8 +52,20 @@ class Table:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self.rows()
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self.columns
+
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        if name not in self:
+            raise UnknownNameError(
+                f"no column {name!r}; there are {', '.join(self.columns)} (and .rows(), each a "
+                "dict)"
+            )
         return self.columns[name]
+
+    def keys(self) -> KeysView[str]:
+        """Names of the columns."""
+        return self.columns.keys()
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Each row as a dict of plain Python values."""
@@ -86,12 +99,12 @@ class Table:
         Raises
         ------
         InputError
-            For another format, or when the place cannot be written.
+            When the place cannot be written, or the form is another.
         """
         import duckdb
 
         if form not in _OPTIONS:
-            raise InputError(f"form {form!r}: must be one of {', '.join(_OPTIONS)}")
+            raise InputError(f"form = {form!r}: must be one of {', '.join(_OPTIONS)}")
         columns = {k: _texts(v) for k, v in self.columns.items()}
         selected = ", ".join(
             f'CAST("{k}" AS VARCHAR) AS "{k}"' if v.dtype == object else f'"{k}"'

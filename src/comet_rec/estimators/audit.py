@@ -21,6 +21,7 @@ from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import ArtefactError, NonFiniteError
 from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.scoring import run_scores
+from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.evaluation.audit import Finding, audit, ordered
 from comet_rec.evaluation.ranking import Ranks, sampled_ranks
 
@@ -52,6 +53,7 @@ def audit_folder(folder: Path) -> list[Finding]:
     return audit_run(run if run.metrics is not None else replace(run, metrics={}))
 
 
+@undisturbed
 def audit_run(run: Run) -> list[Finding]:
     """Findings about a run, errors first.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +16,7 @@ from comet_rec.artefact.run import Run, save_run
 from comet_rec.coercion import is_whole
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions, not_a_log
+from comet_rec.data.nearest import shown
 from comet_rec.data.split import Split
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, NotFittedError
@@ -23,6 +26,20 @@ from comet_rec.estimators.measuring import measured
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.session import Hooks, tell_epochs
 from comet_rec.estimators.start import Start
+from comet_rec.estimators.surroundings import undisturbed
+
+
+def folder_path(folder: Any, call: str) -> Path:
+    """Path of a folder as a caller gives it.
+
+    Raises
+    ------
+    InputError
+        For what is no path.
+    """
+    if not isinstance(folder, (str, PathLike)):
+        raise InputError(f"{call}: {shown(folder)} is no path; give the folder of a run")
+    return Path(os.fsdecode(folder)).expanduser()
 
 
 class Estimator:
@@ -72,6 +89,7 @@ class Estimator:
         plain = replace(preset(self.preset, self.name, log), seed=self.seed)
         return naming.applied(plain, self.settings)
 
+    @undisturbed
     def fit(
         self,
         data: Interactions | Split,
@@ -171,6 +189,7 @@ class Estimator:
         device = str(self.device)
         return {"preset": self.preset, "seed": self.seed, "device": device, **own, **chosen}
 
+    @undisturbed
     def recommend(
         self,
         users: Iterable[Any] | None = None,
@@ -185,16 +204,18 @@ class Estimator:
 
         Parameters
         ----------
-        users : iterable of ids, optional
-            In the log's own type; None for every user.
+        users : list of ids, optional
+            Any list, array, Series or Arrow array; None for every user. An id that stands for the
+            log's type exactly is that id: with integers 7, 7.0 and "7", with text also the number
+            of its digits. Any other value is an error, whatever `unknown` says.
         k : int
             Items a user; fewer where fewer are left.
         include_seen : bool
             Whether items that the model knows of the user may be listed. A model that was
             fitted on a split does not know the test items.
-        allow, block : iterable of item ids, optional
+        allow, block : list of item ids, optional
             List nothing but these; never list these. Ids that the log does not hold are passed
-            over; one that is not of its type is an error.
+            over; what cannot be an id of its items is an error.
         unknown : {"error", "skip", "popular"}
             What a user outside the log gets: an error, no rows, or the most popular items
             (their score is the number of users).
@@ -212,6 +233,7 @@ class Estimator:
         rules = lists.Rules(k, include_seen, allow, block, unknown)
         return lists.for_users(self.run, users, rules)
 
+    @undisturbed
     def recommend_for_history(
         self,
         histories: Sequence[Sequence[Any]],
@@ -226,8 +248,9 @@ class Estimator:
 
         Parameters
         ----------
-        histories : sequence of sequences of item ids
-            Oldest first; an item that occurs again counts once, at its first place.
+        histories : list of lists of item ids
+            Oldest first; an item that occurs again counts once, at its first place. Ids are taken
+            as in `recommend`.
         k, include_seen, allow, block
             As in `recommend`; seen means in the history given.
         unknown : {"error", "skip", "popular"}
@@ -243,6 +266,7 @@ class Estimator:
         rules = lists.Rules(k, include_seen, allow, block, unknown)
         return lists.for_histories(self.run, histories, rules, self.device)
 
+    @undisturbed
     def score(self, users: Iterable[Any], items: Iterable[Any]) -> npt.NDArray[np.float32]:
         """Scores of known users for items: what `recommend` ranks by, float32 [B].
 
@@ -251,7 +275,7 @@ class Estimator:
 
         Parameters
         ----------
-        users, items : iterable of ids [B]
+        users, items : list of ids [B]
             A pair at each place; seen items are scored like any other.
 
         Raises
@@ -282,6 +306,7 @@ class Estimator:
         """Add a log's source, items' titles by id as text, and the options it was read with."""
         self._run = replace(self.run, source=source, titles=dict(titles), reading=dict(reading))
 
+    @undisturbed
     def save(self, folder: str | Path) -> None:
         """Write the run directory, whole or not at all; an earlier run there is replaced.
 
@@ -290,9 +315,12 @@ class Estimator:
         Raises
         ------
         NotFittedError, ArtefactError
+        InputError
+            For what is no path.
         """
+        place = folder_path(folder, "save")
         self._run = measured(self.run)
-        save_run(self._run, Path(folder).expanduser())
+        save_run(self._run, place)
 
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"

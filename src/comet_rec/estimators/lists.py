@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,10 +16,12 @@ from comet_rec.artefact.run import Run
 from comet_rec.coercion import is_whole
 from comet_rec.config import unknown as unknown_word
 from comet_rec.data.histories import fold_in
-from comet_rec.data.ids import plain
+from comet_rec.data.id_lists import IdList, history_lists, id_list
+from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
+from comet_rec.data.nearest import nearest, shown
 from comet_rec.data.tables import Table
-from comet_rec.errors import ConfigError, InputError, UnknownIdError
+from comet_rec.errors import ConfigError, InputError, UnknownIdError, argument
 from comet_rec.estimators.scoring import run_scores
 from comet_rec.evaluation.ranking import checked
 from comet_rec.models import base
@@ -43,7 +45,8 @@ class Rules:
     def __post_init__(self) -> None:
         for name in ("allow", "block"):
             if getattr(self, name) is not None:  # an iterator could be read only once
-                object.__setattr__(self, name, as_ids(getattr(self, name), name))
+                ids = id_list(getattr(self, name), name, ordered=False)
+                object.__setattr__(self, name, ids)
         if not is_whole(self.k) or self.k < 1:
             raise InputError(f"k = {self.k!r}: must be a whole number above 0")
         if not isinstance(self.include_seen, (bool, np.bool_)):
@@ -57,15 +60,9 @@ class Rules:
             return None
         mask = np.full(log.n_items, self.allow is None)
         for name, value in (("allow", True), ("block", False)):
-            ids: list[Any] | None = getattr(self, name)
+            ids: IdList | None = getattr(self, name)
             if ids is not None:
-                foreign = [plain(one) for one in ids if not log.item_ids.fits(one)]
-                if foreign:  # passed over, a blocked item would be listed
-                    raise InputError(
-                        f"{name}: {foreign[0]!r} cannot be an item; the log has "
-                        f"{log.item_ids.kind} ids"
-                    )
-                indices = log.item_ids.index(ids)
+                _, indices = log.item_ids.lookup(ids, name)
                 mask[indices[indices >= 0]] = value
         return mask
 
@@ -76,20 +73,13 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
     if users is None:
         indices, asked = np.arange(log.n_users), log.user_ids.external(np.arange(log.n_users))
     else:
-        given = as_ids(users, "users")
-        indices = log.user_ids.index(given)
-        # Of a user who is skipped no row is left.
-        asked = log.user_ids.external(np.maximum(indices, 0))
-        if rules.unknown == "popular" and (indices < 0).any():
-            named = zip(given, indices, asked.tolist(), strict=True)
-            asked = _column([own if at >= 0 else plain(value) for value, at, own in named])
+        stored, indices = log.user_ids.lookup(id_list(users, "users"), "users")
+        asked = log.user_ids.as_external(stored)
+        if rules.unknown == "skip":  # of a user who is skipped no row is left
+            asked = log.user_ids.external(np.maximum(indices, 0))
     missing = indices < 0
     if missing.any() and rules.unknown == "error":
-        raise UnknownIdError(
-            f"unknown user {plain(given[int(np.argmax(missing))])!r} ({int(missing.sum())} of "
-            f"{len(indices)} unknown; the log has {log.user_ids.kind} ids); "
-            "check the id, or choose skip or popular for unknown"
-        )
+        raise unknown_id(log.user_ids, asked[missing], len(indices), "user")
     known = np.flatnonzero(~missing)
     seen = None if rules.include_seen else run.known.touched(indices[known])
     if run.user_vectors is not None:
@@ -107,9 +97,10 @@ def for_histories(
     run: Run, histories: Sequence[Sequence[Any]], rules: Rules, device: torch.device
 ) -> Table:
     """Lists for users that the log never saw; see `Estimator.recommend_for_history`."""
-    if isinstance(histories, (str, bytes, Mapping)) or not isinstance(histories, Iterable):
-        raise InputError(f"histories: give a list of lists of item ids, not {histories!r}")
-    indices = [_history(run.interactions, history, rules) for history in histories]
+    indices = [
+        _history(run.interactions, history, place, rules)
+        for place, history in enumerate(history_lists(histories))
+    ]
     places = np.arange(len(indices))
     empty = np.array([len(history) == 0 for history in indices], dtype=bool)
     # What a closed form makes of nothing is zero for every item.
@@ -205,36 +196,26 @@ def _table(run: Run, asked: npt.NDArray[Any], parts: list[_Part]) -> Table:
     )
 
 
-def _history(log: Interactions, history: Sequence[Any], rules: Rules) -> Int64:
+def _history(log: Interactions, history: IdList, place: int, rules: Rules) -> Int64:
     """Distinct indices in the order of their first occurrence."""
-    if isinstance(history, (set, frozenset)):
-        raise InputError("a history: a set has no order; give a list, oldest first")
-    given = as_ids(history, "a history")
-    indices = log.item_ids.index(given)
-    if (indices < 0).any() and rules.unknown == "error":
-        bad = plain(given[int(np.argmax(indices < 0))])
-        raise UnknownIdError(
-            f"unknown item {bad!r} in a history (the log has {log.item_ids.kind} ids); "
-            "check the id, or choose skip or popular for unknown"
-        )
-    return np.array(list(dict.fromkeys(indices[indices >= 0].tolist())), dtype=np.int64)
+    stored, indices = log.item_ids.lookup(history, f"history {place}")
+    missing = indices < 0
+    if missing.any() and rules.unknown == "error":
+        unknown_items = log.item_ids.as_external(stored[missing])
+        raise unknown_id(log.item_ids, unknown_items, len(indices), "item", f" in history {place}")
+    return np.array(list(dict.fromkeys(indices[~missing].tolist())), dtype=np.int64)
 
 
-def as_ids(ids: Iterable[Any], what: str) -> list[Any]:
-    """Ids as a list; one bare text is a mistake, not a list of letters."""
-    if isinstance(ids, (str, bytes, Mapping)) or not isinstance(ids, Iterable):
-        raise InputError(f"{what}: give a list of ids, not {ids!r}")
-    try:
-        return list(ids)
-    except TypeError:  # an array without dimensions
-        raise InputError(f"{what}: give a list of ids, not {ids!r}") from None
-
-
-def _column(values: list[Any]) -> npt.NDArray[Any]:
-    """Ids in an array of their own type."""
-    whole = (isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values)
-    if values and all(whole) and all(abs(int(v)) < 2**63 for v in values):
-        return np.array(values, dtype=np.int64)
-    out = np.empty(len(values), dtype=object)
-    out[:] = values
-    return out
+def unknown_id(
+    ids: Ids, missing: npt.NDArray[Any], asked: int, role: str, where: str = "", *,
+    policies: bool = True,
+) -> UnknownIdError:  # fmt: skip
+    """What to say of ids that the log does not hold; a near one is suggested for the first."""
+    first = missing[:1].tolist()[0]
+    near = nearest(ids, first)
+    what = f"unknown {role} {shown(first)}{where} ({len(missing)} of {asked} unknown)"
+    hint = f"the ids of the log are {ids.in_words}" if near is None else f"did you mean {near!r}?"
+    if policies:
+        ways = " or ".join(argument("unknown", way) for way in ("skip", "popular"))
+        hint += f" ({ways} allows unknown ids)"
+    return UnknownIdError(f"{what}; {hint}")

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from comet_rec.artefact.run import Run, protocol_entry
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import ConfigError, InputError
 from comet_rec.estimators.scoring import FunctionScores, run_scores
+from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.estimators.validation import full_users
 from comet_rec.evaluation.ranking import Report, Scores, drawn_users, full_ranks, sampled_ranks
 
@@ -44,6 +47,8 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
     NonFiniteError
         When a score is NaN or infinite.
     """
+    if not isinstance(full, (bool, np.bool_)):
+        raise InputError(f"full = {full!r}: must be True or False")
     run = getattr(model, "run", None)
     if isinstance(model, type):
         raise InputError(f"evaluate: {model.__name__} is a class; give a fitted model of it")
@@ -71,6 +76,7 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
     return measure(run, split, full=full)
 
 
+@undisturbed
 def measure(run: Run, split: Split, *, full: bool = True) -> Report:
     """Figures of the test items.
 

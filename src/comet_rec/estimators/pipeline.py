@@ -18,6 +18,7 @@ from comet_rec.estimators.companions import Companions
 from comet_rec.estimators.scoring import model_scores, vectors
 from comet_rec.estimators.session import Hooks, Session, log_line
 from comet_rec.estimators.start import Start
+from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.estimators.validation import Validation
 from comet_rec.models import base
 from comet_rec.training.trainer import Progress, frozen
@@ -95,6 +96,7 @@ def _refitted_alone(split: Split, device: torch.device, chosen: Run, hooks: Hook
     return _finished(session, _refitted(session, split), split.known, split)
 
 
+@undisturbed
 def validate(
     config: Config, split: Split, device: torch.device, hooks: Hooks, trained: dict[str, Run]
 ) -> tuple[dict[str, float], int]:

@@ -6,7 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from comet_rec.artefact.run import load_run
-from comet_rec.estimators.estimator import Estimator
+from comet_rec.estimators.estimator import Estimator, folder_path
+from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.models import base
 
 
@@ -136,6 +137,7 @@ def estimators() -> dict[str, type[Estimator]]:
 ESTIMATORS = estimators()
 
 
+@undisturbed
 def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
     """Read a run that `save` or ``comet-rec train`` wrote; the folder alone is enough.
 
@@ -144,7 +146,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
     ArtefactError
         When it is missing, incomplete or damaged.
     """
-    run = load_run(Path(folder).expanduser())
+    run = load_run(folder_path(folder, "load_model"))
     model = ESTIMATORS[run.config.name](seed=run.config.seed, device=device)
     model.preset = run.config.preset
     parts = {"model": run.config.model, "train": run.config.train}

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.artefact.run import Run
-from comet_rec.data.ids import Ids, plain
-from comet_rec.errors import ConfigError, InputError, UnknownIdError
-from comet_rec.estimators.lists import as_ids
+from comet_rec.data.id_lists import id_list
+from comet_rec.data.ids import Ids
+from comet_rec.errors import ConfigError, InputError
+from comet_rec.estimators.lists import unknown_id
 from comet_rec.estimators.scoring import run_scores
 from comet_rec.evaluation.ranking import checked
 
@@ -20,8 +21,8 @@ Float32 = npt.NDArray[np.float32]
 
 def scores(run: Run, users: Iterable[Any], items: Iterable[Any]) -> Float32:
     """Scores of pairs; see `Estimator.score`."""
-    left = _known(run.interactions.user_ids, as_ids(users, "users"), "user")
-    right = _known(run.interactions.item_ids, as_ids(items, "items"), "item")
+    left = _known(run.interactions.user_ids, users, "user")
+    right = _known(run.interactions.item_ids, items, "item")
     if len(left) != len(right):
         raise InputError(
             f"score: {len(left)} users and {len(right)} items; give an item for each user"
@@ -29,11 +30,13 @@ def scores(run: Run, users: Iterable[Any], items: Iterable[Any]) -> Float32:
     return checked(run_scores(run).pairs(left, right[:, None]))[:, 0]
 
 
-def _known(ids: Ids, given: list[Any], role: str) -> npt.NDArray[np.int64]:
-    indices = ids.index(given)
-    if (indices < 0).any():
-        bad = plain(given[int(np.argmax(indices < 0))])
-        raise UnknownIdError(f"unknown {role} {bad!r} (the log has {ids.kind} ids); check the id")
+def _known(ids: Ids, given: Iterable[Any], role: str) -> npt.NDArray[np.int64]:
+    what = f"{role}s"
+    stored, indices = ids.lookup(id_list(given, what), what)
+    missing = indices < 0
+    if missing.any():
+        unknown = ids.as_external(stored[missing])
+        raise unknown_id(ids, unknown, len(indices), role, policies=False)
     return indices
 
 

@@ -55,13 +55,18 @@ def figures(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Means over users of HR and NDCG at 5 and 10, and the standard errors of those means.
 
-    The standard error is the sample deviation over users divided by √T (NaN-free: 0 for T = 1).
+    Standard errors are those of `standard_error`.
     """
     means, errors = {}, {}
     for k in CUTOFFS:
         for name, metric in (("HR", hit_rate), ("NDCG", ndcg)):
             values = metric(better, tied, k, ties)
             means[f"{name}@{k}"] = float(values.mean())
-            deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-            errors[f"{name}@{k}"] = deviation / float(np.sqrt(len(values)))
+            errors[f"{name}@{k}"] = standard_error(values)
     return means, errors
+
+
+def standard_error(values: Float64) -> float:
+    """Sample deviation of the users' values divided by √T; 0 for T = 1."""
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return deviation / float(np.sqrt(len(values)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,8 +13,8 @@ import numpy.typing as npt
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import generator
 from comet_rec.data.split import HeldOut
-from comet_rec.errors import NonFiniteError
-from comet_rec.evaluation.metrics import TieRule, figures, hit_rate, ndcg, rank
+from comet_rec.errors import NonFiniteError, UnknownNameError
+from comet_rec.evaluation.metrics import TieRule, figures, hit_rate, ndcg, rank, standard_error
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -66,10 +67,67 @@ class Ranks:
         """Better + 1 + tied/2."""
         return rank(self.better, self.tied)
 
+    def figure(self, name: str, ties: TieRule) -> npt.NDArray[np.float64]:
+        """HR@k or NDCG@k of each user, at any k, float64 [T].
+
+        Raises
+        ------
+        UnknownNameError
+            For another figure.
+        """
+        found = re.fullmatch(r"(HR|NDCG)@([1-9][0-9]{0,99})", str(name))
+        if found is None:
+            raise UnknownNameError(
+                f"no figure {name!r}; there are HR@k and NDCG@k for any k, such as HR@10 and "
+                "NDCG@20"
+            )
+        metric = {"HR": hit_rate, "NDCG": ndcg}[found[1]]
+        worst = int((self.better + self.tied).max(initial=0)) + 1  # a larger k adds nothing
+        return metric(self.better, self.tied, min(int(found[2]), worst), ties)
+
+
+class Figures(dict[str, float]):
+    """HR@k and NDCG@k of some ranks: at 5 and 10 listed, at any other k made when asked for.
+
+    Parameters
+    ----------
+    ranks : Ranks
+    ties : {"expected", "pessimistic"}
+    errors : bool
+        Standard errors of the means over users, not the means.
+    """
+
+    def __init__(self, ranks: Ranks, ties: TieRule, *, errors: bool = False) -> None:
+        super().__init__(figures(ranks.better, ranks.tied, ties)[errors])
+        self._ranks, self._ties, self._errors = ranks, ties, errors
+
+    def __getitem__(self, name: str) -> float:
+        if isinstance(name, str) and dict.__contains__(self, name):
+            return super().__getitem__(name)
+        values = self._ranks.figure(name, self._ties)
+        return standard_error(values) if self._errors else float(values.mean())
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self[name]  # type: ignore[index]
+        except KeyError:
+            return False
+        return True
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The figure of this name, or the default."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Report:
-    """Figures of one model under one protocol; ``report["HR@10"]`` is the sampled figure.
+class Report(Mapping[str, float]):
+    """Figures of one model under one protocol, a mapping of names to the sampled figures.
+
+    ``report["HR@10"]`` is the figure among sampled candidates, ``report.full["HR@10"]`` the one
+    over the whole catalogue. HR@k and NDCG@k are there at any k; 5 and 10 are listed.
 
     Parameters
     ----------
@@ -93,29 +151,41 @@ class Report:
     full_ranks: Ranks | None
     ties: TieRule = "expected"
     full_users: Int64 | None = None
-    sampled: dict[str, float] = field(init=False)
-    sampled_se: dict[str, float] = field(init=False)
-    full: dict[str, float] | None = field(init=False, default=None)
-    full_se: dict[str, float] | None = field(init=False, default=None)
+    sampled: Figures = field(init=False)
+    sampled_se: Figures = field(init=False)
+    full: Figures | None = field(init=False, default=None)
+    full_se: Figures | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         pairs = [("sampled", self.sampled_ranks), ("full", self.full_ranks)]
         for name, ranks in pairs:
             if ranks is not None:
-                means, errors = figures(ranks.better, ranks.tied, self.ties)
-                object.__setattr__(self, name, means)
-                object.__setattr__(self, f"{name}_se", errors)
+                object.__setattr__(self, name, Figures(ranks, self.ties))
+                object.__setattr__(self, f"{name}_se", Figures(ranks, self.ties, errors=True))
 
     def __getitem__(self, name: str) -> float:
         """Sampled HR@k or NDCG@k, at any k."""
-        return float(self.of_users(name).mean())
+        return self.sampled[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sampled)
+
+    def __len__(self) -> int:
+        return len(self.sampled)
+
+    # A report is one measurement: two with equal figures need not be of one model.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        told = [f"{name} {value:.4f}" for name, value in self.sampled.items()]
-        whole = [f"{name} {value:.4f}" for name, value in (self.full or {}).items()]
-        more = f"; whole catalogue: {', '.join(whole)}" if whole else ""
-        few = "".join(f"; {line}" for line in caution(len(self.users)))
-        return f"Report({self.model}, {len(self.users):,} users: {', '.join(told)}{more}{few})"
+        parts = [("sampled", self.sampled), ("full", self.full)]
+        texts = [
+            f"{room} " + " ".join(f"{name} {value:.4f}" for name, value in means.items())
+            for room, means in parts
+            if means is not None
+        ]
+        texts += caution(len(self.users))
+        return f"Report({self.model}, {len(self.users):,} users: {'; '.join(texts)})"
 
     def of_users(self, name: str, *, full: bool = False) -> npt.NDArray[np.float64]:
         """HR@k or NDCG@k of each user that was ranked, at any k: what paired tests ask for.
@@ -131,18 +201,13 @@ class Report:
 
         Raises
         ------
-        KeyError
-            For another figure.
+        UnknownNameError
+            For another figure, and for a full one where the whole catalogue was not ranked.
         """
-        kind, _, k = str(name).partition("@")
-        of = {"HR": hit_rate, "NDCG": ndcg}.get(kind)
         ranks = self.full_ranks if full else self.sampled_ranks
-        if of is None or not k.isdecimal() or int(k) < 1:
-            raise KeyError(f"no figure {name!r}; there are HR@k and NDCG@k")
         if ranks is None:
-            raise KeyError(f"no full {name}: the whole catalogue was not ranked")
-        worst = int((ranks.better + ranks.tied).max(initial=0)) + 1  # a larger k adds nothing
-        return of(ranks.better, ranks.tied, min(int(k), worst), self.ties)
+            raise UnknownNameError(f"no full {name}: the whole catalogue was not ranked")
+        return ranks.figure(name, self.ties)
 
     @property
     def ranks(self) -> npt.NDArray[np.float64]:
@@ -157,10 +222,10 @@ class Report:
             "protocol": self.protocol,
             "n_users": len(self.users),
             "n_users_full": ranked,
-            "sampled": self.sampled,
-            "sampled_se": self.sampled_se,
-            "full": self.full,
-            "full_se": self.full_se,
+            "sampled": dict(self.sampled),
+            "sampled_se": dict(self.sampled_se),
+            "full": None if self.full is None else dict(self.full),
+            "full_se": None if self.full_se is None else dict(self.full_se),
         }
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from comet_rec.errors import DataError, NoColumnError
+from comet_rec.errors import DataError, NoColumnError, argument
 
 Role = Literal["user", "item", "time", "rating"]
 ROLES: tuple[Role, ...] = ("user", "item", "time", "rating")
@@ -24,9 +24,9 @@ RECOGNISED: dict[Role, tuple[str, ...]] = {
     ),
     "time": (
         "timestamp", "time", "ts", "unixreviewtime", "unixtime", "eventtime", "datetime", "date",
-        "createdat",
+        "createdat", "when", "reviewtime", "eventtimestamp", "transactiondate", "orderdate",
     ),
-    "rating": ("rating", "score", "stars", "overall", "ratings"),
+    "rating": ("rating", "score", "stars", "overall", "ratings", "label", "click", "clicked"),
 }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def rivals(
         if others:
             notes[role] = (
                 f"the {role} is column {columns[position]!r}; {', '.join(others)} could be it too: "
-                f"name it with --{role} ({role}=…)"
+                f"name it with {argument(role)}"
             )
     return notes
 
@@ -129,8 +129,7 @@ def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str)
     for role in ("user", "item"):
         if role not in chosen:
             raise NoColumnError(
-                f"{where}: no {role} column among {_listed(columns)}; name it with --{role} "
-                f"({role}=…)"
+                f"{where}: no {role} column among {_listed(columns)}; name it with {argument(role)}"
             )
     for position in chosen.values():
         if columns.count(columns[position]) > 1:

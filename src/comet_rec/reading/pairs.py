@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,9 +17,10 @@ from comet_rec.data.ids import IdKind
 from comet_rec.errors import DataError
 from comet_rec.reading.columns import Role
 from comet_rec.reading.database import connect, refusing
-from comet_rec.reading.loading import load
-from comet_rec.reading.packed import compression_of, head_of, lines_of, verify
-from comet_rec.reading.sources import open_source, source_name
+from comet_rec.reading.files import regular_file
+from comet_rec.reading.readers import load_rows, open_log, source_name
+from comet_rec.reading.remarks import Remarks
+from comet_rec.reading.unpack import chunks, compression_of
 
 External = npt.NDArray[Any]
 
@@ -91,12 +93,13 @@ def read_pairs(
     asked: dict[Role, str | int | None] = {"user": user, "item": item}
     known: dict[Role, IdKind | None] = {"user": user_kind, "item": item_kind}
     fixed: dict[Role, IdKind] = {role: kind for role, kind in known.items() if kind is not None}
+    remarks = Remarks()
     with connect(threads) as con, refusing(source_name(source)):
-        opened = open_source(con, source, asked)
-        _, notes = load(con, opened, ("user", "item"), skip_bad, fixed)
+        name, parts = open_log(con, source, asked)
+        load_rows(con, name, parts, ("user", "item"), skip_bad, remarks, fixed)
         fetched = con.execute("SELECT u, i FROM log ORDER BY rowid").fetchnumpy()
     users, items = np.ma.getdata(fetched["u"]), np.ma.getdata(fetched["i"])
-    return Pairs(users, items, tuple(notes))
+    return Pairs(users, items, tuple(remarks.notes))
 
 
 def is_wide(path: str | PathLike[str]) -> bool:
@@ -104,11 +107,19 @@ def is_wide(path: str | PathLike[str]) -> bool:
     path = Path(path).expanduser()
     if not path.is_file():
         return False
+    first = next(_lines(path, str(path)), b"")
+    return re.match(rb"\s*\([^\t\n]*,[^\t\n]*\)\t", first.removeprefix(b"\xef\xbb\xbf")) is not None
+
+
+def _lines(path: Path, name: str) -> Iterator[bytes]:
+    """The lines of a file, unpacked."""
     with path.open("rb") as file:
         compression = compression_of(file.read(16))
-    verify(path, str(path), compression)
-    head, _ = head_of(path, str(path), compression)
-    return re.match(rb"\s*\([^\t\n]*,[^\t\n]*\)\t", head.removeprefix(b"\xef\xbb\xbf")) is not None
+    rest = b""
+    for chunk in chunks(path, name, compression):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    yield rest
 
 
 def read_wide_candidates(
@@ -132,27 +143,23 @@ def read_wide_candidates(
         When there is no such file or a line is of another form; one line.
     """
     name, path = str(path), Path(path).expanduser()
-    if not path.is_file():
-        raise DataError(f"{name}: no such file")
-    with path.open("rb") as file:
-        compression = compression_of(file.read(16))
-    verify(path, name, compression)
+    regular_file(str(path))
     users: list[str] = []
     positives: list[str] = []
     negatives: list[list[str]] = []
     numbers: list[int] = []
-    for number, line in enumerate(lines_of(path, name, compression), 1):
+    for number, line in enumerate(_lines(path, name), 1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
         except UnicodeDecodeError as error:
-            raise DataError(f"{name}, line {number}: is not UTF-8; mend it") from error
+            raise DataError(f"{name}, line {number}: is not UTF-8; fix it") from error
         if not text:
             continue
         pair, *rest = text.split("\t")
         found = re.fullmatch(r"\(([^,]+),([^,]+)\)", pair.strip())
         if found is None or not all(rest):
             raise DataError(
-                f"{name}, line {number}: is not (user,item) and negatives between tabs; mend it"
+                f"{name}, line {number}: is not (user,item) and negatives between tabs; fix it"
             )
         users.append(found[1].strip())
         positives.append(found[2].strip())
@@ -182,7 +189,7 @@ def _typed(texts: list[str], kind: IdKind | None, name: str, lines: list[int]) -
         what = "UUID" if kind == "uuid" else "plain integer"
         raise DataError(
             f"{name}, line {lines[at]}: {texts[at]!r} is no {what}, and the ids of the log are; "
-            "mend it"
+            "fix it"
         )
     if of is _integer and None not in read:
         return np.array(read, dtype=np.int64)

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from comet_rec.data.ids import Ids
+from comet_rec.data.ids import IdKind, Ids
 from comet_rec.data.interactions import Int32, Interactions
-from comet_rec.errors import DataError
-from comet_rec.reading.canonical import HashError, LogTable
+from comet_rec.errors import DataError, argument
+from comet_rec.reading.bad_rows import skipped, too_many
 from comet_rec.reading.columns import ROLES, Role
 from comet_rec.reading.database import connect, refusing, whole_number
-from comet_rec.reading.loading import load
-from comet_rec.reading.pairs import Pairs, WideCandidates, is_wide, read_pairs, read_wide_candidates
-from comet_rec.reading.sources import Source, open_source, source_name
+from comet_rec.reading.files import LogFile, is_path, is_path_list, log_files, shown
+from comet_rec.reading.frames import frame_name, open_frame
+from comet_rec.reading.indexing import HashError, LogTable
+from comet_rec.reading.parts import FileOpener, Part
+from comet_rec.reading.remarks import Remarks
+from comet_rec.reading.stage import Staged, may_be_hashed, stage
+from comet_rec.reading.times import check_form
+from comet_rec.reading.typed import misfit
 
 if TYPE_CHECKING:
     import duckdb
 
 Scope = Literal["auto", "global", "per_user", "none"]
-
-__all__ = ["Pairs", "WideCandidates", "is_wide", "read", "read_pairs", "read_wide_candidates"]
 
 
 def read(
@@ -40,16 +45,23 @@ def read(
     min_item_interactions: int = 0,
     skip_bad: int = 0,
     time_scope: Scope = "auto",
+    time_format: str | None = None,
+    encoding: str | None = None,
+    quote: str | None = None,
+    escape: str | None = None,
     threads: int | None = None,
 ) -> Interactions:
     """Read a log.
 
     Parameters
     ----------
-    source : path, DataFrame, Arrow table or sparse matrix
-        A file (CSV with `,` `;` or `|`, TSV, `::`, NDJSON or Parquet; text plain, gzip or zstd;
-        told by content), a pandas or polars DataFrame, anything with an Arrow stream, or a scipy
-        sparse matrix of users × items whose stored non-zeros are the ratings.
+    source : path, list of paths, frame, matrix, file object, bytes or rows
+        Files: CSV with `,` `;` `|` tabs or blanks, `::`, NDJSON or Parquet; text plain, gzip,
+        bzip2, xz or zstd; told by content. Several files are one log: a list, a folder, a pattern
+        such as `day-*.csv`, hive partitions; they count in the order of their names. In memory: a
+        pandas or polars frame, anything with an Arrow stream, a mapping of columns, (user, item)
+        tuples with a rating or a time behind, or a scipy sparse matrix of users × items whose
+        stored non-zeros are the ratings.
     user, item, time, rating : str or int, optional
         Column names; common names are recognised when not given. Columns of a file without a
         header row are named "1", "2", …. Rows without times keep their order; a matrix has none
@@ -64,73 +76,217 @@ def read(
     time_scope : {"auto", "global", "per_user", "none"}
         Whether times compare across users. "auto": per user when every user's times are just the
         positions 0…n−1 (or 1…n) of the rows, else global. "none" ignores the time column.
+    time_format : str, optional
+        How times are written, as for `strptime`: "%d.%m.%Y %H:%M". Numbers and common forms of
+        dates are recognised without it.
+    encoding : str, optional
+        Of text files: "latin-1", "cp1252", "utf-16", "gbk", …; UTF-8 when not given.
+    quote, escape : str, optional
+        The quote character of text files ("" for none), and the character that makes the next one
+        text. Without them fields are quoted with `"`, which is doubled (or escaped with a
+        backslash) inside; files that are plainly not quoted are recognised.
     threads : int, optional
         Number of threads; all cores when not given.
 
     Returns
     -------
     Interactions
-        In canonical order; integer times as they are, dates and fractions in microseconds.
+        In canonical order; integer times as they are, dates and fractions in microseconds. What
+        was done is in its `notes`.
 
     Raises
     ------
     DataError
         When the log cannot be read as asked; one line that says where and what to do.
+
+    Warns
+    -----
+    CometWarning
+        For what may not mean what it seems to: ids that a spreadsheet rounded, times of two units,
+        ratings of 0, ….
     """
     asked: dict[Role, str | int | None] = {
         "user": user, "item": item, "time": time, "rating": rating
     }  # fmt: skip
     limits = _limits(user=min_user_interactions, item=min_item_interactions)
+    check_form(time_format)
+    remarks = Remarks()
     with connect(threads) as con, refusing(source_name(source)):
-        opened = open_source(con, source, asked)
-        log = _staged(con, opened, min_rating, skip_bad, time_scope)
+        name, parts = open_log(con, source, asked, encoding=encoding, quote=quote, escape=escape)
+        roles = _roles(name, parts, min_rating, time_scope)
+        log = _indexed(
+            con, name, parts, roles, min_rating, skip_bad, time_scope, time_format, remarks
+        )
     kept = _cored(log, *limits)
     if len(kept) == 0:
-        raise DataError(f"{opened.name}: no interaction is left after the filters; lower them")
+        raise DataError(f"{name}: no interaction is left after the filters; lower them")
+    remarks.warn(stacklevel=2)
     return kept
+
+
+def source_name(source: Any) -> str:
+    """What messages call a source."""
+    if is_path(source):
+        return shown(source)
+    if is_path_list(source):
+        names = [shown(path) for path in source if is_path(path)]
+        return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "the bytes"
+    if hasattr(source, "read"):
+        return str(getattr(source, "name", "the file"))
+    return frame_name(source)
+
+
+def open_log(
+    con: duckdb.DuckDBPyConnection,
+    source: Any,
+    columns: Mapping[Role, str | int | None],
+    *,
+    encoding: str | None = None,
+    quote: str | None = None,
+    escape: str | None = None,
+) -> tuple[str, list[Part]]:
+    """Find out what a source is, and which of its columns play which role.
+
+    Raises
+    ------
+    DataError
+        When the source is of no known kind, or its columns cannot be told.
+    """
+    # A frame's columns may be named by numbers.
+    asked = {role: None if name is None else str(name) for role, name in columns.items()}
+    name = source_name(source)
+    if is_path(source) or is_path_list(source):
+        files = log_files(source)
+    elif isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
+        files = [LogFile(_spooled(con, source, name), name)]
+    else:
+        part = open_frame(con, source, asked)
+        return part.name, [part]
+    opener = FileOpener(con, asked, encoding, quote, escape)
+    return name, opener.parts(files)
+
+
+def _spooled(con: duckdb.DuckDBPyConnection, source: Any, name: str) -> Path:
+    """Bytes or an open file as a file within the database's folder."""
+    spill = con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0]
+    path = Path(spill) / "given"
+    with path.open("wb") as out:
+        if not hasattr(source, "read"):
+            out.write(source)
+            return path
+        try:
+            while chunk := source.read(1 << 20):
+                out.write(chunk.encode() if isinstance(chunk, str) else chunk)
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{name}: cannot be read: {error}") from error
+    return path
+
+
+def load_rows(
+    con: duckdb.DuckDBPyConnection,
+    name: str,
+    parts: Sequence[Part],
+    roles: tuple[Role, ...],
+    skip_bad: int,
+    remarks: Remarks,
+    fixed: Mapping[Role, IdKind] | None = None,
+    form: str | None = None,
+    *,
+    watches_ratings: bool = False,
+    hashed: bool = False,
+) -> Staged:
+    """Fill the table `log` with the good rows.
+
+    Parameters
+    ----------
+    skip_bad : int
+        Number of bad rows that may be left out.
+    fixed, form, watches_ratings, hashed
+        As for `stage`.
+
+    Raises
+    ------
+    DataError
+        When more rows are bad than may be, or none is good.
+    """
+    whole_number("skip_bad", skip_bad)
+    staged = stage(
+        con, name, parts, roles, fixed, form, watches_ratings=watches_ratings, hashed=hashed
+    )
+    for part in staged.parts:
+        for note in part.notes(roles):
+            remarks.note(note)
+        remarks.doubt(f"{part.name}: {caution}" for caution in part.cautions)
+    if staged.n_bad > skip_bad:
+        raise too_many(con, staged)
+    if staged.n_bad:
+        remarks.note(skipped(con, staged))
+        con.execute(f"DELETE FROM log WHERE {misfit(roles)}")
+    if con.execute("SELECT count(*) FROM log").fetchall()[0][0] == 0:
+        raise DataError(f"{name}: has no rows{' that are good' if staged.n_bad else ''}")
+    return staged
 
 
 def _limits(**limits: int) -> list[int]:
     return [whole_number(f"min_{role}_interactions", limit) for role, limit in limits.items()]
 
 
-def _staged(
-    con: duckdb.DuckDBPyConnection, opened: Source, min_rating: float | None, skip_bad: int,
+def _indexed(
+    con: duckdb.DuckDBPyConnection,
+    name: str,
+    parts: Sequence[Part],
+    roles: tuple[Role, ...],
+    min_rating: float | None,
+    skip_bad: int,
     time_scope: Scope,
-) -> Interactions:  # fmt: skip
-    roles = _roles(opened, min_rating, time_scope)
+    form: str | None,
+    remarks: Remarks,
+) -> Interactions:
+    watches = min_rating is None and all("rating" in part.labels for part in parts)
 
-    def staged(hashed: bool) -> Interactions:
-        kinds, notes = load(con, opened, roles, skip_bad, hashed=hashed)
-        table = LogTable(con, opened, kinds, "time" in roles, min_rating, hashed)
-        return table.interactions(time_scope, notes)
+    def indexed(remarks: Remarks, *, hashed: bool) -> Interactions:
+        staged = load_rows(
+            con, name, parts, roles, skip_bad, remarks, form=form, watches_ratings=watches,
+            hashed=hashed,
+        )  # fmt: skip
+        return LogTable(con, staged, min_rating).interactions(time_scope, remarks)
 
+    if not may_be_hashed(parts):
+        return indexed(remarks, hashed=False)
+    tried = Remarks()
     try:
-        return staged(hashed=True)
+        log = indexed(tried, hashed=True)
     except HashError:
         con.execute("DROP TABLE texts; DROP TABLE ids_u; DROP TABLE IF EXISTS ids_i")
-        return staged(hashed=False)
+        return indexed(remarks, hashed=False)
+    remarks.notes, remarks.doubts = tried.notes, tried.doubts
+    return log
 
 
-def _roles(source: Source, min_rating: float | None, time_scope: str) -> tuple[Role, ...]:
+def _roles(
+    name: str, parts: Sequence[Part], min_rating: float | None, time_scope: str
+) -> tuple[Role, ...]:
     """The columns that the call needs."""
+    labels = parts[0].labels
     if time_scope not in ("auto", "global", "per_user", "none"):
         raise DataError(f"time_scope is {time_scope!r}; give auto, global, per_user or none")
     if min_rating is not None and not (
         isinstance(min_rating, (numbers.Real, Decimal)) and math.isfinite(min_rating)
     ):
         raise DataError(f"min_rating is {min_rating!r}; give a number")
-    if min_rating is not None and "rating" not in source.labels:
+    if min_rating is not None and "rating" not in labels:
         raise DataError(
-            f"{source.name}: has no rating column for min_rating; name it with --rating (rating=…)"
+            f"{name}: has no rating column for {argument('min_rating')}; name it with "
+            f"{argument('rating')}"
         )
-    if time_scope in ("global", "per_user") and "time" not in source.labels:
+    if time_scope in ("global", "per_user") and "time" not in labels:
         raise DataError(
-            f"{source.name}: has no time column for {time_scope} times; name it with --time "
-            "(time=…)"
+            f"{name}: has no time column for {time_scope} times; name it with {argument('time')}"
         )
     unused = {"rating": min_rating is None, "time": time_scope == "none"}
-    return tuple(r for r in ROLES if r in source.labels and not unused.get(r, False))
+    return tuple(role for role in ROLES if role in labels and not unused.get(role, False))
 
 
 def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
@@ -151,6 +307,8 @@ def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
     items, item_ids, new_item = _reindexed(log.items[keep], log.item_ids)
     dropped_users, dropped_items = new_user[log.dropped_users], new_item[log.dropped_items]
     both = (dropped_users >= 0) & (dropped_items >= 0)
+    zero_users, zero_items = new_user[log.zero_users], new_item[log.zero_items]
+    zero = (zero_users >= 0) & (zero_items >= 0)
     note = (
         f"{log.n_users - len(user_ids)} users and {log.n_items - len(item_ids)} items with too "
         f"few interactions removed, with {int((~keep).sum())} interactions"
@@ -165,6 +323,8 @@ def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
         dropped_users=dropped_users[both],
         dropped_items=dropped_items[both],
         notes=(*log.notes, note),
+        zero_users=zero_users[zero],
+        zero_items=zero_items[zero],
     )
 
 

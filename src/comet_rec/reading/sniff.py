@@ -1,173 +1,199 @@
-"""What a log file is, told by its first bytes: compression, format, delimiter, header, columns."""
+"""What a text log is, told by its first lines: format, delimiter, quotes, header, columns."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
-from comet_rec.errors import DataError
+from comet_rec.errors import DataError, argument
 from comet_rec.reading.columns import Role, find, recognised
-from comet_rec.reading.packed import Compression, compression_of, head_of, verify
+from comet_rec.reading.fields import Padding, Splitter
+from comet_rec.reading.foreign import refuse_layout
 
+HEAD_BYTES = 1 << 18
 HEAD_RECORDS = 200
-DELIMITERS = ("::", "\t", ";", "|", ",")  # the order breaks ties
+DELIMITERS = ("::", "\t", ";", "|", ",")  # the order breaks ties; blanks come after all of them
 POSITIONAL: tuple[Role, ...] = ("user", "item", "rating", "time")
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-_DATE = re.compile(r"\s*\d{4}[-/]\d{1,2}[-/]\d{1,2}.*")
-_OTHER_MAGIC = {
-    b"PK\x03\x04": "a zip archive or workbook",
-    b"BZh": "compressed with bzip2",
-    b"\xfd7zXZ": "compressed with xz",
-    b"ARROW1": "an Arrow file",
-    b"SQLite format 3": "an SQLite database",
-    b"%PDF": "a PDF",
-}
-_UTF16 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+_DATE = re.compile(
+    r"\s*(\d{4}[-/]\d{1,2}[-/]\d{1,2}.*"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}.*"
+    r"|\d{8}T\d{6}.*"
+    r"|[A-Za-z]{3,9},? [A-Za-z]{3} +\d{1,2} .*\d{4})"
+)
+_RULE = re.compile(r"[-+=|:_\s,;]*[-=_]{3,}[-+=|:_\s,;]*")
 
 
 @dataclass(frozen=True)
 class Format:
-    """How to read one file; columns of a file without a header row are named "1", "2", ….
-
-    `roles` says which of them are the user, item, rating and time by position; `skip` is the
-    number of lines in front of the first row; `line_end` is as SQL writes it; with `padded` a
-    blank behind the delimiter is no part of what follows.
-    """
-
-    path: Path
-    name: str
-    kind: Literal["delimited", "ndjson", "parquet"]
-    compression: Compression = "none"
-    delimiter: str = ","
-    line_end: Literal["\\n", "\\r\\n"] = "\\n"
-    skip: int = 0
-    columns: tuple[str, ...] = ()
-    roles: Mapping[Role, str] = field(default_factory=dict)
-    padded: bool = False
-
-    @property
-    def quote(self) -> str:
-        """The quote character; MovieLens' `::` files have none."""
-        return "" if self.kind != "delimited" or self.delimiter == "::" else '"'
-
-
-def sniff(path: str | Path, asked: Sequence[str] = ()) -> Format:
-    """Tell a file's format by its content.
+    """How to read a text file.
 
     Parameters
     ----------
-    path : path
-        The file; its name and extension are not looked at.
-    asked : sequence of str
-        Column names that the caller gave: a first row that has one of them is a header.
+    kind : {"delimited", "ndjson"}
+    splitter : Splitter
+        How a line of a delimited file is cut into fields.
+    skip : int
+        Number of lines in front of the first row.
+    columns : tuple of str
+        Names; columns of a file without a header row are named "1", "2", ….
+    roles : mapping of role to str
+        The columns that are the user, item, rating and time by their place.
+    typed : tuple of bool
+        Which columns hold nothing but numbers or dates.
+    remarks, cautions : tuple of str
+        What a user has to know about these choices; `cautions` where they may be wrong.
+    """
+
+    kind: Literal["delimited", "ndjson"]
+    splitter: Splitter = field(default_factory=lambda: Splitter(","))
+    skip: int = 0
+    columns: tuple[str, ...] = ()
+    roles: Mapping[Role, str] = field(default_factory=dict)
+    typed: tuple[bool, ...] = ()
+    remarks: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the file has no header row."""
+        return self.kind == "delimited" and self.columns[:1] == ("1",)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a caller said about a file; None leaves it to the values.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Names of columns: a first row that has one of them is a header.
+    quote, escape : str or None
+        As for `Splitter`.
+    """
+
+    columns: Sequence[str] = ()
+    quote: str | None = None
+    escape: str | None = None
+
+    def check(self) -> None:
+        """Refuse what is no character.
+
+        Raises
+        ------
+        DataError
+        """
+        for name, value in (("quote", self.quote), ("escape", self.escape)):
+            if value is None or value == "":
+                continue
+            if not isinstance(value, str) or len(value) != 1 or value in "\n\r\t ":
+                raise DataError(f"{name} is {value!r}; give one character, or '' for none")
+
+
+def sniff(head: bytes, name: str, asked: Asked, *, whole: bool) -> Format:
+    """Tell a text file's format by its first bytes.
+
+    Parameters
+    ----------
+    head : bytes
+        At most `HEAD_BYTES` of a plain file.
+    name : str
+        What messages call the file.
+    whole : bool
+        Whether `head` is all of it.
 
     Raises
     ------
     DataError
-        When there is no such file, or it is empty, binary, truncated, or not a table with at
-        least two columns, or it cannot be told whether its first row is a header.
+        When the text is no table with at least two columns, or it cannot be told whether its
+        first row is a header.
     """
-    name, path = str(path), Path(path)
-    try:
-        if path.is_dir():
-            raise DataError(f"{name}: is a directory; give a file")
-        if not path.exists():
-            raise DataError(f"{name}: no such file")
-        if not path.is_file():
-            raise DataError(f"{name}: is not a regular file; give a file on disk")
-        with path.open("rb") as file:
-            magic = file.read(16)
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{name!r}: cannot be opened: {error}") from error
-    if not magic:
-        raise DataError(f"{name}: is empty")
-    if magic.startswith(b"PAR1"):
-        return Format(path, name, "parquet")
-    compression = compression_of(magic)
-    if compression != "none":
-        verify(path, name, compression)
-    head, whole = head_of(path, name, compression)
-    base = Format(path, name, "delimited", compression)
-    return _sniff_text(base, _text(head, whole, name), asked)
-
-
-def _text(head: bytes, whole: bool, name: str) -> str:
-    """The head as text, in whole lines."""
-    for magic, what in _OTHER_MAGIC.items():
-        if head.startswith(magic):
-            raise DataError(f"{name}: is {what}; unpack or export it to CSV or Parquet")
-    if head.startswith(b"PAR1"):
-        raise DataError(f"{name}: is Parquet inside another compression; unpack it")
-    if head.startswith(_UTF16):
-        raise DataError(f"{name}: is UTF-16 or UTF-32; save it as UTF-8")
-    if b"\x00" in head:
-        raise DataError(f"{name}: holds NUL bytes: binary or UTF-16; give UTF-8 text or Parquet")
-    if not whole:
-        end = head.rfind(b"\n")
-        if end < 0:
-            raise DataError(f"{name}: line 1 is longer than {len(head)} bytes; is this a log?")
-        head = head[: end + 1]
-    text = head.decode("utf-8", errors="replace").removeprefix("\ufeff")
-    if not text.strip():
-        raise DataError(f"{name}: is empty")
-    return text
-
-
-def _sniff_text(base: Format, text: str, asked: Sequence[str]) -> Format:
-    name = base.name
-    first = text.lstrip().split("\n", 1)[0].strip()
-    if first == "[" or first.startswith(("[{", "[ {")):
-        raise DataError(f"{name}: is a JSON array; write one object per line (NDJSON)")
+    text = _text(head, name, whole=whole)
+    all_lines = text.split("\n")
+    lines = [line for line in all_lines if line.strip()]
+    refuse_layout(lines[:50], name)
+    first = lines[0].strip()
     if first == "{" or first.startswith('{"') or _object(first) is not None:
         keys: dict[str, None] = {}
-        for line in text.split("\n")[:HEAD_RECORDS]:
+        for line in lines[:HEAD_RECORDS]:
             keys.update(dict.fromkeys(_object(line) or {}))
         if not keys:
             raise DataError(f"{name}, line 1: is not a JSON object; write one object per line")
-        return replace(base, kind="ndjson", columns=tuple(keys), line_end=_line_end(text))
-    delimiter, table = _delimiter(text, name, asked)
-    unquoted = text if delimiter == "::" else re.sub(r'"[^"]*"', "", text)
-    padded = (
-        delimiter != "\t"
-        and all(
-            field.startswith(" ")
-            for row in table.rows
-            if len(row) == table.width  # a comma in quotes that were not seen makes another
-            for field in row[1:]
+        return Format("ndjson", columns=tuple(keys))
+    comments = _comments(all_lines, asked)
+    text = "\n".join(all_lines[comments:])
+    splitter, table = _delimiter(text, name, asked)
+    remarks: list[str] = []
+    if comments:
+        remarks.append(f"the first {comments} lines are comments and were left out")
+    if asked.escape is None and splitter.quote and _escaped_by_backslash(text, splitter):
+        splitter = replace(splitter, escape="\\")
+        remarks.append("quotes are escaped with a backslash")
+    padding = _padding(table, splitter)
+    if padding == "both":
+        remarks.append("columns are padded with blanks, which were left out")
+    splitter = replace(splitter, padded=padding)
+    table = _split(text, splitter)
+    found = Format("delimited", splitter, skip=comments)
+    if _has_header(table, splitter.delimiter, asked.columns, name):
+        columns = [column.strip() for column in table.rows[0]]
+        columns[0] = columns[0].removeprefix("#").strip()
+        skip = comments + table.lines[0]
+        below = all_lines[skip : skip + 1]
+        if below and _RULE.fullmatch(below[0].strip()):
+            shown = below[0].strip()[:40]
+            rule = f"line {skip + 1} ({shown!r}) is a rule under the header, and no row"
+            found = replace(found, cautions=(rule,))
+            skip += 1
+        return replace(
+            found, skip=skip, columns=tuple(columns), typed=_typed(table, 1), remarks=tuple(remarks)
         )
+    columns = [str(position + 1) for position in range(len(table.rows[0]))]
+    roles = _by_position(table.rows, splitter.delimiter, asked.columns, name)
+    return replace(
+        found, columns=tuple(columns), roles=roles, typed=_typed(table, 0), remarks=tuple(remarks)
     )
-    base = replace(base, delimiter=delimiter, line_end=_line_end(unquoted), padded=padded)
-    if padded:  # a quote may stand behind the blank
-        table = _split(text, delimiter, padded=True)
-    if _has_header(table, delimiter, asked, name):
-        columns = tuple(field.strip() for field in table.rows[0])
-        return replace(base, skip=table.lines[0], columns=columns)
-    columns = tuple(str(position + 1) for position in range(len(table.rows[0])))
-    return replace(base, columns=columns, roles=_by_position(table.rows, delimiter, asked, name))
 
 
-def _line_end(text: str) -> Literal["\\n", "\\r\\n"]:
-    """The first line end; DuckDB's own guess falls for one inside quotes."""
-    first = re.search(r"\r?\n", text)
-    return "\\r\\n" if first is not None and first[0] == "\r\n" else "\\n"
+def _text(head: bytes, name: str, *, whole: bool) -> str:
+    """The head as text, in whole lines."""
+    if not whole:
+        end = head.rfind(b"\n")
+        if end < 0:
+            raise DataError(f"{name}: line 1 is longer than {len(head):,} bytes; is this a log?")
+        head = head[: end + 1]
+    text = head.decode("utf-8", errors="replace").removeprefix("\ufeff").replace("\r\n", "\n")
+    if not text.strip():
+        raise DataError(f"{name}: is empty")
+    if "\r" in text.strip() and "\n" not in text.strip():
+        raise DataError(f"{name}: its lines end in CR alone; save it with LF or CRLF")
+    return text
 
 
 def _object(line: str) -> dict[str, object] | None:
     try:
-        value = json.loads(line)
+        value = json.loads(line, parse_int=str)  # as text, a number may have any length
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _comments(lines: Sequence[str], asked: Asked) -> int:
+    """Number of lines in front that are comments, as KONECT and SNAP write them."""
+    count = 0
+    for line in lines:
+        if not line.startswith(("%", "#")):
+            break
+        words = re.split(r"[\s,;|]+", line.lstrip("%# "))
+        if any(_names(word, asked.columns) for word in words):
+            break  # a header row that begins with a sharp
+        count += 1
+    return count
 
 
 @dataclass(frozen=True)
@@ -179,79 +205,126 @@ class _Table:
     def width(self) -> int:
         return Counter(len(row) for row in self.rows).most_common(1)[0][0]
 
+    @property
+    def share(self) -> float:
+        """Share of the rows that have the most common number of fields."""
+        return sum(len(row) == self.width for row in self.rows) / len(self.rows)
 
-def _split(text: str, delimiter: str, *, padded: bool = False) -> _Table:
+
+def _split(text: str, splitter: Splitter) -> _Table:
     """The first records under one delimiter; blank lines are no records."""
     rows: list[list[str]] = []
-    lines: list[int] = []
-    if delimiter == "::":
-        for number, line in enumerate(text.split("\n")[:HEAD_RECORDS], 1):
-            if line.strip("\r"):
-                fields = line.rstrip("\r").split("::")
-                rows.append([field.lstrip(" ") if padded else field for field in fields])
-                lines.append(number)
-        return _Table(rows, lines)
-    reader = csv.reader(
-        io.StringIO(text, newline="\n"), delimiter=delimiter, skipinitialspace=padded
-    )
-    try:
-        for row in reader:
-            if row:
-                rows.append(row)
-                lines.append(reader.line_num)
-            if len(rows) >= HEAD_RECORDS:
-                break
-    except csv.Error:
-        pass  # the rows so far tell enough; reading will name the line
-    return _Table(rows, lines)
+    ends: list[int] = []
+    lines = text.split("\n")
+    at = 0
+    while at < len(lines) and len(rows) < HEAD_RECORDS:
+        fields, used = _record(lines, at, splitter)
+        at += used
+        if used > 1 or lines[at - 1].strip():
+            rows.append(fields)
+            ends.append(at)
+    return _Table(rows, ends)
 
 
-def _delimiter(text: str, name: str, asked: Sequence[str]) -> tuple[str, _Table]:
-    best: tuple[tuple[float, ...], str, _Table] | None = None
-    for place, delimiter in enumerate(DELIMITERS):
-        table = _split(text, delimiter)
+def _record(lines: Sequence[str], at: int, splitter: Splitter) -> tuple[list[str], int]:
+    """Fields of the record that begins at a line, and the number of its lines."""
+    line = lines[at]
+    if not splitter.needs_care(line):
+        return splitter.plain(line), 1
+    fields = splitter.fields(line)
+    if fields is not None:
+        return fields, 1
+    if splitter.is_open(line):
+        for end in range(at + 1, min(at + HEAD_RECORDS, len(lines))):
+            line += "\n" + lines[end]
+            if splitter.quote in lines[end] and (fields := splitter.fields(line)) is not None:
+                return fields, end + 1 - at
+    return splitter.plain(lines[at]), 1
+
+
+def _delimiter(text: str, name: str, asked: Asked) -> tuple[Splitter, _Table]:
+    """The delimiter that makes the best table of the text."""
+    best: tuple[tuple[float, ...], Splitter, _Table] | None = None
+    for place, delimiter in enumerate((*DELIMITERS, " ")):
+        if delimiter == " " and best is not None:
+            break
+        quote = asked.quote
+        if quote is None:
+            quote = "" if delimiter in ("::", " ") else '"'
+        splitter = Splitter(delimiter, quote, asked.escape or "")
+        table = _split(text, splitter)
         if not table.rows or table.width < 2:
             continue
-        width = table.width
-        share = sum(len(row) == width for row in table.rows) / len(table.rows)
-        named = sum(_names(field, asked) for field in table.rows[0])
-        key = (min(named, 2), round(share, 2), width, -place)
+        if delimiter == " " and (table.share < 0.95 or table.width > 5):
+            continue
+        named = sum(_names(field, asked.columns) for field in table.rows[0])
+        key = (min(named, 2), round(table.share, 2), table.width, -place)
         if best is None or key > best[0]:
-            best = (key, delimiter, table)
+            best = (key, splitter, table)
     if best is None:
-        if "\r" in text.rstrip("\r\n") and "\n" not in text.strip():
-            raise DataError(f"{name}: its lines end in CR alone; save it with LF or CRLF")
         raise DataError(
-            f"{name}: has one column; columns are told apart by ',' ';' '|' '::' or a tab"
+            f"{name}: has one column; columns are told apart by ',' ';' '|' '::', a tab or a blank"
         )
     return best[1], best[2]
 
 
+def _padding(table: _Table, splitter: Splitter) -> Padding:
+    """On which sides of every field there are blanks for the eye alone, as in `a, b` or psql."""
+    # A comma in quotes that were not seen makes a row of another width.
+    rows = [row for row in table.rows if len(row) == table.width]
+    if splitter.delimiter in ("\t", " "):
+        return ""
+    if not all(field.startswith(" ") for row in rows for field in row[1:]):
+        return ""
+    aligned = all(field.endswith(" ") for row in rows for field in row[:-1])
+    return "both" if aligned and splitter.delimiter == "|" else "left"
+
+
+def _escaped_by_backslash(text: str, splitter: Splitter) -> bool:
+    """Whether the quotes of the text are in order only with a backslash as escape (Spark)."""
+    if "\\" + splitter.quote not in text:
+        return False
+    escaping = replace(splitter, escape="\\")
+    lines = [line for line in text.split("\n")[:-1] if "\\" + splitter.quote in line]
+    doubled = sum(splitter.fields(line) is not None for line in lines)
+    escaped = sum(escaping.fields(line) is not None for line in lines)
+    return escaped > doubled
+
+
 def _names(field: str, asked: Sequence[str]) -> bool:
     """Whether a field of the first row is a column's name, asked for or well known."""
+    field = field.removeprefix("#")
     wanted = any(not name.isdigit() and find(name, [field]) is not None for name in asked)
     return wanted or recognised(field)
 
 
-def _value(field: str) -> bool:
+def is_value(field: str) -> bool:
+    """Whether a field is a number or a date."""
     return bool(_NUMBER.fullmatch(field) or _DATE.fullmatch(field))
+
+
+def _typed(table: _Table, first: int) -> tuple[bool, ...]:
+    """Which columns hold numbers or dates alone, in rows of the right width without quotes."""
+    rows = [row for row in table.rows[first:] if len(row) == table.width]
+    rows = [row for row in rows if not any('"' in field or "\n" in field for field in row)]
+    return tuple(bool(rows) and all(map(is_value, column)) for column in zip(*rows, strict=True))
 
 
 def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) -> bool:
     first, rest = table.rows[0], [row for row in table.rows[1:] if len(row) == table.width]
     numbered = bool(asked) and all(column.isdigit() for column in asked)
-    if numbered and any(_value(field) for field in first):
+    if numbered and any(is_value(field) for field in first):
         return False  # though an id may be a well-known name
     if any(_names(field, asked) for field in first):
         return True
-    if any(_value(field) for field in first):
+    if any(is_value(field) for field in first):
         return False
     for position in range(min(len(first), table.width)):
-        if rest and all(_value(row[position]) for row in rest):
+        if rest and all(is_value(row[position]) for row in rest):
             return True
     if numbered:
         return False
-    if delimiter in ("::", "\t"):
+    if delimiter in ("::", "\t", " "):
         return False
     raise DataError(
         f"{name}: cannot tell whether its first row is a header; begin it with a row of names "
@@ -259,37 +332,57 @@ def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) 
     )
 
 
-def _looks_like_time(fields: Sequence[str]) -> bool:
+def looks_like_time(fields: Sequence[str]) -> bool:
     """Unix times (from 1973 on, in any unit) or dates; ratings and positions are smaller."""
 
     def one(field: str) -> bool:
         number = re.fullmatch(r"\s*(\d+)(\.\d*)?\s*", field)
-        return bool(_DATE.fullmatch(field) or (number and int(number[1]) >= 10**8))
+        return bool(_DATE.fullmatch(field) or (number and len(number[1].lstrip("0")) >= 9))
 
     return all(one(field) for field in fields)
+
+
+def _looks_like_rating(fields: Sequence[str]) -> bool:
+    return all(_NUMBER.fullmatch(field) and abs(float(field)) <= 1000 for field in fields)
 
 
 def _by_position(
     rows: Sequence[Sequence[str]], delimiter: str, asked: Sequence[str], name: str
 ) -> dict[Role, str]:
-    """Roles of the columns of a file without a header row.
+    """Roles of the columns of a file without a header row; the values decide.
 
     Two columns are user and item; a third is the time where it looks like one and otherwise
-    the rating; four are user, item, rating, time.
+    the rating; of four, one is the time and the other the rating.
     """
     width = len(rows[0])
-    last = [row[-1] for row in rows if len(row) == width]
+    columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
     if width == 2:
         return {"user": "1", "item": "2"}
-    if width == 3 and _looks_like_time(last):
+    if width == 3 and looks_like_time(columns[2]):
         return {"user": "1", "item": "2", "time": "3"}
-    if width == 3 and all(_NUMBER.fullmatch(f) and abs(float(f)) <= 1000 for f in last):
+    if width == 3 and _looks_like_rating(columns[2]):
         return {"user": "1", "item": "2", "rating": "3"}
-    if width == 4 and (delimiter in ("::", "\t") or _looks_like_time(last)):
-        return {role: str(place) for place, role in enumerate(POSITIONAL, 1)}
+    if width == 4:
+        times = [place for place in (2, 3) if looks_like_time(columns[place])]
+        if len(times) == 2 and not any(column in ("3", "4") for column in asked):
+            raise DataError(
+                f"{name}: has no header row, and columns 3 and 4 both look like times; name one "
+                f"with {argument('time', 3)} or {argument('time', 4)}"
+            )
+        if times == [2]:
+            roles: dict[Role, str] = {"user": "1", "item": "2", "time": "3"}
+            # Seconds listened, a price or a count is no rating, and nobody said that it is one.
+            return roles | ({"rating": "4"} if _few_values(columns[3]) else {})
+        if times == [3] or delimiter in ("::", "\t", " "):
+            return {role: str(place) for place, role in enumerate(POSITIONAL, 1)}
     if any(field.isdigit() for field in asked):
         return {}
     raise DataError(
         f"{name}: has {width} columns and no header row; begin it with a row of names, or name "
-        "columns by number (--user 1 --item 2)"
+        f"columns by number ({argument('user', 1)} {argument('item', 2)})"
     )
+
+
+def _few_values(fields: Sequence[str]) -> bool:
+    """Whether fields are ratings of a scale: numbers from 0 to 10."""
+    return all(_NUMBER.fullmatch(field) and 0 <= float(field) <= 10 for field in fields)

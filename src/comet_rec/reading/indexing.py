@@ -9,16 +9,19 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.data.clock import doubtful_times
 from comet_rec.data.ids import IdKind, Ids
 from comet_rec.data.interactions import Int32, Int64, Interactions, TimeScope
 from comet_rec.errors import DataError
+from comet_rec.reading.cautions import IdCautions, json_spellings, zero_ratings
+from comet_rec.reading.columns import Role
 from comet_rec.reading.ordering import Rows
-from comet_rec.reading.sources import Source
-from comet_rec.reading.staging import HASH, Kinds, hashes
+from comet_rec.reading.parts import LETTER
+from comet_rec.reading.remarks import Remarks
+from comet_rec.reading.stage import Staged
+from comet_rec.reading.typed import HASH, values
 
 CHUNK_ROWS = 1_000_000
-MISSING = ("<NA>", "NA", "NULL", "NaN", "None", "\\N", "nan", "null")
-"""What exports write where there is no id."""
 
 
 class HashError(Exception):
@@ -31,84 +34,84 @@ class LogTable:
 
     Parameters
     ----------
-    timed : bool
-        Whether `log` has times.
+    staged : Staged
+        What `log` holds.
     min_rating : float or None
         Rows rated lower are left out.
-    hashed : bool
-        Whether `log` holds hashes in place of the text ids that `hashes` names.
     """
 
     con: duckdb.DuckDBPyConnection
-    source: Source
-    kinds: Kinds
-    timed: bool
+    staged: Staged
     min_rating: float | None
-    hashed: bool
 
-    def interactions(self, time_scope: str, notes: list[str]) -> Interactions:
-        """Index arrays in canonical order; `notes` grows by what was done.
+    def interactions(self, time_scope: str, remarks: Remarks) -> Interactions:
+        """Index arrays in canonical order; `remarks` grows by what was done and what is doubtful.
 
         Raises
         ------
         DataError
-            When no row passes the rating filter, or an id holds a NUL byte.
+            When no row passes the rating filter, or an id holds a NUL byte or is a list.
         HashError
             When two ids have one hash (or the file changes): read the log without hashes.
         """
         self._texts()
-        user_ids, counts = self._ids("u", self.kinds.user)
-        item_ids, item_counts = self._ids("i", self.kinds.item)
-        notes += _named_missing("user", user_ids, counts)
-        notes += _named_missing("item", item_ids, item_counts)
+        user_ids, counts = self._ids("user", self.staged.kinds.user, remarks)
+        item_ids, _ = self._ids("item", self.staged.kinds.item, remarks)
+        remarks.doubt(json_spellings(self.con, self.staged))
         span = self._span()
-        scope = self._scope(time_scope, span, notes)
-        dropped = self._dropped(notes)
-        users, items, times = self._ordered(counts, len(item_ids), span, notes)
-        dropped_users, dropped_items = _without(dropped, users, items, len(item_ids))
+        scope = self._scope(time_scope, span, remarks)
+        dropped = self._dropped(remarks)
+        zero = self._zero(remarks)
+        users, items, times = self._ordered(counts, len(item_ids), span, remarks)
+        dropped = _without(dropped, users, items, len(item_ids))
+        if times is not None and scope != "per_user":
+            remarks.doubt(doubt.message for doubt in doubtful_times(times))
         return Interactions(
-            users, items, times, scope, user_ids, item_ids, dropped_users, dropped_items,
-            tuple(notes),
-        )  # fmt: skip
+            users, items, times, scope, user_ids, item_ids, *dropped, tuple(remarks.notes), *zero
+        )
 
     def _count(self, query: str) -> int:
         return int(self.con.execute(query).fetchall()[0][0])
 
     @property
-    def _texts_of(self) -> dict[str, str]:
-        """SQL for the text behind every hash in `log`, by letter."""
-        return hashes(self.source, self.kinds) if self.hashed else {}
-
-    @property
     def _holds_text(self) -> bool:
-        return (self.kinds.user, self.kinds.item).count("text") > len(self._texts_of)
+        kinds = self.staged.kinds
+        return (kinds.user, kinds.item).count("text") > len(self.staged.texts())
 
     @property
     def _kept(self) -> str:
         return "" if self.min_rating is None else f"WHERE r >= {float(self.min_rating)!r}::DOUBLE"
 
     def _texts(self) -> None:
-        """Fill `texts(u, i)`: the distinct text ids of the source behind the hashes in `log`."""
-        texts = self._texts_of
+        """Fill `texts(u, i)`: the distinct text ids behind the hashes in `log`."""
+        texts = self.staged.texts()
         if not texts:
             return
-        # A text file is parsed once for both; of Parquet each column is read alone.
-        scans = [list(texts)] if self.source.lines else [[letter] for letter in texts]
         found = []
-        for letters in scans:
-            rows = ", ".join(f"{texts[letter]} AS {letter}" for letter in letters)
-            sets = ", ".join(f"({letter})" for letter in letters)
-            found.append(
-                f"SELECT {', '.join(letters)} FROM (SELECT {rows} FROM {self.source.sql()}) "
-                f"GROUP BY GROUPING SETS ({sets})"
-            )
-        self.con.execute(f"CREATE TEMP TABLE texts AS {' UNION ALL BY NAME '.join(found)}")
+        for part in self.staged.parts:
+            typed = values(part, self.staged.kinds, ("user", "item"))
+            every = {letter: typed[role] for letter, role in texts.items()}
+            # A text file is parsed once for both; of Parquet each column is read alone.
+            scans = [list(texts)] if part.text is not None else [[letter] for letter in texts]
+            for letters in scans:
+                rows = ", ".join(f"{every[letter]} AS {letter}" for letter in letters)
+                sets = ", ".join(f"({letter})" for letter in letters)
+                found.append(
+                    f"SELECT {', '.join(letters)} FROM (SELECT {rows} FROM {part.relation}) "
+                    f"GROUP BY GROUPING SETS ({sets})"
+                )
+        union = " UNION ALL BY NAME ".join(found)
+        if len(self.staged.parts) > 1:  # an id of several parts is one id
+            sets = ", ".join(f"({letter})" for letter in texts)
+            union = f"SELECT {', '.join(texts)} FROM ({union}) GROUP BY GROUPING SETS ({sets})"
+        self.con.execute(f"CREATE TEMP TABLE texts AS {union}")
 
-    def _ids(self, letter: str, kind: IdKind) -> tuple[Ids, Int64]:
+    def _ids(self, role: Role, kind: IdKind, remarks: Remarks) -> tuple[Ids, Int64]:
         """The ids of one side, and the rows of each; fill the table whose rowid is their index."""
+        letter = LETTER[role]
         groups = f"(SELECT {letter}, count(*) AS n FROM log {self._kept} GROUP BY {letter})"
         text = letter
-        if letter in self._texts_of:
+        if letter in self.staged.texts():
             text = "text"
             groups = (
                 f"(SELECT g.{letter}, g.n, texts.{letter} AS text FROM {groups} AS g "
@@ -118,32 +121,34 @@ class LogTable:
         self.con.execute(f"CREATE TEMP TABLE ids_{letter} AS FROM {groups} ORDER BY {order}")
         query = f"SELECT {order} AS id, n FROM ids_{letter} ORDER BY rowid"
         fetched = self.con.execute(query).fetchnumpy()
-        values, counts = _plain(fetched["id"]), _plain(fetched["n"])
-        if len(values) == 0:
+        ids, counts = _plain(fetched["id"]), _plain(fetched["n"])
+        if len(ids) == 0:
             raise DataError(
-                f"{self.source.name}: no interaction is left after the filters; lower them"
+                f"{self.staged.name}: no interaction is left after the filters; lower them"
             )
         if text != letter:
             query = f"SELECT count({text}), count(DISTINCT {letter}) FROM ids_{letter}"
-            if self.con.execute(query).fetchall()[0] != (len(values), len(values)):
+            if self.con.execute(query).fetchall()[0] != (len(ids), len(ids)):
                 raise HashError
         if kind == "int":
-            return Ids(kind, values), counts
-        if kind == "text" and any("\0" in value for value in values):
-            raise DataError(f"{self.source.name}: holds NUL bytes in an id; is it a text file?")
-        return Ids(kind, values.astype(object)), counts
+            return Ids(kind, ids), counts
+        if kind == "text":
+            if any("\0" in value for value in ids):
+                raise DataError(f"{self.staged.name}: holds NUL bytes in an id; is it a text file?")
+            remarks.doubt(IdCautions(self.con, self.staged, role, text).notes())
+        return Ids(kind, ids.astype(object)), counts
 
     def _span(self) -> tuple[int, int] | None:
         """The first and the last time; None without times."""
-        if not self.timed:
+        if "time" not in self.staged.roles:
             return None
         low, high = self.con.execute("SELECT min(t), max(t) FROM log").fetchall()[0]
         return int(low), int(high)
 
-    def _scope(self, asked: str, span: tuple[int, int] | None, notes: list[str]) -> TimeScope:
+    def _scope(self, asked: str, span: tuple[int, int] | None, remarks: Remarks) -> TimeScope:
         if span is None:
             if asked == "auto":
-                notes.append("no time column: rows count in the order of the file")
+                remarks.note("no time column: rows count in the order of the file")
             return "none"
         if asked == "global":
             return "global"
@@ -161,25 +166,36 @@ class LogTable:
         ).fetchall()[0][0]
         if not positions:
             return "global"
-        notes.append("times are positions within each user and do not compare between users")
+        remarks.note("times are positions within each user and do not compare between users")
         return "per_user"
 
-    def _dropped(self, notes: list[str]) -> tuple[Int32, Int32]:
+    def _dropped(self, remarks: Remarks) -> tuple[Int32, Int32]:
         """Distinct pairs of known ids that the rating filter drops, sorted."""
         empty = np.empty(0, dtype=np.int32)
         if self.min_rating is None:
             return empty, empty
         low = f"r < {float(self.min_rating)!r}::DOUBLE"
         count = self._count(f"SELECT count(*) FROM log WHERE {low}")
-        notes.append(f"{count} rows rated below {self.min_rating:g} removed")
+        remarks.note(f"{count} rows rated below {self.min_rating:g} removed")
+        return self._pairs(low)
+
+    def _zero(self, remarks: Remarks) -> tuple[Int32, Int32]:
+        """Distinct pairs with a rating of 0 that count as interactions, sorted."""
+        found = zero_ratings(self.con, self.staged)
+        remarks.doubt(found)
+        empty = np.empty(0, dtype=np.int32)
+        return self._pairs("z = 0") if found else (empty, empty)
+
+    def _pairs(self, condition: str) -> tuple[Int32, Int32]:
+        """Distinct pairs of known ids in the rows that meet a condition, sorted."""
         fetched = self.con.execute(
             "SELECT DISTINCT ids_u.rowid::INTEGER AS user, ids_i.rowid::INTEGER AS item FROM log "
-            f"JOIN ids_u USING (u) JOIN ids_i USING (i) WHERE {low} ORDER BY 1, 2"
+            f"JOIN ids_u USING (u) JOIN ids_i USING (i) WHERE {condition} ORDER BY 1, 2"
         ).fetchnumpy()
         return _plain(fetched["user"]), _plain(fetched["item"])
 
     def _ordered(
-        self, counts: Int64, n_items: int, span: tuple[int, int] | None, notes: list[str]
+        self, counts: Int64, n_items: int, span: tuple[int, int] | None, remarks: Remarks
     ) -> tuple[Int32, Int32, Int64 | None]:
         """The rows by user, time and place, repeats removed; `log` is used up."""
         # Half the memory wherever the times allow, and they nearly always do.
@@ -212,7 +228,7 @@ class LogTable:
         threads = self._count("SELECT current_setting('threads')")
         users, items, since = rows.ordered(threads)
         if len(users) < total:
-            notes.append(f"{total - len(users)} repeated (user, item) rows removed")
+            remarks.note(f"{total - len(users)} repeated (user, item) rows removed")
         if span is None or since is None:
             return users, items, None
         times = since.astype(np.int64, copy=False)
@@ -227,18 +243,6 @@ def _plain(array: Any) -> npt.NDArray[Any]:
 
 def _keys(users: Int32, items: Int32, n_items: int) -> Int64:
     return users.astype(np.int64) * n_items + items
-
-
-def _named_missing(role: str, ids: Ids, counts: Int64) -> list[str]:
-    """A note for each text id that exports write where there is none."""
-    if ids.kind != "text":
-        return []
-    places = [(word, int(np.searchsorted(ids.values, word))) for word in MISSING]
-    return [
-        f"'{word}' counts as {role} id, with {counts[at]} rows; if it stands for none, drop them"
-        for word, at in places
-        if at < len(ids) and ids.values[at] == word
-    ]
 
 
 def _without(

@@ -1,0 +1,103 @@
+"""Units of numeric times, and times that can hardly be right."""
+
+from __future__ import annotations
+
+import time as clock
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from comet_rec.data.interactions import Int64
+
+# Unix times from 1973 to 5138: below are positions and small numbers, above is the next unit.
+_UNITS = {"seconds": 10**8, "milliseconds": 10**11, "microseconds": 10**14, "nanoseconds": 10**17}
+_PER_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+_YEAR = 366 * 86_400
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Times of some rows that do not go with those of the others.
+
+    Parameters
+    ----------
+    kind : {"units", "future", "past"}
+    count : int
+        Rows that have such a time.
+    example : int
+        One of these times.
+    message : str
+    """
+
+    kind: Literal["units", "future", "past"]
+    count: int
+    example: int
+    message: str
+
+
+def doubtful_times(times: Int64, now: float | None = None) -> list[Doubt]:
+    """Doubts about the times of a log whose times compare across users.
+
+    Parameters
+    ----------
+    times : int64 [R]
+        In the log's own unit.
+    now : float, optional
+        Unix time that counts as the present; the machine's clock when not given.
+    """
+    if len(times) == 0:
+        return []
+    latest = (clock.time() if now is None else now) + _YEAR
+    low, high = int(times.min()), int(times.max())
+    if high < _UNITS["seconds"]:
+        return []  # positions, days, or seconds since a start of their own
+    first, last = _unit_of(low), _unit_of(high)
+    if first == last is not None and high <= latest * _PER_SECOND[last]:
+        return []  # the usual case, told without another look at the rows
+    limits = [*_UNITS.values()]
+    bucket = np.searchsorted(limits, times, side="right")  # 0 is below all units
+    counts = np.bincount(bucket, minlength=len(limits) + 1)
+    names = list(_UNITS)
+    main = int(np.argmax(counts[1:]))
+    if counts[1:].max() < counts[0]:
+        return []  # mostly small numbers, which have no unit
+    found = []
+    present = [place for place in range(len(names)) if counts[place + 1] > 0]
+    if len(present) > 1:
+        shown = ", ".join(
+            f"{counts[place + 1]:,} in {names[place]} "
+            f"({int(times[np.argmax(bucket == place + 1)])})"
+            for place in present
+        )
+        few = min(present, key=lambda place: int(counts[place + 1]))
+        found.append(
+            Doubt(
+                "units",
+                int(len(times) - counts[main + 1]),
+                int(times[np.argmax(bucket == few + 1)]),
+                f"times look like more than one unit: {shown}; convert them to one",
+            )
+        )
+    late = (bucket == main + 1) & (times > int(latest * _PER_SECOND[names[main]]))
+    if late.any():
+        found.append(_part(times, late, "future", "more than a year in the future"))
+    early = bucket == 0
+    if early.any():
+        found.append(_part(times, early, "past", "before 1973, where missing times often end up,"))
+    return found
+
+
+def _unit_of(value: int) -> str | None:
+    names = [name for name, least in _UNITS.items() if value >= least]
+    return names[-1] if names else None
+
+
+def _part(
+    times: Int64, rows: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    kind: Literal["future", "past"], what: str,
+) -> Doubt:  # fmt: skip
+    count, example = int(rows.sum()), int(times[np.argmax(rows)])
+    return Doubt(
+        kind, count, example, f"{count:,} of {len(times):,} times are {what} such as {example}"
+    )

@@ -1,0 +1,122 @@
+"""What callers give where a list of ids is wanted: taken as one, or refused with a hint."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.data.nearest import shown
+from comet_rec.data.tables import Table
+from comet_rec.errors import InputError
+
+IdList = list[Any] | npt.NDArray[Any]
+
+
+def id_list(given: Any, what: str, *, ordered: bool = True) -> IdList:
+    """A flat list of ids, from a list, array, Series, Index, Arrow array or any iterable.
+
+    Parameters
+    ----------
+    given
+    what : str
+        Name of the argument, for messages.
+    ordered : bool
+        Whether the order counts, so that a set will not do.
+
+    Raises
+    ------
+    InputError
+        For anything else, such as a text, a frame or a dict.
+    """
+    if _is_frame(given):
+        raise InputError(
+            f"{what}: a {type(given).__name__} is no list of ids; give one column, such as "
+            'frame["user_id"]'
+        )
+    if isinstance(given, Mapping):
+        raise InputError(
+            f"{what}: a {type(given).__name__} is no list of ids; give its keys or values"
+        )
+    if ordered and isinstance(given, (set, frozenset)):
+        raise InputError(f"{what}: a set has no order; give a list, such as sorted(…) of it")
+    if _is_single(given):
+        raise InputError(f"{what}: {shown(given)} is no list of ids; give {_in_a_list(given)}")
+    listed = _as_array(given)
+    if listed is None:
+        return list(given)
+    if listed.ndim != 1:
+        raise InputError(
+            f"{what}: an array of shape {listed.shape} is no list of ids; give one column, such "
+            "as array[:, 0]"
+        )
+    return listed
+
+
+def history_lists(given: Any) -> list[IdList]:
+    """Histories, each a flat list of ids in the order of time.
+
+    Raises
+    ------
+    InputError
+        For anything else, such as one flat list.
+    """
+    what = "histories"
+    wanted = "give a list of lists of item ids"
+    if _is_frame(given) or isinstance(given, (Mapping, set, frozenset)):
+        raise InputError(f"{what}: a {type(given).__name__} is no list of histories; {wanted}")
+    if _is_single(given):
+        raise InputError(f"{what}: {shown(given)} is no list of histories; {wanted}")
+    histories = []
+    for place, history in enumerate(given):
+        # Arrow's and polars' lists hold a typed array: a Python list would lose its type.
+        history = getattr(history, "values", history) if hasattr(history, "as_py") else history
+        if _is_single(history):
+            raise InputError(
+                f"{what}: {shown(history)} (place {place}) is no history; {wanted}, such as "
+                f"{_in_a_list([history])}"
+            )
+        histories.append(id_list(history, f"history {place}"))
+    return histories
+
+
+def _is_frame(given: Any) -> bool:
+    """Whether it is a table: pandas, polars, Arrow, DuckDB, a structured array, one of ours."""
+    # Asked of the class: some libraries compute the columns of an instance, with a warning.
+    if hasattr(type(given), "columns") or hasattr(type(given), "column_names"):
+        return True
+    if isinstance(given, Table):
+        return True
+    return isinstance(given, np.ndarray) and given.dtype.names is not None
+
+
+def _is_single(given: Any) -> bool:
+    """Whether it is one value: a text, a number, an array without dimensions, None."""
+    if isinstance(given, (str, bytes, bytearray, memoryview)) or not isinstance(given, Iterable):
+        return True
+    return getattr(given, "ndim", 1) == 0
+
+
+def _in_a_list(given: Any) -> str:
+    """How the list is written that one value was meant as."""
+    if isinstance(given, list):
+        return f"[{_in_a_list(given[0])}]"
+    if isinstance(given, (str, int, float, np.generic, np.ndarray, uuid.UUID)):
+        return f"[{shown(given)}]"
+    return "[]" if given is None else "a list"
+
+
+def _as_array(given: Any) -> npt.NDArray[Any] | None:
+    """The array behind an array or Series, in its own type; None where there is none."""
+    if isinstance(given, np.ma.MaskedArray) or not hasattr(given, "__array__"):
+        return None
+    try:
+        # As numpy's own fixed-width text one long id would widen every other.
+        if hasattr(given, "to_list") and hasattr(given, "to_numpy"):
+            return np.asarray(given.to_numpy())
+        return np.asarray(given)
+    except Exception:  # each library has its own error for a type that numpy has not (bfloat16)
+        return None

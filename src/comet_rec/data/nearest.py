@@ -1,0 +1,91 @@
+"""The known id that an unknown one was meant to be."""
+
+from __future__ import annotations
+
+import bisect
+import difflib
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from comet_rec.data.ids import Ids
+
+NEIGHBOURS = 50
+"""Ids looked at on each side of the place where an id would stand: never the whole catalogue."""
+LONGEST = 100
+"""Characters of the longest text that is compared letter by letter."""
+WIDEST = 24
+"""Characters of the widest padded id that is tried."""
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it, on one line and cut to a readable length."""
+    if (
+        isinstance(value, (np.generic, np.ndarray))
+        and value.ndim == 0
+        and value is not np.ma.masked
+    ):
+        value = value.item()  # 7.0, not np.float32(7.0)
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        text = f"an integer of {value.bit_length()} bits"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def other_spellings(text: str) -> Iterator[str]:
+    """Other texts for the same id: blanks, quotes, case, zeros in front, a fraction of zero."""
+    bare = text.strip().strip("\"'").strip()
+    yield bare
+    yield re.sub(r"(?<![0-9])0+(?=[0-9])", "", bare)
+    yield from (bare.lower(), bare.upper(), bare.title())
+    if bare.isdecimal():
+        yield from (bare.zfill(width) for width in range(len(bare) + 1, WIDEST + 1))
+        yield bare.lstrip("0") or "0"
+        yield f"{bare}.0"
+    if re.fullmatch(r"-?[0-9]+\.0+", bare):
+        yield bare.split(".")[0]
+    yield bare.replace("-", "")
+    for width in range(len(bare) + 1, WIDEST + 1):
+        yield bare.rjust(width)
+        yield bare.ljust(width)
+
+
+def nearest(ids: Ids, value: Any) -> Any | None:
+    """The known id that is written most like an unknown one; None where none is near.
+
+    Other spellings are looked up; then ids that stand next to it in the order of ids are compared.
+    """
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)
+    # A number near another one is no likely misprint of it.
+    if not isinstance(value, str if ids.kind == "int" else (str, int)) or isinstance(value, bool):
+        return None
+    text = str(value)
+    if len(text) > LONGEST:
+        return None
+    ways = list(dict.fromkeys([text, *other_spellings(text)]))
+    known = [way for way in ways if ids.index([way])[0] >= 0]
+    if known:
+        return ids.external(ids.index(known[:1])).tolist()[0]
+    return _alike(ids, text, ways[:5]) if ids.kind == "text" else None
+
+
+def _alike(ids: Ids, text: str, ways: list[str]) -> str | None:
+    """The neighbour that differs least, by letters."""
+    near: dict[str, str] = {}
+    for way in ways:
+        place = bisect.bisect_left(ids.values, way)
+        around = ids.values[max(0, place - NEIGHBOURS) : place + NEIGHBOURS].tolist()
+        near |= {_folded(one): one for one in around if len(one) <= LONGEST}
+    if _folded(text) in near:
+        return near[_folded(text)]
+    found = difflib.get_close_matches(_folded(text), near, n=1, cutoff=0.75)
+    return near[found[0]] if found else None
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())

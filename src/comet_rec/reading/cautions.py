@@ -1,0 +1,178 @@
+"""What a log may mean other than it seems to: doubtful ids and ratings, found over all rows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import duckdb
+
+from comet_rec.errors import argument
+from comet_rec.reading.bad_rows import line_of_row
+from comet_rec.reading.columns import Role
+from comet_rec.reading.database import quoted
+from comet_rec.reading.foreign import LIST_PATTERN, list_error
+from comet_rec.reading.parts import LETTER
+from comet_rec.reading.stage import Staged
+from comet_rec.reading.typed import HASH
+
+MISSING = ("<NA>", "NA", "NULL", "NaN", "None", "\\N", "nan", "null")
+"""What exports write where there is no id."""
+
+HANDFUL = 5
+MANY = 20
+LIST_SHARE = 0.8
+
+_EXPONENT = r"[+-]?\d+(\.\d+)?[eE]\+?\d+"
+_SPELLED = r"[+-]?0*\d+(\.0*)?"
+
+
+@dataclass
+class IdCautions:
+    """Looks at the distinct text ids of one side, in the table `ids_u` or `ids_i`.
+
+    Parameters
+    ----------
+    text : str
+        The table's column of the ids' text.
+    """
+
+    con: duckdb.DuckDBPyConnection
+    staged: Staged
+    role: Role
+    text: str
+
+    @property
+    def _table(self) -> str:
+        return f"ids_{LETTER[self.role]}"
+
+    @property
+    def _label(self) -> str:
+        return self.staged.parts[0].labels[self.role]
+
+    def notes(self) -> list[str]:
+        """A line for each doubt.
+
+        Raises
+        ------
+        DataError
+            When the ids are lists of ids.
+        """
+        x = self.text
+        counts = self.con.execute(
+            f"SELECT count(*), count(*) FILTER (regexp_full_match({x}, {quoted(LIST_PATTERN)})), "
+            f"min({x}) FILTER (regexp_full_match({x}, {quoted(LIST_PATTERN)})), "
+            f"count(*) FILTER (regexp_full_match({x}, '{_EXPONENT}')), "
+            f"max({x}) FILTER (regexp_full_match({x}, '{_EXPONENT}')), "
+            f"count(*) FILTER ({x} <> trim({x})), min({x}) FILTER ({x} <> trim({x})), "
+            f"count(*) FILTER (CAST(TRY_CAST({x} AS BIGINT) AS VARCHAR) = {x}), "
+            f"count(*) FILTER (regexp_full_match({x}, '{_SPELLED}')) FROM {self._table}"
+        ).fetchall()[0]
+        total, lists, a_list, exponents, an_exponent, padded, a_padded, integers, spelled = counts
+        if lists >= 3 and lists >= LIST_SHARE * total:
+            raise list_error(self.staged.name, self._label, a_list)
+        found = self._missing()
+        if exponents:
+            found.append(
+                f"column {self._label!r} holds numbers with an exponent ({an_exponent!r}), as "
+                "spreadsheets round long ids: different ids may have become one; export the column "
+                "as text"
+            )
+        if padded:
+            found.append(
+                f"{padded:,} {self.role} ids begin or end with blanks ({a_padded!r}) and are kept "
+                "so; strip them if the blanks mean nothing"
+            )
+        others = total - integers
+        if integers >= MANY and 0 < others <= min(HANDFUL, 0.05 * total):
+            found.append(self._handful(integers))
+        if spelled > integers:
+            found += self._spellings()
+        return found
+
+    def _missing(self) -> list[str]:
+        words = ", ".join(map(quoted, MISSING))
+        query = (
+            f"SELECT {self.text}, n FROM {self._table} WHERE {self.text} IN ({words}) ORDER BY 1"
+        )
+        return [
+            f"'{word}' counts as {self.role} id, with {count:,} rows; if it stands for none, drop "
+            "them"
+            for word, count in self.con.execute(query).fetchall()
+        ]
+
+    def _handful(self, integers: int) -> str:
+        """The few values that make a column of integers a column of text, with their lines."""
+        x, letter = self.text, LETTER[self.role]
+        odd = f"CAST(TRY_CAST({x} AS BIGINT) AS VARCHAR) IS DISTINCT FROM {x}"
+        query = f"SELECT {x} FROM {self._table} WHERE {odd} ORDER BY 1 LIMIT {HANDFUL}"
+        shown = []
+        for (value,) in self.con.execute(query).fetchall():
+            key = quoted(value)
+            key = HASH.format(key) if letter in self.staged.texts() else key
+            row = self.con.execute(f"SELECT min(rowid) FROM log WHERE {letter} = {key}").fetchall()
+            shown.append(f"{value!r} ({line_of_row(self.con, self.staged, int(row[0][0]))})")
+        return (
+            f"the {self.role} ids are text for the sake of {', '.join(shown)}; the other "
+            f"{integers:,} are integers: if these rows do not belong, remove them"
+        )
+
+    def _spellings(self) -> list[str]:
+        """Ids that are the same number, such as 7 and 7.0."""
+        x = self.text
+        pairs = self.con.execute(
+            f"SELECT min({x}), max({x}) FROM {self._table} "
+            f"WHERE regexp_full_match({x}, '{_SPELLED}') "
+            f"GROUP BY TRY_CAST({x} AS DECIMAL(38, 9)) HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
+        ).fetchall()
+        return [
+            f"column {self._label!r} spells one number in more than one way, {a!r} and {b!r}, and "
+            "each counts as an id of its own; make them alike"
+            for a, b in pairs
+        ]
+
+
+def json_spellings(con: duckdb.DuckDBPyConnection, staged: Staged) -> list[str]:
+    """Doubts about JSON ids that are written as 7 in one line and 7.0 in another."""
+    found = []
+    for part in staged.parts:
+        if not part.is_json:
+            continue
+        for role in ("user", "item"):
+            label = part.labels[role]
+            spellings: dict[bool, str] = {}
+            member = re.escape(f'"{label}"'.encode())
+            number = re.compile(member + rb"\s*:\s*(-?\d+)(\.0*|[eE])?(?=[\s,}\d+-])")
+            for path in part.plain:
+                with path.open("rb") as file:
+                    while len(spellings) < 2 and (block := file.read(1 << 22)):
+                        block += file.readline(1 << 22)
+                        for match in number.finditer(block):
+                            fraction = match[2] is not None
+                            if fraction not in spellings:
+                                spellings[fraction] = (match[1] + (match[2] or b"")).decode()
+                                if len(spellings) == 2:
+                                    break
+            if len(spellings) == 2:
+                found.append(
+                    f"column {label!r} holds integers and floats ({spellings[False]} and "
+                    f"{spellings[True]}0): 7 and 7.0 count as one id"
+                )
+    return found
+
+
+def zero_ratings(con: duckdb.DuckDBPyConnection, staged: Staged) -> list[str]:
+    """A doubt about rows rated 0, when nobody asked to drop them."""
+    if not staged.watches_ratings:
+        return []
+    zeros, rows, binary = con.execute(
+        "SELECT count(*) FILTER (z = 0), count(z), bool_and(z < 2) FROM log"
+    ).fetchall()[0]
+    if not zeros:
+        return []
+    label = staged.parts[0].labels["rating"]
+    what = "holds only 0 and 1, so it may mark negatives" if binary else "has zeros"
+    return [
+        f"column {label!r} {what}: {zeros:,} of {rows:,} rows have 0 and count as interactions; "
+        f"pass {argument('min_rating', 1)} to leave them out"
+    ]

@@ -1,0 +1,356 @@
+"""The careful way through a text log: each line is a row, part of one, or a bad row with a reason.
+
+It is for files that `scan` finds fault with, and for NDJSON that DuckDB's parser refuses. The
+columns that are wanted go to a plain copy that DuckDB can read in one way only. A line that cannot
+be read spoils no line behind it: reading goes on at the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from comet_rec.errors import DataError, argument
+from comet_rec.reading.sniff import Format, is_value
+
+MOST_LINE_BYTES = 8 << 20
+MOST_RECORD_LINES = 10_000
+MOST_RECORD_CHARS = 4 << 20
+MOST_TRIES = 64
+"""Times that the lines of one record are looked at anew: each look costs all of them."""
+MOST_VALUE_CHARS = 1_000_000
+REMEMBERED = 1000
+"""Bad rows of which line and reason are kept; all are counted."""
+
+DELIMITER = "\x1f"
+# What would end a field or a line of the copy, behind a byte that stands for nothing else.
+_ESCAPES = {"\x10": "\x10p", "\n": "\x10n", "\r": "\x10r", DELIMITER: "\x10s"}
+_SPECIAL = re.compile("[\x10\n\r\x1f]")
+_BROKEN = re.compile("[\ud800-\udfff]")
+LARGEST_EXACT = 2**53
+"""Above it not every integer is a 64-bit float."""
+FRACTION = "has a fraction; ids are integers or text"
+INEXACT = "is no exact integer (floats lose digits above 2^53); write ids as integers or text"
+
+
+def decoded(value: str) -> str:
+    """SQL that gives back a value of the copy."""
+    for plain, escaped in reversed(_ESCAPES.items()):  # the escape of the escape comes last
+        value = f"replace({value}, '{escaped}', chr({ord(plain)}))"
+    return value
+
+
+@dataclass
+class Bad:
+    """The bad rows of a file, and what else its lines had to be forgiven.
+
+    Parameters
+    ----------
+    rows : list of (int, str)
+        Line and reason of the first ones.
+    count : int
+        Number of all of them.
+    literal : list of int
+        First lines in which a quote was taken as text.
+    n_literal : int
+        Number of all of those.
+    escaped : bool
+        Whether the copy holds values that `decoded` has to give back.
+    """
+
+    rows: list[tuple[int, str]] = field(default_factory=list)
+    count: int = 0
+    literal: list[int] = field(default_factory=list)
+    n_literal: int = 0
+    escaped: bool = False
+    doubtful: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, line: int, reason: str) -> None:
+        """One more bad row; the reason follows "line 7" in a message."""
+        self.count += 1
+        if len(self.rows) < REMEMBERED:
+            self.rows.append((line, reason))
+
+    def add_literal(self, line: int) -> None:
+        """One more line in which a quote is text."""
+        self.n_literal += 1
+        if len(self.literal) < 3:
+            self.literal.append(line)
+
+    def remarks(self) -> list[str]:
+        """What a user has to know."""
+        found = []
+        if self.n_literal:
+            lines = ", ".join(f"{line}" for line in self.literal)
+            more = " and others" if self.n_literal > len(self.literal) else ""
+            found.append(
+                f"quotes in {self.n_literal:,} rows do not enclose a field and were taken as text "
+                f"(line {lines}{more})"
+            )
+        for first, last in self.doubtful[:1]:
+            found.append(
+                f"one quoted field spans the lines {first} to {last}, which could be rows of "
+                f"their own; if quotes are text in this file, pass {argument('quote', '')}"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A column that goes to the copy: its place in the file, its name, and whether it holds ids."""
+
+    place: int
+    label: str
+    is_id: bool
+
+
+def write_clean(path: Path, name: str, found: Format, wanted: Sequence[Wanted], place: Path) -> Bad:
+    """Write line number and wanted columns of every good row to `place`.
+
+    Parameters
+    ----------
+    path : Path
+        A plain file; its bytes should be UTF-8, but a row is bad only where a wanted value is not.
+    place : Path
+        Where the copy is written.
+
+    Raises
+    ------
+    DataError
+        When the disk is full or the file cannot be read.
+    """
+    bad = Bad()
+    rows = _json_rows if found.kind == "ndjson" else _delimited_rows
+    try:
+        with place.open("w", encoding="utf-8", newline="\n") as out:
+            for number, values in rows(path, found, wanted, bad):
+                row = DELIMITER.join(values)
+                if not row.isascii() and _BROKEN.search(row):
+                    fault = _broken_id(values, wanted)
+                    if fault:
+                        bad.add(number, fault)
+                        continue
+                    # A time or a rating that is no text is none, which matters only if it is read.
+                    values = ["" if _BROKEN.search(value) else value for value in values]
+                    row = DELIMITER.join(values)
+                if len(row) > MOST_VALUE_CHARS:
+                    bad.add(number, "has an id or a time longer than 1 MB")
+                    continue
+                if row.count(DELIMITER) >= len(values) or _SPECIAL.search("".join(values)):
+                    bad.escaped = True
+                    row = DELIMITER.join(map(_encoded, values))
+                out.write(f"{number}{DELIMITER}{row}\n")
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read: {error.strerror or error}") from error
+    return bad
+
+
+def _encoded(value: str) -> str:
+    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], value)
+
+
+def _broken_id(values: Sequence[str], wanted: Sequence[Wanted]) -> str:
+    """What is wrong with an id that is no text; empty when the broken values are no ids."""
+    for column, value in zip(wanted, values, strict=True):
+        if column.is_id and _BROKEN.search(value):
+            return _not_text(column.label, value)
+    return ""
+
+
+def _not_text(label: str, value: str) -> str:
+    if any("\udc80" <= letter <= "\udcff" for letter in value):
+        return (
+            f", column {label!r}: is not UTF-8; name the file's encoding with "
+            f"{argument('encoding', 'latin-1')}, cp1252, gbk or another"
+        )
+    return f", column {label!r}: holds half a character (a cut surrogate pair)"
+
+
+def _lines(path: Path, bad: Bad) -> Iterator[tuple[int, str]]:
+    """Number and text of each line, a CR at its end included.
+
+    A line that is too long is bad, and never in memory whole.
+    """
+    number = 0
+    with path.open("rb") as file:
+        while raw := file.readline(MOST_LINE_BYTES):
+            number += 1
+            if len(raw) == MOST_LINE_BYTES and not raw.endswith(b"\n"):
+                while (rest := file.readline(MOST_LINE_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+                bad.add(number, f": is longer than {MOST_LINE_BYTES >> 20} MB")
+                continue
+            text = raw.decode("utf-8", errors="surrogateescape").removesuffix("\n")
+            yield number, text.removeprefix("\ufeff") if number == 1 else text
+
+
+@dataclass
+class _Ahead:
+    """Lines with a look ahead, so that an open quote can be followed and given up."""
+
+    source: Iterator[tuple[int, str]]
+    waiting: deque[tuple[int, str]] = field(default_factory=deque)
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        while True:
+            if self.waiting:
+                yield self.waiting.popleft()
+            elif (line := next(self.source, None)) is not None:
+                yield line
+            else:
+                return
+
+    def peek(self) -> Iterator[tuple[int, str]]:
+        """The lines behind the last one that was handed out; they stay to be handed out."""
+        yield from self.waiting
+        while (line := next(self.source, None)) is not None:
+            self.waiting.append(line)
+            yield line
+
+    def drop(self, count: int) -> None:
+        """Leave out lines that `peek` showed."""
+        for _ in range(count):
+            self.waiting.popleft()
+
+
+def _delimited_rows(
+    path: Path, found: Format, wanted: Sequence[Wanted], bad: Bad
+) -> Iterator[tuple[int, list[str]]]:
+    splitter, width = found.splitter, len(found.columns)
+    lines = _Ahead(_lines(path, bad))
+    id_places = [column.place for column in wanted if column.is_id]
+    for number, raw in lines:
+        line = raw.removesuffix("\r")
+        if number <= found.skip or not line:
+            continue
+        fields: list[str] | None
+        if not splitter.needs_care(line):
+            fields = splitter.plain(line)
+            if "\r" in line and any("\r" in field for field in fields):
+                bad.add(number, ": holds a CR that ends no line")
+                continue
+        else:
+            fields = _quoted_record(number, raw, lines, found, id_places, bad)
+        if fields is None:
+            bad.add(number, ": has a quote that is not closed")
+        elif len(fields) != width:
+            more = "more" if len(fields) > width else "fewer"
+            bad.add(number, f": has {more} than {width} columns")
+        else:
+            yield number, [fields[column.place] for column in wanted]
+
+
+def _quoted_record(
+    number: int, raw: str, lines: _Ahead, found: Format, id_places: Sequence[int], bad: Bad
+) -> list[str] | None:
+    """Fields of a record that begins on a line with quotes; None when its quote stays open.
+
+    Tried in turn: the line by its quotes; a record over several lines; the line with its quotes
+    as text, unless that text would be part of an id.
+    """
+    splitter, width, line = found.splitter, len(found.columns), raw.removesuffix("\r")
+    fields = splitter.fields(line)
+    if fields is not None and len(fields) == width:
+        return fields
+    if fields is None and splitter.is_open(line):
+        joined = _record_over_lines(number, raw, lines, found, bad)
+        if joined is not None:
+            return joined
+    plain = splitter.plain(line)
+    if len(plain) == width and not any(splitter.quote in plain[place] for place in id_places):
+        bad.add_literal(number)
+        return plain
+    return fields
+
+
+def _record_over_lines(
+    number: int, raw: str, lines: _Ahead, found: Format, bad: Bad
+) -> list[str] | None:
+    """Fields of a record whose quotes hold line ends; None when it is no such record."""
+    splitter, width = found.splitter, len(found.columns)
+    parts = [raw]
+    size, tries = len(raw), 0
+    for _, more in lines.peek():
+        parts.append(more)
+        size += len(more)
+        if len(parts) > MOST_RECORD_LINES or size > MOST_RECORD_CHARS:
+            return None
+        # Doubled quotes are text, so a line of nothing but pairs cannot close the field.
+        if splitter.quote not in more.replace(splitter.quote * 2, ""):
+            continue
+        text = "\n".join(parts).removesuffix("\r")
+        tries += 1
+        fields = splitter.fields(text)
+        if fields is not None:
+            break
+        if tries == MOST_TRIES or not splitter.is_open(text):
+            return None
+    else:
+        return None
+    if len(fields) != width:
+        return None
+    rows = [_typed_like_rows(part, found) for part in parts]
+    if all(count is not None for count in rows):
+        # Each of these lines would be a row of its own if quotes were text. One such line within
+        # the quotes, or two columns of numbers on each line, are no accident.
+        if len(parts) > 2 or min(count or 0 for count in rows) >= 2:
+            return None
+        bad.doubtful.append((number, number + len(parts) - 1))
+    lines.drop(len(parts) - 1)
+    return fields
+
+
+def _typed_like_rows(line: str, found: Format) -> int | None:
+    """Number of columns of numbers or dates that fit, when a line is a whole row; else None."""
+    fields = found.splitter.plain(line.removesuffix("\r"))
+    if len(fields) != len(found.columns):
+        return None
+    typed = [field for field, is_typed in zip(fields, found.typed, strict=False) if is_typed]
+    return len(typed) if all(map(is_value, typed)) else None
+
+
+def _json_rows(
+    path: Path, found: Format, wanted: Sequence[Wanted], bad: Bad
+) -> Iterator[tuple[int, list[str]]]:
+    for number, line in _lines(path, bad):
+        if not line.strip():
+            continue
+        try:
+            # Numbers as text: a float would lose digits, and an integer may have 5,000 of them.
+            record = json.loads(line, parse_float=_Float, parse_int=str)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            bad.add(number, ": is not a JSON object")
+            continue
+        values = [record.get(found.columns[column.place]) for column in wanted]
+        for column, value in zip(wanted, values, strict=True):
+            if column.is_id and isinstance(value, _Float) and not value.is_exact:
+                why = INEXACT if abs(float(value)) > LARGEST_EXACT else FRACTION
+                bad.add(number, f", column {column.label!r}: {value[:40]} {why}")
+                break
+        else:
+            yield number, [_json_text(value) for value in values]
+
+
+class _Float(str):
+    """A JSON number with a fraction or an exponent, as it is written."""
+
+    __slots__ = ()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it stands for one integer and no other."""
+        number = float(self)
+        return abs(number) <= LARGEST_EXACT and number == int(number)
+
+
+def _json_text(value: object) -> str:
+    """Text as it is, an integer's digits, 7.0 as 7, and nothing for what is neither."""
+    if isinstance(value, _Float) and value.is_exact:
+        return str(int(float(value)))
+    return value if isinstance(value, str) else ""
