@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from comet_rec.cli import options, terminal
@@ -198,10 +197,10 @@ def _items(ids: Ids, name: str, texts: list[str], lines: list[str]) -> list[Any]
 
 def _say_absent(ids: Ids, name: str, items: list[Any]) -> None:
     """A note on items to allow or to block that the log does not have."""
-    absent = np.flatnonzero(ids.index(items) < 0)
-    if len(absent) > 0:
+    absent = [item for item, at in zip(items, ids.index(items).tolist(), strict=True) if at < 0]
+    if absent:
         few = f"{len(absent):,} of {len(items):,} items do not occur in the log"
-        options.say_notes([f"--{name}: {few}, {shortened(items[absent[0]])!r} for one"], False)
+        options.say_notes([f"--{name}: {few}, {shortened(absent[0])!r} for one"], False)
 
 
 def _copy_to_stdout(table: Table, form: str) -> None:
