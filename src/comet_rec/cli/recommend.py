@@ -250,7 +250,8 @@ def _text(table: Table, titles: dict[str, str], width: int | None) -> str:
     widest = max(min(widest, (width or 10**9) - 18), 12)
     lines = []
     for key, rows in lists:
-        lines.append(f"user {printable(key)}")
+        user = f"user {printable(key)}"
+        lines.append(user if width is None else cropped(user, width))
         for rank, item, score, title in rows:
             shown = padded(cropped(item, widest), widest, right=True)
             line = f"{rank:>4}  {shown}  {score:>8}"

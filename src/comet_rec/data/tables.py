@@ -104,7 +104,7 @@ class Table:
         import duckdb
 
         if form not in _OPTIONS:
-            raise InputError(f"form = {form!r}: must be one of {', '.join(_OPTIONS)}")
+            raise InputError(f"form = {form!r}: must be csv or parquet, or tsv")
         columns = {k: _texts(v) for k, v in self.columns.items()}
         selected = ", ".join(
             f'CAST("{k}" AS VARCHAR) AS "{k}"' if v.dtype == object else f'"{k}"'
