@@ -1,10 +1,11 @@
 """Reading a log of 20 million rows with text ids beside the bare query that does the same.
 
-    python benchmarks/reading.py --out results/bench/reading.json
+    python benchmarks/reading.py --before ../before/src --out results/bench/reading.json
 
 A power law of users and items, written once as Parquet and as CSV. In turns (A B A B), each in a
-process of its own: `comet_rec.read`, and the frozen statements of `reading.sql` in a plain DuckDB.
-Wall-clock seconds of the reading alone, medians and their ratios; peak resident memory.
+process of its own: `comet_rec.read`, the same of another checkout where one is named, and the
+frozen statements of `reading.sql` in a plain DuckDB. Seconds of the reading alone, by the clock and
+of the processor, medians and their ratios; peak resident memory.
 """
 
 from __future__ import annotations
@@ -52,19 +53,19 @@ def write_logs(folder: Path, rows: int) -> dict[str, Path]:
 
 def one(way: str, path: Path) -> dict[str, float]:
     """Seconds and peak memory of one reading, in this process."""
-    if way == "library":
+    if way == "bare":
+        began, worked = time.perf_counter(), time.process_time()
+        rows = _bare(path)
+    else:
         import comet_rec as cr
 
         cr.read  # noqa: B018 - its module is imported before the clock starts
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         rows = len(cr.read(path))
-    else:
-        began = time.perf_counter()
-        rows = _bare(path)
-    seconds = time.perf_counter() - began
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - worked
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = float(next(x for x in lines if x.startswith("VmHWM")).split()[1]) / 1024
-    return {"rows": rows, "seconds": seconds, "peak_mib": peak}
+    return {"rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": peak}
 
 
 def _bare(path: Path) -> int:
@@ -84,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--before", type=Path, help="src folder of another checkout")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -93,21 +95,29 @@ def main() -> None:
     result: dict[str, Any] = {"command": command(), "rows": given.rows, "formats": {}}
     with tempfile.TemporaryDirectory() as folder:
         for form, path in write_logs(Path(folder), given.rows).items():
-            found: dict[str, list[dict[str, float]]] = {"library": [], "bare": []}
+            ways = ["library", *(["before"] if given.before else []), "bare"]
+            found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
             for _ in range(given.rounds):
                 for way, runs in found.items():
                     program = [sys.executable, __file__, "--one", way, str(path)]
+                    paths = {"PYTHONPATH": str(given.before.resolve())} if way == "before" else {}
                     done = subprocess.run(
-                        program, capture_output=True, text=True, check=True, env=os.environ
+                        program, capture_output=True, text=True, check=True, env=os.environ | paths
                     )
                     runs.append(json.loads(done.stdout))
-            seconds = {
-                way: statistics.median(run["seconds"] for run in runs)
-                for way, runs in found.items()
+            medians = {
+                name: {
+                    way: statistics.median(run[name] for run in runs) for way, runs in found.items()
+                }
+                for name in ("seconds", "cpu_seconds")
             }
             result["formats"][form] = {
-                "seconds": seconds,
-                "ratio": seconds["library"] / seconds["bare"],
+                **medians,
+                "ratios": {
+                    f"{name}, to {way}": values["library"] / values[way]
+                    for name, values in medians.items()
+                    for way in ways[1:]
+                },
                 "peak_mib": {w: max(run["peak_mib"] for run in r) for w, r in found.items()},
                 "runs": found,
             }

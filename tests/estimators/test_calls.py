@@ -17,6 +17,9 @@ import torch
 import comet_rec as cr
 from comet_rec.errors import ConfigError, InputError, UnknownIdError, UnknownNameError
 
+# Some of these logs have odd ids on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning")
+
 FRAME = pd.DataFrame({"user": [4, 7], "item": [2, 6]})
 
 

@@ -1,4 +1,4 @@
-"""Reading files: formats, columns, ids, times, filters, and the indexing order."""
+"""Reading files: formats, columns, ids, times, filters, and the canonical order."""
 
 from __future__ import annotations
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import random
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 
 from comet_rec.errors import DataError
 from comet_rec.reading.readers import read
+from comet_rec.reading.unpack import zstd
 
 # These logs are odd on purpose; their warnings have tests of their own.
 pytestmark = pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning")
@@ -39,6 +43,11 @@ clock = st.one_of(st.integers(0, 9), st.integers(10**9, 10**9 + 50), ends)
 INSERTED = [
     b"\0", b"\xff", b'"', b"\n", b"\r", b",", b"\t", b"::", b"{", b"9" * 20, b"\n\n", b"x", b" ",
     b"\x1f", b"\xc3", b"\xed\xa0\x80",
+]  # fmt: skip
+
+
+PACKERS: list[Callable[[bytes], bytes]] = [
+    bytes, lambda data: gzip.compress(data, 1, mtime=0), zstd.compress, bz2.compress, lzma.compress
 ]  # fmt: skip
 
 
@@ -66,7 +75,7 @@ def logs(draw: st.DrawFn) -> Log:
     else:
         text = _delimited(rows, kind, end, header, timed, draw(st.booleans()))
     data = (b"\xef\xbb\xbf" if draw(st.booleans()) else b"") + text.encode()
-    return Log(rows, gzip.compress(data, 1, mtime=0) if draw(st.booleans()) else data)
+    return Log(rows, draw(st.sampled_from(PACKERS))(data))
 
 
 def _json_lines(rows: list[Row], end: str, numbers: bool) -> str:
@@ -167,10 +176,10 @@ def mutate(data: bytes, seed: int) -> bytes:
 def check_damaged(log: Log, seed: int, skip_bad: int) -> None:
     data = mutate(log.data, seed)
     found = read_bytes(data, skip_bad=skip_bad)
-    if isinstance(found, str) and (told := found.rpartition("--skip-bad ")[2]).isdigit():
+    if isinstance(found, str) and (told := found.rpartition("skip_bad=")[2]).isdigit():
         # The advice must be true: that many skipped, nothing bad is left to complain of.
         again = read_bytes(data, skip_bad=int(told))
-        assert not isinstance(again, str) or "--skip-bad" not in again
+        assert not isinstance(again, str) or "skip_bad" not in again
 
 
 quick = settings(

@@ -12,6 +12,8 @@ from comet_rec.data.interactions import Int64
 
 # Unix times from 1973 to 5138: below are positions and small numbers, above is the next unit.
 _UNITS = {"seconds": 10**8, "milliseconds": 10**11, "microseconds": 10**14, "nanoseconds": 10**17}
+_YEAR_9999 = 253_402_300_800
+"""The end of the calendar of most databases, in seconds since 1970."""
 _PER_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _YEAR = 366 * 86_400
 
@@ -55,13 +57,16 @@ def doubtful_times(times: Int64, now: float | None = None) -> list[Doubt]:
     first, last = _unit_of(low), _unit_of(high)
     if first == last is not None and high <= latest * _PER_SECOND[last]:
         return []  # the usual case, told without another look at the rows
-    limits = [*_UNITS.values()]
+    names, limits = list(_UNITS), list(_UNITS.values())
     bucket = np.searchsorted(limits, times, side="right")  # 0 is below all units
     counts = np.bincount(bucket, minlength=len(limits) + 1)
-    names = list(_UNITS)
     main = int(np.argmax(counts[1:]))
     if counts[1:].max() < counts[0]:
         return []  # mostly small numbers, which have no unit
+    # A year up to 9999 in the unit of most rows is a date that stands for "never", no other unit.
+    far = (bucket == main + 2) & (times <= _YEAR_9999 * _PER_SECOND[names[main]])
+    bucket[far] = main + 1
+    counts = np.bincount(bucket, minlength=len(limits) + 1)
     found = []
     present = [place for place in range(len(names)) if counts[place + 1] > 0]
     if len(present) > 1:
@@ -74,7 +79,7 @@ def doubtful_times(times: Int64, now: float | None = None) -> list[Doubt]:
         found.append(
             Doubt(
                 "units",
-                int(len(times) - counts[main + 1]),
+                int(counts[1:].sum() - counts[main + 1]),
                 int(times[np.argmax(bucket == few + 1)]),
                 f"times look like more than one unit: {shown}; convert them to one",
             )

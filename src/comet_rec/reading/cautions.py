@@ -156,7 +156,7 @@ def json_spellings(con: duckdb.DuckDBPyConnection, staged: Staged) -> list[str]:
             if len(spellings) == 2:
                 found.append(
                     f"column {label!r} holds integers and floats ({spellings[False]} and "
-                    f"{spellings[True]}0): 7 and 7.0 count as one id"
+                    f"{spellings[True]}), and 7 and 7.0 count as one id"
                 )
     return found
 

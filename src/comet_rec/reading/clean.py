@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from comet_rec.errors import DataError, argument
@@ -23,6 +24,8 @@ MOST_RECORD_CHARS = 4 << 20
 MOST_TRIES = 64
 """Times that the lines of one record are looked at anew: each look costs all of them."""
 MOST_VALUE_CHARS = 1_000_000
+UNQUOTED_FAULTS = 0.001
+"""Share of lines that may be broken in a file that is plainly not quoted."""
 REMEMBERED = 1000
 """Bad rows of which line and reason are kept; all are counted."""
 
@@ -192,8 +195,25 @@ def _lines(path: Path, bad: Bad) -> Iterator[tuple[int, str]]:
 class _Ahead:
     """Lines with a look ahead, so that an open quote can be followed and given up."""
 
-    source: Iterator[tuple[int, str]]
+    path: Path
+    found: Format
+    bad: Bad
     waiting: deque[tuple[int, str]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.source = _lines(self.path, self.bad)
+
+    @cached_property
+    def are_rows_without_quotes(self) -> bool:
+        """Whether nearly every line of the file has the right width if quotes are text."""
+        plain, width = self.found.splitter.plain, len(self.found.columns)
+        rows = others = 0
+        for number, raw in _lines(self.path, Bad()):
+            line = raw.removesuffix("\r")
+            if number > self.found.skip and line:
+                fits = len(plain(line)) == width
+                rows, others = rows + fits, others + (not fits)
+        return others <= rows * UNQUOTED_FAULTS
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         while True:
@@ -221,7 +241,7 @@ def _delimited_rows(
     path: Path, found: Format, wanted: Sequence[Wanted], bad: Bad
 ) -> Iterator[tuple[int, list[str]]]:
     splitter, width = found.splitter, len(found.columns)
-    lines = _Ahead(_lines(path, bad))
+    lines = _Ahead(path, found, bad)
     id_places = [column.place for column in wanted if column.is_id]
     for number, raw in lines:
         line = raw.removesuffix("\r")
@@ -293,24 +313,25 @@ def _record_over_lines(
         return None
     if len(fields) != width:
         return None
-    rows = [_typed_like_rows(part, found) for part in parts]
-    if all(count is not None for count in rows):
-        # Each of these lines would be a row of its own if quotes were text. One such line within
-        # the quotes, or two columns of numbers on each line, are no accident.
-        if len(parts) > 2 or min(count or 0 for count in rows) >= 2:
+    if all(_is_row(part, found) for part in parts):
+        # Each of these lines would be a row of its own if quotes were text. That is no accident
+        # where it holds for a line within the quotes, or for two columns of numbers, and in the
+        # whole file.
+        telling = sum(found.typed) + (len(parts) > 2)
+        if sum(found.typed) and telling >= 2 and lines.are_rows_without_quotes:
             return None
         bad.doubtful.append((number, number + len(parts) - 1))
     lines.drop(len(parts) - 1)
     return fields
 
 
-def _typed_like_rows(line: str, found: Format) -> int | None:
-    """Number of columns of numbers or dates that fit, when a line is a whole row; else None."""
+def _is_row(line: str, found: Format) -> bool:
+    """Whether a line would be a row if quotes were text: its width fits, and so do its numbers."""
     fields = found.splitter.plain(line.removesuffix("\r"))
     if len(fields) != len(found.columns):
-        return None
-    typed = [field for field, is_typed in zip(fields, found.typed, strict=False) if is_typed]
-    return len(typed) if all(map(is_value, typed)) else None
+        return False
+    typed = zip(fields, found.typed, strict=False)
+    return all(is_value(field) for field, is_typed in typed if is_typed)
 
 
 def _json_rows(

@@ -241,6 +241,8 @@ def _with_test_rows(
         dropped_users=log.dropped_users[~held],
         dropped_items=dropped_items[~held].astype(np.int32),
         notes=log.notes,
+        zero_users=log.zero_users,
+        zero_items=renumber[log.zero_items].astype(np.int32),
     )
     return whole, np.sort(users)
 

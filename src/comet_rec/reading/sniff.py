@@ -281,14 +281,11 @@ def _padding(table: _Table, splitter: Splitter) -> Padding:
 
 
 def _escaped_by_backslash(text: str, splitter: Splitter) -> bool:
-    """Whether the quotes of the text are in order only with a backslash as escape (Spark)."""
+    """Whether more rows are of one width with a backslash as escape than without (Spark)."""
     if "\\" + splitter.quote not in text:
         return False
     escaping = replace(splitter, escape="\\")
-    lines = [line for line in text.split("\n")[:-1] if "\\" + splitter.quote in line]
-    doubled = sum(splitter.fields(line) is not None for line in lines)
-    escaped = sum(escaping.fields(line) is not None for line in lines)
-    return escaped > doubled
+    return _split(text, escaping).share > _split(text, splitter).share
 
 
 def _names(field: str, asked: Sequence[str]) -> bool:

@@ -20,6 +20,7 @@ def held_out(material: Material) -> Iterator[Finding]:
     raw = untouched_items(material.log)
     for held in material.held:
         yield from _leaked(material, held)
+        yield from _rated_zero(material, held)
         yield from _candidates(material, held, raw)
         yield from _numbers(material, held)
         yield from _cold(material, held)
@@ -40,6 +41,24 @@ def _leaked(material: Material, held: Held) -> Iterator[Finding]:
             int(hit.sum()),
             len(held.users),
             f"{_of(hit, 'users')} have their {held.name} item in the training part too",
+            material.example(user=held.users[first], item=held.positives[first]),
+        )
+
+
+def _rated_zero(material: Material, held: Held) -> Iterator[Finding]:
+    """Held-out items that their user rated 0, as files with drawn negatives have it."""
+    log = material.log
+    zero = material.keys(log.zero_users, log.zero_items)
+    hit = np.isin(material.keys(held.users, held.positives), zero)
+    if hit.any():
+        first = int(np.argmax(hit))
+        yield Finding(
+            f"{held.name}-rated-zero",
+            "error",
+            int(hit.sum()),
+            len(held.users),
+            f"{_of(hit, 'users')} have a {held.name} item with rating 0, which is rather a "
+            "negative; read the log with min_rating (--min-rating 1)",
             material.example(user=held.users[first], item=held.positives[first]),
         )
 

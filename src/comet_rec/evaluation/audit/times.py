@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.data.clock import doubtful_times
 from comet_rec.data.interactions import Int64
 from comet_rec.data.split import TEST, TRAIN
 from comet_rec.evaluation.audit.findings import Finding
@@ -68,6 +69,17 @@ def order_and_time(material: Material) -> Iterator[Finding]:
             material.example(**_row(material, int(np.argmax(tied)))),
         )
     yield from _truncated(times[rows])
+    if log.time_scope == "global":
+        for doubt in doubtful_times(times[rows]):
+            at = int(np.flatnonzero(rows & (times == doubt.example))[0])
+            yield Finding(
+                f"times-{doubt.kind}",
+                "warning",
+                doubt.count,
+                int(rows.sum()),
+                doubt.message,
+                material.example(**_row(material, at)),
+            )
     yield from _by_id(material, step, tied)
     yield from _future(material, times)
 
