@@ -9,9 +9,12 @@ import types
 from typing import Any, Literal, Union, get_args, get_origin
 
 from comet_rec.errors import ConfigError
+from comet_rec.text import shortened
 
 MOST_THREADS = 1024
 """Each is started, needed or not: a mistyped number would stop the machine."""
+LARGEST = 10**20
+"""Integers from here on are slips: they would fail as an array's size, or as a float, later."""
 
 
 def coerce(key: str, value: Any, hint: Any) -> Any:
@@ -29,10 +32,11 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
         return coerce(key, value, next(a for a in args if a is not type(None)))
     if origin is Literal:
         if value not in args:
-            raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(map(repr, args))}")
+            known = ", ".join(map(repr, args))
+            raise ConfigError(f"{key} = {_told(value)}: must be one of {known}")
         return value
     if origin is tuple and not isinstance(value, (str, list, tuple)):
-        raise ConfigError(f"{key} = {value!r}: must be a list, e.g. {key}=[1, 8]")
+        raise ConfigError(f"{key} = {_told(value)}: must be a list, e.g. {key}=[1, 8]")
     if origin is tuple:
         parts = value.strip("[]() ").split(",") if isinstance(value, str) else list(value)
         return tuple(coerce(key, p, args[0]) for p in parts if p != "")
@@ -44,9 +48,17 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
             raise ValueError
         if hint is int and not isinstance(value, str) and int(value) != value:
             raise ValueError
-        return hint(value)
+        found = hint(value)
     except (TypeError, ValueError, OverflowError):
-        raise ConfigError(f"{key} = {value!r}: must be {_type_name(hint)}") from None
+        raise ConfigError(f"{key} = {_told(value)}: must be {_type_name(hint)}") from None
+    if hint is int and abs(found) >= LARGEST:
+        raise ConfigError(f"{key} = {_told(value)}: is too large; nothing is of that size")
+    return found
+
+
+def _told(value: Any) -> str:
+    """A value as a message shows it, however long it is."""
+    return repr(shortened(value)) if isinstance(value, str) else shortened(value)
 
 
 def _boolean(value: Any) -> bool:

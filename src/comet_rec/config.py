@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -10,7 +9,8 @@ from functools import cache
 from typing import Any, Literal, get_type_hints
 
 from comet_rec.coercion import coerce, is_whole, literal, not_negative, positive, share
-from comet_rec.errors import ConfigError
+from comet_rec.errors import ConfigError, did_you_mean
+from comet_rec.text import shortened
 
 OF_A_SOFTMAX: Mapping[str, Any] = {
     "softmax_items": 0, "mask_touched": False, "label_smoothing": 0.0
@@ -276,12 +276,16 @@ class Config:
         """
         try:
             tree = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except RecursionError:
+            raise ConfigError(f"{where}: not TOML: nested too deeply") from None
+        except ValueError as error:  # its own kind, or a number of thousands of digits
             raise ConfigError(f"{where}: not TOML: {error}") from None
         name, preset = (str(tree.pop(key, "")) for key in ("name", "preset"))
         seed = tree.pop("seed", 0)
         if not is_whole(seed) or seed < 0:
-            raise ConfigError(f"{where}: seed must be a whole number, 0 or above")
+            raise ConfigError(
+                f"{where}: seed = {shortened(seed)}: must be a whole number, 0 or above"
+            )
         base = Config(name=name, preset=preset, seed=int(seed), model=model_class())
         flat: dict[str, Any] = {}
         for room, part in tree.items():
@@ -300,8 +304,7 @@ def _type_hints(room: Any) -> dict[str, Any]:
 def unknown(what: str, given: str, known: list[str]) -> str:
     """One line that names the nearest known word; of a setting, within its room."""
     room, dot, name = given.rpartition(".")
-    within = [word for word in known if dot and word.startswith(f"{room}.")]
-    lower = {word.removeprefix(f"{room}.").lower(): word for word in within or known}
-    near = difflib.get_close_matches((name if within else given).lower(), lower, n=1, cutoff=0.5)
-    hint = f"did you mean {lower[near[0]]!r}?" if near else f"known: {', '.join(within or known)}"
-    return f"unknown {what} {given!r}; {hint}"
+    prefix = f"{room}."
+    within = [word.removeprefix(prefix) for word in known if dot and word.startswith(prefix)]
+    hint = did_you_mean(name, within, prefix) if within else did_you_mean(given, known)
+    return f"unknown {what} {shortened(given)!r}; {hint}"

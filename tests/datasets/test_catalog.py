@@ -181,7 +181,7 @@ class TestEntries:
     def test_names(self):
         assert catalog.is_name("ml-1m")
         assert not catalog.is_name("ml-1m.csv")
-        with pytest.raises(DataError, match=r"unknown data set 'ml100k': did you mean ml-100k\?"):
+        with pytest.raises(DataError, match=r"unknown data set 'ml100k'; did you mean 'ml-100k'\?"):
             catalog.entry_of("ml100k")
         with pytest.raises(DataError, match="known: ml-100k, ml-1m, amazon-movies, amazon-cds"):
             catalog.entry_of("zzz")

@@ -253,7 +253,7 @@ def test_a_space_of_ones_own(split, tmp_path):
     assert set(found["settings"]) == {"model.neighbours"}
     tried = [trial.settings["model.neighbours"] for trial in trials_of(journal, "itemknn")]
     assert sorted(tried) == [5, 10]
-    with pytest.raises(ConfigError, match="begun with other values; give another --journal"):
+    with pytest.raises(ConfigError, match="begun with other values; give another journal="):
         tune(split, "itemknn", journal=journal, seconds=60, search={"model.neighbours": ["7"]})
     with pytest.raises(ConfigError, match="neighbours"):
         tune(split, "itemknn", journal=tmp_path / "k", seconds=1, search={"model.neighbours": [-1]})
@@ -343,7 +343,7 @@ def test_another_grid_after_an_interrupted_first_trial_is_refused(split, tmp_pat
         patch.setattr(tuning.pipeline, "validate", killed)
         with pytest.raises(KeyboardInterrupt):
             tune(split, "ease", search={"model.l2": [10, 20]}, **given)
-    with pytest.raises(ConfigError, match="begun with other values; give another --journal"):
+    with pytest.raises(ConfigError, match="begun with other values; give another journal="):
         tune(split, "ease", search={"model.l2": [10, 20, 30]}, **given)
     assert tune(split, "ease", search={"model.l2": [10, 20]}, **given)["trials"] == 2
 

@@ -229,7 +229,7 @@ def test_a_truncated_zstd_file_is_refused_at_every_cut(tmp_path: Path) -> None:
 def test_paths_that_are_no_files(tmp_path: Path) -> None:
     assert refused(tmp_path).endswith("has no files with data")
     assert "cannot be opened" in refused(tmp_path / ("x" * 300))
-    assert refused(tmp_path / "a\0b") == "log.csv: no such file"
+    assert refused(tmp_path / "a\0b").endswith(r"a\x00b: no such file")
     assert refused(tmp_path / "none.csv") == "log.csv: no such file"
 
 

@@ -10,25 +10,34 @@ import errno
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from comet_rec import __version__
 from comet_rec.cli import audit, compare, data, evaluate, recommend, reproduce, train, tune
+from comet_rec.cli.options import Commands
+from comet_rec.cli.terminal import Lenient, open_descriptors, say, show
 from comet_rec.errors import (
     CometError,
     CometWarning,
     InputError,
     TrainingInterrupted,
+    did_you_mean,
     shell_messages,
 )
+from comet_rec.text import printable, shortened
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+LONGEST = 2_000
+"""Letters of a message at most: what a user gave may be of any length."""
 UsageError: Any = typer.BadParameter.__bases__[0]  # typer keeps its click to itself
 
 app = typer.Typer(
     name="comet-rec",
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="COMET, a recommender for implicit feedback: train, evaluate, recommend.",
     no_args_is_help=True,
     add_completion=False,
@@ -46,8 +55,28 @@ app.command("audit")(audit.audit)
 app.add_typer(data.app, name="data")
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        show(f"comet-rec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """COMET, a recommender for implicit feedback: train, evaluate, recommend."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    open_descriptors()
+    # For good: what is left in its buffer is written at the very end. Python has none where it
+    # was closed, but libraries write to it.
+    sys.stderr = Lenient(sys.stderr or open(os.devnull, "w"))  # noqa: SIM115
     sys.exit(run(arguments))
 
 
@@ -67,17 +96,19 @@ def run(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     try:
         _refuse_bytes(sys.argv[1:] if arguments is None else arguments)
-        status = int(app(arguments, standalone_mode=False) or 0)
+        status = int(app(arguments, prog_name="comet-rec", standalone_mode=False) or 0)
         # An interrupt that no command caught comes back as this, and nobody told it.
         return _say("interrupted", 130) if status == 130 else status
     except typer.Exit as stop:
         return stop.exit_code
     except UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            typer.echo(error.format_message())
+            show(error.format_message())
             return 2
         where = error.ctx.command_path if error.ctx else "comet-rec"
-        return _say(f"{error.format_message()} See `{where} --help`.", 2)
+        said = _usage(error)
+        end = "" if said.endswith((".", "?")) else "."
+        return _say(f"{said}{end} See `{where} --help`.", 2)
     except InputError as error:
         return _say(str(error), 2)
     except TrainingInterrupted as error:
@@ -114,14 +145,31 @@ def _show(
     if sys.stderr is None:
         return
     ours = issubclass(category, CometWarning)
+    if ours:
+        say(f"note: {message}")
+        return
     plain = warnings.formatwarning(message, category, filename, lineno)
-    sys.stderr.write(f"note: {message}\n" if ours else plain)
+    sys.stderr.write("\n".join(map(printable, plain.split("\n"))))
+
+
+def _usage(error: Any) -> str:
+    """What typer says of a wrong option or value, in one line."""
+    said = " ".join(error.format_message().split())
+    if type(error).__name__ != "NoSuchOption" or error.ctx is None:
+        return said
+    valid = [
+        name
+        for parameter in error.ctx.command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+        if name.startswith("-")
+    ]
+    hint = did_you_mean(error.option_name, [*valid, *error.ctx.help_option_names])
+    return f"No such option {error.option_name}; {hint}"
 
 
 def _say(text: str, status: int) -> int:
     """One line on stderr, whatever the text holds."""
-    if sys.stderr is not None:
-        sys.stderr.write("comet-rec: " + " ".join(text.split()) + "\n")
+    say("comet-rec: " + shortened(printable(text), LONGEST))
     return status
 
 

@@ -11,6 +11,7 @@ import typer
 
 from comet_rec.cli import options
 from comet_rec.cli.options import Reading
+from comet_rec.cli.terminal import folded, say, show
 from comet_rec.config import ProtocolConfig
 from comet_rec.errors import DataError, InputError
 
@@ -131,12 +132,15 @@ def _say(what: str, found: list[Finding], json_: bool) -> None:
     """Findings on stdout; with an error among them, one line on stderr and exit status 2."""
     from comet_rec.evaluation.audit import as_data, as_text, passed
 
-    typer.echo(json.dumps(as_data(found)) if json_ else as_text(found))
+    if json_:
+        show(json.dumps(as_data(found)))
+    else:
+        for line in as_text(found).split("\n"):
+            show(folded(line, 9))
     if not passed(found):
         errors = sum(finding.severity == "error" for finding in found)
-        typer.echo(
+        say(
             f"comet-rec: {what}: {errors} finding{'s' * (errors > 1)} of severity error; "
-            "mend what stdout names",
-            err=True,
+            "mend what stdout names"
         )
         raise typer.Exit(2)

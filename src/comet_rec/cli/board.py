@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from comet_rec.cli.progress import clock
+from comet_rec.cli.terminal import say
+from comet_rec.text import printable
 
 if TYPE_CHECKING:
     from comet_rec.experiments.queue import Item
@@ -39,11 +41,10 @@ class Lines:
             self.told.add(id(item))
             ended = sum(each.state not in ("waiting", "running") for each in items)
             job = item.job
-            sys.stderr.write(
+            say(
                 f"{ended}/{len(items)} {job.log} {job.label} seed {job.seed}: {item.state} "
-                f"{item.note} {item.seconds:,.0f} s, about {clock(left)} left\n"
+                f"{item.note} {item.seconds:,.0f} s, about {clock(left)} left"
             )
-            sys.stderr.flush()
 
 
 class Live:
@@ -63,18 +64,21 @@ class Live:
 
 def _table(items: Sequence[Item], left: float) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     counts = {state: sum(item.state == state for item in items) for state in STYLES}
     said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     table = Table(title=f"{said}; about {clock(left)} left", title_justify="left", box=None)
     for name in ("log", "model", "seed", "state", "seconds", ""):
-        table.add_column(name, justify="right" if name == "seconds" else "left")
+        side: Any = "right" if name == "seconds" else "left"
+        table.add_column(name, justify=side, no_wrap=True, overflow="ellipsis")
     now = next((p for p, item in enumerate(items) if item.state in ("running", "waiting")), 0)
     first = max(0, min(now - ROWS // 2, len(items) - ROWS))
     for item in items[first : first + ROWS]:
         job, seconds = item.job, f"{item.seconds:,.0f}" if item.seconds else ""
         row = (job.log, job.label, str(job.seed), item.state, seconds, item.note)
-        table.add_row(*row, style=STYLES[item.state])
+        # As Text: what stands in square brackets would be a style.
+        table.add_row(*(Text(printable(cell)) for cell in row), style=STYLES[item.state])
     return table
 
 
@@ -88,7 +92,7 @@ def board(quiet: bool) -> Iterator[Board]:
     """What fits the place: a live table on a terminal, lines elsewhere, nothing if quiet."""
     if quiet:
         yield Silent()
-    elif not sys.stderr.isatty():
+    elif sys.stderr is None or not sys.stderr.isatty():
         yield Lines()
     else:
         from rich.console import Console

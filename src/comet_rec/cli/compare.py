@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from comet_rec.cli import options
-from comet_rec.errors import ConfigError, InputError
+from comet_rec.cli.terminal import say, show, width
+from comet_rec.errors import ConfigError
+from comet_rec.files import write_text_whole
+from comet_rec.text import shortened
 
 
 @options.reads_log
@@ -45,9 +47,8 @@ def compare(
     names = list(dict.fromkeys(options.names(models)))
     if len(names) < 2:
         raise ConfigError("--models: give at least two names, e.g. comet,mf")
-    if out is not None and (out.is_dir() or not os.access(_written(out), os.W_OK)):
-        raise InputError(f"{out}: must be a file in a folder to write to; give another --out")
-    from comet_rec.artefact.folder import write_text
+    if out is not None:
+        options.check_file(out)
     from comet_rec.data.split import leave_one_out
     from comet_rec.experiments import compare as study
 
@@ -67,17 +68,17 @@ def compare(
         settings=changes,
         seed=seed,
         device=device,
-        say=lambda line: None if quiet else typer.echo(line, err=True),
+        say=lambda line: None if quiet else say(line),
     )
     found = study.as_data(entries)
-    typer.echo(json.dumps(found) if json_ else study.as_markdown(found))
+    if json_:
+        show(json.dumps(found))
+    elif (columns := width()) is not None:
+        show(study.as_text(found, columns))
+    else:
+        show(study.as_markdown(found))
     if out is not None:
-        write_text(out, json.dumps(found, indent=1) + "\n")
-
-
-def _written(out: Path) -> Path:
-    """What has to be open for writing: the folder of a file, or a pipe or device itself."""
-    return out if out.exists() and not out.is_file() else out.resolve().parent
+        write_text_whole(out, json.dumps(found, indent=1) + "\n")
 
 
 def _by_model(settings: list[str]) -> dict[str, dict[str, str]]:
@@ -85,6 +86,8 @@ def _by_model(settings: list[str]) -> dict[str, dict[str, str]]:
     for text in settings:
         model, colon, setting = text.partition(":")
         if not colon:
-            raise ConfigError(f"--set {text!r}: give MODEL:KEY=VALUE, e.g. mf:train.epochs=20")
+            raise ConfigError(
+                f"--set {shortened(text)!r}: give MODEL:KEY=VALUE, e.g. mf:train.epochs=20"
+            )
         found.setdefault(model, {}).update(options.pairs([setting]))
     return found

@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from comet_rec.cli import options
+from comet_rec.cli.terminal import folded, show, width
 
-app = typer.Typer(help="Named data sets, and Table I for any log.", no_args_is_help=True)
+app = typer.Typer(
+    cls=options.Commands, help="Named data sets, and Table I for any log.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -18,7 +21,8 @@ def list_() -> None:
     from comet_rec.datasets import catalog
 
     for name, entry in catalog.entries().items():
-        typer.echo(f"{name:14} {entry.title}\n{'':14} {entry.licence}")
+        show(folded(f"{name:14} {entry.title}", 15, width()))
+        show(folded(f"{'':14} {entry.licence}", 15, width()))
 
 
 @app.command()
@@ -29,7 +33,7 @@ def fetch(
     """Download a named data set into the cache and print the folder."""
     from comet_rec.datasets import catalog
 
-    typer.echo(str(catalog.fetch(name, quiet=quiet)))
+    show(str(catalog.fetch(name, quiet=quiet)))
 
 
 @app.command()
@@ -46,9 +50,9 @@ def stats(
     options.say_notes(log.notes, quiet)
     if json_:
         figures = {"users": log.n_users, "items": log.n_items, "interactions": len(log)}
-        typer.echo(json.dumps({**figures, "density": log.density}))
+        show(json.dumps({**figures, "density": log.density}))
         return
-    typer.echo(f"users         {log.n_users:,}")
-    typer.echo(f"items         {log.n_items:,}")
-    typer.echo(f"interactions  {len(log):,}")
-    typer.echo(f"density       {log.density:.5f}")
+    show(f"users         {log.n_users:,}")
+    show(f"items         {log.n_items:,}")
+    show(f"interactions  {len(log):,}")
+    show(f"density       {log.density:.5f}")

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from comet_rec.cli import options
+from comet_rec.cli.terminal import folded, show
+from comet_rec.text import table
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="What `train --out` wrote.")]
 
@@ -24,23 +26,26 @@ def evaluate(
     from comet_rec.estimators.registry import load_model
 
     found = measure(load_model(run), full=full).to_dict()
-    typer.echo(json.dumps(found) if json_ else as_text(found))
+    show(json.dumps(found) if json_ else as_text(found))
 
 
 def as_text(found: Mapping[str, Any]) -> str:
     """Four figures, sampled and full, with standard errors, of what `Report.to_dict` gives."""
-    names, protocol, users = list(found["sampled"]), found["protocol"], found["n_users"]
-    lines = [f"{found['model']}: {users:,} test users, protocol {protocol['hash'][:12]}"]
-    lines.append(f"{'':24}" + "".join(f"{name:>16}" for name in names))
-    rows = [
-        (f"positive + {protocol['negatives']} negatives", found["sampled"], found["sampled_se"])
-    ]
+    from comet_rec.evaluation.ranking import caution
+
+    protocol, users = found["protocol"], found["n_users"]
+    columns = {f"positive + {protocol['negatives']} negatives": "sampled"}
     if found["full"] is not None:
         ranked = found["n_users_full"]
-        label = "whole catalogue" if ranked == users else f"catalogue, {ranked} users"
-        rows.append((label, found["full"], found["full_se"]))
-    for label, means, errors in rows:
-        cells = "".join(f"{means[n]:>9.4f} ±{errors[n]:.4f}" for n in names)
-        lines.append(f"{label:24}{cells}")
-    lines.append("± is one standard error over users")
-    return "\n".join(lines)
+        label = "whole catalogue" if ranked == users else f"catalogue, {ranked:,} users"
+        columns[label] = "full"
+    rows = [
+        [
+            name,
+            *(f"{found[of][name]:.4f} ±{found[f'{of}_se'][name]:.4f}" for of in columns.values()),
+        ]
+        for name in found["sampled"]
+    ]
+    said = f"{found['model']}: {users:,} test users, protocol {protocol['hash'][:12]}"
+    notes = ["± is one standard error over users", *caution(users)]
+    return "\n".join([said, *table(["", *columns], rows), *(folded(note) for note in notes)])

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
+from comet_rec.cli.terminal import say
 from comet_rec.coercion import MOST_THREADS
-from comet_rec.errors import ConfigError, DataError, InputError
+from comet_rec.errors import ConfigError, DataError, InputError, did_you_mean
+from comet_rec.text import shortened
 
 if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
@@ -48,6 +51,16 @@ Folder = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+
+
+class Commands(TyperGroup):
+    """A group of commands that names the near one for a name that is none."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first argument names."""
+        if args and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command {args[0]!r}; {did_you_mean(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
 
 
 @dataclass(frozen=True)
@@ -150,7 +163,11 @@ def read_data(source: str, reading: Reading) -> Interactions:
         raise InputError(f"--folder goes with a catalog name, and {source!r} is none")
     if not Path(source).exists() and not re.search(r"[*?\[]|://", source):
         names = ", ".join(catalog.entries())
-        raise DataError(f"{source}: no such file; give a log file or one of {names}")
+        hint = did_you_mean(source, catalog.entries())
+        near = f"; {hint}" if hint.startswith("did") else ""
+        raise DataError(
+            f"{shortened(source, 300)}: no such file; give a log file or one of {names}{near}"
+        )
     return readers.read(source, **reading.keywords())
 
 
@@ -182,7 +199,7 @@ def say_notes(notes: tuple[str, ...] | list[str], quiet: bool) -> None:
     """Print what reading and splitting did, on stderr."""
     if not quiet:
         for note in notes:
-            typer.echo(f"note: {note}", err=True)
+            say(f"note: {note}")
 
 
 def check_folder(out: Path) -> None:
@@ -192,8 +209,9 @@ def check_folder(out: Path) -> None:
     ------
     InputError
     """
-    if out.is_file():
-        raise InputError(f"{out}: is a file; give a folder for --out")
+    if out.exists() and not out.is_dir():
+        what = "is a file" if out.is_file() else "is no folder"
+        raise InputError(f"{out}: {what}; give a folder for --out")
     made = [path for path in (out, *out.parents) if not path.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -205,6 +223,25 @@ def check_folder(out: Path) -> None:
         with contextlib.suppress(OSError):
             for path in made:
                 path.rmdir()
+
+
+def check_file(out: Path) -> None:
+    """Refuse what no file can be written to, before any work.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        place = out.resolve()
+        there = place.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL in the name
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{out}: cannot be written: {why}; give another --out") from None
+    # Of a file the folder, as another one takes its place; a pipe or a device itself.
+    written = place if there and not place.is_file() else place.parent
+    if place.is_dir() or not os.access(written, os.W_OK):
+        raise InputError(f"{out}: must be a file in a folder to write to; give another --out")
 
 
 def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:
@@ -219,9 +256,11 @@ def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"{option} {text!r}: give KEY=VALUE, e.g. model.embedding_dim=64")
+            said = f"{option} {shortened(text)!r}"
+            raise ConfigError(f"{said}: give KEY=VALUE, e.g. model.embedding_dim=64")
         if "." not in key:
-            raise ConfigError(f"{option} {text!r}: give the key whole, e.g. model.embedding_dim=64")
+            said = f"{option} {shortened(text)!r}"
+            raise ConfigError(f"{said}: give the key whole, e.g. model.embedding_dim=64")
         found[key.strip()] = value.strip()
     return found
 
@@ -236,4 +275,11 @@ def names(models: str) -> list[str]:
 
 def values(text: str) -> list[str]:
     """``VALUE,VALUE…``, commas inside brackets left alone: ``[64],[64,32]`` are two."""
-    return [value.strip() for value in re.split(r",(?![^\[(]*[\])])", text)]
+    found, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[(") - (letter in "])")
+        if letter == "," and depth <= 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return [value.strip() for value in found]

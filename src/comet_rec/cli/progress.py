@@ -6,7 +6,10 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
+
+from comet_rec.cli.terminal import say
 
 if TYPE_CHECKING:
     from comet_rec.training.trainer import Progress
@@ -19,11 +22,11 @@ def training_progress(quiet: bool) -> Iterator[Report]:
     """Something that takes a stage and its progress and shows it on stderr."""
     if quiet:
         yield lambda stage, progress: None
-    elif sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty():
         with _bar() as report:
             yield report
     else:
-        yield _lines(_to_stderr)
+        yield _lines(say)
 
 
 def epoch_line(stage: str, progress: Progress, left: float) -> str:
@@ -51,11 +54,6 @@ def _lines(write: Callable[[str], None]) -> Report:
     return report
 
 
-def _to_stderr(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
-
-
 @contextlib.contextmanager
 def _bar() -> Iterator[Report]:
     from rich.console import Console
@@ -66,7 +64,7 @@ def _bar() -> Iterator[Report]:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as bar:
         tasks: dict[str, TaskID] = {}
-        lines = _lines(console.print)
+        lines = _lines(partial(console.print, markup=False, highlight=False))
 
         def report(stage: str, progress: Progress) -> None:
             if stage not in tasks:

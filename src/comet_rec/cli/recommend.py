@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,22 +12,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from comet_rec.artefact.folder import write_text
+from comet_rec.cli import options, terminal
 from comet_rec.cli.evaluate import Run
-from comet_rec.errors import InputError
+from comet_rec.errors import InputError, did_you_mean
+from comet_rec.files import is_stdout, read_lines, written_whole
+from comet_rec.text import cropped, padded, printable, shortened, width_of
 
 if TYPE_CHECKING:
     from comet_rec.data.ids import Ids
     from comet_rec.data.tables import Table
     from comet_rec.estimators.estimator import Estimator
 
-FORMATS = ("table", "json", "csv", "parquet")
+FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
+BY_NAME = {".txt": "table", **{f".{form}": form for form in FORMATS if form != "table"}}
+"""Format by the end of a file's name."""
 
 
 def recommend(
     run: Run,
     user: Annotated[
-        list[str] | None, typer.Option("--user", help="A user id; repeat for more.")
+        list[str] | None,
+        typer.Option(
+            "--user",
+            metavar="ID,ID,…",
+            help="User ids; repeat for more. A known id that holds a comma is one id; another "
+            "one goes into double quotes.",
+        ),
+    ] = None,
+    users_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="User ids, one a line.")
     ] = None,
     all_users: Annotated[bool, typer.Option("--all-users", help="Every user of the log.")] = False,
     history: Annotated[
@@ -42,104 +55,176 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="List seen items too.")
     ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID,ID,…", help="The only items that lists may hold; repeat."),
+    ] = None,
+    allow_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="More of these, one a line.")
+    ] = None,
+    block: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID,ID,…", help="Items that no list may hold; repeat."),
+    ] = None,
+    block_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="More of these, one a line.")
+    ] = None,
     unknown: Annotated[str, typer.Option(help="For unknown ids: error, skip, popular.")] = "error",
-    form: Annotated[str, typer.Option("--format", help="table, json, csv or parquet.")] = "table",
-    out: Annotated[Path | None, typer.Option("--out", help="File to write.")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="table, json, jsonl, csv, tsv or parquet. Default: as the name of --out ends, "
+            "else table.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="File to write.")
+    ] = None,
 ) -> None:
     """Print the best items for known users, or for a new one by history."""
-    if sum((bool(user), all_users, bool(history))) != 1:
-        raise InputError("give one of --user ID, --all-users, --history ID,ID,…")
-    if form not in FORMATS:
-        raise InputError(f"--format {form}: must be one of {', '.join(FORMATS)}")
-    if form == "parquet" and out is None:
-        raise InputError("--format parquet needs --out FILE")
+    if sum((bool(user or users_file), all_users, bool(history))) != 1:
+        raise InputError("give one of --user ID (or --users-file), --all-users, --history ID,ID,…")
+    form = _format(form, out)
+    lines = {
+        name: [] if path is None else read_lines(path, f"--{name} {path}")
+        for name, path in (
+            ("users-file", users_file), ("allow-file", allow_file), ("block-file", block_file)
+        )
+    }  # fmt: skip
     from comet_rec.estimators.registry import load_model
 
     model = load_model(run)
-    ids = model.run.interactions.user_ids
-    users = [ids.parse(text) for text in user] if user else None
-    table = _lists(model, users, history, k, include_seen, unknown)
-    if form in ("csv", "parquet"):
-        if out is not None:
+    log = model.run.interactions
+    users = None
+    if user or users_file:
+        users = [each for text in user or () for each in _ids(log.user_ids, text, "--user")]
+        users += [_meant(log.user_ids, line) for line in lines["users-file"]]
+        if not users:
+            raise InputError(f"--users-file {users_file}: holds no id; give one a line")
+    rules: dict[str, Any] = {"include_seen": include_seen, "unknown": unknown}
+    for name, texts, path in (("allow", allow, allow_file), ("block", block, block_file)):
+        if texts or path is not None:
+            rules[name] = _items(log.item_ids, name, texts or [], lines[f"{name}-file"])
+    if history:
+        parsed = [_ids(log.item_ids, each, "--history") for each in history]
+        table = model.recommend_for_history(parsed, k, **rules)
+    else:
+        table = model.recommend(users, k, **rules)
+    for name in ("allow", "block"):
+        _say_absent(log.item_ids, name, rules.get(name, []))
+    asked: Sequence[Any] = range(len(history or ()))
+    if not history:
+        asked = log.user_ids.external(range(log.n_users)).tolist() if users is None else users
+        if unknown == "skip":
+            asked = [key for key in asked if log.user_ids.index([key])[0] >= 0]
+    _write(table, form, out, asked, model)
+
+
+def _format(form: str | None, out: Path | None) -> str:
+    """The format that was asked for, else the one that the file's name ends in."""
+    if form is not None and form not in FORMATS:
+        hint = did_you_mean(form, FORMATS)
+        raise InputError(f"--format {shortened(form)}: must be one of {', '.join(FORMATS)}; {hint}")
+    if form == "parquet" and out is None:
+        raise InputError("--format parquet needs --out FILE")
+    if out is None or form is not None:
+        return form or "table"
+    found = BY_NAME.get(out.suffix.lower())
+    if found is None and not (out.exists() and not out.is_file()):
+        raise InputError(
+            f"--out {out}: no format has such a name; end it in {', '.join(BY_NAME)}, or add "
+            f"--format"
+        )
+    return found or "table"
+
+
+def _write(
+    table: Table, form: str, out: Path | None, asked: Sequence[Any], model: Estimator
+) -> None:
+    """Lists to a file, or to stdout; the tables for readers alone are escaped."""
+    if form in ("csv", "tsv", "parquet"):
+        if out is not None and not is_stdout(out):
             table.write(str(out), form)
         else:
-            _copy_to_stdout(table)
+            _copy_to_stdout(table, form)
         return
     if form == "json":
-        asked = ids.external(range(len(ids))).tolist() if all_users else users
-        if asked is None:
-            asked = list(range(len(history or ())))
-        elif unknown == "skip":
-            asked = [key for key in asked if ids.index([key])[0] >= 0]
-        text = _json(table, asked)
+        text = json.dumps(_lists(table, asked), ensure_ascii=False)
+    elif form == "jsonl":
+        lists = _lists(table, asked)
+        text = "\n".join(json.dumps(each, ensure_ascii=False) for each in lists)
     else:
-        text = _text(table, model.run.titles)
-    if out is None:
-        _to_stdout(text + "\n")
+        text = _text(table, model.run.titles, terminal.width() if out is None else None)
+    text += "\n" * bool(text)
+    if out is None or is_stdout(out):
+        terminal.write(_escaped_json(text) if form.startswith("json") else text)
         return
-    write_text(out, text + "\n")
+    with written_whole(out) as fresh:
+        fresh.write_text(text, encoding="utf-8", newline="")
 
 
-def _parted(history: str) -> list[str]:
-    """Ids of a history; one that holds a comma stands in double quotes."""
+def _ids(ids: Ids, text: str, option: str) -> list[Any]:
+    """The ids of a list; a known id that holds a comma, or quotes, is one."""
+    whole = ids.parse(text)
+    if ids.index([whole])[0] >= 0 or not any(mark in text for mark in ',"'):
+        if not text.strip():
+            raise InputError(f"{option} {text!r}: holds no id; give ID,ID,…")
+        return [_meant(ids, text)]
     try:
-        parts = next(csv.reader([history], skipinitialspace=True, strict=True), [])
-    except csv.Error as error:
-        raise InputError(f"--history {history!r}: {error}; give ID,ID,…") from None
-    if not any(parts):
-        raise InputError(f"--history {history!r}: holds no id; give ID,ID,…")
-    return parts
-
-
-def _copy_to_stdout(table: Table) -> None:
-    """CSV on the stream that we have: opened anew by its name it would begin at its start."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "lists.csv"
-        table.write(str(path), "csv")
-        _to_stdout(path.read_bytes().decode())  # as text its line ends would change
-
-
-def _to_stdout(text: str) -> None:
-    """UTF-8 whatever the locale; nowhere where there is no stdout."""
-    if sys.stdout is None:
-        return
-    stream = getattr(sys.stdout, "buffer", None)
-    if stream is None:
-        sys.stdout.write(text)
-    else:
-        sys.stdout.flush()
-        stream.write(text.encode())
-
-
-def _lists(
-    model: Estimator,
-    users: list[Any] | None,
-    history: list[str] | None,
-    k: int,
-    include_seen: bool,
-    unknown: Any,
-) -> Table:
-    log = model.run.interactions
-    if history:
-        parsed = [[_meant(log.item_ids, text) for text in _parted(each)] for each in history]
-        return model.recommend_for_history(parsed, k, include_seen=include_seen, unknown=unknown)
-    return model.recommend(users, k, include_seen=include_seen, unknown=unknown)
+        (parts,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError) as error:  # ValueError: not one row
+        why = str(error) if isinstance(error, csv.Error) else "a line ends in it"
+        raise InputError(f"{option} {shortened(text)!r}: {why}; give ID,ID,…") from None
+    if not any(part.strip() for part in parts):
+        raise InputError(f"{option} {shortened(text)!r}: holds no id; give ID,ID,…")
+    if "" in parts:
+        raise InputError(f"{option} {shortened(text)!r}: holds an empty id; give ID,ID,…")
+    return [_meant(ids, part) for part in parts]
 
 
 def _meant(ids: Ids, text: str) -> Any:
-    """The id that a part of a history means: blanks count where the log has such an id."""
+    """The id that a text means: blanks count where the log has such an id."""
     exact = ids.parse(text)
     return exact if ids.index([exact])[0] >= 0 else ids.parse(text.strip())
 
 
-def _json(table: Table, asked: Sequence[Any]) -> str:
+def _items(ids: Ids, name: str, texts: list[str], lines: list[str]) -> list[Any]:
+    """Items to allow or to block."""
+    found = [each for text in texts for each in _ids(ids, text, f"--{name}")]
+    return found + [_meant(ids, line) for line in lines]
+
+
+def _say_absent(ids: Ids, name: str, items: list[Any]) -> None:
+    """A note on items to allow or to block that the log does not have."""
+    absent = [item for item, at in zip(items, ids.index(items).tolist(), strict=True) if at < 0]
+    if absent:
+        few = f"{len(absent):,} of {len(items):,} items do not occur in the log"
+        options.say_notes([f"--{name}: {few}, {shortened(absent[0])!r} for one"], False)
+
+
+def _copy_to_stdout(table: Table, form: str) -> None:
+    """A table on the stream that we have: opened anew by its name it would begin at its start."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "lists"
+        table.write(str(path), form)
+        terminal.write(path.read_bytes())  # as text its line ends would change
+
+
+def _lists(table: Table, asked: Sequence[Any]) -> list[dict[str, Any]]:
     """A list a user, an empty one where no item is left for them; of histories, one each."""
     of = {
         key: [{k: _plain(row[k]) for k in ("item_id", "score", "rank")} for row in rows]
         for key, rows in _each(table)
     }
-    lists = [{"user_id": _plain(key), "items": of.get(key, [])} for key in asked]
-    return json.dumps(lists, ensure_ascii=False)
+    return [{"user_id": _plain(key), "items": of.get(key, [])} for key in asked]
+
+
+def _escaped_json(text: str) -> str:
+    """The same JSON, written so that a terminal obeys nothing in it."""
+    return re.sub(
+        r"[^ -~\n]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text
+    )
 
 
 def _each(table: Table) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
@@ -158,13 +243,25 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (int, float, str)) else str(value)
 
 
-def _text(table: Table, titles: dict[str, str]) -> str:
+def _text(table: Table, titles: dict[str, str], width: int | None) -> str:
+    """Lists for a reader: a title has what is left of the terminal's width."""
+    lists = [(key, [_cells(row, titles) for row in rows]) for key, rows in _each(table)]
+    widest = max((width_of(cells[1]) for _, rows in lists for cells in rows), default=0)
+    widest = max(min(widest, (width or 10**9) - 18), 12)
     lines = []
-    for key, rows in _each(table):
-        lines.append(f"user {key}")
-        for row in rows:
-            title = titles.get(str(row["item_id"]), "")
-            lines.append(
-                f"{row['rank']:4}  {row['item_id']!s:>12}  {row['score']:8.4f}  {title}".rstrip()
-            )
+    for key, rows in lists:
+        user = f"user {printable(key)}"
+        lines.append(user if width is None else cropped(user, width))
+        for rank, item, score, title in rows:
+            shown = padded(cropped(item, widest), widest, right=True)
+            line = f"{rank:>4}  {shown}  {score:>8}"
+            if title and width is not None:
+                title = cropped(title, max(width - width_of(line) - 2, 0))
+            lines.append(f"{line}  {title}".rstrip())
     return "\n".join(lines) if lines else "no items left to list"
+
+
+def _cells(row: dict[str, Any], titles: dict[str, str]) -> tuple[str, str, str, str]:
+    item = str(row["item_id"])
+    title = printable(titles.get(item, ""))
+    return str(row["rank"]), printable(item), f"{row['score']:.4f}", title

@@ -11,6 +11,7 @@ import typer
 from comet_rec.cli import options
 from comet_rec.cli.board import board
 from comet_rec.cli.interrupt import interruptible
+from comet_rec.cli.terminal import say, show
 from comet_rec.errors import ConfigError, TrainingInterrupted
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ BudgetName = Annotated[
     str, typer.Option("--budget", help="smoke (minutes, proves the machinery) or full.")
 ]
 Seeds = Annotated[
-    int | None, typer.Option("--seeds", min=1, help="Training seeds of tables and falsifications.")
+    int | None,
+    typer.Option("--seeds", min=1, max=1000, help="Training seeds of tables and falsifications."),
 ]
 Only = Annotated[
     list[str] | None,
@@ -102,11 +104,11 @@ def reproduce(
     for journal in journals or ():
         history(journal)  # told before a log is read
 
-    def say(line: str) -> None:
+    def tell(line: str) -> None:
         if not quiet:
-            typer.echo(line, err=True)
+            say(line)
 
-    logs = read_logs(data or chosen.logs, reading.keywords(), say)
+    logs = read_logs(data or chosen.logs, reading.keywords(), tell)
     with board(quiet) as shown, interruptible() as stop:
         work = study.Study(
             wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop, journals or (),
@@ -121,7 +123,7 @@ def reproduce(
                 f"{error}; the report in {out} holds what is finished: give the same command to "
                 "go on"
             ) from None
-    typer.echo(f"written to {out / 'report.html'}")
+    show(f"written to {out / 'report.html'}")
     _say_failed(work.runner)
 
 
@@ -130,10 +132,9 @@ def _say_failed(runner: Runner) -> None:
     if not runner.failed:
         return
     first = runner.failed[0]
-    typer.echo(
+    say(
         f"{len(runner.failed)} of {len(runner.items)} trainings failed, first {first.job.log} "
-        f"{first.job.label} seed {first.job.seed}: {first.note}; the same command tries again",
-        err=True,
+        f"{first.job.label} seed {first.job.seed}: {first.note}; the same command tries again"
     )
     raise typer.Exit(1)
 
@@ -148,8 +149,11 @@ def _command(
         name, equals, file = source.partition("=")
         words += ["--data", f"{name}={Path(file).name}" if equals else Path(source).name]
     words += ["--seeds", str(seeds)] if seeds else []
-    words += [f'--only "{label}"' for label in only or ()]
-    return " ".join([*words, *(f"--journal {journal.name}" for journal in journals or ())])
+    for label in only or ():
+        words += ["--only", label]
+    for journal in journals or ():
+        words += ["--journal", journal.name]
+    return shlex.join(words)
 
 
 def _reading(reading: options.Reading) -> str:
@@ -182,7 +186,7 @@ def inspect(
     out.mkdir(parents=True, exist_ok=True)
     shown = {name: weights.tolist() for name, weights in found.items()}
     for name in draw(Drawing(f"{tower}-kernels", "kernels", "", {"kernels": shown}), out):
-        typer.echo(str(out / name))
+        show(str(out / name))
 
 
 def _without_filters(config: Config, tower: str) -> str:

@@ -13,6 +13,7 @@ import typer
 from comet_rec.cli import evaluate, options
 from comet_rec.cli.interrupt import interruptible
 from comet_rec.cli.progress import training_progress
+from comet_rec.cli.terminal import show
 from comet_rec.errors import (
     ArtefactError,
     CometError,
@@ -112,13 +113,13 @@ def _save(estimator: Estimator, out: Path) -> Path:
 
 def _say_result(estimator: Estimator, out: Path) -> None:
     if estimator.run.split is not None:
-        typer.echo(evaluate.as_text(estimator.run.metrics or {}))
+        show(evaluate.as_text(estimator.run.metrics or {}))
         if estimator.run.chosen:
             words = " ".join(f"--set {key}={value}" for key, value in estimator.run.chosen.items())
             if estimator.run.started_from and not estimator.run.companion_epochs:
                 words += ", and --init-from runs that were trained with --all"
-            typer.echo(f"to train on everything as validation chose: --all {words}")
-    typer.echo(f"written to {out}")
+            show(f"to train on everything as validation chose: --all {words}")
+    show(f"written to {out}")
 
 
 def _estimator(model: str, preset: str, seed: int, device: str, settings: list[str]) -> Estimator:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from comet_rec.cli import options
+from comet_rec.cli.terminal import folded, say, show
 
 
 @options.reads_log
@@ -46,6 +47,7 @@ def tune(
 ) -> None:
     """Search settings on the validation items, the same wall time for every model."""
     from comet_rec.data.split import leave_one_out
+    from comet_rec.evaluation.ranking import caution
     from comet_rec.experiments import tuning
 
     journal = journal or Path(f"{Path(data).name}.journal")
@@ -55,7 +57,7 @@ def tune(
     tuning.check(names, journal, space or None, device)
     log = options.read_data(data, reading)
     split = leave_one_out(log)
-    options.say_notes([*log.notes, *split.notes], quiet)
+    options.say_notes([*log.notes, *split.notes, *caution(len(split.validation))], quiet)
     for name in names:  # a wrong setting of the last is told before the first is searched
         tuning.settled(split, name, preset, fixed, space or None, seed)
     found = []
@@ -63,14 +65,14 @@ def tune(
         best = tuning.tune(
             split, name, journal=journal, seconds=seconds, preset_name=preset, settings=fixed,
             search=space or None, seed=seed, device=device,
-            say=lambda line: None if quiet else typer.echo(line, err=True),
+            say=lambda line: None if quiet else say(line),
         )  # fmt: skip
         found.append(best)
         if not json_:
-            typer.echo(_as_text(best))
-            typer.echo(_as_words(name, preset, {**fixed, **best["settings"]}))
+            show(folded(_as_text(best), 2))
+            show(_as_words(name, preset, {**fixed, **best["settings"]}))
     if json_:
-        typer.echo(json.dumps({"journal": str(journal), "models": found}))
+        show(json.dumps({"journal": str(journal), "models": found}))
 
 
 def _as_words(name: str, preset: str, settings: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import BLOCK, Complement, untouched_items
-from comet_rec.errors import DataError, InputError
+from comet_rec.errors import DataError, InputError, by_reader
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
@@ -179,7 +179,7 @@ def leave_one_out(
     if len(users) == 0:
         raise DataError(
             "leave-one-out needs a user with at least 3 interactions and none has; "
-            "give a longer log or train on all of it (--all)"
+            f"give a longer log or train on all of it ({_on_all()})"
         )
     untouched = untouched_items(log)
     full = int((untouched.size(users) == 0).sum())
@@ -187,7 +187,7 @@ def leave_one_out(
     if len(users) == 0:
         raise DataError(
             "leave-one-out needs items that a user never touched, and every user has touched all "
-            f"{log.n_items}; give a log of more items or train on all of it (--all)"
+            f"{log.n_items}; give a log of more items or train on all of it ({_on_all()})"
         )
     part = np.zeros(len(log), dtype=np.uint8)
     part[ends[users] - 1] = TEST
@@ -200,6 +200,10 @@ def leave_one_out(
     held = _draw(log, users, part, protocol, untouched)
     notes += few_left(untouched, users, protocol.negatives)
     return Split(log, part, held[0], held[1], protocol, tuple(notes))
+
+
+def _on_all() -> str:
+    return by_reader(python="fit(log)", shell="--all")
 
 
 IN_ORDER = 0.95

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterator, KeysView, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from comet_rec.errors import InputError, UnknownNameError
+from comet_rec.files import written_whole
+from comet_rec.text import cropped, printable, table
 
 SHOWN = 10
 """Rows of a table's text form."""
+WIDEST = 50
+"""Columns of a terminal that one cell of it takes at most."""
+_OPTIONS = {
+    "csv": "FORMAT csv, HEADER",
+    "tsv": "FORMAT csv, HEADER, DELIMITER '\t'",
+    "parquet": "FORMAT parquet",
+}
 
 
 class Table:
@@ -37,12 +46,7 @@ class Table:
 
     def __repr__(self) -> str:
         first = [[_shown(value) for value in column[:SHOWN]] for column in self.columns.values()]
-        names = list(self.columns)
-        wide = [max(map(len, [name, *of])) for name, of in zip(names, first, strict=True)]
-        lines = [
-            "  ".join(cell.rjust(width) for cell, width in zip(cells, wide, strict=True))
-            for cells in [names, *zip(*first, strict=True)]
-        ]
+        lines = table(list(self.columns), list(zip(*first, strict=True)), left=0)
         return "\n".join([f"Table({len(self)} rows)", *lines, *["…"] * (len(self) > SHOWN)])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -87,7 +91,10 @@ class Table:
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def write(self, path: str, form: str) -> None:
-        """Write as ``csv`` or ``parquet``.
+        """Write as ``csv``, ``tsv`` or ``parquet``: a whole file, or none.
+
+        Cells are written as they are. A spreadsheet takes one that begins with ``=``, ``+``,
+        ``-`` or ``@`` for a formula.
 
         Raises
         ------
@@ -96,25 +103,26 @@ class Table:
         """
         import duckdb
 
-        if form not in ("csv", "parquet"):
-            raise InputError(f"form = {form!r}: must be csv or parquet")
+        if form not in _OPTIONS:
+            raise InputError(f"form = {form!r}: must be csv or parquet, or tsv")
         columns = {k: _texts(v) for k, v in self.columns.items()}
-        options = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER"
-        with duckdb.connect() as con:
-            selected = ", ".join(
-                f'CAST("{k}" AS VARCHAR) AS "{k}"' if v.dtype == object else f'"{k}"'
-                for k, v in columns.items()
-            )
+        selected = ", ".join(
+            f'CAST("{k}" AS VARCHAR) AS "{k}"' if v.dtype == object else f'"{k}"'
+            for k, v in columns.items()
+        )
+        with written_whole(Path(path)) as fresh, duckdb.connect() as con:
             try:
                 con.execute(
-                    f"COPY (SELECT {selected} FROM columns) TO '{_quoted(path)}' ({options})"
+                    f"COPY (SELECT {selected} FROM columns) "
+                    f"TO '{_quoted(str(fresh))}' ({_OPTIONS[form]})"
                 )
             except duckdb.IOException as error:
-                raise InputError(f"{path}: cannot be written: {_reason(path, error)}") from None
+                raise InputError(f"{path}: cannot be written: {_reason(error)}") from None
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
+    text = f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
+    return cropped(printable(text), WIDEST)
 
 
 def _library(name: str) -> Any:
@@ -142,10 +150,8 @@ def _missing(value: Any) -> bool:
     return value is None or type(value).__name__ == "NAType" or value != value
 
 
-def _reason(path: str, error: Exception) -> str:
-    """The system's own words out of DuckDB's, which name the path once more."""
-    if os.path.isdir(path):
-        return os.strerror(errno.EISDIR)
+def _reason(error: Exception) -> str:
+    """The system's own words out of DuckDB's, which name a path that nobody gave."""
     number = re.search(r'"errno":"(\d+)"', str(error))
     if number:
         return os.strerror(int(number[1]))

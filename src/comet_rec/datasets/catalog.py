@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,8 @@ from comet_rec.datasets import sets, store
 from comet_rec.datasets.download import Progress
 from comet_rec.datasets.sets import Entry
 from comet_rec.datasets.store import Say
-from comet_rec.errors import DataError
+from comet_rec.errors import DataError, did_you_mean
+from comet_rec.text import printable
 
 
 def entries() -> dict[str, Entry]:
@@ -39,9 +39,7 @@ def entry_of(name: str) -> Entry:
     known = entries()
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f": did you mean {near[0]}?" if near else ""
-    raise DataError(f"unknown data set {name!r}{hint} (known: {', '.join(known)})")
+    raise DataError(f"unknown data set {name!r}; {did_you_mean(name, known)}")
 
 
 def fetch(
@@ -99,7 +97,7 @@ def _nothing(text: str) -> None:
 
 
 def _to_stderr(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    sys.stderr.write("\n".join(map(printable, text.split("\n"))) + "\n")
 
 
 def load(

@@ -23,6 +23,18 @@ BLOCK_BYTES = 64 * 2**20
 """Scores held at a time; a catalogue of a million items is ranked for 16 users at once."""
 
 
+FEW_USERS = 30
+"""Test users below which figures come with a word of caution."""
+
+
+def caution(users: int) -> list[str]:
+    """A line on figures of so few test users that chance decides them; none of more."""
+    if users >= FEW_USERS:
+        return []
+    who = f"{users} test user{'s' * (users != 1)}"
+    return [f"caution: only {who}, so chance decides; measure on {FEW_USERS} or more"]
+
+
 class Scores(Protocol):
     """What ranking asks of a trained model."""
 
@@ -172,6 +184,7 @@ class Report(Mapping[str, float]):
             for room, means in parts
             if means is not None
         ]
+        texts += caution(len(self.users))
         return f"Report({self.model}, {len(self.users):,} users: {'; '.join(texts)})"
 
     def of_users(self, name: str, *, full: bool = False) -> npt.NDArray[np.float64]:

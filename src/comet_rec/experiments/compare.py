@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,8 +21,9 @@ from comet_rec.estimators.naming import check_protocol
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import LEAST_P, holm, paired
-from comet_rec.evaluation.ranking import Report
+from comet_rec.evaluation.ranking import Report, caution
 from comet_rec.models.base import closed_form
+from comet_rec.text import markdown, table
 
 PRETRAINED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "neumf-p": ("neumf", {"gmf": {}, "mlp": {}}),
@@ -224,12 +226,26 @@ def _figures(report: Report) -> dict[str, Any]:
 
 def as_markdown(data: Mapping[str, Any]) -> str:
     """One table, ready for a page: sampled figures ± standard errors, full NDCG, tests, cost."""
-    reference = data["reference"]
-    lines = [
-        "| model | HR@5 | NDCG@5 | HR@10 | NDCG@10 | full NDCG@10 "
-        f"| NDCG@10 against {reference} (95 %) | p (Wilcoxon) | p (bootstrap) | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns, rows = _table(data)
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    lines += [f"| {' | '.join(map(markdown, row))} |" for row in rows]
+    return "\n".join([*lines, "", " ".join(_caption(data))])
+
+
+def as_text(data: Mapping[str, Any], width: int) -> str:
+    """The same for a terminal of so many columns."""
+    columns, rows = _table(data)
+    caption = [line for text in _caption(data) for line in textwrap.wrap(text, width)]
+    return "\n".join([*table(columns, rows, width), "", *caption])
+
+
+def _table(data: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Names of the columns, and a row of cells for each model."""
+    columns = [
+        "model", "HR@5", "NDCG@5", "HR@10", "NDCG@10", "full NDCG@10",
+        f"NDCG@10 against {data['reference']} (95 %)", "p (Wilcoxon)", "p (bootstrap)", "seconds",
+    ]  # fmt: skip
+    rows = []
     for row in data["models"]:
         sampled = [
             f"{row['sampled'][name]:.4f} ± {row['sampled_se'][name]:.4f}"
@@ -246,10 +262,13 @@ def as_markdown(data: Mapping[str, Any]) -> str:
                 _p(test["wilcoxon_holm"]),
                 _p(test["bootstrap_holm"], none_seen=test["bootstrap"] <= LEAST_P),
             ]
-        cells = [row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += [
-        "",
+        rows.append([row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"])
+    return columns, rows
+
+
+def _caption(data: Mapping[str, Any]) -> list[str]:
+    """What a reader of the table must know, in sentences."""
+    sentences = [
         "± is one standard error over users. p-values are corrected for the number of models "
         "(Holm) and reflect chance in the choice of users only, not in training. Seconds include "
         "pre-training and, if there is one, the refit.",
@@ -260,8 +279,9 @@ def as_markdown(data: Mapping[str, Any]) -> str:
         if (names := [row["model"] for row in data["models"] if row["select_by"] == by])
     ]
     if chosen:
-        lines[-1] += f" Epochs were chosen by validation NDCG@10 {', '.join(chosen)}."
-    return "\n".join(lines)
+        sentences.append(f"Epochs were chosen by validation NDCG@10 {', '.join(chosen)}.")
+    few = caution(min(row["n_users"] for row in data["models"]))
+    return [*sentences, *(f"{line[0].upper()}{line[1:]}." for line in few)]
 
 
 def _p(value: float, *, none_seen: bool = False) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 
 from comet_rec.config import Config
 from comet_rec.data.split import Split
-from comet_rec.errors import ConfigError
+from comet_rec.errors import ConfigError, argument
+from comet_rec.files import refuse_other_than_file
+from comet_rec.models import base
 
 Space = Mapping[str, tuple[Any, ...]]
 """Dotted key → values to try."""
@@ -109,20 +111,25 @@ def history(journal: Path) -> list[Search]:
         For a file that is no journal, or without Optuna.
     """
     optuna = library()
-    if not journal.is_file():
+    if not journal.exists():
         raise ConfigError(f"{journal}: no such file; give a journal that comet-rec tune wrote")
+    refuse_other_than_file(journal, str(journal))
     try:
         storage = _storage(optuna, journal)
         studies = storage.get_all_studies()
-        trials = [storage.get_all_trials(study._study_id) for study in studies]
-    except (ValueError, KeyError, TypeError):
-        studies = []
-    if not studies:
+        found = [
+            Search(
+                study.study_name,
+                finished_in(storage.get_all_trials(study._study_id)),
+                study.user_attrs,
+            )
+            for study in studies
+        ]
+    except Exception:  # of any kind: Optuna takes what a line holds for granted, and so do we
+        found = []
+    if not found or any(search.model not in base.names() for search in found):
         raise ConfigError(f"{journal}: not a journal; give one that comet-rec tune wrote")
-    return [
-        Search(study.study_name, finished_in(found), study.user_attrs)
-        for study, found in zip(studies, trials, strict=True)
-    ]
+    return found
 
 
 def finished_in(trials: Sequence[Any]) -> list[Trial]:
@@ -163,10 +170,11 @@ def open_study(
             sampler=optuna.samplers.TPESampler(seed=fixed.seed, multivariate=True),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=10),
         )
-    except (ValueError, KeyError, TypeError):  # of the lines in the file
-        raise ConfigError(f"{journal}: is another file, not a journal; give another") from None
+        finished_in(study.trials), seconds_of(study), tried_in(study)  # what is asked for later
     except OSError as error:
         raise ConfigError(f"{journal}: cannot be written: {error.strerror}") from None
+    except Exception:  # of any kind: Optuna takes what a line of the file holds for granted
+        raise ConfigError(f"{journal}: is another file, not a journal; give another") from None
     begun = {
         "protocol": (split.hash, "on another log or split"),
         "log": (split.interactions.fingerprint, "on another log or split"),
@@ -177,9 +185,9 @@ def open_study(
     before = study.user_attrs
     for key, (value, what) in begun.items():
         if before.get(key, value) != value:
-            raise ConfigError(f"{journal}: begun {what}; give another --journal")
+            raise ConfigError(f"{journal}: begun {what}; give another {argument('journal')}")
     if not _same_space(study, space):
-        raise ConfigError(f"{journal}: begun with other values; give another --journal")
+        raise ConfigError(f"{journal}: begun with other values; give another {argument('journal')}")
     for key, (value, _) in begun.items():
         if key not in before:
             study.set_user_attr(key, value)

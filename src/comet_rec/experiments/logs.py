@@ -14,7 +14,7 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import generator
 from comet_rec.data.split import Split, leave_one_out
 from comet_rec.datasets import catalog
-from comet_rec.errors import DataError, InputError
+from comet_rec.errors import DataError, InputError, argument
 from comet_rec.experiments.paper import LOGS
 from comet_rec.reading import readers
 
@@ -78,7 +78,7 @@ def read_logs(
     for source in sources:
         log = _read(source, reading)
         if any(log.name == other.name for other in found):
-            raise InputError(f"--data {source}: {log.name} is named twice; name it once")
+            raise InputError(f"{argument('data', source)}: {log.name} is named twice; name it once")
         say(f"{log.title}: {log.why or f'{len(_rows(log)):,} interactions'}")
         found.append(log)
     return found
@@ -94,7 +94,8 @@ def _read(source: str, reading: dict[str, Any]) -> StudyLog:
     if equals and not Path(source).exists():
         if not re.fullmatch(NAME, name):
             raise InputError(
-                f"--data {source}: {name!r} is no name; give letters, digits and hyphens before ="
+                f"{argument('data', source)}: {name!r} is no name; give letters, digits and "
+                "hyphens before ="
             )
         return _of(name, readers.read(_existing(file), **reading))
     if not catalog.is_name(source):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from comet_rec.errors import ConfigError
+from comet_rec.errors import ConfigError, argument
 from comet_rec.experiments.sections import Drawing
 
 COLOURS = (
@@ -52,7 +52,8 @@ def pyplot() -> Any:
         import matplotlib
     except ImportError:
         raise ConfigError(
-            "figures need matplotlib: pip install matplotlib, or leave them out with --no-figures"
+            "figures need matplotlib: pip install matplotlib, or leave them out with "
+            f"{argument('figures', False)}"
         ) from None
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from comet_rec.artefact.folder import write_text
 from comet_rec.experiments.plots import draw
 from comet_rec.experiments.sections import Section, Table, verdicts
+from comet_rec.text import code, markdown, paragraph, printable
 
 STYLE = """
 :root { --ink: #1f2933; --soft: #5b6770; --line: #d9dee3; --page: #fff; --band: #f5f7f9;
@@ -95,7 +97,7 @@ def write(report: Report, folder: Path, *, figures: bool = True) -> None:
         for drawing in (section.drawings if figures else ())
     }
     write_text(folder / "report.json", json.dumps(_data(report), indent=1, allow_nan=False) + "\n")
-    write_text(folder / "report.md", markdown(report, pictures))
+    write_text(folder / "report.md", as_markdown(report, pictures))
     write_text(folder / "report.html", page(report, pictures, folder))
 
 
@@ -121,54 +123,59 @@ def _data(report: Report) -> dict[str, Any]:
     }
 
 
-def markdown(report: Report, pictures: dict[str, list[str]]) -> str:
+def as_markdown(report: Report, pictures: dict[str, list[str]]) -> str:
     """The report as Markdown."""
-    lines = [f"# {report.title}", "", f"> {report.note}", "", f"`{report.command}`"]
+    lines = [f"# {report.title}", "", f"> {report.note}", "", code(report.command)]
     for section in report.sections:
         lines += ["", f"## {section.title}"]
         for text in section.text:
-            lines += ["", text]
+            lines += ["", paragraph(text)]
         for table in section.tables:
             lines += ["", *markdown_table(table)]
         for drawing in section.drawings:
             if drawing.name in pictures:
-                lines += ["", f"![{drawing.caption}]({pictures[drawing.name][0]})"]
+                source = quote(pictures[drawing.name][0])
+                lines += ["", f"![{markdown(drawing.caption)}]({source})"]
     return "\n".join(lines) + "\n"
 
 
 def markdown_table(table: Table) -> list[str]:
     """Lines of a table under its title."""
-    title = [f"**{table.title}**", ""] if table.title else []
+    title = [f"**{markdown(table.title)}**", ""] if table.title else []
     rows = [table.columns, ["---"] * len(table.columns), *table.rows]
-    return [*title, *("| " + " | ".join(row) + " |" for row in rows)]
+    return [*title, *("| " + " | ".join(map(markdown, row)) + " |" for row in rows)]
 
 
 def page(report: Report, pictures: dict[str, list[str]], folder: Path) -> str:
     """The report as one HTML file with its figures inside."""
     names = [(section.name, section.title) for section in report.sections]
-    links = "".join(f'<a href="#{name}">{html.escape(title)}</a>' for name, title in names)
+    links = "".join(f'<a href="#{name}">{_escaped(title)}</a>' for name, title in names)
     body = [
-        f"<h1>{html.escape(report.title)}</h1>",
-        f'<p class="warn">{html.escape(report.note)}</p>',
-        f'<p class="note"><code>{html.escape(report.command)}</code></p>',
+        f"<h1>{_escaped(report.title)}</h1>",
+        f'<p class="warn">{_escaped(report.note)}</p>',
+        f'<p class="note"><code>{_escaped(report.command)}</code></p>',
         f"<nav>{links}</nav>",
     ]
     for section in report.sections:
-        body.append(f'<section id="{section.name}"><h2>{html.escape(section.title)}</h2>')
-        body += [f"<p>{html.escape(text)}</p>" for text in section.text]
+        body.append(f'<section id="{section.name}"><h2>{_escaped(section.title)}</h2>')
+        body += [f"<p>{_escaped(text)}</p>" for text in section.text]
         body += [_html_table(table) for table in section.tables]
         for drawing in section.drawings:
             if drawing.name in pictures:
                 body.append(_figure(folder / pictures[drawing.name][0], drawing.caption))
         if report.warning:
-            body.append(f'<p class="warn">{html.escape(report.warning)}</p>')
+            body.append(f'<p class="warn">{_escaped(report.warning)}</p>')
         body.append("</section>")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(report.title)}</title><style>{STYLE}</style></head>"
+        f"<title>{_escaped(report.title)}</title><style>{STYLE}</style></head>"
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def _figure(path: Path, caption: str) -> str:
@@ -176,19 +183,19 @@ def _figure(path: Path, caption: str) -> str:
 
     # As a picture and not as inline SVG: several inline ones would share their ids.
     data = b64encode(path.read_bytes()).decode("ascii")
-    text = html.escape(caption)
+    text = _escaped(caption)
     source = f"data:image/svg+xml;base64,{data}"
     picture = f'<div class="wide"><img alt="{text}" src="{source}"></div>'
     return f"<figure>{picture}<figcaption>{text}</figcaption></figure>"
 
 
 def _html_table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in table.columns)
+    head = "".join(f'<th scope="col">{_escaped(name)}</th>' for name in table.columns)
     rows = []
     for place, row in enumerate(table.rows):
         cells = [_cell(text, table.marks.get((place, at), "")) for at, text in enumerate(row)]
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    title = f"<h3>{html.escape(table.title)}</h3>" if table.title else ""
+    title = f"<h3>{_escaped(table.title)}</h3>" if table.title else ""
     return (
         f'{title}<div class="wide"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -198,8 +205,8 @@ def _html_table(table: Table) -> str:
 def _cell(text: str, mark: str) -> str:
     """A cell; what stands behind the first semicolon goes under it."""
     if mark == "not run" or text.startswith("not run"):
-        return f'<td class="not">{html.escape(text)}</td>'
+        return f'<td class="not">{_escaped(text)}</td>'
     first, _, rest = text.partition("; ")
-    small = f"<small>{html.escape(rest)}</small>" if rest else ""
+    small = f"<small>{_escaped(rest)}</small>" if rest else ""
     kind = f' class="{mark}"' if mark else ""
-    return f"<td{kind}>{html.escape(first)}{small}</td>"
+    return f"<td{kind}>{_escaped(first)}{small}</td>"

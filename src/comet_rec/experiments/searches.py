@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
         section.tables.append(table)
         caption = f"Best {OF} over the seconds of the search, {journal.name}"
         drawn = {"models": rising, "x": "seconds of trials", "y": OF}
-        name = f"searches-{len(section.drawings) + 1}-{journal.stem}"
+        stem = re.sub(r"[^\w.-]", "-", journal.stem)  # a part of files' names, and of a link
+        name = f"searches-{len(section.drawings) + 1}-{stem}"
         section.data[name] = rising
         section.drawings.append(Drawing(name, "steps", caption, drawn))
     return section

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from comet_rec.config import Config
+from comet_rec.evaluation.ranking import caution
 from comet_rec.experiments import paper
 from comet_rec.experiments.budgets import CLOSED
 from comet_rec.experiments.cells import seeds_told, trainings_of
@@ -47,6 +48,12 @@ def what_was_run(parts: Sequence[Section], logs: Sequence[StudyLog]) -> Section:
         "that is reproduced here would often be reproduced by the row of another model.",
         HOW,
         *(f"{log.title}: not run: {log.why}." for log in logs if log.split is None),
+        *(
+            f"{log.title}: {line}."
+            for log in logs
+            if log.split
+            for line in caution(len(log.split.test))
+        ),
     ]
     table = Table("", ["part", *(log.title for log in logs)], [])
     for part in parts:

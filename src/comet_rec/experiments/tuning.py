@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from comet_rec.artefact.run import Run
 from comet_rec.config import Config, unknown
 from comet_rec.data.split import Split
-from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
+from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted, by_reader
 from comet_rec.estimators import pipeline
 from comet_rec.estimators.devices import torch_device
 from comet_rec.estimators.naming import check_protocol
@@ -36,6 +36,7 @@ from comet_rec.experiments.journal import (
     words,
 )
 from comet_rec.experiments.spaces import SPACES
+from comet_rec.files import refuse_other_than_file
 from comet_rec.models import base
 from comet_rec.training.trainer import Progress
 
@@ -134,6 +135,8 @@ def check(
             raise ConfigError(f"{model} has nothing to search; models: {', '.join(sorted(SPACES))}")
     if journal.is_dir() or not journal.parent.is_dir():
         raise ConfigError(f"{journal}: must be a file in a folder that exists; give another")
+    if journal.exists():
+        refuse_other_than_file(journal, str(journal))
 
 
 def settled(
@@ -158,7 +161,8 @@ def settled(
         if key.startswith("protocol."):
             raise ConfigError(f"{key}: the split's, and nothing to search; leave it out")
         if key == "train.select_by":
-            raise ConfigError(f"{key}: is what a search looks at; give one value, with --set")
+            one = by_reader(python="in settings", shell="with --set")
+            raise ConfigError(f"{key}: is what a search looks at; give one value, {one}")
     space = {
         key: tuple(dict.fromkeys(fixed.coerced(key, value) for value in values))
         for key, values in (search or _around(fixed, SPACES[model])).items()

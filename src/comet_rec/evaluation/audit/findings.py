@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from comet_rec.text import printable
+
 Severity = Literal["error", "warning", "note"]
 
 
@@ -38,7 +40,7 @@ class Finding:
         text = f"{self.severity:8} {self.check}: {self.message}"
         if self.example:
             text += "; e.g. " + ", ".join(f"{key} {value}" for key, value in self.example.items())
-        return text
+        return printable(text)
 
 
 def passed(findings: Iterable[Finding]) -> bool:

@@ -1,0 +1,108 @@
+"""Reports and journals: what names hold marks nothing up; hostile files end in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+from html.parser import HTMLParser
+
+import pytest
+from markdown_it import MarkdownIt
+
+from comet_rec.cli.app import run
+from comet_rec.errors import ConfigError, InputError
+from comet_rec.experiments.journal import history
+from comet_rec.experiments.report import Report, as_markdown, page
+from comet_rec.experiments.sections import Section, Table
+
+EVIL = "a|b`c\x1b[31m<script>alert(1)</script>\n| d | ![x](http://x/y) \u202e"
+
+
+@pytest.fixture
+def report() -> Report:
+    table = Table(EVIL, ["user", "item"], [[EVIL, "1"], ["[red]", "2"]])
+    section = Section("audit", "Audit", [f"Nothing was found in: {EVIL}."], [table])
+    return Report("Title", "note", f"comet-rec reproduce --data {EVIL}", [section])
+
+
+def test_names_break_no_table_of_markdown_and_bring_in_no_html(report):
+    text = as_markdown(report, {})
+    assert not {"\x1b", "\u202e"} & set(text)
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    kinds = [token.type for token in tokens]
+    assert kinds.count("table_open") == 1
+    assert kinds.count("tr_open") == 3
+    assert "html_block" not in kinds
+    inside = [child for token in tokens for child in token.children or ()]
+    assert "html_inline" not in {child.type for child in inside}
+    start = kinds.index("table_open")
+    cells = [token for token in tokens[start:] if token.type == "inline"]
+    assert {c.type for token in cells for c in token.children} <= {"text", "text_special"}
+    shown = "".join(child.content for child in cells[2].children)
+    assert shown == r"a|b`c\x1b[31m<script>alert(1)</script>\n| d | ![x](http://x/y) \u202e"
+
+
+def test_names_bring_no_element_into_the_page(report, tmp_path):
+    found = []
+
+    class Elements(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            found.append(tag)
+
+    text = page(report, {}, tmp_path)
+    Elements().feed(text)
+    assert not {"script", "img"} & set(found)
+    assert found.count("td") == 4
+    assert not {"\x1b", "\u202e"} & set(text)
+    assert r"\x1b[31m&lt;script&gt;" in text
+
+
+STUDY = {"op_code": 0, "worker_id": "w", "study_name": "itemknn", "directions": [2]}
+TRIAL = {
+    "op_code": 4, "worker_id": "w", "study_id": 0, "state": 1, "value": 0.5, "params": {"k": 0},
+    "datetime_start": "2026-01-01T00:00:00", "datetime_complete": "2026-01-01T00:00:01",
+    "distributions": {"k": json.dumps({"name": "CategoricalDistribution",
+                                       "attributes": {"choices": ["[1"]}})},
+    "user_attrs": {"seconds": 1}, "system_attrs": {}, "intermediate_values": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        '{"op_code": ' + "9" * 5000 + "}",
+        '{"op_code": 99}',
+        "1\n[]\nnull",
+        json.dumps({**STUDY, "study_name": EVIL}),
+        f"{json.dumps(STUDY)}\n{json.dumps(TRIAL)}",
+        json.dumps(STUDY) + "\n" + json.dumps({**TRIAL, "user_attrs": {"seconds": "x"}}),
+    ],
+)
+def test_lines_of_another_file_are_no_journal(lines, tmp_path, capsys):
+    journal = tmp_path / "j"
+    journal.write_text(lines + "\n")
+    with pytest.raises(ConfigError, match="not a journal"):
+        history(journal)
+    rows = [f"{u},{i}" for u in range(9) for i in range(u % 3, 30, 2)]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
+    words = ["tune", str(tmp_path / "log.csv"), "--models", "itemknn", "--seconds", "1"]
+    search = ["--search", "model.neighbours=5", "--quiet"]
+    status = run([*words, *search, "--journal", str(journal)])
+    err = capsys.readouterr().err
+    if EVIL[:3] not in lines:  # a study of another name is in nobody's way
+        assert status == 2
+        assert err.count("\n") == 1
+        assert "not a journal" in err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_no_journal(kind, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    place = {"pipe": tmp_path / "pipe", "device": "/dev/zero", "folder": tmp_path}[kind]
+    with pytest.raises(InputError, match=f"is a {kind}"):
+        history(type(tmp_path)(place))
+    (tmp_path / "log.csv").write_text("user,item\n1,2\n")
+    words = ["tune", str(tmp_path / "log.csv"), "--models", "itemknn", "--journal", str(place)]
+    assert run(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
