@@ -380,7 +380,7 @@ def test_text_without_a_header_row_can_be_had_by_number(tmp_path: Path) -> None:
     assert log.item_ids.values.tolist() == ["apple", "pear"]
     assert "its first row was taken as data" in log.notes[0]
     named = write(tmp_path / "named", "who,what\n1,2\n3,4\n")
-    with pytest.raises(DataError, match="no column '1'; it has 'who', 'what'"):
+    with pytest.raises(DataError, match="no column '1'; known: who, what"):
         read(named, user="1", item="2")
 
 

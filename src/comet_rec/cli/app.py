@@ -17,7 +17,7 @@ import typer
 from comet_rec import __version__
 from comet_rec.cli import audit, compare, data, evaluate, recommend, reproduce, train, tune
 from comet_rec.cli.options import Commands
-from comet_rec.cli.terminal import Lenient, open_descriptors, say, show
+from comet_rec.cli.terminal import Lenient, begin, open_descriptors, say, show
 from comet_rec.errors import (
     CometError,
     CometWarning,
@@ -90,6 +90,7 @@ def run(arguments: list[str] | None = None) -> int:
     with warnings.catch_warnings(), shell_messages():
         warnings.simplefilter("default", CometWarning)  # once, though a refit fits again
         warnings.showwarning = _show
+        begin()
         return _run(arguments)
 
 

@@ -196,10 +196,10 @@ def titles_of(source: str, folder: Path | None) -> dict[str, str]:
 
 
 def say_notes(notes: tuple[str, ...] | list[str], quiet: bool) -> None:
-    """Print what reading and splitting did, on stderr."""
+    """Print what reading and splitting did, on stderr; doubts were shown as warnings before."""
     if not quiet:
         for note in notes:
-            say(f"note: {note}")
+            say(f"note: {note}", again=False)
 
 
 def check_folder(out: Path) -> None:

@@ -33,10 +33,22 @@ def write(text: str | bytes) -> None:
     sys.stdout.flush()
 
 
-def say(line: str) -> None:
-    """One line for the user, on stderr; a terminal gets it in as many as it takes."""
-    if sys.stderr is None:
+_said: set[str] = set()
+
+
+def begin() -> None:
+    """A new command: nothing was said yet."""
+    _said.clear()
+
+
+def say(line: str, *, again: bool = True) -> None:
+    """One line for the user, on stderr; a terminal gets it in as many as it takes.
+
+    With `again=False` a line that this command has said before is left out.
+    """
+    if sys.stderr is None or (line in _said and not again):
         return
+    _said.add(line)
     shown = printable(line)
     if sys.stderr.isatty():
         shown = folded(shown, 2, max(shutil.get_terminal_size().columns, NARROWEST))

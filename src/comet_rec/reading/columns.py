@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from comet_rec.errors import DataError, NoColumnError, argument
+from comet_rec.errors import DataError, NoColumnError, argument, did_you_mean
 
 Role = Literal["user", "item", "time", "rating"]
 ROLES: tuple[Role, ...] = ("user", "item", "time", "rating")
@@ -84,10 +83,7 @@ def _asked(name: str, columns: Sequence[str], where: str) -> int:
     found = find(name, columns)
     if found is not None:
         return found
-    lowered = {column.lower(): column for column in columns}
-    near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
-    hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
-    raise NoColumnError(f"{where}: no column {name!r}; it has {_listed(columns)}{hint}")
+    raise NoColumnError(f"{where}: no column {name!r}; {did_you_mean(name, columns)}")
 
 
 def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str) -> dict[Role, int]:
