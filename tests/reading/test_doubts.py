@@ -68,7 +68,8 @@ class TestNumbersAsIds:
             return pd.DataFrame({"user": np.array(values, dtype=dtype), "item": [1] * len(values)})
 
         most = float(2**bits)
-        log = cr.read(source([7.0, most]))
+        with pytest.warns(CometWarning, match="largest exact float"):
+            log = cr.read(source([7.0, most]))
         assert log.user_ids.values.tolist() == [7, 2**bits]
         told = refusal(source([7.0, most * 2]))
         assert "row 2, column 'user'" in told
@@ -170,7 +171,7 @@ class TestTimes:
             cr.read(path)
         told = " ".join(str(warning.message) for warning in caught)
         assert "more than a year in the future" in told
-        assert "before 1973" in told
+        assert "before 1970" in told
 
 
 class TestNothingVanishes:

@@ -179,7 +179,7 @@ FILES = {
     "later NUL": (b"user,item\n" + b"1,2\n" * 99_999 + b"3,\x00\n", "NUL"),
     "zip": (b"PK\x03\x04....", "log.csv: is a zip archive"),
     "bzip2": (b"BZh91AY", "log.csv: is a truncated bzip2 file"),
-    "parquet magic": (b"PAR1" + b"x" * 50, "log.csv: cannot be read"),
+    "parquet magic": (b"PAR1" + bytes(50), "log.csv: cannot be read"),
     "truncated gzip": (gzip.compress(HEAD, mtime=0)[:-9], "log.csv: is a truncated gzip file"),
     "gzip without its end": (
         gzip.compress(HEAD, mtime=0)[:-4],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time as clock
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -32,19 +31,23 @@ class Doubt:
     message : str
     """
 
-    kind: Literal["units", "future", "past"]
+    kind: str
     count: int
     example: int
     message: str
 
 
-def doubtful_times(times: Int64, now: float | None = None) -> list[Doubt]:
+def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = False) -> list[Doubt]:
     """Doubts about the times of a log whose times compare across users.
+
+    What holds for all rows alike is no doubt: a log may be old, or count from a start of its own.
 
     Parameters
     ----------
     times : int64 [R]
         In the log's own unit.
+    dated : bool
+        Whether they are microseconds since 1970, and not numbers of an unknown unit.
     now : float, optional
         Unix time that counts as the present; the machine's clock when not given.
     """
@@ -52,6 +55,16 @@ def doubtful_times(times: Int64, now: float | None = None) -> list[Doubt]:
         return []
     latest = (clock.time() if now is None else now) + _YEAR
     low, high = int(times.min()), int(times.max())
+    if dated:
+        late, early = times > int(latest * 1e6), times < 0
+        return [
+            _part(times, rows, kind, what)
+            for rows, kind, what in (
+                (late, "future", "more than a year in the future,"),
+                (early, "past", "before 1970,"),
+            )
+            if rows.any() and not rows.all()
+        ]
     if high < _UNITS["seconds"]:
         return []  # positions, days, or seconds since a start of their own
     first, last = _unit_of(low), _unit_of(high)
@@ -85,8 +98,8 @@ def doubtful_times(times: Int64, now: float | None = None) -> list[Doubt]:
             )
         )
     late = (bucket == main + 1) & (times > int(latest * _PER_SECOND[names[main]]))
-    if late.any():
-        found.append(_part(times, late, "future", "more than a year in the future"))
+    if late.any() and not late.all():
+        found.append(_part(times, late, "future", "more than a year in the future,"))
     early = bucket == 0
     if early.any():
         found.append(_part(times, early, "past", "before 1973, where missing times often end up,"))
@@ -100,7 +113,7 @@ def _unit_of(value: int) -> str | None:
 
 def _part(
     times: Int64, rows: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    kind: Literal["future", "past"], what: str,
+    kind: str, what: str,
 ) -> Doubt:  # fmt: skip
     count, example = int(rows.sum()), int(times[np.argmax(rows)])
     return Doubt(

@@ -53,6 +53,8 @@ class Interactions:
         Pairs of kept users and items that a filter removed: never negatives, never shown.
     notes : tuple of str
         What reading did, a line each (repeated rows, filtered rows, skipped rows, …).
+    dated : bool
+        Whether times are microseconds since 1970 (dates), and not numbers of an unknown unit.
     zero_users, zero_items : int32 [Z]
         Pairs with a rating of 0 that count as interactions: perhaps negatives by mistake.
     """
@@ -68,6 +70,7 @@ class Interactions:
     notes: tuple[str, ...] = ()
     zero_users: Int32 = field(default_factory=_empty)
     zero_items: Int32 = field(default_factory=_empty)
+    dated: bool = False
 
     def __len__(self) -> int:
         return len(self.users)

@@ -13,7 +13,7 @@ from comet_rec.errors import DataError, argument
 from comet_rec.reading.clean import INEXACT
 from comet_rec.reading.columns import Role
 from comet_rec.reading.parts import LETTER, Part, file_of_row
-from comet_rec.reading.stage import Staged, has_header
+from comet_rec.reading.stage import Staged, header_pairs
 from comet_rec.reading.times import ACCEPTED
 from comet_rec.reading.typed import EXACT_BITS, family, misfit, values
 
@@ -153,9 +153,7 @@ def _reason(con: duckdb.DuckDBPyConnection, staged: Staged, part: Part, row: int
     raw, fit = picked[: len(roles)], picked[len(roles) :]
     if part.is_json and all(value is None for value in raw):
         return ": is not a JSON object with these members"
-    if has_header(part) and [(value or "").strip() for value in raw[:2]] == [
-        part.labels["user"], part.labels["item"]
-    ]:  # fmt: skip
+    if any(tuple(raw[:2]) == pair for pair in header_pairs(part)):
         return ": repeats the header, as joined files do"
     for role, value, good in zip(roles, raw, fit, strict=True):
         if not good:
@@ -197,7 +195,7 @@ def too_many(con: duckdb.DuckDBPyConnection, staged: Staged) -> DataError:
     first = bad_rows(con, staged, 1)[0]
     count, rows = staged.n_bad, _rows(con, staged)
     fix = "fix it" if count == 1 else f"{count:,} rows are bad; fix them"
-    if count > max(SHOWN, ADVISED_SHARE * rows):
+    if count == rows or count > max(SHOWN, ADVISED_SHARE * rows):
         many = f"{count:,} of {rows:,} rows are bad"
         return DataError(f"{first}; {many}; {_other_advice(first)}")
     quotes = ""

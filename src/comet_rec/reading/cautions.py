@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 
 from comet_rec.errors import argument
 from comet_rec.reading.bad_rows import line_of_row
+from comet_rec.reading.clean import JsonFloat, JsonInteger
 from comet_rec.reading.columns import Role
 from comet_rec.reading.database import quoted
-from comet_rec.reading.foreign import LIST_PATTERN, list_error
-from comet_rec.reading.parts import LETTER
+from comet_rec.reading.foreign import LIST_PATTERN, PAIR_PATTERN, list_error
+from comet_rec.reading.parts import LETTER, Part
 from comet_rec.reading.stage import Staged
-from comet_rec.reading.typed import HASH
+from comet_rec.reading.typed import EXACT_BITS, HASH
 
 MISSING = ("<NA>", "NA", "NULL", "NaN", "None", "\\N", "nan", "null")
 """What exports write where there is no id."""
@@ -22,8 +26,11 @@ MISSING = ("<NA>", "NA", "NULL", "NaN", "None", "\\N", "nan", "null")
 HANDFUL = 5
 MANY = 20
 LIST_SHARE = 0.8
+MOST_LOOKED = 1000
+"""Lines of JSON that are parsed for the spelling of a number."""
 
-_EXPONENT = r"[+-]?\d+(\.\d+)?[eE]\+?\d+"
+# Spreadsheets and floats write the sign; a hexadecimal id such as 12345e67 has none.
+_EXPONENT = r"[+-]?\d(\.\d+)?[eE]\+\d{1,3}"
 _SPELLED = r"[+-]?0*\d+(\.0*)?"
 
 
@@ -66,12 +73,26 @@ class IdCautions:
             f"max({x}) FILTER (regexp_full_match({x}, '{_EXPONENT}')), "
             f"count(*) FILTER ({x} <> trim({x})), min({x}) FILTER ({x} <> trim({x})), "
             f"count(*) FILTER (CAST(TRY_CAST({x} AS BIGINT) AS VARCHAR) = {x}), "
-            f"count(*) FILTER (regexp_full_match({x}, '{_SPELLED}')) FROM {self._table}"
+            f"count(*) FILTER (regexp_full_match({x}, '{_SPELLED}')), "
+            f"count(*) FILTER (regexp_full_match({x}, {quoted(PAIR_PATTERN)})), "
+            f"min({x}) FILTER (regexp_full_match({x}, {quoted(PAIR_PATTERN)})), "
+            f"min({x}) FILTER (starts_with({x}, chr(65279))) FROM {self._table}"
         ).fetchall()[0]
-        total, lists, a_list, exponents, an_exponent, padded, a_padded, integers, spelled = counts
+        total, lists, a_list, exponents, an_exponent, padded, a_padded, integers = counts[:8]
+        spelled, pairs, a_pair, marked = counts[8:]
         if lists >= 3 and lists >= LIST_SHARE * total:
             raise list_error(self.staged.name, self._label, a_list)
         found = self._missing()
+        if pairs >= 3 and pairs + lists >= LIST_SHARE * total:
+            found.append(
+                f"column {self._label!r} holds pairs ({a_pair!r}), and each counts as one id; if "
+                "they are lists, write a row for each member"
+            )
+        if marked:
+            found.append(
+                f"{self.role} id {marked!r} begins with a byte-order mark, as joined files have "
+                "it; remove it"
+            )
         if exponents:
             found.append(
                 f"column {self._label!r} holds numbers with an exponent ({an_exponent!r}), as "
@@ -122,8 +143,9 @@ class IdCautions:
         x = self.text
         pairs = self.con.execute(
             f"SELECT min({x}), max({x}) FROM {self._table} "
-            f"WHERE regexp_full_match({x}, '{_SPELLED}') "
-            f"GROUP BY TRY_CAST({x} AS DECIMAL(38, 9)) HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
+            f"WHERE regexp_full_match({x}, '{_SPELLED}') AND TRY_CAST({x} AS DECIMAL(38, 9)) "
+            f"IS NOT NULL GROUP BY TRY_CAST({x} AS DECIMAL(38, 9)) HAVING count(*) > 1 "
+            "ORDER BY 1 LIMIT 1"
         ).fetchall()
         return [
             f"column {self._label!r} spells one number in more than one way, {a!r} and {b!r}, and "
@@ -132,33 +154,65 @@ class IdCautions:
         ]
 
 
-def json_spellings(con: duckdb.DuckDBPyConnection, staged: Staged) -> list[str]:
+def rounded_ids(staged: Staged, role: Role, ids: npt.NDArray[np.int64]) -> list[str]:
+    """A doubt about float ids at the limit of exactness, to which greater ones are rounded."""
+    limits = {
+        2 ** EXACT_BITS[kind] for part in staged.parts if (kind := part.types[role]) in EXACT_BITS
+    }
+    found = sorted(limit for limit in limits if np.isin([limit, -limit], ids).any())
+    label = staged.parts[0].labels[role]
+    return [
+        f"column {label!r} holds {limit}, the largest exact float: greater ids may have been "
+        "rounded to it; make ids integers or text"
+        for limit in found
+    ]
+
+
+def json_spellings(staged: Staged) -> list[str]:
     """Doubts about JSON ids that are written as 7 in one line and 7.0 in another."""
     found = []
     for part in staged.parts:
-        if not part.is_json:
-            continue
-        for role in ("user", "item"):
+        for role in ("user", "item") if part.is_json else ():
             label = part.labels[role]
-            spellings: dict[bool, str] = {}
-            member = re.escape(f'"{label}"'.encode())
-            number = re.compile(member + rb"\s*:\s*(-?\d+)(\.0*|[eE])?(?=[\s,}\d+-])")
-            for path in part.plain:
-                with path.open("rb") as file:
-                    while len(spellings) < 2 and (block := file.read(1 << 22)):
-                        block += file.readline(1 << 22)
-                        for match in number.finditer(block):
-                            fraction = match[2] is not None
-                            if fraction not in spellings:
-                                spellings[fraction] = (match[1] + (match[2] or b"")).decode()
-                                if len(spellings) == 2:
-                                    break
+            spellings = _spellings_of_member(part, label)
             if len(spellings) == 2:
                 found.append(
                     f"column {label!r} holds integers and floats ({spellings[False]} and "
                     f"{spellings[True]}), and 7 and 7.0 count as one id"
                 )
     return found
+
+
+def _spellings_of_member(part: Part, label: str) -> dict[bool, str]:
+    """An integer (False) and a float (True) that a member is written as, where there are some."""
+    name = re.escape(json.dumps(label).encode())
+    number = re.compile(rb"[^\n]*" + name + rb"\s*:\s*-?\d+(\.\d+|[eE])?[^\n]*")
+    spellings: dict[bool, str] = {}
+    looked = 0
+    for path in part.plain:
+        with path.open("rb") as file:
+            while looked < MOST_LOOKED and (block := file.read(1 << 22)):
+                block += file.readline(1 << 22)
+                for match in number.finditer(block):
+                    if (match[1] is not None) in spellings:
+                        continue
+                    looked += 1  # a name within another member looks the same, so parse the line
+                    value = _member(match[0], label)
+                    if value is not None:
+                        spellings[isinstance(value, JsonFloat)] = str(value)
+                    if len(spellings) == 2 or looked >= MOST_LOOKED:
+                        return spellings
+    return spellings
+
+
+def _member(line: bytes, label: str) -> str | None:
+    """The number that a member of a line is, as it is written."""
+    try:
+        record = json.loads(line, parse_int=JsonInteger, parse_float=JsonFloat)
+    except (ValueError, RecursionError):
+        return None
+    value = record.get(label) if isinstance(record, dict) else None
+    return value if isinstance(value, (JsonInteger, JsonFloat)) else None
 
 
 def zero_ratings(con: duckdb.DuckDBPyConnection, staged: Staged) -> list[str]:

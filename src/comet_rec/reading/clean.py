@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from decimal import Decimal
 from pathlib import Path
 
 from comet_rec.errors import DataError, argument
@@ -24,8 +24,9 @@ MOST_RECORD_CHARS = 4 << 20
 MOST_TRIES = 64
 """Times that the lines of one record are looked at anew: each look costs all of them."""
 MOST_VALUE_CHARS = 1_000_000
-UNQUOTED_FAULTS = 0.001
-"""Share of lines that may be broken in a file that is plainly not quoted."""
+LITERAL_SHARE = 0.9
+LITERAL_LINES = 10
+"""Rows within one quoted field, if no column of numbers vouches for them, that are no accident."""
 REMEMBERED = 1000
 """Bad rows of which line and reason are kept; all are counted."""
 
@@ -63,6 +64,12 @@ class Bad:
         Number of all of those.
     escaped : bool
         Whether the copy holds values that `decoded` has to give back.
+    doubtful : list of (int, int)
+        First and last lines of records whose lines could be rows of their own.
+    n_joined : int
+        Records over several lines.
+    rounded : str
+        A JSON float that greater integers may have been rounded to.
     """
 
     rows: list[tuple[int, str]] = field(default_factory=list)
@@ -71,6 +78,8 @@ class Bad:
     n_literal: int = 0
     escaped: bool = False
     doubtful: list[tuple[int, int]] = field(default_factory=list)
+    n_joined: int = 0
+    rounded: str = ""
 
     def add(self, line: int, reason: str) -> None:
         """One more bad row; the reason follows "line 7" in a message."""
@@ -94,10 +103,19 @@ class Bad:
                 f"quotes in {self.n_literal:,} rows do not enclose a field and were taken as text "
                 f"(line {lines}{more})"
             )
-        for first, last in self.doubtful[:1]:
+        return found
+
+    def cautions(self) -> list[str]:
+        """What may be otherwise than it was read."""
+        found = [
+            f"one quoted field spans the lines {first} to {last}, which could be rows of their "
+            f"own; if quotes are text in this file, pass {argument('quote', '')}"
+            for first, last in self.doubtful[:1]
+        ]
+        if self.rounded:
             found.append(
-                f"one quoted field spans the lines {first} to {last}, which could be rows of "
-                f"their own; if quotes are text in this file, pass {argument('quote', '')}"
+                f"the id {self.rounded} is the largest exact float: greater ids may have been "
+                "rounded to it; write ids as integers or text"
             )
         return found
 
@@ -111,7 +129,10 @@ class Wanted:
     is_id: bool
 
 
-def write_clean(path: Path, name: str, found: Format, wanted: Sequence[Wanted], place: Path) -> Bad:
+def write_clean(
+    path: Path, name: str, found: Format, wanted: Sequence[Wanted], place: Path,
+    most_lines: int | None = None,
+) -> Bad:  # fmt: skip
     """Write line number and wanted columns of every good row to `place`.
 
     Parameters
@@ -120,6 +141,8 @@ def write_clean(path: Path, name: str, found: Format, wanted: Sequence[Wanted], 
         A plain file; its bytes should be UTF-8, but a row is bad only where a wanted value is not.
     place : Path
         Where the copy is written.
+    most_lines : int, optional
+        Lines to read; all when not given.
 
     Raises
     ------
@@ -131,6 +154,8 @@ def write_clean(path: Path, name: str, found: Format, wanted: Sequence[Wanted], 
     try:
         with place.open("w", encoding="utf-8", newline="\n") as out:
             for number, values in rows(path, found, wanted, bad):
+                if most_lines is not None and number > most_lines:
+                    break
                 row = DELIMITER.join(values)
                 if not row.isascii() and _BROKEN.search(row):
                     fault = _broken_id(values, wanted)
@@ -195,25 +220,8 @@ def _lines(path: Path, bad: Bad) -> Iterator[tuple[int, str]]:
 class _Ahead:
     """Lines with a look ahead, so that an open quote can be followed and given up."""
 
-    path: Path
-    found: Format
-    bad: Bad
+    source: Iterator[tuple[int, str]]
     waiting: deque[tuple[int, str]] = field(default_factory=deque)
-
-    def __post_init__(self) -> None:
-        self.source = _lines(self.path, self.bad)
-
-    @cached_property
-    def are_rows_without_quotes(self) -> bool:
-        """Whether nearly every line of the file has the right width if quotes are text."""
-        plain, width = self.found.splitter.plain, len(self.found.columns)
-        rows = others = 0
-        for number, raw in _lines(self.path, Bad()):
-            line = raw.removesuffix("\r")
-            if number > self.found.skip and line:
-                fits = len(plain(line)) == width
-                rows, others = rows + fits, others + (not fits)
-        return others <= rows * UNQUOTED_FAULTS
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         while True:
@@ -241,7 +249,7 @@ def _delimited_rows(
     path: Path, found: Format, wanted: Sequence[Wanted], bad: Bad
 ) -> Iterator[tuple[int, list[str]]]:
     splitter, width = found.splitter, len(found.columns)
-    lines = _Ahead(path, found, bad)
+    lines = _Ahead(_lines(path, bad))
     id_places = [column.place for column in wanted if column.is_id]
     for number, raw in lines:
         line = raw.removesuffix("\r")
@@ -257,6 +265,8 @@ def _delimited_rows(
             fields = _quoted_record(number, raw, lines, found, id_places, bad)
         if fields is None:
             bad.add(number, ": has a quote that is not closed")
+        elif not fields:
+            continue  # a record over several lines, which is counted already
         elif len(fields) != width:
             more = "more" if len(fields) > width else "fewer"
             bad.add(number, f": has {more} than {width} columns")
@@ -269,8 +279,8 @@ def _quoted_record(
 ) -> list[str] | None:
     """Fields of a record that begins on a line with quotes; None when its quote stays open.
 
-    Tried in turn: the line by its quotes; a record over several lines; the line with its quotes
-    as text, unless that text would be part of an id.
+    Tried in turn: the line by its quotes; a record over several lines, [] when it is bad; the line
+    with its quotes as text, unless that text would be part of an id.
     """
     splitter, width, line = found.splitter, len(found.columns), raw.removesuffix("\r")
     fields = splitter.fields(line)
@@ -311,17 +321,21 @@ def _record_over_lines(
             return None
     else:
         return None
-    if len(fields) != width:
+    # Lines that would be rows of their own if quotes were text. Within a field they are no accident
+    # where they are nearly all of its lines, and columns of numbers or their number vouch for them.
+    rows = sum(_is_row(part, found) for part in parts)
+    within = len(parts) - 2
+    if rows >= LITERAL_SHARE * len(parts) and within >= (1 if any(found.typed) else LITERAL_LINES):
         return None
-    if all(_is_row(part, found) for part in parts):
-        # Each of these lines would be a row of its own if quotes were text. That is no accident
-        # where it holds for a line within the quotes, or for two columns of numbers, and in the
-        # whole file.
-        telling = sum(found.typed) + (len(parts) > 2)
-        if sum(found.typed) and telling >= 2 and lines.are_rows_without_quotes:
-            return None
-        bad.doubtful.append((number, number + len(parts) - 1))
-    lines.drop(len(parts) - 1)
+    lines.drop(within + 1)
+    bad.n_joined += 1
+    if len(fields) != width:
+        more = "more" if len(fields) > width else "fewer"
+        last = number + within + 1
+        bad.add(number, f": has {more} than {width} columns (a record over the lines to {last})")
+        return []
+    if rows >= LITERAL_SHARE * len(parts):
+        bad.doubtful.append((number, number + within + 1))
     return fields
 
 
@@ -342,7 +356,9 @@ def _json_rows(
             continue
         try:
             # Numbers as text: a float would lose digits, and an integer may have 5,000 of them.
-            record = json.loads(line, parse_float=_Float, parse_int=str)
+            record = json.loads(
+                line, parse_float=JsonFloat, parse_int=JsonInteger, object_pairs_hook=_first_wins
+            )
         except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
@@ -350,28 +366,51 @@ def _json_rows(
             continue
         values = [record.get(found.columns[column.place]) for column in wanted]
         for column, value in zip(wanted, values, strict=True):
-            if column.is_id and isinstance(value, _Float) and not value.is_exact:
-                why = INEXACT if abs(float(value)) > LARGEST_EXACT else FRACTION
-                bad.add(number, f", column {column.label!r}: {value[:40]} {why}")
-                break
+            if column.is_id and isinstance(value, JsonFloat):
+                integer = value.integer()
+                if integer is None:
+                    why = FRACTION if value.has_fraction else INEXACT
+                    bad.add(number, f", column {column.label!r}: {value[:40]} {why}")
+                    break
+                if abs(integer) == LARGEST_EXACT:
+                    bad.rounded = value
         else:
             yield number, [_json_text(value) for value in values]
 
 
-class _Float(str):
+class JsonInteger(str):
+    """A JSON number without fraction and exponent, as it is written."""
+
+    __slots__ = ()
+
+
+class JsonFloat(str):
     """A JSON number with a fraction or an exponent, as it is written."""
 
     __slots__ = ()
 
     @property
-    def is_exact(self) -> bool:
-        """Whether it stands for one integer and no other."""
-        number = float(self)
-        return abs(number) <= LARGEST_EXACT and number == int(number)
+    def has_fraction(self) -> bool:
+        """Whether it is small enough to have a fraction, and has one."""
+        return abs(float(self)) < LARGEST_EXACT and float(self) != int(float(self))
+
+    def integer(self) -> int | None:
+        """The one integer that it stands for, if there is one."""
+        if len(self) > 40:
+            return None
+        number = Decimal(self)
+        if abs(number) > LARGEST_EXACT or number != number.to_integral_value():
+            return None
+        return int(number)
+
+
+def _first_wins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A repeated member counts where it is first, as with DuckDB."""
+    return dict(reversed(pairs))
 
 
 def _json_text(value: object) -> str:
     """Text as it is, an integer's digits, 7.0 as 7, and nothing for what is neither."""
-    if isinstance(value, _Float) and value.is_exact:
-        return str(int(float(value)))
-    return value if isinstance(value, str) else ""
+    if isinstance(value, JsonFloat) and (integer := value.integer()) is not None:
+        return str(integer)
+    return str(value) if isinstance(value, str) else ""

@@ -93,23 +93,27 @@ class Splitter:
 
     @cached_property
     def _inside(self) -> str:
-        """Pattern of what stands between two quotes."""
+        """Pattern of what stands between two quotes.
+
+        Possessive: there is one way to read it, and to keep others in mind takes memory.
+        """
         quote = re.escape(self.quote)
         if not self.escape:
-            return f"[^{quote}]*(?:{quote}{quote}[^{quote}]*)*"
+            return f"[^{quote}]*+(?:{quote}{quote}[^{quote}]*+)*+"
         escape = re.escape(self.escape)
-        other = f"[^{quote}{escape}]*"
-        return f"{other}(?:(?:{escape}.|{quote}{quote}){other})*"
+        other = f"[^{quote}{escape}]*+"
+        return f"{other}(?:(?:{escape}.|{quote}{quote}){other})*+"
 
     @cached_property
     def _field(self) -> re.Pattern[str]:
         end = f"(?={self._between}|\\Z)"
         escape = re.escape(self.escape)
         if len(self.delimiter) == 1 and self.delimiter != " " and self.padded != "both":
-            char = f"[^{re.escape(self.delimiter)}]"
+            other = f"[^{re.escape(self.delimiter)}{escape}]*+"
+            bare = f"{other}(?:{escape}.{other})*+" if escape else other
         else:
             char = f"(?:(?!{self._between}).)"
-        bare = f"(?:{escape}.|{char})*" if escape else f"{char}*"
+            bare = f"(?:{escape}.|{char})*" if escape else f"{char}*"
         if not self.quote:
             return re.compile(f"(?!)()|({bare}){end}", re.DOTALL)
         quote = re.escape(self.quote)

@@ -108,6 +108,8 @@ def regular_file(name: str) -> LogFile:
         When there is none of that name, or it is a device, a pipe or a folder.
     """
     path = Path(name)
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise DataError(f"{name!r}: the name is not UTF-8; rename the file")
     if path.is_dir():
         raise DataError(f"{name}: is a directory; give a file")
     if not path.exists():
@@ -124,11 +126,17 @@ def _files_in(folder: str) -> list[LogFile]:
     if os.path.isfile(os.path.join(folder, "manifest.json")):
         raise DataError(f"{folder}: is a run of a trained model; give the log")
     found = []
-    for place, folders, files in os.walk(folder):
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above
+            folders[:] = []
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if name[0] not in "._")
         for name in sorted(files):
             path = os.path.join(place, name)
-            if name[0] not in "._" and os.path.getsize(path) > 0:
+            if name[0] not in "._" and not _is_empty(path):
                 file = regular_file(path)
                 found.append(LogFile(file.path, path, _partition(path, folder)))
     if not found:
@@ -136,15 +144,23 @@ def _files_in(folder: str) -> list[LogFile]:
     return found
 
 
+def _is_empty(path: str) -> bool:
+    return os.path.isfile(path) and os.path.getsize(path) == 0
+
+
 def _files_like(pattern: str) -> list[LogFile]:
-    matches = [name for name in glob.glob(pattern, recursive=True) if not os.path.isdir(name)]
+    matches = {
+        os.path.realpath(name): name
+        for name in sorted(glob.glob(pattern, recursive=True), reverse=True)
+        if not os.path.isdir(name) and os.path.basename(name)[0] not in "._" and not _is_empty(name)
+    }
     if not matches:
-        raise DataError(f"{pattern}: no file has such a name")
+        raise DataError(f"{pattern}: no file with data has such a name")
     # Folders in front of the first pattern are the place of the log, not a part of it.
     fixed = os.path.dirname(pattern[: _PATTERN.search(pattern).start()])  # type: ignore[union-attr]
     return [
         LogFile(file.path, file.name, _partition(file.name, fixed))
-        for file in map(regular_file, sorted(matches))
+        for file in map(regular_file, sorted(matches.values()))
     ]
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from comet_rec.errors import DataError, argument
+from comet_rec.reading.unpack import compression_of
 
 _EXPORT = "export the table to CSV or Parquet"
 _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
@@ -32,7 +33,10 @@ _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\x89PNG", "a picture", "give a log"),
     (0, b"\x7fELF", "a program", "give a log"),
 )
-_PICKLE = re.compile(rb"\x80[\x02-\x05].{0,12}[c}\](\x8c\x95]", re.DOTALL)
+_PICKLE = re.compile(
+    rb"\x80[\x02-\x05].{0,12}[c}\](\x8c\x95]|[}\]]q[\x00-\xff]|\([dl]p\d+\n|c[\w.]+\n\w+\n[p(]",
+    re.DOTALL,
+)
 
 
 def refuse_binary(head: bytes, name: str) -> None:
@@ -43,8 +47,10 @@ def refuse_binary(head: bytes, name: str) -> None:
     DataError
         With the name of the format and what to do.
     """
+    binary = any(byte < 9 for byte in head[:4096])
     for offset, magic, what, remedy in _MAGIC:
-        if head[offset:].startswith(magic):
+        # Letters alone may begin a text as well.
+        if head[offset:].startswith(magic) and (binary or not magic.isalnum()):
             if what.startswith("a zip") and b"xl/" in head[:4096]:
                 what, remedy = "an Excel workbook", "export the sheet to CSV"
             raise DataError(f"{name}: is {what}; {remedy}")
@@ -53,16 +59,22 @@ def refuse_binary(head: bytes, name: str) -> None:
             f"{name}: is a pickle, which can run any program when it is opened; if you trust it, "
             "load it and give the frame"
         )
-    if head.startswith(b"PAR1"):
-        raise DataError(f"{name}: is Parquet inside another compression; unpack it")
+    if head.startswith(b"PAR1") and binary:
+        raise DataError(f"{name}: is Parquet inside another compression, or damaged; unpack it")
+    if compression_of(head[:16]) != "none":
+        raise DataError(f"{name}: is compressed twice; unpack it once")
+    if head.startswith(b"version https://git-lfs"):
+        raise DataError(f"{name}: is a pointer of Git LFS and not the file; run `git lfs pull`")
+    if head.startswith(b"%%MatrixMarket"):
+        raise DataError(f"{name}: is a Matrix Market file; give scipy.io.mmread(path)")
     if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
         raise DataError(f"{name}: is UTF-32 text; pass {argument('encoding', 'utf-32')}")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{name}: is UTF-16 text; pass {argument('encoding', 'utf-16')}")
-    sample = head[:4096]
-    if sample.count(0) > len(sample) // 4:  # every other byte of Latin text
-        codec = "utf-16-le" if sample[1:2] == b"\0" else "utf-16-be"
-        if b"\n" in sample.replace(b"\0", b"") and set(sample[1::2] + sample[::2]) > {0}:
+    even, odd = head[:4096:2], head[1:4096:2]
+    for codec, high, low in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
+        # Of Latin text the high bytes are zero, and the low ones are not.
+        if high.count(0) > 0.4 * len(high) and low.count(0) < 0.1 * len(low) + 1 and b"\n" in low:
             raise DataError(
                 f"{name}: holds NUL bytes, as UTF-16 text does; if it is that, pass "
                 f"{argument('encoding', codec)}"
@@ -71,13 +83,15 @@ def refuse_binary(head: bytes, name: str) -> None:
         raise DataError(f"{name}: holds NUL bytes: binary or UTF-16; give UTF-8 text or Parquet")
 
 
-def refuse_layout(lines: Sequence[str], name: str) -> None:
+def refuse_layout(lines: Sequence[str], name: str, *, numbered: bool = False) -> None:
     """Refuse text that holds interactions in a layout other than one row each.
 
     Parameters
     ----------
     lines : sequence of str
         The first lines of the file, without blank ones.
+    numbered : bool
+        Whether the caller named columns by number, so that it is a table.
 
     Raises
     ------
@@ -119,7 +133,7 @@ def refuse_layout(lines: Sequence[str], name: str) -> None:
             "line.rstrip().split('\\t'); for news in shown.split(): "
             "if news.endswith('-1'): print(user, news[:-2], time, sep='\\t')"
         )
-    if _is_list_layout(lines):
+    if not numbered and _is_list_layout(lines):
         raise DataError(
             f"{name}: holds a user and all of its items on a line (the layout of LightGCN and "
             "NGCF); write a pair a line: for line in open('FILE'): user, *items = line.split(); "
@@ -129,13 +143,15 @@ def refuse_layout(lines: Sequence[str], name: str) -> None:
 
 def _is_list_layout(lines: Sequence[str]) -> bool:
     """Whether lines are numbers between blanks: a user, then items without repeats."""
+    if any(mark in line for line in lines for mark in "\t,;|"):
+        return False
     rows = [line.split() for line in lines]
     if not all(field.isdigit() for row in rows for field in row):
         return False
     widths = {len(row) for row in rows}
     if len(widths) == 1:  # a table, unless it is far too wide for one and no column repeats
         return min(widths) > 5 and len({row[0] for row in rows}) == len(rows)
-    return len(rows) > 1 and max(widths) > 3 and "," not in lines[0]
+    return len(rows) > 1 and max(widths) > 3
 
 
 def _nested_events(line: str) -> tuple[str, str, str] | None:
@@ -156,9 +172,11 @@ def _nested_events(line: str) -> tuple[str, str, str] | None:
     return owners[0], events[0], items[0] if items else next(iter(members), "item_id")
 
 
-_LIST_TEXT = r"\[.*\]|\(.*\)|[A-Za-z_]{0,3}-?\d+([ ,;|][A-Za-z_]{0,3}-?\d+(-[01])?)+"
-LIST_PATTERN = f"^({_LIST_TEXT})$"
-"""Matches ids that are lists of ids: `N5 N6 N7`, `[1, 2]`."""
+_MEMBER = r"[A-Za-z_]{0,3}-?\d+(-[01])?"
+_ARRAY = r"\[[^\]]*,[^\]]*\]|\[\d*\]"
+PAIR_PATTERN = rf"{_ARRAY}|{_MEMBER}[ ,;|]{_MEMBER}"
+LIST_PATTERN = rf"{_ARRAY}|{_MEMBER}([ ,;|]{_MEMBER}){{2,}}"
+"""Matches ids that are lists of ids, `N5 N6 N7` or `[1, 2]`; two numbers may be one id as well."""
 
 
 def list_error(name: str, label: str, example: str) -> DataError:

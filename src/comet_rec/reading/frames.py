@@ -16,12 +16,15 @@ import numpy as np
 from comet_rec.data.randomness import generator
 from comet_rec.errors import DataError
 from comet_rec.reading.columns import ROLES, Role, choose, rivals
+from comet_rec.reading.database import one_line
 from comet_rec.reading.parts import LETTER, Part, described
-from comet_rec.reading.sniff import POSITIONAL, looks_like_time
+from comet_rec.reading.sniff import roles_by_values
+from comet_rec.text import shortened
 
 Asked = Mapping[Role, str | None]
 
 _DTYPES = {"string": "string", "integer": "Int64", "floating": "float64"}
+MOST_BITS = 10_000
 _HALF = ("float16", "halffloat", "Float16")
 
 
@@ -39,9 +42,7 @@ def open_frame(con: duckdb.DuckDBPyConnection, source: Any, asked: Asked) -> Par
         When the source is of no known kind, or its columns cannot be told.
     """
     if hasattr(source, "collect_schema") and hasattr(source, "collect"):  # a polars LazyFrame
-        columns = list(source.collect_schema().names())
-        chosen = choose(columns, asked, frame_name(source))
-        source = source.select([columns[place] for place in sorted(set(chosen.values()))]).collect()
+        source = _collected(source, asked)
     if hasattr(source, "tocsr") and hasattr(source, "nnz"):
         return _sparse(con, source, asked)
     if hasattr(source, "iloc") and hasattr(source, "columns"):
@@ -49,15 +50,41 @@ def open_frame(con: duckdb.DuckDBPyConnection, source: Any, asked: Asked) -> Par
     if hasattr(source, "__arrow_c_stream__"):
         return _arrow(con, source, asked)
     if isinstance(source, Mapping):
-        return _columns(con, {str(key): list(value) for key, value in source.items()}, asked)
-    if isinstance(source, np.ndarray) or (
-        isinstance(source, Iterable) and not isinstance(source, (str, bytes))
+        return _columns(
+            con, {str(key): _listed(key, value) for key, value in source.items()}, asked
+        )
+    if isinstance(source, np.ndarray) and source.dtype.names:
+        return _columns(con, {name: list(source[name]) for name in source.dtype.names}, asked)
+    if (isinstance(source, np.ndarray) and source.ndim > 0) or (
+        isinstance(source, Iterable) and not isinstance(source, (str, bytes, np.ndarray))
     ):
         return _rows(con, source, asked)
     raise DataError(
         f"cannot read an object of type {type(source).__name__}; give a path, a pandas or polars "
         "DataFrame, an Arrow table, a scipy sparse matrix, a file object, or (user, item) tuples"
     )
+
+
+def _collected(frame: Any, asked: Asked) -> Any:
+    """The columns of a lazy frame that are read."""
+    name = frame_name(frame)
+    try:
+        columns = list(frame.collect_schema().names())
+        chosen = choose(columns, asked, name)
+        return frame.select([columns[place] for place in sorted(set(chosen.values()))]).collect()
+    except DataError:
+        raise
+    except Exception as error:  # whatever its plan runs into: files, types, functions of others
+        raise DataError(f"{name}: cannot be collected: {one_line(error)}") from error
+
+
+def _listed(key: object, values: Any) -> list[Any]:
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise DataError(f"the columns: {key!r} is a {type(values).__name__}; give lists")
+    try:
+        return list(values)
+    except TypeError as error:
+        raise DataError(f"the columns: {key!r}: {one_line(error)}") from error
 
 
 class _Stream:
@@ -77,6 +104,10 @@ def _arrow(con: duckdb.DuckDBPyConnection, frame: Any, asked: Asked) -> Part:
     own = [str(column) for column in (names() if callable(names) else names or [])] or None
     halves = _half_columns(frame, own or [])
     if halves:
+        chosen = choose(own or [], asked, name)
+        halves = [
+            column for column in halves if column in {(own or [])[at] for at in chosen.values()}
+        ]
         frame = _single_precision(frame, halves)
     con.register("frame", _Stream(frame))
     if hasattr(frame, "shape"):
@@ -107,6 +138,7 @@ def _single_precision(frame: Any, halves: Sequence[str]) -> Any:
     if "polars" in type(frame).__module__:
         return frame.cast(dict.fromkeys(halves, sys.modules["polars"].Float32))
     pyarrow = sys.modules["pyarrow"]
+    frame = frame.read_all() if hasattr(frame, "read_all") else frame
     for name in halves:
         place = frame.schema.get_field_index(name)
         column = frame.column(place).cast(pyarrow.float32())
@@ -162,6 +194,10 @@ def _plain_column(column: Any, label: str, name: str) -> Any:
     """The column in a type that DuckDB reads without guessing from a sample."""
     if str(column.dtype) == "category":
         column = _categories(column)
+    if str(column.dtype).startswith("Sparse"):
+        column = column.sparse.to_dense()
+    if getattr(column.dtype, "byteorder", "=") not in ("=", "|"):
+        column = column.astype(column.dtype.newbyteorder("="))
     if str(column.dtype) != "object":
         return column
     kind = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
@@ -180,6 +216,8 @@ def _plain_column(column: Any, label: str, name: str) -> Any:
         raise DataError(f"{name}: column {label!r} mixes types; make it one type, such as text")
     try:
         return column.astype(_DTYPES.get(kind, object))
+    except UnicodeError as error:
+        raise DataError(f"{name}: column {label!r} holds text that is not Unicode") from error
     except (OverflowError, TypeError, ValueError) as error:
         raise DataError(
             f"{name}: column {label!r} holds numbers beyond 64 bits; make it text"
@@ -246,15 +284,12 @@ def _is_row(row: Any) -> bool:
 
 
 def _roles_of_rows(columns: Mapping[str, Sequence[Any]]) -> dict[Role, str]:
-    if len(columns) == 4:
-        return {role: str(place) for place, role in enumerate(POSITIONAL, 1)}
-    roles: dict[Role, str] = {"user": "1", "item": "2"}
-    if len(columns) == 3:
-        sample = columns["3"][:200]
-        dated = all(isinstance(value, (dt.date, np.datetime64)) for value in sample)
-        time = dated or looks_like_time([str(value) for value in sample])
-        roles["time" if time else "rating"] = "3"
-    return roles
+    """As of the columns of a file without a header row."""
+    return roles_by_values([[_text_of(x) for x in column[:200]] for column in columns.values()])
+
+
+def _text_of(value: Any) -> str:
+    return str(value)[:40] if not isinstance(value, int) or abs(value) < 10**40 else "1e40"
 
 
 def _columns(
@@ -284,29 +319,54 @@ def _type_of(array: Any) -> str:
 
 
 def _array(values: list[Any], label: str, name: str) -> Any:
-    """Values of one type as an array that DuckDB takes."""
-    kinds = {_kind(value) for value in values}
-    if len(kinds) == 2 and kinds == {"int", "float"}:
-        kinds = {"float"} if all(abs(value) <= 2**53 for value in values) else kinds
+    """Values of one type as an array that DuckDB takes; what is missing becomes NULL."""
+    values = [None if _is_missing(value) else value for value in values]
+    present = [value for value in values if value is not None]
+    kinds = {_kind(value) for value in present}
+    if kinds == {"int", "float"} and all(abs(value) <= 2**53 for value in present):
+        kinds = {"float"}
     if len(kinds) != 1 or None in kinds:
-        example = next((value for value in values if _kind(value) != _kind(values[0])), values[0])
+        first = present[0] if present else None
+        other = next((x for x in present if _kind(x) != _kind(first)), first)
         raise DataError(
-            f"{name}: column {label!r} mixes types, {values[0]!r} and {example!r}; make it one "
-            "type, such as text"
+            f"{name}: column {label!r} mixes types, {_shown(first)} and {_shown(other)}; make it "
+            "one type, such as text"
         )
     kind = kinds.pop()
-    if kind == "int":
-        if any(not -(2**63) <= int(value) < 2**63 for value in values):
-            return np.array([str(int(value)) for value in values], dtype=object)
-        return np.array([int(value) for value in values], dtype=np.int64)
-    if kind == "float":
-        dtype = values[0].dtype if isinstance(values[0], np.floating) else np.float64
-        return np.array(values, dtype=dtype)
     if kind == "time":
-        return np.array([np.datetime64(_universal(value), "us") for value in values])
-    if kind == "decimal":
-        return np.array([_exact_text(value) for value in values], dtype=object)
-    return np.array(values, dtype=object)
+        return np.array(
+            ["NaT" if x is None else np.datetime64(_universal(x), "us") for x in values],
+            dtype="datetime64[us]",
+        )
+    if kind == "float":
+        return np.array([np.nan if x is None else x for x in values], dtype=np.float64)
+    if kind in ("float16", "float32"):
+        return np.array([np.nan if x is None else x for x in values], dtype=kind)
+    small = kind == "int" and all(-(2**63) <= int(value) < 2**63 for value in present)
+    if small and len(present) == len(values):
+        return np.array([int(value) for value in values], dtype=np.int64)
+    texts = [None if value is None else _text(value, kind, label, name) for value in values]
+    return np.array(texts, dtype=object)
+
+
+def _text(value: Any, kind: str | None, label: str, name: str) -> Any:
+    """An id as DuckDB takes it among objects: text, or a UUID."""
+    if kind == "int" and int(value).bit_length() > MOST_BITS:
+        raise DataError(f"{name}: column {label!r} holds numbers of thousands of digits")
+    if kind == "int":
+        return str(int(value))
+    return _exact_text(value) if kind == "decimal" else value
+
+
+def _shown(value: Any) -> str:
+    return shortened(repr(value) if _kind(value) != "int" else value)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, NaT or another word of a library for nothing."""
+    if value is None or type(value).__name__ in ("NaTType", "NAType"):
+        return True
+    return isinstance(value, (float, np.floating, np.datetime64)) and bool(value != value)
 
 
 def _universal(value: Any) -> Any:
@@ -320,6 +380,8 @@ def _kind(value: Any) -> str | None:
     kinds: tuple[tuple[Any, str], ...] = (
         ((bool, np.bool_), ""),
         ((int, np.integer), "int"),
+        (np.float16, "float16"),
+        (np.float32, "float32"),
         ((float, np.floating), "float"),
         (str, "text"),
         (uuid.UUID, "uuid"),

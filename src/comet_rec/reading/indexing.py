@@ -13,13 +13,13 @@ from comet_rec.data.clock import doubtful_times
 from comet_rec.data.ids import IdKind, Ids
 from comet_rec.data.interactions import Int32, Int64, Interactions, TimeScope
 from comet_rec.errors import DataError
-from comet_rec.reading.cautions import IdCautions, json_spellings, zero_ratings
+from comet_rec.reading.cautions import IdCautions, json_spellings, rounded_ids, zero_ratings
 from comet_rec.reading.columns import Role
 from comet_rec.reading.ordering import Rows
 from comet_rec.reading.parts import LETTER
 from comet_rec.reading.remarks import Remarks
 from comet_rec.reading.stage import Staged
-from comet_rec.reading.typed import HASH, values
+from comet_rec.reading.typed import HASH, family, values
 
 CHUNK_ROWS = 1_000_000
 
@@ -57,7 +57,7 @@ class LogTable:
         self._texts()
         user_ids, counts = self._ids("user", self.staged.kinds.user, remarks)
         item_ids, _ = self._ids("item", self.staged.kinds.item, remarks)
-        remarks.doubt(json_spellings(self.con, self.staged))
+        remarks.doubt(json_spellings(self.staged))
         span = self._span()
         scope = self._scope(time_scope, span, remarks)
         dropped = self._dropped(remarks)
@@ -65,10 +65,23 @@ class LogTable:
         users, items, times = self._ordered(counts, len(item_ids), span, remarks)
         dropped = _without(dropped, users, items, len(item_ids))
         if times is not None and scope != "per_user":
-            remarks.doubt(doubt.message for doubt in doubtful_times(times))
+            # Fractions of seconds are kept in millionths, but what they count from is not known.
+            fraction = self.staged.kinds.time == "fraction"
+            known = times // 1_000_000 if fraction else times
+            doubts = doubtful_times(known, dated=self._dated)
+            remarks.doubt(doubt.message for doubt in doubts)
         return Interactions(
-            users, items, times, scope, user_ids, item_ids, *dropped, tuple(remarks.notes), *zero
-        )
+            users, items, times, scope, user_ids, item_ids, *dropped, tuple(remarks.notes), *zero,
+            dated=self._dated,
+        )  # fmt: skip
+
+    @property
+    def _dated(self) -> bool:
+        """Whether times are microseconds since 1970."""
+        if "time" not in self.staged.roles:
+            return False
+        dates = family(self.staged.parts[0].types["time"]) == "date"
+        return dates or self.staged.kinds.time == "date"
 
     def _count(self, query: str) -> int:
         return int(self.con.execute(query).fetchall()[0][0])
@@ -131,6 +144,7 @@ class LogTable:
             if self.con.execute(query).fetchall()[0] != (len(ids), len(ids)):
                 raise HashError
         if kind == "int":
+            remarks.doubt(rounded_ids(self.staged, role, ids))
             return Ids(kind, ids), counts
         if kind == "text":
             if any("\0" in value for value in ids):

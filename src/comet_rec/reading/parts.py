@@ -11,8 +11,16 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from comet_rec.errors import DataError
-from comet_rec.reading.clean import DELIMITER, Bad, Wanted, decoded, write_clean
+from comet_rec.errors import DataError, NoColumnError, argument
+from comet_rec.reading.clean import (
+    DELIMITER,
+    LARGEST_EXACT,
+    MOST_LINE_BYTES,
+    Bad,
+    Wanted,
+    decoded,
+    write_clean,
+)
 from comet_rec.reading.columns import ROLES, Role, choose, rivals
 from comet_rec.reading.database import named, parquet_columns, quoted, reader_path
 from comet_rec.reading.fields import Splitter
@@ -24,6 +32,10 @@ from comet_rec.reading.unpack import compression_of, plain_file, text_encoding
 
 LETTER: Mapping[Role, str] = {"user": "u", "item": "i", "time": "t", "rating": "r"}
 MAGIC_BYTES = 16
+LARGE_BYTES = 20 << 20
+TRIED_LINES = 100_000
+SEVERAL = 20
+"""Lines with quotes as text, among `TRIED_LINES`, that speak for a file without quoting."""
 NO_NULL = "\x10N"
 """Text that no field holds: an empty field is '', and only a field that is not there is NULL."""
 
@@ -186,15 +198,18 @@ class FileOpener:
             raise DataError(f"{name}: cannot be opened: {error.strerror}") from error
         if not magic:
             raise DataError(f"{name}: is empty")
-        if magic.startswith(b"PAR1"):
+        if magic.startswith(b"PAR1") and _ends_as_parquet(file.path):
             return self._open_parquet(file)
         plain = plain_file(file.path, name, compression_of(magic), codec, self._place())
         with plain.open("rb") as opened:
-            head = opened.read(HEAD_BYTES + 1)
+            head = opened.read(HEAD_BYTES)
+            if b"\n" not in head:  # a long first line
+                head += opened.read(MOST_LINE_BYTES)
+            whole = not opened.read(1)
         if not head:
             raise DataError(f"{name}: is empty")
         refuse_binary(head, name)
-        found = sniff(head[:HEAD_BYTES], name, self._asked, whole=len(head) <= HEAD_BYTES)
+        found = sniff(head, name, self._asked, whole=whole)
         return self._open_text(file, plain, found)
 
     def _open_parquet(self, file: LogFile) -> Part:
@@ -231,7 +246,14 @@ class FileOpener:
             if not unnamed:
                 remarks.append("no header row: its first row was taken as data")
         columns = [*found.columns, *file.partition]
-        chosen = choose(columns, wanted, where)
+        try:
+            chosen = choose(columns, wanted, where)
+        except NoColumnError as error:
+            if "\ufffd" not in "".join(columns):
+                raise
+            raise NoColumnError(
+                f"{error}; the header is not UTF-8: name its encoding with {argument('encoding')}"
+            ) from None
         labels = {role: columns[place] for role, place in chosen.items()}
         part = Part(
             name, "", labels, dict.fromkeys(chosen, "VARCHAR"), len(found.columns), (file,),
@@ -244,8 +266,8 @@ class FileOpener:
         splitter = found.splitter
         looked = scan(plain, splitter)
         # DuckDB does not see a quote behind a blank.
-        by_hand = looked.quoted and (splitter.escape or splitter.padded)
-        if looked.fault or by_hand or splitter.padded == "both":
+        by_hand = (looked.quoted and splitter.padded) or splitter.padded == "both"
+        if looked.fault or by_hand:
             return self._careful(part)
         if looked.open_quote:
             return self._unquoted(part, looked) or self._careful(part)
@@ -254,17 +276,31 @@ class FileOpener:
     def _direct(self, part: Part, looked: Scan) -> Part:
         """The part as DuckDB reads it."""
         assert part.text is not None
-        relation = select(self._columns(part, _fields(part)), _csv(part, looked.line_end))
+        columns = self._columns(part, _fields(part))
+        # A field that is missing is NULL, an empty one is not; one too many lands in `beyond`.
+        shaped = f"c{part.width - 1} IS NOT NULL AND beyond IS NULL"
+        columns["user"] = f"CASE WHEN {shaped} THEN {columns['user']} END"
+        relation = select(columns, _csv(part, looked.line_end))
         rows = (looked.lines - _rows_in_front(part.plain[0], part.text.skip),)
         return replace(part, relation=relation, rows=rows, careful=lambda: [self._careful(part)])
 
     def _unquoted(self, part: Part, looked: Scan) -> Part | None:
-        """The part with quotes as text, when it is plainly so: in no id, and each line is a row."""
+        """A large part with quotes as text, when it is plainly so.
+
+        Plainly: every line has the right width, no id holds a quote, and of many lines that were
+        read carefully some had quotes as text and none was part of a longer record.
+        """
         assert part.text is not None
         splitter = part.text.splitter
-        if self.quote is not None or splitter.padded:
+        if self.quote is not None or splitter.padded or splitter.escape:
+            return None
+        if part.plain[0].stat().st_size < LARGE_BYTES:
             return None
         if not all_of_width(part.plain[0], splitter.delimiter, part.width):
+            return None
+        wanted = self._wanted(part)
+        trial = write_clean(part.plain[0], part.name, part.text, wanted, self._place(), TRIED_LINES)
+        if trial.n_literal < SEVERAL or trial.n_joined or trial.count:
             return None
         remark = (
             "quotes do not enclose fields in this file and were taken as text (the first in line "
@@ -310,16 +346,8 @@ class FileOpener:
         """The part read line by line into a plain copy of the columns that count."""
         assert part.text is not None
         roles = _own_roles(part)
-        wanted = [
-            Wanted(
-                part.text.columns.index(part.labels[role]),
-                part.labels[role],
-                role in ("user", "item"),
-            )
-            for role in roles
-        ]
         place = self._place()
-        bad = write_clean(part.plain[0], part.name, part.text, wanted, place)
+        bad = write_clean(part.plain[0], part.name, part.text, self._wanted(part), place)
         fields = {
             role: decoded(f"c{place}") if bad.escaped else f"c{place}"
             for place, role in enumerate(roles)
@@ -330,7 +358,25 @@ class FileOpener:
         reader = _reader(place, DELIMITER, "", 0, "\\n", columns)
         picked = select({**self._columns(part, fields)}, reader)
         relation = picked.replace("(SELECT ", "(SELECT line, ", 1)
-        return replace(part, relation=relation, bad=bad, careful=None, rows=None)
+        cautions = (*part.cautions, *bad.cautions())
+        return replace(part, relation=relation, bad=bad, careful=None, rows=None, cautions=cautions)
+
+    def _wanted(self, part: Part) -> list[Wanted]:
+        """The columns of the file that play a role."""
+        assert part.text is not None
+        return [
+            Wanted(part.text.columns.index(label), label, role in ("user", "item"))
+            for role in _own_roles(part)
+            for label in [part.labels[role]]
+        ]
+
+
+def _ends_as_parquet(path: Path) -> bool:
+    """Whether a file that begins like Parquet is no text: it ends likewise, or is binary."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        file.seek(max(0, path.stat().st_size - 4))
+        return file.read(4) in (b"PAR1", b"PARE") or any(byte < 9 for byte in head)
 
 
 def _no_rows(name: str, bad: Bad) -> DataError:
@@ -347,17 +393,13 @@ def _own_roles(part: Part) -> list[Role]:
 
 
 def _fields(part: Part) -> dict[Role, str]:
-    """SQL for the fields of a delimited part; the user is NULL in a row of another width."""
+    """SQL for the fields of a delimited part."""
     assert part.text is not None
     columns, padded = part.text.columns, part.text.splitter.padded
     fields: dict[Role, str] = {}
     for role in _own_roles(part):
         place = columns.index(part.labels[role])
         fields[role] = f"ltrim(c{place}, ' ')" if padded and place > 0 else f"c{place}"
-    # A field that is missing is NULL, an empty one is not; one too many lands in `beyond`.
-    shaped = f"c{len(columns) - 1} IS NOT NULL AND beyond IS NULL"
-    first = next(iter(fields))
-    fields[first] = f"CASE WHEN {shaped} THEN {fields[first]} END"
     return fields
 
 
@@ -426,7 +468,8 @@ def _json_text(key: str, *, whole: bool) -> str:
     real = value
     if whole:
         number = f"TRY_CAST({value} AS DOUBLE)"
-        exact = f"{number} = trunc({number}) AND abs({number}) <= 9007199254740992"
+        # What is at the limit may have been rounded to it: the careful way looks at the digits.
+        exact = f"{number} = trunc({number}) AND abs({number}) < {LARGEST_EXACT}"
         real = f"CASE WHEN {exact} THEN CAST(CAST({number} AS BIGINT) AS VARCHAR) END"
     return (
         f"CASE json_type(json, {pointer}) WHEN 'VARCHAR' THEN {value} WHEN 'UBIGINT' THEN {value} "

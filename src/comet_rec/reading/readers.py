@@ -17,7 +17,7 @@ from comet_rec.data.interactions import Int32, Interactions
 from comet_rec.errors import DataError, argument
 from comet_rec.reading.bad_rows import skipped, too_many
 from comet_rec.reading.columns import ROLES, Role
-from comet_rec.reading.database import connect, refusing, whole_number
+from comet_rec.reading.database import connect, one_line, refusing, whole_number
 from comet_rec.reading.files import LogFile, is_path, is_path_list, log_files, shown
 from comet_rec.reading.frames import frame_name, open_frame
 from comet_rec.reading.indexing import HashError, LogTable
@@ -160,7 +160,9 @@ def open_log(
     if is_path(source) or is_path_list(source):
         files = log_files(source)
     elif isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
-        files = [LogFile(_spooled(con, source, name), name)]
+        path, was_text = _spooled(con, source, name)
+        files = [LogFile(path, name)]
+        encoding = None if was_text else encoding
     else:
         part = open_frame(con, source, asked)
         return part.name, [part]
@@ -168,20 +170,22 @@ def open_log(
     return name, opener.parts(files)
 
 
-def _spooled(con: duckdb.DuckDBPyConnection, source: Any, name: str) -> Path:
-    """Bytes or an open file as a file within the database's folder."""
+def _spooled(con: duckdb.DuckDBPyConnection, source: Any, name: str) -> tuple[Path, bool]:
+    """Bytes or an open file as a file within the database's folder; whether they were text."""
+    was_text = False
     spill = con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0]
     path = Path(spill) / "given"
     with path.open("wb") as out:
         if not hasattr(source, "read"):
-            out.write(source)
-            return path
+            out.write(bytes(source))
+            return path, was_text
         try:
             while chunk := source.read(1 << 20):
+                was_text = isinstance(chunk, str)
                 out.write(chunk.encode() if isinstance(chunk, str) else chunk)
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"{name}: cannot be read: {error}") from error
-    return path
+        except Exception as error:  # a file of others, which may unpack, decode or fetch
+            raise DataError(f"{name}: cannot be read: {one_line(error)}") from error
+    return path, was_text
 
 
 def load_rows(

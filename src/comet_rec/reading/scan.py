@@ -68,8 +68,14 @@ def scan(path: Path, splitter: Splitter) -> Scan:
                 decoder.decode(block)
             except UnicodeDecodeError:
                 fault = fault or "bytes that are not UTF-8"
+            if b"\n\xef\xbb\xbf" in block:
+                fault = fault or "a byte-order mark within"
         if b"\0" in block:
             fault = fault or "NUL bytes"
+        if delimiter == " " and _has_runs_of_blanks(block):
+            fault = fault or "runs of blanks"
+        if splitter.escape and splitter.escape.encode() in block:
+            fault = fault or "escapes"
         data = np.frombuffer(block, dtype=np.uint8)
         is_end = data == _LF  # numpy counts and pairs bytes ten times as fast as bytes.count
         count = int(np.count_nonzero(is_end))
@@ -134,6 +140,12 @@ def _empty_lines(data: npt.NDArray[np.uint8]) -> int:
     lengths = ends - starts
     empty = (lengths == 0) | ((lengths == 1) & (data[starts] == _CR))
     return int(np.count_nonzero(empty))
+
+
+def _has_runs_of_blanks(block: bytes) -> bool:
+    """Whether blanks are more than one between two fields, at a line's ends, or tabs."""
+    odd = (b"  ", b"\n ", b" \n", b" \r", b"\t")
+    return block[:1] == b" " or block[-1:] == b" " or any(mark in block for mark in odd)
 
 
 def _first_open(block: bytes, splitter: Splitter) -> int:

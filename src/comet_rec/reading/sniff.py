@@ -17,16 +17,14 @@ from comet_rec.reading.foreign import refuse_layout
 HEAD_BYTES = 1 << 18
 HEAD_RECORDS = 200
 DELIMITERS = ("::", "\t", ";", "|", ",")  # the order breaks ties; blanks come after all of them
-POSITIONAL: tuple[Role, ...] = ("user", "item", "rating", "time")
 
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
 _DATE = re.compile(
     r"\s*(\d{4}[-/]\d{1,2}[-/]\d{1,2}.*"
     r"|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}.*"
     r"|\d{8}T\d{6}.*"
     r"|[A-Za-z]{3,9},? [A-Za-z]{3} +\d{1,2} .*\d{4})"
 )
-_RULE = re.compile(r"[-+=|:_\s,;]*[-=_]{3,}[-+=|:_\s,;]*")
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,8 @@ class Format:
         How a line of a delimited file is cut into fields.
     skip : int
         Number of lines in front of the first row.
+    header : tuple of str
+        The fields of the header row as they stand there; empty without one.
     columns : tuple of str
         Names; columns of a file without a header row are named "1", "2", ….
     roles : mapping of role to str
@@ -54,6 +54,7 @@ class Format:
     splitter: Splitter = field(default_factory=lambda: Splitter(","))
     skip: int = 0
     columns: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()
     roles: Mapping[Role, str] = field(default_factory=dict)
     typed: tuple[bool, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -116,7 +117,8 @@ def sniff(head: bytes, name: str, asked: Asked, *, whole: bool) -> Format:
     text = _text(head, name, whole=whole)
     all_lines = text.split("\n")
     lines = [line for line in all_lines if line.strip()]
-    refuse_layout(lines[:50], name)
+    numbered = any(name.isdigit() for name in asked.columns)
+    refuse_layout(lines[:50], name, numbered=numbered)
     first = lines[0].strip()
     if first == "{" or first.startswith('{"') or _object(first) is not None:
         keys: dict[str, None] = {}
@@ -125,9 +127,12 @@ def sniff(head: bytes, name: str, asked: Asked, *, whole: bool) -> Format:
         if not keys:
             raise DataError(f"{name}, line 1: is not a JSON object; write one object per line")
         return Format("ndjson", columns=tuple(keys))
-    comments = _comments(all_lines, asked)
+    comments = _marked(all_lines)
     text = "\n".join(all_lines[comments:])
-    splitter, table = _delimiter(text, name, asked)
+    splitter, table = _delimiter(text or "\n".join(all_lines), name, asked)
+    comments = _comments(all_lines, comments, splitter, table, asked)
+    text = "\n".join(all_lines[comments:])
+    table = _split(text, splitter)
     remarks: list[str] = []
     if comments:
         remarks.append(f"the first {comments} lines are comments and were left out")
@@ -143,9 +148,10 @@ def sniff(head: bytes, name: str, asked: Asked, *, whole: bool) -> Format:
     if _has_header(table, splitter.delimiter, asked.columns, name):
         columns = [column.strip() for column in table.rows[0]]
         columns[0] = columns[0].removeprefix("#").strip()
+        found = replace(found, header=tuple(table.rows[0]))
         skip = comments + table.lines[0]
         below = all_lines[skip : skip + 1]
-        if below and _RULE.fullmatch(below[0].strip()):
+        if below and _is_rule(below[0]):
             shown = below[0].strip()[:40]
             rule = f"line {skip + 1} ({shown!r}) is a rule under the header, and no row"
             found = replace(found, cautions=(rule,))
@@ -183,17 +189,38 @@ def _object(line: str) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def _comments(lines: Sequence[str], asked: Asked) -> int:
-    """Number of lines in front that are comments, as KONECT and SNAP write them."""
+def _is_rule(line: str) -> bool:
+    """Whether a line is drawn and not written, as between header and rows."""
+    return set(line) <= set("-+=|:_ \t,;\r") and sum(map(line.count, "-=_")) >= 3
+
+
+def _marked(lines: Sequence[str]) -> int:
+    """Number of lines in front that are blank or begin as comments do."""
     count = 0
     for line in lines:
-        if not line.startswith(("%", "#")):
+        if line.strip() and not line.startswith(("%", "#")):
             break
-        words = re.split(r"[\s,;|]+", line.lstrip("%# "))
-        if any(_names(word, asked.columns) for word in words):
-            break  # a header row that begins with a sharp
         count += 1
     return count
+
+
+def _comments(
+    lines: Sequence[str], marked: int, splitter: Splitter, table: _Table, asked: Asked
+) -> int:
+    """Number of lines in front that are comments, as KONECT and SNAP write them.
+
+    Of the lines that begin like one, the last may be the header, and one without a blank behind the
+    sign may be a row: both have the width of the table.
+    """
+    for place, line in enumerate(lines[:marked]):
+        fields = splitter.plain(line.lstrip("#% "))
+        if len(fields) != table.width:
+            continue
+        if place == marked - 1 and any(_names(field.strip(), asked.columns) for field in fields):
+            return place
+        if line.startswith("#") and line[1:2] not in (" ", "#"):
+            return place
+    return marked if any(line.strip() for line in lines[:marked]) else 0
 
 
 @dataclass(frozen=True)
@@ -346,38 +373,54 @@ def _looks_like_rating(fields: Sequence[str]) -> bool:
 def _by_position(
     rows: Sequence[Sequence[str]], delimiter: str, asked: Sequence[str], name: str
 ) -> dict[Role, str]:
-    """Roles of the columns of a file without a header row; the values decide.
-
-    Two columns are user and item; a third is the time where it looks like one and otherwise
-    the rating; of four, one is the time and the other the rating.
-    """
+    """Roles of the columns of a file without a header row; the values decide."""
     width = len(rows[0])
     columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
-    if width == 2:
-        return {"user": "1", "item": "2"}
-    if width == 3 and looks_like_time(columns[2]):
-        return {"user": "1", "item": "2", "time": "3"}
-    if width == 3 and _looks_like_rating(columns[2]):
-        return {"user": "1", "item": "2", "rating": "3"}
-    if width == 4:
-        times = [place for place in (2, 3) if looks_like_time(columns[place])]
-        if len(times) == 2 and not any(column in ("3", "4") for column in asked):
+    marked = delimiter in ("::", "\t", " ")
+    roles = roles_by_values(columns)
+    if width == 4 and len(set(roles) & {"time"}) == 0 and _two_times(columns):
+        if not any(column in ("3", "4") for column in asked):
             raise DataError(
                 f"{name}: has no header row, and columns 3 and 4 both look like times; name one "
                 f"with {argument('time', 3)} or {argument('time', 4)}"
             )
-        if times == [2]:
-            roles: dict[Role, str] = {"user": "1", "item": "2", "time": "3"}
-            # Seconds listened, a price or a count is no rating, and nobody said that it is one.
-            return roles | ({"rating": "4"} if _few_values(columns[3]) else {})
-        if times == [3] or delimiter in ("::", "\t", " "):
-            return {role: str(place) for place, role in enumerate(POSITIONAL, 1)}
+        return {"user": "1", "item": "2"}
+    if width == 2 or (width == 3 and len(roles) == 3):
+        return roles
+    if width == 4 and ("time" in roles or marked):
+        return roles
     if any(field.isdigit() for field in asked):
         return {}
     raise DataError(
         f"{name}: has {width} columns and no header row; begin it with a row of names, or name "
         f"columns by number ({argument('user', 1)} {argument('item', 2)})"
     )
+
+
+def roles_by_values(columns: Sequence[Sequence[str]]) -> dict[Role, str]:
+    """Roles of two to four columns without names.
+
+    The first two are user and item. A third or fourth is the time where it looks like one, and the
+    rating where its values are those of a scale. Integers behind ratings are positions in time.
+    """
+    roles: dict[Role, str] = {"user": "1", "item": "2"}
+    rest = {str(place): column for place, column in enumerate(columns[2:4], 3)}
+    times = [place for place, column in rest.items() if looks_like_time(column)]
+    if len(times) == 1:
+        roles["time"] = times[0]
+        rest.pop(times[0])
+    for place, column in rest.items():
+        alone = len(columns) == 3
+        if place not in times and (_few_values(column) or (alone and _looks_like_rating(column))):
+            roles.setdefault("rating", place)
+    rated = len(columns) == 4 and not times and roles.get("rating") == "3"
+    if rated and all(re.fullmatch(r"\s*-?\d+\s*", field) for field in columns[3]):
+        roles["time"] = "4"
+    return roles
+
+
+def _two_times(columns: Sequence[Sequence[str]]) -> bool:
+    return all(looks_like_time(column) for column in columns[2:4])
 
 
 def _few_values(fields: Sequence[str]) -> bool:

@@ -222,11 +222,10 @@ def _fill(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
 
 def _refuse_headers(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
     """Make rows that repeat the header misfits."""
-    headed = [part.labels for part in staged.parts if has_header(part)]
-    for pair in {(labels["user"], labels["item"]) for labels in headed}:
+    for user, item in {pair for part in staged.parts for pair in header_pairs(part)}:
         same = [
             f"{letter} = {HASH.format(quoted(label)) if staged.hashed else quoted(label)}"
-            for letter, label in zip("ui", pair, strict=True)
+            for letter, label in (("u", user), ("i", item))
         ]
         con.execute(f"UPDATE log SET u = NULL WHERE {' AND '.join(same)}")
 
@@ -256,6 +255,7 @@ def survey(
     if "time" in roles:
         if form is not None:
             time = "date"
+            _check_form(con, form)
         else:
             time, form = _time_kind(con, staged, rows, limit is not None)
     form = form or ISO
@@ -288,19 +288,38 @@ def survey(
     return Kinds(kinds[0], kinds[1], time, form)
 
 
-def has_header(part: Part) -> bool:
-    """Whether a part is text below a row of names."""
-    return part.text is not None and part.text.kind == "delimited" and not part.text.numbered
+def _check_form(con: duckdb.DuckDBPyConnection, form: str) -> None:
+    try:
+        con.execute("SELECT try_strptime('', ?)", [form])
+    except duckdb.Error as error:
+        raise DataError(f"time_format is {form!r}: {one_line(error)}") from None
+
+
+def header_pairs(part: Part) -> list[tuple[str, str]]:
+    """What the user and the item column hold in a row that repeats the header.
+
+    The names, or what the header row has around them; a joined file may begin with a mark.
+    """
+    text = part.text
+    roles: tuple[Role, Role] = ("user", "item")
+    if text is None or not text.header or any(part.labels[r] not in text.columns for r in roles):
+        return []
+    user, item = (text.header[text.columns.index(part.labels[role])] for role in roles)
+    found = [(part.labels["user"], part.labels["item"]), (user, item)]
+    if text.columns.index(part.labels["user"]) == 0:
+        found.append((f"\ufeff{user}", item))
+    elif text.columns.index(part.labels["item"]) == 0:
+        found.append((user, f"\ufeff{item}"))
+    return list(dict.fromkeys(found))
 
 
 def _header_row(part: Part) -> str:
     """SQL that is true of a row that repeats the header, as joined files have it."""
-    if not has_header(part):
-        return "false"
     pairs = [
-        f"coalesce(trim({LETTER[role]}) = {quoted(part.labels[role])}, false)" for role in ROLES[:2]
+        f"(coalesce(u = {quoted(user)}, false) AND coalesce(i = {quoted(item)}, false))"
+        for user, item in header_pairs(part)
     ]
-    return "(" + " AND ".join(pairs) + ")"
+    return f"({' OR '.join(pairs)})" if pairs else "false"
 
 
 def _time_kind(

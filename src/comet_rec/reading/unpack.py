@@ -6,11 +6,12 @@ import bz2
 import codecs
 import gzip
 import lzma
+import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal
 
 from comet_rec.errors import DataError, argument
 
@@ -31,14 +32,18 @@ ZSTD_WINDOW_LOG = 27
 
 _MAGIC: tuple[tuple[bytes, Compression], ...] = (
     (b"\x1f\x8b", "gzip"),
-    (b"BZh", "bzip2"),
     (b"\xfd7zXZ\x00", "xz"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
 
+# A text may begin with "BZh" too; the first block's mark follows (or that of an empty file's end).
+_BZIP2 = re.compile(rb"BZh[1-9](1AY|\x17rE)")
+
 
 def compression_of(magic: bytes) -> Compression:
     """The compression that a file's first bytes announce."""
+    if _BZIP2.match(magic):
+        return "bzip2"
     for start, name in _MAGIC:
         if magic.startswith(start):
             return name
@@ -78,9 +83,9 @@ def chunks(path: Path, name: str, compression: Compression) -> Iterator[bytes]:
         When the file is truncated or damaged, or unpacks to far more than a log would.
     """
     try:
-        with path.open("rb") as raw, _unpacked(raw, compression) as file:
+        with path.open("rb") as raw:
             packed, size, since_line_end = path.stat().st_size, 0, 0
-            while chunk := file.read(CHUNK_BYTES):
+            for chunk in _unpacked(raw, compression):
                 yield chunk
                 if compression == "none":
                     continue
@@ -105,18 +110,47 @@ def chunks(path: Path, name: str, compression: Compression) -> Iterator[bytes]:
         raise DataError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
-def _unpacked(raw: IO[bytes], compression: Compression) -> IO[bytes]:
+def _unpacked(raw: IO[bytes], compression: Compression) -> Iterator[bytes]:
+    if compression in ("bzip2", "xz"):
+        yield from _streams(raw, bz2.BZ2Decompressor if compression == "bzip2" else _xz)
+        return
     opened: Any = raw
     if compression == "gzip":
         opened = gzip.GzipFile(fileobj=raw)
-    elif compression == "bzip2":
-        opened = bz2.BZ2File(raw)
-    elif compression == "xz":
-        opened = lzma.LZMAFile(raw)  # noqa: SIM115 - the caller closes it
     elif compression == "zstd":
         window: dict[int, int] = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
         opened = zstd.ZstdFile(raw, options=window)
-    return cast(IO[bytes], opened)
+    while chunk := opened.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _xz() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ)
+
+
+def _streams(raw: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
+    """The unpacked bytes of all streams in a file.
+
+    Python's own file objects take a damaged later stream for garbage behind the first one, and
+    leave it out without a word.
+    """
+    data = raw.read(CHUNK_BYTES)
+    while data:
+        unpacker = make()
+        while not unpacker.eof:
+            chunk = unpacker.decompress(data, CHUNK_BYTES)
+            if chunk:
+                yield chunk
+            data = b""
+            if unpacker.needs_input and not unpacker.eof:
+                data = raw.read(CHUNK_BYTES)
+                if not data:
+                    raise EOFError
+        data = unpacker.unused_data or raw.read(CHUNK_BYTES)
+        # Streams of xz may be padded with zeros, four at a time; those of bzip2 begin with "B".
+        while data and not data.strip(b"\0"):
+            data = raw.read(CHUNK_BYTES)
+        data = data.lstrip(b"\0")
 
 
 def plain_file(
@@ -150,6 +184,11 @@ def _recoded(source: Iterator[bytes], name: str, codec: str) -> Iterator[bytes]:
             # The chunk may begin within a character, so the line is counted in what was decoded.
             line += error.object[: error.start].decode(codec, errors="ignore").count("\n")
             raise _not_encoded(name, line, codec) from error
+        except UnicodeError as error:  # of UTF-16 and UTF-32
+            raise DataError(
+                f"{name}: has no byte-order mark; pass {argument('encoding', codec + '-le')} or "
+                f"{argument('encoding', codec + '-be')}"
+            ) from error
         line += text.count("\n")
         yield text.encode("utf-8", errors="surrogatepass")
     try:

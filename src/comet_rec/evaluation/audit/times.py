@@ -70,7 +70,7 @@ def order_and_time(material: Material) -> Iterator[Finding]:
         )
     yield from _truncated(times[rows])
     if log.time_scope == "global":
-        for doubt in doubtful_times(times[rows]):
+        for doubt in doubtful_times(times[rows], dated=log.dated):
             at = int(np.flatnonzero(rows & (times == doubt.example))[0])
             yield Finding(
                 f"times-{doubt.kind}",
