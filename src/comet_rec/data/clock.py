@@ -15,6 +15,7 @@ _YEAR_9999 = 253_402_300_800
 """The end of the calendar of most databases, in seconds since 1970."""
 _PER_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _YEAR = 366 * 86_400
+LATE = "more than a year in the future,"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = Fals
         return [
             _part(times, rows, kind, what)
             for rows, kind, what in (
-                (late, "future", "more than a year in the future,"),
+                (late, "future", LATE),
                 (early, "past", "before 1970,"),
             )
             if rows.any() and not rows.all()
@@ -70,6 +71,9 @@ def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = Fals
     first, last = _unit_of(low), _unit_of(high)
     if first == last is not None and high <= latest * _PER_SECOND[last]:
         return []  # the usual case, told without another look at the rows
+    if first == last is not None:  # one unit, so all that is left to doubt is the future
+        late = times > int(latest * _PER_SECOND[last])
+        return [] if late.all() else [_part(times, late, "future", LATE)]
     names, limits = list(_UNITS), list(_UNITS.values())
     bucket = np.searchsorted(limits, times, side="right")  # 0 is below all units
     counts = np.bincount(bucket, minlength=len(limits) + 1)
@@ -99,7 +103,7 @@ def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = Fals
         )
     late = (bucket == main + 1) & (times > int(latest * _PER_SECOND[names[main]]))
     if late.any() and not late.all():
-        found.append(_part(times, late, "future", "more than a year in the future,"))
+        found.append(_part(times, late, "future", LATE))
     early = bucket == 0
     if early.any():
         found.append(_part(times, early, "past", "before 1973, where missing times often end up,"))

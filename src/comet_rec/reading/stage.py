@@ -222,12 +222,16 @@ def _fill(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
 
 def _refuse_headers(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
     """Make rows that repeat the header misfits."""
-    for user, item in {pair for part in staged.parts for pair in header_pairs(part)}:
-        same = [
+    pairs = {pair for part in staged.parts for pair in header_pairs(part)}
+    same = [
+        " AND ".join(
             f"{letter} = {HASH.format(quoted(label)) if staged.hashed else quoted(label)}"
             for letter, label in (("u", user), ("i", item))
-        ]
-        con.execute(f"UPDATE log SET u = NULL WHERE {' AND '.join(same)}")
+        )
+        for user, item in sorted(pairs)
+    ]
+    if same:
+        con.execute(f"UPDATE log SET u = NULL WHERE {' OR '.join(same)}")
 
 
 def survey(
