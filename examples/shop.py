@@ -1,4 +1,4 @@
-"""Write shop.csv: a made-up shop, small enough to train on in seconds, with lists that one can judge.
+"""Write shop.csv: a made-up shop on which a model trains in seconds and lists can be judged.
 
 Each customer has two hobbies, and buys a hobby's products roughly in the order of the list below.
 One purchase in ten is of anything. A good list names what comes next in the customer's hobbies.
@@ -40,10 +40,7 @@ def rows() -> list[tuple[str, str, datetime.date]]:
         bought = set()
         for _ in range(rng.randrange(6, 13)):
             hobby = rng.choice(waiting)
-            if hobby and rng.random() < 0.9:
-                product = hobby.pop(0)
-            else:
-                product = rng.choice(everything)
+            product = hobby.pop(0) if hobby and rng.random() < 0.9 else rng.choice(everything)
             if product not in bought:
                 bought.add(product)
                 found.append((name, product, day))

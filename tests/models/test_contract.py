@@ -25,7 +25,7 @@ SMALL = {
 } | {name: {"embedding_dim": 8} for name in ("mf", "gmf", "svdpp", "fism")}
 CLOSED = [name for name in base.names() if base.closed_form(name)]
 NEURAL = [name for name in base.names() if name not in CLOSED]
-FOLDING = ("comet", "svdpp", "fism", "itemknn", "ease", "popularity")
+FOLDING = ["comet", "svdpp", "fism", *(n for n in CLOSED if base.model_class(n).folds_in)]
 LEARNERS = [name for name in base.names() if name not in ("popularity", "random")]
 
 
