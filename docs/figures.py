@@ -274,7 +274,7 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
         ],
     ),
     "reproduction.md": (
-        "# The paper's figures, and ours",
+        "# The report, cell by cell",
         [
             ("reproduce/full.json", reproduction),
             ("reproduce/ties.json", reproduction),
