@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.test_readme import blocks
+from tests.docs.test_readme import commands as commands_of
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "add-a-model.md").read_text(encoding="utf-8")
 _FILE = re.compile(r"^<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -57,7 +60,8 @@ def test_model_of_the_page_passes_the_contract_tests(copy):
 
 
 def test_commands_of_the_page_run(copy):
-    commands = re.findall(r"^\$ (comet-rec .+)$", PAGE, re.MULTILINE)
+    shell = [command for block in blocks(PAGE, "console") for command, _ in commands_of(block)]
+    commands = [command for command in shell if command.startswith("comet-rec ")]
     assert [command.split()[1] for command in commands] == ["train", "recommend", "compare"]
     printed = [run(copy, *command.split()) for command in commands]
     assert "user ada" in printed[1]

@@ -38,6 +38,8 @@ def commands(block: str) -> list[tuple[str, list[str]]]:
     for line in block.splitlines():
         if line.startswith("$ "):
             found.append((line[2:], []))
+        elif found[-1][0].endswith("\\"):
+            found[-1] = (found[-1][0].removesuffix("\\") + line.lstrip(), [])
         else:
             found[-1][1].append(line)
     return found
@@ -140,7 +142,7 @@ def test_shell_prints_what_is_shown_for_movielens(clone):
 
 def test_blocks_and_commands():
     left_out = "<!-- not run: why -->\n```console\n$ b\n```\n"
-    text = f"```console\n$ a 1\nx\ny\n```\n\n{left_out}\n```console\n$ c\n```\n"
+    text = f"```console\n$ a \\\n  1\nx\ny\n```\n\n{left_out}\n```console\n$ c\n```\n"
     assert console(text) == [("a 1", ["x", "y"]), ("c", [])]
 
 
