@@ -1,4 +1,4 @@
-"""docs/quickstart.md runs on a log of its columns; docs/index.md shows what README shows."""
+"""The code of docs' pages for users runs; docs/index.md shows what README shows."""
 
 import csv
 import re
@@ -36,6 +36,22 @@ def test_quickstart_runs(tmp_path):
     printed = run([sys.executable, "page.py"], tmp_path / "python")
     assert re.fullmatch(r"0\.\d+ 0\.\d+\n", printed)
     assert (tmp_path / "python" / "runs" / "live" / "manifest.json").is_file()
+
+
+@pytest.mark.slow
+def test_python_of_lists_and_comparing_runs(tmp_path):
+    start = """
+import comet_rec as cr
+
+items = [50, 242, 302, *range(1000, 1012)]
+rows = [(u, i) for u in [42, 196, *range(20)] for i in items[u % 5 : u % 5 + 6]]
+split = cr.leave_one_out(cr.read(rows), negatives=5)
+model = cr.FISM(epochs=2).fit(split)
+"""
+    pages = [(DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("lists", "comparing")]
+    code = "\n".join([start, *(block for page in pages for block in blocks(page, "python"))])
+    (tmp_path / "pages.py").write_text(code, encoding="utf-8")
+    assert run([sys.executable, "pages.py"], tmp_path)
 
 
 def write_log(path: Path) -> None:
