@@ -274,7 +274,7 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
         ],
     ),
     "reproduction.md": (
-        "# The report, cell by cell",
+        "# The paper's figures, and ours",
         [
             ("reproduce/full.json", reproduction),
             ("reproduce/ties.json", reproduction),
