@@ -1,4 +1,4 @@
-"""Write docs' pages of figures, and README's tables, from the JSON files under results/.
+"""Write docs' pages of figures, and the tables of README and docs/results.md, from results/.
 
 python docs/figures.py            # write them
 python docs/figures.py --check    # exit status 1 if a page and results/ disagree
@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,18 +215,6 @@ def equal_accuracy(result: dict[str, Any], name: str) -> list[str]:
     return [*lines, "", on(result, name)]
 
 
-def comparison(result: dict[str, Any], name: str) -> list[str]:
-    from comet_rec.experiments.compare import as_markdown
-
-    lines = [f"## {result['title']}", "", as_markdown(result), "", on(result, name)]
-    return [*lines, "", COMPARED]
-
-
-COMPARED = (
-    "`comet` is the preset `auto`, past the paper ([](decisions/0026-best.md)); ConvNCF has one "
-    "epoch after its pre-training. After a refit, so that all know the validation rows at the "
-    "test. The paper's model beside them, on MovieLens-1M: [](reproduction.md)."
-)
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 LOG_TITLES = {
     "ml-100k": "MovieLens-100K",
@@ -235,28 +223,6 @@ LOG_TITLES = {
     "amazon-beauty": "Amazon Beauty",
     "amazon-cds": "Amazon CDs",
 }
-
-
-def seeds(result: dict[str, Any], name: str) -> list[str]:
-    runs = result["runs"]
-    first = runs[0]
-    lines = [
-        f"## {LOG_TITLES[Path(name).stem]}, `{first['model']}`, preset `{first['preset']}`, "
-        f"{len(runs)} training seed{'s' if len(runs) > 1 else ''}",
-        "",
-        "Means over seeds, ± one standard error over users; below them each seed's own figures.",
-        "",
-        "| candidates | HR@5 | NDCG@5 | HR@10 | NDCG@10 |",
-        "|---|---|---|---|---|",
-    ]
-    for kind, label in (("sampled", "positive + 99 drawn"), ("full", "whole catalogue")):
-        means = [result["means"][f"{kind} {metric}"] for metric in METRICS]
-        cells = [f"{m['mean']:.4f} ± {m['standard error over users']:.4f}" for m in means]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    for run in runs:
-        cells = [f"{run['metrics']['sampled'][metric]:.4f}" for metric in METRICS]
-        lines.append(f"| seed {run['seed']}, sampled | " + " | ".join(cells) + " |")
-    return [*lines, "", on(result, name)]
 
 
 PARTS_ALONE = {"ties": "Orders of equal times, budget full"}
@@ -318,14 +284,6 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
         "# The machinery: budget smoke",
         [("reproduce/smoke.json", reproduction)],
     ),
-    "results.md": (
-        "# Results",
-        [
-            ("ml-1m-best.json", seeds),
-            ("ml-100k.json", seeds),
-            ("compare-ml-100k.json", comparison),
-        ],
-    ),
 }
 
 
@@ -341,29 +299,33 @@ def page(name: str) -> str:
 
 
 DIGITS = {"sampled": 3, "full": 4}
-"""Of a figure among drawn items, and of one over the whole catalogue."""
+"""Of a sampled metric, and of a full one."""
 
 
-def standings(section: dict[str, Any]) -> list[str]:
-    """NDCG@10 of every model on every log, sampled and full; the best of a column in bold."""
+def standings(section: dict[str, Any], rows: Sequence[str] = ()) -> list[str]:
+    """NDCG@10 of models on every log, sampled · full; the best shown in a column is bold.
+
+    `rows` names the models and their order; without names every model of the section is shown.
+    """
     logs = {log: of for log, of in section["data"].items() if "not run" not in of}
-    shown: dict[str, dict[str, dict[str, float]]] = {}
+    means: dict[str, dict[str, dict[str, float]]] = {}
     for log, of in logs.items():
         for label, row in of.items():
-            if runs := row.get("runs"):  # else not run, or the differences
-                shown.setdefault(label, {})[log] = {
+            if runs := row.get("runs"):  # other rows were not run, or hold differences
+                means.setdefault(label, {})[log] = {
                     kind: sum(run[kind]["NDCG@10"] for run in runs) / len(runs) for kind in DIGITS
                 }
+    shown = {label: means[label] for label in rows or means}
     best = {
         (log, kind): max(row[log][kind] for row in shown.values() if log in row)
         for log in logs
         for kind in DIGITS
     }
     titles = [LOG_TITLES.get(log, log) for log in logs]
-    lines = [f"| NDCG@10 | {' | '.join(titles)} |", "|---" * (len(logs) + 1) + "|"]
+    lines = [f"|NDCG@10|{'|'.join(titles)}|", "|---" * (len(logs) + 1) + "|"]
     for label, row in shown.items():
         cells = [_standing(row[log], log, best) if log in row else "" for log in logs]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        lines.append(f"|{label}|{'|'.join(cells)}|")
     return lines
 
 
@@ -375,32 +337,63 @@ def _standing(row: dict[str, float], log: str, best: dict[tuple[str, str], float
     return " · ".join(words)
 
 
-_TABLE = re.compile(r"(<!-- table: (\S+) -->\n\n)(?:\|.*\n)+")
+def seeds(result: dict[str, Any]) -> list[str]:
+    """Figures of one model over its seeds, and the sampled ones of each seed."""
+    lines = ["| candidates | HR@5 | NDCG@5 | HR@10 | NDCG@10 |", "|---|---|---|---|---|"]
+    for kind, label in (("sampled", "positive + 99 negatives"), ("full", "full ranking")):
+        means = [result["means"][f"{kind} {metric}"] for metric in METRICS]
+        cells = [f"{m['mean']:.4f} ± {m['standard error over users']:.4f}" for m in means]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    for run in result["runs"]:
+        cells = [f"{run['metrics']['sampled'][metric]:.4f}" for metric in METRICS]
+        lines.append(f"| seed {run['seed']}, sampled | " + " | ".join(cells) + " |")
+    return lines
 
 
-def readme(text: str) -> str:
-    """README's text with the tables after its marks made anew: ``<!-- table: ml-100k.json -->``."""
+def comparison(result: dict[str, Any]) -> list[str]:
+    """The table of `comet-rec compare`, without its caption."""
+    from comet_rec.experiments.compare import as_markdown
+
+    return [line for line in as_markdown(result).splitlines() if line.startswith("|")]
+
+
+_TABLE = re.compile(r"(<!-- table: (\S+?)(?: rows: (.+?))? -->\n\n)(?:\|.*\n)+")
+
+
+def with_tables(text: str) -> str:
+    """A page's text with the tables after its marks made anew.
+
+    A mark is ``<!-- table: FILE -->`` or ``<!-- table: FILE rows: LABEL; LABEL -->``, FILE being
+    one under results/.
+    """
 
     def table(found: re.Match[str]) -> str:
         result = load(found[2])
         assert result is not None, found[2]
         if "sections" in result:
-            return found[1] + "\n".join(standings(result["sections"]["beyond"])) + "\n"
-        lines = ["| candidates | HR@5 | NDCG@5 | HR@10 | NDCG@10 |", "|---|---|---|---|---|"]
-        for kind, label in (("sampled", "positive + 99 drawn"), ("full", "whole catalogue")):
-            means = [result["means"][f"{kind} {metric}"] for metric in METRICS]
-            cells = [f"{m['mean']:.3f} ± {m['standard error over users']:.3f}" for m in means]
-            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+            lines = standings(
+                result["sections"]["beyond"], found[3].split("; ") if found[3] else ()
+            )
+        elif "runs" in result:
+            lines = seeds(result)
+        else:
+            lines = comparison(result)
         return found[1] + "\n".join(lines) + "\n"
 
     return _TABLE.sub(table, text)
 
 
+WITH_TABLES = ("README.md", "docs/results.md")
+"""Pages written by hand, but for their tables."""
+
+
 def texts() -> dict[Path, str]:
     """What every file should hold."""
-    front = ROOT / "README.md"
     pages = {ROOT / "docs" / name: page(name) for name in PAGES}
-    return {**pages, front: readme(front.read_text(encoding="utf-8"))}
+    by_hand = {
+        ROOT / name: with_tables((ROOT / name).read_text(encoding="utf-8")) for name in WITH_TABLES
+    }
+    return {**pages, **by_hand}
 
 
 def main() -> None:

@@ -91,6 +91,16 @@ def docstrings(source: Path) -> Iterator[Text]:
         yield from _inside(tree, "", file)
 
 
+def files_of_other_papers(source: Path) -> set[str]:
+    """Files whose first line cites another paper by its year: their equations are its own."""
+    found = set()
+    for path in source.rglob("*.py"):
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or " "
+        if re.search(r"\b(19|20)\d\d\)", text.splitlines()[0]):
+            found.add(path.relative_to(source.parent).as_posix())
+    return found
+
+
 def _inside(parent: ast.AST, prefix: str, file: str) -> Iterator[Text]:
     before: ast.stmt | None = None
     for node in getattr(parent, "body", []):
@@ -141,10 +151,13 @@ def defaults(source: Path) -> dict[str, str]:
 def page(source: Path) -> str:
     """The page's Markdown."""
     texts = list(docstrings(source))
-    where: dict[tuple[str, int], set[tuple[str, str]]] = {part: set() for part in EXPECTED}
+    where: dict[tuple[str, int], dict[str, list[str]]] = {part: {} for part in EXPECTED}
+    others = files_of_other_papers(source)
     for entry in texts:
         for part in mentions(entry.text):
-            where.setdefault(part, set()).add((entry.file, entry.symbol))
+            if part[0] == "Eq." and entry.file in others:
+                continue
+            where.setdefault(part, {}).setdefault(entry.file, []).append(entry.symbol)
     order = {"Eq.": 0, "Table": 1, "Figure": 2, "Section": 3}
     lines = [
         "# From the paper to the code",
@@ -161,7 +174,9 @@ def page(source: Path) -> str:
         where.items(), key=lambda pair: (order[pair[0][0]], pair[0][1])
     ):
         name = f"{kind} {ROMAN[number] if kind == 'Table' else number}"
-        lines += [f"| {name} | `{symbol}` | `{file}` |" for file, symbol in sorted(places)]
+        for file in sorted(places, key=lambda file: (not file.endswith("models/comet.py"), file)):
+            symbols = ", ".join(f"`{symbol}`" for symbol in sorted(places[file]))
+            lines.append(f"| {name} | {symbols} | `{file}` |")
         lines += [] if places else [f"| {name} | not yet | |"]
     values = defaults(source)
     lines += ["", "## Settings that the paper states", ""]

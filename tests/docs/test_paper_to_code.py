@@ -78,3 +78,14 @@ def test_choices_and_defaults_belong_to_their_field(script, tmp_path):
     )
     assert "| `Toy.rule` | `'sum'` | as Eq. 9 prints it |" in script.page(tmp_path)
     assert script.defaults(tmp_path) == {"Toy.size": "3", "Toy.rule": "'sum'"}
+
+
+def test_equations_of_other_papers_are_left_out_and_comet_comes_first(script, tmp_path):
+    source = tmp_path / "src"
+    (source / "models").mkdir(parents=True)
+    (source / "a.py").write_text('"""Weights (Eq. 8)."""\n', encoding="utf-8")
+    (source / "models" / "comet.py").write_text('"""Score (Eq. 8)."""\n', encoding="utf-8")
+    other = '"""EASE (Steck, WWW 2019)."""\n\n\ndef fit():\n    """Solve Eq. 8."""\n'
+    (source / "models" / "ease.py").write_text(other, encoding="utf-8")
+    rows = [line for line in script.page(source).splitlines() if line.startswith("| Eq. 8")]
+    assert [row.split("`")[3] for row in rows] == ["src/models/comet.py", "src/a.py"]
