@@ -10,14 +10,8 @@ shift 3
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${FOLDER:-runs/local/reproduce-full}
 mkdir -p "$out/records" results/reproduce/records
-carry() { # records are whole or not there; hidden names are being written
-  for record in "$1"/*/; do
-    [[ -e $record && ! -e $2/$(basename "$record") ]] || continue
-    cp -r "$record" "$2/.carried.$$" && mv "$2/.carried.$$" "$2/$(basename "$record")"
-  done
-}
-carry results/reproduce/records "$out/records"
-keep() { carry "$out/records" results/reproduce/records; }
+.venv/bin/python runs/records.py merge results/reproduce/records "$out/records"
+keep() { .venv/bin/python runs/records.py merge "$out/records" results/reproduce/records; }
 trap keep EXIT
 journals=()
 for journal in results/search/{ml-1m,amazon}*.journal; do journals+=(--journal "$journal"); done

@@ -19,19 +19,19 @@ import numpy as np
 import pytest
 
 import comet_rec as cr
-from comet_rec.artefact.folder import read_manifest
 from comet_rec.cli.app import run
 from comet_rec.cli.board import Lines, Silent
 from comet_rec.errors import ConfigError, DataError, TrainingInterrupted
 from comet_rec.estimators import presets
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.registry import load_model
-from comet_rec.experiments import jobs, paper, studies
+from comet_rec.experiments import jobs, paper, records, studies
 from comet_rec.experiments.budgets import FULL, SMOKE, Budget
-from comet_rec.experiments.jobs import Job, Record, finished, trained
+from comet_rec.experiments.jobs import Job, finished, trained
 from comet_rec.experiments.kernels import kernels_of
 from comet_rec.experiments.logs import StudyLog, has_ties, read_logs, reordered, tied_share
 from comet_rec.experiments.parts import PARTS, parts_of
+from comet_rec.experiments.records import Record
 from comet_rec.experiments.reproduce import Study, reproduce
 from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.studies import Planner
@@ -206,7 +206,7 @@ def test_a_further_seed_is_trained_where_a_row_that_needs_it_has_one(
     def pretend(job, *rest):
         labels = ("BCE-MF", "mf before ConvNCF", "ConvNCF")
         spent = seconds[labels.index(job.label)]
-        return Record({"train_seconds": spent, "sampled": {"HR@10": 0.5}}, tmp_path)
+        return Record({"train_seconds": spent, "sampled": {"HR@10": 0.5}}, "key")
 
     monkeypatch.setattr("comet_rec.experiments.runner.carry_out", pretend)
     split = cr.leave_one_out(small_log(), negatives=20)
@@ -240,7 +240,7 @@ def test_kept_records_stand_for_their_trainings_until_weights_are_needed(tmp_pat
     assert again.record(comet).values == before.record(comet).values
     assert {item.state for item in again.items} == {"done"}
 
-    shutil.rmtree(tmp_path / "records" / neumf.key(split))
+    records.rewrite(tmp_path / "records" / "small.zip", remove=[neumf.key(split)])
     third = queue(comet, neumf)  # what it starts from is trained again, for its parameters
     assert {path.name for path in (tmp_path / "runs").iterdir()} == runs - {comet.key(split)}
     found = third.record(neumf).ranks
@@ -519,8 +519,9 @@ def test_past_the_paper_are_figures_with_100_negatives(tmp_path):
     reproduce(found, "a command", figures=False)
     data = json.loads((tmp_path / "report.json").read_text())["sections"]["beyond"]
     hr, gain = data["data"]["wide"]["EASE"]["with 100 negatives"]
-    (record,) = (tmp_path / "records").glob("wide-ease-*")
-    draws = read_manifest(record)["record"]["draws"]
+    file = tmp_path / "records" / "wide.zip"
+    (key,) = records.keys(file)
+    draws = records.find(file.parent, "wide", key).values["draws"]
     for value, metric in ((hr, "HR@10"), (gain, "NDCG@10")):
         drawn = np.array([draw[metric] for draw in draws])
         assert abs(value - drawn.mean()) < 4 * drawn.std(ddof=1) / np.sqrt(len(drawn))
@@ -589,7 +590,7 @@ def test_the_ablation_leaves_alone_what_the_budget_settles():
             assert config.get(key) == value, (job.label, key)
 
 
-def test_half_a_record_counts_for_nothing_and_is_made_anew(tmp_path):
+def test_a_damaged_record_counts_for_nothing_and_is_made_anew(tmp_path):
     split = cr.leave_one_out(small_log(), negatives=20)
     job = Job("small", "EASE", "ease", "paper")
 
@@ -601,13 +602,15 @@ def test_half_a_record_counts_for_nothing_and_is_made_anew(tmp_path):
 
     first = record()
     ranks = first.ranks["better"].copy()
-    folder = tmp_path / "records" / job.key(split)
-    (folder / "manifest.json").unlink()  # a copy that was cut off
+    file = tmp_path / "records" / "small.zip"
+    data = bytearray(file.read_bytes())
+    data[200] ^= 0xFF  # within the compressed figures
+    file.write_bytes(data)
     assert finished(job, split, tmp_path) is None
-    assert (record().ranks["better"] == ranks).all()
-    (folder / "ranks.npz").write_bytes(b"PK")
-    assert finished(job, split, tmp_path) is None
-    assert record().values["sampled"] == first.values["sampled"]
+    again = record()
+    assert (again.ranks["better"] == ranks).all()
+    assert again.values["sampled"] == first.values["sampled"]
+    assert records.keys(file) == [job.key(split)]
 
 
 def test_recorded_starts_of_a_dear_training_are_not_trained_again(tmp_path, monkeypatch):
@@ -648,12 +651,14 @@ def test_a_record_keeps_the_kernels_that_figure_5_shows(tmp_path, monkeypatch):
     rows = dict(row[:2] for row in report.sections[0].tables[0].rows)  # what was run
     assert rows["Figure 5: learned kernels"] == "drawn"
 
-    shutil.rmtree(record.folder)  # and one of before kernels were kept says what to do
+    records.rewrite(
+        tmp_path / "records" / "small.zip", remove=[record.key]
+    )  # and one of before kernels were kept says what to do
     monkeypatch.setattr(jobs, "kernels_of", lambda state: {})
     report = reproduce(study(tmp_path, ["figure5"]), "a command", figures=False)
     (section,) = [s for s in report.sections if s.name == "figure5"]
     assert not section.drawings
-    assert f"without records/{record.folder.name} it is made anew" in " ".join(section.text)
+    assert f"its record {record.key} has no kernels" in " ".join(section.text)
 
 
 def test_a_setting_at_its_default_changes_no_key():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from comet_rec.experiments import trust
-from comet_rec.experiments.jobs import Job, Record
+from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.records import Record
 from comet_rec.experiments.studies import BEST
 
 FIGURES = {
@@ -30,14 +29,14 @@ class Finished:
             return "not among those asked for"
         figures = {"NDCG@10": FIGURES[job.label, job.log]}
         values = {"sampled": figures, "sampled_se": {"NDCG@10": 0.01}}
-        return OfUsers(values, Path(job.label))
+        return OfUsers(values, job.label)
 
 
 class OfUsers(Record):
     """A record whose users have the figure, or .1 more and less in turn for `BEST`."""
 
-    def of_users(self, metric: str, *, full: bool = False) -> np.ndarray:
-        around = 0.1 if str(self.folder) == BEST else 0.0
+    def user_values(self, metric: str, *, full: bool = False) -> np.ndarray:
+        around = 0.1 if self.key == BEST else 0.0
         return self.values["sampled"][metric] + np.resize([around, -around], 100)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from comet_rec.evaluation.reliability import expected_figures, unseen_others
 from comet_rec.experiments import paper
 from comet_rec.experiments.budgets import CLOSED
-from comet_rec.experiments.jobs import Job, Record
+from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.paper import Cell
+from comet_rec.experiments.records import Record
 from comet_rec.experiments.runner import Runner
 
 MORE = 100
@@ -82,7 +83,7 @@ def with_more(
     rows = np.bincount(log.split.interactions.items, minlength=log.split.interactions.n_items)
     others = unseen_others(held, log.split.known, rows >= least)
     for record in records:
-        whole = record.whole(len(held))
+        whole = record.full_ranks(len(held))
         if whole is None:
             return None
         found.append(expected_figures(whole, others, MORE, 10))

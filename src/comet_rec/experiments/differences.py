@@ -21,8 +21,9 @@ from comet_rec.experiments.cells import (
     seeds_told,
     trainings_of,
 )
-from comet_rec.experiments.jobs import Job, Record, with_seed
+from comet_rec.experiments.jobs import Job, with_seed
 from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.records import Record
 from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.sections import Drawing, Section, Table
 
@@ -117,7 +118,7 @@ def _repeated(log: StudyLog, runner: Runner) -> list[list[Record]]:
     """All trainings on a log, a list for each model."""
     jobs = {with_seed(item.job, 0) for item in runner.items if item.job.log == log.name}
     found = [trainings_of(job, runner) for job in sorted(jobs, key=lambda job: job.label)]
-    by_folder = {records[0].folder: records for records in found if records}  # two labels of one
+    by_folder = {records[0].key: records for records in found if records}  # two labels of one
     return list(by_folder.values())
 
 
@@ -129,7 +130,7 @@ def _tests(
     metric: str, *, full: bool,
 ) -> Tests:  # fmt: skip
     def values(records: list[Record]) -> Values | None:
-        found = [record.of_users(metric, full=full) for record in records]
+        found = [record.user_values(metric, full=full) for record in records]
         same = len({len(of) for of in found}) == 1 and len(found[0]) > 0
         return np.array(found) if same else None
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.artefact.checkpoint import has_checkpoint
-from comet_rec.artefact.folder import read_manifest, write_folder
 from comet_rec.artefact.provenance import machine, versions
 from comet_rec.artefact.run import Run
 from comet_rec.data.split import Split
@@ -34,10 +32,14 @@ from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.registry import ESTIMATORS, load_model
 from comet_rec.estimators.scoring import run_scores
 from comet_rec.estimators.session import Hooks
-from comet_rec.evaluation.metrics import hit_rate, ndcg
-from comet_rec.evaluation.ranking import Ranks, Report
+from comet_rec.evaluation.ranking import Report
 from comet_rec.evaluation.reliability import by_popularity, redrawn
-from comet_rec.experiments.kernels import Kernel, kernels_of
+from comet_rec.experiments import records
+from comet_rec.experiments.kernels import kernels_of
+from comet_rec.experiments.records import Record
+
+RECORDS = "records"
+"""Folder of a study with the records of its trainings."""
 
 DRAWS = tuple(range(1, 11))
 """Seeds of the other draws of candidates."""
@@ -94,64 +96,9 @@ class Job:
         return "\n".join([*parts, *(start._identity(split) for start in self.starts)])
 
 
-@dataclass(frozen=True)
-class Record:
-    """What a finished job found.
-
-    Parameters
-    ----------
-    values : dict
-        Plain data: figures, seconds, epochs, the scatter over draws, strata.
-    folder : Path
-        Of the record.
-    """
-
-    values: Mapping[str, Any]
-    folder: Path
-
-    @cached_property
-    def kernels(self) -> dict[str, Kernel]:
-        """Kernels of a COMET's user tower by name, float16; empty for other models."""
-        path = self.folder / "kernels.npz"
-        if not path.is_file():
-            return {}
-        with np.load(path, allow_pickle=False) as packed:
-            return dict(packed)
-
-    @cached_property
-    def ranks(self) -> dict[str, npt.NDArray[np.int64]]:
-        """better, tied of each test user, sampled; and full_better, full_tied."""
-        with np.load(self.folder / "ranks.npz", allow_pickle=False) as packed:
-            return {name: packed[name].astype(np.int64) for name in packed.files}
-
-    def whole(self, users: int) -> Ranks | None:
-        """Ranks over the whole catalogue, where all `users` test users have them."""
-        ranks = self.ranks
-        if len(ranks.get("full_better", ())) != users:
-            return None
-        return Ranks(ranks["full_better"], ranks["full_tied"])
-
-    def of_users(self, metric: str, *, full: bool = False) -> npt.NDArray[np.float64]:
-        """HR@10 or NDCG@10 of each test user, float64 [T].
-
-        Among the sampled candidates, or over the whole catalogue; empty where it was not ranked,
-        shorter where only a sample of users was.
-        """
-        of = hit_rate if metric.startswith("HR") else ndcg
-        kind, k = "full_" if full else "", int(metric.split("@")[1])
-        if f"{kind}better" not in self.ranks:
-            return np.empty(0)
-        return of(self.ranks[f"{kind}better"], self.ranks[f"{kind}tied"], k)
-
-
 def finished(job: Job, split: Split, home: Path) -> Record | None:
-    """Record of a job that was done before, or None; one that is damaged counts for nothing."""
-    folder = home / "records" / job.key(split)
-    try:
-        values = read_manifest(folder)["record"]
-    except (ArtefactError, KeyError):
-        return None
-    return Record(values, folder)
+    """Record of a job that was done before, or None; a damaged one counts as none."""
+    return records.find(home / RECORDS, job.log, job.key(split))
 
 
 def trained(job: Job, split: Split, home: Path) -> Path:
@@ -211,7 +158,8 @@ def carry_out(
         "versions": versions(),
         "machine": machine() | {"device": device},
     }
-    _write_record(home / "records" / job.key(split), values, report, kernels_of(run.state))
+    arrays = {**_ranks(report), **_kernels(run)}
+    records.keep(home / RECORDS, job.log, job.key(split), values, arrays)
     record = finished(job, split, home)  # as it is read the next time
     assert record is not None
     return record
@@ -258,25 +206,20 @@ def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:
     return found
 
 
-def _write_record(
-    folder: Path, values: Mapping[str, Any], report: Report, kernels: Mapping[str, Kernel]
-) -> None:
-    ranks = {"better": report.sampled_ranks.better, "tied": report.sampled_ranks.tied}
+def _ranks(report: Report) -> dict[str, npt.NDArray[Any]]:
+    """Ranks of each test user, in the smallest integers that hold them."""
+    found = {"better": report.sampled_ranks.better, "tied": report.sampled_ranks.tied}
     if report.full_ranks is not None:
-        ranks |= {"full_better": report.full_ranks.better, "full_tied": report.full_ranks.tied}
-    small: dict[str, Any] = {
-        name: found.astype(np.min_scalar_type(found.max())) for name, found in ranks.items()
+        found |= {"full_better": report.full_ranks.better, "full_tied": report.full_ranks.tied}
+    return {name: ranks.astype(np.min_scalar_type(ranks.max())) for name, ranks in found.items()}
+
+
+def _kernels(run: Run) -> dict[str, npt.NDArray[Any]]:
+    """Kernels for Figure 5; half precision is more than a heat map shows."""
+    return {
+        f"{records.KERNELS}{name}": weights.astype(np.float16)
+        for name, weights in kernels_of(run.state).items()
     }
-
-    def write(fresh: Path) -> dict[str, Any]:
-        np.savez_compressed(fresh / "ranks.npz", **small)
-        if kernels:  # half precision is more than a heat map shows
-            halved: dict[str, Any] = {name: w.astype(np.float16) for name, w in kernels.items()}
-            np.savez_compressed(fresh / "kernels.npz", **halved)
-        return {"record": values}
-
-    shutil.rmtree(folder, ignore_errors=True)  # half of one, carried here
-    write_folder(folder, write)
 
 
 def with_seed(job: Job, seed: int) -> Job:

@@ -11,11 +11,12 @@ from comet_rec.data.split import leave_one_out
 from comet_rec.evaluation.audit.findings import Finding
 from comet_rec.experiments import audits, differences, paper, sections, summary, trust
 from comet_rec.experiments.budgets import Budget
-from comet_rec.experiments.jobs import Job, Record
+from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.journal import searched_on
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
 from comet_rec.experiments.parts import ALONE, SEEDED, Of
 from comet_rec.experiments.queue import plain
+from comet_rec.experiments.records import Record
 from comet_rec.experiments.report import Report, write
 from comet_rec.experiments.runner import Board, Runner
 from comet_rec.experiments.searches import searches

@@ -13,8 +13,9 @@ from comet_rec.data.split import Split
 from comet_rec.errors import CometError, ConfigError, TrainingInterrupted
 from comet_rec.estimators.validation import validation_text
 from comet_rec.experiments.budgets import CLOSED
-from comet_rec.experiments.jobs import Job, Record, carry_out, finished, trained, with_seed
+from comet_rec.experiments.jobs import Job, carry_out, finished, trained, with_seed
 from comet_rec.experiments.queue import Item, seconds_left
+from comet_rec.experiments.records import Record
 from comet_rec.training.trainer import Progress
 
 DEAR = 1_200.0

@@ -20,9 +20,10 @@ from comet_rec.experiments.cells import (
     trainings_of,
     with_more,
 )
-from comet_rec.experiments.jobs import Job, Record
+from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.paper import METRICS, Cell
+from comet_rec.experiments.records import Record
 from comet_rec.experiments.runner import Runner
 
 FULL = ("HR@10", "NDCG@10")

@@ -11,8 +11,9 @@ from comet_rec.experiments import paper
 from comet_rec.experiments.budgets import CLOSED
 from comet_rec.experiments.cells import seeds_told, trainings_of
 from comet_rec.experiments.differences import HOW
-from comet_rec.experiments.jobs import Job, Record, with_seed
+from comet_rec.experiments.jobs import Job, with_seed
 from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.records import Record
 from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.sections import OTHER, SMALLER, Section, Table
 
@@ -122,7 +123,7 @@ def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
             job = with_seed(item.job, 0)
             record = runner.record(job)
             if log.split is not None and job.log == log.name and isinstance(record, Record):
-                labels = found.setdefault(record.folder.name, (job, []))[1]
+                labels = found.setdefault(record.key, (job, []))[1]
                 labels += [job.label] if job.label not in labels else []
         table = Table(log.title, columns, [])
         for job, labels in found.values():

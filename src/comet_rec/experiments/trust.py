@@ -17,8 +17,9 @@ from comet_rec.evaluation.reliability import (
     unseen_others,
 )
 from comet_rec.experiments.cells import epochs_told, number
-from comet_rec.experiments.jobs import Job, Record
+from comet_rec.experiments.jobs import RECORDS, Job
 from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.records import Record
 from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.sections import Drawing, Section, Table
 from comet_rec.experiments.studies import BEST
@@ -42,8 +43,10 @@ def figure_5(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Sect
         kernels = record.kernels if isinstance(record, Record) else {}
         if not kernels:
             if isinstance(record, Record):
-                name = record.folder.name
-                record = f"its record has no kernels; without records/{name} it is made anew"
+                record = (
+                    f"its record {record.key} has no kernels; take it out of "
+                    f"{RECORDS}/{log.name}.zip to train it anew"
+                )
             section.leave_out(log, {"COMET": record})
             continue
         caption = f"Kernels of COMET on {log.title}"
@@ -146,7 +149,7 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
 
 def _expected(split: Split, record: Record) -> dict[str, dict[str, float]] | None:
     """Figures over numbers of negatives, where all users were ranked over the whole catalogue."""
-    whole = record.whole(len(split.test))
+    whole = record.full_ranks(len(split.test))
     if whole is None:
         return None
     others = unseen_others(split.test, split.known)
@@ -162,8 +165,8 @@ def _orders(records: Sequence[Record]) -> dict[str, dict[str, float]]:
         return {}
     found = {}
     for metric in ("NDCG@10", "HR@10"):
-        sampled = np.array([record.of_users(metric) for record in records])
-        full = np.array([record.of_users(metric, full=True) for record in records])
+        sampled = np.array([record.user_values(metric) for record in records])
+        full = np.array([record.user_values(metric, full=True) for record in records])
         if any(len(set(of.mean(axis=1).tolist())) == 1 for of in (sampled, full)):
             continue  # all alike: no order
         low, high = agreement_interval(sampled, full)
@@ -248,7 +251,7 @@ def _gains(found: Mapping[str, Mapping[str, Record]], labels: Sequence[str]) -> 
     for order, records in found.items():
         others = [label for label in labels if label != BEST]
         best = max(others, key=lambda label: records[label].values["sampled"]["NDCG@10"])
-        of_users = records[BEST].of_users("NDCG@10") - records[best].of_users("NDCG@10")
+        of_users = records[BEST].user_values("NDCG@10") - records[best].user_values("NDCG@10")
         gains[order] = float(of_users.mean()), float(of_users.std(ddof=1) / len(of_users) ** 0.5)
     return gains
 
