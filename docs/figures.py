@@ -263,8 +263,7 @@ PARTS_ALONE = {"ties": "Orders of equal times, budget full"}
 
 
 def reproduction(result: dict[str, Any], name: str) -> list[str]:
-    from comet_rec.experiments.report import markdown_table
-    from comet_rec.experiments.sections import Table
+    from comet_rec.experiments.tables import Table, markdown_table
 
     budget = Path(name).stem
     heading = PARTS_ALONE.get(budget, f"Budget {budget}")
@@ -282,7 +281,7 @@ def reproduction(result: dict[str, Any], name: str) -> list[str]:
         for text in section["text"]:
             lines += ["", text]
         for table in section["tables"]:
-            lines += ["", *markdown_table(Table(table["title"], table["columns"], table["rows"]))]
+            lines += ["", markdown_table(Table(table["title"], table["columns"], table["rows"]))]
         prefix = {"reliability": "negatives"}.get(part, part)
         longer = [
             f"{budget}-{other}-" for other in result["sections"] if other.startswith(f"{prefix}-")

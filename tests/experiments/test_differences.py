@@ -13,10 +13,10 @@ from comet_rec.evaluation.paired import SILENT, Noise, holm, over_trainings
 from comet_rec.experiments.differences import compared, differences
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import StudyLog
-from comet_rec.experiments.queue import Item
 from comet_rec.experiments.records import Record
-from comet_rec.experiments.sections import Section, Table
+from comet_rec.experiments.runner import Item
 from comet_rec.experiments.summary import what_was_run
+from comet_rec.experiments.tables import Cell, Section, Table
 from tests.conftest import make_log, random_pairs
 
 USERS = 400
@@ -134,8 +134,8 @@ def test_full_ranks_are_tested_over_the_same_users_alone():
     assert data["B"]["differences"]["full NDCG@10"]["difference"] > 0
     assert data["C"]["differences"]["full NDCG@10"] is None
     full = shown.columns.index("full NDCG@10")
-    assert shown.rows[2][full].endswith("(50 users)")
-    assert shown.rows[3][full] == ""
+    assert shown.texts[2][full].endswith("(50 users)")
+    assert shown.texts[3][full] == ""
     assert data["D"]["differences"]["NDCG@10"] is not None
 
 
@@ -156,8 +156,8 @@ def test_what_was_not_run_says_so():
     assert [row[0] for row in shown.rows] == ["A"]
     assert set(data) == {"A"}
     runner = Queue(A=[Recorded(drawn(0))])
-    section = compared("figure9", "Figure 9", [], [(small(), jobs("A", "B", "C"))], runner)
-    assert section.text == ["small, not run: B, C (not asked for)."]
+    section = compared("figure4", [(small(), jobs("A", "B", "C"))], runner)
+    assert section.text[-1] == "small, not run: B, C (not asked for)."
 
 
 def test_a_model_that_draws_nothing_has_a_p_and_no_seeds():
@@ -184,9 +184,10 @@ def test_a_model_that_draws_nothing_has_a_p_and_no_seeds():
 
 def test_rows_are_counted_for_their_own_log():
     log, other = (StudyLog(name, name, None) for name in ("log", "log-2"))
+    not_run = Cell(None, paper=0.2, status="not run")
     tables = [
         Table("log", ["model", "x"], [["A", ".1"], ["B", ".2"]], log="log"),
-        Table("log-2", ["model", "x"], [["A", "paper .2; not run"]], {(0, 1): "not run"}, "log-2"),
+        Table("log-2", ["model", "x"], [["A", not_run]], log="log-2"),
         Table("log, differences", ["model", "x"], [["A", ".1"]]),
     ]
     section = Section("part", "Part", tables=tables, missing={"log": 3})

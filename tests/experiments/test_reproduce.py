@@ -25,21 +25,18 @@ from comet_rec.errors import ConfigError, DataError, TrainingInterrupted
 from comet_rec.estimators import presets
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.registry import load_model
-from comet_rec.experiments import jobs, paper, records, studies
-from comet_rec.experiments.budgets import FULL, SMOKE, Budget
-from comet_rec.experiments.jobs import Job, finished, trained
-from comet_rec.experiments.kernels import kernels_of
+from comet_rec.experiments import jobs, paper, plans, records
+from comet_rec.experiments.jobs import Job, finished, kernels_of, trained
 from comet_rec.experiments.logs import StudyLog, has_ties, read_logs, reordered, tied_share
-from comet_rec.experiments.parts import PARTS, parts_of
+from comet_rec.experiments.plans import FULL, PARTS, SMOKE, Budget, Planner, parts_of
 from comet_rec.experiments.records import Record
 from comet_rec.experiments.reproduce import Study, reproduce
 from comet_rec.experiments.runner import Runner
-from comet_rec.experiments.studies import Planner
+from comet_rec.experiments.tables import compared_cell
 from tests.conftest import checkerboard_log, make_log, random_pairs
 
 TINY = Budget(
-    name="tiny",
-    note="tiny",
+    name="smoke",
     logs=(),
     seeds=2,
     neural={"model.embedding_dim": 8, "train.epochs": 1, "train.refit": False},
@@ -298,7 +295,7 @@ def test_full_asks_for_the_papers_own_settings(monkeypatch):
     small = Planner("small", log, FULL)
     assert {job.preset for job in (*small.filters(), *small.figure_3())} == {"static"}
     assert small.filters()[0].estimator().config_for(log).train.refit
-    monkeypatch.setattr("comet_rec.experiments.studies.MEDIUM", len(log))
+    monkeypatch.setattr("comet_rec.experiments.plans.MEDIUM", len(log))
     planner = Planner("ml-1m", log, FULL)
     config = planner.job("COMET", "comet").estimator().config_for(log)
     assert (config.model.embedding_dim, config.model.widths) == (128, (1, 8, 32, 128))
@@ -315,7 +312,7 @@ def test_full_asks_for_the_papers_own_settings(monkeypatch):
     assert values == [16, 32, 64, 128]
     whole = planner.filters()[0].estimator().config_for(log)
     assert (whole.model.embedding_dim, whole.train.refit) == (128, True)
-    monkeypatch.setattr("comet_rec.experiments.studies.large_tables", lambda log: True)
+    monkeypatch.setattr("comet_rec.experiments.plans.large_tables", lambda log: True)
     for job in (*planner.filters(), *planner.figure_3()):
         config = job.estimator().config_for(log)
         assert (config.model.embedding_dim, config.train.refit) == (64, False)
@@ -328,8 +325,8 @@ def test_full_asks_for_the_papers_own_settings(monkeypatch):
 
 
 def test_the_error_of_a_cell_has_a_part_of_users_and_one_of_the_mean_over_seeds():
-    assert paper.cell([0.7], [0.01], 100).error == pytest.approx(0.01)
-    found = paper.cell([0.7, 0.8], [0.01, 0.03], 100)
+    assert compared_cell([0.7], [0.01], 100).error == pytest.approx(0.01)
+    found = compared_cell([0.7, 0.8], [0.01, 0.03], 100)
     assert found.error == pytest.approx(np.sqrt((0.01**2 + 0.03**2) / 2 + 0.005 / 2))
 
 
@@ -343,8 +340,8 @@ def test_the_error_of_a_cell_has_a_part_of_users_and_one_of_the_mean_over_seeds(
     ],
 )
 def test_a_verdict_is_two_sided_at_196_standard_errors(values, verdict):
-    cell = paper.cell(values, [0.0057] * len(values), 6040, 0.730)
-    assert cell.verdict == verdict
+    cell = compared_cell(values, [0.0057] * len(values), 6040, 0.730)
+    assert cell.status == verdict
     assert cell.difference == pytest.approx(np.mean(values) - 0.730)
     reach = 1.96 * np.sqrt(cell.error**2 + 0.73 * 0.27 / 6040)
     assert (abs(cell.difference) <= reach) == (verdict == "reproduced")
@@ -436,7 +433,7 @@ def test_kills_at_ten_random_moments_change_nothing(tmp_path):
 @pytest.mark.parametrize("whole", [None, 1_000, 50])
 def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row(monkeypatch, whole):
     if whole is not None:  # as on a log of more rows, with tables that fit into a batch or not
-        for module in (presets, studies):
+        for module in (presets, plans):
             monkeypatch.setattr(module, "MEDIUM", 100)
         monkeypatch.setitem(presets.WHOLE_TABLES, "batch_size", whole)
     monkeypatch.setattr(presets, "MANY", 1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from comet_rec.experiments import trust
+from comet_rec.experiments import reliability
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.plans import BEST
 from comet_rec.experiments.records import Record
-from comet_rec.experiments.studies import BEST
 
 FIGURES = {
     ("EASE", "file"): 0.40, ("EASE", "random"): 0.41, ("EASE", "item"): 0.42,
@@ -28,7 +28,7 @@ class Finished:
         if (job.label, job.log) in self.missing:
             return "not among those asked for"
         figures = {"NDCG@10": FIGURES[job.label, job.log]}
-        values = {"sampled": figures, "sampled_se": {"NDCG@10": 0.01}}
+        values = {"sampled": figures, "sampled_se": {"NDCG@10": 0.01}, "n_users": 100}
         return OfUsers(values, job.label)
 
 
@@ -43,7 +43,7 @@ class OfUsers(Record):
 def section(runner):
     labels = ("EASE", "BCE-MF", BEST)
     orders = {order: [Job(order, label, "m", "p") for label in labels] for order in ORDERS}
-    return trust.ties([(StudyLog("log", "Log", None, ""), 0.5, orders)], runner)
+    return reliability.ties([(StudyLog("log", "Log", None, ""), 0.5, orders)], runner)
 
 
 ORDERS = ("file", "random", "item")

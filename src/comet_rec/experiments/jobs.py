@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,16 @@ from comet_rec.estimators.session import Hooks
 from comet_rec.evaluation.ranking import Report
 from comet_rec.evaluation.reliability import by_popularity, redrawn
 from comet_rec.experiments import records
-from comet_rec.experiments.kernels import kernels_of
-from comet_rec.experiments.records import Record
+from comet_rec.experiments.records import Kernel, Record
 
 RECORDS = "records"
 """Folder of a study with the records of its trainings."""
 
 DRAWS = tuple(range(1, 11))
 """Seeds of the other draws of candidates."""
+
+KERNELS_SHOWN = 2
+"""Sets of filters whose kernels a record keeps, and filters of each set."""
 
 Stop = Callable[[], bool]
 Tell = Callable[[str, Any], None]
@@ -226,3 +228,32 @@ def with_seed(job: Job, seed: int) -> Job:
     """The same training, and those it starts from, with another seed."""
     starts = tuple(with_seed(start, seed) for start in job.starts)
     return replace(job, seed=seed, starts=starts)
+
+
+def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str, Kernel]:
+    """First filters of the widest two sets that cover more than one dimension and not all.
+
+    Where there are no such sets, of the widest there are.
+
+    Parameters
+    ----------
+    state : dict of Tensor
+        Of a trained COMET.
+    tower : {"user_tower", "item_tower"}
+
+    Returns
+    -------
+    dict
+        Title → weights, float32 [N, width], a row for each of the map's; empty for a tower without
+        filters over all rows.
+    """
+    prefix = f"{tower}.convolution.weights."
+    found = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]
+    found.sort(key=lambda t: t.shape[2])
+    k = state["item_embedding"].shape[1] if "item_embedding" in state else 0
+    wide = [t for t in found if 1 < t.shape[2] < k] or found
+    return {
+        f"width {t.shape[2]}, filter {channel + 1}": t[channel].numpy()
+        for t in wide[-KERNELS_SHOWN:]
+        for channel in range(min(KERNELS_SHOWN, len(t)))
+    }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from comet_rec.errors import ConfigError, argument
-from comet_rec.experiments.sections import Drawing
+from comet_rec.experiments.tables import Drawing
 
 COLOURS = (
     "#3b6ea5", "#c8553d", "#588157", "#8a5a9e", "#d8a31a", "#4a9a9a", "#8c6d4f", "#6b7280",

@@ -32,12 +32,13 @@ from comet_rec.artefact.plain import parsed
 from comet_rec.errors import ArtefactError
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.ranking import Ranks
-from comet_rec.experiments.kernels import Kernel
 from comet_rec.files import written_whole
 
 RANKS = ("better", "tied", "full_better", "full_tied")
 KERNELS = "kernels/"
 VALUES = "record.json"
+
+Kernel = npt.NDArray[np.floating[Any]]
 
 Members = dict[str, bytes]
 """Contents of a record's members by their names below the record's key."""

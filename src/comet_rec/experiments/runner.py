@@ -6,20 +6,44 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from statistics import mean
+from typing import Any, Literal, Protocol
 
 from comet_rec.config import unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import CometError, ConfigError, TrainingInterrupted
 from comet_rec.estimators.validation import validation_text
-from comet_rec.experiments.budgets import CLOSED
 from comet_rec.experiments.jobs import Job, carry_out, finished, trained, with_seed
-from comet_rec.experiments.queue import Item, seconds_left
+from comet_rec.experiments.plans import NON_ITERATIVE
 from comet_rec.experiments.records import Record
 from comet_rec.training.trainer import Progress
 
+State = Literal["waiting", "running", "done", "failed", "left out"]
 DEAR = 1_200.0
 """Seconds of one training, its starts included, past which one seed has to do."""
+
+
+@dataclass
+class Item:
+    """A job's place in the queue.
+
+    Parameters
+    ----------
+    job : Job
+    state : str
+    note : str
+        Where it stands, or why it was not run.
+    seconds : float
+        Spent on it, or expected while it waits.
+    rows : list of Job
+        What it is trained for: itself, where it is a row of a table, and what starts from it.
+    """
+
+    job: Job
+    state: State = "waiting"
+    note: str = ""
+    seconds: float = 0.0
+    rows: list[Job] = field(default_factory=list)
 
 
 class Board(Protocol):
@@ -68,7 +92,7 @@ class Runner:
         """Queue jobs and what they start from; a job that is there already stays where it is."""
         for seed in range(self.seeds if seeded else 1):
             # What draws nothing is trained once.
-            for job in (job for job in jobs if seed == 0 or job.model not in CLOSED):
+            for job in (job for job in jobs if seed == 0 or job.model not in NON_ITERATIVE):
                 wanted = with_seed(job, seed)
                 for each in (*wanted.starts, wanted):
                     self.queue.setdefault(self._key(each), Item(each)).rows.append(wanted)
@@ -233,3 +257,53 @@ def _where(stage: str, progress: Progress) -> str:
     if progress.finished_epoch and progress.validation is not None:
         return f"{text}, {validation_text(progress.validation)}"
     return f"{text}, loss {progress.loss:.4f}"
+
+
+def seconds_left(items: Sequence[Item], running: Item, progress: Progress | None = None) -> float:
+    """Seconds until the queue is empty.
+
+    A training takes what the same model took on the same log before. Where none did, the running
+    one is prolonged from its epochs, and one that waits takes the mean of all.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        The queue.
+    running : Item
+    progress : Progress, optional
+        Of the running one.
+    """
+    spent: dict[tuple[str, str], list[float]] = {}
+    for item in items:
+        if item.state == "done":
+            spent.setdefault(_kind(item), []).append(item.seconds)
+    usual = [seconds for of in spent.values() for seconds in of]
+    whole = _prolonged(running.seconds, progress)
+    of_running = mean(spent.get(_kind(running), [whole or mean(usual or [0.0])]))
+    spent.setdefault(_kind(running), [of_running])
+    others = mean(usual or [of_running])
+    waiting = [mean(spent.get(_kind(i), [others])) for i in items if i.state == "waiting"]
+    return max(of_running, whole, running.seconds) - running.seconds + sum(waiting)
+
+
+def plain(item: Item) -> dict[str, Any]:
+    """An item for a report."""
+    return {
+        "log": item.job.log,
+        "label": item.job.label,
+        "seed": item.job.seed,
+        "state": item.state,
+        "note": item.note,
+        "seconds": round(item.seconds, 1),
+    }
+
+
+def _kind(item: Item) -> tuple[str, str]:
+    return item.job.log, item.job.model
+
+
+def _prolonged(seconds: float, progress: Progress | None) -> float:
+    """Seconds of the running stage at its end, 0 while nothing can be said."""
+    if progress is None or not progress.epochs or not progress.done:
+        return 0.0
+    return seconds * progress.epochs / progress.done

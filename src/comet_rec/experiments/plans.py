@@ -1,16 +1,102 @@
-"""What each table and figure of the paper needs trained: pure functions from a log to jobs."""
+"""What a study trains: budgets, the parts of a report, and the jobs of each part on a log."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
+from comet_rec.config import unknown
 from comet_rec.data.interactions import Interactions
+from comet_rec.errors import ConfigError
 from comet_rec.estimators.presets import MEDIUM, VARIANTS, large_tables, preset
-from comet_rec.experiments.budgets import CLOSED, Budget, Settings
 from comet_rec.experiments.compare import PRETRAINED, shared_sizes
 from comet_rec.experiments.jobs import Job
+
+Settings = Mapping[str, Any]
+"""Dotted keys and values."""
+
+NON_ITERATIVE = ("popularity", "itemknn", "ease")
+"""Models without epochs."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is spent on a study.
+
+    Parameters
+    ----------
+    name : str
+    logs : tuple of str
+        Data sets of the catalog that are studied when none is asked for.
+    seeds : int
+        Training seeds of the tables' models and of falsifications.
+    neural : mapping
+        Settings of all models with epochs.
+    models : mapping
+        Settings by registered name.
+    compared : mapping
+        Settings of trainings that are only compared with one another: figures, falsifications.
+    large : mapping
+        Settings of trainings that vary COMET in the paper's manner, tables IV and V included, on
+        a log of large tables: there the paper's sizes cost half an hour each.
+    falsified : mapping
+        Further ones of falsifications, which are trained in every seed.
+    dims : tuple of int
+        K of Figure 6.
+    warning : str
+        What every page has to say.
+    """
+
+    name: str
+    logs: tuple[str, ...]
+    seeds: int
+    neural: Settings = field(default_factory=dict)
+    models: Mapping[str, Settings] = field(default_factory=dict)
+    compared: Settings = field(default_factory=dict)
+    large: Settings = field(default_factory=dict)
+    falsified: Settings = field(default_factory=dict)
+    dims: tuple[int, ...] = (16, 32, 64, 128)
+    warning: str = ""
+
+    def settings(self, model: str) -> dict[str, Any]:
+        """Dotted settings of a registered model."""
+        neural = {} if model in NON_ITERATIVE else self.neural
+        return {**neural, **self.models.get(model, {})}
+
+
+SMOKE = Budget(
+    name="smoke",
+    logs=("ml-100k",),
+    seeds=1,
+    neural={
+        "model.embedding_dim": 16, "train.epochs": 3, "train.patience": 0, "train.refit": False,
+        "train.learning_rate": 5e-3,
+    },
+    models={
+        "comet": {
+            "model.history_length": 20, "model.hidden": (32,), "train.batch_size": 2048,
+            "train.epochs": 10,
+        },
+        "mlp": {"model.hidden": (16, 8)},
+        "neumf": {"model.hidden": (16, 8)},
+        "convncf": {"train.epochs": 1},
+    },
+    dims=(4, 8, 16, 32),
+    warning="Budget smoke: no figure here says anything about a model.",
+)  # fmt: skip
+FULL = Budget(
+    name="full",
+    logs=("ml-1m", "amazon-movies", "amazon-cds"),
+    seeds=3,
+    neural={"train.matmul_precision": "medium"},
+    compared={"train.refit": False},
+    large={"model.embedding_dim": 64, "train.refit": False},
+    falsified={"model.embedding_dim": 32},
+    models={"convncf": {"train.epochs": 2, "train.patience": 0, "train.refit": False}},
+)
+BUDGETS = {budget.name: budget for budget in (SMOKE, FULL)}
 
 ALGORITHMS = {
     "BCE-MF": "mf",
@@ -288,10 +374,51 @@ class Planner:
     def ties(self) -> list[Job]:
         """Models whose figures under several orders of equal times are compared."""
         return [
-            self.job(label, model, {} if model in CLOSED else self.budget.compared, preset)
+            self.job(label, model, {} if model in NON_ITERATIVE else self.budget.compared, preset)
             for label, (model, preset) in TIE_MODELS.items()
         ]
 
 
 def _ordered(settings: Settings) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(settings.items()))
+
+
+PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")
+OURS = ("falsification", "reliability", "ties", "beyond", "ablation", "falsification-best")
+PARTS = (*PAPER, "figure6", *OURS)
+"""What can be asked for, `all` besides. Tables II and III are one study, so are IV and V."""
+
+JobsOf = Callable[[Planner], list[Job]]
+SEVERAL_SEEDS: dict[str, JobsOf] = {
+    "table2": Planner.algorithms,
+    "table3": Planner.algorithms,
+    "table4": Planner.filters,
+    "table5": Planner.filters,
+    "beyond": Planner.beyond,
+    "ablation": Planner.ablation,
+    "falsification": Planner.falsifications,
+    "falsification-best": Planner.falsifications_of_best,
+}
+"""What a part needs trained, in several seeds; these come first."""
+ONE_SEED: dict[str, JobsOf] = {
+    "figure5": Planner.figure_5,
+    "reliability": Planner.algorithms,
+    "figure3": Planner.figure_3,
+    "figure4": Planner.figure_4,
+    "figure6": lambda planner: [*chain(*planner.figure_6().values())],
+}
+"""In one seed."""
+
+
+def parts_of(asked: Sequence[str]) -> list[str]:
+    """Parts in the order of a report; `all` stands for each of them.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown part; the nearest one is named.
+    """
+    for name in asked:
+        if name not in (*PARTS, "all"):
+            raise ConfigError(unknown("part", name, [*PARTS, "all"]))
+    return [name for name in PARTS if name in asked or "all" in asked]
