@@ -17,4 +17,4 @@ journals=()
 for journal in results/search/{ml-1m,amazon}*.journal; do journals+=(--journal "$journal"); done
 .venv/bin/comet-rec reproduce "$@" --budget full --data "ml-1m=$one" --data "amazon-beauty=$two" --data "amazon-cds=$three" \
   "${journals[@]}" --out "$out"
-[[ -n ${FOLDER:-} ]] || bash runs/keep-report.sh "$out" full "bash runs/reproduce-full.sh ML-1M-LOG AMAZON-BEAUTY-LOG AMAZON-CDS-LOG $*"
+[[ -n ${FOLDER:-} ]] || bash runs/keep-report.sh "$out" full reproduction "bash runs/reproduce-full.sh ML-1M-LOG AMAZON-BEAUTY-LOG AMAZON-CDS-LOG $*"

@@ -9,4 +9,4 @@ mkdir -p "$out/records"
 .venv/bin/python runs/records.py merge results/reproduce/records "$out/records"
 .venv/bin/comet-rec reproduce ties --budget full --data "ml-1m-times=$log" --out "$out"
 .venv/bin/python runs/records.py merge "$out/records" results/reproduce/records
-bash runs/keep-report.sh "$out" ties "bash runs/ties.sh ML-1M-RATINGS-WITH-TIMES"
+bash runs/keep-report.sh "$out" ties reproduction-ties "bash runs/ties.sh ML-1M-RATINGS-WITH-TIMES"
