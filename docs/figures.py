@@ -1,4 +1,4 @@
-"""Write docs' pages of figures, and README's tables, from the JSON files under results/.
+"""Write the pages of figures and tables within README and the docs, from the JSON of results/.
 
 python docs/figures.py            # write them
 python docs/figures.py --check    # exit status 1 if a page and results/ disagree
@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from comet_rec.evaluation.audit.checks import as_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -333,10 +335,12 @@ def _standing(row: dict[str, float], log: str, best: dict[tuple[str, str], float
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n\n)(?:\|.*\n)+")
 
 
-def readme(text: str) -> str:
-    """README's text with the tables after its marks made anew: ``<!-- table: ml-100k.json -->``."""
+def with_tables(text: str) -> str:
+    """A text with the tables after its marks made anew: ``<!-- table: ml-100k.json -->``."""
 
     def table(found: re.Match[str]) -> str:
+        if found[2] == "checks":
+            return f"{found[1]}{as_markdown()}\n"
         result = load(found[2])
         assert result is not None, found[2]
         if "sections" in result:
@@ -353,9 +357,9 @@ def readme(text: str) -> str:
 
 def texts() -> dict[Path, str]:
     """What every file should hold."""
-    front = ROOT / "README.md"
+    written = (ROOT / "README.md", ROOT / "docs" / "audit.md")
     pages = {ROOT / "docs" / name: page(name) for name in PAGES}
-    return {**pages, front: readme(front.read_text(encoding="utf-8"))}
+    return pages | {path: with_tables(path.read_text(encoding="utf-8")) for path in written}
 
 
 def main() -> None:
