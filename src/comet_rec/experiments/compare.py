@@ -114,7 +114,7 @@ def compare(
 
 @dataclass
 class _Study:
-    """The models of one comparison; those that another one starts from are trained once."""
+    """The models of one comparison; a model that another one starts from is trained once."""
 
     split: Split
     preset: str
@@ -162,8 +162,9 @@ class _Study:
 
 
 def shared_sizes(target: Any, source: Any) -> dict[str, Any]:
-    """Sizes in which a model differs from one that is to start from it, as settings for it."""
-    shared = [f for f in ("embedding_dim", "hidden") if hasattr(target, f) and hasattr(source, f)]
+    """Settings of a source model that give it the sizes of the model that starts from it."""
+    both = vars(target).keys() & vars(source).keys()
+    shared = [name for name in ("embedding_dim", "hidden") if name in both]
     return {
         f"model.{name}": getattr(target, name)
         for name in shared
@@ -265,7 +266,7 @@ def _table(data: Mapping[str, Any]) -> Table:
 
 
 def _caption(data: Mapping[str, Any]) -> list[str]:
-    """What a reader of the table must know, in sentences."""
+    """Sentences below the table."""
     sentences = [
         "± is one standard error over users. p-values are corrected for the number of models "
         "(Holm) and reflect chance in the choice of users only, not in training. Seconds include "

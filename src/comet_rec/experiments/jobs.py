@@ -1,11 +1,10 @@
-"""One training of a study: from its description to a small record of what came out.
+"""One training of a study: from its description to the record of its figures.
 
-A job's key is a digest of its settings, its log and its split, so a finished one is never repeated
-and one of other settings never mistaken for it; settings that stand at their defaults are left out,
-so a setting that comes later changes no key. The code is not part of it: who changes numbers
-removes the records that they are in. What it leaves behind in a study's folder: the run directory
-in `runs`, with everything, and a small record in `records`, with the figures, each test user's
-ranks and some kernels. Records alone can be kept, and carried to another machine.
+A job's key is a digest of its settings, its log and its split. So a finished job is never repeated
+and never mistaken for one with other settings. Settings at their defaults are left out, so a new
+setting changes no key. The code is not part of the key: a change that moves numbers has to remove
+the records that hold them. A job leaves a run directory in the study's `runs` and a small record
+in its `records`. Records alone suffice to write a report, on another machine too.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Job:
     log : str
         Name of the log within the study.
     label : str
-        What tables call it.
+        Its name in tables.
     model : str
         Its name in the registry.
     preset : str
@@ -67,7 +66,7 @@ class Job:
     seed : int
         Of training.
     starts : tuple of Job
-        Trainings that its parameters start from.
+        Trainings whose parameters it is initialised from.
     """
 
     log: str
@@ -85,7 +84,7 @@ class Job:
         )
 
     def key(self, split: Split) -> str:
-        """Name of the job's folders under this split: readable, and a digest of what decides."""
+        """Name of the job's record and run under this split: readable, with a digest of settings."""
         state = hashlib.sha256(self._identity(split).encode())
         return f"{self.log}-{self.model}-{self.preset}-{self.seed}-{state.hexdigest()[:12]}"
 
@@ -111,7 +110,7 @@ def trained(job: Job, split: Split, home: Path) -> Path:
 def carry_out(
     job: Job, split: Split, home: Path, tell: Tell, stop: Stop, device: str = "cpu"
 ) -> Record:
-    """Train, measure and write what is not there yet; a stopped training is gone on with.
+    """Train, measure and write what is missing; a stopped training resumes.
 
     Parameters
     ----------
@@ -188,18 +187,18 @@ def _put_aside_if_damaged(place: Path) -> None:
 
 
 def _seconds(run: Run) -> float:
-    """Of training, a refit and companions included; pre-training is a job of its own."""
+    """Seconds of training with its refit and its blend; pre-training is a job of its own."""
     return float(sum(line["train_seconds"] for line in run.log))
 
 
 def _chosen(run: Run) -> dict[str, float] | None:
-    """Figures of the validation items in the epoch that they chose."""
+    """Validation figures of the chosen epoch."""
     found = [line["validation"] for line in run.log if line["stage"] == "validation"]
     return max(found, key=run.config.train.merit, default=None)
 
 
 def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:
-    """Strata, and other draws of candidates."""
+    """Figures by popularity, and under other draws of candidates."""
     held, ties = split.test, split.protocol.ties
     strata = by_popularity(report.sampled_ranks, held, split.train, ties)
     found: dict[str, Any] = {"by_popularity": strata, "draws": None}
@@ -233,7 +232,7 @@ def with_seed(job: Job, seed: int) -> Job:
 def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str, Kernel]:
     """First filters of the widest two sets that cover more than one dimension and not all.
 
-    Where there are no such sets, of the widest there are.
+    Without such a set: of the widest two sets.
 
     Parameters
     ----------
@@ -244,8 +243,8 @@ def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str,
     Returns
     -------
     dict
-        Title → weights, float32 [N, width], a row for each of the map's; empty for a tower without
-        filters over all rows.
+        Title → weights, float32 [N, width], one row for each row of the embedding map. Empty for a
+        tower without filters over all rows.
     """
     prefix = f"{tower}.convolution.weights."
     found = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]

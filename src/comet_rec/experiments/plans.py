@@ -18,12 +18,12 @@ Settings = Mapping[str, Any]
 """Dotted keys and values."""
 
 NON_ITERATIVE = ("popularity", "itemknn", "ease")
-"""Models without epochs."""
+"""Models that are not trained in epochs and draw nothing."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is spent on a study.
+    """Logs, seeds and model sizes of a study.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Budget:
     dims : tuple of int
         K of Figure 6.
     warning : str
-        What every page has to say.
+        Stands under every section of a page.
     """
 
     name: str
@@ -108,7 +108,7 @@ ALGORITHMS = {
     "ConvNCF": "convncf-p",
     "COMET": "comet",
 }
-"""The paper's names of the algorithms → ours; a name of `PRETRAINED` starts from other models."""
+"""The paper's names of the algorithms → ours; names of `PRETRAINED` start from other models."""
 BESIDE = {"Popularity": "popularity", "ItemKNN": "itemknn", "EASE": "ease"}
 """Models that the paper leaves out and no table of this kind should."""
 FILTER_SETS = {
@@ -131,7 +131,7 @@ FIGURE_4: dict[str, Settings] = {
     "interaction only": {"model.enrich": "interaction"},
 }
 NO_DECAY: Settings = {"train.weight_decay": 0.0}
-"""Of all trainings that vary something else: Figure 6 is where decay is chosen."""
+"""For all trainings that vary something else: Figure 6 is where decay varies."""
 DECAYS = (0.0, 1e-6, 5e-6, 1e-5, 5e-5)
 CHANNELS = (4, 8, 16)
 FALSIFICATIONS: dict[str, str] = {
@@ -287,7 +287,7 @@ class Planner:
         }
 
     def falsifications(self) -> list[Job]:
-        """COMET, and what should hurt it if its convolution does what it is said to do."""
+        """COMET, and changes that should hurt it if its convolution does what it is said to do."""
         variants = {label: VARIANTS[name] for label, name in FALSIFICATIONS.items()}
         return self._compared(
             {
@@ -305,7 +305,7 @@ class Planner:
         ]
 
     def beyond(self) -> list[Job]:
-        """COMET past the paper, and all that it is held against, itself with less too."""
+        """COMET past the paper, its variants with less, and the opponents."""
         static = self.job("COMET, static", "comet", self._found("comet", self.searched))
         others = [job for job in self.algorithms() if job.label != "COMET"]
         found = [self.job(BEST, "comet", preset="best")]

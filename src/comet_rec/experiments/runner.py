@@ -1,4 +1,4 @@
-"""Carry out the jobs of a study one after the other: nothing twice, whatever stopped it before."""
+"""Queue of a study: carries out its jobs one after the other, none of them twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from comet_rec.training.trainer import Progress
 
 State = Literal["waiting", "running", "done", "failed", "left out"]
 DEAR = 1_200.0
-"""Seconds of one training, its starts included, past which one seed has to do."""
+"""Seconds of one training, with the models it starts from, above which it gets one seed only."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Item:
 
 
 class Board(Protocol):
-    """What shows the state of a study."""
+    """Shows the state of a study."""
 
     def show(self, items: Sequence[Item], left: float) -> None:
         """Called at each change; `left` in seconds."""
@@ -69,12 +69,12 @@ class Runner:
     stop : callable
         True asks for a stop after the present step.
     only : collection of str
-        Labels of the jobs to carry out, with what they start from and in every seed, however dear;
-        empty: all.
+        Labels of the jobs to carry out, with the models they start from and in every seed, however
+        long they take; empty: all.
     device : str
         Where trainings compute.
     recorded : bool
-        Carry out nothing: what has no record is left out.
+        Train nothing: jobs without a record are left out.
     """
 
     splits: Mapping[str, Split]
@@ -89,9 +89,9 @@ class Runner:
     records: dict[str, Record] = field(default_factory=dict)
 
     def add(self, jobs: Sequence[Job], *, seeded: bool = False) -> None:
-        """Queue jobs and what they start from; a job that is there already stays where it is."""
+        """Queue jobs and the models they start from; a queued job keeps its place."""
         for seed in range(self.seeds if seeded else 1):
-            # What draws nothing is trained once.
+            # A model that draws nothing is trained once.
             for job in (job for job in jobs if seed == 0 or job.model not in NON_ITERATIVE):
                 wanted = with_seed(job, seed)
                 for each in (*wanted.starts, wanted):
@@ -119,7 +119,7 @@ class Runner:
                 raise ConfigError(unknown("model", label, sorted(labels)))
 
     def run(self) -> None:
-        """Carry out all that waits.
+        """Carry out all jobs that wait.
 
         Raises
         ------
@@ -176,7 +176,7 @@ class Runner:
             self._done(item, record)
 
     def _recall_weights(self, starts: Sequence[Job]) -> None:
-        """Starts whose record alone is there wait again: what waits needs their parameters."""
+        """Queue starts again that have a record but no weights: a waiting job needs the weights."""
         for start in starts:
             item = self.queue[self._key(start)]
             if item.state == "done" and not self._trained(start):
@@ -231,9 +231,9 @@ class Runner:
         return any(job.label in self.only for job in (item.job, *item.rows))
 
     def _left_out(self, item: Item) -> bool:
-        """Whether no row that needs a job has a further seed; says so on its item.
+        """Whether no row that needs a job gets a further seed; its item then says why.
 
-        Who names a row wants all.
+        A row that `only` names gets all seeds.
         """
         if item.job.seed == 0 or self._asked(item) or not all(map(self._dear, item.rows)):
             return False
