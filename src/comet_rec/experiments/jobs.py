@@ -84,7 +84,7 @@ class Job:
         )
 
     def key(self, split: Split) -> str:
-        """Name of the job's record and run under this split: readable, with a digest of settings."""
+        """Name of the job's record and run under this split, with a digest of the settings."""
         state = hashlib.sha256(self._identity(split).encode())
         return f"{self.log}-{self.model}-{self.preset}-{self.seed}-{state.hexdigest()[:12]}"
 
