@@ -99,6 +99,7 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
         if models
     ]
     columns = ["model", "trials", "stopped early", "cut", "seconds", VALIDATION, "settings"]
+    panels: dict[str, dict[str, list[list[float]]]] = {}
     for journal in journals:
         table = Table(journal.name, columns, [])
         rising: dict[str, list[list[float]]] = {}
@@ -120,12 +121,12 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
             )  # fmt: skip
             rising[f"{model} (full)" if full else model] = _best_so_far(trials)
         section.tables.append(table)
-        caption = f"Best {VALIDATION} over the seconds of the search, {journal.name}"
-        drawn = {"models": rising, "x": "seconds of trials", "y": VALIDATION}
-        stem = re.sub(r"[^\w.-]", "-", journal.stem)  # a part of file names and of a link
-        name = f"searches-{len(section.drawings) + 1}-{stem}"
-        section.data[name] = rising
-        section.drawings.append(Drawing(name, "steps", caption, drawn))
+        panels[journal.name] = rising
+        stem = re.sub(r"[^\w.-]", "-", journal.stem)
+        section.data[f"searches-{len(panels)}-{stem}"] = rising
+    caption = f"Best {VALIDATION} over the seconds of each search"
+    drawn = {"panels": panels, "x": "seconds of trials", "y": VALIDATION}
+    section.drawings.append(Drawing("searches", "steps", caption, drawn))
     return section
 
 
