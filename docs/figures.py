@@ -225,40 +225,6 @@ LOG_TITLES = {
 }
 
 
-PARTS_ALONE = {"ties": "Orders of equal times, budget full"}
-
-
-def reproduction(result: dict[str, Any], name: str) -> list[str]:
-    from comet_rec.experiments.report import markdown_table
-    from comet_rec.experiments.sections import Table
-
-    budget = Path(name).stem
-    heading = PARTS_ALONE.get(budget, f"Budget {budget}")
-    lines = [f"## {heading}", "", f"> {result['note']}"]
-    counts = {"reproduced": 0, "better": 0, "lower": 0, "another log": 0}
-    counts |= {"a smaller model": 0, "not run": 0}
-    for found in result["verdicts"].values():
-        counts |= {verdict: counts[verdict] + n for verdict, n in found.items()}
-    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
-    cells = f"The paper's {sum(counts.values())} cells: {said}. " if result["verdicts"] else ""
-    wrote = f"`{result['command']}` → `results/{name}`; report written on {where(result)}."
-    lines += ["", cells + wrote]
-    for part, section in result["sections"].items():
-        lines += ["", f"### {section['title']}"]
-        for text in section["text"]:
-            lines += ["", text]
-        for table in section["tables"]:
-            lines += ["", *markdown_table(Table(table["title"], table["columns"], table["rows"]))]
-        prefix = {"reliability": "negatives"}.get(part, part)
-        longer = [
-            f"{budget}-{other}-" for other in result["sections"] if other.startswith(f"{prefix}-")
-        ]
-        for picture in sorted((ROOT / "docs" / "_static").glob(f"{budget}-{prefix}-*.svg")):
-            if not picture.name.startswith(tuple(longer)):  # of a part whose name begins alike
-                lines += ["", f"![{section['title']}](_static/{picture.name})"]
-    return lines
-
-
 Section = tuple[str, Callable[[dict[str, Any], str], list[str]]]
 PAGES: dict[str, tuple[str, list[Section]]] = {
     "benchmarks.md": (
@@ -272,17 +238,6 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
             ("bench/growth.json", growth),
             ("bench/peers.json", peers),
         ],
-    ),
-    "reproduction.md": (
-        "# The paper's figures, and ours",
-        [
-            ("reproduce/full.json", reproduction),
-            ("reproduce/ties.json", reproduction),
-        ],
-    ),
-    "reproduction-smoke.md": (
-        "# The machinery: budget smoke",
-        [("reproduce/smoke.json", reproduction)],
     ),
 }
 

@@ -14,4 +14,4 @@ for journal in results/search/{ml-1m,amazon}*.journal; do journals+=(--journal "
   --data "ml-1m=$one" --data "amazon-beauty=$two" --data "amazon-cds=$three" --data amazon-movies \
   "${journals[@]}" --out "$out"
 rm -f docs/_static/full-*.svg
-bash runs/keep-report.sh "$out" full "bash runs/report-full.sh ML-1M-LOG AMAZON-BEAUTY-LOG AMAZON-CDS-LOG"
+bash runs/keep-report.sh "$out" full reproduction "bash runs/report-full.sh ML-1M-LOG AMAZON-BEAUTY-LOG AMAZON-CDS-LOG"

@@ -10,17 +10,11 @@ shift 3
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${FOLDER:-runs/local/reproduce-full}
 mkdir -p "$out/records" results/reproduce/records
-carry() { # records are whole or not there; hidden names are being written
-  for record in "$1"/*/; do
-    [[ -e $record && ! -e $2/$(basename "$record") ]] || continue
-    cp -r "$record" "$2/.carried.$$" && mv "$2/.carried.$$" "$2/$(basename "$record")"
-  done
-}
-carry results/reproduce/records "$out/records"
-keep() { carry "$out/records" results/reproduce/records; }
+.venv/bin/python runs/records.py merge results/reproduce/records "$out/records"
+keep() { .venv/bin/python runs/records.py merge "$out/records" results/reproduce/records; }
 trap keep EXIT
 journals=()
 for journal in results/search/{ml-1m,amazon}*.journal; do journals+=(--journal "$journal"); done
 .venv/bin/comet-rec reproduce "$@" --budget full --data "ml-1m=$one" --data "amazon-beauty=$two" --data "amazon-cds=$three" \
   "${journals[@]}" --out "$out"
-[[ -n ${FOLDER:-} ]] || bash runs/keep-report.sh "$out" full "bash runs/reproduce-full.sh ML-1M-LOG AMAZON-BEAUTY-LOG AMAZON-CDS-LOG $*"
+[[ -n ${FOLDER:-} ]] || bash runs/keep-report.sh "$out" full reproduction "bash runs/reproduce-full.sh ML-1M-LOG AMAZON-BEAUTY-LOG AMAZON-CDS-LOG $*"

@@ -5,10 +5,8 @@ set -euo pipefail
 log=$(realpath "$1")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=runs/local/ties
-mkdir -p "$out"
-[[ -d $out/records ]] || cp -r results/reproduce/records "$out/records"
+mkdir -p "$out/records"
+.venv/bin/python runs/records.py merge results/reproduce/records "$out/records"
 .venv/bin/comet-rec reproduce ties --budget full --data "ml-1m-times=$log" --out "$out"
-for record in "$out"/records/*/; do
-  [[ -e results/reproduce/records/$(basename "$record") ]] || cp -r "$record" results/reproduce/records/
-done
-bash runs/keep-report.sh "$out" ties "bash runs/ties.sh ML-1M-RATINGS-WITH-TIMES"
+.venv/bin/python runs/records.py merge "$out/records" results/reproduce/records
+bash runs/keep-report.sh "$out" ties reproduction-ties "bash runs/ties.sh ML-1M-RATINGS-WITH-TIMES"

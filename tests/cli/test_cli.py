@@ -18,7 +18,7 @@ import pytest
 from safetensors import SafetensorError
 
 from comet_rec.cli.app import run
-from comet_rec.experiments.spaces import SPACES
+from comet_rec.experiments.tuning import SPACES
 from tests.conftest import random_pairs
 
 FAST = [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import TRAIN
 from comet_rec.errors import DataError
-from comet_rec.evaluation.audit import Finding, as_data, as_text, audit, audit_files
+from comet_rec.estimators import audit as run_audit
+from comet_rec.evaluation.audit import CHECKS, Finding, as_data, as_text, audit, audit_files
+from comet_rec.evaluation.audit.checks import as_markdown
 from comet_rec.evaluation.audit.times import _latest_of_others
 from comet_rec.reading.pairs import Pairs
 from comet_rec.reading.readers import read
@@ -232,6 +236,37 @@ def test_text_and_data():
         "ok": True,
     }  # fmt: skip
     assert as_data([error, note])["ok"] is False
+
+
+def test_every_finding_of_a_run_is_a_row_of_the_table_of_checks():
+    names = {(check.name, check.scope) for check in CHECKS}
+    source = Path(run_audit.__file__).read_text()
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    made = {
+        node.args[0].value
+        for node in calls
+        if isinstance(node.func, ast.Name)
+        and node.func.id == "Finding"
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert {"metrics-differ", "tied-scores", "protocol-hash"} <= made
+    assert made <= {name for name, scope in names if scope == "run"}
+
+
+def test_the_table_has_a_function_for_every_check_of_logs_and_splits():
+    for check in CHECKS:
+        assert (check.function is None) == (check.scope in ("files", "run")), check.name
+        assert check.looks_at
+        assert ("{part}" in check.name) == (check.scope == "held-out"), check.name
+        assert f"| `{check.name.format(part='test')}` | {check.severity} |" in as_markdown()
+
+
+def test_checks_of_held_out_items_name_their_part():
+    split = clean()
+    cold = replace(split, validation=replace(split.validation, users=split.validation.users))
+    no_candidates = np.full_like(cold.validation.candidates, split.interactions.n_items)
+    cold = replace(cold, validation=replace(cold.validation, candidates=no_candidates))
+    assert [f.check for f in audit(cold)] == ["validation-without-candidates"]
 
 
 def read_rows(rows: list[tuple[int, int, int]]) -> Interactions:

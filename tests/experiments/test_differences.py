@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +11,12 @@ import comet_rec as cr
 from comet_rec.evaluation.metrics import ndcg
 from comet_rec.evaluation.paired import SILENT, Noise, holm, over_trainings
 from comet_rec.experiments.differences import compared, differences
-from comet_rec.experiments.jobs import Job, Record
+from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import StudyLog
-from comet_rec.experiments.queue import Item
-from comet_rec.experiments.sections import Section, Table
+from comet_rec.experiments.records import Record
+from comet_rec.experiments.runner import Item
 from comet_rec.experiments.summary import what_was_run
+from comet_rec.experiments.tables import Cell, Section, Table
 from tests.conftest import make_log, random_pairs
 
 USERS = 400
@@ -40,7 +40,7 @@ class Recorded(Record):
             "sampled": figures, "sampled_se": errors, "full": whole, "full_se": whole,
             "n_users": len(better), "n_users_full": n_full, "epochs": 1, "train_seconds": 1.0,
         }  # fmt: skip
-        super().__init__(values, Path(str(id(self))))
+        super().__init__(values, str(id(self)))
         self.__dict__["ranks"] = ranks
 
 
@@ -86,7 +86,7 @@ def test_p_values_are_corrected_for_their_number():
     found = {name: data[name]["differences"]["NDCG@10"] for name in "BCD"}
 
     def values(name):
-        return np.array([record.of_users("NDCG@10") for record in of[name]])
+        return np.array([record.user_values("NDCG@10") for record in of[name]])
 
     ps = [over_trainings(values(name), values("A")).p for name in "BCD"]
     assert [found[name]["holm"] for name in "BCD"] == pytest.approx(holm(ps))
@@ -97,7 +97,7 @@ def test_a_difference_is_that_of_the_means_over_seeds():
     first, ours = [Recorded(drawn(0)), Recorded(drawn(1))], [Recorded(drawn(2)), Recorded(drawn(3))]
     shown, data = table("A", "B", A=first, B=ours)
     found = data["B"]["differences"]["NDCG@10"]
-    means = [np.mean([r.of_users("NDCG@10").mean() for r in of]) for of in (ours, first)]
+    means = [np.mean([r.user_values("NDCG@10").mean() for r in of]) for of in (ours, first)]
     assert found["difference"] == pytest.approx(means[0] - means[1])
     assert shown.rows[1][1] == "2"
     assert data["A"]["differences"]["NDCG@10"] is None
@@ -134,8 +134,8 @@ def test_full_ranks_are_tested_over_the_same_users_alone():
     assert data["B"]["differences"]["full NDCG@10"]["difference"] > 0
     assert data["C"]["differences"]["full NDCG@10"] is None
     full = shown.columns.index("full NDCG@10")
-    assert shown.rows[2][full].endswith("(50 users)")
-    assert shown.rows[3][full] == ""
+    assert shown.texts[2][full].endswith("(50 users)")
+    assert shown.texts[3][full] == ""
     assert data["D"]["differences"]["NDCG@10"] is not None
 
 
@@ -156,8 +156,8 @@ def test_what_was_not_run_says_so():
     assert [row[0] for row in shown.rows] == ["A"]
     assert set(data) == {"A"}
     runner = Queue(A=[Recorded(drawn(0))])
-    section = compared("figure9", "Figure 9", [], [(small(), jobs("A", "B", "C"))], runner)
-    assert section.text == ["small, not run: B, C (not asked for)."]
+    section = compared("figure4", [(small(), jobs("A", "B", "C"))], runner)
+    assert section.text[-1] == "small, not run: B, C (not asked for)."
 
 
 def test_a_model_that_draws_nothing_has_a_p_and_no_seeds():
@@ -173,7 +173,7 @@ def test_a_model_that_draws_nothing_has_a_p_and_no_seeds():
     shown, data = differences(small(), every, Queue(every, **of))
     assert [row[1] for row in shown.rows] == ["–", "–", "1", "3"]
     assert [row[2] for row in shown.rows] == ["–", "–", "1 of 60", "1, 1, 1 of 60"]
-    values = {k: np.array([r.of_users("NDCG@10") for r in v]) for k, v in of.items()}
+    values = {k: np.array([r.user_values("NDCG@10") for r in v]) for k, v in of.items()}
     plain = over_trainings(values["B"], values["A"][:1], (SILENT, SILENT))
     assert data["B"]["differences"]["NDCG@10"]["p"] == pytest.approx(plain.p)
     noise = Noise.largest([values["D"]])
@@ -184,9 +184,10 @@ def test_a_model_that_draws_nothing_has_a_p_and_no_seeds():
 
 def test_rows_are_counted_for_their_own_log():
     log, other = (StudyLog(name, name, None) for name in ("log", "log-2"))
+    not_run = Cell(None, paper=0.2, status="not run")
     tables = [
         Table("log", ["model", "x"], [["A", ".1"], ["B", ".2"]], log="log"),
-        Table("log-2", ["model", "x"], [["A", "paper .2; not run"]], {(0, 1): "not run"}, "log-2"),
+        Table("log-2", ["model", "x"], [["A", not_run]], log="log-2"),
         Table("log, differences", ["model", "x"], [["A", ".1"]]),
     ]
     section = Section("part", "Part", tables=tables, missing={"log": 3})

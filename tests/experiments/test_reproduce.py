@@ -19,27 +19,24 @@ import numpy as np
 import pytest
 
 import comet_rec as cr
-from comet_rec.artefact.folder import read_manifest
 from comet_rec.cli.app import run
 from comet_rec.cli.board import Lines, Silent
 from comet_rec.errors import ConfigError, DataError, TrainingInterrupted
 from comet_rec.estimators import presets
 from comet_rec.estimators.presets import preset
 from comet_rec.estimators.registry import load_model
-from comet_rec.experiments import jobs, paper, studies
-from comet_rec.experiments.budgets import FULL, SMOKE, Budget
-from comet_rec.experiments.jobs import Job, Record, finished, trained
-from comet_rec.experiments.kernels import kernels_of
+from comet_rec.experiments import jobs, paper, plans, records
+from comet_rec.experiments.jobs import Job, finished, kernels_of, trained
 from comet_rec.experiments.logs import StudyLog, has_ties, read_logs, reordered, tied_share
-from comet_rec.experiments.parts import PARTS, parts_of
+from comet_rec.experiments.plans import FULL, PARTS, SMOKE, Budget, Planner, parts_of
+from comet_rec.experiments.records import Record
 from comet_rec.experiments.reproduce import Study, reproduce
 from comet_rec.experiments.runner import Runner
-from comet_rec.experiments.studies import Planner
+from comet_rec.experiments.tables import compared_cell
 from tests.conftest import checkerboard_log, make_log, random_pairs
 
 TINY = Budget(
-    name="tiny",
-    note="tiny",
+    name="smoke",
     logs=(),
     seeds=2,
     neural={"model.embedding_dim": 8, "train.epochs": 1, "train.refit": False},
@@ -206,7 +203,7 @@ def test_a_further_seed_is_trained_where_a_row_that_needs_it_has_one(
     def pretend(job, *rest):
         labels = ("BCE-MF", "mf before ConvNCF", "ConvNCF")
         spent = seconds[labels.index(job.label)]
-        return Record({"train_seconds": spent, "sampled": {"HR@10": 0.5}}, tmp_path)
+        return Record({"train_seconds": spent, "sampled": {"HR@10": 0.5}}, "key")
 
     monkeypatch.setattr("comet_rec.experiments.runner.carry_out", pretend)
     split = cr.leave_one_out(small_log(), negatives=20)
@@ -240,7 +237,7 @@ def test_kept_records_stand_for_their_trainings_until_weights_are_needed(tmp_pat
     assert again.record(comet).values == before.record(comet).values
     assert {item.state for item in again.items} == {"done"}
 
-    shutil.rmtree(tmp_path / "records" / neumf.key(split))
+    records.rewrite(tmp_path / "records" / "small.zip", remove=[neumf.key(split)])
     third = queue(comet, neumf)  # what it starts from is trained again, for its parameters
     assert {path.name for path in (tmp_path / "runs").iterdir()} == runs - {comet.key(split)}
     found = third.record(neumf).ranks
@@ -298,7 +295,7 @@ def test_full_asks_for_the_papers_own_settings(monkeypatch):
     small = Planner("small", log, FULL)
     assert {job.preset for job in (*small.filters(), *small.figure_3())} == {"static"}
     assert small.filters()[0].estimator().config_for(log).train.refit
-    monkeypatch.setattr("comet_rec.experiments.studies.MEDIUM", len(log))
+    monkeypatch.setattr("comet_rec.experiments.plans.MEDIUM", len(log))
     planner = Planner("ml-1m", log, FULL)
     config = planner.job("COMET", "comet").estimator().config_for(log)
     assert (config.model.embedding_dim, config.model.widths) == (128, (1, 8, 32, 128))
@@ -315,7 +312,7 @@ def test_full_asks_for_the_papers_own_settings(monkeypatch):
     assert values == [16, 32, 64, 128]
     whole = planner.filters()[0].estimator().config_for(log)
     assert (whole.model.embedding_dim, whole.train.refit) == (128, True)
-    monkeypatch.setattr("comet_rec.experiments.studies.large_tables", lambda log: True)
+    monkeypatch.setattr("comet_rec.experiments.plans.large_tables", lambda log: True)
     for job in (*planner.filters(), *planner.figure_3()):
         config = job.estimator().config_for(log)
         assert (config.model.embedding_dim, config.train.refit) == (64, False)
@@ -328,8 +325,8 @@ def test_full_asks_for_the_papers_own_settings(monkeypatch):
 
 
 def test_the_error_of_a_cell_has_a_part_of_users_and_one_of_the_mean_over_seeds():
-    assert paper.cell([0.7], [0.01], 100).error == pytest.approx(0.01)
-    found = paper.cell([0.7, 0.8], [0.01, 0.03], 100)
+    assert compared_cell([0.7], [0.01], 100).error == pytest.approx(0.01)
+    found = compared_cell([0.7, 0.8], [0.01, 0.03], 100)
     assert found.error == pytest.approx(np.sqrt((0.01**2 + 0.03**2) / 2 + 0.005 / 2))
 
 
@@ -343,8 +340,8 @@ def test_the_error_of_a_cell_has_a_part_of_users_and_one_of_the_mean_over_seeds(
     ],
 )
 def test_a_verdict_is_two_sided_at_196_standard_errors(values, verdict):
-    cell = paper.cell(values, [0.0057] * len(values), 6040, 0.730)
-    assert cell.verdict == verdict
+    cell = compared_cell(values, [0.0057] * len(values), 6040, 0.730)
+    assert cell.status == verdict
     assert cell.difference == pytest.approx(np.mean(values) - 0.730)
     reach = 1.96 * np.sqrt(cell.error**2 + 0.73 * 0.27 / 6040)
     assert (abs(cell.difference) <= reach) == (verdict == "reproduced")
@@ -436,7 +433,7 @@ def test_kills_at_ten_random_moments_change_nothing(tmp_path):
 @pytest.mark.parametrize("whole", [None, 1_000, 50])
 def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row(monkeypatch, whole):
     if whole is not None:  # as on a log of more rows, with tables that fit into a batch or not
-        for module in (presets, studies):
+        for module in (presets, plans):
             monkeypatch.setattr(module, "MEDIUM", 100)
         monkeypatch.setitem(presets.WHOLE_TABLES, "batch_size", whole)
     monkeypatch.setattr(presets, "MANY", 1)
@@ -519,8 +516,9 @@ def test_past_the_paper_are_figures_with_100_negatives(tmp_path):
     reproduce(found, "a command", figures=False)
     data = json.loads((tmp_path / "report.json").read_text())["sections"]["beyond"]
     hr, gain = data["data"]["wide"]["EASE"]["with 100 negatives"]
-    (record,) = (tmp_path / "records").glob("wide-ease-*")
-    draws = read_manifest(record)["record"]["draws"]
+    file = tmp_path / "records" / "wide.zip"
+    (key,) = records.keys(file)
+    draws = records.find(file.parent, "wide", key).values["draws"]
     for value, metric in ((hr, "HR@10"), (gain, "NDCG@10")):
         drawn = np.array([draw[metric] for draw in draws])
         assert abs(value - drawn.mean()) < 4 * drawn.std(ddof=1) / np.sqrt(len(drawn))
@@ -589,7 +587,7 @@ def test_the_ablation_leaves_alone_what_the_budget_settles():
             assert config.get(key) == value, (job.label, key)
 
 
-def test_half_a_record_counts_for_nothing_and_is_made_anew(tmp_path):
+def test_a_damaged_record_counts_for_nothing_and_is_made_anew(tmp_path):
     split = cr.leave_one_out(small_log(), negatives=20)
     job = Job("small", "EASE", "ease", "paper")
 
@@ -601,13 +599,15 @@ def test_half_a_record_counts_for_nothing_and_is_made_anew(tmp_path):
 
     first = record()
     ranks = first.ranks["better"].copy()
-    folder = tmp_path / "records" / job.key(split)
-    (folder / "manifest.json").unlink()  # a copy that was cut off
+    file = tmp_path / "records" / "small.zip"
+    data = bytearray(file.read_bytes())
+    data[200] ^= 0xFF  # within the compressed figures
+    file.write_bytes(data)
     assert finished(job, split, tmp_path) is None
-    assert (record().ranks["better"] == ranks).all()
-    (folder / "ranks.npz").write_bytes(b"PK")
-    assert finished(job, split, tmp_path) is None
-    assert record().values["sampled"] == first.values["sampled"]
+    again = record()
+    assert (again.ranks["better"] == ranks).all()
+    assert again.values["sampled"] == first.values["sampled"]
+    assert records.keys(file) == [job.key(split)]
 
 
 def test_recorded_starts_of_a_dear_training_are_not_trained_again(tmp_path, monkeypatch):
@@ -648,12 +648,14 @@ def test_a_record_keeps_the_kernels_that_figure_5_shows(tmp_path, monkeypatch):
     rows = dict(row[:2] for row in report.sections[0].tables[0].rows)  # what was run
     assert rows["Figure 5: learned kernels"] == "drawn"
 
-    shutil.rmtree(record.folder)  # and one of before kernels were kept says what to do
+    records.rewrite(
+        tmp_path / "records" / "small.zip", remove=[record.key]
+    )  # and one of before kernels were kept says what to do
     monkeypatch.setattr(jobs, "kernels_of", lambda state: {})
     report = reproduce(study(tmp_path, ["figure5"]), "a command", figures=False)
     (section,) = [s for s in report.sections if s.name == "figure5"]
     assert not section.drawings
-    assert f"without records/{record.folder.name} it is made anew" in " ".join(section.text)
+    assert f"its record {record.key} has no kernels" in " ".join(section.text)
 
 
 def test_a_setting_at_its_default_changes_no_key():

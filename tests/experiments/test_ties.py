@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from comet_rec.experiments import trust
-from comet_rec.experiments.jobs import Job, Record
+from comet_rec.experiments import reliability
+from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import StudyLog
-from comet_rec.experiments.studies import BEST
+from comet_rec.experiments.plans import BEST
+from comet_rec.experiments.records import Record
 
 FIGURES = {
     ("EASE", "file"): 0.40, ("EASE", "random"): 0.41, ("EASE", "item"): 0.42,
@@ -29,22 +28,22 @@ class Finished:
         if (job.label, job.log) in self.missing:
             return "not among those asked for"
         figures = {"NDCG@10": FIGURES[job.label, job.log]}
-        values = {"sampled": figures, "sampled_se": {"NDCG@10": 0.01}}
-        return OfUsers(values, Path(job.label))
+        values = {"sampled": figures, "sampled_se": {"NDCG@10": 0.01}, "n_users": 100}
+        return OfUsers(values, job.label)
 
 
 class OfUsers(Record):
     """A record whose users have the figure, or .1 more and less in turn for `BEST`."""
 
-    def of_users(self, metric: str, *, full: bool = False) -> np.ndarray:
-        around = 0.1 if str(self.folder) == BEST else 0.0
+    def user_values(self, metric: str, *, full: bool = False) -> np.ndarray:
+        around = 0.1 if self.key == BEST else 0.0
         return self.values["sampled"][metric] + np.resize([around, -around], 100)
 
 
 def section(runner):
     labels = ("EASE", "BCE-MF", BEST)
     orders = {order: [Job(order, label, "m", "p") for label in labels] for order in ORDERS}
-    return trust.ties([(StudyLog("log", "Log", None, ""), 0.5, orders)], runner)
+    return reliability.ties([(StudyLog("log", "Log", None, ""), 0.5, orders)], runner)
 
 
 ORDERS = ("file", "random", "item")

@@ -12,9 +12,8 @@ import comet_rec as cr
 from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators import presets
 from comet_rec.experiments.journal import history, library, open_study, searched_on
-from comet_rec.experiments.searches import searches
-from comet_rec.experiments.spaces import SPACES
-from comet_rec.experiments.tuning import settled, tune
+from comet_rec.experiments.summary import searches
+from comet_rec.experiments.tuning import SPACES, settled, tune
 from comet_rec.training.trainer import Progress
 
 FAST = {"train.epochs": 3, "train.patience": 0, "model.embedding_dim": 8}
@@ -182,7 +181,7 @@ def test_a_journal_is_shown_as_it_was_searched(split, tmp_path):
     assert str(tmp_path) not in str(section)  # a report names files, not where they lay
     rising = [value for _, value in found["mf"]]
     assert rising == [max(values[: n + 1]) for n in range(len(values))]
-    assert section.drawings[0].data["models"] == found
+    assert section.drawings[0].data["panels"] == {"search.journal": found}
 
 
 def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, monkeypatch):
@@ -401,8 +400,7 @@ def test_what_a_search_found_is_known_for_its_own_log_and_preset(split, tmp_path
 
 def test_tables_of_algorithms_take_what_was_searched_on_their_log(split, tmp_path):
     """What the budget settles stays, and so do the settings of all other trainings."""
-    from comet_rec.experiments.budgets import FULL, SMOKE
-    from comet_rec.experiments.studies import Planner
+    from comet_rec.experiments.plans import FULL, SMOKE, Planner
 
     journal = tmp_path / "search.journal"
     hidden = {"model.hidden": ["[8]", "[16,4]"]}
@@ -428,16 +426,16 @@ def test_tables_of_algorithms_take_what_was_searched_on_their_log(split, tmp_pat
 
 
 def test_comets_search_counts_where_the_table_has_its_preset(split, monkeypatch):
-    from comet_rec.experiments import studies
-    from comet_rec.experiments.budgets import FULL
+    from comet_rec.experiments import plans
+    from comet_rec.experiments.plans import FULL
 
     searched = {"comet": {"train.learning_rate": 0.5}}
 
     def rate():
-        planner = studies.Planner("small", split.interactions, FULL, searched)
+        planner = plans.Planner("small", split.interactions, FULL, searched)
         job = next(job for job in planner.algorithms() if job.label == "COMET")
         return job.estimator().config_for(split.interactions).train.learning_rate
 
     assert rate() != 0.5  # the preset static
-    monkeypatch.setattr(studies, "MEDIUM", 10)
+    monkeypatch.setattr(plans, "MEDIUM", 10)
     assert rate() == 0.5

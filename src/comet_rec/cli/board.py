@@ -13,8 +13,7 @@ from comet_rec.cli.terminal import say
 from comet_rec.text import printable
 
 if TYPE_CHECKING:
-    from comet_rec.experiments.queue import Item
-    from comet_rec.experiments.runner import Board
+    from comet_rec.experiments.runner import Board, Item
 
 ROWS = 24
 """Rows of the table at most: those around the one that runs."""

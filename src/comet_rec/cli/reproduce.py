@@ -89,10 +89,9 @@ def reproduce(
     from comet_rec.config import unknown
     from comet_rec.estimators.devices import torch_device
     from comet_rec.experiments import reproduce as study
-    from comet_rec.experiments.budgets import BUDGETS
     from comet_rec.experiments.journal import history
     from comet_rec.experiments.logs import read_logs
-    from comet_rec.experiments.parts import parts_of
+    from comet_rec.experiments.plans import BUDGETS, parts_of
     from comet_rec.experiments.plots import pyplot
 
     if budget not in BUDGETS:
@@ -175,9 +174,9 @@ def inspect(
         raise ConfigError(f"--tower {tower}: give user or item")
     options.check_folder(out)
     from comet_rec.estimators.registry import load_model
-    from comet_rec.experiments.kernels import kernels_of
+    from comet_rec.experiments.jobs import kernels_of
     from comet_rec.experiments.plots import draw
-    from comet_rec.experiments.sections import Drawing
+    from comet_rec.experiments.tables import Drawing
 
     trained = load_model(run).run
     found = kernels_of(trained.state, f"{tower}_tower")

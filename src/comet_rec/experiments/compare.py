@@ -22,8 +22,9 @@ from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import LEAST_P, holm, paired
 from comet_rec.evaluation.ranking import Report, caution
+from comet_rec.experiments.tables import Cell, Table, markdown_table
 from comet_rec.models.base import closed_form
-from comet_rec.text import markdown, table
+from comet_rec.text import table
 
 PRETRAINED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "neumf-p": ("neumf", {"gmf": {}, "mlp": {}}),
@@ -113,7 +114,7 @@ def compare(
 
 @dataclass
 class _Study:
-    """The models of one comparison; those that another one starts from are trained once."""
+    """The models of one comparison; a model that another one starts from is trained once."""
 
     split: Split
     preset: str
@@ -161,8 +162,9 @@ class _Study:
 
 
 def shared_sizes(target: Any, source: Any) -> dict[str, Any]:
-    """Sizes in which a model differs from one that is to start from it, as settings for it."""
-    shared = [f for f in ("embedding_dim", "hidden") if hasattr(target, f) and hasattr(source, f)]
+    """Settings of a source model that give it the sizes of the model that starts from it."""
+    both = vars(target).keys() & vars(source).keys()
+    shared = [name for name in ("embedding_dim", "hidden") if name in both]
     return {
         f"model.{name}": getattr(target, name)
         for name in shared
@@ -226,29 +228,26 @@ def _figures(report: Report) -> dict[str, Any]:
 
 def as_markdown(data: Mapping[str, Any]) -> str:
     """One table, ready for a page: sampled figures ± standard errors, full NDCG, tests, cost."""
-    columns, rows = _table(data)
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    lines += [f"| {' | '.join(map(markdown, row))} |" for row in rows]
-    return "\n".join([*lines, "", " ".join(_caption(data))])
+    return f"{markdown_table(_table(data))}\n\n{' '.join(_caption(data))}"
 
 
 def as_text(data: Mapping[str, Any], width: int) -> str:
     """The same for a terminal of so many columns."""
-    columns, rows = _table(data)
+    found = _table(data)
     caption = [line for text in _caption(data) for line in textwrap.wrap(text, width)]
-    return "\n".join([*table(columns, rows, width), "", *caption])
+    return "\n".join([*table(found.columns, found.texts, width), "", *caption])
 
 
-def _table(data: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Names of the columns, and a row of cells for each model."""
+def _table(data: Mapping[str, Any]) -> Table:
+    """A row for each model."""
     columns = [
         "model", "HR@5", "NDCG@5", "HR@10", "NDCG@10", "full NDCG@10",
         f"NDCG@10 against {data['reference']} (95 %)", "p (Wilcoxon)", "p (bootstrap)", "seconds",
     ]  # fmt: skip
-    rows = []
+    found = Table("", columns, [])
     for row in data["models"]:
         sampled = [
-            f"{row['sampled'][name]:.4f} ± {row['sampled_se'][name]:.4f}"
+            Cell(row["sampled"][name], row["sampled_se"][name], digits=4)
             for name in ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
         ]
         full = "" if row["full"] is None else f"{row['full']['NDCG@10']:.4f}"
@@ -262,12 +261,12 @@ def _table(data: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
                 _p(test["wilcoxon_holm"]),
                 _p(test["bootstrap_holm"], none_seen=test["bootstrap"] <= LEAST_P),
             ]
-        rows.append([row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"])
-    return columns, rows
+        found.rows.append([row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"])
+    return found
 
 
 def _caption(data: Mapping[str, Any]) -> list[str]:
-    """What a reader of the table must know, in sentences."""
+    """Sentences below the table."""
     sentences = [
         "± is one standard error over users. p-values are corrected for the number of models "
         "(Holm) and reflect chance in the choice of users only, not in training. Seconds include "

@@ -1,11 +1,10 @@
-"""One training of a study: from its description to a small record of what came out.
+"""One training of a study: from its description to the record of its figures.
 
-A job's key is a digest of its settings, its log and its split, so a finished one is never repeated
-and one of other settings never mistaken for it; settings that stand at their defaults are left out,
-so a setting that comes later changes no key. The code is not part of it: who changes numbers
-removes the records that they are in. What it leaves behind in a study's folder: the run directory
-in `runs`, with everything, and a small record in `records`, with the figures, each test user's
-ranks and some kernels. Records alone can be kept, and carried to another machine.
+A job's key is a digest of its settings, its log and its split. So a finished job is never repeated
+and never mistaken for one with other settings. Settings at their defaults are left out, so a new
+setting changes no key. The code is not part of the key: a change that moves numbers has to remove
+the records that hold them. A job leaves a run directory in the study's `runs` and a small record
+in its `records`. Records alone suffice to write a report, on another machine too.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.artefact.checkpoint import has_checkpoint
-from comet_rec.artefact.folder import read_manifest, write_folder
 from comet_rec.artefact.provenance import machine, versions
 from comet_rec.artefact.run import Run
 from comet_rec.data.split import Split
@@ -34,13 +31,19 @@ from comet_rec.estimators.measuring import measure
 from comet_rec.estimators.registry import ESTIMATORS, load_model
 from comet_rec.estimators.scoring import run_scores
 from comet_rec.estimators.session import Hooks
-from comet_rec.evaluation.metrics import hit_rate, ndcg
-from comet_rec.evaluation.ranking import Ranks, Report
+from comet_rec.evaluation.ranking import Report
 from comet_rec.evaluation.reliability import by_popularity, redrawn
-from comet_rec.experiments.kernels import Kernel, kernels_of
+from comet_rec.experiments import records
+from comet_rec.experiments.records import Kernel, Record
+
+RECORDS = "records"
+"""Folder of a study with the records of its trainings."""
 
 DRAWS = tuple(range(1, 11))
 """Seeds of the other draws of candidates."""
+
+KERNELS_SHOWN = 2
+"""Sets of filters whose kernels a record keeps, and filters of each set."""
 
 Stop = Callable[[], bool]
 Tell = Callable[[str, Any], None]
@@ -55,7 +58,7 @@ class Job:
     log : str
         Name of the log within the study.
     label : str
-        What tables call it.
+        Its name in tables.
     model : str
         Its name in the registry.
     preset : str
@@ -63,7 +66,7 @@ class Job:
     seed : int
         Of training.
     starts : tuple of Job
-        Trainings that its parameters start from.
+        Trainings whose parameters it is initialised from.
     """
 
     log: str
@@ -81,7 +84,7 @@ class Job:
         )
 
     def key(self, split: Split) -> str:
-        """Name of the job's folders under this split: readable, and a digest of what decides."""
+        """Name of the job's record and run under this split, with a digest of the settings."""
         state = hashlib.sha256(self._identity(split).encode())
         return f"{self.log}-{self.model}-{self.preset}-{self.seed}-{state.hexdigest()[:12]}"
 
@@ -94,64 +97,9 @@ class Job:
         return "\n".join([*parts, *(start._identity(split) for start in self.starts)])
 
 
-@dataclass(frozen=True)
-class Record:
-    """What a finished job found.
-
-    Parameters
-    ----------
-    values : dict
-        Plain data: figures, seconds, epochs, the scatter over draws, strata.
-    folder : Path
-        Of the record.
-    """
-
-    values: Mapping[str, Any]
-    folder: Path
-
-    @cached_property
-    def kernels(self) -> dict[str, Kernel]:
-        """Kernels of a COMET's user tower by name, float16; empty for other models."""
-        path = self.folder / "kernels.npz"
-        if not path.is_file():
-            return {}
-        with np.load(path, allow_pickle=False) as packed:
-            return dict(packed)
-
-    @cached_property
-    def ranks(self) -> dict[str, npt.NDArray[np.int64]]:
-        """better, tied of each test user, sampled; and full_better, full_tied."""
-        with np.load(self.folder / "ranks.npz", allow_pickle=False) as packed:
-            return {name: packed[name].astype(np.int64) for name in packed.files}
-
-    def whole(self, users: int) -> Ranks | None:
-        """Ranks over the whole catalogue, where all `users` test users have them."""
-        ranks = self.ranks
-        if len(ranks.get("full_better", ())) != users:
-            return None
-        return Ranks(ranks["full_better"], ranks["full_tied"])
-
-    def of_users(self, metric: str, *, full: bool = False) -> npt.NDArray[np.float64]:
-        """HR@10 or NDCG@10 of each test user, float64 [T].
-
-        Among the sampled candidates, or over the whole catalogue; empty where it was not ranked,
-        shorter where only a sample of users was.
-        """
-        of = hit_rate if metric.startswith("HR") else ndcg
-        kind, k = "full_" if full else "", int(metric.split("@")[1])
-        if f"{kind}better" not in self.ranks:
-            return np.empty(0)
-        return of(self.ranks[f"{kind}better"], self.ranks[f"{kind}tied"], k)
-
-
 def finished(job: Job, split: Split, home: Path) -> Record | None:
-    """Record of a job that was done before, or None; one that is damaged counts for nothing."""
-    folder = home / "records" / job.key(split)
-    try:
-        values = read_manifest(folder)["record"]
-    except (ArtefactError, KeyError):
-        return None
-    return Record(values, folder)
+    """Record of a job that was done before, or None; a damaged one counts as none."""
+    return records.find(home / RECORDS, job.log, job.key(split))
 
 
 def trained(job: Job, split: Split, home: Path) -> Path:
@@ -162,7 +110,7 @@ def trained(job: Job, split: Split, home: Path) -> Path:
 def carry_out(
     job: Job, split: Split, home: Path, tell: Tell, stop: Stop, device: str = "cpu"
 ) -> Record:
-    """Train, measure and write what is not there yet; a stopped training is gone on with.
+    """Train, measure and write what is missing; a stopped training resumes.
 
     Parameters
     ----------
@@ -211,7 +159,8 @@ def carry_out(
         "versions": versions(),
         "machine": machine() | {"device": device},
     }
-    _write_record(home / "records" / job.key(split), values, report, kernels_of(run.state))
+    arrays = {**_ranks(report), **_kernels(run)}
+    records.keep(home / RECORDS, job.log, job.key(split), values, arrays)
     record = finished(job, split, home)  # as it is read the next time
     assert record is not None
     return record
@@ -238,18 +187,18 @@ def _put_aside_if_damaged(place: Path) -> None:
 
 
 def _seconds(run: Run) -> float:
-    """Of training, a refit and companions included; pre-training is a job of its own."""
+    """Seconds of training with its refit and its blend; pre-training is a job of its own."""
     return float(sum(line["train_seconds"] for line in run.log))
 
 
 def _chosen(run: Run) -> dict[str, float] | None:
-    """Figures of the validation items in the epoch that they chose."""
+    """Validation figures of the chosen epoch."""
     found = [line["validation"] for line in run.log if line["stage"] == "validation"]
     return max(found, key=run.config.train.merit, default=None)
 
 
 def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:
-    """Strata, and other draws of candidates."""
+    """Figures by popularity, and under other draws of candidates."""
     held, ties = split.test, split.protocol.ties
     strata = by_popularity(report.sampled_ranks, held, split.train, ties)
     found: dict[str, Any] = {"by_popularity": strata, "draws": None}
@@ -258,28 +207,52 @@ def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:
     return found
 
 
-def _write_record(
-    folder: Path, values: Mapping[str, Any], report: Report, kernels: Mapping[str, Kernel]
-) -> None:
-    ranks = {"better": report.sampled_ranks.better, "tied": report.sampled_ranks.tied}
+def _ranks(report: Report) -> dict[str, npt.NDArray[Any]]:
+    """Ranks of each test user, in the smallest integers that hold them."""
+    found = {"better": report.sampled_ranks.better, "tied": report.sampled_ranks.tied}
     if report.full_ranks is not None:
-        ranks |= {"full_better": report.full_ranks.better, "full_tied": report.full_ranks.tied}
-    small: dict[str, Any] = {
-        name: found.astype(np.min_scalar_type(found.max())) for name, found in ranks.items()
+        found |= {"full_better": report.full_ranks.better, "full_tied": report.full_ranks.tied}
+    return {name: ranks.astype(np.min_scalar_type(ranks.max())) for name, ranks in found.items()}
+
+
+def _kernels(run: Run) -> dict[str, npt.NDArray[Any]]:
+    """Kernels for Figure 5; half precision is more than a heat map shows."""
+    return {
+        f"{records.KERNELS}{name}": weights.astype(np.float16)
+        for name, weights in kernels_of(run.state).items()
     }
-
-    def write(fresh: Path) -> dict[str, Any]:
-        np.savez_compressed(fresh / "ranks.npz", **small)
-        if kernels:  # half precision is more than a heat map shows
-            halved: dict[str, Any] = {name: w.astype(np.float16) for name, w in kernels.items()}
-            np.savez_compressed(fresh / "kernels.npz", **halved)
-        return {"record": values}
-
-    shutil.rmtree(folder, ignore_errors=True)  # half of one, carried here
-    write_folder(folder, write)
 
 
 def with_seed(job: Job, seed: int) -> Job:
     """The same training, and those it starts from, with another seed."""
     starts = tuple(with_seed(start, seed) for start in job.starts)
     return replace(job, seed=seed, starts=starts)
+
+
+def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str, Kernel]:
+    """First filters of the widest two sets that cover more than one dimension and not all.
+
+    Without such a set: of the widest two sets.
+
+    Parameters
+    ----------
+    state : dict of Tensor
+        Of a trained COMET.
+    tower : {"user_tower", "item_tower"}
+
+    Returns
+    -------
+    dict
+        Title → weights, float32 [N, width], one row for each row of the embedding map. Empty for a
+        tower without filters over all rows.
+    """
+    prefix = f"{tower}.convolution.weights."
+    found = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]
+    found.sort(key=lambda t: t.shape[2])
+    k = state["item_embedding"].shape[1] if "item_embedding" in state else 0
+    wide = [t for t in found if 1 < t.shape[2] < k] or found
+    return {
+        f"width {t.shape[2]}, filter {channel + 1}": t[channel].numpy()
+        for t in wide[-KERNELS_SHOWN:]
+        for channel in range(min(KERNELS_SHOWN, len(t)))
+    }

@@ -21,12 +21,12 @@ from comet_rec.reading import readers
 TieOrder = Literal["random", "item"]
 TIE_ORDERS: tuple[TieOrder, ...] = ("random", "item")
 NAME = r"[A-Za-z0-9][A-Za-z0-9-]*"
-"""What a log may be called: folders have its name."""
+"""Form of a log's name: files and folders have it."""
 
 
 @dataclass(frozen=True)
 class StudyLog:
-    """A log of a study, or why it could not be had.
+    """A log of a study, or why it could not be read.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class StudyLog:
     title : str
     split : Split or None
     why : str
-        What stood in the way; empty where nothing did.
+        Why there is no split; empty where there is one.
     """
 
     name: str

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from comet_rec.errors import ConfigError, argument
-from comet_rec.experiments.sections import Drawing
+from comet_rec.experiments.tables import Drawing
 
 COLOURS = (
     "#3b6ea5", "#c8553d", "#588157", "#8a5a9e", "#d8a31a", "#4a9a9a", "#8c6d4f", "#6b7280",
@@ -152,15 +152,25 @@ def expected(plt: Any, data: dict[str, Any]) -> Any:
 
 
 def steps(plt: Any, data: dict[str, Any]) -> Any:
-    """A line for each model through points (x, best y so far)."""
-    figure, axis = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-    for place, (name, points) in enumerate(data["models"].items()):
-        axis.step(
-            [x for x, _ in points], [y for _, y in points], where="post", label=name,
-            color=COLOURS[place % len(COLOURS)], marker=MARKS[place % len(MARKS)],
-            markersize=4, linewidth=1.3,
-        )  # fmt: skip
-    axis.set_xlabel(data["x"])
-    axis.set_ylabel(data["y"])
-    axis.legend(fontsize=7, ncols=2)
+    """A panel for each search, with a line for each model through points (x, best y so far)."""
+    panels = data["panels"]
+    n_columns = min(len(panels), 2)
+    n_rows = -(-len(panels) // n_columns)
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=(5.2 * n_columns, 3.2 * n_rows), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (title, models) in zip(axes.flat, panels.items(), strict=False):
+        for place, (name, points) in enumerate(models.items()):
+            axis.step(
+                [x for x, _ in points], [y for _, y in points], where="post", label=name,
+                color=COLOURS[place % len(COLOURS)], marker=MARKS[place % len(MARKS)],
+                markersize=4, linewidth=1.3,
+            )  # fmt: skip
+        axis.set_title(title)
+        axis.set_xlabel(data["x"])
+        axis.set_ylabel(data["y"])
+        axis.legend(fontsize=7, ncols=2)
     return figure

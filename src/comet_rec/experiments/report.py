@@ -1,50 +1,20 @@
-"""A report directory: report.json, report.md, report.html (one file, no network), figures."""
+"""A report folder: report.json, report.md, report.html (one file, no network) and figures."""
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from comet_rec.artefact.folder import write_text
 from comet_rec.experiments.plots import draw
-from comet_rec.experiments.sections import Section, Table, verdicts
+from comet_rec.experiments.tables import NOT_RUN, STATUSES, Section, markdown_table
 from comet_rec.text import code, markdown, paragraph, printable
-
-STYLE = """
-:root { --ink: #1f2933; --soft: #5b6770; --line: #d9dee3; --page: #fff; --band: #f5f7f9;
-        --reproduced: #2f6f4f; --better: #2b5c9e; --lower: #a8442a; --off: #7a6a3a; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e8eb; --soft: #a3adb5; --line: #3a444c; --page: #161b1f; --band: #1f262b;
-          --reproduced: #7cc49c; --better: #86b3ec; --lower: #ec9479; --off: #cdb878; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); line-height: 1.5;
-       font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 74rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .5rem; } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
-h2 { border-top: 1px solid var(--line); padding-top: 1.5rem; }
-h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
-p { max-width: 46rem; margin: .5rem 0; overflow-wrap: anywhere; } .note { color: var(--soft); }
-.warn { border-left: 4px solid var(--off); background: var(--band); padding: .6rem .9rem; }
-nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: 1rem 0; }
-a { color: var(--better); } code { overflow-wrap: anywhere; }
-.wide { overflow-x: auto; margin: .5rem 0 1rem; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; white-space: nowrap; }
-th { border-bottom: 2px solid var(--line); font-weight: 600; }
-td:first-child { white-space: normal; min-width: 8rem; max-width: 18rem; }
-td { border-bottom: 1px solid var(--line); } td small { display: block; color: var(--soft); }
-td.reproduced small { color: var(--reproduced); } td.better small { color: var(--better); }
-td.lower small { color: var(--lower); } td.not { color: var(--off); white-space: normal; }
-figure { margin: 1rem 0; } figcaption { color: var(--soft); font-size: .875rem; }
-figure img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
-@media (max-width: 40rem) { body { font-size: 15px; } h1 { font-size: 1.35rem; }
-  .wide img { max-width: none; width: 44rem; } }
-"""
 
 
 @dataclass
@@ -54,13 +24,13 @@ class Report:
     Parameters
     ----------
     title : str
-    note : str
-        What its figures are worth.
+    note : list of str
+        Paragraphs on what its figures are worth.
     command : str
-        What made it.
+        The command that made it.
     sections : list of Section
     warning : str
-        What stands under every section; empty for nothing.
+        Stands under every section of the page; empty for nothing.
     queue : list of dict
         Every training, its state and seconds.
     about : dict
@@ -68,7 +38,7 @@ class Report:
     """
 
     title: str
-    note: str
+    note: Sequence[str]
     command: str
     sections: list[Section]
     warning: str = ""
@@ -92,28 +62,30 @@ def write(report: Report, folder: Path, *, figures: bool = True) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {
-        drawing.name: draw(drawing, folder)
+        drawing.name: draw(drawing, folder)[0]
         for section in report.sections
         for drawing in (section.drawings if figures else ())
     }
-    write_text(folder / "report.json", json.dumps(_data(report), indent=1, allow_nan=False) + "\n")
+    data = json.dumps(_data(report), indent=1, allow_nan=False)
+    write_text(folder / "report.json", f"{data}\n")
     write_text(folder / "report.md", as_markdown(report, pictures))
-    write_text(folder / "report.html", page(report, pictures, folder))
+    write_text(folder / "report.html", as_html(report, pictures, folder))
 
 
 def _data(report: Report) -> dict[str, Any]:
     return {
         "title": report.title,
-        "note": report.note,
+        "note": "\n\n".join(report.note),
         "command": report.command,
         **report.about,
-        "verdicts": {s.name: verdicts(s) for s in report.sections if verdicts(s)},
+        "verdicts": {s.name: counts for s in report.sections if (counts := s.statuses_of())},
         "sections": {
             section.name: {
                 "title": section.title,
                 "text": section.text,
                 "tables": [
-                    {"title": t.title, "columns": t.columns, "rows": t.rows} for t in section.tables
+                    {"title": t.title, "columns": t.columns, "rows": t.texts}
+                    for t in section.tables
                 ],
                 "data": section.data,
             }
@@ -123,90 +95,105 @@ def _data(report: Report) -> dict[str, Any]:
     }
 
 
-def as_markdown(report: Report, pictures: dict[str, list[str]]) -> str:
-    """The report as Markdown."""
-    lines = [f"# {report.title}", "", f"> {report.note}", "", code(report.command)]
+def as_markdown(report: Report, pictures: Mapping[str, str]) -> str:
+    """The report as Markdown.
+
+    Parameters
+    ----------
+    report : Report
+    pictures : mapping
+        Name of a drawing → its file.
+    """
+    note = "\n>\n".join(f"> {paragraph(text)}" for text in report.note)
+    blocks = [f"# {markdown(report.title)}", note, code(report.command)]
     for section in report.sections:
-        lines += ["", f"## {section.title}"]
-        for text in section.text:
-            lines += ["", paragraph(text)]
-        for table in section.tables:
-            lines += ["", *markdown_table(table)]
-        for drawing in section.drawings:
-            if drawing.name in pictures:
-                source = quote(pictures[drawing.name][0])
-                lines += ["", f"![{markdown(drawing.caption)}]({source})"]
-    return "\n".join(lines) + "\n"
+        blocks += [f"## {markdown(section.title)}", *map(paragraph, section.text)]
+        blocks += map(markdown_table, section.tables)
+        blocks += [
+            f"![{markdown(drawing.caption)}]({quote(pictures[drawing.name])})"
+            for drawing in section.drawings
+            if drawing.name in pictures
+        ]
+    return "\n\n".join(blocks) + "\n"
 
 
-def markdown_table(table: Table) -> list[str]:
-    """Lines of a table under its title."""
-    title = [f"**{markdown(table.title)}**", ""] if table.title else []
-    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
-    return [*title, *("| " + " | ".join(map(markdown, row)) + " |" for row in rows)]
+def as_html(report: Report, pictures: Mapping[str, str], folder: Path) -> str:
+    """The report as one HTML file with its figures inside, made from its Markdown."""
+    # The library is imported here: no other command needs it.
+    from markdown_it import MarkdownIt
 
-
-def page(report: Report, pictures: dict[str, list[str]], folder: Path) -> str:
-    """The report as one HTML file with its figures inside."""
-    names = [(section.name, section.title) for section in report.sections]
-    links = "".join(f'<a href="#{name}">{_escaped(title)}</a>' for name, title in names)
-    body = [
-        f"<h1>{_escaped(report.title)}</h1>",
-        f'<p class="warn">{_escaped(report.note)}</p>',
-        f'<p class="note"><code>{_escaped(report.command)}</code></p>',
-        f"<nav>{links}</nav>",
-    ]
-    for section in report.sections:
-        body.append(f'<section id="{section.name}"><h2>{_escaped(section.title)}</h2>')
-        body += [f"<p>{_escaped(text)}</p>" for text in section.text]
-        body += [_html_table(table) for table in section.tables]
-        for drawing in section.drawings:
-            if drawing.name in pictures:
-                body.append(_figure(folder / pictures[drawing.name][0], drawing.caption))
-        if report.warning:
-            body.append(f'<p class="warn">{_escaped(report.warning)}</p>')
-        body.append("</section>")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_escaped(report.title)}</title><style>{STYLE}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
+    # Names of others may hold HTML or links: both stay text.
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "autolink"])
+    parser.add_render_rule("image", _figure(folder, {quote(name) for name in pictures.values()}))
+    tokens = parser.parse(as_markdown(report, pictures))
+    links = _link_headings(tokens, [section.name for section in report.sections])
+    _mark_cells(tokens)
+    body = parser.renderer.render(tokens, parser.options, {})
+    body = body.replace("<blockquote>", '<blockquote class="warn">')
+    body = body.replace("<table>", '<div class="wide"><table>').replace(
+        "</table>", "</table></div>"
     )
+    if report.warning:
+        warning = f'<p class="warn">{_escaped(report.warning)}</p>\n'
+        body = body.replace("<h2", f"{warning}<h2").replace(warning, "", 1) + warning
+    start = body.index("<h2") if "<h2" in body else len(body)
+    template = files(__package__).joinpath("report.html").read_text(encoding="utf-8")
+    page = template.replace("{{title}}", _escaped(report.title))
+    return page.replace("{{body}}", f"{body[:start]}<nav>{links}</nav>\n{body[start:]}")
+
+
+def _link_headings(tokens: Sequence[Any], names: Sequence[str]) -> str:
+    """Give sections' headings their ids; links to them for the top of the page."""
+    links = []
+    # The first heading is the title of the page.
+    places = [n for n, token in enumerate(tokens) if token.type == "heading_open"][1:]
+    for name, place in zip(names, places, strict=True):
+        tokens[place].attrs["id"] = name
+        title = "".join(child.content for child in tokens[place + 1].children)
+        links.append(f'<a href="#{name}">{_escaped(title)}</a>')
+    return "".join(links)
+
+
+def _mark_cells(tokens: Sequence[Any]) -> None:
+    """Colour a cell by its status, and put what follows its first semicolon in smaller type."""
+    from markdown_it.token import Token
+
+    for place, token in enumerate(tokens):
+        if token.type != "td_open":
+            continue
+        children = tokens[place + 1].children
+        text = "".join(child.content for child in children)
+        status = text.rpartition(": ")[2]
+        if NOT_RUN in text:
+            token.attrs["class"] = "not"
+            continue
+        first, semicolon, rest = text.partition("; ")
+        if semicolon and status in STATUSES:
+            token.attrs["class"] = status.split()[0]
+        if semicolon:
+            small = Token("html_inline", "", 0, content=f"<small>{_escaped(rest)}</small>")
+            tokens[place + 1].children = [Token("text", "", 0, content=first), small]
+
+
+def _figure(folder: Path, own: Collection[str]) -> Any:
+    """Rule that renders one of our `own` pictures with its data and caption, and no other."""
+
+    def render(renderer: Any, tokens: Any, place: int, options: Any, env: Any) -> str:
+        caption = _escaped("".join(child.content for child in tokens[place].children or ()))
+        source = str(tokens[place].attrs["src"])
+        if source not in own:
+            return f"![{caption}]({_escaped(source)})"
+        # As a picture and not as SVG elements: those of several would share their ids.
+        data = b64encode((folder / unquote(source)).read_bytes()).decode("ascii")
+        return (
+            f'<span class="wide"><img alt="{caption}" src="data:image/svg+xml;base64,{data}">'
+            f'</span><span class="caption">{caption}</span>'
+        )
+
+    return render
 
 
 def _escaped(text: str) -> str:
-    return html.escape(printable(text))
+    from markdown_it.common.utils import escapeHtml
 
-
-def _figure(path: Path, caption: str) -> str:
-    from base64 import b64encode
-
-    # As a picture and not as inline SVG: several inline ones would share their ids.
-    data = b64encode(path.read_bytes()).decode("ascii")
-    text = _escaped(caption)
-    source = f"data:image/svg+xml;base64,{data}"
-    picture = f'<div class="wide"><img alt="{text}" src="{source}"></div>'
-    return f"<figure>{picture}<figcaption>{text}</figcaption></figure>"
-
-
-def _html_table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_escaped(name)}</th>' for name in table.columns)
-    rows = []
-    for place, row in enumerate(table.rows):
-        cells = [_cell(text, table.marks.get((place, at), "")) for at, text in enumerate(row)]
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    title = f"<h3>{_escaped(table.title)}</h3>" if table.title else ""
-    return (
-        f'{title}<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _cell(text: str, mark: str) -> str:
-    """A cell; what stands behind the first semicolon goes under it."""
-    if mark == "not run" or text.startswith("not run"):
-        return f'<td class="not">{_escaped(text)}</td>'
-    first, _, rest = text.partition("; ")
-    small = f"<small>{_escaped(rest)}</small>" if rest else ""
-    kind = f' class="{mark}"' if mark else ""
-    return f"<td{kind}>{_escaped(first)}{small}</td>"
+    return str(escapeHtml(printable(text)))

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from comet_rec.artefact.provenance import machine, versions
-from comet_rec.data.split import leave_one_out
-from comet_rec.evaluation.audit.findings import Finding
-from comet_rec.experiments import audits, differences, paper, sections, summary, trust
-from comet_rec.experiments.budgets import Budget
-from comet_rec.experiments.jobs import Job, Record
+from comet_rec.data.split import Split, leave_one_out
+from comet_rec.errors import DataError
+from comet_rec.evaluation.audit import Finding, audit, audit_shown, shown_by
+from comet_rec.experiments import differences, paper, reliability, sections, summary
+from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.journal import searched_on
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
-from comet_rec.experiments.parts import ALONE, SEEDED, Of
-from comet_rec.experiments.queue import plain
+from comet_rec.experiments.plans import ONE_SEED, SEVERAL_SEEDS, Budget, JobsOf, Planner
+from comet_rec.experiments.records import Record
 from comet_rec.experiments.report import Report, write
-from comet_rec.experiments.runner import Board, Runner
-from comet_rec.experiments.searches import searches
-from comet_rec.experiments.sections import Section
-from comet_rec.experiments.studies import Planner
-from comet_rec.experiments.texts import TEXTS, paragraphs
+from comet_rec.experiments.runner import Board, Runner, plain
+from comet_rec.experiments.tables import Section
 
-LogsJobs = list[tuple[StudyLog, list[Job]]]
-Printed = dict[str, dict[str, paper.Four]]
+SAME = {"table3": "table2", "table5": "table4"}
+"""Parts that are one section with another."""
 
 
 @dataclass
@@ -93,13 +91,9 @@ class Study:
         log, searched = self.splits[name].interactions, self.searched.get(name, [])
         return Planner(name, log, self.budget, *searched)
 
-    def each(self, of: Of) -> LogsJobs:
+    def each(self, jobs_of: JobsOf) -> list[tuple[StudyLog, list[Job]]]:
         """Jobs of a part on every log; none where the log could not be had."""
-        return [(log, of(self.planner(log.name)) if log.split else []) for log in self.logs]
-
-    def wants(self, name: str) -> bool:
-        """Whether this part was asked for."""
-        return name in self.parts
+        return [(log, jobs_of(self.planner(log.name)) if log.split else []) for log in self.logs]
 
     def check(self) -> None:
         """Audit the splits and what the queued trainings are shown, before any of them.
@@ -109,16 +103,15 @@ class Study:
         DataError
             When one has a fault that would make its figures worthless.
         """
-        self.findings = audits.of_splits(self.splits)
         jobs = [item.job for item in self.runner.items]
-        self.findings |= audits.of_trainings(jobs, self.splits)
+        self.findings = audit_splits(self.splits) | audit_trainings(jobs, self.splits)
 
     def queue(self) -> None:
         """Queue the jobs of all parts, the tables first."""
-        for several, group in ((True, SEEDED), (False, ALONE)):
-            wanted = (of for name, of in group.items() if self.wants(name))
-            for of in dict.fromkeys(wanted):
-                for _, jobs in self.each(of):
+        for several, group in ((True, SEVERAL_SEEDS), (False, ONE_SEED)):
+            wanted = (jobs_of for name, jobs_of in group.items() if name in self.parts)
+            for jobs_of in dict.fromkeys(wanted):
+                for _, jobs in self.each(jobs_of):
                     self.runner.add(jobs, seeded=several)
         for orders in self.orders.values():
             for name in orders.values():
@@ -126,41 +119,21 @@ class Study:
 
     def report(self, command: str) -> Report:
         """The report of what is finished so far."""
-        build: dict[str, Callable[[], Section]] = {
-            "table1": lambda: summary.table_1(self.logs),
-            "table2": self._algorithms,
-            "table4": lambda: self._seeded("table4", Planner.filters, paper.FILTERS),
-            "figure3": lambda: self._against("figure3", Planner.figure_3),
-            "figure4": lambda: self._against("figure4", Planner.figure_4),
-            "figure5": lambda: trust.figure_5(self.each(Planner.figure_5), self.runner),
-            "figure6": self._figure_6,
-            "falsification": lambda: self._against("falsification", Planner.falsifications),
-            "reliability": lambda: trust.reliability(self.each(Planner.algorithms), self.runner),
-            "ties": self._ties,
-            "beyond": lambda: self._seeded("beyond", Planner.beyond),
-            "ablation": lambda: self._seeded("ablation", self._steps, stepwise=True),
-            "falsification-best": lambda: self._against(
-                "falsification-best", Planner.falsifications_of_best
-            ),
-        }
-        same = {"table3": "table2", "table5": "table4"}
-        parts = [
-            build[name]() for name in dict.fromkeys(same.get(name, name) for name in self.parts)
-        ]
+        names = dict.fromkeys(SAME.get(name, name) for name in self.parts)
+        parts = [self._section(name) for name in names]
+        found = [summary.what_was_run(parts, self.logs), *parts]
+        if self.journals:
+            used = {log.title: self.planner(log.name).taken() for log in self.logs if log.split}
+            found.append(summary.searches(self.journals, used))
+        found += [summary.settings(self.logs, self.runner), summary.audit(self.findings)]
         return Report(
-            "COMET (arXiv 2007.14129v1), reproduced",
-            self.budget.note,
-            command,
-            [
-                summary.what_was_run(parts, self.logs),
-                *parts,
-                *self._searches(),
-                summary.settings(self.logs, self.runner),
-                audits.section(self.findings),
-            ],
-            self.budget.warning,
-            [plain(item) for item in self.runner.items],
-            {
+            title="COMET (arXiv 2007.14129v1), reproduced",
+            note=sections.paragraphs(f"budget-{self.budget.name}"),
+            command=command,
+            sections=found,
+            warning=self.budget.warning,
+            queue=[plain(item) for item in self.runner.items],
+            about={
                 "budget": self.budget.name,
                 "seeds": self.seeds,
                 "versions": versions(),
@@ -168,28 +141,46 @@ class Study:
             },
         )
 
-    def _searches(self) -> list[Section]:
-        used = {log.title: self.planner(log.name).taken() for log in self.logs if log.split}
-        return [searches(self.journals, used)] if self.journals else []
-
-    def _algorithms(self) -> Section:
-        """Of the paper's table, with COMET as what the others are held against."""
-        section = self._seeded("table2", Planner.algorithms, paper.ALGORITHMS)
-        return self._with_differences(
-            section, lambda planner: sorted(planner.algorithms(), key=lambda j: j.label != "COMET")
+    def _section(self, name: str) -> Section:
+        """The section of a part."""
+        runner = self.runner
+        if name == "table1":
+            return sections.table_1(self.logs)
+        if name == "table2":
+            algorithms = self.each(Planner.algorithms)
+            section = sections.algorithms_table(name, paper.ALGORITHMS, algorithms, runner)
+            # COMET first: the others are held against it.
+            ordered = [
+                (log, sorted(jobs, key=lambda j: j.label != "COMET")) for log, jobs in algorithms
+            ]
+            differences.add_differences(section, ordered, runner)
+            return section
+        if name == "table4":
+            filters = self.each(Planner.filters)
+            return sections.algorithms_table(name, paper.FILTERS, filters, runner)
+        if name in ("beyond", "ablation"):
+            stepwise = name == "ablation"
+            jobs = self.each(self._steps if stepwise else Planner.beyond)
+            section = sections.algorithms_table(name, {}, jobs, runner)
+            differences.add_differences(section, jobs, runner, stepwise=stepwise)
+            return section
+        if name == "figure5":
+            return sections.figure_5(self.each(Planner.figure_5), runner)
+        if name == "figure6":
+            grids = [
+                (log, self.planner(log.name).figure_6() if log.split else {}) for log in self.logs
+            ]
+            return sections.figure_6(grids, runner)
+        if name == "reliability":
+            return reliability.reliability(self.each(Planner.algorithms), runner)
+        if name == "ties":
+            return self._ties()
+        return differences.compared(
+            name, self.each(SEVERAL_SEEDS.get(name) or ONE_SEED[name]), runner
         )
 
-    def _seeded(
-        self, name: str, of: Of, printed: Printed | None = None, *, stepwise: bool = False,
-    ) -> Section:  # fmt: skip
-        """Figures over seeds; where the paper printed none, beside the first or the row above."""
-        title, text = TEXTS[name]
-        section = sections.beside_the_paper(name, title, printed or {}, self.each(of), self.runner)
-        section.text = [*paragraphs(text), *section.text]
-        return section if printed else self._with_differences(section, of, stepwise=stepwise)
-
     def _steps(self, planner: Planner) -> list[Job]:
-        """The ablation; a row below some that were not run says that it has their steps too."""
+        """The ablation; a row below rows that were not run says that it has their steps too."""
         jobs = planner.ablation()
         there = [isinstance(self.runner.record(job), Record) for job in jobs]
         labels = [
@@ -198,37 +189,6 @@ class Study:
         ]
         return [replace(job, label=label) for job, label in zip(jobs, labels, strict=True)]
 
-    def _with_differences(self, section: Section, of: Of, *, stepwise: bool = False) -> Section:
-        """The section with each model's paired differences, over the same users."""
-        against = differences.compared(
-            section.name, section.title, [], self.each(of), self.runner, stepwise=stepwise
-        )
-        some = {  # without the model that the others are held against there is none
-            log.title
-            for log, _ in self.each(of)
-            if any(
-                any(row["differences"].values()) for row in against.data.get(log.name, {}).values()
-            )
-        }
-        section.tables += [
-            replace(table, title=f"{table.title}, differences", log="")
-            for table in against.tables
-            if table.title in some
-        ]
-        for name, data in against.data.items():
-            section.data[name]["differences"] = {
-                label: of["differences"] for label, of in data.items()
-            }
-        return section
-
-    def _against(self, name: str, of: Of) -> Section:
-        title, text = TEXTS[name]
-        return differences.compared(name, title, paragraphs(text), self.each(of), self.runner)
-
-    def _figure_6(self) -> Section:
-        grids = [(log, self.planner(log.name).figure_6() if log.split else {}) for log in self.logs]
-        return trust.figure_6(grids, self.runner)
-
     def _ties(self) -> Section:
         found = []
         for log in self.logs:
@@ -236,7 +196,55 @@ class Study:
             if log.split is not None and orders:
                 jobs = {order: self.planner(name).ties() for order, name in orders.items()}
                 found.append((log, tied_share(log.split.interactions), jobs))
-        return trust.ties(found, self.runner)
+        return reliability.ties(found, self.runner)
+
+
+def audit_splits(splits: Mapping[str, Split]) -> dict[str, list[Finding]]:
+    """Findings about each log and split.
+
+    Raises
+    ------
+    DataError
+        When one has a fault that would make its figures worthless.
+    """
+    found = {name: audit(split) for name, split in splits.items()}
+    _refuse_errors(found)
+    return found
+
+
+def audit_trainings(jobs: Iterable[Job], splits: Mapping[str, Split]) -> dict[str, list[Finding]]:
+    """Findings about the training batches of each kind that the jobs draw.
+
+    A target that a setting keeps in the history on purpose is a finding as any other; the report
+    shows it.
+
+    Raises
+    ------
+    DataError
+        When a training would be shown its answer though its settings leave it out.
+    """
+    kinds: dict[tuple[str, Any], Job] = {}
+    for job in jobs:
+        config = job.estimator().config_for(splits[job.log].interactions)
+        if (kind := shown_by(config)) is not None:
+            kinds.setdefault((job.log, kind), job)
+    found: dict[str, list[Finding]] = {}
+    unintended: dict[str, list[Finding]] = {}
+    for (log, _), job in kinds.items():
+        config = job.estimator().config_for(splits[log].interactions)
+        name = f"{log}, training batches of {job.label}"
+        found[name] = audit_shown(splits[log], config)
+        if getattr(config.model, "exclude_target", True):
+            unintended[name] = found[name]
+    _refuse_errors(unintended)
+    return found
+
+
+def _refuse_errors(findings: Mapping[str, list[Finding]]) -> None:
+    for name, found in findings.items():
+        for one in found:
+            if one.severity == "error":
+                raise DataError(f"{name}: {one.check}: {one.message}")
 
 
 def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:

@@ -1,4 +1,4 @@
-"""Carry out the jobs of a study one after the other: nothing twice, whatever stopped it before."""
+"""Queue of a study: carries out its jobs one after the other, none of them twice."""
 
 from __future__ import annotations
 
@@ -6,23 +6,48 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from statistics import mean
+from typing import Any, Literal, Protocol
 
 from comet_rec.config import unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import CometError, ConfigError, TrainingInterrupted
 from comet_rec.estimators.validation import validation_text
-from comet_rec.experiments.budgets import CLOSED
-from comet_rec.experiments.jobs import Job, Record, carry_out, finished, trained, with_seed
-from comet_rec.experiments.queue import Item, seconds_left
+from comet_rec.experiments.jobs import Job, carry_out, finished, trained, with_seed
+from comet_rec.experiments.plans import NON_ITERATIVE
+from comet_rec.experiments.records import Record
 from comet_rec.training.trainer import Progress
 
+State = Literal["waiting", "running", "done", "failed", "left out"]
 DEAR = 1_200.0
-"""Seconds of one training, its starts included, past which one seed has to do."""
+"""Seconds of one training, with the models it starts from, above which it gets one seed only."""
+
+
+@dataclass
+class Item:
+    """A job's place in the queue.
+
+    Parameters
+    ----------
+    job : Job
+    state : str
+    note : str
+        Where it stands, or why it was not run.
+    seconds : float
+        Spent on it, or expected while it waits.
+    rows : list of Job
+        What it is trained for: itself, where it is a row of a table, and what starts from it.
+    """
+
+    job: Job
+    state: State = "waiting"
+    note: str = ""
+    seconds: float = 0.0
+    rows: list[Job] = field(default_factory=list)
 
 
 class Board(Protocol):
-    """What shows the state of a study."""
+    """Shows the state of a study."""
 
     def show(self, items: Sequence[Item], left: float) -> None:
         """Called at each change; `left` in seconds."""
@@ -44,12 +69,12 @@ class Runner:
     stop : callable
         True asks for a stop after the present step.
     only : collection of str
-        Labels of the jobs to carry out, with what they start from and in every seed, however dear;
-        empty: all.
+        Labels of the jobs to carry out, with the models they start from and in every seed, however
+        long they take; empty: all.
     device : str
         Where trainings compute.
     recorded : bool
-        Carry out nothing: what has no record is left out.
+        Train nothing: jobs without a record are left out.
     """
 
     splits: Mapping[str, Split]
@@ -64,10 +89,10 @@ class Runner:
     records: dict[str, Record] = field(default_factory=dict)
 
     def add(self, jobs: Sequence[Job], *, seeded: bool = False) -> None:
-        """Queue jobs and what they start from; a job that is there already stays where it is."""
+        """Queue jobs and the models they start from; a queued job keeps its place."""
         for seed in range(self.seeds if seeded else 1):
-            # What draws nothing is trained once.
-            for job in (job for job in jobs if seed == 0 or job.model not in CLOSED):
+            # A model that draws nothing is trained once.
+            for job in (job for job in jobs if seed == 0 or job.model not in NON_ITERATIVE):
                 wanted = with_seed(job, seed)
                 for each in (*wanted.starts, wanted):
                     self.queue.setdefault(self._key(each), Item(each)).rows.append(wanted)
@@ -94,7 +119,7 @@ class Runner:
                 raise ConfigError(unknown("model", label, sorted(labels)))
 
     def run(self) -> None:
-        """Carry out all that waits.
+        """Carry out all jobs that wait.
 
         Raises
         ------
@@ -151,7 +176,7 @@ class Runner:
             self._done(item, record)
 
     def _recall_weights(self, starts: Sequence[Job]) -> None:
-        """Starts whose record alone is there wait again: what waits needs their parameters."""
+        """Queue starts again that have a record but no weights: a waiting job needs the weights."""
         for start in starts:
             item = self.queue[self._key(start)]
             if item.state == "done" and not self._trained(start):
@@ -206,9 +231,9 @@ class Runner:
         return any(job.label in self.only for job in (item.job, *item.rows))
 
     def _left_out(self, item: Item) -> bool:
-        """Whether no row that needs a job has a further seed; says so on its item.
+        """Whether no row that needs a job gets a further seed; its item then says why.
 
-        Who names a row wants all.
+        A row that `only` names gets all seeds.
         """
         if item.job.seed == 0 or self._asked(item) or not all(map(self._dear, item.rows)):
             return False
@@ -232,3 +257,53 @@ def _where(stage: str, progress: Progress) -> str:
     if progress.finished_epoch and progress.validation is not None:
         return f"{text}, {validation_text(progress.validation)}"
     return f"{text}, loss {progress.loss:.4f}"
+
+
+def seconds_left(items: Sequence[Item], running: Item, progress: Progress | None = None) -> float:
+    """Seconds until the queue is empty.
+
+    A training takes what the same model took on the same log before. Where none did, the running
+    one is prolonged from its epochs, and one that waits takes the mean of all.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        The queue.
+    running : Item
+    progress : Progress, optional
+        Of the running one.
+    """
+    spent: dict[tuple[str, str], list[float]] = {}
+    for item in items:
+        if item.state == "done":
+            spent.setdefault(_kind(item), []).append(item.seconds)
+    usual = [seconds for of in spent.values() for seconds in of]
+    whole = _prolonged(running.seconds, progress)
+    of_running = mean(spent.get(_kind(running), [whole or mean(usual or [0.0])]))
+    spent.setdefault(_kind(running), [of_running])
+    others = mean(usual or [of_running])
+    waiting = [mean(spent.get(_kind(i), [others])) for i in items if i.state == "waiting"]
+    return max(of_running, whole, running.seconds) - running.seconds + sum(waiting)
+
+
+def plain(item: Item) -> dict[str, Any]:
+    """An item for a report."""
+    return {
+        "log": item.job.log,
+        "label": item.job.label,
+        "seed": item.job.seed,
+        "state": item.state,
+        "note": item.note,
+        "seconds": round(item.seconds, 1),
+    }
+
+
+def _kind(item: Item) -> tuple[str, str]:
+    return item.job.log, item.job.model
+
+
+def _prolonged(seconds: float, progress: Progress | None) -> float:
+    """Seconds of the running stage at its end, 0 while nothing can be said."""
+    if progress is None or not progress.epochs or not progress.done:
+        return 0.0
+    return seconds * progress.epochs / progress.done

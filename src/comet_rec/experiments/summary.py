@@ -1,25 +1,35 @@
-"""What a report opens and ends with: what was run of the paper, and each training's settings."""
+"""What a report opens and ends with: what was run, searches, settings, the audit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from comet_rec.config import Config
+from comet_rec.evaluation.audit import Finding, as_data
 from comet_rec.evaluation.ranking import caution
-from comet_rec.experiments import paper
-from comet_rec.experiments.budgets import CLOSED
-from comet_rec.experiments.cells import seeds_told, trainings_of
-from comet_rec.experiments.differences import HOW
-from comet_rec.experiments.jobs import Job, Record, with_seed
+from comet_rec.experiments.jobs import Job, with_seed
+from comet_rec.experiments.journal import Trial, history
 from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.plans import NON_ITERATIVE
+from comet_rec.experiments.records import Record
 from comet_rec.experiments.runner import Runner
-from comet_rec.experiments.sections import OTHER, SMALLER, Section, Table
+from comet_rec.experiments.sections import records_of, seeds_text, titled
+from comet_rec.experiments.tables import (
+    NOT_RUN,
+    STATUSES,
+    Cell,
+    Drawing,
+    Section,
+    Table,
+    number,
+)
 
-VERDICTS = ("reproduced", "better", "lower", OTHER, SMALLER, "not run")
-"""Order in which cells are counted."""
+VALIDATION = "validation NDCG@10"
 
-COLUMNS: dict[str, str] = {
+SHOWN_SETTINGS: dict[str, str] = {
     "K": "model.embedding_dim",
     "N": "model.history_length",
     "loss": "train.loss",
@@ -35,135 +45,171 @@ COLUMNS: dict[str, str] = {
     "most epochs": "train.epochs",
     "refit": "train.refit",
 }
-"""Settings that are shown of each training, as far as its model has them."""
+"""Settings that have a column of their own, as far as a training's model has them."""
 
 
 def what_was_run(parts: Sequence[Section], logs: Sequence[StudyLog]) -> Section:
-    """For each part and log: rows with figures, and the paper's cells by verdict."""
-    section = Section("summary", "What was run")
-    section.text = [
-        "Reproduced means: not told apart from the paper's figure, |ours − paper's| ≤ 1.96 "
-        "standard errors of their difference, as if the two had other users. On MovieLens-1M that "
-        "is some .016, half of what lies between the paper's best and worst algorithm: a figure "
-        "that is reproduced here would often be reproduced by the row of another model.",
-        HOW,
-        *(f"{log.title}: not run: {log.why}." for log in logs if log.split is None),
-        *(
-            f"{log.title}: {line}."
-            for log in logs
-            if log.split
-            for line in caution(len(log.split.test))
-        ),
-    ]
+    """For each part and log: rows with figures, and the paper's cells by status."""
+    section = titled("summary")
+    for log in logs:
+        if log.split is None:
+            section.text.append(f"{log.title}: {NOT_RUN}: {log.why}.")
+    for log in logs:
+        if log.split is not None:
+            section.text += [f"{log.title}: {line}." for line in caution(len(log.split.test))]
     table = Table("", ["part", *(log.title for log in logs)], [])
     for part in parts:
-        cells = [_rows_of(part, log) for log in logs]
+        cells = [_rows_run(part, log) for log in logs]
         if any(cells):
             table.rows.append([part.title, *cells])
     section.tables.append(table)
     return section
 
 
-def _rows_of(part: Section, log: StudyLog) -> str:
-    own = [table for table in part.tables if table.log == log.title]
-    rows = [row for table in own for row in table.rows]
-    done = sum(not any("not run" in cell for cell in row[1:]) for row in rows)
-    marks = [mark for table in own for mark in table.marks.values()]
-    told = [f"{n} {verdict}" for verdict in VERDICTS if (n := marks.count(verdict))]
-    every = len(rows) + part.missing.get(log.title, 0)
-    if every:
-        return "; ".join([f"{done} of {every} rows", *told])
+def _rows_run(part: Section, log: StudyLog) -> str:
+    rows = [row for table in part.tables if table.log == log.title for row in table.texts]
+    done = sum(not any(NOT_RUN in cell for cell in row[1:]) for row in rows)
+    statuses = part.statuses_of(log.title)
+    counts = [f"{n} {status}" for status in STATUSES if (n := statuses[status])]
+    total = len(rows) + part.missing.get(log.title, 0)
+    if total:
+        return "; ".join([f"{done} of {total} rows", *counts])
     drawn = any(drawing.name == f"{part.name}-{log.name}" for drawing in part.drawings)
     return "drawn" if drawn else ""
 
 
-def table_1(logs: Sequence[StudyLog]) -> Section:
-    """Table I: users, items, interactions and density of each log."""
-    columns = ["data set", "users", "items", "interactions", "density", "the paper's", "verdict"]
-    table = Table("", columns, [])
-    data: dict[str, Any] = {}
-    for log in logs:
-        theirs = paper.LOGS.get(log.name)
-        printed = "" if theirs is None else ", ".join(f"{n:,}" for n in theirs.counts)
-        if log.split is None:
-            table.rows.append([log.title, "", "", "", "", printed, "not run"])
-            data[log.name] = {"not run": log.why}
-            continue
-        of = log.split.interactions
-        verdict = "" if theirs is None else "equal" if log.is_the_papers else "another log"
-        counts = of.n_users, of.n_items, len(of)
-        row = [log.title, *(f"{n:,}" for n in counts), f"{of.density:.5f}", printed, verdict]
-        table.rows.append(row)
-        data[log.name] = {
-            "users": of.n_users, "items": of.n_items, "interactions": len(of),
-            "density": of.density, "verdict": verdict, "notes": list(of.notes),
-            "protocol": log.split.hash,
-        }  # fmt: skip
-    text = ["Users, items, interactions and density of each log, after its filter."]
-    return Section("table1", "Table I: data sets", text, [table], [], data)
+def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Section:
+    """A table of each journal's models, and how their best trial rose with the time spent.
+
+    Parameters
+    ----------
+    journals : list of Path
+    used : mapping
+        Title of a log → its models whose settings come out of these journals.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is no journal, or without Optuna.
+    """
+    section = titled("searches")
+    section.text += [
+        f"{title}: in the tables of algorithms {', '.join(models)} have the best settings found."
+        for title, models in used.items()
+        if models
+    ]
+    columns = ["model", "trials", "stopped early", "cut", "seconds", VALIDATION, "settings"]
+    panels: dict[str, dict[str, list[list[float]]]] = {}
+    for journal in journals:
+        table = Table(journal.name, columns, [])
+        rising: dict[str, list[list[float]]] = {}
+        for search in history(journal):
+            model, trials, best = search.model, search.trials, search.best
+            if best is None:
+                table.rows.append([model, "0", "0", "0", "", "", "no trial finished"])
+                continue
+            settings = {**search.begun.get("fixed", {}), **best.settings}
+            full = search.select_by == "full"
+            stopped, cut = sum(t.stopped_early for t in trials), sum(t.cut for t in trials)
+            table.rows.append(
+                [
+                    model, str(len(trials)), str(stopped), str(cut),
+                    f"{sum(trial.seconds for trial in trials):,.0f}",
+                    f"{best.value:.4f} (full)" if full else number(best.value),
+                    ", ".join(f"{key} = {value}" for key, value in settings.items()),
+                ]
+            )  # fmt: skip
+            rising[f"{model} (full)" if full else model] = _best_so_far(trials)
+        section.tables.append(table)
+        panels[journal.name] = rising
+        stem = re.sub(r"[^\w.-]", "-", journal.stem)
+        section.data[f"searches-{len(panels)}-{stem}"] = rising
+    caption = f"Best {VALIDATION} over the seconds of each search"
+    drawn = {"panels": panels, "x": "seconds of trials", "y": VALIDATION}
+    section.drawings.append(Drawing("searches", "steps", caption, drawn))
+    return section
+
+
+def _best_so_far(trials: Sequence[Trial]) -> list[list[float]]:
+    spent, best, points = 0.0, 0.0, []
+    for trial in trials:
+        spent += trial.seconds
+        best = max(best, trial.value)
+        points.append([round(spent, 1), best])
+    return points
 
 
 def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
-    """Settings of each training that is there, and what it took."""
-    section = Section("settings", "Settings of each training")
-    section.text.append(
-        "The paper has four negatives, no dropout of own embeddings, no rows left out, no "
-        "averaging of parameters, and no word on batches. Of a pool: from how many random items a "
-        "batch draws its negatives, 0 for all. Of a user: how many positives come together. Left "
-        "out: the largest share of a history's other rows that a training step hides, so that a "
-        "missing target does not stand out. Else: what is not at its default and has no column "
-        "(docs/settings). Seconds are of one seed, with what it starts from, on a machine that "
-        "other work shared."
-    )
-    columns = ["model", "preset", *COLUMNS, "else", "epochs", "seeds", "seconds", "machine"]
+    """Settings of each training that is there, and its time."""
+    section = titled("settings")
+    columns = [
+        "model", "preset", *SHOWN_SETTINGS, "else", "epochs", "seeds", "seconds", "machine"
+    ]  # fmt: skip
     for log in logs:
+        # Two labels may name one training: its row has both.
         found: dict[str, tuple[Job, list[str]]] = {}
         for item in runner.items:
             job = with_seed(item.job, 0)
             record = runner.record(job)
             if log.split is not None and job.log == log.name and isinstance(record, Record):
-                labels = found.setdefault(record.folder.name, (job, []))[1]
+                labels = found.setdefault(record.key, (job, []))[1]
                 labels += [job.label] if job.label not in labels else []
         table = Table(log.title, columns, [])
         for job, labels in found.values():
             assert log.split is not None
             config = job.estimator().config_for(log.split.interactions)
-            table.rows.append([", ".join(labels), *_row(job, config, runner)])
-        if table.rows:
-            section.tables.append(table)
+            table.rows.append([", ".join(labels), *_settings_row(job, config, runner)])
+        section.add(table)
     return section
 
 
-def _row(job: Job, config: Config, runner: Runner) -> list[str]:
-    records = trainings_of(job, runner)
-    if job.model in CLOSED:
-        shown = [""] * len(COLUMNS)
+def _settings_row(job: Job, config: Config, runner: Runner) -> list[Cell | str]:
+    records = records_of(job, runner)
+    if job.model in NON_ITERATIVE:
+        shown = [""] * len(SHOWN_SETTINGS)
     else:
-        shown = [_plain(config, key) for key in COLUMNS.values()]
+        shown = [_value(config, key) for key in SHOWN_SETTINGS.values()]
         if config.train.loss == "softmax":
             for column in ("negatives", "of a pool"):
-                shown[list(COLUMNS).index(column)] = ""
+                shown[list(SHOWN_SETTINGS).index(column)] = ""
     epochs = ", ".join(str(record.values["epochs"]) for record in records)
     machines = dict.fromkeys(
         record.values.get("machine", {}).get("cpu", "not recorded") for record in records
     )
-    seconds = f"{runner.seconds(job):,.0f}"
     return [
-        config.preset, *shown, _else(config), epochs, seeds_told(job, records), seconds,
-        ", ".join(machines),
+        config.preset, *shown, _other_settings(config), epochs, seeds_text(job, records),
+        f"{runner.seconds(job):,.0f}", ", ".join(machines),
     ]  # fmt: skip
 
 
-def _else(config: Config) -> str:
+def _other_settings(config: Config) -> str:
     """Settings that are not at their defaults and have no column of their own."""
-    told = {"name", "preset", "seed", *COLUMNS.values()}
-    rest = [line for line in config.changed() if line.split(" = ")[0] not in told]
+    shown = {"name", "preset", "seed", *SHOWN_SETTINGS.values()}
+    rest = [line for line in config.changed() if line.split(" = ")[0] not in shown]
     return ", ".join(line.split(".", 1)[1] for line in rest)
 
 
-def _plain(config: Config, key: str) -> str:
+def _value(config: Config, key: str) -> str:
     try:
         value: Any = config.get(key)
-    except AttributeError:  # a model without it
+    except AttributeError:  # a model without this setting
         return ""
     return "yes" if value is True else "no" if value is False else f"{value}"
+
+
+def audit(findings: Mapping[str, list[Finding]]) -> Section:
+    """Findings of the audit by the log, or the log and the training."""
+    section = titled("audit")
+    for name, found in findings.items():
+        section.add(
+            Table(
+                name,
+                ["check", "severity", "finding"],
+                [[one.check, one.severity, one.message] for one in found],
+            )
+        )
+        section.data[name] = as_data(found)
+    clean = [name for name, found in findings.items() if not found]
+    if clean:
+        section.text.append(f"Nothing was found in: {'; '.join(clean)}.")
+    return section

@@ -1,4 +1,4 @@
-"""The files of a split that others made, looked at before anything in them is mended."""
+"""The files of a split that others made, looked at before anything in them is fixed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import numpy.typing as npt
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import TEST, TRAIN
 from comet_rec.errors import DataError
-from comet_rec.evaluation.audit.findings import Finding, ordered
-from comet_rec.evaluation.audit.held import held_out
+from comet_rec.evaluation.audit.checks import finding, run_checks
+from comet_rec.evaluation.audit.findings import Finding, counted, ordered
 from comet_rec.evaluation.audit.material import Held, Material
-from comet_rec.evaluation.audit.rows import repeated
-from comet_rec.evaluation.audit.times import order_and_time
 from comet_rec.reading.pairs import Pairs
 
 Int64 = npt.NDArray[np.int64]
@@ -28,7 +26,7 @@ def audit_files(
     candidates: Pairs | None = None,
     times: Mapping[tuple[Any, Any], int] | None = None,
 ) -> list[Finding]:
-    """Findings about the files of a split, errors first; nothing is drawn, dropped or mended.
+    """Findings about the files of a split, errors first; nothing is drawn, dropped or fixed.
 
     Parameters
     ----------
@@ -57,8 +55,7 @@ def audit_files(
     if candidates is not None:
         held = _with_candidates(whole, held, candidates, found)
     material = Material(whole, part, (held,), stamps is not None)
-    found += [*held_out(material), *repeated(material), *order_and_time(material)]
-    return ordered(found)
+    return ordered([*found, *run_checks(material)])
 
 
 def _nothing() -> tuple[Int64, Int64]:
@@ -93,17 +90,9 @@ def _one_row_a_user(
     more = counts > 1
     if more.any():
         place = Material(log, np.empty(0, np.uint8), (), False)
-        found.append(
-            Finding(
-                "test-users-repeated",
-                "error",
-                int(more.sum()),
-                len(distinct),
-                f"{int(more.sum()):,} of {len(distinct):,} test users have more than one test row; "
-                "what follows is about the first",
-                place.example(user=distinct[np.argmax(more)], rows=int(counts[more][0])),
-            )
-        )
+        what = "test users have more than one test row; what follows is about the first"
+        hit = counted(more, what, lambda n: place.example(user=distinct[n], rows=int(counts[n])))
+        found.append(finding("test-users-repeated", hit))
     return distinct, items[first]
 
 
@@ -150,16 +139,10 @@ def _with_candidates(
     tested = held.users[rows] == users
     if not tested.all():
         first = candidates.users[~tested][0]
+        user = first.item() if isinstance(first, np.generic) else str(first)
+        what = "candidates are of users without a test row"
         found.append(
-            Finding(
-                "candidates-without-test",
-                "warning",
-                int((~tested).sum()),
-                len(tested),
-                f"{int((~tested).sum()):,} of {len(tested):,} candidates are of users without a "
-                "test row",
-                {"user": first.item() if isinstance(first, np.generic) else str(first)},
-            )
+            finding("candidates-without-test", counted(~tested, what, lambda _: {"user": user}))
         )
     rows, items = rows[tested], items[tested]
     order = np.argsort(rows, kind="stable")

@@ -1,14 +1,57 @@
-"""What an audit finds: one frozen row a finding, and how rows become text and JSON."""
+"""What an audit finds, and how findings become text and JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from comet_rec.text import printable
 
 Severity = Literal["error", "warning", "note"]
+Example = dict[str, Any]
+"""One affected case by external ids, ready for JSON."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """What a check counts where it finds something; the check adds its name and severity.
+
+    Parameters
+    ----------
+    count, of : int
+        How many are affected, out of how many that were looked at.
+    message : str
+        One line: what, how many of what.
+    example : dict or None
+    """
+
+    count: int
+    of: int
+    message: str
+    example: Example | None = None
+
+
+def counted(
+    mask: npt.NDArray[np.bool_], what: str, example: Callable[[int], Example] | None = None
+) -> Hit | None:
+    """A hit that counts a mask: "3 of 40 `what`"; None where the mask is False throughout.
+
+    Parameters
+    ----------
+    mask : bool array
+    what : str
+    example : callable, optional
+        Makes the example from the first place where the mask is True.
+    """
+    count, of = int(mask.sum()), len(mask)
+    if count == 0:
+        return None
+    first = int(np.argmax(mask))
+    return Hit(count, of, f"{count:,} of {of:,} {what}", example(first) if example else None)
 
 
 @dataclass(frozen=True)

@@ -2,196 +2,169 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.data.sampling import Complement, untouched_items
-from comet_rec.data.split import TRAIN
-from comet_rec.evaluation.audit.findings import Finding, Severity
-from comet_rec.evaluation.audit.material import Held, Material
+from comet_rec.evaluation.audit.findings import Hit, counted
+from comet_rec.evaluation.audit.material import Held, Int64, Material
 
 Bool = npt.NDArray[np.bool_]
 
 
-def held_out(material: Material) -> Iterator[Finding]:
-    """All findings about held-out items and candidates, test before validation."""
-    raw = untouched_items(material.log)
-    for held in material.held:
-        yield from _leaked(material, held)
-        yield from _rated_zero(material, held)
-        yield from _candidates(material, held, raw)
-        yield from _numbers(material, held)
-        yield from _cold(material, held)
-
-
-def _leaked(material: Material, held: Held) -> Iterator[Finding]:
+def in_training(material: Material, held: Held) -> Hit | None:
     """Held-out items that the same user has in an earlier part."""
-    earlier = material.part < held.part
-    log = material.log
+    earlier, log = material.part < held.part, material.log
     known = np.sort(material.keys(log.users[earlier], log.items[earlier]), kind="stable")
     keys = material.keys(held.users, held.positives)
-    hit = np.searchsorted(known, keys, "right") > np.searchsorted(known, keys, "left")
-    if hit.any():
-        first = int(np.argmax(hit))
-        yield Finding(
-            f"{held.name}-in-training",
-            "error",
-            int(hit.sum()),
-            len(held.users),
-            f"{_of(hit, 'users')} have their {held.name} item in the training part too",
-            material.example(user=held.users[first], item=held.positives[first]),
-        )
+    mask = np.searchsorted(known, keys, "right") > np.searchsorted(known, keys, "left")
+    what = f"users have their {held.name} item in the training part too"
+    return counted(mask, what, lambda n: _positive(material, held, n))
 
 
-def _rated_zero(material: Material, held: Held) -> Iterator[Finding]:
-    """Held-out items that their user rated 0, as files with drawn negatives have it."""
+def rated_zero(material: Material, held: Held) -> Hit | None:
+    """Held-out items that their user rated 0, as files with sampled negatives have them."""
     log = material.log
     zero = material.keys(log.zero_users, log.zero_items)
-    hit = np.isin(material.keys(held.users, held.positives), zero)
-    if hit.any():
-        first = int(np.argmax(hit))
-        yield Finding(
-            f"{held.name}-rated-zero",
-            "error",
-            int(hit.sum()),
-            len(held.users),
-            f"{_of(hit, 'users')} have a {held.name} item with rating 0, which is rather a "
-            "negative; read the log with min_rating (--min-rating 1)",
-            material.example(user=held.users[first], item=held.positives[first]),
-        )
+    mask = np.isin(material.keys(held.users, held.positives), zero)
+    what = (
+        f"users have a {held.name} item with rating 0, which is rather a negative; read the log "
+        "with min_rating (--min-rating 1)"
+    )
+    return counted(mask, what, lambda n: _positive(material, held, n))
 
 
-def _candidates(material: Material, held: Held, raw: Complement) -> Iterator[Finding]:
-    """Candidates that are no negatives, stand twice, or are no items."""
-    inside = (held.candidates >= 0) & (held.candidates < material.log.n_items)
-    if not inside.all():
-        first = int(np.argmin(inside))
-        yield Finding(
-            f"{held.name}-candidates-outside",
-            "error",
-            int((~inside).sum()),
-            len(inside),
-            f"{_of(~inside, f'{held.name} candidates')} are indices outside the catalogue",
-            material.example(user=held.users[held.rows[first]], index=int(held.candidates[first])),
-        )
-    rows, items = held.rows[inside], held.candidates[inside]
-    owners, own = held.users[rows], items == held.positives[rows]
-    yield from _of_users(
-        material, held, rows, items, own, "error", "positive-among-candidates",
-        "have the positive among their own candidates",
-    )  # fmt: skip
-    touched = raw.touched(owners, items) & ~own
-    yield from _of_users(
-        material, held, rows, items, touched, "error", "candidates-touched",
-        "have candidates that they touched somewhere in the raw log",
-    )  # fmt: skip
+def outside_the_catalogue(material: Material, held: Held) -> Hit | None:
+    """Candidates that are no index of an item."""
+    what = f"{held.name} candidates are indices outside the catalogue"
+    return counted(
+        ~_is_item(material, held),
+        what,
+        lambda n: material.example(user=held.users[held.rows[n]], index=int(held.candidates[n])),
+    )
+
+
+def positive_among_candidates(material: Material, held: Held) -> Hit | None:
+    """Users whose own positive is among their negatives."""
+    rows, items = _candidates(material, held)
+    what = "have the positive among their own candidates"
+    return _users_of(material, held, rows, items, _is_positive(held, rows, items), what)
+
+
+def interacted(material: Material, held: Held) -> Hit | None:
+    """Candidates that the user interacted with anywhere in the raw log."""
+    rows, items = _candidates(material, held)
+    mask = material.interacted.touched(held.users[rows], items)
+    mask &= ~_is_positive(held, rows, items)
+    what = "have candidates that they touched somewhere in the raw log"
+    return _users_of(material, held, rows, items, mask, what)
+
+
+def repeated(material: Material, held: Held) -> Hit | None:
+    """Users with a candidate more than once."""
+    rows, items = _candidates(material, held)
     keys = rows * material.log.n_items + items
     order = np.argsort(keys, kind="stable")
-    again = np.zeros(len(keys), dtype=bool)
-    again[order[1:]] = keys[order[1:]] == keys[order[:-1]]
-    yield from _of_users(
-        material, held, rows, items, again, "error", "candidates-repeated",
-        "have a candidate more than once",
-    )  # fmt: skip
+    mask = np.zeros(len(keys), dtype=bool)
+    # In sorted order a repeat follows its equal.
+    mask[order[1:]] = keys[order[1:]] == keys[order[:-1]]
+    return _users_of(material, held, rows, items, mask, "have a candidate more than once")
 
 
-def _of_users(
-    material: Material,
-    held: Held,
-    rows: npt.NDArray[np.int64],
-    items: npt.NDArray[np.int64],
-    hit: Bool,
-    severity: Severity,
-    check: str,
-    what: str,
-) -> Iterator[Finding]:
-    """A finding that counts the users of some candidates."""
-    if hit.any():
-        first = int(np.argmax(hit))
-        users = np.bincount(rows[hit], minlength=len(held.users)) > 0
-        yield Finding(
-            f"{held.name}-{check}",
-            severity,
-            int(users.sum()),
-            len(users),
-            f"{_of(users, f'{held.name} users')} {what} ({int(hit.sum()):,} candidates)",
-            material.example(user=held.users[rows[first]], item=items[first]),
-        )
+def none_at_all(material: Material, held: Held) -> Hit | None:
+    """Users with nothing to be ranked against."""
+    return _with_counts(material, held, 0, 0, "have no candidate")
 
 
-def _numbers(material: Material, held: Held) -> Iterator[Finding]:
-    """Users without candidates, or with fewer than the protocol says."""
-    if held.negatives is None:
-        return
-    counts = np.bincount(held.rows, minlength=len(held.users))
-    none, few = counts == 0, (counts > 0) & (counts < held.negatives)
-    cases: list[tuple[Bool, Severity, str, str]] = [
-        (none, "error", "without-candidates", "have no candidate"),
-        (few, "warning", "few-candidates", f"have fewer than {held.negatives} candidates"),
-    ]
-    for hit, severity, check, what in cases:
-        if hit.any():
-            first = int(np.argmax(hit))
-            yield Finding(
-                f"{held.name}-{check}",
-                severity,
-                int(hit.sum()),
-                len(hit),
-                f"{_of(hit, f'{held.name} users')} {what}",
-                material.example(user=held.users[first], candidates=int(counts[first])),
-            )
+def too_few(material: Material, held: Held) -> Hit | None:
+    """Users with fewer candidates than the protocol says."""
+    most = (held.negatives or 0) - 1
+    return _with_counts(material, held, 1, most, f"have fewer than {held.negatives} candidates")
 
 
-def _cold(material: Material, held: Held) -> Iterator[Finding]:
-    """Users, items and candidates that training never saw."""
+def cold_users(material: Material, held: Held) -> Hit | None:
+    """Held-out users without a training row."""
     log = material.log
-    train = material.part == TRAIN
-    user_known = np.bincount(log.users[train], minlength=log.n_users) > 0
-    item_known = np.bincount(log.items[train], minlength=log.n_items) > 0
-    item_exists = np.bincount(log.items, minlength=log.n_items) > 0
-    item_exists |= np.bincount(log.dropped_items, minlength=log.n_items) > 0
-
-    users = ~user_known[held.users]
-    if users.any():
-        yield Finding(
-            f"{held.name}-users-cold",
-            "warning",
-            int(users.sum()),
-            len(users),
-            f"{_of(users, f'{held.name} users')} have no training row",
-            material.example(user=held.users[np.argmax(users)]),
-        )
-    items = ~item_known[held.positives]
-    if items.any():
-        first = int(np.argmax(items))
-        yield Finding(
-            f"{held.name}-items-cold",
-            "warning",
-            int(items.sum()),
-            len(items),
-            f"{_of(items, 'users')} have a {held.name} item without a training row",
-            material.example(user=held.users[first], item=held.positives[first]),
-        )
-    inside = (held.candidates >= 0) & (held.candidates < log.n_items)
-    candidates = np.flatnonzero(np.bincount(held.candidates[inside], minlength=log.n_items))
-    foreign, cold = ~item_exists[candidates], (item_exists & ~item_known)[candidates]
-    cases: list[tuple[Bool, Severity, str, str]] = [
-        (foreign, "warning", "candidates-outside", "are in no row of the log"),
-        (cold, "note", "candidates-cold", "have no training row"),
-    ]
-    for hit, severity, check, what in cases:
-        if hit.any():
-            yield Finding(
-                f"{held.name}-{check}",
-                severity,
-                int(hit.sum()),
-                len(hit),
-                f"{_of(hit, f'items among the {held.name} candidates')} {what}",
-                material.example(item=candidates[np.argmax(hit)]),
-            )
+    known = np.bincount(log.users[material.train], minlength=log.n_users) > 0
+    what = f"{held.name} users have no training row"
+    return counted(~known[held.users], what, lambda n: material.example(user=held.users[n]))
 
 
-def _of(hit: Bool, what: str) -> str:
-    return f"{int(hit.sum()):,} of {len(hit):,} {what}"
+def cold_items(material: Material, held: Held) -> Hit | None:
+    """Held-out items without a training row."""
+    what = f"users have a {held.name} item without a training row"
+    mask = ~_in_training(material)[held.positives]
+    return counted(mask, what, lambda n: _positive(material, held, n))
+
+
+def foreign_candidates(material: Material, held: Held) -> Hit | None:
+    """Candidates in no row of the log."""
+    items = np.unique(_candidates(material, held)[1])
+    what = f"items among the {held.name} candidates are in no row of the log"
+    mask = ~_in_the_log(material)[items]
+    return counted(mask, what, lambda n: material.example(item=items[n]))
+
+
+def cold_candidates(material: Material, held: Held) -> Hit | None:
+    """Candidates without a training row, which are easy to rank low."""
+    items = np.unique(_candidates(material, held)[1])
+    what = f"items among the {held.name} candidates have no training row"
+    mask = (_in_the_log(material) & ~_in_training(material))[items]
+    return counted(mask, what, lambda n: material.example(item=items[n]))
+
+
+def _positive(material: Material, held: Held, place: int) -> dict[str, object]:
+    return material.example(user=held.users[place], item=held.positives[place])
+
+
+def _is_item(material: Material, held: Held) -> Bool:
+    """Whether a candidate is an index of the catalogue, bool [M]."""
+    return (held.candidates >= 0) & (held.candidates < material.log.n_items)
+
+
+def _candidates(material: Material, held: Held) -> tuple[Int64, Int64]:
+    """Place of the user and item of each candidate within the catalogue."""
+    inside = _is_item(material, held)
+    return held.rows[inside], held.candidates[inside]
+
+
+def _is_positive(held: Held, rows: Int64, items: Int64) -> Bool:
+    return np.asarray(items == held.positives[rows])
+
+
+def _users_of(
+    material: Material, held: Held, rows: Int64, items: Int64, mask: Bool, what: str
+) -> Hit | None:
+    """A hit that counts the users of some candidates."""
+    if not mask.any():
+        return None
+    first = int(np.argmax(mask))
+    users = np.bincount(rows[mask], minlength=len(held.users)) > 0
+    what = f"{held.name} users {what} ({int(mask.sum()):,} candidates)"
+    example = material.example(user=held.users[rows[first]], item=items[first])
+    return counted(users, what, lambda _: example)
+
+
+def _with_counts(material: Material, held: Held, least: int, most: int, what: str) -> Hit | None:
+    """A hit that counts users with `least` to `most` candidates."""
+    if held.negatives is None:  # candidates are still to be drawn
+        return None
+    counts = np.bincount(held.rows, minlength=len(held.users))
+    return counted(
+        (counts >= least) & (counts <= most),
+        f"{held.name} users {what}",
+        lambda n: material.example(user=held.users[n], candidates=int(counts[n])),
+    )
+
+
+def _in_training(material: Material) -> Bool:
+    """Whether an item has a training row, bool [I]."""
+    log = material.log
+    return np.bincount(log.items[material.train], minlength=log.n_items) > 0
+
+
+def _in_the_log(material: Material) -> Bool:
+    """Whether an item has any row, dropped ones included, bool [I]."""
+    log = material.log
+    known = np.bincount(log.items, minlength=log.n_items) > 0
+    known |= np.bincount(log.dropped_items, minlength=log.n_items) > 0
+    return known

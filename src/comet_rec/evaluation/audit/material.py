@@ -1,16 +1,18 @@
-"""What the checks look at: rows with their parts, and candidates exactly as they were given."""
+"""What the checks look at: a log's rows with their parts, and candidates as they were given."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.split import TEST, VALIDATION, HeldOut, Split
+from comet_rec.data.sampling import Complement, untouched_items
+from comet_rec.data.split import TEST, TRAIN, VALIDATION, HeldOut, Split
 
 Int64 = npt.NDArray[np.int64]
 
@@ -27,7 +29,7 @@ class Held:
     users, positives : int64 [T]
         Users, ascending, and the item that is held out of each.
     rows, candidates : int64 [M]
-        Place in `users`, ascending, and item of each candidate; repeats and positives among them.
+        Place in `users`, ascending, and item of each candidate; repeats and positives included.
     negatives : int or None
         Candidates that each user should have; None where they are still to be drawn.
     """
@@ -43,7 +45,7 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A log and what is held out of it, unmended.
+    """A log and what is held out of it, with all their faults.
 
     Parameters
     ----------
@@ -60,6 +62,16 @@ class Material:
     held: tuple[Held, ...]
     test_times: bool
 
+    @cached_property
+    def train(self) -> npt.NDArray[np.bool_]:
+        """Whether a row is for training, bool [R]."""
+        return np.asarray(self.part == TRAIN)
+
+    @cached_property
+    def interacted(self) -> Complement:
+        """Items of each user anywhere in the raw log, dropped rows included."""
+        return untouched_items(self.log)
+
     def keys(self, users: npt.NDArray[Any], items: npt.NDArray[Any]) -> Int64:
         """One number for each pair, int64."""
         return np.asarray(users.astype(np.int64) * self.log.n_items + items)
@@ -72,6 +84,12 @@ class Material:
         if item is not None:
             found["item"] = _plain(self.log.item_ids.external([item]).tolist()[0])
         return found | more
+
+    def row(self, row: int) -> dict[str, Any]:
+        """User, item and time of a row, as an example."""
+        log = self.log
+        time = {} if log.times is None else {"time": int(log.times[row])}
+        return self.example(user=int(log.users[row]), item=int(log.items[row]), **time)
 
 
 def of_split(split: Split) -> Material:

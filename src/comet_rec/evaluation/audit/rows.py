@@ -12,8 +12,7 @@ from comet_rec.config import Config
 from comet_rec.data.batches import Batch, Batches
 from comet_rec.data.histories import HistorySettings
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.split import TRAIN
-from comet_rec.evaluation.audit.findings import Finding
+from comet_rec.evaluation.audit.findings import Hit, counted
 from comet_rec.evaluation.audit.material import Material
 from comet_rec.models import base
 
@@ -27,52 +26,53 @@ DRAWN_NEGATIVES = 1_000
 _REMOVED = re.compile(r"([\d,]+) repeated \(user, item\) rows? removed")
 
 
-def repeated(material: Material) -> Iterator[Finding]:
-    """Pairs that the raw log holds more than once, those that reading removed included."""
+def repeated(material: Material) -> Hit | None:
+    """Training rows that repeat a (user, item) pair."""
     log = material.log
-    train = np.flatnonzero(material.part == TRAIN)
+    train = np.flatnonzero(material.train)
     keys = material.keys(log.users[train], log.items[train])
     order = np.argsort(keys, kind="stable")
-    again = order[1:][keys[order[1:]] == keys[order[:-1]]]
-    if len(again) > 0:
-        row = train[again.min()]
-        yield Finding(
-            "repeated-rows",
-            "warning",
-            len(again),
-            len(train),
-            f"{len(again):,} of {len(train):,} training rows repeat a (user, item) pair",
-            material.example(user=log.users[row], item=log.items[row]),
-        )
+    mask = np.zeros(len(keys), dtype=bool)
+    # In sorted order a repeat follows its equal.
+    mask[order[1:]] = keys[order[1:]] == keys[order[:-1]]
+
+    def example(place: int) -> dict[str, object]:
+        row = train[place]
+        return material.example(user=log.users[row], item=log.items[row])
+
+    return counted(mask, "training rows repeat a (user, item) pair", example)
+
+
+def repeated_in_reading(material: Material) -> Hit | None:
+    """Rows of a repeated pair that reading removed, as its notes say."""
+    log = material.log
     removed = sum(
         int(found[1].replace(",", "")) for note in log.notes if (found := _REMOVED.search(note))
     )
-    if removed:
-        of = len(log) + removed
-        yield Finding(
-            "repeated-rows",
-            "warning",
-            removed,
-            of,
-            f"{removed:,} of {of:,} rows of the log repeat a (user, item) pair; reading kept the "
-            "earliest of each, a tool that keeps all can test on what it trained on",
-        )
+    if removed == 0:
+        return None
+    of = len(log) + removed
+    what = (
+        f"{removed:,} of {of:,} rows of the log repeat a (user, item) pair; reading kept the "
+        "earliest of each, a tool that keeps all can test on what it trained on"
+    )
+    return Hit(removed, of, what)
 
 
-def targets(material: Material, config: Config) -> Iterator[Finding]:
+def target_in_history(material: Material, config: Config) -> Hit | None:
     """Training positives that a model with this config sees in the histories it is shown.
 
     Batches are drawn with the config's own settings and looked into. A model that is shown whole
-    bags leaves the target out itself, so its setting is what counts.
+    histories leaves the target out itself, so its setting is what counts.
     """
     settings = _histories(config)
-    rows = material.log.select(material.part == TRAIN)
+    rows = material.log.select(material.train)
     if settings is None or len(rows) == 0:
-        return
+        return None
     if settings.policy == "whole":
-        if not getattr(config.model, "exclude_target", True):
-            yield _target(len(rows), len(rows), config, None)
-        return
+        if getattr(config.model, "exclude_target", True):
+            return None
+        return _target(len(rows), len(rows), config, None)
     seen = looked = 0
     example = None
     for batch in _batches(rows, config, settings):
@@ -87,8 +87,7 @@ def targets(material: Material, config: Config) -> Iterator[Finding]:
         looked += len(hit)
         if looked >= DRAWN_POSITIVES:
             break
-    if seen:
-        yield _target(seen, looked, config, example)
+    return _target(seen, looked, config, example) if seen else None
 
 
 def shown_by(config: Config) -> tuple[object, ...] | None:
@@ -136,15 +135,11 @@ def shown_targets(batch: Batch) -> tuple[Bool, Bool]:
     return of_users, of_items
 
 
-def _target(count: int, of: int, config: Config, example: dict[str, object] | None) -> Finding:
+def _target(count: int, of: int, config: Config, example: dict[str, object] | None) -> Hit:
     excluded = getattr(config.model, "exclude_target", False)
     remedy = "look for repeated rows" if excluded else "set model.exclude_target=true"
-    return Finding(
-        "target-in-history",
-        "error",
-        count,
-        of,
+    what = (
         f"{count:,} of {of:,} training positives that were drawn stand in the history that "
-        f"{config.name} is shown with them, so it trains on the answer; {remedy}",
-        example,
+        f"{config.name} is shown with them, so it trains on the answer; {remedy}"
     )
+    return Hit(count, of, what, example)

@@ -1,0 +1,424 @@
+"""What a study trains: budgets, the parts of a report, and the jobs of each part on a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from comet_rec.config import unknown
+from comet_rec.data.interactions import Interactions
+from comet_rec.errors import ConfigError
+from comet_rec.estimators.presets import MEDIUM, VARIANTS, large_tables, preset
+from comet_rec.experiments.compare import PRETRAINED, shared_sizes
+from comet_rec.experiments.jobs import Job
+
+Settings = Mapping[str, Any]
+"""Dotted keys and values."""
+
+NON_ITERATIVE = ("popularity", "itemknn", "ease")
+"""Models that are not trained in epochs and draw nothing."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Logs, seeds and model sizes of a study.
+
+    Parameters
+    ----------
+    name : str
+    logs : tuple of str
+        Data sets of the catalog that are studied when none is asked for.
+    seeds : int
+        Training seeds of the tables' models and of falsifications.
+    neural : mapping
+        Settings of all models with epochs.
+    models : mapping
+        Settings by registered name.
+    compared : mapping
+        Settings of trainings that are only compared with one another: figures, falsifications.
+    large : mapping
+        Settings of trainings that vary COMET in the paper's manner, tables IV and V included, on
+        a log of large tables: there the paper's sizes cost half an hour each.
+    falsified : mapping
+        Further ones of falsifications, which are trained in every seed.
+    dims : tuple of int
+        K of Figure 6.
+    warning : str
+        Stands under every section of a page.
+    """
+
+    name: str
+    logs: tuple[str, ...]
+    seeds: int
+    neural: Settings = field(default_factory=dict)
+    models: Mapping[str, Settings] = field(default_factory=dict)
+    compared: Settings = field(default_factory=dict)
+    large: Settings = field(default_factory=dict)
+    falsified: Settings = field(default_factory=dict)
+    dims: tuple[int, ...] = (16, 32, 64, 128)
+    warning: str = ""
+
+    def settings(self, model: str) -> dict[str, Any]:
+        """Dotted settings of a registered model."""
+        neural = {} if model in NON_ITERATIVE else self.neural
+        return {**neural, **self.models.get(model, {})}
+
+
+SMOKE = Budget(
+    name="smoke",
+    logs=("ml-100k",),
+    seeds=1,
+    neural={
+        "model.embedding_dim": 16, "train.epochs": 3, "train.patience": 0, "train.refit": False,
+        "train.learning_rate": 5e-3,
+    },
+    models={
+        "comet": {
+            "model.history_length": 20, "model.hidden": (32,), "train.batch_size": 2048,
+            "train.epochs": 10,
+        },
+        "mlp": {"model.hidden": (16, 8)},
+        "neumf": {"model.hidden": (16, 8)},
+        "convncf": {"train.epochs": 1},
+    },
+    dims=(4, 8, 16, 32),
+    warning="Budget smoke: no figure here says anything about a model.",
+)  # fmt: skip
+FULL = Budget(
+    name="full",
+    logs=("ml-1m", "amazon-movies", "amazon-cds"),
+    seeds=3,
+    neural={"train.matmul_precision": "medium"},
+    compared={"train.refit": False},
+    large={"model.embedding_dim": 64, "train.refit": False},
+    falsified={"model.embedding_dim": 32},
+    models={"convncf": {"train.epochs": 2, "train.patience": 0, "train.refit": False}},
+)
+BUDGETS = {budget.name: budget for budget in (SMOKE, FULL)}
+
+ALGORITHMS = {
+    "BCE-MF": "mf",
+    "SVD++": "svdpp",
+    "FISM": "fism",
+    "MLP": "mlp",
+    "GMF": "gmf",
+    "NeuMF": "neumf-p",
+    "ConvNCF": "convncf-p",
+    "COMET": "comet",
+}
+"""The paper's names of the algorithms → ours; names of `PRETRAINED` start from other models."""
+BESIDE = {"Popularity": "popularity", "ItemKNN": "itemknn", "EASE": "ease"}
+"""Models that the paper leaves out and no table of this kind should."""
+FILTER_SETS = {
+    "COMET(1)": (1,),
+    "COMET(1,8)": (1, 8),
+    "COMET(1,8,32)": (1, 8, 32),
+    "COMET(1,8,32,128)": (1, 8, 32, 128),
+}
+FIGURE_3: dict[str, Settings] = {
+    "COMET": {},
+    "CNN only": {"model.cross": "cnn"},
+    "MLP only, 1 layer": {"model.cross": "mlp"},
+    "MLP only, 2 layers": {"model.cross": "mlp", "model.hidden": (256, 128)},
+    "MLP only, 3 layers": {"model.cross": "mlp", "model.hidden": (256, 128, 64)},
+}
+NO_TOWERS: Settings = {"model.enrich": "original", "model.own_dropout": 0.0}
+FIGURE_4: dict[str, Settings] = {
+    "COMET": {},
+    "original only": NO_TOWERS,
+    "interaction only": {"model.enrich": "interaction"},
+}
+NO_DECAY: Settings = {"train.weight_decay": 0.0}
+"""For all trainings that vary something else: Figure 6 is where decay varies."""
+DECAYS = (0.0, 1e-6, 5e-6, 1e-5, 5e-5)
+CHANNELS = (4, 8, 16)
+FALSIFICATIONS: dict[str, str] = {
+    "dimensions permuted": "permuted-dimensions",
+    "history shuffled": "shuffled-history",
+    "filters frozen as drawn": "frozen-filters",
+    "perceptron of the same size": "matched-mlp",
+    "target kept in the history": "kept-target",
+}
+BEST = "COMET, preset best"
+WHOLE, DRAWN = "by the whole catalogue", "by drawn items"
+BY_WHOLE: Settings = {"train.select_by": "full"}
+BY_DRAWN: Settings = {"train.select_by": "sampled"}
+TASTE = "a taste beside it"
+STEPS: dict[str, tuple[str, ...]] = {
+    "causal histories": ("model.history",),
+    "rate, decay, schedule, averaging": (
+        "train.batch_size", "train.learning_rate", "train.weight_decay", "train.schedule",
+        "train.warmup", "train.average", "train.epochs", "train.full_epochs", "train.patience",
+        "train.positives_per_user", "train.negative_pool",
+    ),
+    "softmax": ("train.loss", "train.softmax_items"),
+    "touched items masked": ("train.mask_touched",),
+    "the user's tower alone": ("model.towers",),
+    "K": ("model.embedding_dim",),
+    "N": ("model.history_length",),
+    "refit": ("train.refit",),
+    TASTE: ("model.taste_dim", "model.taste_alpha", "model.taste_preset"),
+    f"chosen {WHOLE}": ("train.select_by",),
+}  # fmt: skip
+"""From static COMET to `best`: the settings that change with each step. A taste comes after the
+refit, so that what it is added to is the model without one that other tables show; what is chosen
+by the whole catalogue last, since all opponents are chosen by drawn items."""
+FALSIFICATIONS_OF_BEST: dict[str, Settings] = {
+    "COMET, best without a taste": {},
+    "history shuffled": {"model.shuffle_history": True},
+    "filters frozen as drawn": {"model.freeze_filters": True},
+    "perceptron of the same size": {"model.cross": "matched-mlp"},
+    "no tower": NO_TOWERS,
+}
+TIE_MODELS = {"EASE": ("ease", "paper"), "BCE-MF": ("mf", "paper"), BEST: ("comet", "best")}
+"""Two models that know no order, and one that does."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Jobs on one log under one budget.
+
+    Parameters
+    ----------
+    name : str
+        Of the log within the study.
+    log : Interactions
+    budget : Budget
+    searched : mapping
+        Model → settings that a search on this log found, from the preset `paper`; for the tables
+        of algorithms. What the budget settles goes before.
+    searched_whole : mapping
+        The same of searches by figures over the whole catalogue, beside them past the paper.
+    """
+
+    name: str
+    log: Interactions
+    budget: Budget
+    searched: Mapping[str, Settings] = field(default_factory=dict)
+    searched_whole: Mapping[str, Settings] = field(default_factory=dict)
+
+    @property
+    def paper(self) -> str:
+        """Preset of COMET in the paper's manner: small logs want more steps than it gives."""
+        return "static" if len(self.log) < MEDIUM else "paper"
+
+    def job(
+        self, label: str, name: str, more: Settings | None = None, preset: str | None = None
+    ) -> Job:
+        """A training with the budget's settings and more of its own; `name` as in `compare`."""
+        model = PRETRAINED[name][0] if name in PRETRAINED else name
+        preset = preset or (self.paper if model == "comet" else "paper")
+        refit = {"train.refit": self._refits()} if preset == "static" else {}
+        settings = {**refit, **self.budget.settings(model), **(more or {})}
+        job = Job(self.name, label, model, preset, _ordered(settings))
+        if name not in PRETRAINED:
+            return job
+        sizes = job.estimator().config_for(self.log).model
+        starts = []
+        for source, given in PRETRAINED[name][1].items():
+            plain = Job(
+                self.name, f"{source} before {label}", source, "paper",
+                _ordered({**self.budget.settings(source), **given}),
+            )  # fmt: skip
+            own = shared_sizes(sizes, plain.estimator().config_for(self.log).model)
+            same = {"train.refit": job.estimator().config_for(self.log).train.refit}
+            settings = {**dict(plain.settings), **own, **same}
+            starts.append(Job(self.name, plain.label, source, "paper", _ordered(settings)))
+        return Job(self.name, label, model, "paper", job.settings, starts=tuple(starts))
+
+    def algorithms(self) -> list[Job]:
+        """Tables II and III, and the models beside them."""
+        return [
+            self.job(label, name, self._found(name, self.searched))
+            for label, name in {**BESIDE, **ALGORITHMS}.items()
+        ]
+
+    def taken(self) -> list[str]:
+        """Labels of the algorithms with settings of a search on this log."""
+        models = {**BESIDE, **ALGORITHMS}.items()
+        return [label for label, name in models if self._found(name, self.searched)]
+
+    def _found(self, name: str, searched: Mapping[str, Settings]) -> Settings:
+        """Of a model that is trained from its own draw, under the preset of the search."""
+        if name in PRETRAINED or (name == "comet" and self.paper != "paper"):
+            return {}
+        settled = self.budget.settings(name)
+        return {k: v for k, v in searched.get(name, {}).items() if k not in settled}
+
+    def filters(self) -> list[Job]:
+        """Tables IV and V."""
+        return [
+            self.job(label, "comet", {**NO_DECAY, **self._smaller(), "model.widths": widths})
+            for label, widths in FILTER_SETS.items()
+        ]
+
+    def figure_3(self) -> list[Job]:
+        """COMET, CNN only, MLP only."""
+        return self._compared(FIGURE_3)
+
+    def figure_4(self) -> list[Job]:
+        """COMET, original only, interaction only.
+
+        With a refit where the tables have one: a test shows histories the validation row, and a
+        model that has none would know less.
+        """
+        settings = {k: v for k, v in self._smaller().items() if k != "train.refit"}
+        return [
+            self.job(label, "comet", {**NO_DECAY, **settings, **more})
+            for label, more in FIGURE_4.items()
+        ]
+
+    def figure_5(self) -> list[Job]:
+        """The COMET whose kernels are shown."""
+        return [self.job("COMET", "comet", self._found("comet", self.searched))]
+
+    def figure_6(self) -> dict[str, list[Job]]:
+        """COMET over embedding size, regularisation and channels."""
+        grids = {
+            "model.embedding_dim": self.budget.dims,
+            "train.weight_decay": DECAYS,
+            "model.channels": CHANNELS,
+        }
+        return {
+            key: self._compared({f"{key} = {value:g}": {key: value} for value in values})
+            for key, values in grids.items()
+        }
+
+    def falsifications(self) -> list[Job]:
+        """COMET, and changes that should hurt it if its convolution does what it is said to do."""
+        variants = {label: VARIANTS[name] for label, name in FALSIFICATIONS.items()}
+        return self._compared(
+            {
+                label: {**self.budget.falsified, **{f"model.{k}": v for k, v in change.items()}}
+                for label, change in {"COMET": {}, **variants}.items()
+            }
+        )
+
+    def falsifications_of_best(self) -> list[Job]:
+        """The preset `best` alone, and what its filters are worth there."""
+        without = self._without_taste()
+        return [
+            self.job(label, "comet", {**without, **more}, preset="best")
+            for label, more in FALSIFICATIONS_OF_BEST.items()
+        ]
+
+    def beyond(self) -> list[Job]:
+        """COMET past the paper, its variants with less, and the opponents."""
+        static = self.job("COMET, static", "comet", self._found("comet", self.searched))
+        others = [job for job in self.algorithms() if job.label != "COMET"]
+        found = [self.job(BEST, "comet", preset="best")]
+        best, without = preset("best", "comet", self.log), self._without_taste()
+        if any(best.get(key) != without[key] for key in STEPS[TASTE]):
+            found.append(self.job("COMET, best without a taste", "comet", without, preset="best"))
+        if best.get("model.taste_preset") == "best":
+            taste = preset("paper", "fism", self.log).model.embedding_dim
+            plain = {**BY_DRAWN, "model.taste_preset": "paper", "model.taste_dim": taste}
+            found.append(self.job("COMET, best, its taste by BCE", "comet", plain, preset="best"))
+            others.append(self.job("FISM, softmax", "fism", BY_DRAWN, preset="best"))
+            others.append(self.job(f"FISM, softmax, {WHOLE}", "fism", BY_WHOLE, preset="best"))
+        other, by = (DRAWN, BY_DRAWN) if best.train.select_by == "full" else (WHOLE, BY_WHOLE)
+        found.append(self.job(f"COMET, best, {other}", "comet", by, preset="best"))
+        others += [
+            self.job(f"{label}, {WHOLE}", name, found_there)
+            for label, name in {**BESIDE, **ALGORITHMS}.items()
+            if (found_there := self._found(name, self.searched_whole))
+        ]
+        return [*found, static, *others]
+
+    def _without_taste(self) -> dict[str, Any]:
+        paper = preset(self.paper, "comet", self.log)
+        return {**BY_DRAWN, **{key: paper.get(key) for key in STEPS[TASTE]}}
+
+    def ablation(self) -> list[Job]:
+        """From static COMET to `best`, one step a row; steps that change nothing are none.
+
+        Each row is `best` with static COMET's value of what is still to change. What the budget
+        settles is the same in all rows.
+        """
+        paper, best = (preset(name, "comet", self.log) for name in (self.paper, "best"))
+        changes = {
+            label: {key: value for key in keys if (value := paper.get(key)) != best.get(key)}
+            for label, keys in STEPS.items()
+        }
+        fixed = self.budget.settings("comet")
+        for of in changes.values():
+            for key in fixed:
+                of.pop(key, None)
+        changes["refit"] = {"train.refit": False} if self._refits() else {}
+        changes = {label: back for label, back in changes.items() if back}
+        back = {key: value for step in changes.values() for key, value in step.items()}
+        jobs = [self.job("static COMET, no refit", "comet", back, preset="best")]
+        for label, step in changes.items():
+            back = {key: value for key, value in back.items() if key not in step}
+            if label in ("K", "N"):
+                label = f"{label} = {best.get(*STEPS[label])}"
+            jobs.append(self.job(f"+ {label}", "comet", back, preset="best"))
+        return jobs
+
+    def _compared(self, variants: Mapping[str, Settings]) -> list[Job]:
+        return [
+            self.job(
+                label, "comet", {**NO_DECAY, **self.budget.compared, **self._smaller(), **more}
+            )
+            for label, more in variants.items()
+        ]
+
+    def _smaller(self) -> Settings:
+        return self.budget.large if self.paper == "paper" and large_tables(self.log) else {}
+
+    def _refits(self) -> bool:
+        return bool(self.budget.settings("comet").get("train.refit", True))
+
+    def ties(self) -> list[Job]:
+        """Models whose figures under several orders of equal times are compared."""
+        return [
+            self.job(label, model, {} if model in NON_ITERATIVE else self.budget.compared, preset)
+            for label, (model, preset) in TIE_MODELS.items()
+        ]
+
+
+def _ordered(settings: Settings) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(settings.items()))
+
+
+PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")
+OURS = ("falsification", "reliability", "ties", "beyond", "ablation", "falsification-best")
+PARTS = (*PAPER, "figure6", *OURS)
+"""What can be asked for, `all` besides. Tables II and III are one study, so are IV and V."""
+
+JobsOf = Callable[[Planner], list[Job]]
+SEVERAL_SEEDS: dict[str, JobsOf] = {
+    "table2": Planner.algorithms,
+    "table3": Planner.algorithms,
+    "table4": Planner.filters,
+    "table5": Planner.filters,
+    "beyond": Planner.beyond,
+    "ablation": Planner.ablation,
+    "falsification": Planner.falsifications,
+    "falsification-best": Planner.falsifications_of_best,
+}
+"""What a part needs trained, in several seeds; these come first."""
+ONE_SEED: dict[str, JobsOf] = {
+    "figure5": Planner.figure_5,
+    "reliability": Planner.algorithms,
+    "figure3": Planner.figure_3,
+    "figure4": Planner.figure_4,
+    "figure6": lambda planner: [*chain(*planner.figure_6().values())],
+}
+"""In one seed."""
+
+
+def parts_of(asked: Sequence[str]) -> list[str]:
+    """Parts in the order of a report; `all` stands for each of them.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown part; the nearest one is named.
+    """
+    for name in asked:
+        if name not in (*PARTS, "all"):
+            raise ConfigError(unknown("part", name, [*PARTS, "all"]))
+    return [name for name in PARTS if name in asked or "all" in asked]

@@ -1,0 +1,285 @@
+"""Records of finished trainings: one zip file for each log, in the folder `records` of a study.
+
+A record holds the figures of one training as JSON, the ranks of every test user and, of a COMET,
+some kernels. Its name within the file is the job's key:
+
+    records/ml-1m.zip
+        ml-1m-comet-best-0-14ed5452bf85/record.json
+        ml-1m-comet-best-0-14ed5452bf85/better.npy          also tied, full_better, full_tied
+        ml-1m-comet-best-0-14ed5452bf85/kernels/width 8, filter 1.npy
+
+The zip format keeps a checksum of every member. Equal records give equal bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from comet_rec.artefact.folder import opened
+from comet_rec.artefact.lock import locked
+from comet_rec.artefact.plain import parsed
+from comet_rec.errors import ArtefactError
+from comet_rec.evaluation.metrics import hit_rate, ndcg
+from comet_rec.evaluation.ranking import Ranks
+from comet_rec.files import written_whole
+
+RANKS = ("better", "tied", "full_better", "full_tied")
+KERNELS = "kernels/"
+VALUES = "record.json"
+
+Kernel = npt.NDArray[np.floating[Any]]
+
+Members = dict[str, bytes]
+"""Contents of a record's members by their names below the record's key."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a finished training gave.
+
+    Parameters
+    ----------
+    values : dict
+        Plain data: figures, seconds, epochs, figures under other draws, popularity strata.
+    key : str
+    arrays : dict of str to ndarray
+        Ranks of each test user, and kernels below ``kernels/``.
+    """
+
+    values: Mapping[str, Any]
+    key: str
+    arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def kernels(self) -> dict[str, Kernel]:
+        """Kernels of a COMET's user tower by title, float16; empty for other models."""
+        return {
+            name.removeprefix(KERNELS): array
+            for name, array in self.arrays.items()
+            if name.startswith(KERNELS)
+        }
+
+    @cached_property
+    def ranks(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Sampled ranks ``better`` and ``tied`` of each test user; ``full_better``, ``full_tied``.
+
+        The full ranks may be missing, or of a sample of the users.
+        """
+        return {name: self.arrays[name].astype(np.int64) for name in RANKS if name in self.arrays}
+
+    def full_ranks(self, n_users: int) -> Ranks | None:
+        """Ranks over the whole catalogue; None unless all `n_users` test users have one."""
+        ranks = self.ranks
+        if len(ranks.get("full_better", ())) != n_users:
+            return None
+        return Ranks(ranks["full_better"], ranks["full_tied"])
+
+    def user_values(self, metric: str, *, full: bool = False) -> npt.NDArray[np.float64]:
+        """HR@10 or NDCG@10 of each test user, float64 [T].
+
+        With `full`: over the whole catalogue. Then the array is empty for a model that was not
+        ranked there, and shorter where only a sample of users was.
+        """
+        measure = hit_rate if metric.startswith("HR") else ndcg
+        prefix, k = "full_" if full else "", int(metric.split("@")[1])
+        if f"{prefix}better" not in self.ranks:
+            return np.empty(0)
+        return measure(self.ranks[f"{prefix}better"], self.ranks[f"{prefix}tied"], k)
+
+
+def file_of(folder: Path, log: str) -> Path:
+    """File with the records of a log."""
+    return folder / f"{log}.zip"
+
+
+def find(folder: Path, log: str, key: str) -> Record | None:
+    """Record of a job; None where there is none, or a damaged one.
+
+    Parameters
+    ----------
+    folder : Path
+        ``records`` of a study.
+    log, key : str
+
+    Raises
+    ------
+    ArtefactError
+        When the log's file is no zip file.
+    """
+    members = _members(file_of(folder, log), key) or _members_of_folder(folder / key)
+    if members is None:
+        return None
+    try:
+        values = parsed(members.pop(VALUES))
+        arrays = {
+            name.removesuffix(".npy"): np.load(io.BytesIO(data), allow_pickle=False)
+            for name, data in members.items()
+        }
+    except (KeyError, ValueError, RecursionError, EOFError):
+        return None
+    return Record(values, key, arrays)
+
+
+def keep(
+    folder: Path,
+    log: str,
+    key: str,
+    values: Mapping[str, Any],
+    arrays: Mapping[str, npt.NDArray[Any]],
+) -> None:
+    """Add a record to its log's file; it replaces one of the same key.
+
+    Parameters
+    ----------
+    folder : Path
+        ``records`` of a study.
+    log, key : str
+    values : dict
+        Plain data.
+    arrays : dict of str to ndarray
+
+    Raises
+    ------
+    ArtefactError
+        When the file cannot be read or written.
+    """
+    members = {VALUES: json.dumps(values, indent=1).encode()}
+    for name, array in arrays.items():
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        members[f"{name}.npy"] = buffer.getvalue()
+    rewrite(file_of(folder, log), add={key: members})
+
+
+def keys(file: Path) -> list[str]:
+    """Keys of the records in a file, sorted; empty where there is no file.
+
+    Raises
+    ------
+    ArtefactError
+        When it is no zip file.
+    """
+    if not file.exists():
+        return []
+    with _opened(file) as archive:
+        return sorted({name.split("/")[0] for name in archive.namelist()})
+
+
+def merge(source: Path, target: Path) -> int:
+    """Copy the records that `target` lacks from another study's ``records`` folder.
+
+    Folders of single records, as versions before 0.1 wrote them, are copied too.
+
+    Returns
+    -------
+    int
+        Number of records that were copied.
+    """
+    found: dict[str, dict[str, Members]] = {}
+    for file in sorted(source.glob("*.zip")):
+        for key in keys(file):
+            if (members := _members(file, key)) is not None:
+                found.setdefault(file.stem, {})[key] = members
+    for place in sorted(path for path in source.iterdir() if path.is_dir()):
+        if (members := _members_of_folder(place)) is not None:
+            log = parsed(members[VALUES])["log"]
+            found.setdefault(log, {})[place.name] = members
+    copied = 0
+    for log, records in found.items():
+        file = file_of(target, log)
+        missing = {key: records[key] for key in sorted(set(records) - set(keys(file)))}
+        if missing:
+            rewrite(file, add=missing)
+        copied += len(missing)
+    return copied
+
+
+def rewrite(
+    file: Path, *, add: Mapping[str, Members] | None = None, remove: Collection[str] = ()
+) -> None:
+    """Write a file of records anew, with some records added or removed.
+
+    The new file takes the old one's place at once, so a reader never sees half of one. A record
+    with a damaged member is left out.
+
+    Raises
+    ------
+    ArtefactError
+        When the file cannot be read or written.
+    """
+    added = add or {}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(file, "save"):  # two studies may share a folder
+        kept = (key for key in keys(file) if key not in added and key not in remove)
+        records = {key: members for key in kept if (members := _members(file, key))} | dict(added)
+        data = _packed(records.items())
+        with written_whole(file) as fresh:
+            fresh.write_bytes(data)
+
+
+def _packed(records: Iterable[tuple[str, Members]]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for key, members in sorted(records):
+            for name, content in members.items():
+                # A fixed date, so that equal records give equal bytes.
+                entry = zipfile.ZipInfo(f"{key}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, content)
+    return buffer.getvalue()
+
+
+def _opened(file: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except zipfile.BadZipFile:
+        raise ArtefactError(
+            f"{file}: damaged; copy it anew, or remove it to train its models again"
+        ) from None
+    except OSError as error:
+        raise ArtefactError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _members(file: Path, key: str) -> Members | None:
+    """A record's members; None where there are none or one fails its checksum."""
+    if not file.exists():
+        return None
+    with _opened(file) as archive:
+        names = [name for name in archive.namelist() if name.startswith(f"{key}/")]
+        try:
+            members = {name.removeprefix(f"{key}/"): archive.read(name) for name in names}
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+            return None
+    return members or None
+
+
+def _members_of_folder(folder: Path) -> Members | None:
+    """The same of a folder as versions before 0.1 wrote them; None where there is none."""
+    try:
+        with opened(folder) as (files, manifest):
+            expected = manifest["files"]
+            packed = {
+                name: files[name].text(1 << 30, expected[name])
+                for name in ("ranks.npz", "kernels.npz")
+                if name in expected
+            }
+        values = manifest["record"]
+    except (ArtefactError, KeyError):
+        return None
+    members = {VALUES: json.dumps(values, indent=1).encode()}
+    for name, data in packed.items():
+        prefix = KERNELS if name == "kernels.npz" else ""
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members |= {f"{prefix}{member}": archive.read(member) for member in archive.namelist()}
+    return members

@@ -1,0 +1,202 @@
+"""Sections on how far figures can be trusted: sampled against full ranking, orders of ties."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from comet_rec.data.split import Split
+from comet_rec.evaluation.reliability import (
+    STRATA,
+    agreement,
+    agreement_interval,
+    expected_figures,
+    unseen_others,
+)
+from comet_rec.experiments.jobs import Job
+from comet_rec.experiments.logs import StudyLog
+from comet_rec.experiments.plans import BEST
+from comet_rec.experiments.records import Record
+from comet_rec.experiments.runner import Runner
+from comet_rec.experiments.sections import sampled_cell, titled
+from comet_rec.experiments.tables import (
+    NOT_RUN,
+    Cell,
+    Drawing,
+    Section,
+    Table,
+    number,
+)
+
+NEGATIVES = (10, 30, 99, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+"""Numbers of negatives for which the sampled figure is expected from the full ranks."""
+
+Gain = tuple[float, float]
+"""A mean over users and its standard error."""
+
+
+def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Section:
+    """Sampled against full ranking, scatter over draws of candidates, popularity of the hits."""
+    section = titled("reliability")
+    for log, jobs in logs:
+        if log.split is None:
+            continue
+        found = {job.label: runner.record(job) for job in jobs}
+        records = {label: r for label, r in found.items() if isinstance(r, Record)}
+        if len(records) < 2:
+            continue
+        expected = {label: _expected(log.split, record) for label, record in records.items()}
+        # Models that were ranked over the whole catalogue for all users.
+        ranked = {label: figures for label, figures in expected.items() if figures}
+        section.tables.append(_scatter(log, {k: r.values for k, r in records.items()}, ranked))
+        agreements = _agreements([records[label] for label in ranked])
+        if agreements:
+            listed = ", ".join(
+                f"{metric} {tau['tau']:.2f} [{tau['low']:.2f}, {tau['high']:.2f}]"
+                for metric, tau in agreements.items()
+            )
+            section.text.append(
+                f"{log.title}: τ between sampled and full {listed} over {len(ranked)} models; in "
+                "brackets 95 % of what resampled users give. A resample adds noise to close "
+                "orders, so the bracket lies low."
+            )
+        kept = ("sampled", "full", "draws", "by_popularity")
+        section.data[log.name] = {
+            "agreement": agreements,
+            "models": {
+                label: {name: record.values[name] for name in kept} | {"expected": expected[label]}
+                for label, record in records.items()
+            },
+        }
+        if ranked:
+            caption = f"Expected NDCG@10 over the number of negatives, {log.title}"
+            drawn = {"models": ranked, "metric": "NDCG@10"}
+            section.drawings.append(Drawing(f"negatives-{log.name}", "expected", caption, drawn))
+    return section
+
+
+def _expected(split: Split, record: Record) -> dict[str, dict[str, float]] | None:
+    """Figures over numbers of negatives; None unless all users were ranked over the catalogue."""
+    ranks = record.full_ranks(len(split.test))
+    if ranks is None:
+        return None
+    others = unseen_others(split.test, split.known)
+    most = int(others.max())
+    found = {n: expected_figures(ranks, others, n, 10) for n in NEGATIVES if n < most}
+    found[most] = expected_figures(ranks, others, most, 10)
+    return {str(n): {"HR@10": hr, "NDCG@10": gain} for n, (hr, gain) in found.items()}
+
+
+def _agreements(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """Kendall's τ between the models' sampled and full order, by metric."""
+    if len(records) < 2:  # no order to agree on
+        return {}
+    found = {}
+    for metric in ("NDCG@10", "HR@10"):
+        sampled = np.array([record.user_values(metric) for record in records])  # [models, T]
+        full = np.array([record.user_values(metric, full=True) for record in records])
+        if any(len(set(values.mean(axis=1).tolist())) == 1 for values in (sampled, full)):
+            continue  # all models are level: no order
+        low, high = agreement_interval(sampled, full)
+        tau = agreement(sampled.mean(axis=1).tolist(), full.mean(axis=1).tolist())
+        found[metric] = {"tau": tau, "low": low, "high": high}
+    return found
+
+
+def _scatter(
+    log: StudyLog, records: Mapping[str, Mapping[str, Any]], ranked: Collection[str]
+) -> Table:
+    """Both ranks of each model; `ranked` were ranked over the catalogue for all users."""
+    columns = ["model", "NDCG@10", "rank", "full NDCG@10", "rank", "scatter over draws"]
+    columns += [f"HR@10 {name}" for name in STRATA]
+    table = Table(log.title, columns, [], log=log.title)
+    full = {label: records[label]["full"]["NDCG@10"] for label in ranked}
+    sampled = {label: values["sampled"]["NDCG@10"] for label, values in records.items()}
+    for label, values in records.items():
+        draws = [draw["NDCG@10"] for draw in values["draws"] or []]
+        strata = values["by_popularity"]
+        table.rows.append(
+            [
+                label, number(sampled[label]), str(_place(sampled, label)),
+                f"{full[label]:.4f}" if label in full else "",
+                str(_place(full, label)) if label in full else "",
+                f"{mean(draws):.4f} ± {stdev(draws):.4f}" if draws else "",
+                *(number(strata[name]["HR@10"]) if name in strata else "" for name in STRATA),
+            ]
+        )  # fmt: skip
+    return table
+
+
+def _place(figures: Mapping[str, float], label: str) -> int:
+    return 1 + sum(value > figures[label] for value in figures.values())
+
+
+def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: Runner) -> Section:
+    """The same models under several orders of equal times.
+
+    Parameters
+    ----------
+    logs : sequence of (StudyLog, share of ties, jobs by order)
+    runner : Runner
+    """
+    section = titled("ties")
+    if not logs:
+        section.text.append("Not run: none of the logs has real times with ties.")
+    for log, share, orders in logs:
+        records = {order: [runner.record(job) for job in jobs] for order, jobs in orders.items()}
+        labels = [job.label for job in orders["file"]]
+        columns = ["model", *(f"NDCG@10, {order} order" for order in orders)]
+        table = Table(f"{log.title}: {share:.1%} of a user's steps are ties", columns, [])
+        data: dict[str, dict[str, Any]] = {}
+        for place, label in enumerate(labels):
+            row: list[Cell | str] = [label]
+            for order, found in records.items():
+                record = found[place]
+                if not isinstance(record, Record):
+                    row.append(Cell(None, status=NOT_RUN, note=record))
+                    continue
+                row.append(sampled_cell([record], "NDCG@10"))
+                kept = {name: record.values[name] for name in ("sampled", "sampled_se")}
+                data.setdefault(label, {})[order] = kept
+            table.rows.append(row)
+        section.tables.append(table)
+        section.data[log.name] = {"tied_share": share, "models": data}
+        gains = _gains(records, labels)
+        if gains:
+            cells = (f"{gain:+.3f} ± {error:.3f}" for gain, error in gains.values())
+            table.rows.append([f"gain of {BEST}", *cells])
+            section.data[log.name]["gains"] = {order: gain for order, (gain, _) in gains.items()}
+            section.data[log.name]["gains_se"] = {order: e for order, (_, e) in gains.items()}
+            section.text.append(_compared_gains(log.title, gains))
+    return section
+
+
+def _gains(records: Mapping[str, Sequence[Record | str]], labels: Sequence[str]) -> dict[str, Gain]:
+    """NDCG@10 of `BEST` above the best of the others, by order; empty if a record is missing."""
+    gains = {}
+    for order, found in records.items():
+        by_label = {k: r for k, r in zip(labels, found, strict=True) if isinstance(r, Record)}
+        if len(by_label) < len(labels):
+            return {}
+        others = [record for label, record in by_label.items() if label != BEST]
+        rival = max(others, key=lambda record: record.values["sampled"]["NDCG@10"])
+        gain = by_label[BEST].user_values("NDCG@10") - rival.user_values("NDCG@10")  # [T]
+        gains[order] = float(gain.mean()), float(gain.std(ddof=1) / len(gain) ** 0.5)
+    return gains
+
+
+def _compared_gains(title: str, gains: Mapping[str, Gain]) -> str:
+    (first, (first_gain, first_error)), *rest = gains.items()
+    others = ", ".join(
+        f"{gain:+.3f} ± {error:.3f} under {order} order ({gain - first_gain:+.3f} ± "
+        f"{(error**2 + first_error**2) ** 0.5:.3f})"
+        for order, (gain, error) in rest
+    )
+    return (
+        f"{title}: above the best of the others {BEST} has {first_gain:+.3f} ± {first_error:.3f} "
+        f"NDCG@10 under {first} order, {others}. Brackets hold the change, ± one standard error "
+        "over users as if the two orders were independent. One training each."
+    )

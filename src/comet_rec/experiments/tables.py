@@ -1,0 +1,227 @@
+"""Tables of a report: cells hold a number and its status, and become text in one place."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, variance
+from typing import Any
+
+from comet_rec.experiments.logs import StudyLog
+from comet_rec.text import markdown
+
+NOT_RUN = "not run"
+OTHER_LOG = "another log"
+"""Status of a cell whose log is not the paper's."""
+SMALLER = "a smaller model"
+"""Status of a COMET's cell whose K is below the paper's."""
+STATUSES = ("reproduced", "better", "lower", OTHER_LOG, SMALLER, NOT_RUN)
+"""What a cell beside a figure of the paper can be, in the order in which they are counted."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of ours, and the paper's beside it where the paper prints one.
+
+    Parameters
+    ----------
+    value : float or None
+        Mean over training seeds; None where nothing was run.
+    error : float
+        One standard error, over users and, with several seeds, over seeds.
+    seeds : tuple of float
+        The figure of each seed.
+    paper : float, optional
+    status : str
+        One of `STATUSES`; empty where the paper prints nothing.
+    note : str
+        Why it was not run, or on how many users it was measured.
+    digits : int
+        Decimals: three for sampled figures, four for full ones.
+    """
+
+    value: float | None
+    error: float = 0.0
+    seeds: tuple[float, ...] = ()
+    paper: float | None = None
+    status: str = ""
+    note: str = ""
+    digits: int = 3
+
+    @property
+    def difference(self) -> float | None:
+        """Our figure minus the paper's, where the two can be compared."""
+        if self.value is None or self.paper is None or self.status in (OTHER_LOG, SMALLER):
+            return None
+        return self.value - self.paper
+
+    def __str__(self) -> str:
+        if self.value is None:
+            why = f"{NOT_RUN}: {self.note}" if self.note else NOT_RUN
+            return why if self.paper is None else f"paper {number(self.paper)}; {why}"
+        text = f"{self._decimals(self.value)} ± {self._decimals(self.error)}{self.note}"
+        if self.paper is None:
+            return text
+        text += f"; paper {number(self.paper)}"
+        return (
+            text
+            + (f", {self.difference:+.3f}" if self.difference is not None else "")
+            + (f": {self.status}")
+        )
+
+    def _decimals(self, value: float) -> str:
+        return number(value) if self.digits == 3 else f"{value:.{self.digits}f}"
+
+    def as_data(self) -> dict[str, Any]:
+        """The cell in ``report.json``."""
+        compared = self.difference is not None
+        return {
+            "ours": self.value, "error": self.error, "seeds": self.seeds,
+            "paper": self.paper if compared else None,
+            "verdict": self.status if compared else "", "difference": self.difference,
+        }  # fmt: skip
+
+
+@dataclass
+class Table:
+    """Rows of cells and text under named columns.
+
+    Parameters
+    ----------
+    title : str
+    columns : list of str
+    rows : list of list of (Cell or str)
+    log : str
+        Title of the log that the rows' models were trained on; empty for other tables.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell | str]]
+    log: str = ""
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """All cells as text."""
+        return [[str(cell) for cell in row] for row in self.rows]
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """How many of the paper's figures have which status."""
+        cells = (cell for row in self.rows for cell in row if isinstance(cell, Cell))
+        return Counter(cell.status for cell in cells if cell.status and cell.paper is not None)
+
+
+@dataclass
+class Drawing:
+    """A figure to draw.
+
+    Parameters
+    ----------
+    name : str
+        Of its files.
+    kind : {"bars", "curves", "kernels", "expected", "steps"}
+    caption : str
+    data : dict
+        What `plots` draws.
+    """
+
+    name: str
+    kind: str
+    caption: str
+    data: dict[str, Any]
+
+
+@dataclass
+class Section:
+    """A part of a report: text, tables and figures.
+
+    Parameters
+    ----------
+    name : str
+    title : str
+    text : list of str
+        Paragraphs.
+    tables, drawings : list
+    data : dict
+        Figures for ``report.json``.
+    missing : dict of str to int
+        Title of a log to the number of its rows that were not run.
+    """
+
+    name: str
+    title: str
+    text: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    drawings: list[Drawing] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    missing: dict[str, int] = field(default_factory=dict)
+
+    def statuses_of(self, log: str | None = None) -> Counter[str]:
+        """How many of the paper's figures have which status; of all logs without one's title."""
+        total: Counter[str] = Counter()
+        for table in self.tables:
+            if log is None or table.log == log:
+                total += table.statuses
+        return total
+
+    def add(self, table: Table) -> None:
+        """Add a table that has rows."""
+        if table.rows:
+            self.tables.append(table)
+
+    def leave_out(self, log: StudyLog, reasons: Mapping[str, str]) -> None:
+        """Say which rows a log's table lacks, and why: labels to reasons.
+
+        Nothing is said of a log that could not be read: the summary does that once.
+        """
+        if not reasons or log.split is None:
+            return
+        labels: dict[str, list[str]] = {}
+        for label, reason in reasons.items():
+            labels.setdefault(reason, []).append(label)
+        listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in labels.items())
+        self.missing[log.title] = self.missing.get(log.title, 0) + len(reasons)
+        self.text.append(f"{log.title}, not run: {listed}.")
+
+
+def number(value: float) -> str:
+    """Three decimals and no zero before the point, as the paper prints."""
+    return f"{value:.3f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.3f}"
+
+
+def compared_cell(
+    values: Sequence[float], errors: Sequence[float], users: int, paper: float | None = None
+) -> Cell:
+    """Put the figures of several seeds beside the paper's.
+
+    Reproduced means |ours − paper's| ≤ 1.96·√(SE² + SE_paper²). The paper reports no error;
+    SE_paper is that of a mean of `users` binomial draws, √(p(1 − p)/T), which bounds that of
+    NDCG from above.
+
+    Parameters
+    ----------
+    values, errors : sequence of float
+        The figure of each seed, and its standard error over users.
+    users : int
+        T, test users.
+    paper : float, optional
+    """
+    over_seeds = variance(values) / len(values) if len(values) > 1 else 0.0
+    ours, error = mean(values), math.sqrt(mean(e * e for e in errors) + over_seeds)
+    if paper is None:
+        return Cell(ours, error, tuple(values))
+    reach = 1.96 * math.sqrt(error**2 + paper * (1 - paper) / users)
+    status = "reproduced"
+    if abs(ours - paper) > reach:
+        status = "better" if ours > paper else "lower"
+    return Cell(ours, error, tuple(values), paper, status)
+
+
+def markdown_table(table: Table) -> str:
+    """A table of Markdown under its title."""
+    rows = [table.columns, ["---"] * len(table.columns), *table.texts]
+    lines = ["| " + " | ".join(map(markdown, row)) + " |" for row in rows]
+    return "\n".join([f"**{markdown(table.title)}**\n", *lines] if table.title else lines)
