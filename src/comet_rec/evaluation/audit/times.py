@@ -227,7 +227,7 @@ def _doubt(material: Material, kind: Literal["units", "future", "past"]) -> Hit 
     times = _times(material)
     if times is None or _one_time(times) or material.log.time_scope != "global":
         return None
-    for doubt in doubtful_times(times, dated=log.dated):
+    for doubt in doubtful_times(times, dated=material.log.dated):
         if doubt.kind == kind:
             at = _rows(material) & (_all_times(material) == doubt.example)
             example = material.row(int(np.argmax(at)))
