@@ -14,8 +14,9 @@ from comet_rec.estimators import registry
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.estimators.scoring import VectorScores, run_scores
 from comet_rec.models import base
-from comet_rec.models.base import ClosedForm, PairScorer, TensorBatch, Trainable, TwoTower
+from comet_rec.models.base import TensorBatch
 from comet_rec.models.encoding import all_vectors
+from comet_rec.models.interfaces import NonIterative, PairScorer, Trainable, TwoTower
 
 SMALL = {
     "comet": {"embedding_dim": 8, "history_length": 8, "hidden": (16,)},
@@ -23,7 +24,7 @@ SMALL = {
     "mlp": {"embedding_dim": 8, "hidden": (16, 8)},
     "neumf": {"embedding_dim": 8, "hidden": (16, 8)},
 } | {name: {"embedding_dim": 8} for name in ("mf", "gmf", "svdpp", "fism")}
-CLOSED = [name for name in base.names() if base.closed_form(name)]
+CLOSED = [name for name in base.names() if base.non_iterative(name)]
 NEURAL = [name for name in base.names() if name not in CLOSED]
 FOLDING = ("comet", "svdpp", "fism", "itemknn", "ease", "popularity")
 LEARNERS = [name for name in base.names() if name not in ("popularity", "random")]
@@ -40,7 +41,7 @@ def fresh(name: str, log, seed: int = 0):
     """A model whose parameters are all away from zero."""
     config = base.config_class(name)(**SMALL.get(name, {}))
     model = base.build(name, config, log.n_users, log.n_items, seed)
-    if not isinstance(model, ClosedForm):
+    if not isinstance(model, NonIterative):
         rng = torch.Generator().manual_seed(seed)
         for parameter in model.parameters():
             parameter.data = torch.randn(parameter.shape, generator=rng) * 0.3
@@ -67,7 +68,7 @@ def test_every_model_has_an_estimator_and_declares_what_it_is(random_log):
     for name in base.names():
         model = fresh(name, log)
         if name in CLOSED:
-            assert isinstance(model, ClosedForm)
+            assert isinstance(model, NonIterative)
         else:
             assert isinstance(model, Trainable)
             assert isinstance(model, TwoTower) != isinstance(model, PairScorer)
@@ -163,7 +164,7 @@ def test_the_two_paths_to_a_score_agree(name, split):
         rows = VectorScores(*matrices).rows(np.arange(log.n_users))
     else:
         everything = torch.arange(log.n_items).expand(log.n_users, -1)
-        rows = module.score(torch.arange(log.n_users), everything).detach().numpy()
+        rows = module.score_pairs(torch.arange(log.n_users), everything).detach().numpy()
     expected = rows[batch.users[batch.pair_users], batch.items[batch.pair_items]]
     negative = batch.labels == 0
     np.testing.assert_allclose(logits[negative], expected[negative], rtol=1e-3, atol=1e-4)

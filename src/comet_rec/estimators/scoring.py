@@ -17,8 +17,8 @@ from comet_rec.data.histories import shown
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import InputError, NonFiniteError
 from comet_rec.evaluation.ranking import Scores
-from comet_rec.models.base import ClosedForm, TwoTower
 from comet_rec.models.encoding import all_vectors
+from comet_rec.models.interfaces import NonIterative, TwoTower
 
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
@@ -148,14 +148,14 @@ class PairScores:
             of = torch.from_numpy(np.array(users[block])).to(device)
             for left in range(0, items.shape[1], columns):
                 some = np.array(items[block, left : left + columns])
-                scores = self.model.score(of, torch.from_numpy(some).to(device))
+                scores = self.model.score_pairs(of, torch.from_numpy(some).to(device))
                 out[block, left : left + columns] = scores.cpu().numpy()
         return out
 
 
 @dataclass(frozen=True, eq=False)
-class ClosedScores:
-    """Scores of a `ClosedForm` model, from rows of the known interactions."""
+class NonIterativeScores:
+    """Scores of a `NonIterative` model, from rows of the known interactions."""
 
     model: Any
     known: Any
@@ -163,7 +163,7 @@ class ClosedScores:
 
     def rows(self, users: Int64) -> Float32:
         """Scores of all items, [B, n_items]."""
-        return np.asarray(self.model.score(users, self.known[users]), dtype=np.float32)
+        return np.asarray(self.model.score_all(users, self.known[users]), dtype=np.float32)
 
     def pairs(self, users: Int64, items: Int64) -> Float32:
         """Scores of each user's own items [B, C], [B, C]."""
@@ -188,8 +188,8 @@ def vectors(model: Any, rows: Interactions, histories: Any = None) -> tuple[Tens
 
 def model_scores(model: Any, rows: Interactions, histories: Any = None) -> Scores:
     """Scores of a model that is shown these rows."""
-    if isinstance(model, ClosedForm):
-        return ClosedScores(model, rows.matrix, rows.n_items)
+    if isinstance(model, NonIterative):
+        return NonIterativeScores(model, rows.matrix, rows.n_items)
     if isinstance(model, TwoTower):
         return VectorScores(*vectors(model, rows, histories))
     return PairScores(model, rows.n_items)

@@ -31,7 +31,8 @@ PAIR_SCORES = 20_000_000
 
 def full_users(model: str) -> int | None:
     """Most users whose whole catalogue is ranked with a model; None for all."""
-    return getattr(base.model_class(model), "full_users", None)
+    found: int | None = base.model_class(model).full_ranking_users
+    return found
 
 
 def validated_users(model: str, scores: Scores) -> int:

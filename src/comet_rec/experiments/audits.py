@@ -47,11 +47,11 @@ def of_trainings(jobs: Iterable[Job], splits: Mapping[str, Split]) -> dict[str, 
             kinds.setdefault((job.log, kind), job)
     found: dict[str, list[Finding]] = {}
     undeclared: dict[str, list[Finding]] = {}
-    for (log, _), job in kinds.items():
+    for (log, (settings, *_)), job in kinds.items():
         config = job.estimator().config_for(splits[log].interactions)
         name = f"{log}, training batches of {job.label}"
         found[name] = audit_shown(splits[log], config)
-        if getattr(config.model, "exclude_target", True):
+        if settings.exclude_target:
             undeclared[name] = found[name]
     _refuse_faults(undeclared)
     return found

@@ -19,6 +19,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,17 +29,12 @@ from comet_rec.data.histories import HistorySettings
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBags, TensorBatch, TensorViews
 from comet_rec.models.comet_config import CometConfig
+from comet_rec.models.comet_variants import Flattened, SqueezeGate, StridedConvolution
 from comet_rec.models.fism import FISM, FISMConfig
-from comet_rec.models.layers import (
-    Flattened,
-    MultiWidthConvolution,
-    Perceptron,
-    SqueezeGate,
-    StridedConvolution,
-    uniform,
-)
-from comet_rec.models.pairs import pair_products
-from comet_rec.models.workspace import Layout
+from comet_rec.models.interfaces import FoldIn, TwoTower
+from comet_rec.models.kernels.cross_features import Layout
+from comet_rec.models.kernels.pair_products import pair_products
+from comet_rec.models.layers import MultiWidthConvolution, Perceptron, uniform
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
@@ -148,7 +144,7 @@ def matched_width(config: CometConfig) -> int:
     return max(1, round((tower - k) / (n * k + 1 + k)))
 
 
-class COMET(nn.Module):
+class COMET(nn.Module, TwoTower, FoldIn):
     """COMET, Eqs. 2–8; a `TwoTower` and `Trainable` model that folds in new users and items.
 
     Parameters
@@ -163,10 +159,10 @@ class COMET(nn.Module):
     user_embedding: nn.Parameter | None
     taste_weight: Tensor
 
-    @property
-    def sources(self) -> tuple[str, ...]:
+    @classmethod
+    def sources(cls, config: CometConfig) -> tuple[str, ...]:
         """Models that `initial_state` starts from."""
-        return tuple(self.config.companions)
+        return tuple(config.companions)
 
     def __init__(
         self, config: CometConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -325,8 +321,15 @@ class COMET(nn.Module):
         z_items = self._encoded_items(batch.items, batch.item_histories, rng)
         return pair_products(z_users, z_items, batch.pair_users, batch.pair_items)
 
-    def initial_state(self, fism: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def positives_and_items(self, batch: TensorBatch, rng: torch.Generator | None) -> Any:
+        """Without the taste."""
+        z_users = self.encode_users(batch.users, batch.user_histories, rng) * self.h
+        z_items = self._encoded_items(batch.items, batch.item_histories, rng)
+        return z_users.index_select(0, batch.pair_users), z_items
+
+    def initial_state(self, **states: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A trained FISM as the taste; the rest as drawn."""
+        fism = states["fism"]
         return {**self.state_dict(), **{f"taste.{name}": value for name, value in fism.items()}}
 
     def embedding_parameters(self) -> list[nn.Parameter]:

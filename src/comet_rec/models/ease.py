@@ -17,6 +17,7 @@ from comet_rec.coercion import positive
 from comet_rec.data.arrays import Array, indices
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import CometWarning, ConfigError
+from comet_rec.models.interfaces import FoldIn, NonIterative
 
 MIRRORED = 1024
 """Columns of XᵀX that are made at a time, and rows of what is inverted or made of the inverse."""
@@ -50,14 +51,12 @@ class EASEConfig:
             raise ConfigError(f"model.beyond = {self.beyond!r}: must be 'popular' or 'error'")
 
 
-class EASE:
-    """Score x_u B, B = I − P diag(1/P), P = (XᵀX + λI)⁻¹ (Steck 2019, Eq. 8); `ClosedForm`.
+class EASE(NonIterative, FoldIn):
+    """Score x_u B, B = I − P diag(1/P), P = (XᵀX + λI)⁻¹ (Steck 2019, Eq. 8).
 
     Folds in new users. Kept in float32. Solved over users where they are fewer: by Woodbury's
     identity λP = I − Xᵀ(XXᵀ + λI)⁻¹X.
     """
-
-    folds_in = True
 
     def __init__(
         self, config: EASEConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -107,7 +106,9 @@ class EASE:
         np.fill_diagonal(weights, 0)
         self.weights = weights.astype(np.float32, copy=False)
 
-    def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
+    def score_all(
+        self, users: npt.NDArray[np.int64], histories: csr_array
+    ) -> npt.NDArray[np.float32]:
         """Scores of all items, [B, n]."""
         found = np.asarray(histories[:, self.items] @ self.weights, dtype=np.float32)
         if len(self.items) == self.n_items:
@@ -118,7 +119,7 @@ class EASE:
 
     @staticmethod
     def arrays(config: EASEConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be: the items that are ranked, and the weights among them."""
+        """Arrays of the state: the items that are ranked, and the weights among them."""
         items = indices(("kept",), n_items, order="increasing")
         return {"items": items, "weights": Array(shape=("kept", "kept"))}
 

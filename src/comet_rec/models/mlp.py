@@ -18,6 +18,7 @@ from comet_rec.coercion import positive, share
 from comet_rec.data.arrays import Array, under
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBatch
+from comet_rec.models.interfaces import PairScorer
 from comet_rec.models.layers import Perceptron, uniform
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
@@ -54,8 +55,8 @@ class MLPConfig:
             )
 
 
-class MLP(nn.Module):
-    """Logit hᵀφ_L(…φ_1([p_u, q_i])) + b (He et al. 2017, Eq. 10); `Trainable`, `PairScorer`.
+class MLP(nn.Module, PairScorer):
+    """Logit hᵀφ_L(…φ_1([p_u, q_i])) + b (He et al. 2017, Eq. 10).
 
     The first layer's product is one of p_u plus one of q_i, so each distinct user and item is
     multiplied once and only their sum is made for every pair.
@@ -67,8 +68,6 @@ class MLP(nn.Module):
     rng : torch.Generator
         Draws the initial parameters.
     """
-
-    histories = None
 
     def __init__(self, config: MLPConfig, n_users: int, n_items: int, rng: torch.Generator) -> None:
         super().__init__()
@@ -104,7 +103,9 @@ class MLP(nn.Module):
         joined = users.index_select(0, batch.pair_users) + items.index_select(0, batch.pair_items)
         return self.layers.after_first(joined, rng)[:, 0]
 
-    def score(self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+    def score_pairs(
+        self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
+    ) -> Float[Tensor, "B C"]:
         """Logits of each user's own items, without dropout."""
         distinct, places = torch.unique(items, return_inverse=True)
         of_users, of_items = self._first(users, distinct)

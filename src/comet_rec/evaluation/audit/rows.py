@@ -65,13 +65,13 @@ def targets(material: Material, config: Config) -> Iterator[Finding]:
     Batches are drawn with the config's own settings and looked into. A model that is shown whole
     bags leaves the target out itself, so its setting is what counts.
     """
-    settings = _histories(config)
+    settings = history_settings(config)
     rows = material.log.select(material.part == TRAIN)
     if settings is None or len(rows) == 0:
         return
     if settings.policy == "whole":
-        if not getattr(config.model, "exclude_target", True):
-            yield _target(len(rows), len(rows), config, None)
+        if not settings.exclude_target:
+            yield _target(len(rows), len(rows), config, settings, None)
         return
     seen = looked = 0
     example = None
@@ -88,20 +88,22 @@ def targets(material: Material, config: Config) -> Iterator[Finding]:
         if looked >= DRAWN_POSITIVES:
             break
     if seen:
-        yield _target(seen, looked, config, example)
+        yield _target(seen, looked, config, settings, example)
 
 
 def shown_by(config: Config) -> tuple[object, ...] | None:
     """All that decides which histories training batches show; None for a model without any."""
-    settings = _histories(config)
+    settings = history_settings(config)
     train = config.train
     drawn = train.batch_size, train.negatives, train.positives_per_user, train.negative_pool
     return None if settings is None else (settings, *drawn)
 
 
-def _histories(config: Config) -> HistorySettings | None:
+def history_settings(config: Config) -> HistorySettings | None:
+    """What a model with this config wants to see of histories; None for nothing."""
     # The settings do not depend on the sizes, so small tables do.
-    return getattr(base.build(config.name, config.model, 2, 2, 0), "histories", None)
+    settings: HistorySettings | None = base.build(config.name, config.model, 2, 2, 0).histories
+    return settings
 
 
 def _batches(rows: Interactions, config: Config, settings: HistorySettings) -> Iterator[Batch]:
@@ -136,8 +138,11 @@ def shown_targets(batch: Batch) -> tuple[Bool, Bool]:
     return of_users, of_items
 
 
-def _target(count: int, of: int, config: Config, example: dict[str, object] | None) -> Finding:
-    excluded = getattr(config.model, "exclude_target", False)
+def _target(
+    count: int, of: int, config: Config, settings: HistorySettings,
+    example: dict[str, object] | None,
+) -> Finding:  # fmt: skip
+    excluded = settings.exclude_target
     remedy = "look for repeated rows" if excluded else "set model.exclude_target=true"
     return Finding(
         "target-in-history",
