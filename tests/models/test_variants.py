@@ -12,7 +12,8 @@ from comet_rec.data.histories import fold_in, shown
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.presets import VARIANTS, preset
 from comet_rec.models import base, comet_variants
-from comet_rec.models.comet import CometConfig, matched_width
+from comet_rec.models.comet import CometConfig
+from comet_rec.models.comet_variants import matched_width
 
 N_USERS, N_ITEMS = 6, 30
 

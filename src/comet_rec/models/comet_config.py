@@ -173,4 +173,14 @@ class CometConfig:
     def user_table(self) -> bool:
         """Whether anything reads the users' embeddings: z_u, or the map of an N(i)."""
         own = self.user_embedding and self.enrich != "interaction"
-        return own or (self.towers == "both" and self.enrich != "original")
+        return own or self.item_tower
+
+    @property
+    def user_tower(self) -> bool:
+        """Whether N(u) is encoded."""
+        return self.enrich != "original"
+
+    @property
+    def item_tower(self) -> bool:
+        """Whether N(i) is encoded."""
+        return self.towers == "both" and self.enrich != "original"
