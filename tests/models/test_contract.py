@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import comet_rec as cr
+from comet_rec.data.arrays import Array
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import shown
 from comet_rec.errors import ConfigError, UnknownIdError
@@ -16,7 +20,8 @@ from comet_rec.estimators.scoring import VectorScores, run_scores
 from comet_rec.models import base
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.encoding import all_vectors
-from comet_rec.models.interfaces import NonIterative, PairScorer, Trainable, TwoTower
+from comet_rec.models.interfaces import NonIterative, PairScorer, Trainable, TwoTower, follows
+from comet_rec.models.kernels.pair_products import pair_products
 
 SMALL = {
     "comet": {"embedding_dim": 8, "history_length": 8, "hidden": (16,)},
@@ -58,6 +63,68 @@ def test_a_registry_line_is_enough(monkeypatch, random_log):
     monkeypatch.setitem(base._REGISTRY, "newest", base._REGISTRY["popularity"])
     newest = registry.estimators()["newest"]
     assert len(newest().fit(random_log(6, 9, 4)).recommend(k=2)) > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig:
+    """Settings of `Toy`."""
+
+    embedding_dim: int = 4
+
+
+class Toy(nn.Module, TwoTower):
+    """The least that a model has to write down; the rest are defaults of its Protocols."""
+
+    def __init__(self, config, n_users, n_items, rng):
+        super().__init__()
+        self.users = nn.Parameter(torch.rand((n_users, config.embedding_dim), generator=rng))
+        self.items = nn.Parameter(torch.rand((n_items, config.embedding_dim), generator=rng))
+
+    @staticmethod
+    def arrays(config, n_users, n_items):
+        sizes = {"users": n_users, "items": n_items}
+        return {name: Array(shape=(size, config.embedding_dim)) for name, size in sizes.items()}
+
+    @classmethod
+    def vector_dim(cls, config):
+        return config.embedding_dim
+
+    @property
+    def weight(self):
+        return self.users.new_ones(self.users.shape[1])
+
+    def encode_users(self, users, histories=None, rng=None):
+        return self.users[users]
+
+    def encode_items(self, items, histories=None, rng=None):
+        return self.items[items]
+
+    def forward(self, batch, rng):
+        users, items = self.users[batch.users], self.items[batch.items]
+        return pair_products(users, items, batch.pair_users, batch.pair_items)
+
+    def embedding_parameters(self):
+        return [self.users, self.items]
+
+
+@pytest.mark.parametrize("loss", ["bce", "softmax"])
+def test_a_new_model_needs_no_more_than_its_protocol_asks(split, tmp_path, monkeypatch, loss):
+    monkeypatch.setitem(base._REGISTRY, "toy", (__name__, "Toy", "ToyConfig"))
+    monkeypatch.setitem(ESTIMATORS, "toy", registry.estimators()["toy"])
+    model = ESTIMATORS["toy"](preset="static", epochs=2, loss=loss).fit(split)
+    assert model.run.log[1]["loss"] < model.run.log[0]["loss"]
+    model.save(tmp_path / "run")
+    assert cr.evaluate(cr.load_model(tmp_path / "run")).to_dict() == cr.evaluate(model).to_dict()
+    with pytest.raises(ConfigError, match="cannot fold in new users"):
+        model.recommend_for_history([[2, 4, 6]])
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_every_class_follows_one_protocol_of_scores(name):
+    model = base.model_class(name)
+    kinds = [kind for kind in (TwoTower, PairScorer, NonIterative) if follows(model, kind)]
+    assert len(kinds) == 1
+    assert follows(model, Trainable) == (kinds != [NonIterative])
 
 
 def test_every_model_has_an_estimator_and_declares_what_it_is(random_log):
