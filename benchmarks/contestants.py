@@ -100,9 +100,9 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
 
     return held, Contestant(
         train,
-        lambda users, items: model_scores(module, rows, histories).pairs(users, items),
+        lambda users, items: model_scores(module, rows, histories).score_pairs(users, items),
         save,
-        lambda users, items: model_scores(module, split.known).pairs(users, items),
+        lambda users, items: model_scores(module, split.known).score_pairs(users, items),
     )
 
 

@@ -337,7 +337,7 @@ def test_any_other_model_is_measured_as_ours_are(checkerboard):
     scores = run_scores(model.run)
 
     def other(user, items):
-        return scores.pairs(log.user_ids.index([user]), log.item_ids.index(items)[None])[0]
+        return scores.score_pairs(log.user_ids.index([user]), log.item_ids.index(items)[None])[0]
 
     ours, theirs = cr.evaluate(model, split), cr.evaluate(other, split)
     assert theirs.protocol == ours.protocol

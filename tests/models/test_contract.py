@@ -146,14 +146,14 @@ def test_scores_have_their_shapes_and_belong_to_their_pair(name, split):
     scores = run_scores(estimator(name, 1).fit(split).run)
     users = np.array([3, 50, 7])
     items = np.stack([np.random.default_rng(u).permutation(80)[:11] for u in users])
-    rows, pairs = scores.rows(users), scores.pairs(users, items)
+    rows, pairs = scores.score_all(users), scores.score_pairs(users, items)
     assert rows.shape == (3, 80)
     assert rows.dtype == pairs.dtype == np.float32
     np.testing.assert_allclose(pairs, np.take_along_axis(rows, items, 1), rtol=1e-4, atol=1e-5)
-    reversed_ = scores.pairs(users, items[:, ::-1])
+    reversed_ = scores.score_pairs(users, items[:, ::-1])
     np.testing.assert_allclose(reversed_[:, ::-1], pairs, rtol=1e-4, atol=1e-5)
     for place, user in enumerate(users):  # a user's row depends on that user alone
-        alone = scores.rows(np.array([user]))
+        alone = scores.score_all(np.array([user]))
         np.testing.assert_allclose(alone[0], rows[place], rtol=1e-4, atol=1e-5)
 
 
@@ -228,7 +228,7 @@ def test_the_two_paths_to_a_score_agree(name, split):
     if isinstance(module, TwoTower):
         of_users, of_items = shown(log, settings)
         matrices = all_vectors(module, of_users, of_items, log.n_users, log.n_items)
-        rows = VectorScores(*matrices).rows(np.arange(log.n_users))
+        rows = VectorScores(*matrices).score_all(np.arange(log.n_users))
     else:
         everything = torch.arange(log.n_items).expand(log.n_users, -1)
         rows = module.score_pairs(torch.arange(log.n_users), everything).detach().numpy()
@@ -283,11 +283,11 @@ def test_items_of_one_vector_tie_wherever_they_stand(users):
     rng = torch.Generator().manual_seed(users)
     item = torch.randn(1, 65, generator=rng)
     scores = VectorScores(torch.randn(users, 65, generator=rng), item.repeat(1003, 1))
-    rows = scores.rows(np.arange(users))
+    rows = scores.score_all(np.arange(users))
     assert (rows == rows[:, :1]).all()
-    own = scores.pairs(np.arange(users), np.tile(np.arange(1003)[::-1], (users, 1)))
+    own = scores.score_pairs(np.arange(users), np.tile(np.arange(1003)[::-1], (users, 1)))
     assert (own == own[:, :1]).all()
-    alone = [scores.pairs(np.array([u]), np.array([[5]]))[0, 0] for u in range(users)]
+    alone = [scores.score_pairs(np.array([u]), np.array([[5]]))[0, 0] for u in range(users)]
     assert np.array_equal(own[:, 0], alone)
 
 
@@ -297,16 +297,18 @@ def test_a_zero_has_no_sign_and_one_item_is_a_catalogue():
     items = item.repeat(1003, 1)
     items[:, 7] = 0.0
     items[::2, 7] = -0.0
-    rows = VectorScores(users, items).rows(np.array([0]))
+    rows = VectorScores(users, items).score_all(np.array([0]))
     assert (rows == rows[:, :1]).all()
     half = VectorScores(users[:, :4], item[:, :4])  # a view of wider rows
-    np.testing.assert_allclose(half.rows(np.array([0])), users[:, :4] @ item[:, :4].T, rtol=1e-4)
+    np.testing.assert_allclose(
+        half.score_all(np.array([0])), users[:, :4] @ item[:, :4].T, rtol=1e-4
+    )
 
 
 def test_distinct_vectors_keep_their_scores_beside_equal_ones():
     rng = torch.Generator().manual_seed(0)
     users, items = torch.randn(9, 16, generator=rng), torch.randn(30, 16, generator=rng)
     items[20] = items[3]
-    rows = VectorScores(users, items).rows(np.array([4, 2]))
+    rows = VectorScores(users, items).score_all(np.array([4, 2]))
     np.testing.assert_allclose(rows, users[[4, 2]] @ items.T, rtol=1e-4, atol=1e-5)
     assert (rows[:, 20] == rows[:, 3]).all()

@@ -86,7 +86,7 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
         source: Source = run.user_vectors[torch.from_numpy(indices[known])]
     else:
         scores, of_known = run_scores(run), indices[known]
-        source = lambda block: checked(scores.rows(of_known[block]))  # noqa: E731
+        source = lambda block: checked(scores.score_all(of_known[block]))  # noqa: E731
     parts = [_ranked(run, source, rules, seen, known)]
     if missing.any() and rules.unknown == "popular":
         parts.append(_popular(run, np.flatnonzero(missing), rules))

@@ -144,8 +144,8 @@ def config_class(name: str) -> type[Any]:
         For an unknown name; the nearest one is named.
     """
     module, _, config = _entry(name)
-    found: type[Any] = getattr(importlib.import_module(module), config)
-    return found
+    settings: type[Any] = getattr(importlib.import_module(module), config)
+    return settings
 
 
 def model_class(name: str) -> type[Any]:
@@ -157,8 +157,8 @@ def model_class(name: str) -> type[Any]:
         For an unknown name; the nearest one is named.
     """
     module, model, _ = _entry(name)
-    found: type[Any] = getattr(importlib.import_module(module), model)
-    return found
+    loaded: type[Any] = getattr(importlib.import_module(module), model)
+    return loaded
 
 
 def non_iterative(name: str) -> bool:
@@ -172,13 +172,13 @@ def two_tower(name: str) -> bool:
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """What the state of a model with this config must be; nothing is allocated."""
-    found: dict[str, Array] = model_class(config.name).arrays(config.model, n_users, n_items)
-    return found
+    """Arrays of the state of a model with this config, from settings and sizes alone."""
+    declared: dict[str, Array] = model_class(config.name).arrays(config.model, n_users, n_items)
+    return declared
 
 
 def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """What the vectors of a two-tower model must be; of other models there are none."""
+    """Arrays of the vectors of a two-tower model; other models have none."""
     if not two_tower(config.name):
         return {}
     width = model_class(config.name).vector_dim(config.model)
@@ -186,13 +186,13 @@ def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array
 
 
 def check(config: Config) -> None:
-    """Refuse a loss that a model's training scores do not allow.
+    """Refuse a loss that does not suit the model.
 
     Raises
     ------
     ConfigError
-        When the loss is a softmax and the model is trained on pairs that are no inner product of
-        a user's vector and an item's.
+        For a softmax, when the model's training logits are not inner products of one vector per
+        user with all items.
     """
     if config.train.loss != "softmax" or non_iterative(config.name):
         return
@@ -221,8 +221,9 @@ def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:
     try:
         return model(config, n_users, n_items, rng)
     except (RuntimeError, MemoryError, TypeError) as error:
-        said = str(error).lower()
-        if not isinstance(error, MemoryError) and "memory" not in said and "overflow" not in said:
+        # PyTorch has no exception of its own for sizes that it cannot allocate or even count.
+        text = str(error).lower()
+        if not isinstance(error, MemoryError) and "memory" not in text and "overflow" not in text:
             raise
         raise ConfigError(
             f"{name}: its parameters do not fit into memory; make the model.… sizes smaller"

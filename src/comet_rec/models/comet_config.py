@@ -46,9 +46,9 @@ class CometConfig:
     hidden : tuple of int
         Hidden layers of the MLP. Choice: one of 256.
     cross : {"cnn+mlp", "cnn", "mlp", "matched-mlp"}
-        What stands between the map and p'_u (Figure 3): Eqs. 4 to 7; three strided convolutions
+        What stands between the map and p'_u (Figure 3): Eqs. 4–7; three strided convolutions
         and the output layer; the flattened map and the MLP; or the same with one hidden layer,
-        as wide as makes the tower's parameters as many as those of Eqs. 4 to 7.
+        as wide as makes the tower's parameters as many as those of Eqs. 4–7.
     enrich : {"both", "original", "interaction"}
         What z_u and z_i hold (Figure 4): own embedding and interaction vector, or one of them.
         "original" has no towers.

@@ -2,7 +2,7 @@
 
 | setting | the paper's | variants |
 |---|---|---|
-| `cross` | `cnn+mlp`: Eqs. 4 to 7 | `cnn`, `mlp` (Figure 3), `matched-mlp` |
+| `cross` | `cnn+mlp`: Eqs. 4–7 | `cnn`, `mlp` (Figure 3), `matched-mlp` |
 | `enrich` | `both` | `original`: no towers; `interaction`: no own embeddings (Figure 4) |
 | `towers` | `both` | `user`: z_i = q_i |
 | `user_embedding` | true | false: z_u = p'_u |
@@ -284,7 +284,7 @@ def drop_rows(
 def matched_width(config: CometConfig) -> int:
     """Hidden width at which an MLP on the flattened map has a tower's number of parameters.
 
-    The tower is that of Eqs. 4 to 7: its filters, their biases, and the MLP on the cross features.
+    The tower is that of Eqs. 4–7: its filters, their biases, and the MLP on the cross features.
     """
     n, k, c = config.history_length, config.embedding_dim, config.channels
     widths = config.effective_widths

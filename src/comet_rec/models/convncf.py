@@ -64,8 +64,7 @@ class ConvNCFConfig:
 class ConvNCF(nn.Module, PairScorer):
     """Logit wᵀg + b, g from log2 K convolutions (2×2, stride 2, ReLU) over p_u ⊗ q_i.
 
-    He et al. 2018, Eq. 2 to 8; `Trainable` and `PairScorer`. Trained with BCE here, as the
-    paper that is reproduced does, and not with BPR.
+    He et al. 2018, Eq. 2 to 8. Trained with BCE here, as in the COMET paper, and not with BPR.
 
     Parameters
     ----------
@@ -96,7 +95,7 @@ class ConvNCF(nn.Module, PairScorer):
 
     @staticmethod
     def arrays(config: ConvNCFConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
+        """Arrays of the state."""
         k, c = config.embedding_dim, config.channels
         found = {
             "user_embedding": Array(shape=(n_users, k)),
@@ -112,10 +111,11 @@ class ConvNCF(nn.Module, PairScorer):
     def _logits(self, users: Float[Tensor, "P K"], items: Float[Tensor, "P K"]) -> Tensor:
         """Logits of pairs of embeddings, [P]."""
         (first, second, *others) = zip(self.weights, self.biases, strict=True)
-        x = two_layers(users, items, first, second)
+        x = two_layers(users, items, first, second)  # [P, (K/4)², C]
+        # Patches first: from here each layer's 2×2 patches are neighbours in memory.
         x = x.index_select(1, _nested(self.config.embedding_dim // 4, x.device))
         for weight, bias in others:
-            patches = x.reshape(-1, 4 * self.config.channels)
+            patches = x.reshape(-1, 4 * self.config.channels)  # a patch a row
             x = torch.addmm(bias, patches, patch_weight(weight)).relu()
         return nnf.linear(x.view(len(users), -1), self.output, self.bias)[:, 0]
 

@@ -30,7 +30,7 @@ class EASEConfig:
     Parameters
     ----------
     l2 : float
-        λ of Eq. 8.
+        λ, added to the diagonal of XᵀX.
     memory_gib : float
         Most that dense matrices may take. Items² of them: 12 bytes a cell in float64, where that
         fits (23,170 items into the default), else 4 in float32 (40,132). With fewer users than
@@ -67,7 +67,7 @@ class EASE(NonIterative, FoldIn):
         self.weights = np.zeros((0, 0), dtype=np.float32)
 
     def fit(self, log: Interactions) -> None:
-        """Solve Eq. 8.
+        """Solve for B.
 
         Raises
         ------
@@ -110,12 +110,12 @@ class EASE(NonIterative, FoldIn):
         self, users: npt.NDArray[np.int64], histories: csr_array
     ) -> npt.NDArray[np.float32]:
         """Scores of all items, [B, n]."""
-        found = np.asarray(histories[:, self.items] @ self.weights, dtype=np.float32)
+        scores = np.asarray(histories[:, self.items] @ self.weights, dtype=np.float32)
         if len(self.items) == self.n_items:
-            return found
-        out = np.zeros((len(found), self.n_items), dtype=np.float32)
-        out[:, self.items] = found
-        return out
+            return scores
+        all_scores = np.zeros((len(scores), self.n_items), dtype=np.float32)
+        all_scores[:, self.items] = scores
+        return all_scores
 
     @staticmethod
     def arrays(config: EASEConfig, n_users: int, n_items: int) -> dict[str, Array]:
@@ -151,9 +151,9 @@ def _solved_over_users(x: csr_array, l2: float) -> npt.NDArray[np.float32] | Non
     diagonal = np.empty(n_items, dtype=x.dtype)
     for first in range(0, n_items, MIRRORED):
         rows = slice(first, first + MIRRORED)
-        some = transposed @ (transposed[rows] @ inverse).T
-        weights[rows] = some.T
-        diagonal[rows] = np.diag(some[rows])
+        columns = transposed @ (transposed[rows] @ inverse).T  # columns of W, which is symmetric
+        weights[rows] = columns.T
+        diagonal[rows] = np.diag(columns[rows])
     weights /= (1 - diagonal).astype(np.float32)
     return weights
 

@@ -38,7 +38,11 @@ Float32 = npt.NDArray[np.float32]
 
 
 class Scorer(Protocol):
-    """Scores of known users, as evaluation and lists ask for them."""
+    """Scores of known users by a trained model, as evaluation and lists ask for them."""
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
 
     def score_all(self, users: Int64) -> Float32:
         """Scores of all items, [B, I]."""

@@ -24,7 +24,7 @@ ConvolutionForm = Literal["frequency", "direct"]
 
 
 class MultiWidthConvolution(nn.Module):
-    """Convolutions of several widths whose filters cover all rows of the map (Eq. 4, 5).
+    """Convolutions of several widths whose filters cover all rows of the map (Eqs. 4, 5).
 
     With E the map [N, K] and W_l a filter [N, H_l], feature t of the filter is
     ``Σ_n Σ_h W_l[n, h] · E[n, t + h] + b_l``, t = 0 … K − H_l, then ReLU. All features of all
@@ -41,8 +41,8 @@ class MultiWidthConvolution(nn.Module):
     channels : int
         Filters of each width.
     form : {"frequency", "direct"}
-        Two ways to the same numbers: `conv1d` over K with N input channels; or, by the
-        correlation theorem, one small complex product per frequency on the table's transform.
+        Two ways to the same numbers, `kernels.cross_features`: products in the frequency domain,
+        or PyTorch's convolution.
     rng : torch.Generator
         Draws the initial weights, uniform in ±1/√(N·H) (the paper: "uniform").
     """
@@ -69,7 +69,7 @@ class MultiWidthConvolution(nn.Module):
 
     @staticmethod
     def arrays(rows: int, widths: tuple[int, ...], channels: int) -> dict[str, Array]:
-        """What the state must be."""
+        """Arrays of the state."""
         filters = {f"weights.{i}": (channels, rows, width) for i, width in enumerate(widths)}
         biases = {f"biases.{i}": (channels,) for i in range(len(widths))}
         return {name: Array(shape=shape) for name, shape in (filters | biases).items()}
@@ -85,9 +85,9 @@ class MultiWidthConvolution(nn.Module):
         histories: Int[Tensor, "B N"],
         weight: Float[Tensor, "O D"] | None = None,
     ) -> Float[Tensor, "B _"]:
-        """Cross features of the maps that `histories` picks from `table`, [B, D].
+        """Cross features [B, D] of the maps whose rows `histories` picks from `table` (Eqs. 2–5).
 
-        Index V is a zero row. With the weight of the linear layer that follows, their product
+        Index V is a zero row. With `weight`, that of the linear layer that follows, their product
         with it, [B, O].
         """
         convolve = cross_features if self.form == "frequency" else direct_cross_features
@@ -95,7 +95,7 @@ class MultiWidthConvolution(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Hidden layers with ReLU and dropout, then a linear output layer (Eq. 6, 7).
+    """Hidden layers with ReLU and dropout, then a linear output layer (Eqs. 6, 7).
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class Perceptron(nn.Module):
 
     @staticmethod
     def arrays(in_features: int, hidden: tuple[int, ...], out_features: int) -> dict[str, Array]:
-        """What the state must be."""
+        """Arrays of the state."""
         sizes = [in_features, *hidden, out_features]
         found = {f"biases.{i}": Array(shape=(size,)) for i, size in enumerate(sizes[1:])}
         for i, shape in enumerate(zip(sizes[1:], sizes[:-1], strict=True)):
@@ -158,4 +158,4 @@ def drop(x: Tensor, share: float, rng: torch.Generator | None) -> Tensor:
     if rng is None or share == 0:
         return x
     kept = torch.rand(x.shape, generator=rng, device=x.device) >= share
-    return x * kept / (1 - share)
+    return x * kept / (1 - share)  # the kept ones grow, so the expectation stays

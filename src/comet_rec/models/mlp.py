@@ -79,7 +79,7 @@ class MLP(nn.Module, PairScorer):
 
     @staticmethod
     def arrays(config: MLPConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
+        """Arrays of the state."""
         k = config.embedding_dim
         return {
             "user_embedding": Array(shape=(n_users, k)),
@@ -90,17 +90,18 @@ class MLP(nn.Module, PairScorer):
     def _first(
         self, users: Int[Tensor, " U"], items: Int[Tensor, " I"]
     ) -> tuple[Float[Tensor, "U H"], Float[Tensor, "I H"]]:
-        """Both sides' part of the first layer's product."""
-        of_users, of_items = self.layers.weights[0].split(self.config.embedding_dim, dim=1)
+        """Both sides' part of the first layer's product W [p_u, q_i] = W_u p_u + W_i q_i."""
+        user_weight, item_weight = self.layers.weights[0].split(self.config.embedding_dim, dim=1)
         return (
-            self.user_embedding.index_select(0, users) @ of_users.T,
-            self.item_embedding.index_select(0, items) @ of_items.T,
+            self.user_embedding.index_select(0, users) @ user_weight.T,
+            self.item_embedding.index_select(0, items) @ item_weight.T,
         )
 
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs."""
         users, items = self._first(batch.users, batch.items)
         joined = users.index_select(0, batch.pair_users) + items.index_select(0, batch.pair_items)
+        # [P, H], where concatenated embeddings would be [P, 2K]
         return self.layers.after_first(joined, rng)[:, 0]
 
     def score_pairs(
@@ -108,8 +109,8 @@ class MLP(nn.Module, PairScorer):
     ) -> Float[Tensor, "B C"]:
         """Logits of each user's own items, without dropout."""
         distinct, places = torch.unique(items, return_inverse=True)
-        of_users, of_items = self._first(users, distinct)
-        joined = of_users[:, None, :] + of_items[places]
+        user_part, item_part = self._first(users, distinct)
+        joined = user_part[:, None, :] + item_part[places]  # [B, C, H]
         return self.layers.after_first(joined.flatten(0, 1), None).view(items.shape)
 
     def embedding_parameters(self) -> list[nn.Parameter]:

@@ -55,8 +55,8 @@ class NeuMFConfig:
 class NeuMF(nn.Module, PairScorer):
     """Logit hᵀ[φ_GMF; φ_MLP] + b (He et al. 2017, Eq. 12).
 
-    h has a part for each side, so the logit is that of a GMF plus that of an MLP, embeddings
-    apart.
+    h has a part for each side. So the logit is that of a GMF plus that of an MLP, which have
+    embeddings of their own.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class NeuMF(nn.Module, PairScorer):
 
     @staticmethod
     def arrays(config: NeuMFConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
+        """Arrays of the state."""
         gmf, mlp = _sides(config)
         return {
             **under("gmf", GMF.arrays(gmf, n_users, n_items)),
@@ -98,9 +98,10 @@ class NeuMF(nn.Module, PairScorer):
         self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
     ) -> Float[Tensor, "B C"]:
         """Logits of each user's own items, without dropout."""
-        left = self.gmf.encode_users(users) * self.gmf.weight
+        z_users = self.gmf.encode_users(users) * self.gmf.weight  # [B, W]
+        # One product with each distinct item, then each user's own columns of it.
         distinct, places = torch.unique(items, return_inverse=True)
-        products = (left @ self.gmf.encode_items(distinct).T).gather(1, places)
+        products = (z_users @ self.gmf.encode_items(distinct).T).gather(1, places)  # [B, C]
         scores: Tensor = products + self.mlp.score_pairs(users, items)
         return scores
 
@@ -121,7 +122,7 @@ class NeuMF(nn.Module, PairScorer):
 
 
 def _sides(config: NeuMFConfig) -> tuple[GMFConfig, MLPConfig]:
-    """Settings of the two models that stand side by side."""
+    """Settings of the GMF and the MLP inside."""
     k, scale = config.embedding_dim, config.init_scale
     mlp = MLPConfig(embedding_dim=k, hidden=config.hidden, dropout=config.dropout, init_scale=scale)
     return GMFConfig(embedding_dim=k, init_scale=scale), mlp

@@ -139,7 +139,7 @@ def cross_features(
     biases: list[Float[Tensor, " _"]],
     weight: Float[Tensor, "O D"] | None = None,
 ) -> Float[Tensor, "B _"]:
-    """Cross features after ReLU (Eqs. 2 to 5), [B, D], channel by channel of each width.
+    """Cross features after ReLU (Eqs. 2–5), [B, D], channel by channel of each width.
 
     Parameters
     ----------
