@@ -90,6 +90,7 @@ class FISM(LatentFactors, FoldIn):
         sums = sums.index_select(0, batch.pair_users)  # [B, K]
         counts = histories.counts.index_select(0, batch.pair_users)
         if self.config.exclude_target:
+            # A positive's item is in N(u), so leaving it out is one subtraction.
             targets = batch.items.index_select(0, batch.pair_items)
             sums = sums - self.history_embedding.index_select(0, targets)
             counts = counts - 1
@@ -102,7 +103,7 @@ class FISM(LatentFactors, FoldIn):
         """Logits of the pairs, each one's own item left out of N(u)."""
         assert self.biases is not None
         config = self.config
-        items = self.item_embedding.index_select(0, batch.items)
+        items = self.item_embedding.index_select(0, batch.items)  # [I, K]
         return self.biases.of_pairs(batch) + history_products(
             self.history_embedding, items, batch, config.alpha, config.exclude_target
         )

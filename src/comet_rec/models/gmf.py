@@ -44,7 +44,7 @@ class GMFConfig:
 
 
 class GMF(LatentFactors):
-    """Logit hᵀ(p_u ⊙ q_i) + b (He et al. 2017, Eq. 8, 9).
+    """Logit hᵀ(p_u ⊙ q_i) + b (He et al. 2017, Eq. 8, 9): vectors [p_u, b] and [q_i, 1].
 
     Choice: the output layer has a bias, as in the authors' code; the paper prints none.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -78,11 +79,11 @@ class LatentFactors(nn.Module, TwoTower):
         """Ones: a plain inner product."""
         return self.item_embedding.new_ones(self.vector_dim(self.config))
 
+    @abstractmethod
     def factors_of(
         self, users: Int[Tensor, " U"] | None, histories: TensorBags | None
-    ) -> Float[Tensor, "U K"]:
-        """f_u of users with these histories; the subclass says what it is."""
-        raise NotImplementedError
+    ) -> Float[Tensor, "U _"]:
+        """f_u of users with these histories, `users` None for users never seen."""
 
     def encode_users(
         self,
@@ -109,8 +110,8 @@ class LatentFactors(nn.Module, TwoTower):
         """Logits of the pairs."""
         histories = batch.user_histories
         assert histories is None or isinstance(histories, TensorBags)
-        users = self.encode_users(batch.users, histories) * self.weight
-        items = self.encode_items(batch.items)
+        users = self.encode_users(batch.users, histories) * self.weight  # [U, W]
+        items = self.encode_items(batch.items)  # [I, W]
         return pair_products(users, items, batch.pair_users, batch.pair_items)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
@@ -137,7 +138,7 @@ class Biases(nn.Module):
         self, vectors: Float[Tensor, "U K"], users: Int[Tensor, " U"] | None
     ) -> Float[Tensor, "U W"]:
         """Append b + b_u and 1; users that training never saw have b_u = 0."""
-        column = self.bias.expand(len(vectors))
+        column = self.bias.expand(len(vectors))  # b + b_u, [U]
         if users is not None:
             column = column + self.users.index_select(0, users)
         return torch.column_stack([vectors, column, torch.ones_like(column)])

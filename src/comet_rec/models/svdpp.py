@@ -77,8 +77,9 @@ class SVDpp(LatentFactors, FoldIn):
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs, each one's own item left out of N(u)."""
         assert self.biases is not None
-        users = self.user_embedding.index_select(0, batch.users)
-        items = self.item_embedding.index_select(0, batch.items)
+        # N(u) differs from pair to pair, so its part cannot join p_u in one vector a user.
+        users = self.user_embedding.index_select(0, batch.users)  # [U, K]
+        items = self.item_embedding.index_select(0, batch.items)  # [I, K]
         return (
             self.biases.of_pairs(batch)
             + pair_products(users, items, batch.pair_users, batch.pair_items)
