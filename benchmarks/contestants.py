@@ -63,6 +63,7 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
     from comet_rec.estimators.scoring import model_scores, vectors
     from comet_rec.estimators.session import batches_of
     from comet_rec.models import base
+    from comet_rec.models.interfaces import NonIterative, TwoTower
     from comet_rec.training.trainer import Trainer, frozen
 
     split = cr.leave_one_out(log_of(data))
@@ -70,12 +71,12 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
     config = presets.preset(preset, model, log).with_settings({"train.refit": False, **settings})
     seed = torch_seed(config.seed, "parameters")
     module = base.build(model, config.model, log.n_users, log.n_items, seed)
-    histories = None if isinstance(module, base.ClosedForm) else shown(rows, module.histories)
+    histories = None if isinstance(module, NonIterative) else shown(rows, module.histories)
     epochs = 0
 
     def train(after_epoch: AfterEpoch) -> None:
         nonlocal epochs
-        if isinstance(module, base.ClosedForm):
+        if isinstance(module, NonIterative):
             module.fit(rows)
             epochs = 1
             after_epoch()
@@ -92,16 +93,16 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
                 trainer.averaged.swap()
 
     def save(folder: Path) -> None:
-        towers = isinstance(module, base.TwoTower)
+        towers = isinstance(module, TwoTower)
         users, items = vectors(module, split.known) if towers else (None, None)
         config_of_split = replace(config, protocol=split.protocol)
         save_run(Run(config_of_split, epochs, frozen(module), log, split, users, items), folder)
 
     return held, Contestant(
         train,
-        lambda users, items: model_scores(module, rows, histories).pairs(users, items),
+        lambda users, items: model_scores(module, rows, histories).score_pairs(users, items),
         save,
-        lambda users, items: model_scores(module, split.known).pairs(users, items),
+        lambda users, items: model_scores(module, split.known).score_pairs(users, items),
     )
 
 

@@ -37,11 +37,11 @@ class Dense:
         """Number of items."""
         return int(self.scores.shape[1])
 
-    def rows(self, users: npt.NDArray[np.int64]) -> Scores:
+    def score_all(self, users: npt.NDArray[np.int64]) -> Scores:
         """Scores of all items."""
         return self.scores[users]
 
-    def pairs(self, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Scores:
+    def score_pairs(self, users: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> Scores:
         """Scores of each user's own items."""
         return self.scores[users[:, None], items]
 

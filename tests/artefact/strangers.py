@@ -80,7 +80,7 @@ def _estimators() -> list[cr.Estimator]:
     for name, small in SMALL.items():
         found.append(ESTIMATORS[name](**common | small))
     found += [cr.COMET(**common | SMALL["comet"] | more) for more in COMETS]
-    return found + [ESTIMATORS[n]() for n in base.names() if base.closed_form(n)]
+    return found + [ESTIMATORS[n]() for n in base.names() if base.non_iterative(n)]
 
 
 def make_bases(home: Path) -> None:

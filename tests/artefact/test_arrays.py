@@ -45,7 +45,7 @@ def test_every_model_declares_the_arrays_that_it_has(name, settings, random_log)
     log = random_log(7, 9, 4)
     config = config_of(name, settings)
     model = base.build(name, config.model, 7, 9, 0)
-    if base.closed_form(name):
+    if base.non_iterative(name):
         model.fit(log)
     declared = base.state_arrays(config, 7, 9)
     state = {key: value.numpy(force=True) for key, value in model.state_dict().items()}
@@ -54,12 +54,12 @@ def test_every_model_declares_the_arrays_that_it_has(name, settings, random_log)
     check_forms(forms, declared, sizes)
     check_values(state, declared, sizes)
     vectors = base.vector_arrays(config, 7, 9)
-    assert bool(vectors) == isinstance(model, base.TwoTower)
+    assert bool(vectors) == base.two_tower(name)
     if vectors:
         assert vectors["users"].shape == (7, len(model.weight))
 
 
-@pytest.mark.parametrize(("name", "settings"), [c for c in CONFIGS if not base.closed_form(c[0])])
+@pytest.mark.parametrize(("name", "settings"), [c for c in CONFIGS if not base.non_iterative(c[0])])
 def test_the_optimizer_of_a_checkpoint_is_declared_in_its_own_order(name, settings):
     config = config_of(name, settings)
     declared = checkpoint_arrays(config, 7, 9)

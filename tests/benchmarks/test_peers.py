@@ -43,6 +43,6 @@ def test_lists_and_scores_equal_other_libraries(checkerboard, tmp_path):
     table = model.recommend(k=10)
     assert np.array_equal(table["item_id"].reshape(n_users, 10), found["ids"])
     np.testing.assert_allclose(table["score"].reshape(n_users, 10), found["scores"], atol=1e-5)
-    ours = run_scores(neumf).rows(np.arange(n_users))
+    ours = run_scores(neumf).score_all(np.arange(n_users))
     assert ours.shape == (n_users, n_items)
     np.testing.assert_allclose(ours, found["neumf"], atol=2e-4)

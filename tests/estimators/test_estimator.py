@@ -337,7 +337,7 @@ def test_any_other_model_is_measured_as_ours_are(checkerboard):
     scores = run_scores(model.run)
 
     def other(user, items):
-        return scores.pairs(log.user_ids.index([user]), log.item_ids.index(items)[None])[0]
+        return scores.score_pairs(log.user_ids.index([user]), log.item_ids.index(items)[None])[0]
 
     ours, theirs = cr.evaluate(model, split), cr.evaluate(other, split)
     assert theirs.protocol == ours.protocol
@@ -424,7 +424,7 @@ def test_training_measures_nothing_and_saving_measures_once(checkerboard, tmp_pa
 def test_a_sample_of_users_can_be_paired_with_another_models(checkerboard, monkeypatch):
     split = cr.leave_one_out(checkerboard, negatives=30)
     whole = cr.evaluate(cr.Popularity().fit(split))
-    monkeypatch.setattr(base.model_class("popularity"), "full_users", 7, raising=False)
+    monkeypatch.setattr(base.model_class("popularity"), "full_ranking_users", 7)
     some = cr.evaluate(cr.Popularity().fit(split))
     assert len(some.full_users) == 7
     assert whole.full_users.tolist() == whole.users.tolist()

@@ -71,9 +71,11 @@ def test_blocks_of_pairs_are_the_same_scores(split, monkeypatch, pairs):
     """Of several users, or of a part of one user's items."""
     run = cr.MLP(embedding_dim=4, epochs=1).fit(split).run
     users = np.arange(5)
-    whole = model_scores(run.model, split.train).rows(users)
+    whole = model_scores(run.model, split.train).score_all(users)
     monkeypatch.setattr(scoring, "PAIRS", pairs)
-    np.testing.assert_allclose(model_scores(run.model, split.train).rows(users), whole, 1e-5, 1e-6)
+    np.testing.assert_allclose(
+        model_scores(run.model, split.train).score_all(users), whole, 1e-5, 1e-6
+    )
 
 
 def test_ties_count_as_the_protocol_has_it(split):

@@ -28,10 +28,10 @@ class Given:
         self.scores = scores
         self.n_items = scores.shape[1]
 
-    def rows(self, users):
+    def score_all(self, users):
         return self.scores[users]
 
-    def pairs(self, users, items):
+    def score_pairs(self, users, items):
         return self.scores[users[:, None], items]
 
 

@@ -95,7 +95,7 @@ def test_negatives_of_some_items_alone_are_bounded_from_full_ranks(ranked):
     compared = unseen & some
     others = unseen_others(held, split.known, some)
     np.testing.assert_array_equal(others, compared.sum(axis=1))
-    values = scores.rows(held.users)
+    values = scores.score_all(held.users)
     above = values > values[np.arange(200), held.positives][:, None]
     exact = Ranks((above & compared).sum(axis=1), np.zeros(200, dtype=np.int64))
     ranks = full_ranks(scores, held, split.known)

@@ -96,7 +96,7 @@ def test_itemknn_equals_dense_numpy(random_log):
     chosen = found > 0  # among equally similar items any may be kept
     np.testing.assert_allclose(found[chosen], similarity[chosen], rtol=1e-5)
     np.testing.assert_allclose(np.sort(found, 0)[-6:], np.sort(similarity, 0)[-6:], rtol=1e-5)
-    scores = model.score(np.arange(30), log.matrix)
+    scores = model.score_all(np.arange(30), log.matrix)
     np.testing.assert_allclose(scores, x @ found, rtol=1e-5)
 
 
@@ -130,7 +130,9 @@ def test_ease_equals_dense_numpy(random_log, monkeypatch, users, cells, side, dt
     expected = np.eye(25) - inverse / np.diag(inverse)
     np.testing.assert_allclose(model.weights, expected, atol=1e-6)
     assert model.weights.flags.c_contiguous  # else each product copies it
-    np.testing.assert_allclose(model.score(np.arange(users), log.matrix), x @ expected, atol=1e-5)
+    np.testing.assert_allclose(
+        model.score_all(np.arange(users), log.matrix), x @ expected, atol=1e-5
+    )
 
 
 def test_ease_past_its_memory_keeps_the_popular_items_or_refuses(checkerboard):
@@ -142,7 +144,7 @@ def test_ease_past_its_memory_keeps_the_popular_items_or_refuses(checkerboard):
     counts = np.bincount(checkerboard.items)
     others = np.setdiff1d(np.arange(80), run.model.items)
     assert counts[run.model.items].min() >= counts[others].max()
-    assert not run.model.score(np.arange(3), checkerboard.matrix[:3])[:, others].any()
+    assert not run.model.score_all(np.arange(3), checkerboard.matrix[:3])[:, others].any()
     with pytest.raises(ConfigError, match=r"EASE needs 0\.0 GiB for 80 items"):
         cr.EASE(memory_gib=memory, beyond="error").fit(checkerboard)
 

@@ -12,7 +12,8 @@ import comet_rec as cr
 from comet_rec.data.histories import shown
 from comet_rec.errors import ConfigError
 from comet_rec.models import base
-from comet_rec.models.comet import CometConfig, drop_rows
+from comet_rec.models.comet import CometConfig
+from comet_rec.models.comet_variants import drop_rows
 from comet_rec.models.encoding import all_vectors
 from tests.models import reference
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import comet_rec as cr
+from comet_rec.data.arrays import Array
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import shown
 from comet_rec.errors import ConfigError, UnknownIdError
@@ -14,8 +18,17 @@ from comet_rec.estimators import registry
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.estimators.scoring import VectorScores, run_scores
 from comet_rec.models import base
-from comet_rec.models.base import ClosedForm, PairScorer, TensorBatch, Trainable, TwoTower
+from comet_rec.models.base import TensorBatch
 from comet_rec.models.encoding import all_vectors
+from comet_rec.models.interfaces import (
+    FoldIn,
+    NonIterative,
+    PairScorer,
+    Trainable,
+    TwoTower,
+    follows,
+)
+from comet_rec.models.kernels.pair_products import pair_products
 
 SMALL = {
     "comet": {"embedding_dim": 8, "history_length": 8, "hidden": (16,)},
@@ -23,9 +36,9 @@ SMALL = {
     "mlp": {"embedding_dim": 8, "hidden": (16, 8)},
     "neumf": {"embedding_dim": 8, "hidden": (16, 8)},
 } | {name: {"embedding_dim": 8} for name in ("mf", "gmf", "svdpp", "fism")}
-CLOSED = [name for name in base.names() if base.closed_form(name)]
+CLOSED = [name for name in base.names() if base.non_iterative(name)]
 NEURAL = [name for name in base.names() if name not in CLOSED]
-FOLDING = ["comet", "svdpp", "fism", *(n for n in CLOSED if base.model_class(n).folds_in)]
+FOLDING = [name for name in base.names() if follows(base.model_class(name), FoldIn)]
 LEARNERS = [name for name in base.names() if name not in ("popularity", "random")]
 
 
@@ -40,7 +53,7 @@ def fresh(name: str, log, seed: int = 0):
     """A model whose parameters are all away from zero."""
     config = base.config_class(name)(**SMALL.get(name, {}))
     model = base.build(name, config, log.n_users, log.n_items, seed)
-    if not isinstance(model, ClosedForm):
+    if not isinstance(model, NonIterative):
         rng = torch.Generator().manual_seed(seed)
         for parameter in model.parameters():
             parameter.data = torch.randn(parameter.shape, generator=rng) * 0.3
@@ -59,6 +72,68 @@ def test_a_registry_line_is_enough(monkeypatch, random_log):
     assert len(newest().fit(random_log(6, 9, 4)).recommend(k=2)) > 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig:
+    """Settings of `Toy`."""
+
+    embedding_dim: int = 4
+
+
+class Toy(nn.Module, TwoTower):
+    """The least that a model has to write down; the rest are defaults of its Protocols."""
+
+    def __init__(self, config, n_users, n_items, rng):
+        super().__init__()
+        self.users = nn.Parameter(torch.rand((n_users, config.embedding_dim), generator=rng))
+        self.items = nn.Parameter(torch.rand((n_items, config.embedding_dim), generator=rng))
+
+    @staticmethod
+    def arrays(config, n_users, n_items):
+        sizes = {"users": n_users, "items": n_items}
+        return {name: Array(shape=(size, config.embedding_dim)) for name, size in sizes.items()}
+
+    @classmethod
+    def vector_dim(cls, config):
+        return config.embedding_dim
+
+    @property
+    def weight(self):
+        return self.users.new_ones(self.users.shape[1])
+
+    def encode_users(self, users, histories=None, rng=None):
+        return self.users[users]
+
+    def encode_items(self, items, histories=None, rng=None):
+        return self.items[items]
+
+    def forward(self, batch, rng):
+        users, items = self.users[batch.users], self.items[batch.items]
+        return pair_products(users, items, batch.pair_users, batch.pair_items)
+
+    def embedding_parameters(self):
+        return [self.users, self.items]
+
+
+@pytest.mark.parametrize("loss", ["bce", "softmax"])
+def test_a_new_model_needs_no_more_than_its_protocol_asks(split, tmp_path, monkeypatch, loss):
+    monkeypatch.setitem(base._REGISTRY, "toy", (__name__, "Toy", "ToyConfig"))
+    monkeypatch.setitem(ESTIMATORS, "toy", registry.estimators()["toy"])
+    model = ESTIMATORS["toy"](preset="static", epochs=2, loss=loss).fit(split)
+    assert model.run.log[1]["loss"] < model.run.log[0]["loss"]
+    model.save(tmp_path / "run")
+    assert cr.evaluate(cr.load_model(tmp_path / "run")).to_dict() == cr.evaluate(model).to_dict()
+    with pytest.raises(ConfigError, match="cannot fold in new users"):
+        model.recommend_for_history([[2, 4, 6]])
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_every_class_follows_one_protocol_of_scores(name):
+    model = base.model_class(name)
+    kinds = [kind for kind in (TwoTower, PairScorer, NonIterative) if follows(model, kind)]
+    assert len(kinds) == 1
+    assert follows(model, Trainable) == (kinds != [NonIterative])
+
+
 def test_every_model_has_an_estimator_and_declares_what_it_is(random_log):
     log = random_log(6, 9, 4)
     assert set(ESTIMATORS) == set(base.names())
@@ -67,7 +142,7 @@ def test_every_model_has_an_estimator_and_declares_what_it_is(random_log):
     for name in base.names():
         model = fresh(name, log)
         if name in CLOSED:
-            assert isinstance(model, ClosedForm)
+            assert isinstance(model, NonIterative)
         else:
             assert isinstance(model, Trainable)
             assert isinstance(model, TwoTower) != isinstance(model, PairScorer)
@@ -78,14 +153,14 @@ def test_scores_have_their_shapes_and_belong_to_their_pair(name, split):
     scores = run_scores(estimator(name, 1).fit(split).run)
     users = np.array([3, 50, 7])
     items = np.stack([np.random.default_rng(u).permutation(80)[:11] for u in users])
-    rows, pairs = scores.rows(users), scores.pairs(users, items)
+    rows, pairs = scores.score_all(users), scores.score_pairs(users, items)
     assert rows.shape == (3, 80)
     assert rows.dtype == pairs.dtype == np.float32
     np.testing.assert_allclose(pairs, np.take_along_axis(rows, items, 1), rtol=1e-4, atol=1e-5)
-    reversed_ = scores.pairs(users, items[:, ::-1])
+    reversed_ = scores.score_pairs(users, items[:, ::-1])
     np.testing.assert_allclose(reversed_[:, ::-1], pairs, rtol=1e-4, atol=1e-5)
     for place, user in enumerate(users):  # a user's row depends on that user alone
-        alone = scores.rows(np.array([user]))
+        alone = scores.score_all(np.array([user]))
         np.testing.assert_allclose(alone[0], rows[place], rtol=1e-4, atol=1e-5)
 
 
@@ -160,10 +235,10 @@ def test_the_two_paths_to_a_score_agree(name, split):
     if isinstance(module, TwoTower):
         of_users, of_items = shown(log, settings)
         matrices = all_vectors(module, of_users, of_items, log.n_users, log.n_items)
-        rows = VectorScores(*matrices).rows(np.arange(log.n_users))
+        rows = VectorScores(*matrices).score_all(np.arange(log.n_users))
     else:
         everything = torch.arange(log.n_items).expand(log.n_users, -1)
-        rows = module.score(torch.arange(log.n_users), everything).detach().numpy()
+        rows = module.score_pairs(torch.arange(log.n_users), everything).detach().numpy()
     expected = rows[batch.users[batch.pair_users], batch.items[batch.pair_items]]
     negative = batch.labels == 0
     np.testing.assert_allclose(logits[negative], expected[negative], rtol=1e-3, atol=1e-4)
@@ -216,11 +291,11 @@ def test_items_of_one_vector_tie_wherever_they_stand(users):
     rng = torch.Generator().manual_seed(users)
     item = torch.randn(1, 65, generator=rng)
     scores = VectorScores(torch.randn(users, 65, generator=rng), item.repeat(1003, 1))
-    rows = scores.rows(np.arange(users))
+    rows = scores.score_all(np.arange(users))
     assert (rows == rows[:, :1]).all()
-    own = scores.pairs(np.arange(users), np.tile(np.arange(1003)[::-1], (users, 1)))
+    own = scores.score_pairs(np.arange(users), np.tile(np.arange(1003)[::-1], (users, 1)))
     assert (own == own[:, :1]).all()
-    alone = [scores.pairs(np.array([u]), np.array([[5]]))[0, 0] for u in range(users)]
+    alone = [scores.score_pairs(np.array([u]), np.array([[5]]))[0, 0] for u in range(users)]
     assert np.array_equal(own[:, 0], alone)
 
 
@@ -230,16 +305,18 @@ def test_a_zero_has_no_sign_and_one_item_is_a_catalogue():
     items = item.repeat(1003, 1)
     items[:, 7] = 0.0
     items[::2, 7] = -0.0
-    rows = VectorScores(users, items).rows(np.array([0]))
+    rows = VectorScores(users, items).score_all(np.array([0]))
     assert (rows == rows[:, :1]).all()
     half = VectorScores(users[:, :4], item[:, :4])  # a view of wider rows
-    np.testing.assert_allclose(half.rows(np.array([0])), users[:, :4] @ item[:, :4].T, rtol=1e-4)
+    np.testing.assert_allclose(
+        half.score_all(np.array([0])), users[:, :4] @ item[:, :4].T, rtol=1e-4
+    )
 
 
 def test_distinct_vectors_keep_their_scores_beside_equal_ones():
     rng = torch.Generator().manual_seed(0)
     users, items = torch.randn(9, 16, generator=rng), torch.randn(30, 16, generator=rng)
     items[20] = items[3]
-    rows = VectorScores(users, items).rows(np.array([4, 2]))
+    rows = VectorScores(users, items).score_all(np.array([4, 2]))
     np.testing.assert_allclose(rows, users[[4, 2]] @ items.T, rtol=1e-4, atol=1e-5)
     assert (rows[:, 20] == rows[:, 3]).all()

@@ -11,8 +11,9 @@ from comet_rec.data.batches import Batches
 from comet_rec.data.histories import fold_in, shown
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.presets import VARIANTS, preset
-from comet_rec.models import base, layers
-from comet_rec.models.comet import CometConfig, matched_width
+from comet_rec.models import base, comet_variants
+from comet_rec.models.comet import CometConfig
+from comet_rec.models.comet_variants import matched_width
 
 N_USERS, N_ITEMS = 6, 30
 
@@ -47,7 +48,7 @@ def loop_cnn(model, history: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("maps", [64, 4])
 def test_cnn_only_equals_a_loop(monkeypatch, maps):
-    monkeypatch.setattr(layers, "MAPS", maps)
+    monkeypatch.setattr(comet_variants, "MAPS", maps)
     model, shown_rows = build(cross="cnn"), histories()
     vectors = model.encode_users(None, shown_rows).detach().numpy()
     for user in range(N_USERS):

@@ -17,7 +17,6 @@ from comet_rec.estimators.session import Hooks, batches_of
 from comet_rec.models import base
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
-from comet_rec.models.pairs import positives_and_items
 from comet_rec.training import catalogue
 from comet_rec.training.catalogue import catalogue_softmax
 from comet_rec.training.losses import sampled_softmax
@@ -69,7 +68,7 @@ def test_masked_items_are_left_out_of_the_loop(random_log, items):
         mask_touched=True,
     )  # fmt: skip
     batch = TensorBatch.of(next(source.epoch(0)), torch.device("cpu"))
-    users, vectors = positives_and_items(model, batch, None)
+    users, vectors = model.positives_and_items(batch, None)
     scores = (users @ vectors.T).tolist()
     columns = range(15) if items == 0 else batch.shared.columns.tolist()
     weights = [0.0] * 15 if items == 0 else batch.shared.log_weights.tolist()
@@ -189,7 +188,7 @@ def test_logits_of_the_shared_items_are_those_of_pairs(random_log, name, items):
     log = random_log(12, 20, 5)
     model = fresh(name, log)
     batch = softmax_batch(model, log, items)
-    users, vectors = positives_and_items(model, batch, None)
+    users, vectors = model.positives_and_items(batch, None)
     columns = torch.arange(20) if batch.shared is None else batch.shared.columns
     wide = len(columns)
     pairs = TensorBatch(
@@ -206,7 +205,7 @@ def test_logits_of_the_shared_items_are_those_of_pairs(random_log, name, items):
 
 @pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - set(EXACT)))
 def test_models_of_pairs_refuse_it_and_closed_forms_have_no_loss(name):
-    why = "is not trained in epochs" if base.closed_form(name) else "scores a pair at a time"
+    why = "is not trained in epochs" if base.non_iterative(name) else "scores a pair at a time"
     with pytest.raises(ConfigError, match=f"{name} {why}"):
         ESTIMATORS[name](loss="softmax")
 

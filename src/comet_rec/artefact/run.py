@@ -152,7 +152,7 @@ class Run:
         log, name = self.interactions, self.config.name
         model = base.build(name, self.config.model, log.n_users, log.n_items, 0)
         # The state's own memory where a module takes it over: no second copy.
-        more = {} if base.closed_form(name) else {"assign": True}
+        more = {} if base.non_iterative(name) else {"assign": True}
         try:
             model.load_state_dict(self.state, **more)
         except (RuntimeError, KeyError) as error:
@@ -166,7 +166,7 @@ class Run:
     def chosen(self) -> dict[str, Any]:
         """Settings that validation items chose, for a training on everything."""
         found: dict[str, Any] = {}
-        if not base.closed_form(self.config.name):
+        if not base.non_iterative(self.config.name):
             found["train.full_epochs"] = self.epochs
         if "taste_weight" in self.state:
             found["model.taste_weight"] = round(float(self.state["taste_weight"]), 6)

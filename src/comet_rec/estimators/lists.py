@@ -86,7 +86,7 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
         source: Source = run.user_vectors[torch.from_numpy(indices[known])]
     else:
         scores, of_known = run_scores(run), indices[known]
-        source = lambda block: checked(scores.rows(of_known[block]))  # noqa: E731
+        source = lambda block: checked(scores.score_all(of_known[block]))  # noqa: E731
     parts = [_ranked(run, source, rules, seen, known)]
     if missing.any() and rules.unknown == "popular":
         parts.append(_popular(run, np.flatnonzero(missing), rules))
@@ -104,7 +104,7 @@ def for_histories(
     places = np.arange(len(indices))
     empty = np.array([len(history) == 0 for history in indices], dtype=bool)
     # What a closed form makes of nothing is zero for every item.
-    closed = isinstance(run.model, base.ClosedForm)
+    closed = base.non_iterative(run.config.name)
     fallback = empty if rules.unknown == "popular" or closed else np.zeros_like(empty)
     known = places[~fallback]
     picked = [indices[place] for place in known]
@@ -127,13 +127,12 @@ Source = Tensor | Callable[[slice], npt.NDArray[np.float32]]
 def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source:
     """Vectors or scores of users that training never saw."""
     model, n_items = run.model, run.interactions.n_items
-    reads = isinstance(model, base.TwoTower) and model.histories is not None  # type: ignore[attr-defined]
-    if reads and getattr(model, "folds_in", True):
+    if base.two_tower(run.config.name) and model.folds_in:
         shown = fold_in(histories, model.histories, n_items)
         vectors = new_user_vectors(model.to(device), shown).cpu()
         checked(vectors.numpy())
         return vectors
-    if isinstance(model, base.ClosedForm) and model.folds_in:
+    if base.non_iterative(run.config.name) and model.folds_in:
         counts = np.array([len(history) for history in histories], dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(counts)])
         members = np.concatenate([*histories, np.empty(0, np.int64)]).astype(np.int64)
@@ -141,7 +140,7 @@ def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source
         matrix = csr_array((ones, members, starts), shape=(len(histories), n_items))
         matrix.sort_indices()
         nobody = np.full(len(histories), -1)
-        return lambda block: checked(model.score(nobody[block], matrix[block]))
+        return lambda block: checked(model.score_all(nobody[block], matrix[block]))
     raise ConfigError(
         f"{run.config.name} cannot fold in new users: its users are nothing but their own "
         "parameters; train a model that reads histories, e.g. comet"

@@ -14,7 +14,8 @@ from comet_rec.errors import ConfigError, InputError
 from comet_rec.estimators.scoring import FunctionScores, run_scores
 from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.estimators.validation import full_users
-from comet_rec.evaluation.ranking import Report, Scores, drawn_users, full_ranks, sampled_ranks
+from comet_rec.evaluation.ranking import Report, drawn_users, full_ranks, sampled_ranks
+from comet_rec.models.interfaces import Scorer
 
 if TYPE_CHECKING:
     from comet_rec.estimators.estimator import Estimator
@@ -100,7 +101,7 @@ def measured(run: Run) -> Run:
     return replace(run, metrics=measure(run, run.split).to_dict())
 
 
-def _report(name: str, scores: Scores, split: Split, ranked: HeldOut | None) -> Report:
+def _report(name: str, scores: Scorer, split: Split, ranked: HeldOut | None) -> Report:
     entry = protocol_entry(split)
     return Report(
         name,

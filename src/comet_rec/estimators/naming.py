@@ -13,7 +13,7 @@ from comet_rec.config import Config, ProtocolConfig, unknown
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
-from comet_rec.models.base import check, closed_form
+from comet_rec.models.base import check, non_iterative
 
 OF_A_SOLUTION = ("train.refit", "train.matmul_precision", "train.select_by")
 """What a model without epochs takes: a table gives every model its precision, a search looks by
@@ -70,7 +70,7 @@ def applied(plain: Config, settings: Mapping[str, Any]) -> Config:
     given = dotted(plain, settings)
     config = plain.with_settings(given)
     check(config)
-    if closed_form(config.name):
+    if non_iterative(config.name):
         for key in given:
             idle = key.startswith("train.") and key not in OF_A_SOLUTION
             if idle and config.get(key) != plain.get(key):

@@ -36,7 +36,7 @@ def fit_split(
     companions = Companions.of(config, split.interactions, split.hash, hooks, start)
     session = _session(config, split, device, hooks, companions, {})
     session.resume()
-    if base.closed_form(config.name):
+    if base.non_iterative(config.name):
         model = _closed_form(session, split.train, split.known, split.validation)
     else:
         if session.chosen_epochs == 0:
@@ -112,7 +112,7 @@ def validate(
     config = replace(config, train=replace(config.train, refit=False))
     companions = Companions.of(config, split.interactions, split.hash, hooks, Start())
     session = _session(config, split, device, hooks, companions, trained)
-    if base.closed_form(config.name):
+    if base.non_iterative(config.name):
         _closed_form(session, split.train, split.known, split.validation)
         return dict(session.lines[0]["validation"]), 1
     _, state = session.train("validation", split.train, config.train.epochs, split.validation)
@@ -132,7 +132,7 @@ def fit_all(
     start.check(config, log, None)
     session = Session(config, log, device, hooks, "", start)
     session.resume()
-    if base.closed_form(config.name):
+    if base.non_iterative(config.name):
         return _finished(session, _closed_form(session, log, log, None), log, None)
     session.chosen_epochs = config.train.full_epochs
     model, _ = session.train("all", log, config.train.full_epochs)
@@ -171,7 +171,7 @@ def _finished(
 ) -> Run:
     """Its run; in each stage of its log the lines of the companions are first."""
     before, epochs = ([], {}) if companions is None else (companions.lines, companions.epochs)
-    users, items = vectors(model, rows) if isinstance(model, base.TwoTower) else (None, None)
+    users, items = vectors(model, rows) if base.two_tower(session.config.name) else (None, None)
     if any(v is not None and not bool(torch.isfinite(v).all()) for v in (users, items)):
         raise NonFiniteError("the trained vectors are not finite; lower train.learning_rate")
     return Run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -102,7 +102,7 @@ def _short(log: Interactions) -> bool:
 
 def _select_by(model: str, log: Interactions) -> Literal["sampled", "full"]:
     """What is enough to choose by; models that score pairs would rank few users (ADR 0039)."""
-    at_once = base.closed_form(model) or hasattr(base.model_class(model), "encode_users")
+    at_once = base.non_iterative(model) or base.two_tower(model)
     if not at_once or not _short(log):
         return "sampled"
     validated = int((np.diff(log.user_starts) > 2).sum())  # others have no validation item
@@ -173,10 +173,11 @@ def paper_literal(model: str, log: Interactions) -> Config:
         For models that are shown no history.
     """
     config = paper(model, log)
-    if not hasattr(config.model, "exclude_target"):
+    settings = {field.name for field in fields(config.model)}
+    if "exclude_target" not in settings:
         raise ConfigError(f"{model} is shown no history: paper-literal means nothing for it")
     kept: dict[str, Any] = {"exclude_target": False}
-    if hasattr(config.model, "leave_out"):
+    if "leave_out" in settings:
         kept["leave_out"] = 0.0
     return replace(config, preset="paper-literal", model=replace(config.model, **kept))
 

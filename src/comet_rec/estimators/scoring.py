@@ -16,9 +16,8 @@ from comet_rec.artefact.run import Run
 from comet_rec.data.histories import shown
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import InputError, NonFiniteError
-from comet_rec.evaluation.ranking import Scores
-from comet_rec.models.base import ClosedForm, TwoTower
 from comet_rec.models.encoding import all_vectors
+from comet_rec.models.interfaces import NonIterative, Scorer, TwoTower
 
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
@@ -45,8 +44,8 @@ class VectorScores:
         """Number of items."""
         return len(self.items)
 
-    def rows(self, users: Int64) -> Float32:
-        """Scores of all items, [B, n_items]."""
+    def score_all(self, users: Int64) -> Float32:
+        """Scores of all items, [B, I]."""
         distinct, place = self._distinct
         scores = np.asarray((self.users[torch.from_numpy(users)] @ distinct.T).numpy())
         return scores if place is None else scores[:, place]
@@ -63,7 +62,7 @@ class VectorScores:
             return self.items, None
         return self.items[torch.from_numpy(first)], place
 
-    def pairs(self, users: Int64, items: Int64) -> Float32:
+    def score_pairs(self, users: Int64, items: Int64) -> Float32:
         """Scores of each user's own items [B, C], [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
         row = items.shape[1] * self.items.shape[1] * 8
@@ -88,12 +87,12 @@ class FunctionScores:
         """Number of items."""
         return self.log.n_items
 
-    def rows(self, users: Int64) -> Float32:
-        """Scores of all items, [B, n_items]."""
+    def score_all(self, users: Int64) -> Float32:
+        """Scores of all items, [B, I]."""
         every = np.broadcast_to(np.arange(self.n_items), (len(users), self.n_items))
-        return self.pairs(users, every)
+        return self.score_pairs(users, every)
 
-    def pairs(self, users: Int64, items: Int64) -> Float32:
+    def score_pairs(self, users: Int64, items: Int64) -> Float32:
         """Scores of each user's own items [B, C], [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
         ids = self.log.user_ids.external(users).tolist()
@@ -131,14 +130,14 @@ class PairScores:
     model: Any
     n_items: int
 
-    def rows(self, users: Int64) -> Float32:
-        """Scores of all items, [B, n_items]."""
-        return self.pairs(
+    def score_all(self, users: Int64) -> Float32:
+        """Scores of all items, [B, I]."""
+        return self.score_pairs(
             users, np.broadcast_to(np.arange(self.n_items), (len(users), self.n_items))
         )
 
     @torch.no_grad()
-    def pairs(self, users: Int64, items: Int64) -> Float32:
+    def score_pairs(self, users: Int64, items: Int64) -> Float32:
         """Scores of each user's own items [B, C], [B, C]."""
         device = next(self.model.parameters()).device
         out = np.empty(items.shape, dtype=np.float32)
@@ -148,28 +147,28 @@ class PairScores:
             of = torch.from_numpy(np.array(users[block])).to(device)
             for left in range(0, items.shape[1], columns):
                 some = np.array(items[block, left : left + columns])
-                scores = self.model.score(of, torch.from_numpy(some).to(device))
+                scores = self.model.score_pairs(of, torch.from_numpy(some).to(device))
                 out[block, left : left + columns] = scores.cpu().numpy()
         return out
 
 
 @dataclass(frozen=True, eq=False)
-class ClosedScores:
-    """Scores of a `ClosedForm` model, from rows of the known interactions."""
+class NonIterativeScores:
+    """Scores of a `NonIterative` model, from rows of the known interactions."""
 
     model: Any
     known: Any
     n_items: int
 
-    def rows(self, users: Int64) -> Float32:
-        """Scores of all items, [B, n_items]."""
-        return np.asarray(self.model.score(users, self.known[users]), dtype=np.float32)
+    def score_all(self, users: Int64) -> Float32:
+        """Scores of all items, [B, I]."""
+        return np.asarray(self.model.score_all(users, self.known[users]), dtype=np.float32)
 
-    def pairs(self, users: Int64, items: Int64) -> Float32:
+    def score_pairs(self, users: Int64, items: Int64) -> Float32:
         """Scores of each user's own items [B, C], [B, C]."""
         size = max(1, (1 << 24) // self.n_items)
         parts = [
-            np.take_along_axis(self.rows(users[a : a + size]), items[a : a + size], axis=1)
+            np.take_along_axis(self.score_all(users[a : a + size]), items[a : a + size], axis=1)
             for a in range(0, len(users), size)
         ]
         return np.concatenate(parts) if parts else np.empty(items.shape, np.float32)
@@ -186,16 +185,16 @@ def vectors(model: Any, rows: Interactions, histories: Any = None) -> tuple[Tens
     return users.cpu(), items.cpu()
 
 
-def model_scores(model: Any, rows: Interactions, histories: Any = None) -> Scores:
+def model_scores(model: Any, rows: Interactions, histories: Any = None) -> Scorer:
     """Scores of a model that is shown these rows."""
-    if isinstance(model, ClosedForm):
-        return ClosedScores(model, rows.matrix, rows.n_items)
+    if isinstance(model, NonIterative):
+        return NonIterativeScores(model, rows.matrix, rows.n_items)
     if isinstance(model, TwoTower):
         return VectorScores(*vectors(model, rows, histories))
     return PairScores(model, rows.n_items)
 
 
-def run_scores(run: Run) -> Scores:
+def run_scores(run: Run) -> Scorer:
     """Scores of a finished run; histories hold all that it knows."""
     if run.user_vectors is not None and run.item_vectors is not None:
         return VectorScores(run.user_vectors, run.item_vectors)

@@ -97,7 +97,7 @@ class Session:
         self.start.apply(model, refitted=stage != "validation")
         if stage == "refit" and TASTE_WEIGHT in self.selected:
             model.taste_weight.copy_(self.selected[TASTE_WEIGHT])
-        return model if isinstance(model, base.ClosedForm) else model.to(self.device)
+        return model if base.non_iterative(config.name) else model.to(self.device)
 
     def train(
         self, stage: str, rows: Interactions, epochs: int, validation: HeldOut | None = None
@@ -268,7 +268,7 @@ def checkpoint_arrays(config: Config, n_users: int, n_items: int) -> dict[str, A
     found: dict[str, Array] = {}
     for room in ("model", "best", "average", "selected"):
         found |= arrays.under(room, state)
-    if base.closed_form(config.name):
+    if base.non_iterative(config.name):
         return found
     model = base.build(config.name, config.model, n_users, n_items, 0)
     parameters = itertools.chain(*parameter_groups(model))

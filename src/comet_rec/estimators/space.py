@@ -27,7 +27,7 @@ def scores(run: Run, users: Iterable[Any], items: Iterable[Any]) -> Float32:
         raise InputError(
             f"score: {len(left)} users and {len(right)} items; give an item for each user"
         )
-    return checked(run_scores(run).pairs(left, right[:, None]))[:, 0]
+    return checked(run_scores(run).score_pairs(left, right[:, None]))[:, 0]
 
 
 def _known(ids: Ids, given: Iterable[Any], role: str) -> npt.NDArray[np.int64]:

@@ -117,14 +117,15 @@ class Start:
         ConfigError
             When the shapes differ.
         """
-        if not self.runs or not hasattr(model, "initial_state"):
+        wanted = type(model).sources(model.config) if self.runs else ()
+        if not wanted:
             return
         states = {
             run.config.name: run.state if refitted or run.selected is None else run.selected
             for run in self.runs
-            if run.config.name in model.sources
+            if run.config.name in wanted
         }
-        if set(states) != set(model.sources):
+        if set(states) != set(wanted):
             return  # `check` says what is wrong
         try:
             model.load_state_dict(model.initial_state(**states))
@@ -137,10 +138,8 @@ class Start:
 
 def sources(config: Config) -> tuple[str, ...]:
     """Models that one with this config starts from."""
-    held = getattr(config.model, "companions", None)
-    if held is not None:
-        return tuple(held)
-    return tuple(getattr(base.model_class(config.name), "sources", ()))
+    found: tuple[str, ...] = base.model_class(config.name).sources(config.model)
+    return found
 
 
 def _digest(state: dict[str, Tensor]) -> str:

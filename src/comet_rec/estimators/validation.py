@@ -13,13 +13,13 @@ from comet_rec.estimators.scoring import PairScores, VectorScores, vectors
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import (
     Ranks,
-    Scores,
     drawn_users,
     weighed_full_ranks,
     weighed_ranks,
 )
 from comet_rec.models import base
 from comet_rec.models.comet_config import TASTE_WEIGHTS
+from comet_rec.models.interfaces import Scorer
 
 FULL_SCORES = 500_000_000
 """Scores of a validation over the whole catalogue, after each epoch: users are drawn for that."""
@@ -31,10 +31,11 @@ PAIR_SCORES = 20_000_000
 
 def full_users(model: str) -> int | None:
     """Most users whose whole catalogue is ranked with a model; None for all."""
-    return getattr(base.model_class(model), "full_users", None)
+    found: int | None = base.model_class(model).full_ranking_users
+    return found
 
 
-def validated_users(model: str, scores: Scores) -> int:
+def validated_users(model: str, scores: Scorer) -> int:
     """Most users whose whole catalogue is ranked after each epoch."""
     if not isinstance(scores, PairScores):
         return max(LEAST_USERS, FULL_SCORES // max(scores.n_items, 1))
@@ -59,7 +60,7 @@ class Validation:
     held: HeldOut
     rows: Interactions
 
-    def figures(self, scores: Scores) -> dict[str, float]:
+    def figures(self, scores: Scorer) -> dict[str, float]:
         """HR@k and NDCG@k, with "full" in front those over the whole catalogue."""
         return self._of_weights(scores, None, (0.0,))[0.0]
 
@@ -75,7 +76,7 @@ class Validation:
         return found[best]
 
     def _of_weights(
-        self, scores: Scores, more: Scores | None, weights: tuple[float, ...]
+        self, scores: Scorer, more: Scorer | None, weights: tuple[float, ...]
     ) -> dict[float, dict[str, float]]:
         ranks = weighed_ranks(scores, more, weights, self.held)
         found = {w: self._means(of) for w, of in zip(weights, ranks, strict=True)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from comet_rec.data.randomness import generator
 from comet_rec.data.split import HeldOut
 from comet_rec.errors import NonFiniteError, UnknownNameError
 from comet_rec.evaluation.metrics import TieRule, figures, hit_rate, ndcg, rank, standard_error
+from comet_rec.models.interfaces import Scorer
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -33,20 +34,6 @@ def caution(users: int) -> list[str]:
         return []
     who = f"{users} test user{'s' * (users != 1)}"
     return [f"caution: only {who}, so chance decides; measure on {FEW_USERS} or more"]
-
-
-class Scores(Protocol):
-    """What ranking asks of a trained model."""
-
-    def rows(self, users: Int64) -> Float32:
-        """Scores of all items, [B, n_items]."""
-
-    def pairs(self, users: Int64, items: Int64) -> Float32:
-        """Scores of each user's own items [B, C], [B, C]."""
-
-    @property
-    def n_items(self) -> int:
-        """Number of items."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,12 +223,12 @@ def blocks(count: int, row_items: int) -> Iterator[slice]:
         yield slice(first, min(first + size, count))
 
 
-def sampled_ranks(scores: Scores, held: HeldOut) -> Ranks:
+def sampled_ranks(scores: Scorer, held: HeldOut) -> Ranks:
     """Rank each positive among its own candidates.
 
     Parameters
     ----------
-    scores : Scores
+    scores : Scorer
     held : HeldOut
 
     Raises
@@ -254,7 +241,7 @@ def sampled_ranks(scores: Scores, held: HeldOut) -> Ranks:
 
 
 def weighed_ranks(
-    scores: Scores, more: Scores | None, weights: Sequence[float], held: HeldOut
+    scores: Scorer, more: Scorer | None, weights: Sequence[float], held: HeldOut
 ) -> list[Ranks]:
     """Rank each positive among its own candidates by scores + w · more, for each weight w.
 
@@ -271,8 +258,8 @@ def weighed_ranks(
         exists = candidates < scores.n_items
         positive = held.positives[block, None]
         items = np.hstack([positive, np.where(exists, candidates, positive)])
-        base = checked(scores.pairs(held.users[block], items))
-        added = None if more is None else checked(more.pairs(held.users[block], items))
+        base = checked(scores.score_pairs(held.users[block], items))
+        added = None if more is None else checked(more.score_pairs(held.users[block], items))
         for place, weight in enumerate(weights):
             found = base if added is None else base + np.float32(weight) * added
             own, drawn = found[:, :1], found[:, 1:]
@@ -289,12 +276,12 @@ def drawn_users(held: HeldOut, most: int | None) -> HeldOut:
     return HeldOut(held.users[rows], held.positives[rows], held.candidates[rows])
 
 
-def full_ranks(scores: Scores, held: HeldOut, seen: Interactions) -> Ranks:
+def full_ranks(scores: Scorer, held: HeldOut, seen: Interactions) -> Ranks:
     """Rank each positive among all items that are not in `seen` for its user.
 
     Parameters
     ----------
-    scores : Scores
+    scores : Scorer
     held : HeldOut
     seen : Interactions
         What was known of the users when the positive was still to come.
@@ -309,7 +296,7 @@ def full_ranks(scores: Scores, held: HeldOut, seen: Interactions) -> Ranks:
 
 
 def weighed_full_ranks(
-    scores: Scores, more: Scores | None, weights: Sequence[float], held: HeldOut, seen: Interactions
+    scores: Scorer, more: Scorer | None, weights: Sequence[float], held: HeldOut, seen: Interactions
 ) -> list[Ranks]:
     """Rank as `full_ranks`, by scores + w · more, for each weight w.
 
@@ -324,8 +311,8 @@ def weighed_full_ranks(
     held_at_once = 1 if more is None else 4
     for block in blocks(len(held), scores.n_items * held_at_once):
         users, positives = held.users[block], held.positives[block]
-        base = checked(scores.rows(users))
-        added = None if more is None else checked(more.rows(users))
+        base = checked(scores.score_all(users))
+        added = None if more is None else checked(more.score_all(users))
         row, item = seen.touched(users)
         is_other = item != positives[row]
         for place, weight in enumerate(weights):

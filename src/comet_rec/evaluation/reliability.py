@@ -18,7 +18,8 @@ from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import Complement, untouched_items
 from comet_rec.data.split import HeldOut
 from comet_rec.evaluation.metrics import TieRule, figures
-from comet_rec.evaluation.ranking import Ranks, Scores, sampled_ranks
+from comet_rec.evaluation.ranking import Ranks, sampled_ranks
+from comet_rec.models.interfaces import Scorer
 
 Int64 = npt.NDArray[np.int64]
 STRATA = ("head", "middle", "tail")
@@ -116,7 +117,7 @@ def _hypergeometric(others: Int64, better: Int64, drawn: Int64, k: int) -> npt.N
 
 
 def redrawn(
-    scores: Scores, log: Interactions, held: HeldOut, seeds: Sequence[int], ties: TieRule
+    scores: Scorer, log: Interactions, held: HeldOut, seeds: Sequence[int], ties: TieRule
 ) -> list[dict[str, float]]:
     """Sampled figures under other draws of as many candidates, one dict for each seed."""
     untouched = untouched_items(log)
@@ -124,7 +125,7 @@ def redrawn(
 
 
 def _of_draw(
-    scores: Scores, untouched: Complement, held: HeldOut, seed: int, ties: TieRule
+    scores: Scorer, untouched: Complement, held: HeldOut, seed: int, ties: TieRule
 ) -> dict[str, float]:
     rng = generator(seed, "candidates.again")
     count = held.candidates.shape[1]

@@ -6,7 +6,7 @@ import math
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import LEAST_P, holm, paired
 from comet_rec.evaluation.ranking import Report, caution
 from comet_rec.experiments.tables import Cell, Table, markdown_table
-from comet_rec.models.base import closed_form
+from comet_rec.models.base import non_iterative
 from comet_rec.text import table
 
 PRETRAINED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
@@ -163,7 +163,7 @@ class _Study:
 
 def shared_sizes(target: Any, source: Any) -> dict[str, Any]:
     """Settings of a source model that give it the sizes of the model that starts from it."""
-    both = vars(target).keys() & vars(source).keys()
+    both = {field.name for field in fields(target)} & {field.name for field in fields(source)}
     shared = [name for name in ("embedding_dim", "hidden") if name in both]
     return {
         f"model.{name}": getattr(target, name)
@@ -179,7 +179,7 @@ def _entry(name: str, model: Estimator, split: Split, seconds: float) -> Entry:
         metric: of(ranks.better, ranks.tied, k, report.ties) for metric, (of, k) in METRICS.items()
     }
     config = model.run.config
-    select_by = None if closed_form(config.name) else config.train.select_by
+    select_by = None if non_iterative(config.name) else config.train.select_by
     return Entry(name, report, seconds, model.run.epochs, select_by, values)
 
 

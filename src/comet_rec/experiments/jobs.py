@@ -202,7 +202,7 @@ def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:
     held, ties = split.test, split.protocol.ties
     strata = by_popularity(report.sampled_ranks, held, split.train, ties)
     found: dict[str, Any] = {"by_popularity": strata, "draws": None}
-    if not hasattr(run.model, "full_users"):  # else its pairs are too dear
+    if run.model.full_ranking_users is None:  # else its pairs are too dear
         found["draws"] = redrawn(run_scores(run), split.interactions, held, DRAWS, ties)
     return found
 

@@ -230,11 +230,11 @@ def audit_trainings(jobs: Iterable[Job], splits: Mapping[str, Split]) -> dict[st
             kinds.setdefault((job.log, kind), job)
     found: dict[str, list[Finding]] = {}
     unintended: dict[str, list[Finding]] = {}
-    for (log, _), job in kinds.items():
+    for (log, (settings, *_)), job in kinds.items():
         config = job.estimator().config_for(splits[log].interactions)
         name = f"{log}, training batches of {job.label}"
         found[name] = audit_shown(splits[log], config)
-        if getattr(config.model, "exclude_target", True):
+        if settings.exclude_target:
             unintended[name] = found[name]
     _refuse_errors(unintended)
     return found

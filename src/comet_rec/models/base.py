@@ -1,28 +1,20 @@
-"""What a model is to the rest of the house: Protocols, and the registry of names."""
+"""Registry of models: name → module, class, settings; and batches as tensors."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.sparse import csr_array
-from torch import Tensor, nn
+from torch import Tensor
 
 from comet_rec.config import Config, unknown
 from comet_rec.data.arrays import Array
 from comet_rec.data.bags import Bags, Views
 from comet_rec.data.batches import Batch, Shared
-from comet_rec.data.histories import HistorySettings
-from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
-
-with contextlib.suppress(ImportError):  # shapes are checked in tests only
-    from jaxtyping import Float, Int
+from comet_rec.models.interfaces import NonIterative, TwoTower, follows
 
 
 @dataclass(frozen=True)
@@ -114,87 +106,8 @@ def on_device(array: Any, device: torch.device) -> Any:
     return torch.from_numpy(array).to(device)
 
 
-class Stored(Protocol):
-    """What every model class says of its state, so that a stored one is checked before use."""
-
-    @staticmethod
-    def arrays(config: Any, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of `state_dict` by name, from the settings and sizes alone."""
-
-
-@runtime_checkable
-class Trainable(Protocol):
-    """A torch module that the trainer drives with batches."""
-
-    @property
-    def histories(self) -> HistorySettings | None:
-        """What the model wants to see of histories; None for nothing."""
-
-    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the batch's pairs; `rng` draws dropout, None switches it off."""
-
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """Tables with a row per user or item (what ``decay_on = "embeddings"`` decays)."""
-
-
-@runtime_checkable
-class TwoTower(Protocol):
-    """A model whose logit is ``(weight ⊙ z_u) · z_i`` (Eq. 8 separates)."""
-
-    def encode_users(
-        self,
-        users: Int[Tensor, " U"] | None,
-        histories: Int[Tensor, "U N"] | TensorBags | None,
-        rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "U K"]:
-        """z_u of users with these histories; `users` None stands for users never seen."""
-
-    def encode_items(
-        self,
-        items: Int[Tensor, " I"] | None,
-        histories: Int[Tensor, "I N"] | None,
-        rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "I K"]:
-        """z_i of items with these histories."""
-
-    @property
-    def weight(self) -> Float[Tensor, " K"]:
-        """Weight of each dimension in the inner product, h."""
-
-    @staticmethod
-    def vector_dim(config: Any) -> int:
-        """Number of these dimensions, from the settings alone."""
-
-
-@runtime_checkable
-class PairScorer(Protocol):
-    """A model that scores pairs; nothing cheaper than the pair itself exists."""
-
-    def score(self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]) -> Float[Tensor, "B C"]:
-        """Logits of each user's own items, without dropout."""
-
-
-@runtime_checkable
-class ClosedForm(Protocol):
-    """A model without epochs or gradients."""
-
-    folds_in: bool
-
-    def fit(self, log: Interactions) -> None:
-        """Compute the state from the rows that may be known."""
-
-    def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
-        """Scores of all items [B, n], from users' indices and known rows [B, n]."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """State as named tensors."""
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over a state."""
-
-
 _REGISTRY = {
-    "comet": ("comet_rec.models.comet", "COMET", "CometConfig"),
+    "comet": ("comet_rec.models.comet_variants", "CometWithTaste", "CometConfig"),
     "mf": ("comet_rec.models.mf", "MF", "MFConfig"),
     "gmf": ("comet_rec.models.gmf", "GMF", "GMFConfig"),
     "svdpp": ("comet_rec.models.svdpp", "SVDpp", "SVDppConfig"),
@@ -231,8 +144,8 @@ def config_class(name: str) -> type[Any]:
         For an unknown name; the nearest one is named.
     """
     module, _, config = _entry(name)
-    found: type[Any] = getattr(importlib.import_module(module), config)
-    return found
+    settings: type[Any] = getattr(importlib.import_module(module), config)
+    return settings
 
 
 def model_class(name: str) -> type[Any]:
@@ -244,48 +157,51 @@ def model_class(name: str) -> type[Any]:
         For an unknown name; the nearest one is named.
     """
     module, model, _ = _entry(name)
-    found: type[Any] = getattr(importlib.import_module(module), model)
-    return found
+    loaded: type[Any] = getattr(importlib.import_module(module), model)
+    return loaded
 
 
-def closed_form(name: str) -> bool:
-    """Whether a model is fitted at once, without epochs."""
-    return not issubclass(model_class(name), nn.Module)
+def non_iterative(name: str) -> bool:
+    """Whether a model is fitted once, without epochs."""
+    return follows(model_class(name), NonIterative)
+
+
+def two_tower(name: str) -> bool:
+    """Whether a model's score is an inner product of a user's vector and an item's."""
+    return follows(model_class(name), TwoTower)
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """What the state of a model with this config must be; nothing is allocated."""
-    found: dict[str, Array] = model_class(config.name).arrays(config.model, n_users, n_items)
-    return found
+    """Arrays of the state of a model with this config, from settings and sizes alone."""
+    declared: dict[str, Array] = model_class(config.name).arrays(config.model, n_users, n_items)
+    return declared
 
 
 def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """What the vectors of a two-tower model must be; of other models there are none."""
-    found = model_class(config.name)
-    if not hasattr(found, "vector_dim"):
+    """Arrays of the vectors of a two-tower model; other models have none."""
+    if not two_tower(config.name):
         return {}
-    width = found.vector_dim(config.model)
+    width = model_class(config.name).vector_dim(config.model)
     return {"users": Array(shape=(n_users, width)), "items": Array(shape=(n_items, width))}
 
 
 def check(config: Config) -> None:
-    """Refuse a loss that a model's training scores do not allow.
+    """Refuse a loss that does not suit the model.
 
     Raises
     ------
     ConfigError
-        When the loss is a softmax and the model is trained on pairs that are no inner product of
-        a user's vector and an item's.
+        For a softmax, when the model's training logits are not inner products of one vector per
+        user with all items.
     """
-    if config.train.loss != "softmax" or closed_form(config.name):
+    if config.train.loss != "softmax" or non_iterative(config.name):
         return
-    found = model_class(config.name)
-    if not hasattr(found, "encode_users"):
+    if not two_tower(config.name):
         raise ConfigError(
             f'train.loss = "softmax": {config.name} scores a pair at a time, never one user '
             "against all items; take bce or bpr"
         )
-    if getattr(found, "leaves_out_by_pair", False) and config.model.exclude_target:
+    if not model_class(config.name).scores_one_user(config.model):
         raise ConfigError(
             f'train.loss = "softmax": {config.name} leaves a pair\'s own item out of N(u): '
             "each item sees another user; take bce or bpr, or model.exclude_target = false"
@@ -305,8 +221,9 @@ def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:
     try:
         return model(config, n_users, n_items, rng)
     except (RuntimeError, MemoryError, TypeError) as error:
-        said = str(error).lower()
-        if not isinstance(error, MemoryError) and "memory" not in said and "overflow" not in said:
+        # PyTorch has no exception of its own for sizes that it cannot allocate or even count.
+        text = str(error).lower()
+        if not isinstance(error, MemoryError) and "memory" not in text and "overflow" not in text:
             raise
         raise ConfigError(
             f"{name}: its parameters do not fit into memory; make the model.… sizes smaller"

@@ -1,155 +1,93 @@
-"""COMET: convolutional dimension interaction (arXiv 2007.14129v1).
+"""COMET: convolutional dimension interaction (arXiv 2007.14129v1), Eqs. 2–8, as the paper has it.
 
-Deviations from the paper's letter, each a setting: the tower encodes a distinct user or item
-once and not once a pair (Eq. 8 separates, so the numbers are the same); histories leave the
-batch's own positives out.
+Users u and items i have embeddings p_u and q_i of size K, the rows of two tables. N(u) is the
+history of a user, N(i) that of an item, at most N of each, padded in front.
+
+    E_i   = rows q_j, j ∈ N(u)                    embedding map of a user, [N, K]          (Eq. 2)
+    E_u   = rows p_k, k ∈ N(i)                    embedding map of an item, [N, K]         (Eq. 3)
+    c_l   = ReLU(W_l ∗ E + b_l)                   filters [N, H_l] over all rows of a map  (Eq. 4)
+    c     = [c_1; …; c_L]                         cross features, [D]                      (Eq. 5)
+    x     = ReLU(W¹ c + b¹), …                    hidden layers                            (Eq. 6)
+    p'_u  = W x + b                               interaction vector, [K]; q'_i likewise   (Eq. 7)
+    ŷ_ui  = σ(hᵀ((p_u + p'_u) ⊙ (q_i + q'_i)))    prediction                               (Eq. 8)
+
+Eq. 8 separates into z_u = p_u + p'_u and z_i = q_i + q'_i, so a step encodes each distinct user and
+item once, and not once a pair: the numbers are the same. One choice changes numbers: histories
+leave out the batch's own positives (ADR 0003).
 
 | parameter | shape | starts as |
 |---|---|---|
-| user_embedding, item_embedding | [m, K], [n, K] | uniform ± init_scale |
-| convolution weights and biases | [channels, N, H], [channels] | uniform ± 1/√(N·H) |
-| MLP weights, biases | [out, in], [out] | Xavier uniform, 0 |
-| weight (h) | [K] | Xavier uniform |
-| taste, with `taste_dim` alone | a FISM's | a trained FISM's, and stays so |
+| user_embedding (p), item_embedding (q) | [m, K], [n, K] | uniform ± init_scale |
+| filters and biases of a convolution | [channels, N, H_l], [channels] | uniform ± 1/√(N · H_l) |
+| weights and biases of an MLP | [out, in], [out] | Xavier uniform, 0 |
+| h | [K] | Xavier uniform |
+
+Other towers, and COMET with one tower or none, are in `comet_variants`. The preset `best` is one of
+these. The variants' class is what the registry builds; with the paper's settings every line that
+computes is one of this file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from comet_rec.data.arrays import Array, indices, under
-from comet_rec.data.histories import HistorySettings
-from comet_rec.errors import ConfigError
-from comet_rec.models.base import TensorBags, TensorBatch, TensorViews
 from comet_rec.models.comet_config import CometConfig
-from comet_rec.models.fism import FISM, FISMConfig
-from comet_rec.models.layers import (
-    Flattened,
-    MultiWidthConvolution,
-    Perceptron,
-    SqueezeGate,
-    StridedConvolution,
-    uniform,
-)
-from comet_rec.models.pairs import pair_products
-from comet_rec.models.workspace import Layout
+from comet_rec.models.kernels.pair_products import pair_products
+from comet_rec.models.layers import MultiWidthConvolution, Perceptron, uniform
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
-__all__ = ["COMET", "CometConfig", "Tower", "matched_width"]
+__all__ = ["COMET", "CometConfig", "Tower"]
 
 
 class Tower(nn.Module):
-    """Embedding map → convolutions → MLP: the interaction vector (Eq. 2–7)."""
+    """Embedding map → convolutions → MLP: the interaction vector (Eqs. 2–7).
+
+    Parameters
+    ----------
+    config : CometConfig
+    rng : torch.Generator
+        Draws the initial parameters: first the convolution's, then the MLP's.
+    """
 
     def __init__(self, config: CometConfig, rng: torch.Generator) -> None:
         super().__init__()
         n, k = config.history_length, config.embedding_dim
-        hidden = config.hidden
-        self.convolution: MultiWidthConvolution | StridedConvolution | Flattened
-        if config.cross == "cnn+mlp":
-            self.convolution = MultiWidthConvolution(
-                n, k, config.effective_widths, config.channels, config.convolution, rng
-            )
-        elif config.cross == "cnn":
-            self.convolution, hidden = StridedConvolution(n, k, config.channels, rng), ()
-        else:
-            self.convolution = Flattened(n, k)
-            if config.cross == "matched-mlp":
-                hidden = (matched_width(config),)
-        self.mlp = Perceptron(self.convolution.out_features, hidden, k, config.dropout, rng)
-        self.row_dropout = config.row_dropout
-        self.gate = None
-        if config.gate == "squeeze":
-            assert isinstance(self.convolution, MultiWidthConvolution)  # the settings saw to it
-            self.gate = SqueezeGate(self.convolution.layout, rng)
-        self.register_buffer("order", None)
-        if config.permute_dimensions:
-            self.order = torch.randperm(k, generator=rng)
-        if config.freeze_filters:
-            self.convolution.requires_grad_(False)
-
-    @staticmethod
-    def arrays(config: CometConfig) -> dict[str, Array]:
-        """What the state must be."""
-        n, k, channels = config.history_length, config.embedding_dim, config.channels
-        widths, hidden = config.effective_widths, config.hidden
-        layout = Layout(k, widths, channels)
-        convolution: dict[str, Array] = {}
-        features = n * k
-        if config.cross == "cnn+mlp":
-            convolution = MultiWidthConvolution.arrays(n, widths, channels)
-            features = layout.features
-        elif config.cross == "cnn":
-            convolution, hidden = StridedConvolution.arrays(channels), ()
-            features = StridedConvolution.features(n, k, channels)
-        elif config.cross == "matched-mlp":
-            hidden = (matched_width(config),)
-        found = under("convolution", convolution)
-        found |= under("mlp", Perceptron.arrays(features, hidden, k))
-        if config.gate == "squeeze":
-            found |= under("gate", SqueezeGate.arrays(channels * len(widths)))
-        if config.permute_dimensions:
-            found["order"] = indices((k,), k)
-        return found
+        self.convolution = MultiWidthConvolution(
+            n, k, config.effective_widths, config.channels, config.convolution, rng
+        )
+        features = self.convolution.out_features  # D
+        self.mlp = Perceptron(features, config.hidden, k, config.dropout, rng)
 
     def forward(
         self,
         table: Float[Tensor, "V K"],
-        histories: Int[Tensor, "B N"] | None,
-        rng: torch.Generator | None,
+        histories: Int[Tensor, "B N"],
+        rng: torch.Generator | None = None,
     ) -> Float[Tensor, "B K"]:
-        """Interaction vectors of histories whose rows come from `table`."""
-        if histories is None:
-            raise ValueError("COMET encodes histories; give them")
-        if self.order is not None:
-            table = table.index_select(1, self.order)
-        table, histories = drop_rows(table, histories, self.row_dropout, rng)
-        if self.gate is not None:
-            features = self.gate(self.convolution(table, histories))
-            return self.mlp.forward(features, rng)
-        first = self.convolution(table, histories, self.mlp.weights[0])
-        return self.mlp.after_first(first, rng)
+        """Interaction vectors of histories whose rows come from `table`.
 
-
-def drop_rows(
-    table: Float[Tensor, "V K"],
-    histories: Int[Tensor, "B N"],
-    share: float,
-    rng: torch.Generator | None,
-) -> tuple[Float[Tensor, "V K"], Int[Tensor, "B N"]]:
-    """Inverted dropout of whole rows of the maps: some shown rows become the pad, index V.
-
-    Rows and not their elements: the frequency form gathers rows that are transformed already.
-    """
-    if rng is None or share == 0:
-        return table, histories
-    drawn = torch.rand(histories.shape, generator=rng, device=histories.device)
-    return table / (1 - share), histories.masked_fill(drawn < share, len(table))
-
-
-def matched_width(config: CometConfig) -> int:
-    """Hidden width at which a perceptron on the flattened map has a tower's number of parameters.
-
-    A tower of Eqs. 4 to 7: its filters, their biases, and the MLP on the cross features.
-    """
-    n, k, c = config.history_length, config.embedding_dim, config.channels
-    widths = config.effective_widths
-    sizes = [c * sum(k - width + 1 for width in widths), *config.hidden, k]
-    tower = c * sum(n * width + 1 for width in widths)
-    tower += sum((a + 1) * b for a, b in itertools.pairwise(sizes))
-    return max(1, round((tower - k) / (n * k + 1 + k)))
+        Parameters
+        ----------
+        table : Tensor [V, K]
+        histories : int [B, N]
+            Index V is the pad, a row of zeros.
+        rng : torch.Generator or None
+            Draws dropout; None switches it off.
+        """
+        # Eqs. 2–5, then W¹ c of Eq. 6 in the same pass: the cross features [B, D] are wide (D is
+        # 2,776 in the paper's setting), and the product meets them while they are in the cache.
+        product = self.convolution(table, histories, self.mlp.weights[0])  # [B, O]
+        return self.mlp.after_first(product, rng)  # the rest of Eqs. 6 and 7: [B, K]
 
 
 class COMET(nn.Module):
-    """COMET, Eqs. 2–8; a `TwoTower` and `Trainable` model that folds in new users and items.
+    """COMET, Eqs. 2–8.
 
     Parameters
     ----------
@@ -157,16 +95,8 @@ class COMET(nn.Module):
     n_users, n_items : int
         m and n; these indices are the pads of the two histories.
     rng : torch.Generator
-        Draws the initial parameters.
+        Draws the initial parameters, in the order of `__init__`.
     """
-
-    user_embedding: nn.Parameter | None
-    taste_weight: Tensor
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Models that `initial_state` starts from."""
-        return tuple(self.config.companions)
 
     def __init__(
         self, config: CometConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -174,166 +104,83 @@ class COMET(nn.Module):
         super().__init__()
         k = config.embedding_dim
         self.config = config
-        users = uniform((n_users, k), config.init_scale, rng) if config.user_table else None
-        self.register_parameter("user_embedding", users)
-        self.item_embedding = uniform((n_items, k), config.init_scale, rng)
-        towers = config.enrich != "original"
-        self.user_tower = Tower(config, rng) if towers else None
-        self.item_tower = Tower(config, rng) if towers and config.towers == "both" else None
-        self.h = uniform((k,), math.sqrt(6 / (k + 1)), rng)
-        self.taste = None
-        if config.taste_dim:
-            self.taste = FISM(_taste(config), n_users, n_items, rng).requires_grad_(False)
-            self.register_buffer("taste_weight", torch.tensor(float(config.taste_weight)))
-
-    @staticmethod
-    def arrays(config: CometConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
-        k = config.embedding_dim
-        found = {"item_embedding": Array(shape=(n_items, k)), "h": Array(shape=(k,))}
-        if config.user_table:
-            found["user_embedding"] = Array(shape=(n_users, k))
-        towers = {"both": ("user_tower", "item_tower"), "user": ("user_tower",)}[config.towers]
-        for tower in towers if config.enrich != "original" else ():
-            found |= under(tower, Tower.arrays(config))
-        if config.taste_dim:
-            found |= under("taste", FISM.arrays(_taste(config), n_users, n_items))
-            found["taste_weight"] = Array(shape=())
-        return found
-
-    @staticmethod
-    def vector_dim(config: CometConfig) -> int:
-        """W: the embedding, and the vector of the taste."""
-        taste = FISM.vector_dim(_taste(config)) if config.taste_dim else 0
-        return config.embedding_dim + taste
-
-    @property
-    def folds_in(self) -> bool:
-        """Whether anything is left of a user who has no embedding of their own."""
-        return self.user_tower is not None or self.taste is not None
-
-    @property
-    def histories(self) -> HistorySettings | None:
-        """What the towers are shown; None without a tower and a taste."""
-        if not self.folds_in:
-            return None
-        return HistorySettings(
-            length=self.config.history_length,
-            policy=self.config.history,
-            exclude_target=self.config.exclude_target,
-            leave_out=self.config.leave_out,
-            shuffle=self.config.shuffle_history,
-            items=self.item_tower is not None,
-            whole=self.taste is not None,
-        )
-
-    @property
-    def weight(self) -> Float[Tensor, " W"]:
-        """The learned weight h of Eq. 8, and the taste's."""
-        if self.taste is None:
-            return self.h
-        return torch.cat([self.h, self.taste_weight * self.taste.weight])
+        self.user_embedding = uniform((n_users, k), config.init_scale, rng)  # p, [m, K]
+        self.item_embedding = uniform((n_items, k), config.init_scale, rng)  # q, [n, K]
+        self.user_tower = Tower(config, rng)  # N(u) → p'_u
+        self.item_tower = Tower(config, rng)  # N(i) → q'_i, with weights of its own
+        self.h = uniform((k,), math.sqrt(6 / (k + 1)), rng)  # [K]
 
     def encode_users(
         self,
         users: Int[Tensor, " U"] | None,
-        histories: Int[Tensor, "U N"] | TensorViews | None,
+        histories: Int[Tensor, "U N"],
         rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "U W"]:
+    ) -> Float[Tensor, "U K"]:
         """z_u = p_u + p'_u (Eq. 8); N(u) picks rows of the item table (Eq. 2).
 
-        `users` None leaves p_u at zero: users that training never saw. With
-        ``user_embedding = false`` nobody has one. With a taste its vector follows where
-        histories are shown whole, so not in a training step.
+        Parameters
+        ----------
+        users : int64 [U] or None
+            None for users that training never saw: p_u is zero.
+        histories : int [U, N]
+            Items, padded in front with n.
+        rng : torch.Generator or None
+            Draws dropout; None switches it off.
         """
-        own = users if self.config.user_embedding else None
-        cut = histories.cut if isinstance(histories, TensorViews) else histories
-        if self.user_tower is None:
-            z = self._user_rows(own, cut)
-        else:
-            rows = self.user_embedding
-            z = self._encoded(self.user_tower, self.item_embedding, cut, rows, own, rng)
-        if self.taste is None or not isinstance(histories, TensorViews):
-            return z
-        return torch.cat([z, self.taste.encode_users(users, histories.whole)], dim=1)
+        interaction: Tensor = self.user_tower(self.item_embedding, histories, rng)  # p'_u, [U, K]
+        if users is None:
+            return interaction
+        return interaction + self.own_embeddings(self.user_embedding, users, rng)
 
     def encode_items(
         self,
         items: Int[Tensor, " I"] | None,
-        histories: Int[Tensor, "I N"] | None,
+        histories: Int[Tensor, "I N"],
         rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "I W"]:
+    ) -> Float[Tensor, "I K"]:
         """z_i = q_i + q'_i (Eq. 8); N(i) picks rows of the user table (Eq. 3).
 
-        Without an item tower it is q_i, whole in training too: an item has nothing else. With a
-        taste its vector follows: for an item that training never saw the constant alone.
+        Parameters
+        ----------
+        items : int64 [I] or None
+            None for items that training never saw: q_i is zero.
+        histories : int [I, N]
+            Users, padded in front with m.
+        rng : torch.Generator or None
+            Draws dropout; None switches it off.
         """
-        z = self._encoded_items(items, histories, rng)
-        if self.taste is None:
-            return z
+        interaction: Tensor = self.item_tower(self.user_embedding, histories, rng)  # q'_i, [I, K]
         if items is None:
-            taste = z.new_zeros((len(z), len(self.taste.weight)))
-            taste[:, self.config.taste_dim] = 1  # meets b + b_u
-            return torch.cat([z, taste], dim=1)
-        return torch.cat([z, self.taste.encode_items(items)], dim=1)
+            return interaction
+        return interaction + self.own_embeddings(self.item_embedding, items, rng)
 
-    def _encoded_items(
-        self, items: Tensor | None, histories: Tensor | None, rng: torch.Generator | None
-    ) -> Tensor:
-        if self.item_tower is None:
-            if items is None:
-                raise ConfigError(
-                    "COMET without an item tower knows no item without its own embedding"
-                )
-            return self.item_embedding.index_select(0, items)
-        assert self.user_embedding is not None  # the tower reads it
-        return self._encoded(
-            self.item_tower, self.user_embedding, histories, self.item_embedding, items, rng
-        )
-
-    def _user_rows(self, users: Tensor | None, histories: Tensor | None) -> Tensor:
-        """p_u alone, 0 for users never seen; whole in training, as there is no tower to teach."""
-        assert self.user_embedding is not None  # the settings saw to it
-        if users is not None:
-            return self.user_embedding.index_select(0, users)
-        if histories is None:
-            raise ValueError("COMET needs histories of users that it never saw; give them")
-        return self.h.new_zeros((len(histories), len(self.h)))
-
-    def _encoded(
-        self, tower: Tower, members: Tensor, histories: Tensor | None,
-        table: Tensor | None, owners: Tensor | None, rng: torch.Generator | None,
-    ) -> Tensor:  # fmt: skip
-        """Interaction vectors and, where `enrich` asks for them, own embeddings."""
-        vectors: Tensor = tower(members, histories, rng)
-        if self.config.enrich == "interaction" or owners is None or table is None:
-            return vectors
-        return vectors + self._own(table, owners, rng)
-
-    def _own(self, table: Tensor, indices: Tensor, rng: torch.Generator | None) -> Tensor:
+    def own_embeddings(
+        self,
+        table: Float[Tensor, "V K"],
+        indices: Int[Tensor, " B"],
+        rng: torch.Generator | None,
+    ) -> Float[Tensor, "B K"]:
+        """p_u or q_i; in training a share `own_dropout` of them is zero, each as a whole."""
         own = table.index_select(0, indices)
         if rng is None or self.config.own_dropout == 0:
             return own
-        # Not rescaled: a user who is folded in meets exactly this case.
+        # The others are not made larger to match: a user whom training never saw meets exactly
+        # this case, an interaction vector beside a zero.
         kept = torch.rand((len(own), 1), generator=rng, device=own.device)
         return own * (kept >= self.config.own_dropout)
 
-    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs (Eq. 8 before σ); each distinct user and item is encoded once."""
-        assert not isinstance(batch.user_histories, TensorBags)  # the settings asked for a cut
-        z_users = self.encode_users(batch.users, batch.user_histories, rng) * self.h
-        z_items = self._encoded_items(batch.items, batch.item_histories, rng)
-        return pair_products(z_users, z_items, batch.pair_users, batch.pair_items)
+    def score(
+        self, z_users: Float[Tensor, "U K"], z_items: Float[Tensor, "I K"]
+    ) -> Float[Tensor, "U I"]:
+        """Logit of every user with every item, hᵀ(z_u ⊙ z_i): Eq. 8 before σ."""
+        return (z_users * self.h) @ z_items.T
 
-    def initial_state(self, fism: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A trained FISM as the taste; the rest as drawn."""
-        return {**self.state_dict(), **{f"taste.{name}": value for name, value in fism.items()}}
-
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """The two tables, as far as there are two."""
-        return [t for t in (self.user_embedding, self.item_embedding) if t is not None]
-
-
-def _taste(config: CometConfig) -> FISMConfig:
-    """Settings of the taste."""
-    return FISMConfig(embedding_dim=config.taste_dim, alpha=config.taste_alpha)
+    def score_of_pairs(
+        self,
+        z_users: Float[Tensor, "U K"],
+        z_items: Float[Tensor, "I K"],
+        pair_users: Int[Tensor, " P"],
+        pair_items: Int[Tensor, " P"],
+    ) -> Float[Tensor, " P"]:
+        """Entries of `score` at chosen pairs, ascending by user: what a training step needs."""
+        return pair_products(z_users * self.h, z_items, pair_users, pair_items)

@@ -46,9 +46,9 @@ class CometConfig:
     hidden : tuple of int
         Hidden layers of the MLP. Choice: one of 256.
     cross : {"cnn+mlp", "cnn", "mlp", "matched-mlp"}
-        What stands between the map and p'_u (Figure 3): Eqs. 4 to 7; three strided convolutions
+        What stands between the map and p'_u (Figure 3): Eqs. 4–7; three strided convolutions
         and the output layer; the flattened map and the MLP; or the same with one hidden layer,
-        as wide as makes the tower's parameters as many as those of Eqs. 4 to 7.
+        as wide as makes the tower's parameters as many as those of Eqs. 4–7.
     enrich : {"both", "original", "interaction"}
         What z_u and z_i hold (Figure 4): own embedding and interaction vector, or one of them.
         "original" has no towers.
@@ -173,4 +173,14 @@ class CometConfig:
     def user_table(self) -> bool:
         """Whether anything reads the users' embeddings: z_u, or the map of an N(i)."""
         own = self.user_embedding and self.enrich != "interaction"
-        return own or (self.towers == "both" and self.enrich != "original")
+        return own or self.item_tower
+
+    @property
+    def user_tower(self) -> bool:
+        """Whether N(u) is encoded."""
+        return self.enrich != "original"
+
+    @property
+    def item_tower(self) -> bool:
+        """Whether N(i) is encoded."""
+        return self.towers == "both" and self.enrich != "original"

@@ -23,8 +23,9 @@ from comet_rec.coercion import positive
 from comet_rec.data.arrays import Array
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBatch
+from comet_rec.models.interfaces import PairScorer
+from comet_rec.models.kernels.outer_product import patch_weight, two_layers
 from comet_rec.models.layers import uniform
-from comet_rec.models.outer import patch_weight, two_layers
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
@@ -60,11 +61,10 @@ class ConvNCFConfig:
             )
 
 
-class ConvNCF(nn.Module):
+class ConvNCF(nn.Module, PairScorer):
     """Logit wᵀg + b, g from log2 K convolutions (2×2, stride 2, ReLU) over p_u ⊗ q_i.
 
-    He et al. 2018, Eq. 2 to 8; `Trainable` and `PairScorer`. Trained with BCE here, as the
-    paper that is reproduced does, and not with BPR.
+    He et al. 2018, Eq. 2 to 8. Trained with BCE here, as in the COMET paper, and not with BPR.
 
     Parameters
     ----------
@@ -74,11 +74,7 @@ class ConvNCF(nn.Module):
         Draws the initial parameters.
     """
 
-    histories = None
-    sources = ("mf",)
-    """Models that `initial_state` starts from."""
-
-    full_users = 200
+    full_ranking_users = 200
     """Test users of a full ranking: each pair costs about 3 MFLOP."""
 
     def __init__(
@@ -99,7 +95,7 @@ class ConvNCF(nn.Module):
 
     @staticmethod
     def arrays(config: ConvNCFConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
+        """Arrays of the state."""
         k, c = config.embedding_dim, config.channels
         found = {
             "user_embedding": Array(shape=(n_users, k)),
@@ -115,12 +111,18 @@ class ConvNCF(nn.Module):
     def _logits(self, users: Float[Tensor, "P K"], items: Float[Tensor, "P K"]) -> Tensor:
         """Logits of pairs of embeddings, [P]."""
         (first, second, *others) = zip(self.weights, self.biases, strict=True)
-        x = two_layers(users, items, first, second)
+        x = two_layers(users, items, first, second)  # [P, (K/4)², C]
+        # Patches first: from here each layer's 2×2 patches are neighbours in memory.
         x = x.index_select(1, _nested(self.config.embedding_dim // 4, x.device))
         for weight, bias in others:
-            patches = x.reshape(-1, 4 * self.config.channels)
+            patches = x.reshape(-1, 4 * self.config.channels)  # a patch a row
             x = torch.addmm(bias, patches, patch_weight(weight)).relu()
         return nnf.linear(x.view(len(users), -1), self.output, self.bias)[:, 0]
+
+    @classmethod
+    def sources(cls, config: ConvNCFConfig) -> tuple[str, ...]:
+        """Models that the parameters may start from."""
+        return ("mf",)
 
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs."""
@@ -133,7 +135,9 @@ class ConvNCF(nn.Module):
             ]
         )
 
-    def score(self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+    def score_pairs(
+        self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
+    ) -> Float[Tensor, "B C"]:
         """Logits of each user's own items."""
         owners = users.repeat_interleave(items.shape[1])
         parts = [
@@ -146,10 +150,10 @@ class ConvNCF(nn.Module):
         """The two tables."""
         return [self.user_embedding, self.item_embedding]
 
-    def initial_state(self, mf: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def initial_state(self, **states: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Embeddings of a trained MF (Sec. 3.4: BPR-MF); the rest as drawn."""
         tables = ("user_embedding", "item_embedding")
-        return {**self.state_dict(), **{name: mf[name] for name in tables}}
+        return {**self.state_dict(), **{name: states["mf"][name] for name in tables}}
 
 
 def _inputs(config: ConvNCFConfig) -> list[int]:

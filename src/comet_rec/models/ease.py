@@ -17,6 +17,7 @@ from comet_rec.coercion import positive
 from comet_rec.data.arrays import Array, indices
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import CometWarning, ConfigError
+from comet_rec.models.interfaces import FoldIn, NonIterative
 
 MIRRORED = 1024
 """Columns of XᵀX that are made at a time, and rows of what is inverted or made of the inverse."""
@@ -29,7 +30,7 @@ class EASEConfig:
     Parameters
     ----------
     l2 : float
-        λ of Eq. 8.
+        λ, added to the diagonal of XᵀX.
     memory_gib : float
         Most that dense matrices may take. Items² of them: 12 bytes a cell in float64, where that
         fits (23,170 items into the default), else 4 in float32 (40,132). With fewer users than
@@ -50,14 +51,12 @@ class EASEConfig:
             raise ConfigError(f"model.beyond = {self.beyond!r}: must be 'popular' or 'error'")
 
 
-class EASE:
-    """Score x_u B, B = I − P diag(1/P), P = (XᵀX + λI)⁻¹ (Steck 2019, Eq. 8); `ClosedForm`.
+class EASE(NonIterative, FoldIn):
+    """Score x_u B, B = I − P diag(1/P), P = (XᵀX + λI)⁻¹ (Steck 2019, Eq. 8).
 
     Folds in new users. Kept in float32. Solved over users where they are fewer: by Woodbury's
     identity λP = I − Xᵀ(XXᵀ + λI)⁻¹X.
     """
-
-    folds_in = True
 
     def __init__(
         self, config: EASEConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -68,7 +67,7 @@ class EASE:
         self.weights = np.zeros((0, 0), dtype=np.float32)
 
     def fit(self, log: Interactions) -> None:
-        """Solve Eq. 8.
+        """Solve for B.
 
         Raises
         ------
@@ -107,18 +106,20 @@ class EASE:
         np.fill_diagonal(weights, 0)
         self.weights = weights.astype(np.float32, copy=False)
 
-    def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
+    def score_all(
+        self, users: npt.NDArray[np.int64], histories: csr_array
+    ) -> npt.NDArray[np.float32]:
         """Scores of all items, [B, n]."""
-        found = np.asarray(histories[:, self.items] @ self.weights, dtype=np.float32)
+        scores = np.asarray(histories[:, self.items] @ self.weights, dtype=np.float32)
         if len(self.items) == self.n_items:
-            return found
-        out = np.zeros((len(found), self.n_items), dtype=np.float32)
-        out[:, self.items] = found
-        return out
+            return scores
+        all_scores = np.zeros((len(scores), self.n_items), dtype=np.float32)
+        all_scores[:, self.items] = scores
+        return all_scores
 
     @staticmethod
     def arrays(config: EASEConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be: the items that are ranked, and the weights among them."""
+        """Arrays of the state: the items that are ranked, and the weights among them."""
         items = indices(("kept",), n_items, order="increasing")
         return {"items": items, "weights": Array(shape=("kept", "kept"))}
 
@@ -150,9 +151,9 @@ def _solved_over_users(x: csr_array, l2: float) -> npt.NDArray[np.float32] | Non
     diagonal = np.empty(n_items, dtype=x.dtype)
     for first in range(0, n_items, MIRRORED):
         rows = slice(first, first + MIRRORED)
-        some = transposed @ (transposed[rows] @ inverse).T
-        weights[rows] = some.T
-        diagonal[rows] = np.diag(some[rows])
+        columns = transposed @ (transposed[rows] @ inverse).T  # columns of W, which is symmetric
+        weights[rows] = columns.T
+        diagonal[rows] = np.diag(columns[rows])
     weights /= (1 - diagonal).astype(np.float32)
     return weights
 

@@ -1,4 +1,4 @@
-"""From a two-tower model to its two matrices."""
+"""Vectors of all users and items of a two-tower model, a block at a time."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def all_vectors(
     n_users: int,
     n_items: int,
 ) -> tuple[Tensor, Tensor]:
-    """Vectors whose plain inner product is the logit of Eq. 8: h ⊙ z_u [m, K] and z_i [n, K].
+    """Vectors whose plain inner product is the logit of Eq. 8: h ⊙ z_u [m, W] and z_i [n, W].
 
     Parameters
     ----------
     model : TwoTower
-    user_histories, item_histories : int [m, N] and [n, N], bags, or None
-        What evaluation and serving show.
+    user_histories, item_histories : int [m, N] and [n, N], whole histories, or None
+        As evaluation and serving give them.
     n_users, n_items : int
     """
     users = _encoded(model, model.encode_users, user_histories, n_users)
@@ -39,10 +39,10 @@ def all_vectors(
 
 @torch.no_grad()
 def new_user_vectors(model: Any, histories: npt.NDArray[Any] | Bags | Views) -> Tensor:
-    """Vectors h ⊙ z_u of users whom training never saw, [B, K]; their own embedding is zero."""
+    """Vectors h ⊙ z_u of users that training never saw, [B, W], from their histories alone."""
 
-    def encode(indices: Tensor, shown: Any) -> Tensor:
-        vectors: Tensor = model.encode_users(None, shown)
+    def encode(indices: Tensor, block: Any) -> Tensor:
+        vectors: Tensor = model.encode_users(None, block)
         return vectors
 
     weight: Tensor = model.weight.detach()
@@ -56,6 +56,6 @@ def _encoded(
     out = []
     for first in range(0, count, BLOCK):
         indices = np.arange(first, min(first + BLOCK, count))
-        shown = None if histories is None else on_device(histories[indices], device)
-        out.append(encode(torch.from_numpy(indices).to(device), shown))
+        block = None if histories is None else on_device(histories[indices], device)
+        out.append(encode(torch.from_numpy(indices).to(device), block))
     return torch.cat(out) if out else model.weight.detach().new_empty((0, len(model.weight)))

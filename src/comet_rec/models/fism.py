@@ -9,19 +9,23 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from comet_rec.coercion import positive
-from comet_rec.data.arrays import Array, under
-from comet_rec.data.histories import WHOLE
+from comet_rec.data.histories import WHOLE, HistorySettings
 from comet_rec.errors import ConfigError
-from comet_rec.models.bags import bag_products, bag_sums, normaliser
 from comet_rec.models.base import TensorBags, TensorBatch
-from comet_rec.models.layers import uniform
-from comet_rec.models.mf import Biases
+from comet_rec.models.interfaces import FoldIn
+from comet_rec.models.latent import (
+    LatentFactors,
+    history_means,
+    history_products,
+    history_sums,
+    normaliser,
+)
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
@@ -54,94 +58,52 @@ class FISMConfig:
             raise ConfigError(f"model.alpha = {self.alpha}: must lie in [0, 1]")
 
 
-class FISM(nn.Module):
+class FISM(LatentFactors, FoldIn):
     """Logit b + b_u + b_i + |N|^(−α) Σ_{j∈N} p_j · q_i (Kabbur et al. 2013, Eq. 4).
 
-    N is N(u), in training without i: under a softmax the positive's i, for all items that it is
-    told from. `TwoTower` once trained, and `Trainable`; folds in new
-    users, whose b_u is zero.
-
-    Parameters
-    ----------
-    config : FISMConfig
-    n_users, n_items : int
-    rng : torch.Generator
-        Draws the initial parameters.
+    N is N(u), in training without i. Under a softmax the positive's item leaves N(u) for all the
+    items that it competes with. New users have b_u = 0.
     """
 
-    histories = WHOLE
-
-    def __init__(
-        self, config: FISMConfig, n_users: int, n_items: int, rng: torch.Generator
-    ) -> None:
-        super().__init__()
-        k, scale = config.embedding_dim, config.init_scale
-        self.config = config
-        self.history_embedding = uniform((n_items, k), scale, rng)
-        self.item_embedding = uniform((n_items, k), scale, rng)
-        self.biases = Biases(n_users, n_items)
-
-    @staticmethod
-    def arrays(config: FISMConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
-        k = config.embedding_dim
-        return {
-            "history_embedding": Array(shape=(n_items, k)),
-            "item_embedding": Array(shape=(n_items, k)),
-            **under("biases", Biases.arrays(n_users, n_items)),
-        }
-
-    @staticmethod
-    def vector_dim(config: FISMConfig) -> int:
-        """W: the embedding and the two columns of the biases."""
-        return config.embedding_dim + 2
+    tables = ("history_embedding", "item_embedding")
 
     @property
-    def weight(self) -> Float[Tensor, " W"]:
-        """Ones: a plain inner product."""
-        return self.item_embedding.new_ones(self.vector_dim(self.config))
+    def histories(self) -> HistorySettings:
+        """All of N(u)."""
+        return replace(WHOLE, exclude_target=self.config.exclude_target)
 
-    def encode_users(
-        self,
-        users: Int[Tensor, " U"] | None,
-        histories: TensorBags,
-        rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "U W"]:
-        """[|N(u)|^(−α) Σ p_j, b + b_u, 1]."""
-        sums = bag_sums(self.history_embedding, histories)
-        vectors = sums * normaliser(histories.counts, self.config.alpha)[:, None]
-        return self.biases.with_users(vectors, users)
+    def factors_of(
+        self, users: Int[Tensor, " U"] | None, histories: TensorBags | None
+    ) -> Float[Tensor, "U K"]:
+        """|N(u)|^(−α) Σ p_j."""
+        assert histories is not None
+        return history_means(self.history_embedding, histories, self.config.alpha)
 
-    def encode_items(
-        self,
-        items: Int[Tensor, " I"],
-        histories: Tensor | None = None,
-        rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "I W"]:
-        """[q_i, 1, b_i]."""
-        return self.biases.with_items(self.item_embedding.index_select(0, items), items)
-
-    def encode_positives(self, batch: TensorBatch) -> Float[Tensor, "B W"]:
-        """`encode_users` for each positive, without its own item: what a softmax scores."""
-        bags = batch.user_histories
-        assert isinstance(bags, TensorBags)
-        sums = bag_sums(self.history_embedding, bags).index_select(0, batch.pair_users)
-        counts = bags.counts.index_select(0, batch.pair_users)
+    def positives_and_items(
+        self, batch: TensorBatch, rng: torch.Generator | None
+    ) -> tuple[Float[Tensor, "B W"], Float[Tensor, "I W"]]:
+        """Vectors of each positive's user without its own item in N(u), and of the items."""
+        histories = batch.user_histories
+        assert isinstance(histories, TensorBags)
+        assert self.biases is not None
+        sums = history_sums(self.history_embedding, histories)  # [U, K]
+        sums = sums.index_select(0, batch.pair_users)  # [B, K]
+        counts = histories.counts.index_select(0, batch.pair_users)
         if self.config.exclude_target:
-            own = batch.items.index_select(0, batch.pair_items)
-            sums = sums - self.history_embedding.index_select(0, own)
+            # A positive's item is in N(u), so leaving it out is one subtraction.
+            targets = batch.items.index_select(0, batch.pair_items)
+            sums = sums - self.history_embedding.index_select(0, targets)
             counts = counts - 1
         vectors = sums * normaliser(counts, self.config.alpha)[:, None]
-        return self.biases.with_users(vectors, batch.users.index_select(0, batch.pair_users))
+        users = batch.users.index_select(0, batch.pair_users)
+        z_users = self.biases.with_users(vectors, users) * self.weight
+        return z_users, self.encode_items(batch.items)
 
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs, each one's own item left out of N(u)."""
+        assert self.biases is not None
         config = self.config
-        items = self.item_embedding.index_select(0, batch.items)
-        return self.biases.of_pairs(batch) + bag_products(
+        items = self.item_embedding.index_select(0, batch.items)  # [I, K]
+        return self.biases.of_pairs(batch) + history_products(
             self.history_embedding, items, batch, config.alpha, config.exclude_target
         )
-
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """The two tables."""
-        return [self.history_embedding, self.item_embedding]

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from comet_rec.coercion import positive
 from comet_rec.data.arrays import Array
-from comet_rec.models.base import TensorBatch
-from comet_rec.models.layers import uniform
-from comet_rec.models.pairs import pair_products
+from comet_rec.models.base import TensorBags
+from comet_rec.models.latent import LatentFactors, known
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
@@ -44,43 +43,32 @@ class GMFConfig:
         positive(self, "model", "embedding_dim", "init_scale")
 
 
-class GMF(nn.Module):
-    """Logit hᵀ(p_u ⊙ q_i) + b (He et al. 2017, Eq. 8, 9); `TwoTower` and `Trainable`.
+class GMF(LatentFactors):
+    """Logit hᵀ(p_u ⊙ q_i) + b (He et al. 2017, Eq. 8, 9): vectors [p_u, b] and [q_i, 1].
 
     Choice: the output layer has a bias, as in the authors' code; the paper prints none.
-
-    Parameters
-    ----------
-    config : GMFConfig
-    n_users, n_items : int
-    rng : torch.Generator
-        Draws the initial parameters.
     """
 
-    histories = None
+    tables = ("user_embedding", "item_embedding")
 
     def __init__(self, config: GMFConfig, n_users: int, n_items: int, rng: torch.Generator) -> None:
-        super().__init__()
-        k, scale = config.embedding_dim, config.init_scale
-        self.config = config
-        self.user_embedding = uniform((n_users, k), scale, rng)
-        self.item_embedding = uniform((n_items, k), scale, rng)
-        self.h = nn.Parameter(torch.ones(k))
+        super().__init__(config, n_users, n_items, rng)
+        self.h = nn.Parameter(torch.ones(config.embedding_dim))
         self.bias = nn.Parameter(torch.zeros(1))
 
-    @staticmethod
-    def arrays(config: GMFConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
-        k = config.embedding_dim
-        return {
-            "user_embedding": Array(shape=(n_users, k)),
-            "item_embedding": Array(shape=(n_items, k)),
-            "h": Array(shape=(k,)),
-            "bias": Array(shape=(1,)),
-        }
+    @classmethod
+    def has_biases(cls, config: GMFConfig) -> bool:
+        """No: one constant alone."""
+        return False
 
-    @staticmethod
-    def vector_dim(config: GMFConfig) -> int:
+    @classmethod
+    def arrays(cls, config: GMFConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """Arrays of the state."""
+        output = {"h": Array(shape=(config.embedding_dim,)), "bias": Array(shape=(1,))}
+        return super().arrays(config, n_users, n_items) | output
+
+    @classmethod
+    def vector_dim(cls, config: GMFConfig) -> int:
         """W: the embedding and a column for b."""
         return config.embedding_dim + 1
 
@@ -89,33 +77,19 @@ class GMF(nn.Module):
         """[h, 1]."""
         return torch.cat([self.h, torch.ones_like(self.bias)])
 
-    def encode_users(
-        self,
-        users: Int[Tensor, " U"],
-        histories: Tensor | None = None,
-        rng: torch.Generator | None = None,
+    def factors_of(
+        self, users: Int[Tensor, " U"] | None, histories: TensorBags | None
     ) -> Float[Tensor, "U W"]:
         """[p_u, b]."""
-        own = self.user_embedding.index_select(0, users)
-        return torch.column_stack([own, self.bias.expand(len(own))])
+        vectors = self.user_embedding.index_select(0, known(users, "user", self))
+        return torch.column_stack([vectors, self.bias.expand(len(vectors))])
 
     def encode_items(
         self,
-        items: Int[Tensor, " I"],
+        items: Int[Tensor, " I"] | None,
         histories: Tensor | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "I W"]:
         """[q_i, 1]."""
-        own = self.item_embedding.index_select(0, items)
-        return torch.column_stack([own, own.new_ones(len(own))])
-
-    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs."""
-        users = self.encode_users(batch.users) * self.weight
-        return pair_products(
-            users, self.encode_items(batch.items), batch.pair_users, batch.pair_items
-        )
-
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """The two tables."""
-        return [self.user_embedding, self.item_embedding]
+        vectors = super().encode_items(items)
+        return torch.column_stack([vectors, vectors.new_ones(len(vectors))])

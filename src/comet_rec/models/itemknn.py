@@ -14,6 +14,7 @@ from torch import Tensor
 from comet_rec.coercion import not_negative, positive
 from comet_rec.data.arrays import Array, indices, starts
 from comet_rec.data.interactions import Interactions
+from comet_rec.models.interfaces import FoldIn, NonIterative
 
 ROW_BLOCK_BYTES = 256 * 2**20
 """Most that the similarities take that are held at a time while the nearest are picked."""
@@ -39,13 +40,11 @@ class ItemKNNConfig:
         not_negative(self, "model", "shrink")
 
 
-class ItemKNN:
+class ItemKNN(NonIterative, FoldIn):
     """Score Σ_{j∈N(u)} s_ji, s_ji = c_ji / (√(c_jj c_ii) + shrink) over i's nearest j.
 
-    c counts common users; `ClosedForm`, folds in new users.
+    c counts common users.
     """
-
-    folds_in = True
 
     def __init__(
         self, config: ItemKNNConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -76,13 +75,15 @@ class ItemKNN:
             place = np.concatenate(columns), np.concatenate(rows)  # s_ji stands in row j
             self.similarity = csr_array((np.concatenate(values), place), shape=(n, n))
 
-    def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
+    def score_all(
+        self, users: npt.NDArray[np.int64], histories: csr_array
+    ) -> npt.NDArray[np.float32]:
         """Scores of all items, [B, n]."""
         return np.asarray((histories @ self.similarity).toarray(), dtype=np.float32)
 
     @staticmethod
     def arrays(config: ItemKNNConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be: a sparse matrix over the items, row by row."""
+        """Arrays of the state: a sparse matrix over the items, row by row."""
         return {
             "values": Array(shape=("pairs",)),
             "columns": indices(("pairs",), n_items),

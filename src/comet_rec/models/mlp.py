@@ -18,6 +18,7 @@ from comet_rec.coercion import positive, share
 from comet_rec.data.arrays import Array, under
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBatch
+from comet_rec.models.interfaces import PairScorer
 from comet_rec.models.layers import Perceptron, uniform
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
@@ -54,8 +55,8 @@ class MLPConfig:
             )
 
 
-class MLP(nn.Module):
-    """Logit hᵀφ_L(…φ_1([p_u, q_i])) + b (He et al. 2017, Eq. 10); `Trainable`, `PairScorer`.
+class MLP(nn.Module, PairScorer):
+    """Logit hᵀφ_L(…φ_1([p_u, q_i])) + b (He et al. 2017, Eq. 10).
 
     The first layer's product is one of p_u plus one of q_i, so each distinct user and item is
     multiplied once and only their sum is made for every pair.
@@ -68,8 +69,6 @@ class MLP(nn.Module):
         Draws the initial parameters.
     """
 
-    histories = None
-
     def __init__(self, config: MLPConfig, n_users: int, n_items: int, rng: torch.Generator) -> None:
         super().__init__()
         k, scale = config.embedding_dim, config.init_scale
@@ -80,7 +79,7 @@ class MLP(nn.Module):
 
     @staticmethod
     def arrays(config: MLPConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
+        """Arrays of the state."""
         k = config.embedding_dim
         return {
             "user_embedding": Array(shape=(n_users, k)),
@@ -91,24 +90,27 @@ class MLP(nn.Module):
     def _first(
         self, users: Int[Tensor, " U"], items: Int[Tensor, " I"]
     ) -> tuple[Float[Tensor, "U H"], Float[Tensor, "I H"]]:
-        """Both sides' part of the first layer's product."""
-        of_users, of_items = self.layers.weights[0].split(self.config.embedding_dim, dim=1)
+        """Both sides' part of the first layer's product W [p_u, q_i] = W_u p_u + W_i q_i."""
+        user_weight, item_weight = self.layers.weights[0].split(self.config.embedding_dim, dim=1)
         return (
-            self.user_embedding.index_select(0, users) @ of_users.T,
-            self.item_embedding.index_select(0, items) @ of_items.T,
+            self.user_embedding.index_select(0, users) @ user_weight.T,
+            self.item_embedding.index_select(0, items) @ item_weight.T,
         )
 
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs."""
         users, items = self._first(batch.users, batch.items)
         joined = users.index_select(0, batch.pair_users) + items.index_select(0, batch.pair_items)
+        # [P, H], where concatenated embeddings would be [P, 2K]
         return self.layers.after_first(joined, rng)[:, 0]
 
-    def score(self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+    def score_pairs(
+        self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
+    ) -> Float[Tensor, "B C"]:
         """Logits of each user's own items, without dropout."""
         distinct, places = torch.unique(items, return_inverse=True)
-        of_users, of_items = self._first(users, distinct)
-        joined = of_users[:, None, :] + of_items[places]
+        user_part, item_part = self._first(users, distinct)
+        joined = user_part[:, None, :] + item_part[places]  # [B, C, H]
         return self.layers.after_first(joined.flatten(0, 1), None).view(items.shape)
 
     def embedding_parameters(self) -> list[nn.Parameter]:

@@ -14,6 +14,7 @@ from comet_rec.data.arrays import Array, under
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.gmf import GMF, GMFConfig
+from comet_rec.models.interfaces import PairScorer
 from comet_rec.models.mlp import MLP, MLPConfig
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
@@ -51,11 +52,11 @@ class NeuMFConfig:
             raise ConfigError(f"model.alpha = {self.alpha}: must lie in [0, 1]")
 
 
-class NeuMF(nn.Module):
-    """Logit hᵀ[φ_GMF; φ_MLP] + b (He et al. 2017, Eq. 12); `Trainable`, `PairScorer`.
+class NeuMF(nn.Module, PairScorer):
+    """Logit hᵀ[φ_GMF; φ_MLP] + b (He et al. 2017, Eq. 12).
 
-    h has a part for each side, so the logit is that of a GMF plus that of an MLP, embeddings
-    apart.
+    h has a part for each side. So the logit is that of a GMF plus that of an MLP, which have
+    embeddings of their own.
 
     Parameters
     ----------
@@ -64,10 +65,6 @@ class NeuMF(nn.Module):
     rng : torch.Generator
         Draws the initial parameters.
     """
-
-    histories = None
-    sources = ("gmf", "mlp")
-    """Models that `initial_state` starts from."""
 
     def __init__(
         self, config: NeuMFConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -80,34 +77,41 @@ class NeuMF(nn.Module):
 
     @staticmethod
     def arrays(config: NeuMFConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
+        """Arrays of the state."""
         gmf, mlp = _sides(config)
         return {
             **under("gmf", GMF.arrays(gmf, n_users, n_items)),
             **under("mlp", MLP.arrays(mlp, n_users, n_items)),
         }
 
+    @classmethod
+    def sources(cls, config: NeuMFConfig) -> tuple[str, ...]:
+        """Models that the parameters may start from."""
+        return ("gmf", "mlp")
+
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs."""
         logits: Tensor = self.gmf(batch, rng) + self.mlp(batch, rng)
         return logits
 
-    def score(self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+    def score_pairs(
+        self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
+    ) -> Float[Tensor, "B C"]:
         """Logits of each user's own items, without dropout."""
-        left = self.gmf.encode_users(users) * self.gmf.weight
+        z_users = self.gmf.encode_users(users) * self.gmf.weight  # [B, W]
+        # One product with each distinct item, then each user's own columns of it.
         distinct, places = torch.unique(items, return_inverse=True)
-        products = (left @ self.gmf.encode_items(distinct).T).gather(1, places)
-        scores: Tensor = products + self.mlp.score(users, items)
+        products = (z_users @ self.gmf.encode_items(distinct).T).gather(1, places)  # [B, C]
+        scores: Tensor = products + self.mlp.score_pairs(users, items)
         return scores
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """The four tables."""
         return [*self.gmf.embedding_parameters(), *self.mlp.embedding_parameters()]
 
-    def initial_state(
-        self, gmf: Mapping[str, Tensor], mlp: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def initial_state(self, **states: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """State of a trained GMF and MLP joined: h ← [α h_GMF; (1 − α) h_MLP] (2017, Eq. 13)."""
+        gmf, mlp = states["gmf"], states["mlp"]
         alpha = self.config.alpha
         last = len(self.mlp.layers.weights) - 1
         outputs = {"h", "bias"}
@@ -118,7 +122,7 @@ class NeuMF(nn.Module):
 
 
 def _sides(config: NeuMFConfig) -> tuple[GMFConfig, MLPConfig]:
-    """Settings of the two models that stand side by side."""
+    """Settings of the GMF and the MLP inside."""
     k, scale = config.embedding_dim, config.init_scale
     mlp = MLPConfig(embedding_dim=k, hidden=config.hidden, dropout=config.dropout, init_scale=scale)
     return GMFConfig(embedding_dim=k, init_scale=scale), mlp

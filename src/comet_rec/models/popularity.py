@@ -12,6 +12,7 @@ from torch import Tensor
 
 from comet_rec.data.arrays import Array
 from comet_rec.data.interactions import Interactions
+from comet_rec.models.interfaces import FoldIn, NonIterative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +20,8 @@ class PopularityConfig:
     """Nothing to set."""
 
 
-class Popularity:
-    """Score: the number of users who chose the item; `ClosedForm`."""
-
-    folds_in = True
+class Popularity(NonIterative, FoldIn):
+    """Score: the number of users who chose the item."""
 
     def __init__(
         self, config: PopularityConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -33,13 +32,15 @@ class Popularity:
         """Count each item's users."""
         self.counts = np.bincount(log.items, minlength=log.n_items).astype(np.float32)
 
-    def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
+    def score_all(
+        self, users: npt.NDArray[np.int64], histories: csr_array
+    ) -> npt.NDArray[np.float32]:
         """Scores of all items, [B, n]."""
         return np.tile(self.counts, (histories.shape[0], 1))
 
     @staticmethod
     def arrays(config: PopularityConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
+        """Arrays of the state."""
         return {"counts": Array(shape=(n_items,))}
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from comet_rec.data.arrays import Array, indices
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import generator
+from comet_rec.models.interfaces import NonIterative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +21,8 @@ class RandomConfig:
     """Nothing to set."""
 
 
-class Random:
-    """Uniform scores, a function of (seed, user, item) alone; `ClosedForm`."""
-
-    folds_in = False
+class Random(NonIterative):
+    """Uniform scores, a function of (seed, user, item) alone."""
 
     def __init__(
         self, config: RandomConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -33,7 +32,9 @@ class Random:
     def fit(self, log: Interactions) -> None:
         """Nothing to learn."""
 
-    def score(self, users: npt.NDArray[np.int64], histories: csr_array) -> npt.NDArray[np.float32]:
+    def score_all(
+        self, users: npt.NDArray[np.int64], histories: csr_array
+    ) -> npt.NDArray[np.float32]:
         """Scores of all items, [B, n]."""
         n = histories.shape[1]
         rows = [generator(self.seed, "random", int(u)).random(n, np.float32) for u in users]
@@ -41,7 +42,7 @@ class Random:
 
     @staticmethod
     def arrays(config: RandomConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
+        """Arrays of the state."""
         return {"seed": indices((), 2**31)}
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -10,19 +10,17 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from comet_rec.coercion import positive
-from comet_rec.data.arrays import Array, under
-from comet_rec.data.histories import WHOLE
-from comet_rec.models.bags import bag_products, bag_sums, normaliser
+from comet_rec.data.histories import WHOLE, HistorySettings
 from comet_rec.models.base import TensorBags, TensorBatch
-from comet_rec.models.layers import uniform
-from comet_rec.models.mf import Biases
-from comet_rec.models.pairs import pair_products
+from comet_rec.models.interfaces import FoldIn
+from comet_rec.models.kernels.pair_products import pair_products
+from comet_rec.models.latent import LatentFactors, history_means, history_products
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
@@ -50,86 +48,42 @@ class SVDppConfig:
         positive(self, "model", "embedding_dim", "init_scale")
 
 
-class SVDpp(nn.Module):
+class SVDpp(LatentFactors, FoldIn):
     """Logit b + b_u + b_i + q_i · (p_u + |N(u)|^(−½) Σ_{j∈N(u)} y_j) (Koren 2008, Eq. 15).
 
-    `TwoTower` and `Trainable`; folds in new users, whose p_u and b_u are zero.
-
-    Parameters
-    ----------
-    config : SVDppConfig
-    n_users, n_items : int
-    rng : torch.Generator
-        Draws the initial parameters.
+    New users have p_u = 0 and b_u = 0.
     """
 
-    histories = WHOLE
-    leaves_out_by_pair = True
+    tables = ("user_embedding", "item_embedding", "history_embedding")
 
-    def __init__(
-        self, config: SVDppConfig, n_users: int, n_items: int, rng: torch.Generator
-    ) -> None:
-        super().__init__()
-        k, scale = config.embedding_dim, config.init_scale
-        self.config = config
-        self.user_embedding = uniform((n_users, k), scale, rng)
-        self.item_embedding = uniform((n_items, k), scale, rng)
-        self.history_embedding = uniform((n_items, k), scale, rng)
-        self.biases = Biases(n_users, n_items)
-
-    @staticmethod
-    def arrays(config: SVDppConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """What the state must be."""
-        k = config.embedding_dim
-        return {
-            "user_embedding": Array(shape=(n_users, k)),
-            "item_embedding": Array(shape=(n_items, k)),
-            "history_embedding": Array(shape=(n_items, k)),
-            **under("biases", Biases.arrays(n_users, n_items)),
-        }
-
-    @staticmethod
-    def vector_dim(config: SVDppConfig) -> int:
-        """W: the embedding and the two columns of the biases."""
-        return config.embedding_dim + 2
+    @classmethod
+    def scores_one_user(cls, config: SVDppConfig) -> bool:
+        """Whether N(u) is the same for all items: not where each pair leaves its own item out."""
+        return not config.exclude_target
 
     @property
-    def weight(self) -> Float[Tensor, " W"]:
-        """Ones: a plain inner product."""
-        return self.user_embedding.new_ones(self.vector_dim(self.config))
+    def histories(self) -> HistorySettings:
+        """All of N(u)."""
+        return replace(WHOLE, exclude_target=self.config.exclude_target)
 
-    def encode_users(
-        self,
-        users: Int[Tensor, " U"] | None,
-        histories: TensorBags,
-        rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "U W"]:
-        """[p_u + |N(u)|^(−½) Σ y_j, b + b_u, 1]."""
-        vectors = bag_sums(self.history_embedding, histories)
-        vectors = vectors * normaliser(histories.counts, 0.5)[:, None]
-        if users is not None:
-            vectors = vectors + self.user_embedding.index_select(0, users)
-        return self.biases.with_users(vectors, users)
-
-    def encode_items(
-        self,
-        items: Int[Tensor, " I"],
-        histories: Tensor | None = None,
-        rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "I W"]:
-        """[q_i, 1, b_i]."""
-        return self.biases.with_items(self.item_embedding.index_select(0, items), items)
+    def factors_of(
+        self, users: Int[Tensor, " U"] | None, histories: TensorBags | None
+    ) -> Float[Tensor, "U K"]:
+        """p_u + |N(u)|^(−½) Σ y_j."""
+        assert histories is not None
+        factors = history_means(self.history_embedding, histories, 0.5)
+        return factors if users is None else factors + self.user_embedding.index_select(0, users)
 
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs, each one's own item left out of N(u)."""
-        users = self.user_embedding.index_select(0, batch.users)
-        items = self.item_embedding.index_select(0, batch.items)
+        assert self.biases is not None
+        # N(u) differs from pair to pair, so its part cannot join p_u in one vector a user.
+        users = self.user_embedding.index_select(0, batch.users)  # [U, K]
+        items = self.item_embedding.index_select(0, batch.items)  # [I, K]
         return (
             self.biases.of_pairs(batch)
             + pair_products(users, items, batch.pair_users, batch.pair_items)
-            + bag_products(self.history_embedding, items, batch, 0.5, self.config.exclude_target)
+            + history_products(
+                self.history_embedding, items, batch, 0.5, self.config.exclude_target
+            )
         )
-
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """The three tables."""
-        return [self.user_embedding, self.item_embedding, self.history_embedding]

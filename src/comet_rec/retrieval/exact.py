@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from comet_rec.models.threads import in_parts
+from comet_rec.parallel import in_parts
 
 QUERIES = 512
 """Queries at a time."""

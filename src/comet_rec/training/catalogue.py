@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from comet_rec.models.base import TensorBags
-from comet_rec.models.workspace import block_bytes
+from comet_rec.models.kernels.blocks import block_bytes
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from comet_rec.config import TrainConfig
 from comet_rec.models.base import TensorBatch
-from comet_rec.models.pairs import positives_and_items
 from comet_rec.training.catalogue import catalogue_softmax
 from comet_rec.training.losses import (
     bayesian_personalised_ranking,
@@ -47,7 +46,7 @@ def objective(
 def _softmax(
     model: Any, batch: TensorBatch, config: TrainConfig, rng: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    users, items = positives_and_items(model, batch, rng)
+    users, items = model.positives_and_items(batch, rng)
     how = config.label_smoothing, config.reduction, batch.masked
     own = (users * items.index_select(0, batch.pair_items)).sum(dim=1)
     if batch.shared is None:

@@ -65,14 +65,14 @@ def target_in_history(material: Material, config: Config) -> Hit | None:
     Batches are drawn with the config's own settings and looked into. A model that is shown whole
     histories leaves the target out itself, so its setting is what counts.
     """
-    settings = _histories(config)
+    settings = history_settings(config)
     rows = material.log.select(material.train)
     if settings is None or len(rows) == 0:
         return None
     if settings.policy == "whole":
-        if getattr(config.model, "exclude_target", True):
+        if settings.exclude_target:
             return None
-        return _target(len(rows), len(rows), config, None)
+        return _target(len(rows), len(rows), config, settings, None)
     seen = looked = 0
     example = None
     for batch in _batches(rows, config, settings):
@@ -87,20 +87,22 @@ def target_in_history(material: Material, config: Config) -> Hit | None:
         looked += len(hit)
         if looked >= DRAWN_POSITIVES:
             break
-    return _target(seen, looked, config, example) if seen else None
+    return _target(seen, looked, config, settings, example) if seen else None
 
 
 def shown_by(config: Config) -> tuple[object, ...] | None:
     """All that decides which histories training batches show; None for a model without any."""
-    settings = _histories(config)
+    settings = history_settings(config)
     train = config.train
     drawn = train.batch_size, train.negatives, train.positives_per_user, train.negative_pool
     return None if settings is None else (settings, *drawn)
 
 
-def _histories(config: Config) -> HistorySettings | None:
+def history_settings(config: Config) -> HistorySettings | None:
+    """What a model with this config wants to see of histories; None for nothing."""
     # The settings do not depend on the sizes, so small tables do.
-    return getattr(base.build(config.name, config.model, 2, 2, 0), "histories", None)
+    settings: HistorySettings | None = base.build(config.name, config.model, 2, 2, 0).histories
+    return settings
 
 
 def _batches(rows: Interactions, config: Config, settings: HistorySettings) -> Iterator[Batch]:
@@ -135,8 +137,11 @@ def shown_targets(batch: Batch) -> tuple[Bool, Bool]:
     return of_users, of_items
 
 
-def _target(count: int, of: int, config: Config, example: dict[str, object] | None) -> Hit:
-    excluded = getattr(config.model, "exclude_target", False)
+def _target(
+    count: int, of: int, config: Config, settings: HistorySettings,
+    example: dict[str, object] | None,
+) -> Hit:  # fmt: skip
+    excluded = settings.exclude_target
     remedy = "look for repeated rows" if excluded else "set model.exclude_target=true"
     what = (
         f"{count:,} of {of:,} training positives that were drawn stand in the history that "

@@ -1,21 +1,39 @@
-"""Inner products of two towers: of chosen pairs, as sparse products, or of users and all items."""
+"""Inner products of chosen pairs of vectors, without gathering a vector for each pair.
+
+A batch has several pairs for each distinct user and item. Its pairs are the pattern of a sparse
+matrix [U, I], row by row (CSR), and only the entries of the pattern are computed:
+
+              item 0   item 1   item 2
+    user 0  [ pair 0     ·      pair 1 ]        values = (left @ rightᵀ) at the pattern
+    user 1  [   ·      pair 2     ·    ]
+
+With G the matrix whose entries are the pairs' gradients, the gradients are sparse products too:
+d left = G @ right and d right = Gᵀ @ left.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from comet_rec.models.base import TensorBatch
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+
+
+def gathered_products(
+    left: Float[Tensor, "U K"],
+    right: Float[Tensor, "I K"],
+    rows: Int[Tensor, " P"],
+    columns: Int[Tensor, " P"],
+) -> Float[Tensor, " P"]:
+    """As `pair_products`, with a vector for each end of each pair: the slow form."""
+    return (left.index_select(0, rows) * right.index_select(0, columns)).sum(dim=1)
 
 
 def pair_products(
@@ -35,43 +53,19 @@ def pair_products(
     """
     crowded = len(rows) > len(left) * len(right)  # more pairs than a sparse matrix may hold
     if crowded or left.device.type not in ("cpu", "cuda"):
-        return (left.index_select(0, rows) * right.index_select(0, columns)).sum(dim=1)
+        return gathered_products(left, right, rows, columns)
     products: Tensor = _PairProducts.apply(left, right, rows, columns)  # type: ignore[no-untyped-call]
     return products
-
-
-def positives_and_items(
-    model: Any, batch: TensorBatch, rng: torch.Generator | None
-) -> tuple[Float[Tensor, "B K"], Float[Tensor, "I K"]]:
-    """Vectors h ⊙ z_u of each positive's user and z_i of the batch's items.
-
-    Parameters
-    ----------
-    model : TwoTower
-        One whose training logit is the inner product of its two vectors; of one that shows each
-        positive another user, with `encode_positives`.
-    batch : TensorBatch
-        Positives alone.
-    rng : torch.Generator or None
-        Draws dropout.
-    """
-    if hasattr(model, "encode_positives"):
-        return model.encode_positives(batch) * model.weight, model.encode_items(batch.items)
-    z_users = model.encode_users(batch.users, batch.user_histories, rng)
-    z_items = model.encode_items(batch.items, batch.item_histories, rng)
-    trained = z_users.shape[1]  # a part that is trained elsewhere has no vector of the user here
-    z_users = z_users * model.weight[:trained]
-    return z_users.index_select(0, batch.pair_users), z_items[:, :trained]
 
 
 class _PairProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        starts = torch.nn.functional.pad(
-            torch.bincount(rows, minlength=len(left)).cumsum(0), (1, 0)
-        )
+        counts = torch.bincount(rows, minlength=len(left))
+        starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))  # of each row's pairs, [U + 1]
         ctx.save_for_backward(left, right, starts, columns)
         pattern = _matrix(starts, columns, left.new_zeros(len(columns)), left, right)
+        # beta = 0 leaves the pattern's own values out of the sum.
         products: Tensor = torch.sparse.sampled_addmm(pattern, left, right.T, beta=0.0)
         return products.values()
 
@@ -83,6 +77,7 @@ class _PairProducts(torch.autograd.Function):
 
 
 def _matrix(starts: Tensor, columns: Tensor, values: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Sparse matrix [U, I] of the pairs; unchecked, as a check would sort and compare each step."""
     return torch.sparse_csr_tensor(
         starts, columns, values, (len(left), len(right)), check_invariants=False
     )

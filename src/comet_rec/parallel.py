@@ -1,8 +1,8 @@
-"""A part of a batch for each thread, with PyTorch's own threading off inside.
+"""Threads that each compute a part of a batch, with PyTorch's own threading off inside.
 
-Work in cache-sized blocks is a long row of small operations. Where each of them is divided among
-the cores, the cores wait for one another thousands of times a step; where each core takes blocks
-of its own, once.
+Work in cache-sized blocks is a long series of small operations. If all cores share each
+operation, they wait for one another thousands of times a step. If each core has blocks of its
+own, they wait once.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ T = TypeVar("T")
 def in_parts(count: int, least: int, run: Callable[[slice], T]) -> list[T]:
     """Results of `run` on consecutive parts of ``range(count)``, in their order.
 
-    As many parts as PyTorch has threads, none shorter than `least`, so the results depend on
-    that number alone.
+    There are as many parts as PyTorch has threads, unless a part would be shorter than `least`.
+    So the results depend on the number of threads, and on nothing else.
 
     Parameters
     ----------
@@ -37,20 +37,22 @@ def in_parts(count: int, least: int, run: Callable[[slice], T]) -> list[T]:
     if parts == 1:
         return [run(slice(0, count))]
     bounds = [part * count // parts for part in range(parts + 1)]
-    slices = [slice(a, b) for a, b in itertools.pairwise(bounds)]
+    slices = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
     return list(_workers(threads, os.getpid()).map(torch.no_grad()(run), slices))
 
 
 @cache
 def _workers(threads: int, pid: int) -> ThreadPoolExecutor:
-    """Pool of that many threads; a forked process has none of its parent's."""
-    pool = ThreadPoolExecutor(threads, initializer=_alone)
+    """Pool of that many threads. `pid` is a key: a forked process has no thread of its parent."""
+    pool = ThreadPoolExecutor(threads, initializer=_use_one_thread)
     all_started = threading.Barrier(threads)
     list(pool.map(lambda _: all_started.wait(), range(threads)))
-    torch.set_num_threads(threads)  # the number for threads still to come is process-wide
+    # The workers' calls have set the default of threads that do not exist yet, which is common to
+    # the process: put it back.
+    torch.set_num_threads(threads)
     return pool
 
 
-def _alone() -> None:
-    torch.get_num_threads()  # a thread's first question resets the answer
+def _use_one_thread() -> None:
+    torch.get_num_threads()  # the first call in a thread resets the number: make it now
     torch.set_num_threads(1)

@@ -1,0 +1,538 @@
+"""COMET with other parts: ablations and falsifications of the paper, one tower, no tower.
+
+| setting | the paper's | variants |
+|---|---|---|
+| `cross` | `cnn+mlp`: Eqs. 4–7 | `cnn`, `mlp` (Figure 3), `matched-mlp` |
+| `enrich` | `both` | `original`: no towers; `interaction`: no own embeddings (Figure 4) |
+| `towers` | `both` | `user`: z_i = q_i |
+| `user_embedding` | true | false: z_u = p'_u |
+| `gate` | `none` | `squeeze`: a weight for each filter |
+| `permute_dimensions`, `freeze_filters`, `row_dropout` | off | on |
+
+`CometVariant` is `COMET` with the parts that its settings choose, and says what the rest of the
+library asks of a model. A part that a setting leaves out draws no parameters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from comet_rec.data.arrays import Array, indices, under
+from comet_rec.data.histories import HistorySettings
+from comet_rec.errors import ConfigError
+from comet_rec.models.base import TensorBags, TensorBatch, TensorViews
+from comet_rec.models.comet import COMET, Tower
+from comet_rec.models.comet_config import CometConfig
+from comet_rec.models.fism import FISM, FISMConfig
+from comet_rec.models.interfaces import FoldIn, TwoTower
+from comet_rec.models.kernels.cross_features import Layout, embedding_maps
+from comet_rec.models.layers import MultiWidthConvolution, Perceptron, uniform
+
+with contextlib.suppress(ImportError):  # shapes are checked in tests only
+    from jaxtyping import Float, Int
+
+__all__ = ["CometConfig", "CometVariant", "CometWithTaste", "VariantTower", "build_tower"]
+
+MAPS = 64
+"""Maps that are convolved at a time on a CPU: the output of a layer stays in the cache."""
+
+
+class CometVariant(COMET, TwoTower, FoldIn):
+    """COMET with the parts that the settings choose; with the paper's, `COMET` itself.
+
+    Parameters
+    ----------
+    config : CometConfig
+    n_users, n_items : int
+        m and n; these indices are the pads of the two histories.
+    rng : torch.Generator
+        Draws the initial parameters, in the order of `COMET`.
+    """
+
+    def __init__(
+        self, config: CometConfig, n_users: int, n_items: int, rng: torch.Generator
+    ) -> None:
+        nn.Module.__init__(self)  # not COMET's: a part that is missing must draw nothing
+        k = config.embedding_dim
+        self.config = config
+        users = uniform((n_users, k), config.init_scale, rng) if config.user_table else None
+        self.register_parameter("user_embedding", users)
+        self.item_embedding = uniform((n_items, k), config.init_scale, rng)
+        self.register_module("user_tower", build_tower(config, rng) if config.user_tower else None)
+        self.register_module("item_tower", build_tower(config, rng) if config.item_tower else None)
+        self.h = uniform((k,), math.sqrt(6 / (k + 1)), rng)
+
+    @classmethod
+    def arrays(cls, config: CometConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """Arrays of the state."""
+        k = config.embedding_dim
+        declared = {"item_embedding": Array(shape=(n_items, k)), "h": Array(shape=(k,))}
+        if config.user_table:
+            declared["user_embedding"] = Array(shape=(n_users, k))
+        if config.user_tower:
+            declared |= under("user_tower", tower_arrays(config))
+        if config.item_tower:
+            declared |= under("item_tower", tower_arrays(config))
+        return declared
+
+    @classmethod
+    def vector_dim(cls, config: CometConfig) -> int:
+        """K."""
+        return config.embedding_dim
+
+    @property
+    def folds_in(self) -> bool:
+        """Whether anything is left of a user who has no embedding of their own."""
+        return self.config.user_tower
+
+    @property
+    def histories(self) -> HistorySettings | None:
+        """Histories that the towers read; None without a tower."""
+        if not self.folds_in:
+            return None
+        return HistorySettings(
+            length=self.config.history_length,
+            policy=self.config.history,
+            exclude_target=self.config.exclude_target,
+            leave_out=self.config.leave_out,
+            shuffle=self.config.shuffle_history,
+            items=self.config.item_tower,
+        )
+
+    @property
+    def weight(self) -> Float[Tensor, " W"]:
+        """The learned weight h of Eq. 8."""
+        return self.h
+
+    def encode_users(
+        self,
+        users: Int[Tensor, " U"] | None,
+        histories: Int[Tensor, "U N"] | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Float[Tensor, "U K"]:
+        """z_u: p_u + p'_u, or the one of them that the settings leave."""
+        if not self.config.user_embedding:
+            users = None  # every user is nothing but the history
+        if not self.config.user_tower:
+            return self._user_rows(users, histories)
+        if self.config.enrich == "interaction":
+            users = None
+        return super().encode_users(users, _given(histories), rng)
+
+    def encode_items(
+        self,
+        items: Int[Tensor, " I"] | None,
+        histories: Int[Tensor, "I N"] | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Float[Tensor, "I K"]:
+        """z_i: q_i + q'_i, or the one of them that the settings leave.
+
+        Without an item tower it is q_i, whole in training too: an item has nothing else.
+        """
+        if not self.config.item_tower:
+            if items is None:
+                raise ConfigError(
+                    "COMET without an item tower knows no item without its own embedding"
+                )
+            return self.item_embedding.index_select(0, items)
+        if self.config.enrich == "interaction":
+            items = None
+        return super().encode_items(items, _given(histories), rng)
+
+    def _user_rows(self, users: Tensor | None, histories: Tensor | None) -> Tensor:
+        """p_u alone, 0 for users never seen; whole in training, as there is no tower to teach."""
+        if users is not None:
+            return self.user_embedding.index_select(0, users)
+        return self.h.new_zeros((len(_given(histories)), len(self.h)))
+
+    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+        """Logits of the pairs (Eq. 8 before σ); each distinct user and item is encoded once."""
+        assert not isinstance(batch.user_histories, TensorBags)  # `histories` asks for padded rows
+        z_users = self.encode_users(batch.users, batch.user_histories, rng)
+        z_items = self.encode_items(batch.items, batch.item_histories, rng)
+        return self.score_of_pairs(z_users, z_items, batch.pair_users, batch.pair_items)
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """The two tables, or the items' where nothing reads the users'."""
+        tables = [self.user_embedding] if self.config.user_table else []
+        return [*tables, self.item_embedding]
+
+
+def _given(histories: Tensor | None) -> Tensor:
+    if histories is None:
+        raise ValueError("COMET encodes histories; give them")
+    return histories
+
+
+def build_tower(config: CometConfig, rng: torch.Generator) -> Tower:
+    """The paper's tower, or the variant that the settings ask for."""
+    plain = config.cross == "cnn+mlp" and config.gate == "none" and config.row_dropout == 0
+    plain = plain and not config.permute_dimensions and not config.freeze_filters
+    return Tower(config, rng) if plain else VariantTower(config, rng)
+
+
+class VariantTower(Tower):
+    """A tower with another way from map to interaction vector.
+
+    Parameters
+    ----------
+    config : CometConfig
+    rng : torch.Generator
+        Draws the initial parameters, in the order of `__init__`.
+    """
+
+    order: Tensor | None
+
+    def __init__(self, config: CometConfig, rng: torch.Generator) -> None:
+        nn.Module.__init__(self)  # not Tower's: other parts draw other parameters
+        n, k = config.history_length, config.embedding_dim
+        convolution: MultiWidthConvolution | StridedConvolution | Flattened
+        if config.cross == "cnn+mlp":
+            convolution = MultiWidthConvolution(
+                n, k, config.effective_widths, config.channels, config.convolution, rng
+            )
+        elif config.cross == "cnn":
+            convolution = StridedConvolution(n, k, config.channels, rng)
+        else:
+            convolution = Flattened(n, k)
+        self.register_module("convolution", convolution)
+        hidden = hidden_layers(config)
+        self.mlp = Perceptron(convolution.out_features, hidden, k, config.dropout, rng)
+        self.row_dropout = config.row_dropout
+        self.gate = None
+        if config.gate == "squeeze":
+            self.gate = SqueezeGate(tower_layout(config), rng)
+        self.register_buffer("order", None)
+        if config.permute_dimensions:
+            self.order = torch.randperm(k, generator=rng)
+        if config.freeze_filters:
+            convolution.requires_grad_(False)
+
+    def forward(
+        self,
+        table: Float[Tensor, "V K"],
+        histories: Int[Tensor, "B N"],
+        rng: torch.Generator | None = None,
+    ) -> Float[Tensor, "B K"]:
+        """Interaction vectors of histories whose rows come from `table`."""
+        if self.order is not None:
+            # Columns of the table are those of all maps: permuting it once permutes every map.
+            table = table.index_select(1, self.order)
+        table, histories = drop_rows(table, histories, self.row_dropout, rng)
+        if self.gate is None:
+            return super().forward(table, histories, rng)
+        features = self.gate(self.convolution(table, histories))  # [B, D]
+        return self.mlp.forward(features, rng)
+
+
+def hidden_layers(config: CometConfig) -> tuple[int, ...]:
+    """Widths of a tower's hidden layers."""
+    if config.cross == "cnn":
+        return ()
+    return (matched_width(config),) if config.cross == "matched-mlp" else config.hidden
+
+
+def tower_layout(config: CometConfig) -> Layout:
+    """Where the cross features of Eq. 5 stand."""
+    return Layout(config.embedding_dim, config.effective_widths, config.channels)
+
+
+def tower_arrays(config: CometConfig) -> dict[str, Array]:
+    """Arrays of a tower's state."""
+    n, k, channels = config.history_length, config.embedding_dim, config.channels
+    convolution: dict[str, Array] = {}
+    features = n * k
+    if config.cross == "cnn+mlp":
+        convolution = MultiWidthConvolution.arrays(n, config.effective_widths, channels)
+        features = tower_layout(config).features
+    elif config.cross == "cnn":
+        convolution = StridedConvolution.arrays(channels)
+        features = StridedConvolution.features(n, k, channels)
+    declared = under("convolution", convolution)
+    declared |= under("mlp", Perceptron.arrays(features, hidden_layers(config), k))
+    if config.gate == "squeeze":
+        declared |= under("gate", SqueezeGate.arrays(channels * len(config.effective_widths)))
+    if config.permute_dimensions:
+        declared["order"] = indices((k,), k)
+    return declared
+
+
+def drop_rows(
+    table: Float[Tensor, "V K"],
+    histories: Int[Tensor, "B N"],
+    share: float,
+    rng: torch.Generator | None,
+) -> tuple[Float[Tensor, "V K"], Int[Tensor, "B N"]]:
+    """Inverted dropout of whole rows of the maps: some rows become the pad, index V.
+
+    Rows and not their elements: the fast form gathers rows that are transformed already.
+    """
+    if rng is None or share == 0:
+        return table, histories
+    drawn = torch.rand(histories.shape, generator=rng, device=histories.device)
+    return table / (1 - share), histories.masked_fill(drawn < share, len(table))
+
+
+def matched_width(config: CometConfig) -> int:
+    """Hidden width at which an MLP on the flattened map has a tower's number of parameters.
+
+    The tower is that of Eqs. 4–7: its filters, their biases, and the MLP on the cross features.
+    """
+    n, k, c = config.history_length, config.embedding_dim, config.channels
+    widths = config.effective_widths
+    sizes = [c * sum(k - width + 1 for width in widths), *config.hidden, k]
+    tower = c * sum(n * width + 1 for width in widths)
+    tower += sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+    return max(1, round((tower - k) / (n * k + 1 + k)))
+
+
+class StridedConvolution(nn.Module):
+    """Three 3×3 layers, stride 2, padding 0, ReLU, over the map as one image (Figure 3, CNN only).
+
+    Parameters
+    ----------
+    rows, embedding_dim : int
+        N and K, each at least 15.
+    channels : int
+        Filters of each layer.
+    rng : torch.Generator
+        Draws the initial weights, uniform in ±1/√(fan in).
+    """
+
+    def __init__(self, rows: int, embedding_dim: int, channels: int, rng: torch.Generator) -> None:
+        super().__init__()
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for inputs in (1, channels, channels):
+            bound = 1 / math.sqrt(9 * inputs)
+            self.weights.append(uniform((channels, inputs, 3, 3), bound, rng))
+            self.biases.append(uniform((channels,), bound, rng))
+        self.out_features = self.features(rows, embedding_dim, channels)
+
+    @staticmethod
+    def arrays(channels: int) -> dict[str, Array]:
+        """Arrays of the state."""
+        declared = {f"biases.{layer}": Array(shape=(channels,)) for layer in range(3)}
+        for layer, inputs in enumerate((1, channels, channels)):
+            declared[f"weights.{layer}"] = Array(shape=(channels, inputs, 3, 3))
+        return declared
+
+    @staticmethod
+    def features(rows: int, embedding_dim: int, channels: int) -> int:
+        """Features of one map: each layer halves its sides."""
+        for _ in range(3):
+            rows, embedding_dim = (rows - 3) // 2 + 1, (embedding_dim - 3) // 2 + 1
+        return channels * rows * embedding_dim
+
+    def forward(
+        self,
+        table: Float[Tensor, "V K"],
+        histories: Int[Tensor, "B N"],
+        weight: Float[Tensor, "O D"] | None = None,
+    ) -> Float[Tensor, "B _"]:
+        """Features [B, D], or their product with the next layer's weight, [B, O]."""
+        maps = embedding_maps(table, histories)[:, None]  # one input channel: [B, 1, N, K]
+        size = MAPS if histories.device.type == "cpu" else max(1, len(maps))
+        x = torch.cat([self._features(block) for block in torch.split(maps, size)])  # [B, D]
+        return x if weight is None else nnf.linear(x, weight)
+
+    def _features(self, x: Float[Tensor, "B 1 N K"]) -> Float[Tensor, "B D"]:
+        for filters, bias in zip(self.weights, self.biases, strict=True):
+            x = torch.relu(nnf.conv2d(x, filters, bias, stride=2))
+        return x.flatten(1)
+
+
+class Flattened(nn.Module):
+    """The map as one long vector (Figure 3, MLP only).
+
+    Parameters
+    ----------
+    rows, embedding_dim : int
+        N and K.
+    """
+
+    def __init__(self, rows: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.out_features = rows * embedding_dim
+
+    def forward(
+        self,
+        table: Float[Tensor, "V K"],
+        histories: Int[Tensor, "B N"],
+        weight: Float[Tensor, "O D"] | None = None,
+    ) -> Float[Tensor, "B _"]:
+        """Features [B, N K], or their product with the next layer's weight, [B, O]."""
+        x = embedding_maps(table, histories).flatten(1)  # [B, N K]
+        return x if weight is None else nnf.linear(x, weight)
+
+
+class SqueezeGate(nn.Module):
+    """Weight of each filter, from the means of all filters' features (squeeze and excitation).
+
+    With s the mean of each filter's features over its places, the features of filter f are
+    multiplied by ``σ(W₂ · ReLU(W₁ s + b₁) + b₂)_f`` (Hu et al. 2018).
+
+    Choice: the bottleneck has a quarter of the filters.
+
+    Parameters
+    ----------
+    layout : Layout
+        Which features belong to which filter.
+    rng : torch.Generator
+        Draws the initial weights (Xavier uniform); biases start at zero, all weights near ½.
+    """
+
+    def __init__(self, layout: Layout, rng: torch.Generator) -> None:
+        super().__init__()
+        self.layout = layout
+        filters = layout.channels * len(layout.widths)
+        self.mlp = Perceptron(filters, self.bottleneck(filters), filters, 0.0, rng)
+
+    @staticmethod
+    def bottleneck(filters: int) -> tuple[int, ...]:
+        """Hidden layers of the gate."""
+        return (max(1, filters // 4),)
+
+    @staticmethod
+    def arrays(filters: int) -> dict[str, Array]:
+        """Arrays of the state."""
+        return under("mlp", Perceptron.arrays(filters, SqueezeGate.bottleneck(filters), filters))
+
+    def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Features, each filter's with its weight."""
+        shape = (len(features), self.layout.channels)
+        blocks = []  # for each width the features of its filters, [B, channels, places]
+        for _, where, places in self.layout.parts():
+            blocks.append(features[:, where].reshape(*shape, places))
+        means = torch.cat([block.mean(dim=2) for block in blocks], dim=1)  # s, [B, filters]
+        weights = torch.sigmoid(self.mlp(means, None)).chunk(len(blocks), dim=1)
+        weighted = []
+        for block, weight in zip(blocks, weights, strict=True):
+            weighted.append((block * weight[:, :, None]).flatten(1))  # all places of a filter alike
+        return torch.cat(weighted, dim=1)
+
+
+# --- a FISM beside COMET ("taste"): all of it stands below and in the taste settings -------------
+
+
+class CometWithTaste(CometVariant):
+    """COMET, and with `taste_dim` above 0 a trained FISM whose weighted logit is added.
+
+    The FISM's vectors follow COMET's own: [z_u, its z_u] · [h, weight] · [z_i, its z_i]. They are
+    left out of a training step, where the FISM stays as it is.
+    """
+
+    taste_weight: Tensor
+
+    def __init__(
+        self, config: CometConfig, n_users: int, n_items: int, rng: torch.Generator
+    ) -> None:
+        super().__init__(config, n_users, n_items, rng)
+        self.taste = None
+        if config.taste_dim:
+            self.taste = FISM(_taste(config), n_users, n_items, rng).requires_grad_(False)
+            self.register_buffer("taste_weight", torch.tensor(float(config.taste_weight)))
+
+    @classmethod
+    def arrays(cls, config: CometConfig, n_users: int, n_items: int) -> dict[str, Array]:
+        """Arrays of the state."""
+        declared = super().arrays(config, n_users, n_items)
+        if config.taste_dim:
+            declared |= under("taste", FISM.arrays(_taste(config), n_users, n_items))
+            declared["taste_weight"] = Array(shape=())
+        return declared
+
+    @classmethod
+    def vector_dim(cls, config: CometConfig) -> int:
+        """W: the embedding, and the vector of the FISM."""
+        taste = FISM.vector_dim(_taste(config)) if config.taste_dim else 0
+        return config.embedding_dim + taste
+
+    @classmethod
+    def sources(cls, config: CometConfig) -> tuple[str, ...]:
+        """Models that the parameters start from: the FISM."""
+        return tuple(config.companions)
+
+    def initial_state(self, **states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A trained FISM beside COMET's own parameters as drawn."""
+        taste = {f"taste.{name}": value for name, value in states["fism"].items()}
+        return {**self.state_dict(), **taste}
+
+    @property
+    def folds_in(self) -> bool:
+        """Whether anything is left of a user who has no embedding of their own."""
+        return super().folds_in or self.taste is not None
+
+    @property
+    def histories(self) -> HistorySettings | None:
+        """Histories that the towers read, and for the FISM whole ones."""
+        settings = super().histories
+        return settings and replace(settings, whole=self.taste is not None)
+
+    @property
+    def weight(self) -> Float[Tensor, " W"]:
+        """The learned weight h of Eq. 8, and the FISM's."""
+        if self.taste is None:
+            return self.h
+        return torch.cat([self.h, self.taste_weight * self.taste.weight])
+
+    def encode_users(
+        self,
+        users: Int[Tensor, " U"] | None,
+        histories: Int[Tensor, "U N"] | TensorViews | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Float[Tensor, "U W"]:
+        """z_u, then the FISM's where histories come whole too, so not in a training step."""
+        if not isinstance(histories, TensorViews):
+            return super().encode_users(users, histories, rng)
+        z_users = super().encode_users(users, histories.cut, rng)
+        if self.taste is None:
+            return z_users
+        return torch.cat([z_users, self.taste.encode_users(users, histories.whole)], dim=1)
+
+    def encode_items(
+        self,
+        items: Int[Tensor, " I"] | None,
+        histories: Int[Tensor, "I N"] | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Float[Tensor, "I W"]:
+        """z_i, then the FISM's: for an item that training never saw the constant alone."""
+        z_items = super().encode_items(items, histories, rng)
+        if self.taste is None:
+            return z_items
+        if items is None:
+            taste = z_items.new_zeros((len(z_items), len(self.taste.weight)))
+            taste[:, self.config.taste_dim] = 1  # meets b + b_u
+            return torch.cat([z_items, taste], dim=1)
+        return torch.cat([z_items, self.taste.encode_items(items)], dim=1)
+
+    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+        """Logits of the pairs, without the FISM's."""
+        z_users, z_items = self._own_vectors(batch, rng)
+        return self.score_of_pairs(z_users, z_items, batch.pair_users, batch.pair_items)
+
+    def positives_and_items(
+        self, batch: TensorBatch, rng: torch.Generator | None
+    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "I K"]]:
+        """Vectors h ⊙ z_u of each positive's user and z_i of the items, without the FISM's."""
+        z_users, z_items = self._own_vectors(batch, rng)
+        return (z_users * self.h).index_select(0, batch.pair_users), z_items
+
+    def _own_vectors(
+        self, batch: TensorBatch, rng: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        assert not isinstance(batch.user_histories, TensorBags)
+        z_users = super().encode_users(batch.users, batch.user_histories, rng)
+        return z_users, super().encode_items(batch.items, batch.item_histories, rng)
+
+
+def _taste(config: CometConfig) -> FISMConfig:
+    """Settings of the FISM."""
+    return FISMConfig(embedding_dim=config.taste_dim, alpha=config.taste_alpha)

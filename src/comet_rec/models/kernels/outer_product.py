@@ -1,0 +1,131 @@
+"""The first two layers of ConvNCF over outer products, a block of pairs at a time.
+
+The input is the map M = p ⊗ q, M[x, y] = p[x] · q[y]. A 2×2 filter w with stride 2 sees patches
+that do not overlap, so its output at (x, y) is a product of rank two:
+
+    Σ_a Σ_b w[a, b] · p[2x + a] · q[2y + b] + bias
+        = p[2x] · (w[0, :] · q_y) + p[2x + 1] · (w[1, :] · q_y) + bias,   q_y = q[2y : 2y + 2].
+
+The map is never made: two layers see a 4×4 patch of it, four numbers of p and four of q.
+
+    q: 4 numbers ──filters──► columns of H [5, …]     (four rows for p, one for the bias)
+    p: 4 numbers, and a one ─► a row of P [1, 5]
+         P @ H ─► first layer, in the order of the second layer's patches ─► ReLU
+               ─► · second layer's filters [4C, C] + bias ─► ReLU ─► one cell of [K/4, K/4]
+
+The first layer takes 128 KiB a pair at K = 64. Blocks stay in the cache, and backward makes them
+again instead of keeping them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from comet_rec.models.kernels.blocks import blocks
+
+with contextlib.suppress(ImportError):  # shapes are checked in tests only
+    from jaxtyping import Float
+
+BLOCK_BYTES = 2_200_000
+"""Of the first layer's output."""
+
+
+def direct_two_layers(
+    users: Float[Tensor, "P K"],
+    items: Float[Tensor, "P K"],
+    first: tuple[Float[Tensor, "C 1 2 2"], Float[Tensor, " C"]],
+    second: tuple[Float[Tensor, "C C 2 2"], Float[Tensor, " C"]],
+) -> Float[Tensor, "P S C"]:
+    """As `two_layers`, by PyTorch's convolutions over the whole map: the slow form."""
+    maps = (users[:, :, None] * items[:, None, :])[:, None]  # [P, 1, K, K]
+    for weight, bias in (first, second):
+        maps = torch.relu(nnf.conv2d(maps, weight, bias, stride=2))
+    return maps.flatten(2).mT  # [P, C, K/4, K/4] → [P, S, C]
+
+
+def two_layers(
+    users: Float[Tensor, "P K"],
+    items: Float[Tensor, "P K"],
+    first: tuple[Float[Tensor, "C 1 2 2"], Float[Tensor, " C"]],
+    second: tuple[Float[Tensor, "C C 2 2"], Float[Tensor, " C"]],
+) -> Float[Tensor, "P S C"]:
+    """Two convolutions (2×2, stride 2, ReLU) of each pair's p ⊗ q, S = (K/4)².
+
+    Parameters
+    ----------
+    users, items : Tensor [P, K]
+        K a multiple of four.
+    first, second : weight and bias of a layer
+    """
+    left, right = _factors(users, items, *first)
+    weight = patch_weight(second[0])
+    maps: Tensor = _TwoLayers.apply(left, right, weight, second[1])  # type: ignore[no-untyped-call]
+    return maps
+
+
+def patch_weight(weight: Float[Tensor, "O I 2 2"]) -> Float[Tensor, "I4 O"]:
+    """A filter bank as the matrix that a flattened [2, 2, I] patch is multiplied with."""
+    return weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
+
+
+def _factors(users: Tensor, items: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """P [pairs, K/4, 5] and H [pairs, 5, K/4 · 4C] of the first layer."""
+    pairs, k = users.shape
+    side, channels = k // 4, len(bias)
+    # What a patch's item half contributes beside each of its two users' numbers.
+    bank = weight[:, 0].permute(2, 1, 0).reshape(2, 2 * channels)  # item's place × (user's, C)
+    item_parts = (items.reshape(-1, 2) @ bank).view(pairs, side, 2, 2, channels)
+    rows = item_parts.permute(0, 3, 1, 2, 4).reshape(pairs, 2, side, 1, 2 * channels)
+    # The first two numbers of p meet the upper patches, the other two the lower ones.
+    zeros = torch.zeros_like(rows)
+    upper, lower = torch.cat([rows, zeros], dim=3), torch.cat([zeros, rows], dim=3)
+    # The one in P's last place meets the bias.
+    biases = bias.repeat(4).view(1, 1, 1, 2, -1).expand(pairs, 1, side, 2, -1)
+    right = torch.cat([upper, lower, biases], dim=1).view(pairs, 5, -1)
+    left = torch.cat([users.reshape(pairs, side, 4), users.new_ones(pairs, side, 1)], dim=2)
+    return left, right
+
+
+class _TwoLayers(torch.autograd.Function):
+    """Factors P and H, and the second layer's weight [4C, C] and bias, to maps [pairs, S, C]."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        pairs, side, _ = left.shape
+        out = left.new_empty((pairs, side * side, len(bias)))
+        for block in _blocks_of_pairs(right, side):
+            patches = torch.bmm(left[block], right[block]).relu_().view(-1, len(weight))
+            torch.addmm(bias, patches, weight, out=out[block].view(-1, len(bias)))
+        out.relu_()
+        ctx.save_for_backward(left, right, weight, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        left, right, weight, out = ctx.saved_tensors
+        side, channels = left.shape[1], weight.shape[1]
+        # The gradient passes where the second layer's output is above zero.
+        grad = torch.ops.aten.threshold_backward(grads[0].contiguous(), out, 0.0)
+        d_left, d_right = torch.empty_like(left), torch.empty_like(right)
+        d_weight = torch.zeros_like(weight)
+        for block in _blocks_of_pairs(right, side):
+            maps = torch.bmm(left[block], right[block]).relu_()  # made again, not kept
+            patches, d_out = maps.view(-1, len(weight)), grad[block].view(-1, channels)
+            d_weight.addmm_(patches.T, d_out)
+            d_patches = torch.ops.aten.threshold_backward(d_out @ weight.T, patches, 0.0)
+            d_maps = d_patches.view_as(maps)
+            torch.bmm(d_maps, right[block].transpose(1, 2), out=d_left[block])
+            torch.bmm(left[block].transpose(1, 2), d_maps, out=d_right[block])
+        return d_left, d_right, d_weight, grad.sum(dim=(0, 1))
+
+
+def _blocks_of_pairs(right: Tensor, side: int) -> Iterator[slice]:
+    """Slices of pairs whose first layer takes `BLOCK_BYTES`."""
+    size = max(1, BLOCK_BYTES // (right.shape[2] * side * right.element_size()))
+    return blocks(slice(0, len(right)), size)

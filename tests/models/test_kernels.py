@@ -1,0 +1,211 @@
+"""Fast arithmetic: each kernel equals its slow form in values and gradients, in any block."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comet_rec.models.base import TensorBatch
+from comet_rec.models.comet import CometConfig, Tower
+from comet_rec.models.convncf import ConvNCF, ConvNCFConfig
+from comet_rec.models.kernels import cross_features, outer_product
+from comet_rec.models.kernels.cross_features import cross_features as fast_features
+from comet_rec.models.kernels.cross_features import direct_cross_features, embedding_maps
+from comet_rec.models.kernels.pair_products import gathered_products, pair_products
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def gradients(values: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Of a sum in which each value counts differently."""
+    weights = torch.sin(torch.arange(values.numel(), dtype=values.dtype)).view_as(values)
+    return list(torch.autograd.grad((values * weights).sum(), inputs))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 6),
+    st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True),
+    st.booleans(),
+    st.integers(0, 70),
+    st.integers(0, 10_000),
+)
+def test_cross_features_equal_their_slow_form(k, length, widths, fused, maps, seed):
+    rng = torch.Generator().manual_seed(seed)
+    double = {"generator": rng, "dtype": torch.float64}
+    widths = sorted({min(width, k) for width in widths})
+    filters = [torch.randn(2, length, width, **double).requires_grad_() for width in widths]
+    biases = [torch.randn(2, **double).requires_grad_() for _ in widths]
+    features = 2 * sum(k - width + 1 for width in widths)
+    weight = torch.randn(3, features, **double).requires_grad_() if fused else None
+    table = torch.randn(20, k, **double).requires_grad_()
+    histories = torch.randint(0, 21, (maps, length), generator=rng)
+    inputs = [table, *filters, *biases, *([weight] if fused else [])]
+    fast, slow = (
+        form(table, histories, filters, biases, weight)
+        for form in (fast_features, direct_cross_features)
+    )
+    assert fast.shape == (maps, 3 if fused else features)
+    torch.testing.assert_close(fast, slow)
+    if maps > 0:
+        torch.testing.assert_close(gradients(fast, inputs), gradients(slow, inputs))
+
+
+def test_maps_stack_rows_and_the_pad_is_a_zero_row():
+    table = torch.randn(3, 4)
+    maps = embedding_maps(table, torch.tensor([[3, 2, 0]]))
+    assert torch.equal(maps[0], torch.stack([torch.zeros(4), table[2], table[0]]))
+
+
+def test_parts_and_blocks_change_nothing_but_the_last_bits(monkeypatch):
+    config = CometConfig(
+        embedding_dim=16, history_length=6, widths=(1, 4, 16), channels=2, hidden=(8,)
+    )
+    table = torch.randn(30, 16, dtype=torch.float64)
+    histories = torch.randint(0, 31, (150, 6))
+    found = []
+    before = torch.get_num_threads()
+    for threads, block in ((1, 10**9), (2, 10**9), (2, 9 * 6 * 16 * 20)):
+        torch.set_num_threads(threads)
+        monkeypatch.setattr(cross_features, "BLOCK_BYTES", block)
+        tower = Tower(config, torch.Generator().manual_seed(0)).double()
+        rows = table.clone().requires_grad_()
+        vectors = tower(rows, histories, None)
+        (vectors * torch.sin(torch.arange(16))).sum().backward()
+        found.append([vectors.detach(), rows.grad, *[p.grad for p in tower.parameters()]])
+    torch.set_num_threads(before)
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_an_accelerator_takes_a_batch_in_few_blocks(two_threads, monkeypatch):
+    gathered, gather = [], cross_features.Workspace.maps
+
+    def counted(self: object, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        gathered.append(len(index))
+        return gather(self, rows, index)
+
+    monkeypatch.setattr(cross_features.Workspace, "maps", counted)
+    tower = Tower(CometConfig(), torch.Generator().manual_seed(0))
+    blocks = {}
+    for device in ("cpu", "meta"):
+        gathered.clear()
+        table = torch.zeros(30, 128, device=device)
+        tower.to(device)(table, torch.zeros((4096, 50), dtype=torch.int64, device=device), None)
+        assert sum(gathered) == 4096
+        blocks[device] = len(gathered)
+    assert blocks["meta"] <= 2 < 8 < blocks["cpu"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pads_in_front_are_not_multiplied_and_change_nothing(threads, monkeypatch):
+    layout = {"embedding_dim": 16, "history_length": 6, "widths": (1, 4, 16), "channels": 2}
+    rng = torch.Generator().manual_seed(0)
+    table = torch.randn(30, 16, generator=rng, dtype=torch.float64)
+    histories = torch.randint(0, 31, (150, 6), generator=rng)  # some pads (30) in the middle too
+    lengths = torch.randint(0, 7, (150,), generator=rng)
+    histories[torch.arange(6) < 6 - lengths[:, None]] = 30
+    gathered, gather = [], cross_features.Workspace.maps
+
+    def counted(self: object, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        gathered.append(index.numel())
+        return gather(self, rows, index)
+
+    monkeypatch.setattr(cross_features.Workspace, "maps", counted)
+    monkeypatch.setattr(cross_features, "BLOCK_BYTES", 9 * 6 * 16 * 10)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    found = []
+    for form in ("frequency", "direct"):
+        config = CometConfig(**layout, hidden=(8,), convolution=form)
+        tower = Tower(config, torch.Generator().manual_seed(0)).double()
+        rows = table.clone().requires_grad_()
+        vectors = tower(rows, histories, None)
+        (vectors * torch.sin(torch.arange(150))[:, None]).sum().backward()
+        found.append([vectors.detach(), rows.grad, *[p.grad for p in tower.parameters()]])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    assert sum(gathered) < 0.7 * 2 * histories.numel()  # forward and backward; .5 are shown
+
+
+@settings(deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 20), st.integers(0, 10_000))
+def test_values_and_gradients_equal_the_dense_product(users, items, pairs, seed):
+    rng = torch.Generator().manual_seed(seed)
+    left, right = (torch.rand(n, 3, generator=rng).requires_grad_() for n in (users, items))
+    rows = torch.randint(0, users, (pairs,), generator=rng).sort().values
+    columns = torch.randint(0, items, (pairs,), generator=rng)
+    weights = torch.rand(pairs, generator=rng)
+    found = []
+    dense = (left @ right.T)[rows, columns]
+    forms = (pair_products, gathered_products)
+    for products in (*(form(left, right, rows, columns) for form in forms), dense):
+        (products * weights).sum().backward()
+        found.append((products.detach(), left.grad, right.grad))
+        left.grad = right.grad = None
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("k", [4, 8])
+def test_two_layers_equal_their_slow_form(k, monkeypatch):
+    monkeypatch.setattr(outer_product, "BLOCK_BYTES", 5_000)  # several blocks
+    rng = torch.Generator().manual_seed(k)
+    shapes = [(13, k), (13, k), (3, 1, 2, 2), (3,), (3, 3, 2, 2), (3,)]
+    inputs = [
+        torch.randn(shape, generator=rng, dtype=torch.float64).requires_grad_() for shape in shapes
+    ]
+    users, items, *layers = inputs
+    fast, slow = (
+        form(users, items, tuple(layers[:2]), tuple(layers[2:]))
+        for form in (outer_product.two_layers, outer_product.direct_two_layers)
+    )
+    torch.testing.assert_close(fast, slow)
+    torch.testing.assert_close(gradients(fast, inputs), gradients(slow, inputs))
+
+
+def convolved(model: ConvNCF, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    x = (users[:, :, None] * items[:, None, :])[:, None]
+    for weight, bias in zip(model.weights, model.biases, strict=True):
+        x = torch.relu(nnf.conv2d(x, weight, bias, stride=2))
+    return nnf.linear(x.flatten(1), model.output, model.bias)[:, 0]
+
+
+@pytest.mark.parametrize("k", [4, 8, 32])
+def test_logits_and_gradients_are_those_of_convolutions(k, monkeypatch):
+    monkeypatch.setattr(
+        outer_product, "BLOCK_BYTES", 20_000 * k
+    )  # several blocks, the last one short
+    rng = torch.Generator().manual_seed(k)
+    config = ConvNCFConfig(embedding_dim=k, channels=5, init_scale=0.5)
+    model = ConvNCF(config, 20, 30, rng).double()
+    with torch.no_grad():
+        for bias in model.biases:
+            bias.add_(0.02 * torch.randn(bias.shape, generator=rng).double())
+    users = torch.randint(0, 20, (301,), generator=rng)
+    items = torch.randint(0, 30, (301,), generator=rng)
+    batch = TensorBatch(
+        users=torch.arange(20), items=torch.arange(30), pair_users=users, pair_items=items,
+        user_histories=None, item_histories=None, labels=torch.zeros(301),
+        groups=torch.zeros(301, dtype=torch.int64),
+    )  # fmt: skip
+    found = model(batch, None)
+    expected = convolved(model, model.user_embedding[users], model.item_embedding[items])
+    torch.testing.assert_close(found, expected)
+    parameters = list(model.parameters())
+    ours, theirs = (
+        torch.autograd.grad(y.sigmoid().square().sum(), parameters) for y in (found, expected)
+    )
+    assert all(bool(gradient.any()) for gradient in theirs)
+    torch.testing.assert_close(ours, theirs)
