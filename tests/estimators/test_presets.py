@@ -9,7 +9,6 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.errors import ConfigError
-from comet_rec.estimators.companions import companion_configs
 from comet_rec.estimators.presets import (
     LARGE_TABLES,
     MANY,
@@ -18,6 +17,7 @@ from comet_rec.estimators.presets import (
     WHOLE_TABLES,
     auto,
     best,
+    blend_config,
     paper,
     paper_literal,
     static,
@@ -96,7 +96,7 @@ def test_a_softmax_takes_no_pool_from_a_preset():
 
 
 def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
-    for rows, users, loss, taste in (
+    for rows, users, loss, blend in (
         (SMALL - 1, 20_000, "softmax", "best"),
         (SMALL, 20_000, "bce", "paper"),
         (40_000, 1_000, "bce", "paper"),
@@ -107,11 +107,11 @@ def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
         log = Sized(rows)
         log.time_scope, log.n_users = "per_user", users
         config = best("comet", log)  # type: ignore[arg-type]
-        assert config.get("model.taste_preset") == taste
-        own = companion_configs(config, log)["fism"]  # type: ignore[arg-type]
-        assert (own.preset, own.train.loss) == (taste, loss)
+        assert config.blend.preset == blend
+        own = blend_config(config, log)  # type: ignore[arg-type]
+        assert (own.preset, own.train.loss) == (blend, loss)
         same = best("fism", log)  # type: ignore[arg-type]
-        by = "full" if taste == "best" and users >= MANY else "sampled"
+        by = "full" if blend == "best" and users >= MANY else "sampled"
         assert {best(name, log).train.select_by for name in ("comet", "fism", "mf", "ease")} == {by}  # type: ignore[arg-type]
         assert own.train.select_by == by
         assert best("mlp", log).train.select_by == "sampled"  # type: ignore[arg-type]  # it scores pairs

@@ -454,20 +454,20 @@ def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row(monkeypa
         assert before != after
     assert all(not config.train.refit for config in configs[:-3])
     assert configs[-3].train.refit
-    assert configs[-3] == planner.beyond()[1].estimator().config_for(log)  # without a taste
+    assert configs[-3] == planner.beyond()[1].estimator().config_for(log)  # without a blend
     assert [config.train.select_by for config in configs[-2:]] == ["sampled", "full"]
     for (before, after), job in zip(itertools.pairwise(configs), jobs[1:], strict=True):
         if before.get("model.embedding_dim") != after.get("model.embedding_dim"):
             assert job.label == f"+ K = {best.get('model.embedding_dim')}"
 
 
-def test_past_the_paper_stands_what_best_is_without_its_taste(monkeypatch):
+def test_past_the_paper_stands_what_best_is_without_its_blend(monkeypatch):
     monkeypatch.setattr(presets, "MANY", 1)
     log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
     best, alone, *others = Planner("small", log, FULL).beyond()
     log_of = cr.leave_one_out(log)
     drawn = ("train.select_by", "sampled")
-    small = ("model.taste_preset", "paper"), ("model.taste_dim", 64)
+    small = ("blend.preset", "paper"), ("blend.embedding_dim", 64)
     plain = replace(best, settings=(*best.settings, drawn, *small))
     assert others[0].key(log_of) == plain.key(log_of) != best.key(log_of)
     assert others[1].label == "COMET, best, by drawn items"
@@ -476,10 +476,9 @@ def test_past_the_paper_stands_what_best_is_without_its_taste(monkeypatch):
         train = job.estimator().config_for(log).train
         assert (train.loss, train.select_by) == ("softmax", by)
     config = best.estimator().config_for(log)
-    assert config.get("model.taste_dim") > 0
+    assert config.blend.model == "fism"
     changes = {
-        "model.taste_dim": 0, "model.taste_alpha": 0.5, "model.taste_preset": "paper",
-        "train.select_by": "sampled",
+        "blend.model": "none", "train.select_by": "sampled"
     }  # fmt: skip
     assert alone.estimator().config_for(log) == config.with_settings(changes)
     without_order = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), times=False)

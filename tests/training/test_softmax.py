@@ -13,13 +13,14 @@ from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batches
 from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators.registry import ESTIMATORS
-from comet_rec.estimators.session import Hooks, batches_of
 from comet_rec.models import base
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
 from comet_rec.models.pairs import positives_and_items
 from comet_rec.training import catalogue
 from comet_rec.training.catalogue import catalogue_softmax
+from comet_rec.training.checkpoints import Hooks
+from comet_rec.training.fit import batches_of
 from comet_rec.training.losses import sampled_softmax
 from comet_rec.training.objective import objective
 from comet_rec.training.schedule import learning_rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -20,13 +21,16 @@ from comet_rec.data.nearest import shown
 from comet_rec.data.split import Split
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, NotFittedError
-from comet_rec.estimators import lists, naming, pipeline, space
+from comet_rec.estimators import lists, naming, space
 from comet_rec.estimators.devices import torch_device
-from comet_rec.estimators.measuring import measured
-from comet_rec.estimators.presets import preset
-from comet_rec.estimators.session import Hooks, tell_epochs
-from comet_rec.estimators.start import Start
+from comet_rec.estimators.evaluate import measured
+from comet_rec.estimators.presets import blend_config, preset
 from comet_rec.estimators.surroundings import undisturbed
+from comet_rec.training import pretraining
+from comet_rec.training.checkpoints import Hooks
+from comet_rec.training.fit import fit
+from comet_rec.training.trainer import Progress
+from comet_rec.training.validation import validation_text
 
 
 def folder_path(folder: Any, call: str) -> Path:
@@ -112,7 +116,7 @@ class Estimator:
             chose. Default: the constructor's ``refit``, else false; in the shell: the preset's.
         init_from : Estimator or sequence of Estimator
             Trained models that the parameters start from: a GMF and an MLP for NeuMF, an MF for
-            ConvNCF, a FISM for COMET's taste; trained on the same split, with or without a refit
+            ConvNCF, a FISM for COMET's blend; trained on the same split, with or without a refit
             as this one.
         progress : bool
             Tell each epoch on stderr.
@@ -130,7 +134,7 @@ class Estimator:
         """
         if not isinstance(data, (Interactions, Split)):
             raise InputError(not_a_log(data, "fit", "leave_one_out or "))
-        start = Start.of(init_from)
+        starts = pretraining.runs_of(init_from)
         hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
@@ -141,12 +145,17 @@ class Estimator:
         if isinstance(data, Split):
             naming.check_protocol(config, self.settings, data.protocol)
             config = replace(config, protocol=data.protocol)
-            self._run = pipeline.fit_split(config, data, self.device, hooks, start)
         else:
             given = naming.dotted(config, self.settings)
             if "train.epochs" in given and "train.full_epochs" not in given:
                 config = config.with_settings({"train.full_epochs": config.train.epochs})
-            self._run = pipeline.fit_all(config, data, self.device, hooks, start)
+        second: Any = blend_config(config, log)
+        for run in starts if second else ():
+            if run.config.name == second.name:  # trained before
+                second = run
+                starts.remove(run)
+                break
+        self._run = fit(config, data, second=second, starts=starts, hooks=hooks, device=self.device)
         return self
 
     @property
@@ -172,7 +181,7 @@ class Estimator:
         """Arguments of a fresh model to be trained on everything as validation chose.
 
         ``COMET(**model.chosen).fit(interactions)``: this model's own, the epochs that validation
-        chose (the schedule stays as long as it was), and the weight and the epochs of a taste. A
+        chose (the schedule stays as long as it was), and the weight and the epochs of a blend. A
         model that started from given runs needs them again, trained on everything too.
 
         Raises
@@ -184,8 +193,8 @@ class Estimator:
         if self.run.split is None:
             raise ConfigError("the model was trained on the whole log: validation chose nothing")
         chosen = self.run.chosen
-        short = {name.partition(".")[2] for name in chosen}
-        own = {name: value for name, value in self.settings.items() if name not in short}
+        replaced = {*chosen, *map(naming.bare, chosen)}
+        own = {name: value for name, value in self.settings.items() if name not in replaced}
         device = str(self.device)
         return {"preset": self.preset, "seed": self.seed, "device": device, **own, **chosen}
 
@@ -288,7 +297,7 @@ class Estimator:
         """All users' ids, and vectors whose inner product with an item's is the score, [m, W].
 
         For an index of one's own. W is K, and more where a model has biases (a column that meets
-        the constant 1) or a taste (its columns come last).
+        the constant 1) or a blend (the second model's columns come last).
 
         Raises
         ------
@@ -325,3 +334,13 @@ class Estimator:
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"
         return f"{type(self).__name__}(preset={self.preset!r}, seed={self.seed}, {state})"
+
+
+def tell_epochs(stage: str, progress: Progress) -> None:
+    """A line on stderr at the end of each epoch."""
+    if not progress.finished_epoch:
+        return
+    figures = f", {validation_text(progress.validation)}" if progress.validation else ""
+    where = f"{stage} epoch {progress.epoch}/{progress.epochs}"
+    sys.stderr.write(f"{where}: loss {progress.loss:.4f}{figures}\n")
+    sys.stderr.flush()

@@ -9,25 +9,32 @@ from typing import Any
 
 import numpy as np
 
+from comet_rec import renamed
 from comet_rec.config import Config, ProtocolConfig, unknown
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
 from comet_rec.models.base import check, closed_form
+from comet_rec.training import blend
 
 OF_A_SOLUTION = ("train.refit", "train.matmul_precision", "train.select_by")
 """What a model without epochs takes: a table gives every model its precision, a search looks by
 `select_by`."""
 
 
+def bare(key: str) -> str:
+    """Name of a dotted key as a keyword: ``epochs``, and ``blend_epochs`` of a blend."""
+    room, _, name = key.partition(".")
+    return f"blend_{name}" if room == "blend" else name
+
+
 def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by their dotted keys; bare names are looked up in the model, then in training."""
     names = {f.name: f"train.{f.name}" for f in fields(config.train)}
     names |= {f.name: f"model.{f.name}" for f in fields(config.model)}
-    rooms = {"model": config.model, "train": config.train, "protocol": config.protocol}
-    names |= {
-        key: key for room, p in rooms.items() for key in (f"{room}.{f.name}" for f in fields(p))
-    }
+    names |= {f"blend_{f.name}": f"blend.{f.name}" for f in fields(config.blend)}
+    names |= {key: key for key in config.setting_names()}
+    settings = renamed.settings(settings, warn=True)
     for name in settings:
         if name not in names:
             known = [key for key in names if ("." in key) == ("." in name)]
@@ -70,6 +77,7 @@ def applied(plain: Config, settings: Mapping[str, Any]) -> Config:
     given = dotted(plain, settings)
     config = plain.with_settings(given)
     check(config)
+    blend.check(config)
     if closed_form(config.name):
         for key in given:
             idle = key.startswith("train.") and key not in OF_A_SOLUTION

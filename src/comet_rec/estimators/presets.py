@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from comet_rec.config import Config, TrainConfig, unknown
+from comet_rec.config import BlendConfig, Config, TrainConfig, unknown
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
 from comet_rec.models import base
@@ -33,7 +33,7 @@ PRODUCTS = 2_560_000_000_000
 DRAWN = 8_192
 """Items that it is estimated from."""
 
-TASTE_DIM = 256
+BLEND_DIM = 256
 """K of a FISM under a softmax (ADR 0038)."""
 
 POSITIVES = 20_000_000
@@ -62,10 +62,10 @@ def best(model: str, log: Interactions) -> Config:
         return replace(
             config,
             preset="best",
-            model=replace(config.model, embedding_dim=TASTE_DIM),
+            model=replace(config.model, embedding_dim=BLEND_DIM),
             train=replace(
                 config.train, loss="softmax", mask_touched=True,
-                softmax_items=_drawn(log, TASTE_DIM), learning_rate=3e-3, weight_decay=1e-5,
+                softmax_items=_drawn(log, BLEND_DIM), learning_rate=3e-3, weight_decay=1e-5,
                 full_epochs=4, patience=3, select_by=select_by,
             ),
         )  # fmt: skip
@@ -76,15 +76,17 @@ def best(model: str, log: Interactions) -> Config:
     small = len(log) < SMALL
     k = 64 if small else 128
     epochs = 16 if small else min(10, max(2, POSITIVES // len(log)))
-    taste = paper("fism", log).model
+    fism = paper("fism", log).model
     return Config(
         name=model,
         preset="best",
         model=base.config_class(model)(
             history="causal", towers="user", embedding_dim=k,
             history_length=50 if small else 100,
-            taste_dim=TASTE_DIM if short else taste.embedding_dim, taste_alpha=taste.alpha,
-            taste_preset="best" if short else "paper",
+        ),
+        blend=BlendConfig(
+            model="fism", preset="best" if short else "paper",
+            embedding_dim=BLEND_DIM if short else fism.embedding_dim, alpha=fism.alpha,
         ),
         train=TrainConfig(
             loss="softmax", mask_touched=True, softmax_items=_drawn(log, k),
@@ -206,6 +208,20 @@ def _variant(name: str) -> Callable[[str, Interactions], Config]:
         return replace(config, preset=name, model=replace(config.model, **VARIANTS[name]))
 
     return build
+
+
+def blend_config(config: Config, log: Interactions) -> Config | None:
+    """Complete config of a blend's second model; None without a blend."""
+    blend = config.blend
+    if blend.model == "none":
+        return None
+    own = preset(blend.preset, blend.model, log)
+    train = replace(
+        own.train, refit=config.train.refit, select_by=config.train.select_by,
+        full_epochs=blend.epochs or own.train.full_epochs,
+    )  # fmt: skip
+    model = replace(own.model, **blend.settings)
+    return replace(own, model=model, train=train, seed=config.seed, protocol=config.protocol)
 
 
 Settings = tuple[dict[str, Any], dict[str, Any]]

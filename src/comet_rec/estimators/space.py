@@ -13,8 +13,8 @@ from comet_rec.data.id_lists import id_list
 from comet_rec.data.ids import Ids
 from comet_rec.errors import ConfigError, InputError
 from comet_rec.estimators.lists import unknown_id
-from comet_rec.estimators.scoring import run_scores
 from comet_rec.evaluation.ranking import checked
+from comet_rec.evaluation.scoring import run_scores
 
 Float32 = npt.NDArray[np.float32]
 

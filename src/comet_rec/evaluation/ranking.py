@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ def caution(users: int) -> list[str]:
     return [f"caution: only {who}, so chance decides; measure on {FEW_USERS} or more"]
 
 
+@runtime_checkable
 class Scores(Protocol):
     """What ranking asks of a trained model."""
 

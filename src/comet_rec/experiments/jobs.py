@@ -28,16 +28,16 @@ from comet_rec.artefact.provenance import machine, versions
 from comet_rec.artefact.run import Run
 from comet_rec.data.split import Split
 from comet_rec.errors import ArtefactError
-from comet_rec.estimators.companions import companion_configs
 from comet_rec.estimators.estimator import Estimator
-from comet_rec.estimators.measuring import measure
+from comet_rec.estimators.evaluate import measure
+from comet_rec.estimators.presets import blend_config
 from comet_rec.estimators.registry import ESTIMATORS, load_model
-from comet_rec.estimators.scoring import run_scores
-from comet_rec.estimators.session import Hooks
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.ranking import Ranks, Report
 from comet_rec.evaluation.reliability import by_popularity, redrawn
+from comet_rec.evaluation.scoring import run_scores
 from comet_rec.experiments.kernels import Kernel, kernels_of
+from comet_rec.training.checkpoints import Hooks
 
 DRAWS = tuple(range(1, 11))
 """Seeds of the other draws of candidates."""
@@ -87,10 +87,10 @@ class Job:
 
     def _identity(self, split: Split) -> str:
         config = self.estimator().config_for(split.interactions)
-        parts = [*config.changed(), split.interactions.fingerprint, split.hash]
-        if not self.starts:
-            for own in companion_configs(config, split.interactions).values():
-                parts += own.changed()
+        parts = [*config.recorded(), split.interactions.fingerprint, split.hash]
+        second = blend_config(config, split.interactions)
+        if second is not None and not self.starts:
+            parts += second.recorded()
         return "\n".join([*parts, *(start._identity(split) for start in self.starts)])
 
 
@@ -204,7 +204,7 @@ def carry_out(
         "log": job.log,
         "epochs": run.epochs,
         "train_seconds": round(_seconds(run), 1),
-        "validation": _chosen(run),
+        "validation": run.validation,
         **{k: v for k, v in report.to_dict().items() if k != "model"},
         **_scatter(run, split, report),
         "evaluation_seconds": round(time.perf_counter() - began, 1),
@@ -238,14 +238,8 @@ def _put_aside_if_damaged(place: Path) -> None:
 
 
 def _seconds(run: Run) -> float:
-    """Of training, a refit and companions included; pre-training is a job of its own."""
+    """Of training, with a refit and a blend's second model; pre-training is a job of its own."""
     return float(sum(line["train_seconds"] for line in run.log))
-
-
-def _chosen(run: Run) -> dict[str, float] | None:
-    """Figures of the validation items in the epoch that they chose."""
-    found = [line["validation"] for line in run.log if line["stage"] == "validation"]
-    return max(found, key=run.config.train.merit, default=None)
 
 
 def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:

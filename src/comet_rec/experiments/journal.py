@@ -178,7 +178,7 @@ def open_study(
     begun = {
         "protocol": (split.hash, "on another log or split"),
         "log": (split.interactions.fingerprint, "on another log or split"),
-        "settings": (fixed.changed(), "with other settings, another preset or seed"),
+        "settings": (fixed.recorded(), "with other settings, another preset or seed"),
         "preset": (fixed.preset, "with another preset"),
         "fixed": (json.loads(json.dumps(dict(settings))), "with other settings"),
     }

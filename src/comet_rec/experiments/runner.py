@@ -11,11 +11,11 @@ from typing import Protocol
 from comet_rec.config import unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import CometError, ConfigError, TrainingInterrupted
-from comet_rec.estimators.validation import validation_text
 from comet_rec.experiments.budgets import CLOSED
 from comet_rec.experiments.jobs import Job, Record, carry_out, finished, trained, with_seed
 from comet_rec.experiments.queue import Item, seconds_left
 from comet_rec.training.trainer import Progress
+from comet_rec.training.validation import validation_text
 
 DEAR = 1_200.0
 """Seconds of one training, its starts included, past which one seed has to do."""

@@ -73,7 +73,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "K": ("model.embedding_dim",),
     "N": ("model.history_length",),
     "refit": ("train.refit",),
-    TASTE: ("model.taste_dim", "model.taste_alpha", "model.taste_preset"),
+    TASTE: ("blend.model", "blend.embedding_dim", "blend.alpha", "blend.preset"),
     f"chosen {WHOLE}": ("train.select_by",),
 }  # fmt: skip
 """From static COMET to `best`: the settings that change with each step. A taste comes after the
@@ -226,9 +226,9 @@ class Planner:
         best, without = preset("best", "comet", self.log), self._without_taste()
         if any(best.get(key) != without[key] for key in STEPS[TASTE]):
             found.append(self.job("COMET, best without a taste", "comet", without, preset="best"))
-        if best.get("model.taste_preset") == "best":
-            taste = preset("paper", "fism", self.log).model.embedding_dim
-            plain = {**BY_DRAWN, "model.taste_preset": "paper", "model.taste_dim": taste}
+        if best.get("blend.preset") == "best":
+            size = preset("paper", "fism", self.log).model.embedding_dim
+            plain = {**BY_DRAWN, "blend.preset": "paper", "blend.embedding_dim": size}
             found.append(self.job("COMET, best, its taste by BCE", "comet", plain, preset="best"))
             others.append(self.job("FISM, softmax", "fism", BY_DRAWN, preset="best"))
             others.append(self.job(f"FISM, softmax, {WHOLE}", "fism", BY_WHOLE, preset="best"))

@@ -158,7 +158,7 @@ def _else(config: Config) -> str:
     """Settings that are not at their defaults and have no column of their own."""
     told = {"name", "preset", "seed", *COLUMNS.values()}
     rest = [line for line in config.changed() if line.split(" = ")[0] not in told]
-    return ", ".join(line.split(".", 1)[1] for line in rest)
+    return ", ".join(line.removeprefix("model.").removeprefix("train.") for line in rest)
 
 
 def _plain(config: Config, key: str) -> str:

@@ -10,7 +10,6 @@ batch's own positives out.
 | convolution weights and biases | [channels, N, H], [channels] | uniform ± 1/√(N·H) |
 | MLP weights, biases | [out, in], [out] | Xavier uniform, 0 |
 | weight (h) | [K] | Xavier uniform |
-| taste, with `taste_dim` alone | a FISM's | a trained FISM's, and stays so |
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +24,8 @@ from torch import Tensor, nn
 from comet_rec.data.arrays import Array, indices, under
 from comet_rec.data.histories import HistorySettings
 from comet_rec.errors import ConfigError
-from comet_rec.models.base import TensorBags, TensorBatch, TensorViews
+from comet_rec.models.base import TensorBags, TensorBatch
 from comet_rec.models.comet_config import CometConfig
-from comet_rec.models.fism import FISM, FISMConfig
 from comet_rec.models.layers import (
     Flattened,
     MultiWidthConvolution,
@@ -161,12 +158,6 @@ class COMET(nn.Module):
     """
 
     user_embedding: nn.Parameter | None
-    taste_weight: Tensor
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Models that `initial_state` starts from."""
-        return tuple(self.config.companions)
 
     def __init__(
         self, config: CometConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -181,10 +172,6 @@ class COMET(nn.Module):
         self.user_tower = Tower(config, rng) if towers else None
         self.item_tower = Tower(config, rng) if towers and config.towers == "both" else None
         self.h = uniform((k,), math.sqrt(6 / (k + 1)), rng)
-        self.taste = None
-        if config.taste_dim:
-            self.taste = FISM(_taste(config), n_users, n_items, rng).requires_grad_(False)
-            self.register_buffer("taste_weight", torch.tensor(float(config.taste_weight)))
 
     @staticmethod
     def arrays(config: CometConfig, n_users: int, n_items: int) -> dict[str, Array]:
@@ -196,25 +183,21 @@ class COMET(nn.Module):
         towers = {"both": ("user_tower", "item_tower"), "user": ("user_tower",)}[config.towers]
         for tower in towers if config.enrich != "original" else ():
             found |= under(tower, Tower.arrays(config))
-        if config.taste_dim:
-            found |= under("taste", FISM.arrays(_taste(config), n_users, n_items))
-            found["taste_weight"] = Array(shape=())
         return found
 
     @staticmethod
     def vector_dim(config: CometConfig) -> int:
-        """W: the embedding, and the vector of the taste."""
-        taste = FISM.vector_dim(_taste(config)) if config.taste_dim else 0
-        return config.embedding_dim + taste
+        """K."""
+        return config.embedding_dim
 
     @property
     def folds_in(self) -> bool:
         """Whether anything is left of a user who has no embedding of their own."""
-        return self.user_tower is not None or self.taste is not None
+        return self.user_tower is not None
 
     @property
     def histories(self) -> HistorySettings | None:
-        """What the towers are shown; None without a tower and a taste."""
+        """What the towers are shown; None without a tower."""
         if not self.folds_in:
             return None
         return HistorySettings(
@@ -224,62 +207,40 @@ class COMET(nn.Module):
             leave_out=self.config.leave_out,
             shuffle=self.config.shuffle_history,
             items=self.item_tower is not None,
-            whole=self.taste is not None,
         )
 
     @property
-    def weight(self) -> Float[Tensor, " W"]:
-        """The learned weight h of Eq. 8, and the taste's."""
-        if self.taste is None:
-            return self.h
-        return torch.cat([self.h, self.taste_weight * self.taste.weight])
+    def weight(self) -> Float[Tensor, " K"]:
+        """The learned weight h of Eq. 8."""
+        return self.h
 
     def encode_users(
         self,
         users: Int[Tensor, " U"] | None,
-        histories: Int[Tensor, "U N"] | TensorViews | None,
+        histories: Int[Tensor, "U N"] | None,
         rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "U W"]:
+    ) -> Float[Tensor, "U K"]:
         """z_u = p_u + p'_u (Eq. 8); N(u) picks rows of the item table (Eq. 2).
 
         `users` None leaves p_u at zero: users that training never saw. With
-        ``user_embedding = false`` nobody has one. With a taste its vector follows where
-        histories are shown whole, so not in a training step.
+        ``user_embedding = false`` nobody has one.
         """
         own = users if self.config.user_embedding else None
-        cut = histories.cut if isinstance(histories, TensorViews) else histories
         if self.user_tower is None:
-            z = self._user_rows(own, cut)
-        else:
-            rows = self.user_embedding
-            z = self._encoded(self.user_tower, self.item_embedding, cut, rows, own, rng)
-        if self.taste is None or not isinstance(histories, TensorViews):
-            return z
-        return torch.cat([z, self.taste.encode_users(users, histories.whole)], dim=1)
+            return self._user_rows(own, histories)
+        rows = self.user_embedding
+        return self._encoded(self.user_tower, self.item_embedding, histories, rows, own, rng)
 
     def encode_items(
         self,
         items: Int[Tensor, " I"] | None,
         histories: Int[Tensor, "I N"] | None,
         rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "I W"]:
+    ) -> Float[Tensor, "I K"]:
         """z_i = q_i + q'_i (Eq. 8); N(i) picks rows of the user table (Eq. 3).
 
-        Without an item tower it is q_i, whole in training too: an item has nothing else. With a
-        taste its vector follows: for an item that training never saw the constant alone.
+        Without an item tower it is q_i, whole in training too: an item has nothing else.
         """
-        z = self._encoded_items(items, histories, rng)
-        if self.taste is None:
-            return z
-        if items is None:
-            taste = z.new_zeros((len(z), len(self.taste.weight)))
-            taste[:, self.config.taste_dim] = 1  # meets b + b_u
-            return torch.cat([z, taste], dim=1)
-        return torch.cat([z, self.taste.encode_items(items)], dim=1)
-
-    def _encoded_items(
-        self, items: Tensor | None, histories: Tensor | None, rng: torch.Generator | None
-    ) -> Tensor:
         if self.item_tower is None:
             if items is None:
                 raise ConfigError(
@@ -322,18 +283,9 @@ class COMET(nn.Module):
         """Logits of the pairs (Eq. 8 before σ); each distinct user and item is encoded once."""
         assert not isinstance(batch.user_histories, TensorBags)  # the settings asked for a cut
         z_users = self.encode_users(batch.users, batch.user_histories, rng) * self.h
-        z_items = self._encoded_items(batch.items, batch.item_histories, rng)
+        z_items = self.encode_items(batch.items, batch.item_histories, rng)
         return pair_products(z_users, z_items, batch.pair_users, batch.pair_items)
-
-    def initial_state(self, fism: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A trained FISM as the taste; the rest as drawn."""
-        return {**self.state_dict(), **{f"taste.{name}": value for name, value in fism.items()}}
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """The two tables, as far as there are two."""
         return [t for t in (self.user_embedding, self.item_embedding) if t is not None]
-
-
-def _taste(config: CometConfig) -> FISMConfig:
-    """Settings of the taste."""
-    return FISMConfig(embedding_dim=config.taste_dim, alpha=config.taste_alpha)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import comet_rec as cr
-from comet_rec.estimators import scoring, validation
-from comet_rec.estimators.scoring import model_scores
-from comet_rec.estimators.validation import Validation, validation_text
+from comet_rec.evaluation import scoring
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import drawn_users, full_ranks
+from comet_rec.evaluation.scoring import model_scores
+from comet_rec.training import validation
+from comet_rec.training.validation import Validation, validation_text
 
 SETTINGS = {"epochs": 6, "patience": 0, "embedding_dim": 8}
 
@@ -104,11 +105,11 @@ def test_patience_waits_for_that_figure(split, monkeypatch):
     assert (run.epochs, len(run.log)) == (1, 3)
 
 
-def test_a_companion_is_chosen_the_same_way(checkerboard):
+def test_the_second_model_of_a_blend_is_chosen_the_same_way(checkerboard):
     split = cr.leave_one_out(checkerboard, negatives=30)
     settings = {
         "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 2,
-        "batch_size": 256, "taste_dim": 4, "select_by": "full",
+        "batch_size": 256, "blend_embedding_dim": 4, "select_by": "full",
     }  # fmt: skip
     run = cr.COMET(**settings).fit(split).run
     assert all("full NDCG@10" in line["validation"] for line in run.log)
