@@ -47,7 +47,7 @@ SMALL = {
     "neumf": {"embedding_dim": 2, "hidden": (3, 2)},
 } | {name: {"embedding_dim": 2} for name in ("mf", "gmf", "svdpp", "fism")}
 COMETS: tuple[dict[str, Any], ...] = (
-    {"preset": "best", "blend_embedding_dim": 2, "refit": True},
+    {"preset": "best", "blend_model": "fism", "blend_embedding_dim": 2, "refit": True},
     {"permute_dimensions": True, "gate": "squeeze", "channels": 2},
     {"towers": "user", "user_embedding": False, "history": "recent"},
     {"enrich": "original", "blend_model": "fism", "blend_embedding_dim": 2},

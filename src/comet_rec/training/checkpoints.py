@@ -120,7 +120,8 @@ class Found:
         if self._resumed is None:  # stopped while a blend's second model was trained
             return
         tensors, about = self._resumed
-        self.lines, self.weights = about["lines"], about.get("weights", [])
+        self.lines = about["lines"]
+        self.weights = [float(weight) for weight in about.get("weights", [])]
         self.epochs = about["chosen_epochs"]
         self.selected = training.under(tensors, "selected.")
         names = base.state_arrays(self.config, self.log.n_users, self.log.n_items).keys()
