@@ -37,8 +37,7 @@ from comet_rec.models import base
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
 from comet_rec.training.fit import batches_of
-from comet_rec.training.prefetch import prefetched
-from comet_rec.training.trainer import Trainer, matmul_precision
+from comet_rec.training.trainer import Trainer, matmul_precision, prefetched
 from machine import command, machine, write
 
 

@@ -18,12 +18,10 @@ from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
 from comet_rec.models.pairs import positives_and_items
 from comet_rec.training import catalogue
-from comet_rec.training.catalogue import catalogue_softmax
 from comet_rec.training.checkpoints import Hooks
 from comet_rec.training.fit import batches_of
-from comet_rec.training.losses import sampled_softmax
-from comet_rec.training.objective import objective
-from comet_rec.training.schedule import learning_rate
+from comet_rec.training.losses import catalogue_softmax, objective, sampled_softmax
+from comet_rec.training.trainer import learning_rate
 from tests.conftest import make_log
 from tests.models import reference
 

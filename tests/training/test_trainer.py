@@ -15,12 +15,9 @@ from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from comet_rec.models import base
 from comet_rec.models.layers import drop
 from comet_rec.training import trainer
-from comet_rec.training.averaging import Averaged
 from comet_rec.training.checkpoints import Hooks
-from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy
-from comet_rec.training.objective import objective
-from comet_rec.training.prefetch import prefetched
-from comet_rec.training.trainer import Trainer
+from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy, objective
+from comet_rec.training.trainer import Averaged, Trainer, prefetched
 from comet_rec.training.validation import Validation
 from tests.conftest import checkerboard_log
 

@@ -197,12 +197,7 @@ def _fit(
     quiet: bool,
 ) -> None:
     from comet_rec.artefact.checkpoint import has_checkpoint
-    from comet_rec.data.split import Split
     from comet_rec.training.checkpoints import Hooks
-
-    if refit is None:
-        log = data.interactions if isinstance(data, Split) else data
-        refit = estimator.config_for(log).train.refit
 
     with training_progress(quiet) as report, interruptible() as stop:
         hooks = Hooks(report=report, stop=stop, checkpoints=out / "checkpoints", resume=resume)

@@ -12,20 +12,23 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from comet_rec.artefact.run import Run, save_run
 from comet_rec.coercion import is_whole
 from comet_rec.config import Config
+from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.nearest import shown
 from comet_rec.data.split import Split
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, NotFittedError
-from comet_rec.estimators import lists, naming, space
-from comet_rec.estimators.devices import torch_device
+from comet_rec.estimators import lists, presets
 from comet_rec.estimators.evaluate import measured
 from comet_rec.estimators.presets import blend_config, preset
-from comet_rec.estimators.surroundings import undisturbed
+from comet_rec.estimators.surroundings import torch_device, undisturbed
+from comet_rec.evaluation.ranking import checked
+from comet_rec.evaluation.scoring import run_scores
 from comet_rec.training import pretraining
 from comet_rec.training.checkpoints import Hooks
 from comet_rec.training.fit import fit
@@ -80,7 +83,7 @@ class Estimator:
         self.device = torch_device(device)
         self.settings = settings
         self._run: Run | None = None
-        naming.check_without_log(self.config_for)
+        presets.check_without_log(self.config_for)
 
     def config_for(self, log: Interactions) -> Config:
         """Complete config that `fit` would use for this log.
@@ -91,7 +94,7 @@ class Estimator:
             For settings that are unknown, out of range, or not for this model.
         """
         plain = replace(preset(self.preset, self.name, log), seed=self.seed)
-        return naming.applied(plain, self.settings)
+        return presets.applied(plain, self.settings)
 
     @undisturbed
     def fit(
@@ -113,7 +116,7 @@ class Estimator:
             and nothing can be measured afterwards.
         refit : bool, optional
             Train once more on training and validation rows for the epochs that validation
-            chose. Default: the constructor's ``refit``, else false; in the shell: the preset's.
+            chose. Default: the constructor's ``refit``, else the preset's.
         init_from : Estimator or sequence of Estimator
             Trained models that the parameters start from: a GMF and an MLP for NeuMF, an MF for
             ConvNCF, a FISM for COMET's blend; trained on the same split, with or without a refit
@@ -138,15 +141,13 @@ class Estimator:
         hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
-        if refit is None:
-            refit = config.train.refit and bool({"refit", "train.refit"} & self.settings.keys())
-        refit = bool(config.coerced("train.refit", refit))
-        config = replace(config, train=replace(config.train, refit=refit))
+        if refit is not None:
+            config = config.with_settings({"train.refit": refit})
         if isinstance(data, Split):
-            naming.check_protocol(config, self.settings, data.protocol)
+            presets.check_protocol(config, self.settings, data.protocol)
             config = replace(config, protocol=data.protocol)
         else:
-            given = naming.dotted(config, self.settings)
+            given = presets.dotted(config, self.settings)
             if "train.epochs" in given and "train.full_epochs" not in given:
                 config = config.with_settings({"train.full_epochs": config.train.epochs})
         second: Any = blend_config(config, log)
@@ -193,7 +194,7 @@ class Estimator:
         if self.run.split is None:
             raise ConfigError("the model was trained on the whole log: validation chose nothing")
         chosen = self.run.chosen
-        replaced = {*chosen, *map(naming.bare, chosen)}
+        replaced = {*chosen, *map(presets.bare, chosen)}
         own = {name: value for name, value in self.settings.items() if name not in replaced}
         device = str(self.device)
         return {"preset": self.preset, "seed": self.seed, "device": device, **own, **chosen}
@@ -291,7 +292,14 @@ class Estimator:
         ------
         UnknownIdError, InputError, NotFittedError
         """
-        return space.scores(self.run, users, items)
+        log = self.run.interactions
+        left = lists.known(log.user_ids, users, "user")
+        right = lists.known(log.item_ids, items, "item")
+        if len(left) != len(right):
+            raise InputError(
+                f"score: {len(left)} users and {len(right)} items; give an item for each user"
+            )
+        return checked(run_scores(self.run).pairs(left, right[:, None]))[:, 0]
 
     def user_vectors(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """All users' ids, and vectors whose inner product with an item's is the score, [m, W].
@@ -305,11 +313,18 @@ class Estimator:
             For a model whose scores are no inner product: EASE, ItemKNN, MLP, NeuMF, ConvNCF.
         NotFittedError
         """
-        return space.matrix(self.run, "user")
+        return self._vectors(self.run.user_vectors, self.run.interactions.user_ids)
 
     def item_vectors(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """All items' ids, and their vectors, [n, W]; as `user_vectors`."""
-        return space.matrix(self.run, "item")
+        return self._vectors(self.run.item_vectors, self.run.interactions.item_ids)
+
+    def _vectors(
+        self, vectors: Tensor | None, ids: Ids
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        if vectors is None:
+            raise ConfigError(f"{self.name} has no vectors: its scores are no inner product")
+        return ids.external(np.arange(len(ids))), vectors.numpy().copy()
 
     def describe(self, source: str, titles: Mapping[str, str], reading: Mapping[str, Any]) -> None:
         """Add a log's source, items' titles by id as text, and the options it was read with."""

@@ -239,3 +239,19 @@ def unknown_id(
         ways = " or ".join(argument("unknown", way) for way in ("skip", "popular"))
         hint += f" ({ways} allows unknown ids)"
     return UnknownIdError(f"{what}; {hint}")
+
+
+def known(ids: Ids, given: Iterable[Any], role: str) -> Int64:
+    """Indices of ids that must all be in the log.
+
+    Raises
+    ------
+    UnknownIdError
+    """
+    what = f"{role}s"
+    stored, indices = ids.lookup(id_list(given, what), what)
+    missing = indices < 0
+    if missing.any():
+        unknown = ids.as_external(stored[missing])
+        raise unknown_id(ids, unknown, len(indices), role, policies=False)
+    return np.asarray(indices)

@@ -17,7 +17,7 @@ from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.estimator import Estimator
 from comet_rec.estimators.evaluate import measure
-from comet_rec.estimators.naming import check_protocol
+from comet_rec.estimators.presets import check_protocol
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import LEAST_P, holm, paired

@@ -220,8 +220,7 @@ def carry_out(
 def _train(job: Job, split: Split, home: Path, hooks: Hooks, device: str) -> None:
     model = job.estimator(device)
     starts = [load_model(trained(start, split, home)) for start in job.starts]
-    refit = model.config_for(split.interactions).train.refit
-    model.fit(split, refit=refit, init_from=starts, hooks=hooks)
+    model.fit(split, init_from=starts, hooks=hooks)
     model.describe(job.log, titles={}, reading={})
     model.save(trained(job, split, home))
 

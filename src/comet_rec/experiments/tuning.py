@@ -19,10 +19,8 @@ from comet_rec.artefact.run import Run
 from comet_rec.config import Config, unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted, by_reader
-from comet_rec.estimators.devices import torch_device
-from comet_rec.estimators.naming import check_protocol
-from comet_rec.estimators.presets import blend_config, preset
-from comet_rec.estimators.surroundings import undisturbed
+from comet_rec.estimators.presets import blend_config, check_protocol, preset
+from comet_rec.estimators.surroundings import torch_device, undisturbed
 from comet_rec.experiments.journal import (
     CUT,
     Space,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import math
+import queue
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,10 +24,7 @@ from comet_rec.data.randomness import torch_seed
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from comet_rec.models import base
 from comet_rec.models.base import TensorBatch
-from comet_rec.training.averaging import Averaged
-from comet_rec.training.objective import objective
-from comet_rec.training.prefetch import prefetched
-from comet_rec.training.schedule import learning_rate
+from comet_rec.training.losses import objective
 
 
 @dataclass
@@ -285,6 +285,106 @@ class Trainer:
         if self.validate is None or patience == 0 or self.state.best is None:
             return False
         return self.state.epoch - self.state.best_epoch >= patience
+
+
+class Averaged:
+    """Exponential moving average of a model's parameters that are trained.
+
+    Its decay grows as (1 + t) / (10 + t) up to `decay`, so that the first steps, which are far
+    from anything good, are soon forgotten.
+
+    Parameters
+    ----------
+    model : nn.Module
+    decay : float
+        In (0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
+        self.decay = decay
+        self.values = {k: p.detach().clone() for k, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the parameters after step number `step`, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        values = list(self.values.values())
+        torch._foreach_lerp_(values, [p.data for p in self.parameters.values()], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the model's parameters and their average."""
+        for name, parameter in self.parameters.items():
+            parameter.data, self.values[name] = self.values[name], parameter.data
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the model hold the average for a while."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+
+def learning_rate(config: TrainConfig, step: int, per_epoch: int, horizon: int) -> float:
+    """Rate of step number `step`, counted from 0.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    step : int
+    per_epoch : int
+        Steps of an epoch.
+    horizon : int
+        Epochs at whose end a falling rate reaches zero.
+    """
+    done = min(1.0, step / (horizon * per_epoch))
+    share = 1.0
+    if config.schedule == "linear":
+        share = 1 - done
+    elif config.schedule == "cosine":
+        share = (1 + math.cos(math.pi * done)) / 2
+    if config.warmup > 0:
+        share *= min(1.0, (step + 1) / (config.warmup * per_epoch))
+    return config.learning_rate * share
+
+
+def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
+    """Same batches in the same order, made by a background thread."""
+    made: queue.Queue[Any] = queue.Queue(depth)
+    closed = threading.Event()
+    end = object()
+
+    def put(value: Any) -> bool:
+        while not closed.is_set():
+            try:
+                made.put(value, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for batch in source:
+                if not put(batch):
+                    return
+            put(end)
+        except BaseException as error:  # handed to the consumer, who raises it
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (batch := made.get()) is not end:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+    finally:
+        closed.set()
+        thread.join()
 
 
 @contextlib.contextmanager
