@@ -16,7 +16,7 @@ from comet_rec.text import shortened
 ROOMS = ("model", "blend", "train", "protocol")
 """Groups of settings; a dotted key begins with one of them."""
 OF_A_SOFTMAX: Mapping[str, Any] = {
-    "softmax_items": 0, "mask_touched": False, "label_smoothing": 0.0
+    "softmax_items": 0, "mask_known_positives": False, "label_smoothing": 0.0
 }  # fmt: skip
 """Settings of `TrainConfig` that no other loss has, and how they are off."""
 
@@ -70,7 +70,7 @@ class TrainConfig:
     softmax_items : int
         Items that the softmax of a batch is estimated from, drawn by `sampling` and shared by
         its positives; 0 takes the whole catalogue.
-    mask_touched : bool
+    mask_known_positives : bool
         Take the other items that a user touched out of the softmax of its positives. Otherwise
         they count against the positive, like any other item. Choice: false (ADR 0022).
     label_smoothing : float
@@ -81,9 +81,7 @@ class TrainConfig:
         Of float32 products in training, as `torch.set_float32_matmul_precision` has it: "medium"
         multiplies in bfloat16 and adds in float32 where the processor can. Sums, transforms,
         parameters and measuring stay in float32. Choice: highest (ADR 0027).
-    optimizer : {"adam"}
-        Dense Adam, the paper's.
-    select_by : {"sampled", "full"}
+    selection_metric : {"sampled", "full"}
         NDCG@10 of the validation items that chooses the epoch, the weight of a blend and, in a
         search, the settings: among sampled candidates, or of the full ranking (ADR 0037, 0039).
     patience : int
@@ -108,19 +106,18 @@ class TrainConfig:
     popularity_power: float = 0.75
     loss: Literal["bce", "bpr", "softmax"] = "bce"
     softmax_items: int = 0
-    mask_touched: bool = False
+    mask_known_positives: bool = False
     label_smoothing: float = 0.0
     reduction: Literal["mean", "sum"] = "mean"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
-    optimizer: Literal["adam"] = "adam"
-    select_by: Literal["sampled", "full"] = "sampled"
+    selection_metric: Literal["sampled", "full"] = "sampled"
     patience: int = 5
     refit: bool = False
 
     @property
     def selects(self) -> str:
-        """Name of the validation figure that `select_by` means."""
-        return "NDCG@10" if self.select_by == "sampled" else "full NDCG@10"
+        """Name of the validation figure that `selection_metric` means."""
+        return "NDCG@10" if self.selection_metric == "sampled" else "full NDCG@10"
 
     def merit(self, validation: Mapping[str, float]) -> tuple[float, float]:
         """What the best is the greatest of: that figure; of equal ones the sampled NDCG@10."""
@@ -144,10 +141,10 @@ class TrainConfig:
                         f'train.{name} = {getattr(self, name)} needs train.loss = "softmax"; '
                         f"the loss is {self.loss}"
                     )
-        elif self.mask_touched and self.label_smoothing > 0:
+        elif self.mask_known_positives and self.label_smoothing > 0:
             raise ConfigError(
                 f"train.label_smoothing = {self.label_smoothing} spreads the target over items "
-                "that train.mask_touched leaves out; take one of the two"
+                "that train.mask_known_positives leaves out; take one of the two"
             )
         elif self.negative_pool > 0:
             raise ConfigError(
@@ -169,13 +166,13 @@ class BlendConfig:
     ----------
     model : {"none", "fism"}
         The second model. It is trained first, by itself. Choice: none.
-    preset : {"paper", "best"}
-        Preset of the second model's training: binary cross-entropy, or a softmax where histories
-        are short (ADR 0033).
     embedding_dim : int
         K of the second model.
     alpha : float
         Exponent of FISM's normaliser, as in `FISMConfig`.
+    preset : {"paper", "best"}
+        Preset of the second model's training: binary cross-entropy, or a softmax where histories
+        are short (ADR 0033).
     weight : float
         Weight of the second score where no validation items choose it (`training.blend.WEIGHTS`).
     epochs : int
@@ -183,9 +180,10 @@ class BlendConfig:
     """
 
     model: Literal["none", "fism"] = "none"
-    preset: Literal["paper", "best"] = "paper"
+    # In the order that records were written in (`Config.recorded`).
     embedding_dim: int = 64
     alpha: float = 0.5
+    preset: Literal["paper", "best"] = "paper"
     weight: float = 0.5
     epochs: int = 0
 

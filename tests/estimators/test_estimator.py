@@ -236,9 +236,9 @@ def test_another_loss_needs_no_more_than_its_name(checkerboard):
     """The preset's settings of a softmax go with it."""
     for loss in ("bce", "bpr"):
         train = cr.COMET(preset="best", loss=loss).config_for(checkerboard).train
-        assert (train.loss, train.mask_touched, train.softmax_items) == (loss, False, 0)
-        with pytest.raises(ConfigError, match="mask_touched = True needs"):
-            cr.COMET(preset="best", loss=loss, mask_touched=True)
+        assert (train.loss, train.mask_known_positives, train.softmax_items) == (loss, False, 0)
+        with pytest.raises(ConfigError, match="mask_known_positives = True needs"):
+            cr.COMET(preset="best", loss=loss, mask_known_positives=True)
 
 
 def test_the_splits_protocol_is_not_an_estimators_to_change(checkerboard):

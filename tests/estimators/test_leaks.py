@@ -16,7 +16,7 @@ from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
 from comet_rec.models.encoding import all_vectors
 
-SMALL = {"embedding_dim": 16, "hidden": (32,), "dropout": 0.0, "own_dropout": 0.0}
+SMALL = {"embedding_dim": 16, "hidden": (32,), "dropout": 0.0, "id_embedding_dropout": 0.0}
 LONG = {"preset": "static", "epochs": 30, "patience": 0, "learning_rate": 5e-3, "batch_size": 2000}
 
 
@@ -70,8 +70,13 @@ def test_the_literal_reading_of_the_paper_does_leak(random_log):
         {"towers": "user"},
         {"towers": "user", "user_embedding": False, "gate": "squeeze", "row_dropout": 0.2},
         {"softmax_items": 60, "sampling": "popularity", "label_smoothing": 0.1},
-        {"towers": "both", "mask_touched": True},
-        {"towers": "user", "mask_touched": True, "blend_model": "fism", "blend_embedding_dim": 16},
+        {"towers": "both", "mask_known_positives": True},
+        {
+            "towers": "user",
+            "mask_known_positives": True,
+            "blend_model": "fism",
+            "blend_embedding_dim": 16,
+        },
     ],
 )
 @pytest.mark.parametrize("length", [50, 10])

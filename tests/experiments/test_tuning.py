@@ -60,7 +60,7 @@ def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp
     """And its settings are not taken for those of one among drawn items."""
     search, journals = {"model.l2": [5.0, 500.0]}, {}
     for by in ("sampled", "full"):
-        journals[by], settings = tmp_path / f"{by}.journal", {"train.select_by": by}
+        journals[by], settings = tmp_path / f"{by}.journal", {"train.selection_metric": by}
         found = tune(
             split, "ease", journal=journals[by], seconds=60, search=search, settings=settings,
             preset_name="paper",
@@ -71,18 +71,18 @@ def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp
     both = list(journals.values())
     for by in ("sampled", "full"):
         settings = searched_on(both, split, "paper", by)["ease"]
-        assert settings["train.select_by"] == by
+        assert settings["train.selection_metric"] == by
     assert searched_on([journals["full"]], split, "paper") == {}
     monkeypatch.setattr(presets, "MANY", 1)
     own = tmp_path / "own.journal"  # the preset's choice, named by nobody
     tune(split, "ease", journal=own, seconds=60, search=search, preset_name="best")
-    assert [found.select_by for found in history(own)] == ["full"]
+    assert [found.selection_metric for found in history(own)] == ["full"]
     (table,) = searches([journals["full"]], {}).tables
     assert table.rows[0][5].endswith(" (full)")
-    with pytest.raises(ConfigError, match=r"train\.select_by: is what a search looks at"):
+    with pytest.raises(ConfigError, match=r"train\.selection_metric: is what a search looks at"):
         tune(
             split, "ease", journal=tmp_path / "new", seconds=1,
-            search={"train.select_by": ["sampled", "full"]},
+            search={"train.selection_metric": ["sampled", "full"]},
         )  # fmt: skip
 
 
@@ -285,15 +285,15 @@ def test_values_that_are_alike_or_cannot_stand_together_end_a_search(split, tmp_
         split, "ease", journal=tmp_path / "a", seconds=600, search={"model.l2": ["10", "10.0"]}
     )
     assert found["trials"] == 1
-    search = {"train.loss": ["bce", "softmax"], "train.mask_touched": ["true", "false"]}
+    search = {"train.loss": ["bce", "softmax"], "train.mask_known_positives": ["true", "false"]}
     found = tune(
         split, "mf", journal=tmp_path / "b", seconds=600, search=search, settings=FAST,
         say=told.append,
     )  # fmt: skip
     assert sum("left out" in line for line in told) == 1  # bce masks nothing
     assert len(told) == 4
-    wrong = {"train.loss": ["bce"], "train.mask_touched": ["true"]}
-    with pytest.raises(ConfigError, match="mask_touched"):
+    wrong = {"train.loss": ["bce"], "train.mask_known_positives": ["true"]}
+    with pytest.raises(ConfigError, match="mask_known_positives"):
         tune(split, "mf", journal=tmp_path / "c", seconds=1, search=wrong, settings=FAST)
 
 

@@ -18,7 +18,7 @@ from comet_rec.training.validation import WEIGHTS, Validation
 SETTINGS = {
     "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 3,
     "full_epochs": 2, "batch_size": 256, "blend_embedding_dim": 4,
-    "blend_preset": "paper",
+    "blend_preset": "paper", "refit": False,
 }  # fmt: skip
 
 
@@ -60,9 +60,11 @@ def test_the_second_model_is_the_fism_that_is_had_alone(split, preset):
     assert stages == ["fism validation"] * 4 + ["validation"] * 3
 
 
-@pytest.mark.parametrize(("select_by", "name"), [("sampled", "NDCG@10"), ("full", "full NDCG@10")])
-def test_the_validation_items_choose_the_weight(split, select_by, name):
-    run = comet(select_by=select_by).fit(split).run
+@pytest.mark.parametrize(
+    ("selection_metric", "name"), [("sampled", "NDCG@10"), ("full", "full NDCG@10")]
+)
+def test_the_validation_items_choose_the_weight(split, selection_metric, name):
+    run = comet(selection_metric=selection_metric).fit(split).run
     weight = run.blend.weight
     assert weight == pytest.approx(min(WEIGHTS, key=lambda w: abs(w - weight)))
     rows = split.train

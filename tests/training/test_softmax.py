@@ -28,7 +28,7 @@ from tests.models import reference
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
 SHARED = [
     {},
-    {"softmax_items": 30, "mask_touched": True},
+    {"softmax_items": 30, "mask_known_positives": True},
     {"softmax_items": 30, "sampling": "popularity"},
     {"softmax_items": 30, "sampling": "in-batch"},
 ]
@@ -83,7 +83,9 @@ def test_masked_items_are_left_out_of_the_loop(random_log, items):
                 total += math.exp(scores[row][column] + weight)
         loss += math.log(total) - scores[row][target]
     assert left_out > 0
-    config = TrainConfig(loss="softmax", softmax_items=items, mask_touched=True, reduction="sum")
+    config = TrainConfig(
+        loss="softmax", softmax_items=items, mask_known_positives=True, reduction="sum"
+    )
     found, _ = objective(model, batch, config, None)
     assert found.item() == pytest.approx(loss, rel=1e-4)
     found.backward()  # by differences, one parameter of each kind
@@ -245,8 +247,14 @@ def test_a_fism_shows_each_positive_its_user_without_it(random_log, alpha):
     ("settings", "text"),
     [
         ({"label_smoothing": 0.1}, 'train.label_smoothing = 0.1 needs train.loss = "softmax"'),
-        ({"mask_touched": True}, 'train.mask_touched = True needs train.loss = "softmax"'),
-        ({"loss": "softmax", "mask_touched": True, "label_smoothing": 0.1}, "one of the two"),
+        (
+            {"mask_known_positives": True},
+            'train.mask_known_positives = True needs train.loss = "softmax"',
+        ),
+        (
+            {"loss": "softmax", "mask_known_positives": True, "label_smoothing": 0.1},
+            "one of the two",
+        ),
         ({"softmax_items": 9}, 'train.softmax_items = 9 needs train.loss = "softmax"'),
         ({"loss": "softmax", "sampling": "popularity"}, "give train.softmax_items"),
         ({"loss": "softmax", "negative_pool": 5}, "draws no negatives"),

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from comet_rec import renamed
 from comet_rec.artefact.run import Run, save_run
 from comet_rec.coercion import is_whole
 from comet_rec.config import Config
@@ -81,7 +82,7 @@ class Estimator:
         self.preset = preset
         self.seed = int(seed)
         self.device = torch_device(device)
-        self.settings = settings
+        self.settings = renamed.settings(settings, warn=True)
         self._run: Run | None = None
         presets.check_without_log(self.config_for)
 

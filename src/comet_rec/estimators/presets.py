@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from comet_rec import renamed
 from comet_rec.config import BlendConfig, Config, ProtocolConfig, TrainConfig, unknown
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
@@ -60,7 +59,7 @@ def best(model: str, log: Interactions) -> Config:
     Where histories are short and users many, what ranks a catalogue at once is chosen by figures
     over the whole of it (ADR 0039).
     """
-    short, select_by = _short(log), _select_by(model, log)
+    short, selection_metric = _short(log), _selection_metric(model, log)
     if model == "fism" and short:
         config = paper(model, log)
         return replace(
@@ -68,14 +67,14 @@ def best(model: str, log: Interactions) -> Config:
             preset="best",
             model=replace(config.model, embedding_dim=BLEND_DIM),
             train=replace(
-                config.train, loss="softmax", mask_touched=True,
+                config.train, loss="softmax", mask_known_positives=True,
                 softmax_items=_drawn(log, BLEND_DIM), learning_rate=3e-3, weight_decay=1e-5,
-                full_epochs=4, patience=3, select_by=select_by,
+                full_epochs=4, patience=3, selection_metric=selection_metric,
             ),
         )  # fmt: skip
     if model != "comet" or log.time_scope == "none":
         config = static(model, log)
-        train = replace(config.train, refit=True, select_by=select_by)
+        train = replace(config.train, refit=True, selection_metric=selection_metric)
         return replace(config, preset="best", train=train)
     small = len(log) < SMALL
     k = 64 if small else 128
@@ -93,10 +92,10 @@ def best(model: str, log: Interactions) -> Config:
             embedding_dim=BLEND_DIM if short else fism.embedding_dim, alpha=fism.alpha,
         ),
         train=TrainConfig(
-            loss="softmax", mask_touched=True, softmax_items=_drawn(log, k),
+            loss="softmax", mask_known_positives=True, softmax_items=_drawn(log, k),
             batch_size=2048 if small else 4096, learning_rate=2e-3, schedule="cosine", warmup=0.5,
             epochs=epochs, full_epochs=epochs, patience=0, average=0.99, refit=True,
-            select_by=select_by,
+            selection_metric=selection_metric,
         ),
     )  # fmt: skip
 
@@ -106,7 +105,7 @@ def _short(log: Interactions) -> bool:
     return len(log) < min(SMALL, SHORT * log.n_users)
 
 
-def _select_by(model: str, log: Interactions) -> Literal["sampled", "full"]:
+def _selection_metric(model: str, log: Interactions) -> Literal["sampled", "full"]:
     """What is enough to choose by; models that score pairs would rank few users (ADR 0039)."""
     at_once = base.closed_form(model) or hasattr(base.model_class(model), "encode_users")
     if not at_once or not _short(log):
@@ -182,8 +181,8 @@ def paper_literal(model: str, log: Interactions) -> Config:
     if not hasattr(config.model, "exclude_target"):
         raise ConfigError(f"{model} is shown no history: paper-literal means nothing for it")
     kept: dict[str, Any] = {"exclude_target": False}
-    if hasattr(config.model, "leave_out"):
-        kept["leave_out"] = 0.0
+    if hasattr(config.model, "history_dropout"):
+        kept["history_dropout"] = 0.0
     return replace(config, preset="paper-literal", model=replace(config.model, **kept))
 
 
@@ -193,13 +192,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "widths-1-8-32": {"widths": (1, 8, 32)},
     "cnn-only": {"cross": "cnn"},
     "mlp-only": {"cross": "mlp"},
-    "original-only": {"enrich": "original", "own_dropout": 0.0},
+    "original-only": {"enrich": "original", "id_embedding_dropout": 0.0},
     "interaction-only": {"enrich": "interaction"},
     "permuted-dimensions": {"permute_dimensions": True},
     "shuffled-history": {"shuffle_history": True},
     "frozen-filters": {"freeze_filters": True},
     "matched-mlp": {"cross": "matched-mlp"},
-    "kept-target": {"exclude_target": False, "leave_out": 0.0},
+    "kept-target": {"exclude_target": False, "history_dropout": 0.0},
 }
 """COMET's variants (Tables IV, V, Figures 3, 4) and falsifications: `static` with one change."""
 
@@ -221,7 +220,7 @@ def blend_config(config: Config, log: Interactions) -> Config | None:
         return None
     own = preset(blend.preset, blend.model, log)
     train = replace(
-        own.train, refit=config.train.refit, select_by=config.train.select_by,
+        own.train, refit=config.train.refit, selection_metric=config.train.selection_metric,
         full_epochs=blend.epochs or own.train.full_epochs,
     )  # fmt: skip
     model = replace(own.model, **blend.settings)
@@ -318,9 +317,9 @@ def preset(name: str, model: str, log: Interactions) -> Config:
     return PRESETS[name](model, log)
 
 
-OF_A_SOLUTION = ("train.refit", "train.matmul_precision", "train.select_by")
+OF_A_SOLUTION = ("train.refit", "train.matmul_precision", "train.selection_metric")
 """What a model without epochs takes: a table gives every model its precision, a search looks by
-`select_by`."""
+`selection_metric`."""
 
 
 def bare(key: str) -> str:
@@ -335,7 +334,6 @@ def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
     names |= {f.name: f"model.{f.name}" for f in fields(config.model)}
     names |= {f"blend_{f.name}": f"blend.{f.name}" for f in fields(config.blend)}
     names |= {key: key for key in config.setting_names()}
-    settings = renamed.settings(settings, warn=True)
     for name in settings:
         if name not in names:
             known = [key for key in names if ("." in key) == ("." in name)]

@@ -177,7 +177,7 @@ def _entry(name: str, model: Estimator, split: Split, seconds: float) -> Entry:
         metric: of(ranks.better, ranks.tied, k, report.ties) for metric, (of, k) in METRICS.items()
     }
     config = model.run.config
-    select_by = None if closed_form(config.name) else config.train.select_by
+    select_by = None if closed_form(config.name) else config.train.selection_metric
     return Entry(name, report, seconds, model.run.epochs, select_by, values)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from comet_rec import renamed
 from comet_rec.config import Config
 from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError, argument
@@ -182,7 +183,9 @@ def open_study(
         "preset": (fixed.preset, "with another preset"),
         "fixed": (json.loads(json.dumps(dict(settings))), "with other settings"),
     }
-    before = study.user_attrs
+    before = dict(study.user_attrs)
+    if "fixed" in before:
+        before["fixed"] = renamed.settings(before["fixed"])
     for key, (value, what) in begun.items():
         if before.get(key, value) != value:
             raise ConfigError(f"{journal}: begun {what}; give another {argument('journal')}")

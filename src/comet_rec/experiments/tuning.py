@@ -15,6 +15,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from comet_rec import renamed
 from comet_rec.artefact.run import Run
 from comet_rec.config import Config, unknown
 from comet_rec.data.split import Split
@@ -100,7 +101,8 @@ def tune(
     """
     check([model], journal, search, device)
     optuna = library()
-    settings = settings or {}
+    settings = renamed.settings(settings or {}, warn=True)
+    search = renamed.settings(search, warn=True) if search else None
     fixed, space = settled(split, model, preset_name, settings, search, seed)
     study = open_study(optuna, journal, fixed, split, space, settings)
     close_abandoned(optuna, study)
@@ -160,7 +162,7 @@ def settled(
     for key in search or ():
         if key.startswith("protocol."):
             raise ConfigError(f"{key}: the split's, and nothing to search; leave it out")
-        if key == "train.select_by":
+        if key == "train.selection_metric":
             one = by_reader(python="in settings", shell="with --set")
             raise ConfigError(f"{key}: is what a search looks at; give one value, {one}")
     space = {

@@ -204,7 +204,7 @@ class COMET(nn.Module):
             length=self.config.history_length,
             policy=self.config.history,
             exclude_target=self.config.exclude_target,
-            leave_out=self.config.leave_out,
+            leave_out=self.config.history_dropout,
             shuffle=self.config.shuffle_history,
             items=self.item_tower is not None,
         )
@@ -273,11 +273,11 @@ class COMET(nn.Module):
 
     def _own(self, table: Tensor, indices: Tensor, rng: torch.Generator | None) -> Tensor:
         own = table.index_select(0, indices)
-        if rng is None or self.config.own_dropout == 0:
+        if rng is None or self.config.id_embedding_dropout == 0:
             return own
         # Not rescaled: a user who is folded in meets exactly this case.
         kept = torch.rand((len(own), 1), generator=rng, device=own.device)
-        return own * (kept >= self.config.own_dropout)
+        return own * (kept >= self.config.id_embedding_dropout)
 
     def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs (Eq. 8 before σ); each distinct user and item is encoded once."""

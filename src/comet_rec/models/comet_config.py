@@ -30,7 +30,7 @@ class CometConfig:
         is sampled.
     exclude_target : bool
         Leave a batch's positives out of the shown histories. Choice: true (ADR 0003).
-    leave_out : float
+    history_dropout : float
         Largest share of other rows hidden from a history in a training step, where targets are
         (`exclude_target`). Choice: ADR 0003.
     widths : tuple of int
@@ -54,8 +54,6 @@ class CometConfig:
         Put the shown rows of every history in a random order.
     freeze_filters : bool
         Leave the convolution's filters as they were drawn.
-    activation : {"relu"}
-        ψ₂. Choice: as ψ.
     gate : {"none", "squeeze"}
         Weight of each filter's features before the MLP: none, or squeeze and excitation.
         Choice: none, the paper's (ADR 0024).
@@ -65,7 +63,7 @@ class CometConfig:
         Whether z_u holds p_u; without it a user is nothing but the history. Choice: true.
     dropout : float
         After each hidden layer, per encoded user or item. Choice: there.
-    own_dropout : float
+    id_embedding_dropout : float
         Share of users' and items' own embeddings set to zero in a training step, so that the
         tower meets users it never saw; means nothing without towers. Choice: ADR 0012.
     row_dropout : float
@@ -79,7 +77,7 @@ class CometConfig:
     history_length: int = 50
     history: HistoryPolicy = "sampled"
     exclude_target: bool = True
-    leave_out: float = 0.5
+    history_dropout: float = 0.5
     widths: tuple[int, ...] = (1, 8, 32, 128)
     channels: int = 8
     convolution: ConvolutionForm = "frequency"
@@ -89,18 +87,17 @@ class CometConfig:
     permute_dimensions: bool = False
     shuffle_history: bool = False
     freeze_filters: bool = False
-    activation: Literal["relu"] = "relu"
     gate: Literal["none", "squeeze"] = "none"
     towers: Literal["both", "user"] = "both"
     user_embedding: bool = True
     dropout: float = 0.3
-    own_dropout: float = 0.1
+    id_embedding_dropout: float = 0.1
     row_dropout: float = 0.0
     init_scale: float = 0.05
 
     def __post_init__(self) -> None:
         positive(self, "model", "embedding_dim", "history_length", "channels", "init_scale")
-        share(self, "model", "leave_out", "dropout", "own_dropout", "row_dropout")
+        share(self, "model", "history_dropout", "dropout", "id_embedding_dropout", "row_dropout")
         if self.history_length > LONGEST_HISTORY:
             raise ConfigError(
                 f"model.history_length = {self.history_length}: must be at most {LONGEST_HISTORY}"

@@ -213,5 +213,5 @@ def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
         sampling=train.sampling,
         popularity_power=train.popularity_power,
         softmax_items=train.softmax_items if train.loss == "softmax" else None,
-        mask_touched=train.mask_touched,
+        mask_touched=train.mask_known_positives,
     )

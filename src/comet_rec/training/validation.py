@@ -45,7 +45,7 @@ class Validation:
     Parameters
     ----------
     config : Config
-        Its ``train.select_by`` says whether the whole catalogue is ranked, too.
+        Its ``train.selection_metric`` says whether the whole catalogue is ranked, too.
     held : HeldOut
     rows : Interactions
         Rows of the training. A full ranking leaves them out; the test item, unknown then, it does
@@ -83,7 +83,7 @@ class Validation:
     ) -> dict[float, dict[str, float]]:
         ranks = weighed_ranks(scores, more, weights, self.held)
         found = {w: self._means(of) for w, of in zip(weights, ranks, strict=True)}
-        if self.config.train.select_by == "full":
+        if self.config.train.selection_metric == "full":
             held = drawn_users(self.held, validated_users(self.config.name, scores))
             ranks = weighed_full_ranks(scores, more, weights, held, self.rows)
             for weight, of in zip(weights, ranks, strict=True):
