@@ -35,7 +35,7 @@ class TrainConfig:
         Positives in a batch, before their negatives. A batch never holds more than a tenth of
         the log, so that it cannot empty the histories (ADR 0003).
     learning_rate, weight_decay : float
-        Of the optimizer; decay is L2, added to the gradient.
+        Of Adam, the paper's optimizer; decay is L2, added to the gradient.
     schedule : {"constant", "linear", "cosine"}
         Learning rate over the run: the same throughout, or falling to zero at the end of the
         last of `epochs` (on everything of `full_epochs`, where those are more), in a line or along

@@ -17,7 +17,7 @@ from comet_rec.models import base
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
 from comet_rec.models.pairs import positives_and_items
-from comet_rec.training import losses
+from comet_rec.training import losses as losses_module
 from comet_rec.training.checkpoints import Hooks
 from comet_rec.training.fit import batches_of
 from comet_rec.training.losses import catalogue_softmax, objective, sampled_softmax
@@ -157,7 +157,7 @@ def test_the_sampled_softmax_is_a_loop(smoothing, reduction):
 def test_blocks_and_a_sample_of_all_items_are_the_softmax_with_its_gradients(
     monkeypatch, block, smoothing, reduction
 ):
-    monkeypatch.setattr(losses, "BLOCK_BYTES", block)
+    monkeypatch.setattr(losses_module, "BLOCK_BYTES", block)
     rng = torch.Generator().manual_seed(0)
     users, items = (torch.randn((n, 3), generator=rng, requires_grad=True) for n in (5, 7))
     targets = torch.tensor([0, 6, 3, 3, 2])
