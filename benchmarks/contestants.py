@@ -60,10 +60,10 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
     from comet_rec.data.histories import shown
     from comet_rec.data.randomness import torch_seed
     from comet_rec.estimators import presets
-    from comet_rec.estimators.scoring import model_scores, vectors
-    from comet_rec.estimators.session import batches_of
+    from comet_rec.evaluation.scoring import model_scores, vectors
     from comet_rec.models import base
     from comet_rec.models.interfaces import NonIterative, TwoTower
+    from comet_rec.training.fit import batches_of
     from comet_rec.training.trainer import Trainer, frozen
 
     split = cr.leave_one_out(log_of(data))
@@ -260,7 +260,7 @@ def recbole(name: str, negatives: int, settings: Mapping[str, Any], rows: Rows) 
 
 
 BFLOAT16 = {"train.matmul_precision": "medium"}
-ALONE = {"model.taste_dim": 0, "model.embedding_dim": 64}
+ALONE = {"blend.model": "none", "model.embedding_dim": 64}
 """The race is between single trainings, and short ones: no FISM beside `best`, and K 64."""
 
 OWN: dict[str, tuple[str, str, dict[str, Any]]] = {

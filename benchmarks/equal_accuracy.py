@@ -26,10 +26,10 @@ from comet_rec.data.histories import shown
 from comet_rec.data.randomness import torch_seed
 from comet_rec.data.split import Split
 from comet_rec.estimators.presets import preset
-from comet_rec.estimators.scoring import model_scores
-from comet_rec.estimators.session import batches_of
 from comet_rec.evaluation.ranking import Report, sampled_ranks
+from comet_rec.evaluation.scoring import model_scores
 from comet_rec.models import base
+from comet_rec.training.fit import batches_of
 from comet_rec.training.trainer import Progress, Trainer
 from machine import command, machine, write
 

@@ -33,12 +33,11 @@ from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import torch_seed
 from comet_rec.estimators.presets import preset
-from comet_rec.estimators.session import batches_of
 from comet_rec.models import base
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
-from comet_rec.training.prefetch import prefetched
-from comet_rec.training.trainer import Trainer, matmul_precision
+from comet_rec.training.fit import batches_of
+from comet_rec.training.trainer import Trainer, matmul_precision, prefetched
 from machine import command, machine, write
 
 

@@ -32,13 +32,7 @@ EXCEPTIONS = {
     ("files.py", "strerror"),
     # Whatever a caller gives as a model: a fitted estimator, or an object of somebody else.
     ("estimators/evaluate.py", "run"),
-    ("estimators/measuring.py", "run"),
-    ("estimators/start.py", "run"),
     ("training/pretraining.py", "run"),
-    # These leave with the FISM that COMET's settings name.
-    ("estimators/companions.py", "companions"),
-    ("estimators/session.py", "taste"),
-    ("estimators/start.py", "companions"),
 }
 """File and attribute, where a declaration cannot remove the question."""
 

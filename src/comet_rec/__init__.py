@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from comet_rec.data.split import leave_one_out as leave_one_out
     from comet_rec.datasets.catalog import load as load
-    from comet_rec.estimators.measuring import evaluate as evaluate
+    from comet_rec.estimators.evaluate import evaluate as evaluate
     from comet_rec.estimators.registry import COMET as COMET
     from comet_rec.estimators.registry import EASE as EASE
     from comet_rec.estimators.registry import FISM as FISM
@@ -36,7 +36,7 @@ _MODELS = (
 
 _HOME = {
     **dict.fromkeys(_MODELS, "comet_rec.estimators.registry"),
-    "evaluate": "comet_rec.estimators.measuring",
+    "evaluate": "comet_rec.estimators.evaluate",
     "given_test": "comet_rec.reading.given",
     "leave_one_out": "comet_rec.data.split",
     "load": "comet_rec.datasets.catalog",

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Literal, get_type_hints
 
+from comet_rec import renamed
 from comet_rec.coercion import coerce, is_whole, literal, not_negative, positive, share
 from comet_rec.errors import ConfigError, did_you_mean
 from comet_rec.text import shortened
 
+ROOMS = ("model", "blend", "train", "protocol")
+"""Groups of settings; a dotted key begins with one of them."""
 OF_A_SOFTMAX: Mapping[str, Any] = {
-    "softmax_items": 0, "mask_touched": False, "label_smoothing": 0.0
+    "softmax_items": 0, "mask_known_positives": False, "label_smoothing": 0.0
 }  # fmt: skip
 """Settings of `TrainConfig` that no other loss has, and how they are off."""
 
@@ -32,7 +35,7 @@ class TrainConfig:
         Positives in a batch, before their negatives. A batch never holds more than a tenth of
         the log, so that it cannot empty the histories (ADR 0003).
     learning_rate, weight_decay : float
-        Of the optimizer; decay is L2, added to the gradient.
+        Of Adam, the paper's optimizer; decay is L2, added to the gradient.
     schedule : {"constant", "linear", "cosine"}
         Learning rate over the run: the same throughout, or falling to zero at the end of the
         last of `epochs` (on everything of `full_epochs`, where those are more), in a line or along
@@ -67,7 +70,7 @@ class TrainConfig:
     softmax_items : int
         Items that the softmax of a batch is estimated from, drawn by `sampling` and shared by
         its positives; 0 takes the whole catalogue.
-    mask_touched : bool
+    mask_known_positives : bool
         Take the other items that a user touched out of the softmax of its positives. Otherwise
         they count against the positive, like any other item. Choice: false (ADR 0022).
     label_smoothing : float
@@ -78,11 +81,9 @@ class TrainConfig:
         Of float32 products in training, as `torch.set_float32_matmul_precision` has it: "medium"
         multiplies in bfloat16 and adds in float32 where the processor can. Sums, transforms,
         parameters and measuring stay in float32. Choice: highest (ADR 0027).
-    optimizer : {"adam"}
-        Dense Adam, the paper's.
-    select_by : {"sampled", "full"}
-        Whose NDCG@10 on the validation items chooses the epoch, a taste's weight and, in a
-        search, the settings: among drawn items, or over the whole catalogue (ADR 0037, 0039).
+    selection_metric : {"sampled", "full"}
+        NDCG@10 of the validation items that chooses the epoch, the weight of a blend and, in a
+        search, the settings: among sampled candidates, or of the full ranking (ADR 0037, 0039).
     patience : int
         Validations without a better figure of that kind before training stops; 0 never does.
     refit : bool
@@ -105,19 +106,18 @@ class TrainConfig:
     popularity_power: float = 0.75
     loss: Literal["bce", "bpr", "softmax"] = "bce"
     softmax_items: int = 0
-    mask_touched: bool = False
+    mask_known_positives: bool = False
     label_smoothing: float = 0.0
     reduction: Literal["mean", "sum"] = "mean"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
-    optimizer: Literal["adam"] = "adam"
-    select_by: Literal["sampled", "full"] = "sampled"
+    selection_metric: Literal["sampled", "full"] = "sampled"
     patience: int = 5
     refit: bool = False
 
     @property
     def selects(self) -> str:
-        """Name of the validation figure that `select_by` means."""
-        return "NDCG@10" if self.select_by == "sampled" else "full NDCG@10"
+        """Name of the validation figure that `selection_metric` means."""
+        return "NDCG@10" if self.selection_metric == "sampled" else "full NDCG@10"
 
     def merit(self, validation: Mapping[str, float]) -> tuple[float, float]:
         """What the best is the greatest of: that figure; of equal ones the sampled NDCG@10."""
@@ -141,10 +141,10 @@ class TrainConfig:
                         f'train.{name} = {getattr(self, name)} needs train.loss = "softmax"; '
                         f"the loss is {self.loss}"
                     )
-        elif self.mask_touched and self.label_smoothing > 0:
+        elif self.mask_known_positives and self.label_smoothing > 0:
             raise ConfigError(
                 f"train.label_smoothing = {self.label_smoothing} spreads the target over items "
-                "that train.mask_touched leaves out; take one of the two"
+                "that train.mask_known_positives leaves out; take one of the two"
             )
         elif self.negative_pool > 0:
             raise ConfigError(
@@ -156,6 +156,53 @@ class TrainConfig:
                 f'train.sampling = "{self.sampling}": the softmax over the whole catalogue draws '
                 "nothing; give train.softmax_items, the number of items to draw"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendConfig:
+    """A second model whose score, times a weight, is added to the model's own (ADR 0029).
+
+    Parameters
+    ----------
+    model : {"none", "fism"}
+        The second model. It is trained first, by itself. Choice: none.
+    embedding_dim : int
+        K of the second model.
+    alpha : float
+        Exponent of FISM's normaliser, as in `FISMConfig`.
+    preset : {"paper", "best"}
+        Preset of the second model's training: binary cross-entropy, or a softmax where histories
+        are short (ADR 0033).
+    weight : float
+        Weight of the second score where no validation items choose it (`training.blend.WEIGHTS`).
+    epochs : int
+        Epochs of the second model where no validation items choose them; 0 takes its preset's.
+    """
+
+    model: Literal["none", "fism"] = "none"
+    # In the order that records were written in (`Config.recorded`).
+    embedding_dim: int = 64
+    alpha: float = 0.5
+    preset: Literal["paper", "best"] = "paper"
+    weight: float = 0.5
+    epochs: int = 0
+
+    def __post_init__(self) -> None:
+        positive(self, "blend", "embedding_dim")
+        not_negative(self, "blend", "weight", "epochs")
+        if not 0 <= self.alpha <= 1:
+            raise ConfigError(f"blend.alpha = {self.alpha}: must lie in [0, 1]")
+        for f in fields(self) if self.model == "none" else ():
+            if getattr(self, f.name) != f.default:
+                raise ConfigError(
+                    f"blend.{f.name} = {getattr(self, f.name)}: there is no blend; give "
+                    'blend.model = "fism" too'
+                )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the second model that this one decides, by their own names."""
+        return {"embedding_dim": self.embedding_dim, "alpha": self.alpha}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,11 +236,12 @@ class ProtocolConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that decides a run but the data: model, training, protocol, seed."""
+    """Everything that decides a run but the data: model, blend, training, protocol, seed."""
 
     name: str
     preset: str
     model: Any
+    blend: BlendConfig = field(default_factory=BlendConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     seed: int = 0
@@ -208,19 +256,23 @@ class Config:
         ConfigError
             For an unknown key (the nearest one is named) or a value out of range.
         """
-        parts = {"model": self.model, "train": self.train, "protocol": self.protocol}
-        changes: dict[str, dict[str, Any]] = {room: {} for room in parts}
+        changes: dict[str, dict[str, Any]] = {room: {} for room in ROOMS}
         for key, value in settings.items():
             coerced = self.coerced(key, value)
             room, name = key.split(".", 1)
             changes[room][name] = coerced
+        # What a preset has for a blend goes with it.
+        if changes["blend"].get("model") == "none":
+            changes["blend"] = {f.name: f.default for f in fields(BlendConfig)} | changes["blend"]
         # What a preset has for another loss goes with that.
         if changes["train"].get("loss") == "softmax":
             changes["train"].setdefault("negative_pool", 0)
         elif "loss" in changes["train"]:
             changes["train"] = {**OF_A_SOFTMAX, **changes["train"]}
         # All of a room at once: settings that belong together may come in any order.
-        return replace(self, **{room: replace(parts[room], **changes[room]) for room in parts})
+        return replace(
+            self, **{room: replace(getattr(self, room), **changes[room]) for room in ROOMS}
+        )
 
     def coerced(self, key: str, value: Any) -> Any:
         """A value of a dotted key in that setting's type, text as the command line gives it.
@@ -230,14 +282,15 @@ class Config:
         ConfigError
             For an unknown key, or a value of another type.
         """
-        room = key.split(".", 1)[0]
-        parts = {"model": self.model, "train": self.train, "protocol": self.protocol}
-        known = [f"{room}.{f.name}" for room, part in parts.items() for f in fields(part)]
-        if key not in known:
-            raise ConfigError(unknown("setting", key, known))
-        kind: Any = type(parts[room])
-        hint = _type_hints(kind)[key.split(".", 1)[1]]
-        return coerce(key, value, hint)
+        if key not in self.setting_names():
+            raise ConfigError(unknown("setting", key, self.setting_names()))
+        room, name = key.split(".", 1)
+        kind: Any = type(getattr(self, room))
+        return coerce(key, value, _type_hints(kind)[name])
+
+    def setting_names(self) -> list[str]:
+        """Dotted keys of all settings."""
+        return [f"{room}.{f.name}" for room in ROOMS for f in fields(getattr(self, room))]
 
     def get(self, key: str) -> Any:
         """Value of a dotted key, e.g. ``"model.embedding_dim"``."""
@@ -247,7 +300,7 @@ class Config:
     def changed(self) -> list[str]:
         """``key = value`` of all that decides a run, settings at their defaults left out."""
         lines = [f"{key} = {literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
-        for room in ("model", "train", "protocol"):
+        for room in ROOMS:
             part, plain = getattr(self, room), type(getattr(self, room))()
             lines += [
                 f"{room}.{f.name} = {literal(value)}"
@@ -256,11 +309,25 @@ class Config:
             ]
         return lines
 
+    def recorded(self) -> list[str]:
+        """`changed` by the names that finished records were written with: digests cover these."""
+        old = {new: old for old, new in renamed.SETTINGS.items()}
+        found = []
+        for line in self.changed():
+            key, _, value = line.partition(" = ")
+            if key == "blend.model":  # the old size of a blend switched it on
+                found.append(f"{renamed.BLEND_SIZE} = {self.blend.embedding_dim}")
+            elif key != "blend.embedding_dim":
+                found.append(f"{old.get(key, key)} = {value}")
+        return found
+
     def to_toml(self) -> str:
         """Render as TOML that `from_toml` reads back to an equal object."""
         lines = [f"{key} = {literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
-        for room in ("model", "train", "protocol"):
+        for room in ROOMS:
             part = getattr(self, room)
+            if part == BlendConfig():  # most models have none
+                continue
             lines += ["", f"[{room}]"]
             lines += [f"{f.name} = {literal(getattr(part, f.name))}" for f in fields(part)]
         return "\n".join(lines) + "\n"
@@ -292,7 +359,7 @@ class Config:
             if not isinstance(part, dict):
                 raise ConfigError(unknown("setting", room, ["name", "preset", "seed"]))
             flat |= {f"{room}.{key}": value for key, value in part.items()}
-        return base.with_settings(flat)
+        return base.with_settings(renamed.settings(flat))
 
 
 @cache

@@ -33,7 +33,7 @@ from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ArtefactError, CometError, CometWarning, TrainingInterrupted
 from comet_rec.estimators.audit import audit_folder
-from comet_rec.estimators.session import Hooks
+from comet_rec.training.checkpoints import Hooks
 from tests.conftest import make_log, random_pairs
 
 Files = dict[str, bytes]
@@ -47,10 +47,10 @@ SMALL = {
     "neumf": {"embedding_dim": 2, "hidden": (3, 2)},
 } | {name: {"embedding_dim": 2} for name in ("mf", "gmf", "svdpp", "fism")}
 COMETS: tuple[dict[str, Any], ...] = (
-    {"preset": "best", "taste_dim": 2, "refit": True},
+    {"preset": "best", "blend_model": "fism", "blend_embedding_dim": 2, "refit": True},
     {"permute_dimensions": True, "gate": "squeeze", "channels": 2},
     {"towers": "user", "user_embedding": False, "history": "recent"},
-    {"enrich": "original", "taste_dim": 2},
+    {"enrich": "original", "blend_model": "fism", "blend_embedding_dim": 2},
     {"cross": "matched-mlp", "convolution": "direct"},
 )
 

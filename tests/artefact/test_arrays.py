@@ -14,9 +14,9 @@ from comet_rec.artefact.plain import check_form, one_line, parsed
 from comet_rec.config import Config
 from comet_rec.data.arrays import Array, Form, check_forms, check_values, indices, starts
 from comet_rec.errors import ConfigError
-from comet_rec.estimators.session import checkpoint_arrays
 from comet_rec.models import base
 from comet_rec.models.comet_config import CometConfig
+from comet_rec.training.checkpoints import checkpoint_arrays
 from comet_rec.training.trainer import parameter_groups
 from tests.artefact.strangers import SMALL
 
@@ -26,8 +26,8 @@ COMETS = [
     for cross in ("cnn+mlp", "cnn", "mlp", "matched-mlp")
     for towers in ("both", "user")
 ] + [
-    {"gate": "squeeze"}, {"taste_dim": 3}, {"enrich": "original"}, {"enrich": "interaction"},
-    {"enrich": "original", "taste_dim": 2}, {"user_embedding": False, "towers": "user"},
+    {"gate": "squeeze"}, {"enrich": "original"}, {"enrich": "interaction"},
+    {"user_embedding": False, "towers": "user"},
     {"user_embedding": False}, {"hidden": ()}, {"widths": (1, 200)},
 ]  # fmt: skip
 CONFIGS = [(name, SMALL.get(name, {})) for name in base.names()]
@@ -159,8 +159,8 @@ def test_a_loaded_module_takes_its_state_over_without_a_copy():
 
 def test_a_log_that_repeats_pairs_has_ranks_all_the_same(random_log):
     """A stranger's log may hold a pair twice; ranks stay numbers from 0 on."""
-    from comet_rec.estimators.scoring import VectorScores
     from comet_rec.evaluation.ranking import full_ranks
+    from comet_rec.evaluation.scoring import VectorScores
 
     log = random_log(5, 8, 4)
     split = cr.leave_one_out(log, negatives=3)

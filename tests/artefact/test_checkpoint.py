@@ -15,8 +15,8 @@ from comet_rec.artefact.checkpoint import load_checkpoint, save_checkpoint
 from comet_rec.config import Config
 from comet_rec.data.arrays import Array
 from comet_rec.errors import ArtefactError, ConfigError
-from comet_rec.estimators.session import checkpoint_arrays
 from comet_rec.models.mf import MFConfig
+from comet_rec.training.checkpoints import checkpoint_arrays
 
 
 def test_a_new_one_takes_the_place_of_the_old_and_of_what_killed_writers_left(tmp_path):

@@ -100,7 +100,7 @@ def test_a_killed_training_locks_nobody_out_and_is_gone_on_with(log_file, tmp_pa
     words = ["train", str(log_file), "--out", str(out), "--model", "mf", "--quiet"]
     for setting in ("train.patience=0", "train.epochs=60", "model.embedding_dim=2"):
         words += ["--set", setting]
-    code = "import sys; from comet_rec.estimators import session; session.CHECKPOINT_SECONDS = 0.0;"
+    code = "import sys; from comet_rec.training import checkpoints as c; c.CHECKPOINT_SECONDS = 0;"
     code += "from comet_rec.cli.app import run; sys.exit(run(sys.argv[1:]))"
     with subprocess.Popen([sys.executable, "-c", code, *words], env=ENVIRONMENT) as process:
         while not (out / "checkpoints" / "last.json").exists():

@@ -46,7 +46,7 @@ def twins(model, port):
 @pytest.mark.parametrize("history", ["sampled", "recent"])
 def test_loss_and_gradients_equal_the_literal_ports(random_log, history):
     log = random_log(60, 90, 60)
-    config = CometConfig(dropout=0.0, own_dropout=0.0, history=history)
+    config = CometConfig(dropout=0.0, id_embedding_dropout=0.0, history=history)
     # In double precision: in single, a feature next to zero may pass one ReLU and not the other.
     model = base.build("comet", config, log.n_users, log.n_items, 3).double()
     source = Batches(log, batch_size=64, negatives=4, histories=model.histories, seed=0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import comet_rec as cr
-from comet_rec.estimators.scoring import run_scores
+from comet_rec.evaluation.scoring import run_scores
 
 PYTHON = Path(
     os.environ.get("COMET_REC_PEERS", Path(__file__).parents[2] / ".venv-peers/bin/python")

@@ -52,7 +52,7 @@ def test_train_prints_figures_and_progress(log_file, tmp_path, capsys):
     (last,) = [line for line in out.splitlines() if "to train on everything" in line]
     words = last.split("--all ")[1].split()
     assert words[:2] == ["--set", "train.full_epochs=1"]
-    assert words[3].startswith("model.taste_weight=")
+    assert words[3].startswith("blend.weight=")
     live = ["train", str(log_file), "--out", str(tmp_path / "live"), *FAST, "--all", *words]
     assert run(live) == 0
     assert "to train on everything" not in capsys.readouterr().out
@@ -67,9 +67,9 @@ def test_train_prints_figures_and_progress(log_file, tmp_path, capsys):
 )
 def test_what_was_saved_stays_when_the_disk_is_full(log_file, tmp_path, capsys, monkeypatch, error):
     from comet_rec.artefact import checkpoint
-    from comet_rec.estimators import session
+    from comet_rec.training import checkpoints as training
 
-    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     written, save = [], checkpoint.save_file
 
     def fills(tensors, path):
@@ -87,7 +87,7 @@ def test_what_was_saved_stays_when_the_disk_is_full(log_file, tmp_path, capsys, 
     assert len(written) == 4
     (checkpoints / ".tmpXyz").write_text("of a killed writer")
     saved = contents(checkpoints)
-    for other in ("ease", "mf"):  # the one has no epochs, the other no companion
+    for other in ("ease", "mf"):  # the one has no epochs, the other no blend
         words = ["train", str(log_file), "--out", str(tmp_path / "r"), "--model", other]
         assert run([*words, "--resume", "--quiet"]) == 2
         assert "begun with another model" in capsys.readouterr().err
@@ -107,7 +107,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 def test_a_model_without_epochs_takes_no_training_for_its_own(
     log_file, tmp_path, capsys, monkeypatch, everything
 ):
-    """MF has no companion: its own checkpoint alone can tell."""
+    """MF has no blend: its own checkpoint alone can tell."""
     from comet_rec.cli import train
 
     @contextlib.contextmanager
@@ -362,7 +362,7 @@ def test_an_id_that_holds_a_comma_is_quoted_in_a_history(tmp_path, capsys):
 
 def test_epochs_asked_for_hold_where_nothing_is_held_out(log_file, tmp_path, capsys):
     out = tmp_path / "run"
-    more = ["--set", "train.epochs=2", "--set", "model.taste_dim=0"]  # the later one counts
+    more = ["--set", "train.epochs=2", "--set", "blend.model=none"]  # the later one counts
     given = ["train", str(log_file), "--all", "--out", str(out), "--preset", "best"]
     assert run([*given, *FAST, *more]) == 0
     epochs = [json.loads(line)["epoch"] for line in (out / "log.jsonl").read_text().splitlines()]

@@ -13,7 +13,7 @@ from comet_rec.artefact.folder import write_folder
 from comet_rec.artefact.run import Run, save_run
 from comet_rec.errors import ArtefactError
 from comet_rec.estimators.audit import audit_folder, audit_run
-from comet_rec.estimators.measuring import measured
+from comet_rec.estimators.evaluate import measured
 from tests.evaluation.planted import N_USERS, clean, item_of_test_in_training
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 5, "epochs": 1, "hidden": (8,)}

@@ -21,12 +21,12 @@ from comet_rec.errors import (
     NotFittedError,
     UnknownIdError,
 )
-from comet_rec.estimators import measuring
-from comet_rec.estimators.measuring import measured
-from comet_rec.estimators.scoring import run_scores
-from comet_rec.estimators.validation import Validation
+from comet_rec.estimators import evaluate
+from comet_rec.estimators.evaluate import measured
+from comet_rec.evaluation.scoring import run_scores
 from comet_rec.models import base
 from comet_rec.training.trainer import Trainer
+from comet_rec.training.validation import Validation
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
 
@@ -236,9 +236,9 @@ def test_another_loss_needs_no_more_than_its_name(checkerboard):
     """The preset's settings of a softmax go with it."""
     for loss in ("bce", "bpr"):
         train = cr.COMET(preset="best", loss=loss).config_for(checkerboard).train
-        assert (train.loss, train.mask_touched, train.softmax_items) == (loss, False, 0)
-        with pytest.raises(ConfigError, match="mask_touched = True needs"):
-            cr.COMET(preset="best", loss=loss, mask_touched=True)
+        assert (train.loss, train.mask_known_positives, train.softmax_items) == (loss, False, 0)
+        with pytest.raises(ConfigError, match="mask_known_positives = True needs"):
+            cr.COMET(preset="best", loss=loss, mask_known_positives=True)
 
 
 def test_the_splits_protocol_is_not_an_estimators_to_change(checkerboard):
@@ -408,11 +408,11 @@ def test_a_model_that_is_solved_takes_no_settings_of_a_training(checkerboard):
 def test_training_measures_nothing_and_saving_measures_once(checkerboard, tmp_path, monkeypatch):
     asked = []
 
-    def counted(run, split, measure=measuring.measure, **more):
+    def counted(run, split, measure=evaluate.measure, **more):
         asked.append(run.config.name)
         return measure(run, split, **more)
 
-    monkeypatch.setattr(measuring, "measure", counted)
+    monkeypatch.setattr(evaluate, "measure", counted)
     model = cr.EASE().fit(cr.leave_one_out(checkerboard, negatives=30))
     assert (asked, model.run.metrics) == ([], None)
     model.save(tmp_path / "run")
@@ -537,14 +537,16 @@ def test_what_validation_chose_goes_into_a_training_on_everything(checkerboard, 
 
     monkeypatch.setattr(Trainer, "__init__", spy)
     split = cr.leave_one_out(checkerboard, negatives=20)
-    model = cr.COMET(preset="best", seed=3, embedding_dim=8, epochs=4, taste_dim=4).fit(split)
+    model = cr.COMET(preset="best", seed=3, embedding_dim=8, epochs=4, blend_embedding_dim=4).fit(
+        split
+    )
     live = cr.COMET(**model.chosen).fit(checkerboard)
     assert live.run.epochs == model.run.epochs
     assert set(seen[1::2]) == {4}  # COMET's, after its FISM's: the schedule that chose
     assert live.config.model.embedding_dim == 8
     assert (live.config.preset, live.config.seed) == ("best", 3)
-    weight = float(model.run.state["taste_weight"])
-    assert live.config.model.taste_weight == pytest.approx(weight)
+    weight = model.run.blend.weight
+    assert live.config.blend.weight == pytest.approx(weight)
     of_fism = [line for line in model.run.log if line["stage"] == "fism validation"]
     merit = model.run.config.train.merit
     best = max(of_fism, key=lambda line: merit(line["validation"]))["epoch"]

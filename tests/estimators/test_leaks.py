@@ -16,7 +16,7 @@ from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
 from comet_rec.models.encoding import all_vectors
 
-SMALL = {"embedding_dim": 16, "hidden": (32,), "dropout": 0.0, "own_dropout": 0.0}
+SMALL = {"embedding_dim": 16, "hidden": (32,), "dropout": 0.0, "id_embedding_dropout": 0.0}
 LONG = {"preset": "static", "epochs": 30, "patience": 0, "learning_rate": 5e-3, "batch_size": 2000}
 
 
@@ -70,8 +70,13 @@ def test_the_literal_reading_of_the_paper_does_leak(random_log):
         {"towers": "user"},
         {"towers": "user", "user_embedding": False, "gate": "squeeze", "row_dropout": 0.2},
         {"softmax_items": 60, "sampling": "popularity", "label_smoothing": 0.1},
-        {"towers": "both", "mask_touched": True},
-        {"towers": "user", "mask_touched": True, "taste_dim": 16},
+        {"towers": "both", "mask_known_positives": True},
+        {
+            "towers": "user",
+            "mask_known_positives": True,
+            "blend_model": "fism",
+            "blend_embedding_dim": 16,
+        },
     ],
 )
 @pytest.mark.parametrize("length", [50, 10])
@@ -89,11 +94,8 @@ SOFTMAX = [{}, {"softmax_items": 0}, {"softmax_items": 25}]
 """Pairs with their negatives, and both kinds of softmax batch."""
 
 
-@pytest.mark.parametrize("taste_dim", [0, 4])
 @pytest.mark.parametrize("shared", SOFTMAX)
-def test_what_a_user_does_from_t_on_leaves_every_earlier_user_vector_as_it_was(
-    random_log, shared, taste_dim
-):
+def test_what_a_user_does_from_t_on_leaves_every_earlier_user_vector_as_it_was(random_log, shared):
     log, user, first = random_log(40, 60, 12), 7, 5
     start = int(log.user_starts[user])
     rows = slice(start + first, start + 12)
@@ -101,13 +103,10 @@ def test_what_a_user_does_from_t_on_leaves_every_earlier_user_vector_as_it_was(
     items = log.items.copy()
     items[rows] = np.random.default_rng(0).choice(others, 12 - first, replace=False)
     changed = replace(log, items=items)
-    config = CometConfig(
-        embedding_dim=8, history_length=6, hidden=(8,), history="causal", taste_dim=taste_dim
-    )
+    config = CometConfig(embedding_dim=8, history_length=6, hidden=(8,), history="causal")
     model = base.build("comet", config, 40, 60, 0)
     before, after = (user_vectors(model, rows_, user, shared) for rows_ in (log, changed))
     assert len(before) == len(after) == 12
-    assert before[0].shape == (8,)  # nothing of a taste, which knows what comes later
     for place in range(12):
         # The row at t itself sees what came before it, and is the last that must not move.
         assert torch.equal(before[place], after[place]) == (place <= first)

@@ -9,7 +9,6 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.errors import ConfigError
-from comet_rec.estimators.companions import companion_configs
 from comet_rec.estimators.presets import (
     LARGE_TABLES,
     MANY,
@@ -18,6 +17,7 @@ from comet_rec.estimators.presets import (
     WHOLE_TABLES,
     auto,
     best,
+    blend_config,
     paper,
     paper_literal,
     static,
@@ -58,7 +58,7 @@ def test_auto_is_best_without_a_refit(model, scope):
 def test_paper_literal_hides_nothing(model):
     literal = paper_literal(model, Sized(50_000)).model  # type: ignore[arg-type]
     assert not literal.exclude_target
-    assert getattr(literal, "leave_out", 0.0) == 0
+    assert getattr(literal, "history_dropout", 0.0) == 0
 
 
 @pytest.mark.parametrize("rows", [1_000, MEDIUM - 1])
@@ -96,7 +96,7 @@ def test_a_softmax_takes_no_pool_from_a_preset():
 
 
 def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
-    for rows, users, loss, taste in (
+    for rows, users, loss, blend in (
         (SMALL - 1, 20_000, "softmax", "best"),
         (SMALL, 20_000, "bce", "paper"),
         (40_000, 1_000, "bce", "paper"),
@@ -107,15 +107,17 @@ def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
         log = Sized(rows)
         log.time_scope, log.n_users = "per_user", users
         config = best("comet", log)  # type: ignore[arg-type]
-        assert config.get("model.taste_preset") == taste
-        own = companion_configs(config, log)["fism"]  # type: ignore[arg-type]
-        assert (own.preset, own.train.loss) == (taste, loss)
+        assert config.blend.preset == blend
+        own = blend_config(config, log)  # type: ignore[arg-type]
+        assert (own.preset, own.train.loss) == (blend, loss)
         same = best("fism", log)  # type: ignore[arg-type]
-        by = "full" if taste == "best" and users >= MANY else "sampled"
-        assert {best(name, log).train.select_by for name in ("comet", "fism", "mf", "ease")} == {by}  # type: ignore[arg-type]
-        assert own.train.select_by == by
-        assert best("mlp", log).train.select_by == "sampled"  # type: ignore[arg-type]  # it scores pairs
-        assert paper("comet", log).train.select_by == "sampled"  # type: ignore[arg-type]
+        by = "full" if blend == "best" and users >= MANY else "sampled"
+        assert {
+            best(name, log).train.selection_metric for name in ("comet", "fism", "mf", "ease")
+        } == {by}  # type: ignore[arg-type]
+        assert own.train.selection_metric == by
+        assert best("mlp", log).train.selection_metric == "sampled"  # type: ignore[arg-type]  # it scores pairs
+        assert paper("comet", log).train.selection_metric == "sampled"  # type: ignore[arg-type]
         k = 256 if loss == "softmax" else paper("fism", log).model.embedding_dim  # type: ignore[arg-type]
         assert same.model == own.model
         assert (own.model.embedding_dim, own.train.loss) == (k, loss)
@@ -123,9 +125,9 @@ def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
 
 def test_users_without_a_validation_item_are_none_of_those_that_choose():
     log = Sized(80_000)
-    assert best("mf", log).train.select_by == "full"  # type: ignore[arg-type]
+    assert best("mf", log).train.selection_metric == "full"  # type: ignore[arg-type]
     log.rows_a_user = 2
-    assert best("mf", log).train.select_by == "sampled"  # type: ignore[arg-type]
+    assert best("mf", log).train.selection_metric == "sampled"  # type: ignore[arg-type]
 
 
 def test_a_wide_fism_draws_items_earlier_than_comet_does():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import comet_rec as cr
-from comet_rec.estimators.scoring import VectorScores
 from comet_rec.evaluation.ranking import Ranks, full_ranks
 from comet_rec.evaluation.reliability import (
     _hypergeometric,
@@ -20,6 +19,7 @@ from comet_rec.evaluation.reliability import (
     stratum_of,
     unseen_others,
 )
+from comet_rec.evaluation.scoring import VectorScores
 from tests.conftest import make_log, random_pairs
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from comet_rec.config import ProtocolConfig, TrainConfig
+from comet_rec.config import BlendConfig, ProtocolConfig, TrainConfig
 from comet_rec.models import base
 
 DEFAULTS = Path(__file__).parent / "defaults.json"
@@ -14,7 +14,11 @@ DEFAULTS = Path(__file__).parent / "defaults.json"
 
 def now() -> dict[str, dict[str, object]]:
     found = {f"model of {name}": asdict(base.config_class(name)()) for name in base.names()}
-    found |= {"train": asdict(TrainConfig()), "protocol": asdict(ProtocolConfig())}
+    found |= {
+        "train": asdict(TrainConfig()),
+        "blend": asdict(BlendConfig()),
+        "protocol": asdict(ProtocolConfig()),
+    }
     return json.loads(json.dumps(found))
 
 

@@ -451,32 +451,31 @@ def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row(monkeypa
         assert before != after
     assert all(not config.train.refit for config in configs[:-3])
     assert configs[-3].train.refit
-    assert configs[-3] == planner.beyond()[1].estimator().config_for(log)  # without a taste
-    assert [config.train.select_by for config in configs[-2:]] == ["sampled", "full"]
+    assert configs[-3] == planner.beyond()[1].estimator().config_for(log)  # without a blend
+    assert [config.train.selection_metric for config in configs[-2:]] == ["sampled", "full"]
     for (before, after), job in zip(itertools.pairwise(configs), jobs[1:], strict=True):
         if before.get("model.embedding_dim") != after.get("model.embedding_dim"):
             assert job.label == f"+ K = {best.get('model.embedding_dim')}"
 
 
-def test_past_the_paper_stands_what_best_is_without_its_taste(monkeypatch):
+def test_past_the_paper_stands_what_best_is_without_its_blend(monkeypatch):
     monkeypatch.setattr(presets, "MANY", 1)
     log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
     best, alone, *others = Planner("small", log, FULL).beyond()
     log_of = cr.leave_one_out(log)
-    drawn = ("train.select_by", "sampled")
-    small = ("model.taste_preset", "paper"), ("model.taste_dim", 64)
+    drawn = ("train.selection_metric", "sampled")
+    small = ("blend.preset", "paper"), ("blend.embedding_dim", 64)
     plain = replace(best, settings=(*best.settings, drawn, *small))
     assert others[0].key(log_of) == plain.key(log_of) != best.key(log_of)
     assert others[1].label == "COMET, best, by drawn items"
     assert others[1].key(log_of) == replace(best, settings=(*best.settings, drawn)).key(log_of)
     for job, by in zip(others[-2:], ("sampled", "full"), strict=True):  # its FISM by itself
         train = job.estimator().config_for(log).train
-        assert (train.loss, train.select_by) == ("softmax", by)
+        assert (train.loss, train.selection_metric) == ("softmax", by)
     config = best.estimator().config_for(log)
-    assert config.get("model.taste_dim") > 0
+    assert config.blend.model == "fism"
     changes = {
-        "model.taste_dim": 0, "model.taste_alpha": 0.5, "model.taste_preset": "paper",
-        "train.select_by": "sampled",
+        "blend.model": "none", "train.selection_metric": "sampled"
     }  # fmt: skip
     assert alone.estimator().config_for(log) == config.with_settings(changes)
     without_order = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), times=False)
@@ -488,24 +487,28 @@ def test_past_the_paper_stands_what_a_search_over_the_whole_catalogue_found(monk
     monkeypatch.setattr(presets, "MANY", 1)
     log = make_log(random_pairs(np.random.default_rng(0), 30, 40, 8), scope="per_user")
     whole = {
-        "ease": {"model.l2": 5.0, "train.select_by": "full"},
+        "ease": {"model.l2": 5.0, "train.selection_metric": "full"},
         "comet": {"train.learning_rate": 0.1},  # from `paper`, and this log's COMET is `static`
     }
     planner = Planner("small", log, FULL, {"ease": {"model.l2": 700.0}}, whole)
     found = {job.label: job.estimator().config_for(log) for job in planner.beyond()}
     assert found["EASE"].get("model.l2") == 700.0
     assert found["EASE, by the whole catalogue"].get("model.l2") == 5.0
-    assert found["COMET, preset best"].train.select_by == "full"  # of short histories, many users
+    assert (
+        found["COMET, preset best"].train.selection_metric == "full"
+    )  # of short histories, many users
     assert "COMET, by the whole catalogue" not in found
     assert not any("catalogue" in job.label for job in planner.algorithms())
     long = make_log(random_pairs(np.random.default_rng(0), 5, 90, 50), scope="per_user")
     found_long = {
-        job.label: job.estimator().config_for(long).train.select_by
+        job.label: job.estimator().config_for(long).train.selection_metric
         for job in Planner("long", long, FULL).beyond()
     }
     assert found_long["COMET, preset best"] == "sampled"
     assert found_long["COMET, best, by the whole catalogue"] == "full"
-    assert all(config.train.select_by == "sampled" for config in map(found.get, ("EASE", "FISM")))
+    assert all(
+        config.train.selection_metric == "sampled" for config in map(found.get, ("EASE", "FISM"))
+    )
 
 
 def test_past_the_paper_are_figures_with_100_negatives(tmp_path):

@@ -59,7 +59,7 @@ def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp
     """And its settings are not taken for those of one among drawn items."""
     search, journals = {"model.l2": [5.0, 500.0]}, {}
     for by in ("sampled", "full"):
-        journals[by], settings = tmp_path / f"{by}.journal", {"train.select_by": by}
+        journals[by], settings = tmp_path / f"{by}.journal", {"train.selection_metric": by}
         found = tune(
             split, "ease", journal=journals[by], seconds=60, search=search, settings=settings,
             preset_name="paper",
@@ -70,18 +70,18 @@ def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp
     both = list(journals.values())
     for by in ("sampled", "full"):
         settings = searched_on(both, split, "paper", by)["ease"]
-        assert settings["train.select_by"] == by
+        assert settings["train.selection_metric"] == by
     assert searched_on([journals["full"]], split, "paper") == {}
     monkeypatch.setattr(presets, "MANY", 1)
     own = tmp_path / "own.journal"  # the preset's choice, named by nobody
     tune(split, "ease", journal=own, seconds=60, search=search, preset_name="best")
-    assert [found.select_by for found in history(own)] == ["full"]
+    assert [found.selection_metric for found in history(own)] == ["full"]
     (table,) = searches([journals["full"]], {}).tables
     assert table.rows[0][5].endswith(" (full)")
-    with pytest.raises(ConfigError, match=r"train\.select_by: is what a search looks at"):
+    with pytest.raises(ConfigError, match=r"train\.selection_metric: is what a search looks at"):
         tune(
             split, "ease", journal=tmp_path / "new", seconds=1,
-            search={"train.select_by": ["sampled", "full"]},
+            search={"train.selection_metric": ["sampled", "full"]},
         )  # fmt: skip
 
 
@@ -95,9 +95,9 @@ def test_a_search_begins_with_the_presets_own_settings(split, model, preset_name
         assert set(SPACES[model][key]) <= set(values)
 
 
-def test_comet_with_a_taste_is_searched_too(split, tmp_path):
+def test_comet_with_a_blend_is_searched_too(split, tmp_path):
     """From the preset's own settings on."""
-    settings = FAST | {"model.taste_dim": 4, "model.hidden": (8,), "model.history_length": 6}
+    settings = FAST | {"blend.embedding_dim": 4, "model.hidden": (8,), "model.history_length": 6}
     found = tune(
         split, "comet", journal=tmp_path / "j", seconds=0.01, preset_name="best", settings=settings
     )
@@ -108,7 +108,7 @@ def test_comet_with_a_taste_is_searched_too(split, tmp_path):
 
 
 def test_only_the_models_own_epochs_count(split, tmp_path, monkeypatch):
-    """A companion's figures, however good, are none of the search's."""
+    """The second model's figures, however good, are none of the search's."""
     from comet_rec.experiments import tuning
 
     def validate(config, split, device, hooks, trained):
@@ -120,7 +120,7 @@ def test_only_the_models_own_epochs_count(split, tmp_path, monkeypatch):
             hooks.report(stage, progress)
         raise TrainingInterrupted("behind")
 
-    monkeypatch.setattr(tuning.pipeline, "validate", validate)
+    monkeypatch.setattr(tuning, "validate", validate)
     journal = tmp_path / "search.journal"
     tune(split, "mf", journal=journal, seconds=0.01, settings=FAST)
     assert {trial.value for trial in trials_of(journal, "mf")} == {0.2}
@@ -202,7 +202,7 @@ def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, mo
                 raise TrainingInterrupted("stopped")
         return {"NDCG@10": 0.3}, 2
 
-    monkeypatch.setattr(tuning.pipeline, "validate", validate)
+    monkeypatch.setattr(tuning, "validate", validate)
     journal = tmp_path / "j"
     found = tune(split, "mf", journal=journal, seconds=75, settings=FAST)
     # The first is let finish (50 s); of the second 25 s are left, so it ends with its third epoch.
@@ -233,7 +233,7 @@ def test_what_a_killed_trial_took_is_counted_and_it_is_closed(split, tmp_path, m
     monkeypatch.setattr(tuning.time, "perf_counter", iter(range(0, 10_000, 40)).__next__)
     journal = tmp_path / "j"
     with monkeypatch.context() as patch:
-        patch.setattr(tuning.pipeline, "validate", validate)
+        patch.setattr(tuning, "validate", validate)
         with pytest.raises(Killed):
             tune(split, "mf", journal=journal, seconds=100, settings=FAST)
     study = _opened(tuning, journal, split)
@@ -284,15 +284,15 @@ def test_values_that_are_alike_or_cannot_stand_together_end_a_search(split, tmp_
         split, "ease", journal=tmp_path / "a", seconds=600, search={"model.l2": ["10", "10.0"]}
     )
     assert found["trials"] == 1
-    search = {"train.loss": ["bce", "softmax"], "train.mask_touched": ["true", "false"]}
+    search = {"train.loss": ["bce", "softmax"], "train.mask_known_positives": ["true", "false"]}
     found = tune(
         split, "mf", journal=tmp_path / "b", seconds=600, search=search, settings=FAST,
         say=told.append,
     )  # fmt: skip
     assert sum("left out" in line for line in told) == 1  # bce masks nothing
     assert len(told) == 4
-    wrong = {"train.loss": ["bce"], "train.mask_touched": ["true"]}
-    with pytest.raises(ConfigError, match="mask_touched"):
+    wrong = {"train.loss": ["bce"], "train.mask_known_positives": ["true"]}
+    with pytest.raises(ConfigError, match="mask_known_positives"):
         tune(split, "mf", journal=tmp_path / "c", seconds=1, search=wrong, settings=FAST)
 
 
@@ -339,7 +339,7 @@ def test_another_grid_after_an_interrupted_first_trial_is_refused(split, tmp_pat
 
     given = {"journal": tmp_path / "j", "seconds": 60, "preset_name": "paper"}
     with monkeypatch.context() as patch:
-        patch.setattr(tuning.pipeline, "validate", killed)
+        patch.setattr(tuning, "validate", killed)
         with pytest.raises(KeyboardInterrupt):
             tune(split, "ease", search={"model.l2": [10, 20]}, **given)
     with pytest.raises(ConfigError, match="begun with other values; give another journal="):
@@ -356,23 +356,23 @@ def test_trials_are_what_was_trained(split, tmp_path):
         tune(split, "ease", journal=tmp_path / "k", seconds=1, settings={"model.l2": 5})
 
 
-def test_a_taste_that_no_trial_changes_is_trained_once(split, tmp_path, monkeypatch):
-    from comet_rec.estimators import pipeline
+def test_a_second_model_that_no_trial_changes_is_trained_once(split, tmp_path, monkeypatch):
+    from comet_rec.experiments import tuning
 
-    trained, whole = [], pipeline._chosen_alone
+    trained, whole = [], tuning.fit
 
-    def counted(split, device, config, hooks):
+    def counted(config, *given, **more):
         trained.append(config.name)
-        return whole(split, device, config, hooks)
+        return whole(config, *given, **more)
 
-    monkeypatch.setattr(pipeline, "_chosen_alone", counted)
-    settings = FAST | {"train.epochs": 1, "model.hidden": "8", "model.taste_dim": 4}
+    monkeypatch.setattr(tuning, "fit", counted)
+    settings = FAST | {"train.epochs": 1, "model.hidden": "8", "blend.embedding_dim": 4}
     found = tune(
         split, "comet", journal=tmp_path / "j", seconds=60, preset_name="best",
         settings=settings, search={"train.learning_rate": [1e-3, 2e-3, 5e-3]},
     )  # fmt: skip
     assert found["trials"] == 3
-    assert trained == ["fism"]
+    assert trained == ["fism", "comet", "comet", "comet"]
 
 
 def test_what_a_search_found_is_known_for_its_own_log_and_preset(split, tmp_path, random_log):

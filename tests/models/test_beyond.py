@@ -91,11 +91,11 @@ def test_dropped_rows_are_the_pad_and_the_others_grow():
 def test_rows_drop_in_training_alone_and_the_direct_form_agrees():
     rows, found = histories(), []
     for form in ("frequency", "direct"):
-        model = build(row_dropout=0.5, dropout=0.0, own_dropout=0.0, convolution=form)
+        model = build(row_dropout=0.5, dropout=0.0, id_embedding_dropout=0.0, convolution=form)
         rng = torch.Generator().manual_seed(1)
         found.append(model.encode_users(None, rows, rng))
     torch.testing.assert_close(*found)
-    plain = build(dropout=0.0, own_dropout=0.0)
+    plain = build(dropout=0.0, id_embedding_dropout=0.0)
     assert not torch.allclose(found[0], plain.encode_users(None, rows))
     assert torch.equal(
         build(row_dropout=0.5).encode_users(None, rows), plain.encode_users(None, rows)
@@ -125,7 +125,7 @@ def test_without_the_item_tower_an_item_is_its_embedding(random_log):
 
 
 def test_own_embeddings_alone_are_all_that_is_there():
-    model = build(enrich="original", own_dropout=0.5)
+    model = build(enrich="original", id_embedding_dropout=0.5)
     names = {name for name, _ in model.named_parameters()}
     assert names == {"user_embedding", "item_embedding", "h"}
     assert model.histories is None

@@ -122,7 +122,7 @@ def test_a_users_row_depends_on_that_user_alone(rng):
 
 
 def test_every_parameter_gets_a_gradient(rng):
-    model = build(own_dropout=0.0, dropout=0.0)
+    model = build(id_embedding_dropout=0.0, dropout=0.0)
     model(tensor_batch(rng), None).sum().backward()
     missing = [
         name
@@ -206,7 +206,7 @@ def test_parameters_start_within_their_bounds():
 
 def test_own_embeddings_drop_out_whole_and_are_not_rescaled(rng):
     """A user who is folded in meets exactly what a dropped one met."""
-    model, shown = build(own_dropout=0.5, dropout=0.0), histories(rng, M, 4, N_ITEMS)
+    model, shown = build(id_embedding_dropout=0.5, dropout=0.0), histories(rng, M, 4, N_ITEMS)
     users = torch.arange(M).repeat(40)
     own = model.encode_users(users, shown.repeat(40, 1), torch.Generator().manual_seed(0))
     own = own - model.encode_users(None, shown).repeat(40, 1)

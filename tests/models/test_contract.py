@@ -16,7 +16,7 @@ from comet_rec.data.histories import shown
 from comet_rec.errors import ConfigError, UnknownIdError
 from comet_rec.estimators import registry
 from comet_rec.estimators.registry import ESTIMATORS
-from comet_rec.estimators.scoring import VectorScores, run_scores
+from comet_rec.evaluation.scoring import VectorScores, run_scores
 from comet_rec.models import base
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.encoding import all_vectors
@@ -264,7 +264,7 @@ def test_own_embeddings_alone_fold_nobody_in(split):
     small = {"preset": "original-only", "embedding_dim": 8, "history_length": 6, "epochs": 1}
     with pytest.raises(ConfigError, match="cannot fold in new users"):
         cr.COMET(**small).fit(split).recommend_for_history([[2, 4, 6]])
-    beside = cr.COMET(**small, taste_dim=4).fit(split)
+    beside = cr.COMET(**small, blend_model="fism", blend_embedding_dim=4).fit(split)
     scores = beside.recommend_for_history([[2, 4, 6]], k=5)["score"]
     assert len(set(scores.tolist())) > 1
 

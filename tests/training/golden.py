@@ -22,7 +22,12 @@ def measure() -> dict[str, list[float]]:
     log = make_log(random_pairs(np.random.default_rng(0), 60, 50, 12))
     split = cr.leave_one_out(log, negatives=20)
     found = {}
-    softmax = {"loss": "softmax", "mask_touched": True, "schedule": "cosine", "towers": "user"}
+    softmax = {
+        "loss": "softmax",
+        "mask_known_positives": True,
+        "schedule": "cosine",
+        "towers": "user",
+    }
     ways: dict[str, dict[str, Any]] = {
         "sampled": {"history": "sampled"},
         "recent": {"history": "recent"},
@@ -34,7 +39,7 @@ def measure() -> dict[str, list[float]]:
         shape: dict[str, Any] = {"history_length": 8, "hidden": (16,), "preset": "static"}
         model: Any = cr.COMET(**small, **shape, **settings).fit(split)
         found |= _told(name, model)
-    return found | _told("fism, softmax", cr.FISM(preset="best", **small).fit(split))
+    return found | _told("fism, softmax", cr.FISM(preset="best", **small).fit(split, refit=False))
 
 
 def _told(name: str, model: Any) -> dict[str, list[float]]:

@@ -13,22 +13,21 @@ from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batches
 from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators.registry import ESTIMATORS
-from comet_rec.estimators.session import Hooks, batches_of
 from comet_rec.models import base
 from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
-from comet_rec.training import catalogue
-from comet_rec.training.catalogue import catalogue_softmax
-from comet_rec.training.losses import sampled_softmax
-from comet_rec.training.objective import objective
-from comet_rec.training.schedule import learning_rate
+from comet_rec.training import losses as losses_module
+from comet_rec.training.checkpoints import Hooks
+from comet_rec.training.fit import batches_of
+from comet_rec.training.losses import catalogue_softmax, objective, sampled_softmax
+from comet_rec.training.trainer import learning_rate
 from tests.conftest import make_log
 from tests.models import reference
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
 SHARED = [
     {},
-    {"softmax_items": 30, "mask_touched": True},
+    {"softmax_items": 30, "mask_known_positives": True},
     {"softmax_items": 30, "sampling": "popularity"},
     {"softmax_items": 30, "sampling": "in-batch"},
 ]
@@ -83,7 +82,9 @@ def test_masked_items_are_left_out_of_the_loop(random_log, items):
                 total += math.exp(scores[row][column] + weight)
         loss += math.log(total) - scores[row][target]
     assert left_out > 0
-    config = TrainConfig(loss="softmax", softmax_items=items, mask_touched=True, reduction="sum")
+    config = TrainConfig(
+        loss="softmax", softmax_items=items, mask_known_positives=True, reduction="sum"
+    )
     found, _ = objective(model, batch, config, None)
     assert found.item() == pytest.approx(loss, rel=1e-4)
     found.backward()  # by differences, one parameter of each kind
@@ -155,7 +156,7 @@ def test_the_sampled_softmax_is_a_loop(smoothing, reduction):
 def test_blocks_and_a_sample_of_all_items_are_the_softmax_with_its_gradients(
     monkeypatch, block, smoothing, reduction
 ):
-    monkeypatch.setattr(catalogue, "BLOCK_BYTES", block)
+    monkeypatch.setattr(losses_module, "BLOCK_BYTES", block)
     rng = torch.Generator().manual_seed(0)
     users, items = (torch.randn((n, 3), generator=rng, requires_grad=True) for n in (5, 7))
     targets = torch.tensor([0, 6, 3, 3, 2])
@@ -245,8 +246,14 @@ def test_a_fism_shows_each_positive_its_user_without_it(random_log, alpha):
     ("settings", "text"),
     [
         ({"label_smoothing": 0.1}, 'train.label_smoothing = 0.1 needs train.loss = "softmax"'),
-        ({"mask_touched": True}, 'train.mask_touched = True needs train.loss = "softmax"'),
-        ({"loss": "softmax", "mask_touched": True, "label_smoothing": 0.1}, "one of the two"),
+        (
+            {"mask_known_positives": True},
+            'train.mask_known_positives = True needs train.loss = "softmax"',
+        ),
+        (
+            {"loss": "softmax", "mask_known_positives": True, "label_smoothing": 0.1},
+            "one of the two",
+        ),
         ({"softmax_items": 9}, 'train.softmax_items = 9 needs train.loss = "softmax"'),
         ({"loss": "softmax", "sampling": "popularity"}, "give train.softmax_items"),
         ({"loss": "softmax", "negative_pool": 5}, "draws no negatives"),

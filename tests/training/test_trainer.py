@@ -12,17 +12,13 @@ import torch
 import comet_rec as cr
 from comet_rec.data.batches import Batches
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
-from comet_rec.estimators import session
-from comet_rec.estimators.session import Hooks
-from comet_rec.estimators.validation import Validation
 from comet_rec.models import base
 from comet_rec.models.layers import drop
 from comet_rec.training import trainer
-from comet_rec.training.averaging import Averaged
-from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy
-from comet_rec.training.objective import objective
-from comet_rec.training.prefetch import prefetched
-from comet_rec.training.trainer import Trainer
+from comet_rec.training.checkpoints import Hooks
+from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy, objective
+from comet_rec.training.trainer import Averaged, Trainer, prefetched
+from comet_rec.training.validation import Validation
 from tests.conftest import checkerboard_log
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
@@ -109,14 +105,13 @@ def test_what_validates_is_the_average_and_not_the_last_step(split, monkeypatch)
         assert torch.equal(self.model.h, raw)
         return found
 
-    def validate(self, model):
+    def validate(self, model, histories):
         validated.append(model.h.detach().clone())
         return {"NDCG@10": 0.1 * len(validated)}
 
     validated: list[torch.Tensor] = []
     monkeypatch.setattr(Trainer, "_close_epoch", spy)
-    monkeypatch.setattr(session, "model_scores", lambda model, *_: model)
-    monkeypatch.setattr(Validation, "figures", validate)
+    monkeypatch.setattr(Validation, "__call__", validate)
     run = cr.COMET(**SMALL, average=0.9).fit(split).run
     for (raw, average), given in zip(seen, validated, strict=True):
         assert torch.equal(given, average)

@@ -24,15 +24,15 @@ from comet_rec.errors import ArtefactError, InputError
 
 NAME = "last"
 POINTER = f"{NAME}.json"
-COMPANIONS = "companions"
-"""Folder beside the checkpoint: models that are trained before (`estimators.companions`)."""
+BLEND = "blend"
+"""Folder beside the checkpoint: the second model of a blend, which is trained first."""
 MOST_POINTER = 1 << 26
 """Longest text of plain data: the log of all epochs is in it."""
 REMEDY = "remove the folder and train anew"
 TRIES = 1000
 """Readings of a checkpoint that is replaced again and again."""
 
-STAGES = ("validation", "chosen", "refit", "all")
+STAGES = ("validation", "refit", "all")
 """What a training stands in."""
 _POINTER = {"about": {str: object}, "file": str, "tensors": str, "sha256": str}
 _ABOUT = {
@@ -48,6 +48,7 @@ _ABOUT = {
         "best_validation": {str: float},
     },
     "lines?": LOG,
+    "weights?": [float],
     "chosen_epochs?": int,
     "identity?": str,
 }
@@ -102,18 +103,19 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether an unfinished training can be gone on with."""
-    return has_own_checkpoint(folder) or (folder / COMPANIONS).is_dir()
+    return has_own_checkpoint(folder) or (folder / BLEND).is_dir()
 
 
 def has_own_checkpoint(folder: Path) -> bool:
-    """Whether the model's own training had begun, not that of its companions alone."""
+    """Whether the model's own training had begun, not that of a blend's second model alone."""
     return (folder / POINTER).is_file()
 
 
 def forget(folder: Path) -> None:
     """Remove what an unfinished training left, so that nobody goes on from it."""
     (folder / POINTER).unlink(missing_ok=True)
-    shutil.rmtree(folder / COMPANIONS, ignore_errors=True)
+    for name in (BLEND, "companions"):  # its name until 0.1
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def load_checkpoint(

@@ -32,7 +32,7 @@ MOST_MANIFEST = 1 << 24
 """Longest manifest."""
 TRIES = 1000
 """Openings of a folder that is replaced again and again."""
-_KEPT = re.compile(r"last\.json|last-\w+-\d+\.safetensors|companions|\..*")
+_KEPT = re.compile(r"last\.json|last-\w+-\d+\.safetensors|blend|companions|\..*")
 """Names in the folder of checkpoints (`checkpoint`)."""
 _MANIFEST = {"schema": object, "files": {str: str}, "sha256": str}
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)

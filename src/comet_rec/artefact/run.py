@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -22,7 +22,7 @@ from comet_rec.artefact.plain import MOST_CONTAINERS, check_form, one_line, pars
 from comet_rec.artefact.provenance import versions
 from comet_rec.artefact.tensors import read_arrays
 from comet_rec.config import Config, ProtocolConfig
-from comet_rec.data.arrays import Array
+from comet_rec.data.arrays import Array, under
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, TimeScope
 from comet_rec.data.split import Split
@@ -37,6 +37,8 @@ FILES = (
     "model.safetensors", PROTOCOL, SELECTED, TITLES, VECTORS,
 )  # fmt: skip
 """All that are read; what else a folder holds is nobody's, an older run's that was copied over."""
+BLEND, BLEND_WEIGHT = "blend", "blend_weight"
+"""Names of the tensors of a second model: ``blend.NAME``, and its weight."""
 MOST_CONFIG, MOST_TEXT = 1 << 16, 1 << 26
 """Longest `config.toml`, and longest other text."""
 MOST_INDEX = 2**31 - 2
@@ -48,6 +50,7 @@ _MANIFEST = {
     "model": str,
     "epochs": int,
     "started_from?": [str],
+    "blend_epochs?": int,
     "companion_epochs?": {str: int},
     "protocol": ({"hash": str, "settings": {str: object}}, None),
     "data": {
@@ -89,6 +92,28 @@ LOG = [
 
 
 @dataclass(frozen=True, eq=False)
+class SecondModel:
+    """The second model of a blend, whose score is added to the first one's.
+
+    Parameters
+    ----------
+    state : dict of Tensor
+        Its parameters.
+    weight : float
+        What its score is multiplied by.
+    epochs : int
+        Passes that it was trained for; 0 for one that was given.
+    selected : dict of Tensor or None
+        As `Run.selected`.
+    """
+
+    state: dict[str, Tensor]
+    weight: float
+    epochs: int = 0
+    selected: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
     """A finished training with all that evaluating, listing and folding in need.
 
@@ -104,14 +129,14 @@ class Run:
     split : Split or None
         What was held out; None after training on everything.
     user_vectors, item_vectors : Tensor [m, K] and [n, K], or None
-        Their inner product is the logit; None for models that are no inner product.
+        Their inner product is the score; None for models that are no inner product. With a blend
+        the columns of the second model come last, its weight in the users' part.
     selected : dict of Tensor or None
         The parameters that validation chose, where a refit replaced them: what the first stage
         of another model's training may start from.
     started_from : tuple of str
         Trained models that the parameters started from, with the digests of their states.
-    companion_epochs : dict of int
-        Epochs of the models that were trained first as parts of this one.
+    blend : SecondModel or None
     metrics : dict or None
         What ``evaluate --json`` prints; None without a split.
     log : list of dict
@@ -133,7 +158,7 @@ class Run:
     item_vectors: Tensor | None
     selected: dict[str, Tensor] | None = None
     started_from: tuple[str, ...] = ()
-    companion_epochs: dict[str, int] = field(default_factory=dict)
+    blend: SecondModel | None = None
     metrics: dict[str, Any] | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
@@ -149,18 +174,42 @@ class Run:
         ArtefactError
             When the parameters are not those of this model, as another version's may be.
         """
-        log, name = self.interactions, self.config.name
-        model = base.build(name, self.config.model, log.n_users, log.n_items, 0)
-        # The state's own memory where a module takes it over: no second copy.
-        more = {} if base.non_iterative(name) else {"assign": True}
-        try:
-            model.load_state_dict(self.state, **more)
-        except (RuntimeError, KeyError) as error:
-            told = str(error).splitlines()[-1].strip()
-            raise ArtefactError(
-                f"the parameters are not those of {name} in this version ({told}); train it again"
-            ) from None
-        return model
+        return restored(self.config, self.state, self.interactions)
+
+    @cached_property
+    def second_model(self) -> Any:
+        """The second model of the blend, on the CPU; None without one.
+
+        Raises
+        ------
+        ArtefactError
+            As `model`.
+        """
+        if self.blend is None:
+            return None
+        return restored(second_config(self.config), self.blend.state, self.interactions)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters of the model and of a second one, by the names that they are stored by."""
+        second = None if self.blend is None else self.blend.state
+        return self._stored(self.state, second)
+
+    def _stored(
+        self, state: dict[str, Tensor], second: dict[str, Tensor] | None
+    ) -> dict[str, Tensor]:
+        if self.blend is None:
+            return state
+        second = second or self.blend.state
+        weight = torch.tensor(self.blend.weight, dtype=torch.float32)
+        parts = {f"{BLEND}.{name}": value for name, value in second.items()}
+        return {**state, **parts, BLEND_WEIGHT: weight}
+
+    @property
+    def validation(self) -> dict[str, float] | None:
+        """Figures of the validation items in the epoch that they chose; None without any."""
+        found = [line["validation"] for line in self.log if line["stage"] == "validation"]
+        return max((f for f in found if f), key=self.config.train.merit, default=None)
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -168,16 +217,65 @@ class Run:
         found: dict[str, Any] = {}
         if not base.non_iterative(self.config.name):
             found["train.full_epochs"] = self.epochs
-        if "taste_weight" in self.state:
-            found["model.taste_weight"] = round(float(self.state["taste_weight"]), 6)
-        if "fism" in self.companion_epochs:
-            found["model.taste_epochs"] = self.companion_epochs["fism"]
+        if self.blend is not None:
+            found["blend.weight"] = round(self.blend.weight, 6)
+            if self.blend.epochs:
+                found["blend.epochs"] = self.blend.epochs
         return found
 
     @property
     def known(self) -> Interactions:
         """Rows that histories hold and lists leave out: all but the held-out test items."""
         return self.interactions if self.split is None else self.split.known
+
+
+def second_config(config: Config) -> Config:
+    """Config of a blend's second model, as far as scoring needs it."""
+    blend = config.blend
+    model = base.config_class(blend.model)(**blend.settings)
+    return Config(name=blend.model, preset=blend.preset, model=model)
+
+
+def restored(config: Config, state: dict[str, Tensor], log: Interactions) -> Any:
+    """Model with these parameters, on the CPU.
+
+    Raises
+    ------
+    ArtefactError
+        When the parameters are not those of this model, as another version's may be.
+    """
+    model = base.build(config.name, config.model, log.n_users, log.n_items, 0)
+    # The state's own memory where a module takes it over: no second copy.
+    more = {} if base.non_iterative(config.name) else {"assign": True}
+    try:
+        model.load_state_dict(state, **more)
+    except (RuntimeError, KeyError) as error:
+        told = str(error).splitlines()[-1].strip()
+        raise ArtefactError(
+            f"the parameters are not those of {config.name} in this version ({told}); train it "
+            "again"
+        ) from None
+    return model
+
+
+def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
+    """What the stored parameters of a run must be, those of a second model included."""
+    found = base.state_arrays(config, n_users, n_items)
+    if config.blend.model != "none":
+        found |= under(BLEND, base.state_arrays(second_config(config), n_users, n_items))
+        found[BLEND_WEIGHT] = Array(shape=())
+    return found
+
+
+def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
+    """What the vectors of a run must be; a run that scores pairs has none."""
+    found = base.vector_arrays(config, n_users, n_items)
+    if found and config.blend.model != "none":
+        more = base.vector_arrays(second_config(config), n_users, n_items)
+        for side, array in more.items():
+            columns = int(found[side].shape[1]) + int(array.shape[1])
+            found[side] = Array(shape=(array.shape[0], columns))
+    return found
 
 
 def save_run(run: Run, folder: Path) -> None:
@@ -193,9 +291,10 @@ def save_run(run: Run, folder: Path) -> None:
 
 def _write(run: Run, folder: Path) -> dict[str, Any]:
     log = run.interactions
-    save_tensors(run.state, folder / "model.safetensors")
+    save_tensors(run.tensors, folder / "model.safetensors")
     if run.selected is not None:
-        save_tensors(run.selected, folder / SELECTED)
+        second = None if run.blend is None else run.blend.selected
+        save_tensors(run._stored(run.selected, second), folder / SELECTED)
     if run.user_vectors is not None and run.item_vectors is not None:
         vectors = {"users": run.user_vectors, "items": run.item_vectors}
         vectors = {k: v.detach().cpu().contiguous() for k, v in vectors.items()}
@@ -223,8 +322,8 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
         "seed": run.config.seed,
         "epochs": run.epochs,
         "started_from": list(run.started_from),
-        "companion_epochs": run.companion_epochs,
-        "config": {"model": asdict(run.config.model), "train": asdict(run.config.train)},
+        "blend_epochs": 0 if run.blend is None else run.blend.epochs,
+        "config": {room: asdict(getattr(run.config, room)) for room in ("model", "blend", "train")},
         "protocol": None if run.split is None else protocol_entry(run.split),
         "data": {
             "source": run.source,
@@ -306,12 +405,12 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
             raise ValueError("the protocol does not match its hash")
 
     version = f"the parameters are not those of {config.name} in this version; train it again"
-    parameters = base.state_arrays(config, n_users, n_items)
+    parameters = state_arrays(config, n_users, n_items)
     state = _tensors(arrays("model.safetensors", parameters, remedy=version))
     selected = None
     if SELECTED in files:
         selected = _tensors(arrays(SELECTED, parameters, remedy=version))
-    declared = base.vector_arrays(config, n_users, n_items)
+    declared = vector_arrays(config, n_users, n_items)
     vectors: dict[str, Tensor] = {}
     if declared or VECTORS in files:
         vectors = _tensors(arrays(VECTORS, declared))
@@ -320,6 +419,15 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
     check_form(metrics, _METRICS, "metrics.json")
     check_form(titles, {str: str}, TITLES)
     check_form(lines, LOG, "log.jsonl")
+    trained_before = manifest.get("companion_epochs", {}).values()  # its name until 0.1
+    epochs = manifest.get("blend_epochs", max(trained_before, default=0))
+    state, second, weight = _parted(state)
+    blend = None
+    if config.blend.model != "none":
+        blend = SecondModel(second, weight, epochs)
+    if selected is not None:
+        selected, second, _ = _parted(selected)
+        blend = blend and replace(blend, selected=second)
     return Run(
         config=config,
         epochs=manifest["epochs"],
@@ -330,13 +438,28 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
         item_vectors=vectors.get("items"),
         selected=selected,
         started_from=tuple(manifest.get("started_from", ())),
-        companion_epochs=dict(manifest.get("companion_epochs", {})),
+        blend=blend,
         metrics=metrics,
         log=lines,
         titles=titles,
         source=data["source"],
         reading=dict(data.get("reading", {})),
     )
+
+
+def _parted(
+    tensors: dict[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
+    """Parameters of the model, and parameters and weight of the second one."""
+    own, second, weight = {}, {}, 0.0
+    for name, tensor in tensors.items():
+        if name == BLEND_WEIGHT:
+            weight = float(tensor)
+        elif name.startswith(f"{BLEND}."):
+            second[name.removeprefix(f"{BLEND}.")] = tensor
+        else:
+            own[name] = tensor
+    return own, second, weight
 
 
 def _config(data: bytes, name: str) -> Config:

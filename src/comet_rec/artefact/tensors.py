@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec import renamed
 from comet_rec.artefact.members import Member
 from comet_rec.artefact.plain import check_form, one_line, parsed
 from comet_rec.data.arrays import Array, Form, check_forms, check_values
@@ -112,6 +113,9 @@ def _header(member: Member) -> dict[str, Form]:
         end = place + _bytes(form)
         if entry["data_offsets"] != [place, end]:
             raise ValueError(f"{name} has impossible offsets")
+        name = renamed.tensor(name)
+        if name in forms:
+            raise ValueError(f"{name} is there twice, under an old name too")
         place, forms[name] = end, form
     if place != member.left:
         raise ValueError("too short or too long")

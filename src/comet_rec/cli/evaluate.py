@@ -22,7 +22,7 @@ def evaluate(
     json_: options.Json = False,
 ) -> None:
     """Measure a run again under its own protocol."""
-    from comet_rec.estimators.measuring import evaluate as measure
+    from comet_rec.estimators.evaluate import evaluate as measure
     from comet_rec.estimators.registry import load_model
 
     found = measure(load_model(run), full=full).to_dict()

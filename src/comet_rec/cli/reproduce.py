@@ -87,7 +87,7 @@ def reproduce(
     options.check_folder(out)
     options.set_threads(reading.threads)
     from comet_rec.config import unknown
-    from comet_rec.estimators.devices import torch_device
+    from comet_rec.estimators.surroundings import torch_device
     from comet_rec.experiments import reproduce as study
     from comet_rec.experiments.journal import history
     from comet_rec.experiments.logs import read_logs

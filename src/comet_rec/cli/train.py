@@ -116,7 +116,7 @@ def _say_result(estimator: Estimator, out: Path) -> None:
         show(evaluate.as_text(estimator.run.metrics or {}))
         if estimator.run.chosen:
             words = " ".join(f"--set {key}={value}" for key, value in estimator.run.chosen.items())
-            if estimator.run.started_from and not estimator.run.companion_epochs:
+            if estimator.run.started_from:
                 words += ", and --init-from runs that were trained with --all"
             show(f"to train on everything as validation chose: --all {words}")
     show(f"written to {out}")
@@ -197,12 +197,7 @@ def _fit(
     quiet: bool,
 ) -> None:
     from comet_rec.artefact.checkpoint import has_checkpoint
-    from comet_rec.data.split import Split
-    from comet_rec.estimators.session import Hooks
-
-    if refit is None:
-        log = data.interactions if isinstance(data, Split) else data
-        refit = estimator.config_for(log).train.refit
+    from comet_rec.training.checkpoints import Hooks
 
     with training_progress(quiet) as report, interruptible() as stop:
         hooks = Hooks(report=report, stop=stop, checkpoints=out / "checkpoints", resume=resume)

@@ -19,11 +19,11 @@ from comet_rec.artefact.run import Run, load_run
 from comet_rec.data.randomness import generator
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import ArtefactError, DamagedError, NonFiniteError
-from comet_rec.estimators.measuring import measure
-from comet_rec.estimators.scoring import run_scores
+from comet_rec.estimators.evaluate import measure
 from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.evaluation.audit import Finding, audit, ordered
 from comet_rec.evaluation.ranking import Ranks, sampled_ranks
+from comet_rec.evaluation.scoring import run_scores
 
 EQUAL = 1e-9
 """Largest difference between figures that were measured from the same vectors."""
@@ -79,7 +79,7 @@ def _unreadable(error: ArtefactError) -> Finding:
 
 
 def _not_finite(run: Run) -> Iterator[Finding]:
-    tensors = {f"parameter {name}": value for name, value in run.state.items()}
+    tensors = {f"parameter {name}": value for name, value in run.tensors.items()}
     tensors |= {"user vectors": run.user_vectors, "item vectors": run.item_vectors}  # type: ignore[dict-item]
     bad = [
         name

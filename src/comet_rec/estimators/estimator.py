@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -11,22 +12,29 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
+from comet_rec import renamed
 from comet_rec.artefact.run import Run, save_run
 from comet_rec.coercion import is_whole
 from comet_rec.config import Config
+from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.nearest import shown
 from comet_rec.data.split import Split
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, NotFittedError
-from comet_rec.estimators import lists, naming, pipeline, space
-from comet_rec.estimators.devices import torch_device
-from comet_rec.estimators.measuring import measured
-from comet_rec.estimators.presets import preset
-from comet_rec.estimators.session import Hooks, tell_epochs
-from comet_rec.estimators.start import Start
-from comet_rec.estimators.surroundings import undisturbed
+from comet_rec.estimators import lists, presets
+from comet_rec.estimators.evaluate import measured
+from comet_rec.estimators.presets import blend_config, preset
+from comet_rec.estimators.surroundings import torch_device, undisturbed
+from comet_rec.evaluation.ranking import checked
+from comet_rec.evaluation.scoring import run_scores
+from comet_rec.training import pretraining
+from comet_rec.training.checkpoints import Hooks
+from comet_rec.training.fit import fit
+from comet_rec.training.trainer import Progress
+from comet_rec.training.validation import validation_text
 
 
 def folder_path(folder: Any, call: str) -> Path:
@@ -74,9 +82,9 @@ class Estimator:
         self.preset = preset
         self.seed = int(seed)
         self.device = torch_device(device)
-        self.settings = settings
+        self.settings = renamed.settings(settings, warn=True)
         self._run: Run | None = None
-        naming.check_without_log(self.config_for)
+        presets.check_without_log(self.config_for)
 
     def config_for(self, log: Interactions) -> Config:
         """Complete config that `fit` would use for this log.
@@ -87,7 +95,7 @@ class Estimator:
             For settings that are unknown, out of range, or not for this model.
         """
         plain = replace(preset(self.preset, self.name, log), seed=self.seed)
-        return naming.applied(plain, self.settings)
+        return presets.applied(plain, self.settings)
 
     @undisturbed
     def fit(
@@ -109,10 +117,10 @@ class Estimator:
             and nothing can be measured afterwards.
         refit : bool, optional
             Train once more on training and validation rows for the epochs that validation
-            chose. Default: the constructor's ``refit``, else false; in the shell: the preset's.
+            chose. Default: the constructor's ``refit``, else the preset's.
         init_from : Estimator or sequence of Estimator
             Trained models that the parameters start from: a GMF and an MLP for NeuMF, an MF for
-            ConvNCF, a FISM for COMET's taste; trained on the same split, with or without a refit
+            ConvNCF, a FISM for COMET's blend; trained on the same split, with or without a refit
             as this one.
         progress : bool
             Tell each epoch on stderr.
@@ -130,23 +138,26 @@ class Estimator:
         """
         if not isinstance(data, (Interactions, Split)):
             raise InputError(not_a_log(data, "fit", "leave_one_out or "))
-        start = Start.of(init_from)
+        starts = pretraining.runs_of(init_from)
         hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
-        if refit is None:
-            refit = config.train.refit and bool({"refit", "train.refit"} & self.settings.keys())
-        refit = bool(config.coerced("train.refit", refit))
-        config = replace(config, train=replace(config.train, refit=refit))
+        if refit is not None:
+            config = config.with_settings({"train.refit": refit})
         if isinstance(data, Split):
-            naming.check_protocol(config, self.settings, data.protocol)
+            presets.check_protocol(config, self.settings, data.protocol)
             config = replace(config, protocol=data.protocol)
-            self._run = pipeline.fit_split(config, data, self.device, hooks, start)
         else:
-            given = naming.dotted(config, self.settings)
+            given = presets.dotted(config, self.settings)
             if "train.epochs" in given and "train.full_epochs" not in given:
                 config = config.with_settings({"train.full_epochs": config.train.epochs})
-            self._run = pipeline.fit_all(config, data, self.device, hooks, start)
+        second: Any = blend_config(config, log)
+        for run in starts if second else ():
+            if run.config.name == second.name:  # trained before
+                second = run
+                starts.remove(run)
+                break
+        self._run = fit(config, data, second=second, starts=starts, hooks=hooks, device=self.device)
         return self
 
     @property
@@ -172,7 +183,7 @@ class Estimator:
         """Arguments of a fresh model to be trained on everything as validation chose.
 
         ``COMET(**model.chosen).fit(interactions)``: this model's own, the epochs that validation
-        chose (the schedule stays as long as it was), and the weight and the epochs of a taste. A
+        chose (the schedule stays as long as it was), and the weight and the epochs of a blend. A
         model that started from given runs needs them again, trained on everything too.
 
         Raises
@@ -184,8 +195,8 @@ class Estimator:
         if self.run.split is None:
             raise ConfigError("the model was trained on the whole log: validation chose nothing")
         chosen = self.run.chosen
-        short = {name.partition(".")[2] for name in chosen}
-        own = {name: value for name, value in self.settings.items() if name not in short}
+        replaced = {*chosen, *map(presets.bare, chosen)}
+        own = {name: value for name, value in self.settings.items() if name not in replaced}
         device = str(self.device)
         return {"preset": self.preset, "seed": self.seed, "device": device, **own, **chosen}
 
@@ -282,13 +293,20 @@ class Estimator:
         ------
         UnknownIdError, InputError, NotFittedError
         """
-        return space.scores(self.run, users, items)
+        log = self.run.interactions
+        left = lists.known(log.user_ids, users, "user")
+        right = lists.known(log.item_ids, items, "item")
+        if len(left) != len(right):
+            raise InputError(
+                f"score: {len(left)} users and {len(right)} items; give an item for each user"
+            )
+        return checked(run_scores(self.run).score_pairs(left, right[:, None]))[:, 0]
 
     def user_vectors(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """All users' ids, and vectors whose inner product with an item's is the score, [m, W].
 
         For an index of one's own. W is K, and more where a model has biases (a column that meets
-        the constant 1) or a taste (its columns come last).
+        the constant 1) or a blend (the second model's columns come last).
 
         Raises
         ------
@@ -296,11 +314,18 @@ class Estimator:
             For a model whose scores are no inner product: EASE, ItemKNN, MLP, NeuMF, ConvNCF.
         NotFittedError
         """
-        return space.matrix(self.run, "user")
+        return self._vectors(self.run.user_vectors, self.run.interactions.user_ids)
 
     def item_vectors(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """All items' ids, and their vectors, [n, W]; as `user_vectors`."""
-        return space.matrix(self.run, "item")
+        return self._vectors(self.run.item_vectors, self.run.interactions.item_ids)
+
+    def _vectors(
+        self, vectors: Tensor | None, ids: Ids
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        if vectors is None:
+            raise ConfigError(f"{self.name} has no vectors: its scores are no inner product")
+        return ids.external(np.arange(len(ids))), vectors.numpy().copy()
 
     def describe(self, source: str, titles: Mapping[str, str], reading: Mapping[str, Any]) -> None:
         """Add a log's source, items' titles by id as text, and the options it was read with."""
@@ -325,3 +350,13 @@ class Estimator:
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"
         return f"{type(self).__name__}(preset={self.preset!r}, seed={self.seed}, {state})"
+
+
+def tell_epochs(stage: str, progress: Progress) -> None:
+    """A line on stderr at the end of each epoch."""
+    if not progress.finished_epoch:
+        return
+    figures = f", {validation_text(progress.validation)}" if progress.validation else ""
+    where = f"{stage} epoch {progress.epoch}/{progress.epochs}"
+    sys.stderr.write(f"{where}: loss {progress.loss:.4f}{figures}\n")
+    sys.stderr.flush()

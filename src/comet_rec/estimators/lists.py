@@ -22,10 +22,11 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.data.nearest import nearest, shown
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, UnknownIdError, argument
-from comet_rec.estimators.scoring import run_scores
 from comet_rec.evaluation.ranking import checked
+from comet_rec.evaluation.scoring import run_scores
 from comet_rec.models import base
 from comet_rec.models.encoding import new_user_vectors
+from comet_rec.models.interfaces import TwoTower
 from comet_rec.retrieval.exact import top_k, top_k_of_rows
 
 Unknown = Literal["error", "skip", "popular"]
@@ -127,9 +128,12 @@ Source = Tensor | Callable[[slice], npt.NDArray[np.float32]]
 def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source:
     """Vectors or scores of users that training never saw."""
     model, n_items = run.model, run.interactions.n_items
-    if base.two_tower(run.config.name) and model.folds_in:
-        shown = fold_in(histories, model.histories, n_items)
-        vectors = new_user_vectors(model.to(device), shown).cpu()
+    models = [model] if run.blend is None else [model, run.second_model]
+    if any(_reads_histories(each) for each in models):
+        parts = [_user_vectors(each, histories, n_items, device) for each in models]
+        if run.blend is not None:
+            parts[1] *= run.blend.weight
+        vectors = torch.cat(parts, dim=1)
         checked(vectors.numpy())
         return vectors
     if base.non_iterative(run.config.name) and model.folds_in:
@@ -145,6 +149,22 @@ def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source
         f"{run.config.name} cannot fold in new users: its users are nothing but their own "
         "parameters; train a model that reads histories, e.g. comet"
     )
+
+
+def _reads_histories(model: Any) -> bool:
+    if not isinstance(model, TwoTower) or model.histories is None:
+        return False
+    return bool(model.folds_in)
+
+
+def _user_vectors(model: Any, histories: list[Int64], n_items: int, device: torch.device) -> Tensor:
+    """Vectors of users never seen; zeros by a model whose users are their own parameters alone."""
+    if not _reads_histories(model):
+        return torch.zeros(len(histories), len(model.weight))
+    found: Tensor = new_user_vectors(
+        model.to(device), fold_in(histories, model.histories, n_items)
+    ).cpu()
+    return found
 
 
 _Part = tuple[Int64, Int64, npt.NDArray[np.float32]]
@@ -220,3 +240,19 @@ def unknown_id(
         ways = " or ".join(argument("unknown", way) for way in ("skip", "popular"))
         hint += f" ({ways} allows unknown ids)"
     return UnknownIdError(f"{what}; {hint}")
+
+
+def known(ids: Ids, given: Iterable[Any], role: str) -> Int64:
+    """Indices of ids that must all be in the log.
+
+    Raises
+    ------
+    UnknownIdError
+    """
+    what = f"{role}s"
+    stored, indices = ids.lookup(id_list(given, what), what)
+    missing = indices < 0
+    if missing.any():
+        unknown = ids.as_external(stored[missing])
+        raise unknown_id(ids, unknown, len(indices), role, policies=False)
+    return np.asarray(indices)

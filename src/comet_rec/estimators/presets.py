@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from comet_rec.config import Config, TrainConfig, unknown
+from comet_rec.config import BlendConfig, Config, ProtocolConfig, TrainConfig, unknown
+from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
 from comet_rec.models import base
+from comet_rec.training.blend import check as check_blend
 
 SMALL = 500_000
 """Rows below which `auto` takes the small settings."""
@@ -33,7 +36,7 @@ PRODUCTS = 2_560_000_000_000
 DRAWN = 8_192
 """Items that it is estimated from."""
 
-TASTE_DIM = 256
+BLEND_DIM = 256
 """K of a FISM under a softmax (ADR 0038)."""
 
 POSITIVES = 20_000_000
@@ -56,41 +59,43 @@ def best(model: str, log: Interactions) -> Config:
     Where histories are short and users many, what ranks a catalogue at once is chosen by figures
     over the whole of it (ADR 0039).
     """
-    short, select_by = _short(log), _select_by(model, log)
+    short, selection_metric = _short(log), _selection_metric(model, log)
     if model == "fism" and short:
         config = paper(model, log)
         return replace(
             config,
             preset="best",
-            model=replace(config.model, embedding_dim=TASTE_DIM),
+            model=replace(config.model, embedding_dim=BLEND_DIM),
             train=replace(
-                config.train, loss="softmax", mask_touched=True,
-                softmax_items=_drawn(log, TASTE_DIM), learning_rate=3e-3, weight_decay=1e-5,
-                full_epochs=4, patience=3, select_by=select_by,
+                config.train, loss="softmax", mask_known_positives=True,
+                softmax_items=_drawn(log, BLEND_DIM), learning_rate=3e-3, weight_decay=1e-5,
+                full_epochs=4, patience=3, selection_metric=selection_metric,
             ),
         )  # fmt: skip
     if model != "comet" or log.time_scope == "none":
         config = static(model, log)
-        train = replace(config.train, refit=True, select_by=select_by)
+        train = replace(config.train, refit=True, selection_metric=selection_metric)
         return replace(config, preset="best", train=train)
     small = len(log) < SMALL
     k = 64 if small else 128
     epochs = 16 if small else min(10, max(2, POSITIVES // len(log)))
-    taste = paper("fism", log).model
+    fism = paper("fism", log).model
     return Config(
         name=model,
         preset="best",
         model=base.config_class(model)(
             history="causal", towers="user", embedding_dim=k,
             history_length=50 if small else 100,
-            taste_dim=TASTE_DIM if short else taste.embedding_dim, taste_alpha=taste.alpha,
-            taste_preset="best" if short else "paper",
+        ),
+        blend=BlendConfig(
+            model="fism", preset="best" if short else "paper",
+            embedding_dim=BLEND_DIM if short else fism.embedding_dim, alpha=fism.alpha,
         ),
         train=TrainConfig(
-            loss="softmax", mask_touched=True, softmax_items=_drawn(log, k),
+            loss="softmax", mask_known_positives=True, softmax_items=_drawn(log, k),
             batch_size=2048 if small else 4096, learning_rate=2e-3, schedule="cosine", warmup=0.5,
             epochs=epochs, full_epochs=epochs, patience=0, average=0.99, refit=True,
-            select_by=select_by,
+            selection_metric=selection_metric,
         ),
     )  # fmt: skip
 
@@ -100,7 +105,7 @@ def _short(log: Interactions) -> bool:
     return len(log) < min(SMALL, SHORT * log.n_users)
 
 
-def _select_by(model: str, log: Interactions) -> Literal["sampled", "full"]:
+def _selection_metric(model: str, log: Interactions) -> Literal["sampled", "full"]:
     """What is enough to choose by; models that score pairs would rank few users (ADR 0039)."""
     at_once = base.non_iterative(model) or base.two_tower(model)
     if not at_once or not _short(log):
@@ -177,8 +182,8 @@ def paper_literal(model: str, log: Interactions) -> Config:
     if "exclude_target" not in settings:
         raise ConfigError(f"{model} is shown no history: paper-literal means nothing for it")
     kept: dict[str, Any] = {"exclude_target": False}
-    if "leave_out" in settings:
-        kept["leave_out"] = 0.0
+    if "history_dropout" in settings:
+        kept["history_dropout"] = 0.0
     return replace(config, preset="paper-literal", model=replace(config.model, **kept))
 
 
@@ -188,13 +193,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "widths-1-8-32": {"widths": (1, 8, 32)},
     "cnn-only": {"cross": "cnn"},
     "mlp-only": {"cross": "mlp"},
-    "original-only": {"enrich": "original", "own_dropout": 0.0},
+    "original-only": {"enrich": "original", "id_embedding_dropout": 0.0},
     "interaction-only": {"enrich": "interaction"},
     "permuted-dimensions": {"permute_dimensions": True},
     "shuffled-history": {"shuffle_history": True},
     "frozen-filters": {"freeze_filters": True},
     "matched-mlp": {"cross": "matched-mlp"},
-    "kept-target": {"exclude_target": False, "leave_out": 0.0},
+    "kept-target": {"exclude_target": False, "history_dropout": 0.0},
 }
 """COMET's variants (Tables IV, V, Figures 3, 4) and falsifications: `static` with one change."""
 
@@ -207,6 +212,20 @@ def _variant(name: str) -> Callable[[str, Interactions], Config]:
         return replace(config, preset=name, model=replace(config.model, **VARIANTS[name]))
 
     return build
+
+
+def blend_config(config: Config, log: Interactions) -> Config | None:
+    """Complete config of a blend's second model; None without a blend."""
+    blend = config.blend
+    if blend.model == "none":
+        return None
+    own = preset(blend.preset, blend.model, log)
+    train = replace(
+        own.train, refit=config.train.refit, selection_metric=config.train.selection_metric,
+        full_epochs=blend.epochs or own.train.full_epochs,
+    )  # fmt: skip
+    model = replace(own.model, **blend.settings)
+    return replace(own, model=model, train=train, seed=config.seed, protocol=config.protocol)
 
 
 Settings = tuple[dict[str, Any], dict[str, Any]]
@@ -297,3 +316,93 @@ def preset(name: str, model: str, log: Interactions) -> Config:
     if name not in PRESETS:
         raise ConfigError(unknown("preset", str(name), list(PRESETS)))
     return PRESETS[name](model, log)
+
+
+OF_A_SOLUTION = ("train.refit", "train.matmul_precision", "train.selection_metric")
+"""What a model without epochs takes: a table gives every model its precision, a search looks by
+`selection_metric`."""
+
+
+def bare(key: str) -> str:
+    """Name of a dotted key as a keyword: ``epochs``, and ``blend_epochs`` of a blend."""
+    room, _, name = key.partition(".")
+    return f"blend_{name}" if room == "blend" else name
+
+
+def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their dotted keys; bare names are looked up in the model, then in training."""
+    names = {f.name: f"train.{f.name}" for f in fields(config.train)}
+    names |= {f.name: f"model.{f.name}" for f in fields(config.model)}
+    names |= {f"blend_{f.name}": f"blend.{f.name}" for f in fields(config.blend)}
+    names |= {key: key for key in config.setting_names()}
+    for name in settings:
+        if name not in names:
+            known = [key for key in names if ("." in key) == ("." in name)]
+            raise ConfigError(unknown("setting", name, known))
+    return {names[name]: value for name, value in settings.items()}
+
+
+def check_protocol(config: Config, given: Mapping[str, Any], protocol: ProtocolConfig) -> None:
+    """Refuse protocol settings that the split at hand was not made with.
+
+    Raises
+    ------
+    ConfigError
+    """
+    given_split = protocol.split == "given"
+    maker = "given_test" if given_split else "leave_one_out"
+    for key in dotted(config, given):
+        room, name = key.split(".", 1)
+        if room != "protocol" or (given_split and name == "negatives"):  # a file's has its own
+            continue
+        if config.get(key) != getattr(protocol, name):
+            todo = f"give it to {maker}, or to train --set"
+            if name == "split":
+                todo = "leave it out; --test and given_test take one of your own"
+            raise ConfigError(
+                f"{key} = {config.get(key)}: the split was made with {getattr(protocol, name)}; "
+                f"{todo}"
+            )
+
+
+def applied(plain: Config, settings: Mapping[str, Any]) -> Config:
+    """A preset with settings by their callers' names.
+
+    Raises
+    ------
+    ConfigError
+        For settings that are unknown, out of range or not for this model, such as another length
+        of training for one that has none.
+    """
+    given = dotted(plain, settings)
+    config = plain.with_settings(given)
+    base.check(config)
+    check_blend(config)
+    if base.non_iterative(config.name):
+        for key in given:
+            idle = key.startswith("train.") and key not in OF_A_SOLUTION
+            if idle and config.get(key) != plain.get(key):
+                raise ConfigError(f"{key}: {config.name} is not trained in epochs; leave it out")
+    return config
+
+
+def check_without_log(config_for: Callable[[Interactions], Config]) -> None:
+    """Tell a setting that is wrong for every kind of log, before any data are read."""
+    for log in (_NO_LOG, _SHORT_HISTORIES):
+        with suppress(ConfigError):
+            config_for(log)
+            return
+    config_for(_ORDERED)
+
+
+_NO_LOG = Interactions(
+    users=np.empty(0, np.int32),
+    items=np.empty(0, np.int32),
+    times=None,
+    time_scope="none",
+    user_ids=Ids("int", np.empty(0, np.int64)),
+    item_ids=Ids("int", np.empty(0, np.int64)),
+)
+_ORDERED = replace(_NO_LOG, times=np.empty(0, np.int64), time_scope="per_user")
+_SHORT_HISTORIES = replace(_ORDERED, user_ids=Ids("int", np.zeros(1, np.int64)))
+"""Presets look at a log's order, and at its rows a user."""

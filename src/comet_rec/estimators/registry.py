@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 from comet_rec.artefact.run import load_run
+from comet_rec.config import BlendConfig, TrainConfig
 from comet_rec.estimators.estimator import Estimator, folder_path
+from comet_rec.estimators.presets import OF_A_SOLUTION
 from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.models import base
 
@@ -14,7 +18,7 @@ from comet_rec.models import base
 class COMET(Estimator):
     """COMET (arXiv 2007.14129v1): embeddings enriched by convolutions over stacked histories.
 
-    Takes what `Estimator` takes; the model's settings are those of `CometConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "comet"
@@ -23,7 +27,7 @@ class COMET(Estimator):
 class MF(Estimator):
     """BCE-MF: matrix factorisation with biases, trained with binary cross-entropy.
 
-    Takes what `Estimator` takes; the model's settings are those of `MFConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "mf"
@@ -32,7 +36,7 @@ class MF(Estimator):
 class SVDpp(Estimator):
     """SVD++ on implicit data (Koren 2008).
 
-    Takes what `Estimator` takes; the model's settings are those of `SVDppConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "svdpp"
@@ -41,7 +45,7 @@ class SVDpp(Estimator):
 class FISM(Estimator):
     """FISM: factored item similarity (Kabbur et al. 2013).
 
-    Takes what `Estimator` takes; the model's settings are those of `FISMConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "fism"
@@ -50,7 +54,7 @@ class FISM(Estimator):
 class GMF(Estimator):
     """GMF: generalised matrix factorisation (He et al. 2017).
 
-    Takes what `Estimator` takes; the model's settings are those of `GMFConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "gmf"
@@ -59,7 +63,7 @@ class GMF(Estimator):
 class MLP(Estimator):
     """MLP: a perceptron on two joined embeddings (He et al. 2017).
 
-    Takes what `Estimator` takes; the model's settings are those of `MLPConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "mlp"
@@ -68,7 +72,7 @@ class MLP(Estimator):
 class NeuMF(Estimator):
     """NeuMF: GMF and MLP side by side (He et al. 2017).
 
-    Takes what `Estimator` takes; the model's settings are those of `NeuMFConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "neumf"
@@ -77,7 +81,7 @@ class NeuMF(Estimator):
 class ConvNCF(Estimator):
     """ConvNCF: convolutions over an outer product (He et al. 2018).
 
-    Takes what `Estimator` takes; the model's settings are those of `ConvNCFConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "convncf"
@@ -86,7 +90,7 @@ class ConvNCF(Estimator):
 class Popularity(Estimator):
     """The most chosen items for everyone.
 
-    Takes what `Estimator` takes; the model's settings are those of `PopularityConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "popularity"
@@ -95,7 +99,7 @@ class Popularity(Estimator):
 class ItemKNN(Estimator):
     """Cosine similarity between items.
 
-    Takes what `Estimator` takes; the model's settings are those of `ItemKNNConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "itemknn"
@@ -104,7 +108,7 @@ class ItemKNN(Estimator):
 class EASE(Estimator):
     """EASE: a linear autoencoder in closed form (Steck 2019).
 
-    Takes what `Estimator` takes; the model's settings are those of `EASEConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "ease"
@@ -113,7 +117,7 @@ class EASE(Estimator):
 class Random(Estimator):
     """Scores without meaning: the floor of every table.
 
-    Takes what `Estimator` takes; the model's settings are those of `RandomConfig`.
+    Takes what `Estimator` takes, and the settings of its signature.
     """
 
     name = "random"
@@ -134,7 +138,34 @@ def estimators() -> dict[str, type[Estimator]]:
     return {**own, **{name: _plain(name) for name in base.names() if name not in own}}
 
 
+class _OfThePreset:
+    """Default of a setting in a signature."""
+
+    def __repr__(self) -> str:
+        return "<the preset's>"
+
+
+def _signature(name: str) -> inspect.Signature:
+    """Parameters of a model's constructor, with the settings that it takes by keyword."""
+    own = inspect.signature(Estimator).parameters
+    fixed = [own[name] for name in ("preset", "seed", "device")]
+    hints = get_type_hints(base.config_class(name))
+    training = get_type_hints(TrainConfig)
+    if base.non_iterative(name):
+        training = {key.split(".")[1]: training[key.split(".")[1]] for key in OF_A_SOLUTION}
+    elif base.two_tower(name):
+        hints |= {f"blend_{key}": hint for key, hint in get_type_hints(BlendConfig).items()}
+    settings = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=DEFAULT, annotation=hint)
+        for key, hint in {**training, **hints}.items()
+    ]
+    return inspect.Signature([*fixed, *settings])
+
+
+DEFAULT = _OfThePreset()
 ESTIMATORS = estimators()
+for _name, _estimator in ESTIMATORS.items():
+    _estimator.__signature__ = _signature(_name)  # type: ignore[attr-defined]
 
 
 @undisturbed
@@ -149,7 +180,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
     run = load_run(folder_path(folder, "load_model"))
     model = ESTIMATORS[run.config.name](seed=run.config.seed, device=device)
     model.preset = run.config.preset
-    parts = {"model": run.config.model, "train": run.config.train}
+    parts = {"model": run.config.model, "blend": run.config.blend, "train": run.config.train}
     model.settings = {
         f"{room}.{f.name}": getattr(part, f.name)
         for room, part in parts.items()

@@ -1,4 +1,4 @@
-"""The caller's settings of PyTorch and numpy: put aside while the library computes, then put back.
+"""The caller's settings of PyTorch and numpy, put aside while the library computes; devices.
 
 A default dtype of float64, `no_grad`, a default device or an `errstate` are the caller's own. None
 of them may change a bit of a result.
@@ -15,6 +15,9 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
+
+from comet_rec.config import unknown
+from comet_rec.errors import ConfigError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -98,3 +101,24 @@ def undisturbed(call: Callable[P, R]) -> Callable[P, R]:
             return call(*args, **kwargs)
 
     return wrapped
+
+
+def torch_device(name: str | torch.device) -> torch.device:
+    """Device of this name; ``cuda:1`` is the second GPU.
+
+    Raises
+    ------
+    ConfigError
+        When the name is unknown or the machine has none.
+    """
+    kind, colon, number = str(name).partition(":")
+    if kind not in ("cpu", "cuda", "mps") or bool(colon) != number.isdecimal():
+        raise ConfigError(unknown("device", str(name), ["cpu", "cuda", "mps"]))
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(_has_mps())}
+    if int(number or 0) >= there[kind]:
+        raise ConfigError(f"device {str(name)!r} is not available on this machine; use 'cpu'")
+    return torch.device(str(name))
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()

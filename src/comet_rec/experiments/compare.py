@@ -16,8 +16,8 @@ from comet_rec.config import unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.estimator import Estimator
-from comet_rec.estimators.measuring import measure
-from comet_rec.estimators.naming import check_protocol
+from comet_rec.estimators.evaluate import measure
+from comet_rec.estimators.presets import check_protocol
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import LEAST_P, holm, paired
@@ -179,7 +179,7 @@ def _entry(name: str, model: Estimator, split: Split, seconds: float) -> Entry:
         metric: of(ranks.better, ranks.tied, k, report.ties) for metric, (of, k) in METRICS.items()
     }
     config = model.run.config
-    select_by = None if non_iterative(config.name) else config.train.select_by
+    select_by = None if non_iterative(config.name) else config.train.selection_metric
     return Entry(name, report, seconds, model.run.epochs, select_by, values)
 
 

@@ -25,16 +25,16 @@ from comet_rec.artefact.provenance import machine, versions
 from comet_rec.artefact.run import Run
 from comet_rec.data.split import Split
 from comet_rec.errors import ArtefactError
-from comet_rec.estimators.companions import companion_configs
 from comet_rec.estimators.estimator import Estimator
-from comet_rec.estimators.measuring import measure
+from comet_rec.estimators.evaluate import measure
+from comet_rec.estimators.presets import blend_config
 from comet_rec.estimators.registry import ESTIMATORS, load_model
-from comet_rec.estimators.scoring import run_scores
-from comet_rec.estimators.session import Hooks
 from comet_rec.evaluation.ranking import Report
 from comet_rec.evaluation.reliability import by_popularity, redrawn
+from comet_rec.evaluation.scoring import run_scores
 from comet_rec.experiments import records
 from comet_rec.experiments.records import Kernel, Record
+from comet_rec.training.checkpoints import Hooks
 
 RECORDS = "records"
 """Folder of a study with the records of its trainings."""
@@ -90,10 +90,10 @@ class Job:
 
     def _identity(self, split: Split) -> str:
         config = self.estimator().config_for(split.interactions)
-        parts = [*config.changed(), split.interactions.fingerprint, split.hash]
-        if not self.starts:
-            for own in companion_configs(config, split.interactions).values():
-                parts += own.changed()
+        parts = [*config.recorded(), split.interactions.fingerprint, split.hash]
+        second = blend_config(config, split.interactions)
+        if second is not None and not self.starts:
+            parts += second.recorded()
         return "\n".join([*parts, *(start._identity(split) for start in self.starts)])
 
 
@@ -152,7 +152,7 @@ def carry_out(
         "log": job.log,
         "epochs": run.epochs,
         "train_seconds": round(_seconds(run), 1),
-        "validation": _chosen(run),
+        "validation": run.validation,
         **{k: v for k, v in report.to_dict().items() if k != "model"},
         **_scatter(run, split, report),
         "evaluation_seconds": round(time.perf_counter() - began, 1),
@@ -169,8 +169,7 @@ def carry_out(
 def _train(job: Job, split: Split, home: Path, hooks: Hooks, device: str) -> None:
     model = job.estimator(device)
     starts = [load_model(trained(start, split, home)) for start in job.starts]
-    refit = model.config_for(split.interactions).train.refit
-    model.fit(split, refit=refit, init_from=starts, hooks=hooks)
+    model.fit(split, init_from=starts, hooks=hooks)
     model.describe(job.log, titles={}, reading={})
     model.save(trained(job, split, home))
 
@@ -189,12 +188,6 @@ def _put_aside_if_damaged(place: Path) -> None:
 def _seconds(run: Run) -> float:
     """Seconds of training with its refit and its blend; pre-training is a job of its own."""
     return float(sum(line["train_seconds"] for line in run.log))
-
-
-def _chosen(run: Run) -> dict[str, float] | None:
-    """Validation figures of the chosen epoch."""
-    found = [line["validation"] for line in run.log if line["stage"] == "validation"]
-    return max(found, key=run.config.train.merit, default=None)
 
 
 def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from comet_rec import renamed
 from comet_rec.config import Config
 from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError, argument
@@ -178,11 +179,13 @@ def open_study(
     begun = {
         "protocol": (split.hash, "on another log or split"),
         "log": (split.interactions.fingerprint, "on another log or split"),
-        "settings": (fixed.changed(), "with other settings, another preset or seed"),
+        "settings": (fixed.recorded(), "with other settings, another preset or seed"),
         "preset": (fixed.preset, "with another preset"),
         "fixed": (json.loads(json.dumps(dict(settings))), "with other settings"),
     }
-    before = study.user_attrs
+    before = dict(study.user_attrs)
+    if "fixed" in before:
+        before["fixed"] = renamed.settings(before["fixed"])
     for key, (value, what) in begun.items():
         if before.get(key, value) != value:
             raise ConfigError(f"{journal}: begun {what}; give another {argument('journal')}")

@@ -124,7 +124,7 @@ FIGURE_3: dict[str, Settings] = {
     "MLP only, 2 layers": {"model.cross": "mlp", "model.hidden": (256, 128)},
     "MLP only, 3 layers": {"model.cross": "mlp", "model.hidden": (256, 128, 64)},
 }
-NO_TOWERS: Settings = {"model.enrich": "original", "model.own_dropout": 0.0}
+NO_TOWERS: Settings = {"model.enrich": "original", "model.id_embedding_dropout": 0.0}
 FIGURE_4: dict[str, Settings] = {
     "COMET": {},
     "original only": NO_TOWERS,
@@ -143,8 +143,8 @@ FALSIFICATIONS: dict[str, str] = {
 }
 BEST = "COMET, preset best"
 WHOLE, DRAWN = "by the whole catalogue", "by drawn items"
-BY_WHOLE: Settings = {"train.select_by": "full"}
-BY_DRAWN: Settings = {"train.select_by": "sampled"}
+BY_WHOLE: Settings = {"train.selection_metric": "full"}
+BY_DRAWN: Settings = {"train.selection_metric": "sampled"}
 TASTE = "a taste beside it"
 STEPS: dict[str, tuple[str, ...]] = {
     "causal histories": ("model.history",),
@@ -154,13 +154,13 @@ STEPS: dict[str, tuple[str, ...]] = {
         "train.positives_per_user", "train.negative_pool",
     ),
     "softmax": ("train.loss", "train.softmax_items"),
-    "touched items masked": ("train.mask_touched",),
+    "touched items masked": ("train.mask_known_positives",),
     "the user's tower alone": ("model.towers",),
     "K": ("model.embedding_dim",),
     "N": ("model.history_length",),
     "refit": ("train.refit",),
-    TASTE: ("model.taste_dim", "model.taste_alpha", "model.taste_preset"),
-    f"chosen {WHOLE}": ("train.select_by",),
+    TASTE: ("blend.model", "blend.embedding_dim", "blend.alpha", "blend.preset"),
+    f"chosen {WHOLE}": ("train.selection_metric",),
 }  # fmt: skip
 """From static COMET to `best`: the settings that change with each step. A taste comes after the
 refit, so that what it is added to is the model without one that other tables show; what is chosen
@@ -312,13 +312,15 @@ class Planner:
         best, without = preset("best", "comet", self.log), self._without_taste()
         if any(best.get(key) != without[key] for key in STEPS[TASTE]):
             found.append(self.job("COMET, best without a taste", "comet", without, preset="best"))
-        if best.get("model.taste_preset") == "best":
-            taste = preset("paper", "fism", self.log).model.embedding_dim
-            plain = {**BY_DRAWN, "model.taste_preset": "paper", "model.taste_dim": taste}
+        if best.get("blend.preset") == "best":
+            size = preset("paper", "fism", self.log).model.embedding_dim
+            plain = {**BY_DRAWN, "blend.preset": "paper", "blend.embedding_dim": size}
             found.append(self.job("COMET, best, its taste by BCE", "comet", plain, preset="best"))
             others.append(self.job("FISM, softmax", "fism", BY_DRAWN, preset="best"))
             others.append(self.job(f"FISM, softmax, {WHOLE}", "fism", BY_WHOLE, preset="best"))
-        other, by = (DRAWN, BY_DRAWN) if best.train.select_by == "full" else (WHOLE, BY_WHOLE)
+        other, by = (
+            (DRAWN, BY_DRAWN) if best.train.selection_metric == "full" else (WHOLE, BY_WHOLE)
+        )
         found.append(self.job(f"COMET, best, {other}", "comet", by, preset="best"))
         others += [
             self.job(f"{label}, {WHOLE}", name, found_there)

@@ -12,11 +12,11 @@ from typing import Any, Literal, Protocol
 from comet_rec.config import unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import CometError, ConfigError, TrainingInterrupted
-from comet_rec.estimators.validation import validation_text
 from comet_rec.experiments.jobs import Job, carry_out, finished, trained, with_seed
 from comet_rec.experiments.plans import NON_ITERATIVE
 from comet_rec.experiments.records import Record
 from comet_rec.training.trainer import Progress
+from comet_rec.training.validation import validation_text
 
 State = Literal["waiting", "running", "done", "failed", "left out"]
 DEAR = 1_200.0

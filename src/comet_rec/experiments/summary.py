@@ -39,8 +39,8 @@ SHOWN_SETTINGS: dict[str, str] = {
     "of a user": "train.positives_per_user",
     "rate": "train.learning_rate",
     "decay": "train.weight_decay",
-    "own dropout": "model.own_dropout",
-    "left out": "model.leave_out",
+    "own dropout": "model.id_embedding_dropout",
+    "left out": "model.history_dropout",
     "averaging": "train.average",
     "most epochs": "train.epochs",
     "refit": "train.refit",
@@ -186,7 +186,7 @@ def _other_settings(config: Config) -> str:
     """Settings that are not at their defaults and have no column of their own."""
     shown = {"name", "preset", "seed", *SHOWN_SETTINGS.values()}
     rest = [line for line in config.changed() if line.split(" = ")[0] not in shown]
-    return ", ".join(line.split(".", 1)[1] for line in rest)
+    return ", ".join(line.removeprefix("model.").removeprefix("train.") for line in rest)
 
 
 def _value(config: Config, key: str) -> str:

@@ -15,15 +15,13 @@ from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from comet_rec import renamed
 from comet_rec.artefact.run import Run
 from comet_rec.config import Config, unknown
 from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted, by_reader
-from comet_rec.estimators import pipeline
-from comet_rec.estimators.devices import torch_device
-from comet_rec.estimators.naming import check_protocol
-from comet_rec.estimators.presets import preset
-from comet_rec.estimators.session import Hooks
+from comet_rec.estimators.presets import blend_config, check_protocol, preset
+from comet_rec.estimators.surroundings import torch_device, undisturbed
 from comet_rec.experiments.journal import (
     CUT,
     Space,
@@ -37,10 +35,13 @@ from comet_rec.experiments.journal import (
 )
 from comet_rec.files import refuse_other_than_file
 from comet_rec.models import base
+from comet_rec.training.checkpoints import Hooks
+from comet_rec.training.fit import fit
 from comet_rec.training.trainer import Progress
 
 if TYPE_CHECKING:
     import optuna
+    import torch
 
 Settings = Mapping[str, Any]
 
@@ -130,7 +131,8 @@ def tune(
     """
     check([model], journal, search, device)
     optuna = library()
-    settings = settings or {}
+    settings = renamed.settings(settings or {}, warn=True)
+    search = renamed.settings(search, warn=True) if search else None
     fixed, space = settled(split, model, preset_name, settings, search, seed)
     study = open_study(optuna, journal, fixed, split, space, settings)
     close_abandoned(optuna, study)
@@ -190,7 +192,7 @@ def settled(
     for key in search or ():
         if key.startswith("protocol."):
             raise ConfigError(f"{key}: the split's, and nothing to search; leave it out")
-        if key == "train.select_by":
+        if key == "train.selection_metric":
             one = by_reader(python="in settings", shell="with --set")
             raise ConfigError(f"{key}: is what a search looks at; give one value, {one}")
     space = {
@@ -230,7 +232,7 @@ def _spend(
 ) -> None:  # fmt: skip
     """Try what was not tried before, until the time is up or nothing new comes."""
     repeated, some = 0, bool(tried)
-    companions: dict[str, Run] = {}
+    blends: dict[str, Run] = {}
     while len(tried) < math.prod(map(len, space.values())) and repeated < REPEATS:
         # A search that is too short for one training still has that one.
         left = seconds - seconds_of(study) if some else math.inf
@@ -251,7 +253,7 @@ def _spend(
             study.tell(trial, 0.0)
             say(f"{study.study_name}: left out: {error}")
             continue
-        score, note = _trial(trial, split, config, device, left, companions)
+        score, note = _trial(trial, split, config, device, left, blends)
         tried[word], some = score, True
         study.tell(trial, score)
         say(f"{study.study_name} {seconds_of(study):,.0f}/{seconds:,.0f} s: {note} {word}")
@@ -274,7 +276,7 @@ def _trial(
     config: Config,
     device: str,
     left: float,
-    companions: dict[str, Run],
+    blends: dict[str, Run],
 ) -> tuple[float, str]:
     """One training, cut short where it is behind the median of those before, or time is up."""
     best: tuple[float, int, Mapping[str, float]] = (0.0, 0, {})
@@ -289,7 +291,7 @@ def _trial(
         spent = time.perf_counter() - began
         trial.set_user_attr("seconds", round(spent, 2))  # should it be killed
         late = spent > left
-        if stage == "validation" and progress.validation is not None:  # and not a companion's
+        if stage == "validation" and progress.validation is not None:  # and not the second model's
             figures = progress.validation
             best = max(best, (figures[selects], progress.epoch, figures), key=lambda b: b[0])
             trial.report(best[0], progress.epoch)
@@ -298,7 +300,7 @@ def _trial(
     hooks = Hooks(report=report, stop=lambda: behind or late)
     figures: Mapping[str, float]
     try:
-        figures, epochs = pipeline.validate(config, split, torch_device(device), hooks, companions)
+        figures, epochs = validate(config, split, torch_device(device), hooks, blends)
         score, note = figures[selects], f"{selects} {figures[selects]:.4f}"
     except TrainingInterrupted:
         score, epochs, figures = best
@@ -312,3 +314,25 @@ def _trial(
         trial.set_user_attr("epochs", epochs)
     trial.set_user_attr("seconds", round(time.perf_counter() - began, 2))
     return score, f"{note} after {epochs} epochs"
+
+
+@undisturbed
+def validate(
+    config: Config, split: Split, device: torch.device, hooks: Hooks, trained: dict[str, Run]
+) -> tuple[dict[str, float], int]:
+    """Train without a refit: figures of the validation items in the best epoch, and that epoch.
+
+    `trained` has the second models of blends from earlier calls with this split, by their config;
+    a new one is added.
+    """
+    config = replace(config, train=replace(config.train, refit=False))
+    second = blend_config(config, split.interactions)
+    run = None
+    if second is not None:
+        key = second.to_toml()
+        if key not in trained:
+            inner = hooks.of_blend(second.name)
+            trained[key] = fit(second, split, hooks=inner, device=device)
+        run = trained[key]
+    found = fit(config, split, second=run, hooks=hooks, device=device)
+    return dict(found.validation or {}), found.epochs

@@ -107,7 +107,7 @@ def on_device(array: Any, device: torch.device) -> Any:
 
 
 _REGISTRY = {
-    "comet": ("comet_rec.models.comet_variants", "CometWithTaste", "CometConfig"),
+    "comet": ("comet_rec.models.comet_variants", "CometVariant", "CometConfig"),
     "mf": ("comet_rec.models.mf", "MF", "MFConfig"),
     "gmf": ("comet_rec.models.gmf", "GMF", "GMFConfig"),
     "svdpp": ("comet_rec.models.svdpp", "SVDpp", "SVDppConfig"),

@@ -160,14 +160,14 @@ class COMET(nn.Module):
         indices: Int[Tensor, " B"],
         rng: torch.Generator | None,
     ) -> Float[Tensor, "B K"]:
-        """p_u or q_i; in training a share `own_dropout` of them is zero, each as a whole."""
+        """p_u or q_i; in training a share `id_embedding_dropout` of them is zero as a whole."""
         own = table.index_select(0, indices)
-        if rng is None or self.config.own_dropout == 0:
+        if rng is None or self.config.id_embedding_dropout == 0:
             return own
         # The others are not made larger to match: a user whom training never saw meets exactly
         # this case, an interaction vector beside a zero.
         kept = torch.rand((len(own), 1), generator=rng, device=own.device)
-        return own * (kept >= self.config.own_dropout)
+        return own * (kept >= self.config.id_embedding_dropout)
 
     def score(
         self, z_users: Float[Tensor, "U K"], z_items: Float[Tensor, "I K"]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from comet_rec.coercion import positive, share
 from comet_rec.data.histories import HistoryPolicy
 from comet_rec.errors import ConfigError
 from comet_rec.models.layers import ConvolutionForm
-
-TASTE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 2.8, 4.0)
-"""Weights of the taste's logit that the validation items choose from."""
 
 LONGEST_HISTORY = 1 << 16
 """A table of histories takes 4 bytes a row and owner, whether a tower reads it or not."""
@@ -34,7 +30,7 @@ class CometConfig:
         is sampled.
     exclude_target : bool
         Leave a batch's positives out of the shown histories. Choice: true (ADR 0003).
-    leave_out : float
+    history_dropout : float
         Largest share of other rows hidden from a history in a training step, where targets are
         (`exclude_target`). Choice: ADR 0003.
     widths : tuple of int
@@ -58,8 +54,6 @@ class CometConfig:
         Put the shown rows of every history in a random order.
     freeze_filters : bool
         Leave the convolution's filters as they were drawn.
-    activation : {"relu"}
-        ψ₂. Choice: as ψ.
     gate : {"none", "squeeze"}
         Weight of each filter's features before the MLP: none, or squeeze and excitation.
         Choice: none, the paper's (ADR 0024).
@@ -69,7 +63,7 @@ class CometConfig:
         Whether z_u holds p_u; without it a user is nothing but the history. Choice: true.
     dropout : float
         After each hidden layer, per encoded user or item. Choice: there.
-    own_dropout : float
+    id_embedding_dropout : float
         Share of users' and items' own embeddings set to zero in a training step, so that the
         tower meets users it never saw; means nothing without towers. Choice: ADR 0012.
     row_dropout : float
@@ -77,25 +71,13 @@ class CometConfig:
         match. Choice: 0.
     init_scale : float
         Embeddings start uniform in ± this. Choice: 0.05.
-    taste_dim : int
-        K of a FISM whose logit is added to Eq. 8's: the whole history, in no order. It is trained
-        first, by itself, and stays as it is (ADR 0029). Choice: 0, none.
-    taste_alpha : float
-        Its α.
-    taste_preset : {"paper", "best"}
-        FISM's preset that its other settings are of: binary cross-entropy, or a softmax where
-        histories are short. Choice: paper (ADR 0033).
-    taste_weight : float
-        What its logit is multiplied by where no validation items choose among `TASTE_WEIGHTS`.
-    taste_epochs : int
-        Its epochs where no validation items choose them; 0: those of its preset.
     """
 
     embedding_dim: int = 128
     history_length: int = 50
     history: HistoryPolicy = "sampled"
     exclude_target: bool = True
-    leave_out: float = 0.5
+    history_dropout: float = 0.5
     widths: tuple[int, ...] = (1, 8, 32, 128)
     channels: int = 8
     convolution: ConvolutionForm = "frequency"
@@ -105,34 +87,21 @@ class CometConfig:
     permute_dimensions: bool = False
     shuffle_history: bool = False
     freeze_filters: bool = False
-    activation: Literal["relu"] = "relu"
     gate: Literal["none", "squeeze"] = "none"
     towers: Literal["both", "user"] = "both"
     user_embedding: bool = True
     dropout: float = 0.3
-    own_dropout: float = 0.1
+    id_embedding_dropout: float = 0.1
     row_dropout: float = 0.0
     init_scale: float = 0.05
-    taste_dim: int = 0
-    taste_alpha: float = 0.5
-    taste_preset: Literal["paper", "best"] = "paper"
-    taste_weight: float = 0.5
-    taste_epochs: int = 0
 
     def __post_init__(self) -> None:
         positive(self, "model", "embedding_dim", "history_length", "channels", "init_scale")
-        share(self, "model", "leave_out", "dropout", "own_dropout", "row_dropout")
+        share(self, "model", "history_dropout", "dropout", "id_embedding_dropout", "row_dropout")
         if self.history_length > LONGEST_HISTORY:
             raise ConfigError(
                 f"model.history_length = {self.history_length}: must be at most {LONGEST_HISTORY}"
             )
-        for name in ("taste_dim", "taste_epochs"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"model.{name} = {getattr(self, name)}: must be 0 or above")
-        if not 0 <= self.taste_alpha <= 1:
-            raise ConfigError(f"model.taste_alpha = {self.taste_alpha}: must lie in [0, 1]")
-        if not 0 <= self.taste_weight < math.inf:
-            raise ConfigError(f"model.taste_weight = {self.taste_weight}: must be 0 or above")
         for name, values in (("widths", self.widths), ("hidden", self.hidden)):
             if any(value < 1 for value in values):
                 raise ConfigError(f"model.{name} = {list(values)}: each must be above 0")
@@ -157,17 +126,6 @@ class CometConfig:
     def effective_widths(self) -> tuple[int, ...]:
         """Widths after those above K became K, ascending, without repeats."""
         return tuple(sorted({min(width, self.embedding_dim) for width in self.widths}))
-
-    @property
-    def companions(self) -> dict[str, tuple[str, dict[str, Any], int]]:
-        """Models that are trained first and become a part of this one.
-
-        Preset, what they share, and epochs where no validation items choose (0: the preset's).
-        """
-        if self.taste_dim == 0:
-            return {}
-        shared = {"model.embedding_dim": self.taste_dim, "model.alpha": self.taste_alpha}
-        return {"fism": (self.taste_preset, shared, self.taste_epochs)}
 
     @property
     def user_table(self) -> bool:

@@ -18,8 +18,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as nnf
@@ -28,10 +26,9 @@ from torch import Tensor, nn
 from comet_rec.data.arrays import Array, indices, under
 from comet_rec.data.histories import HistorySettings
 from comet_rec.errors import ConfigError
-from comet_rec.models.base import TensorBags, TensorBatch, TensorViews
+from comet_rec.models.base import TensorBags, TensorBatch
 from comet_rec.models.comet import COMET, Tower
 from comet_rec.models.comet_config import CometConfig
-from comet_rec.models.fism import FISM, FISMConfig
 from comet_rec.models.interfaces import FoldIn, TwoTower
 from comet_rec.models.kernels.cross_features import Layout, embedding_maps
 from comet_rec.models.layers import MultiWidthConvolution, Perceptron, uniform
@@ -39,7 +36,7 @@ from comet_rec.models.layers import MultiWidthConvolution, Perceptron, uniform
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
-__all__ = ["CometConfig", "CometVariant", "CometWithTaste", "VariantTower", "build_tower"]
+__all__ = ["CometConfig", "CometVariant", "VariantTower", "build_tower"]
 
 MAPS = 64
 """Maps that are convolved at a time on a CPU: the output of a layer stays in the cache."""
@@ -102,7 +99,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
             length=self.config.history_length,
             policy=self.config.history,
             exclude_target=self.config.exclude_target,
-            leave_out=self.config.leave_out,
+            leave_out=self.config.history_dropout,
             shuffle=self.config.shuffle_history,
             items=self.config.item_tower,
         )
@@ -417,122 +414,3 @@ class SqueezeGate(nn.Module):
         for block, weight in zip(blocks, weights, strict=True):
             weighted.append((block * weight[:, :, None]).flatten(1))  # all places of a filter alike
         return torch.cat(weighted, dim=1)
-
-
-# --- a FISM beside COMET ("taste"): all of it stands below and in the taste settings -------------
-
-
-class CometWithTaste(CometVariant):
-    """COMET, and with `taste_dim` above 0 a trained FISM whose weighted logit is added.
-
-    The FISM's vectors follow COMET's own: [z_u, its z_u] · [h, weight] · [z_i, its z_i]. They are
-    left out of a training step, where the FISM stays as it is.
-    """
-
-    taste_weight: Tensor
-
-    def __init__(
-        self, config: CometConfig, n_users: int, n_items: int, rng: torch.Generator
-    ) -> None:
-        super().__init__(config, n_users, n_items, rng)
-        self.taste = None
-        if config.taste_dim:
-            self.taste = FISM(_taste(config), n_users, n_items, rng).requires_grad_(False)
-            self.register_buffer("taste_weight", torch.tensor(float(config.taste_weight)))
-
-    @classmethod
-    def arrays(cls, config: CometConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state."""
-        declared = super().arrays(config, n_users, n_items)
-        if config.taste_dim:
-            declared |= under("taste", FISM.arrays(_taste(config), n_users, n_items))
-            declared["taste_weight"] = Array(shape=())
-        return declared
-
-    @classmethod
-    def vector_dim(cls, config: CometConfig) -> int:
-        """W: the embedding, and the vector of the FISM."""
-        taste = FISM.vector_dim(_taste(config)) if config.taste_dim else 0
-        return config.embedding_dim + taste
-
-    @classmethod
-    def sources(cls, config: CometConfig) -> tuple[str, ...]:
-        """Models that the parameters start from: the FISM."""
-        return tuple(config.companions)
-
-    def initial_state(self, **states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A trained FISM beside COMET's own parameters as drawn."""
-        taste = {f"taste.{name}": value for name, value in states["fism"].items()}
-        return {**self.state_dict(), **taste}
-
-    @property
-    def folds_in(self) -> bool:
-        """Whether anything is left of a user who has no embedding of their own."""
-        return super().folds_in or self.taste is not None
-
-    @property
-    def histories(self) -> HistorySettings | None:
-        """Histories that the towers read, and for the FISM whole ones."""
-        settings = super().histories
-        return settings and replace(settings, whole=self.taste is not None)
-
-    @property
-    def weight(self) -> Float[Tensor, " W"]:
-        """The learned weight h of Eq. 8, and the FISM's."""
-        if self.taste is None:
-            return self.h
-        return torch.cat([self.h, self.taste_weight * self.taste.weight])
-
-    def encode_users(
-        self,
-        users: Int[Tensor, " U"] | None,
-        histories: Int[Tensor, "U N"] | TensorViews | None = None,
-        rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "U W"]:
-        """z_u, then the FISM's where histories come whole too, so not in a training step."""
-        if not isinstance(histories, TensorViews):
-            return super().encode_users(users, histories, rng)
-        z_users = super().encode_users(users, histories.cut, rng)
-        if self.taste is None:
-            return z_users
-        return torch.cat([z_users, self.taste.encode_users(users, histories.whole)], dim=1)
-
-    def encode_items(
-        self,
-        items: Int[Tensor, " I"] | None,
-        histories: Int[Tensor, "I N"] | None = None,
-        rng: torch.Generator | None = None,
-    ) -> Float[Tensor, "I W"]:
-        """z_i, then the FISM's: for an item that training never saw the constant alone."""
-        z_items = super().encode_items(items, histories, rng)
-        if self.taste is None:
-            return z_items
-        if items is None:
-            taste = z_items.new_zeros((len(z_items), len(self.taste.weight)))
-            taste[:, self.config.taste_dim] = 1  # meets b + b_u
-            return torch.cat([z_items, taste], dim=1)
-        return torch.cat([z_items, self.taste.encode_items(items)], dim=1)
-
-    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs, without the FISM's."""
-        z_users, z_items = self._own_vectors(batch, rng)
-        return self.score_of_pairs(z_users, z_items, batch.pair_users, batch.pair_items)
-
-    def positives_and_items(
-        self, batch: TensorBatch, rng: torch.Generator | None
-    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "I K"]]:
-        """Vectors h ⊙ z_u of each positive's user and z_i of the items, without the FISM's."""
-        z_users, z_items = self._own_vectors(batch, rng)
-        return (z_users * self.h).index_select(0, batch.pair_users), z_items
-
-    def _own_vectors(
-        self, batch: TensorBatch, rng: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        assert not isinstance(batch.user_histories, TensorBags)
-        z_users = super().encode_users(batch.users, batch.user_histories, rng)
-        return z_users, super().encode_items(batch.items, batch.item_histories, rng)
-
-
-def _taste(config: CometConfig) -> FISMConfig:
-    """Settings of the FISM."""
-    return FISMConfig(embedding_dim=config.taste_dim, alpha=config.taste_alpha)

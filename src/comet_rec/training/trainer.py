@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
+import math
+import queue
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from comet_rec.config import TrainConfig
+from comet_rec.config import Config, TrainConfig
+from comet_rec.data import arrays
+from comet_rec.data.arrays import Array
 from comet_rec.data.batches import Batch, Batches
 from comet_rec.data.randomness import torch_seed
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
+from comet_rec.models import base
 from comet_rec.models.base import TensorBatch
-from comet_rec.training.averaging import Averaged
-from comet_rec.training.objective import objective
-from comet_rec.training.prefetch import prefetched
-from comet_rec.training.schedule import learning_rate
+from comet_rec.training.losses import objective
 
 
 @dataclass
@@ -99,9 +103,7 @@ class Trainer:
     validate : callable or None
         Figures of the validation items under the present weights; None trains all epochs.
     report : callable or None
-        Called after each step and each epoch.
-    stop : callable or None
-        True asks for a stop after the present step.
+        Called after each step and each epoch; true after a step asks for a stop there.
     horizon : int or None
         Epochs over which the learning rate falls; default the config's. A refit that ends
         earlier follows the same line as the run that chose its length.
@@ -116,8 +118,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         validate: Callable[[], Mapping[str, float]] | None = None,
-        report: Callable[[Progress], None] | None = None,
-        stop: Callable[[], bool] | None = None,
+        report: Callable[[Progress], bool | None] | None = None,
         horizon: int | None = None,
     ) -> None:
         self.model = model
@@ -126,8 +127,7 @@ class Trainer:
         self.seed = seed
         self.device = device
         self.validate = validate
-        self.report = report or (lambda _: None)
-        self.stop = stop or (lambda: False)
+        self.report = report or (lambda _: False)
         self.horizon = horizon or config.epochs
         self.optimizer = _optimizer(model, config)
         self.averaged = Averaged(model, config.average) if config.average > 0 else None
@@ -141,26 +141,88 @@ class Trainer:
         NonFiniteError
             When a loss is not finite; names the step and the first such tensor.
         TrainingInterrupted
-            When `stop` asked for it; `state` and the optimizer are ready to be saved.
+            When `report` asked for it; `state` and the optimizer are ready to be saved.
         """
         epochs = epochs or self.config.epochs
         state = self.state
         while state.epoch < epochs and not self._stale():
-            self._epoch(epochs)
+            # Batches are made by a thread, so that they are ready when a step ends.
+            made = prefetched(self.batches.epoch(state.epoch, first=state.batch))
+            began = time.perf_counter()
+            with contextlib.closing(made) as source:
+                for batch in source:
+                    loss = self._step(batch)
+                    state.loss_sum += loss * batch.positives
+                    state.positives += batch.positives
+                    state.batch += 1
+                    now = time.perf_counter()
+                    state.seconds += now - began
+                    began = now
+                    if self.report(self._progress(epochs)):
+                        raise TrainingInterrupted(
+                            f"stopped in epoch {state.epoch + 1} after batch {state.batch} "
+                            f"of {len(self.batches)}"
+                        )
             validation = self._close_epoch()
-            self.report(
-                Progress(
-                    state.epoch, epochs, len(self.batches), len(self.batches),
-                    state.loss_sum / max(state.positives, 1), state.positives, state.seconds,
-                    validation, finished_epoch=True,
-                )
-            )  # fmt: skip
+            self.report(replace(self._progress(epochs), validation=validation, finished_epoch=True))
             state.batch, state.loss_sum, state.positives, state.seconds = 0, 0.0, 0, 0.0
         if state.best is not None:
             self.model.load_state_dict(state.best)
         elif self.averaged is not None:
             self.averaged.swap()
         return state
+
+    def _progress(self, epochs: int) -> Progress:
+        state = self.state
+        return Progress(
+            state.epoch, epochs, state.batch, len(self.batches),
+            state.loss_sum / max(state.positives, 1), state.positives, state.seconds,
+        )  # fmt: skip
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a checkpoint needs: named tensors, and plain data of `TrainState`."""
+        state = self.state
+        tensors = {f"model.{name}": value for name, value in frozen(self.model).items()}
+        tensors |= {f"best.{name}": value for name, value in (state.best or {}).items()}
+        if self.averaged is not None:
+            tensors |= {f"average.{name}": value for name, value in self.averaged.values.items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        return tensors, {name: value for name, value in vars(state).items() if name != "best"}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave; the tensors are as `state_arrays` declares.
+
+        Raises
+        ------
+        ValueError
+            When one is missing, or the plain data are not of this training.
+        """
+        state = {name: plain[name] for name in vars(TrainState()) if name != "best"}
+        best = under(tensors, "best.")
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in under(tensors, "optimizer.").items():
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = value
+
+        names = set(self.model.state_dict())
+        averages = {} if self.averaged is None else self.averaged.values
+        complete = under(tensors, "model.").keys() == names
+        complete &= under(tensors, "average.").keys() == averages.keys()
+        complete &= not best or best.keys() == names
+        complete &= all(len(of_parameter) == 3 for of_parameter in moments.values())
+        if not complete:
+            raise ValueError("a tensor is missing")
+        if bool(best) != bool(state["best_validation"]) or state["batch"] > len(self.batches):
+            raise ValueError("its state is impossible")
+        if best:
+            self.config.merit(state["best_validation"])  # the figure that chooses is there
+
+        self.model.load_state_dict(under(tensors, "model."))
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        for name, value in under(tensors, "average.").items():
+            averages[name].copy_(value)
+        self.state = TrainState(**state, best=best or None)
 
     def _close_epoch(self) -> dict[str, float] | None:
         """Validate what would be kept, and keep it if it is the best so far."""
@@ -169,31 +231,6 @@ class Trainer:
             self.state.epoch += 1
             self._keep_best(validation)
         return validation
-
-    def _epoch(self, epochs: int) -> None:
-        state = self.state
-        began = time.perf_counter()
-        made = prefetched(self.batches.epoch(state.epoch, first=state.batch))
-        with contextlib.closing(made) as source:
-            for batch in source:
-                loss = self._step(batch)
-                state.loss_sum += loss * batch.positives
-                state.positives += batch.positives
-                state.batch += 1
-                now = time.perf_counter()
-                state.seconds += now - began
-                began = now
-                self.report(
-                    Progress(
-                        state.epoch, epochs, state.batch, len(self.batches),
-                        state.loss_sum / state.positives, state.positives, state.seconds,
-                    )
-                )  # fmt: skip
-                if self.stop():
-                    raise TrainingInterrupted(
-                        f"stopped in epoch {state.epoch + 1} after batch {state.batch} "
-                        f"of {len(self.batches)}"
-                    )
 
     def _step(self, batch: Batch) -> float:
         """One update; returns the mean loss of a pair, or of a positive's softmax."""
@@ -250,6 +287,106 @@ class Trainer:
         return self.state.epoch - self.state.best_epoch >= patience
 
 
+class Averaged:
+    """Exponential moving average of a model's parameters that are trained.
+
+    Its decay grows as (1 + t) / (10 + t) up to `decay`, so that the first steps, which are far
+    from anything good, are soon forgotten.
+
+    Parameters
+    ----------
+    model : nn.Module
+    decay : float
+        In (0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
+        self.decay = decay
+        self.values = {k: p.detach().clone() for k, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the parameters after step number `step`, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        values = list(self.values.values())
+        torch._foreach_lerp_(values, [p.data for p in self.parameters.values()], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the model's parameters and their average."""
+        for name, parameter in self.parameters.items():
+            parameter.data, self.values[name] = self.values[name], parameter.data
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the model hold the average for a while."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+
+def learning_rate(config: TrainConfig, step: int, per_epoch: int, horizon: int) -> float:
+    """Rate of step number `step`, counted from 0.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    step : int
+    per_epoch : int
+        Steps of an epoch.
+    horizon : int
+        Epochs at whose end a falling rate reaches zero.
+    """
+    done = min(1.0, step / (horizon * per_epoch))
+    share = 1.0
+    if config.schedule == "linear":
+        share = 1 - done
+    elif config.schedule == "cosine":
+        share = (1 + math.cos(math.pi * done)) / 2
+    if config.warmup > 0:
+        share *= min(1.0, (step + 1) / (config.warmup * per_epoch))
+    return config.learning_rate * share
+
+
+def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
+    """Same batches in the same order, made by a background thread."""
+    made: queue.Queue[Any] = queue.Queue(depth)
+    closed = threading.Event()
+    end = object()
+
+    def put(value: Any) -> bool:
+        while not closed.is_set():
+            try:
+                made.put(value, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for batch in source:
+                if not put(batch):
+                    return
+            put(end)
+        except BaseException as error:  # handed to the consumer, who raises it
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (batch := made.get()) is not end:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+    finally:
+        closed.set()
+        thread.join()
+
+
 @contextlib.contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
     """Precision of float32 products inside the block.
@@ -298,6 +435,27 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
         lr=config.learning_rate,
         fused=all(p.device.type in ("cpu", "cuda") for p in parameters),
     )
+
+
+def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
+    """What the tensors of `Trainer.state_dict` must be; `load_state_dict` asks for all of them."""
+    state = arrays.optional(base.state_arrays(config, n_users, n_items))
+    found: dict[str, Array] = {}
+    for room in ("model", "best", "average"):
+        found |= arrays.under(room, state)
+    if base.non_iterative(config.name):
+        return found
+    model = base.build(config.name, config.model, n_users, n_items, 0)
+    for index, parameter in enumerate(itertools.chain(*parameter_groups(model))):
+        moment = Array(shape=tuple(parameter.shape), optional=True)
+        adam = {"step": Array(shape=(), optional=True), "exp_avg": moment, "exp_avg_sq": moment}
+        found |= arrays.under(f"optimizer.{index}", adam)
+    return found
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors whose names begin with a prefix, by the rest of their names."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def frozen(model: Any) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from comet_rec.artefact.run import Run
 from comet_rec.data.histories import shown
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import InputError, NonFiniteError
+from comet_rec.models import base
 from comet_rec.models.encoding import all_vectors
 from comet_rec.models.interfaces import NonIterative, Scorer, TwoTower
 
@@ -26,6 +27,12 @@ GATHERED_BYTES = 1 << 26
 """Item vectors gathered at a time for users' own items."""
 PAIRS = 1 << 16
 """Pairs scored at a time by a model that scores pairs."""
+
+
+def full_users(model: str) -> int | None:
+    """Most users whose full ranking is computed with a model; None for all."""
+    found: int | None = base.model_class(model).full_ranking_users
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +190,14 @@ def vectors(model: Any, rows: Interactions, histories: Any = None) -> tuple[Tens
     of_users, of_items = histories
     users, items = all_vectors(model, of_users, of_items, rows.n_users, rows.n_items)
     return users.cpu(), items.cpu()
+
+
+def blended(
+    users: Tensor, items: Tensor, second_users: Any, second_items: Any, weight: float
+) -> tuple[Tensor, Tensor]:
+    """Vectors of two models side by side: inner products are first score + weight · second."""
+    scale = torch.tensor(weight, dtype=users.dtype)
+    return torch.cat([users, second_users * scale], dim=1), torch.cat([items, second_items], dim=1)
 
 
 def model_scores(model: Any, rows: Interactions, histories: Any = None) -> Scorer:

@@ -11,10 +11,9 @@ import numpy as np
 from comet_rec.artefact.run import Run, protocol_entry
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import ConfigError, InputError
-from comet_rec.estimators.scoring import FunctionScores, run_scores
 from comet_rec.estimators.surroundings import undisturbed
-from comet_rec.estimators.validation import full_users
 from comet_rec.evaluation.ranking import Report, drawn_users, full_ranks, sampled_ranks
+from comet_rec.evaluation.scoring import FunctionScores, full_users, run_scores
 from comet_rec.models.interfaces import Scorer
 
 if TYPE_CHECKING:

@@ -1,29 +1,29 @@
-"""A model that another one holds: trained first, by itself, kept, gone on from."""
+"""The second model of a blend: trained first, by itself, weighed, kept, resumed from."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
+import numpy as np
 import pytest
 import torch
 
 import comet_rec as cr
 from comet_rec.artefact.checkpoint import has_checkpoint
-from comet_rec.data.histories import shown
 from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators.audit import audit_run
-from comet_rec.estimators.scoring import VectorScores
-from comet_rec.estimators.session import Hooks
-from comet_rec.estimators.validation import Validation
+from comet_rec.evaluation.scoring import VectorScores, blended, vectors
 from comet_rec.experiments.jobs import Job
-from comet_rec.models.comet_config import TASTE_WEIGHTS
-from comet_rec.models.encoding import all_vectors
+from comet_rec.training.checkpoints import Hooks
+from comet_rec.training.validation import WEIGHTS, Validation
 
 SETTINGS = {
     "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 3,
-    "full_epochs": 2, "batch_size": 256, "taste_dim": 4,
-    "taste_preset": "paper",
+    "full_epochs": 2, "batch_size": 256, "blend_embedding_dim": 4,
+    "blend_preset": "paper", "refit": False,
 }  # fmt: skip
+
+
+ALONE = ("blend_embedding_dim", "blend_preset")
+STAGES = ["fism validation", "fism refit", "validation", "refit"]
 
 
 @pytest.fixture
@@ -42,33 +42,38 @@ def short(monkeypatch):
 
 
 def comet(**changes):
-    return cr.COMET(**SETTINGS | changes)
+    settings = SETTINGS | changes
+    if settings.get("blend_model") == "none":
+        settings = {k: v for k, v in settings.items() if k not in ALONE}
+    return cr.COMET(**settings)
 
 
 @pytest.mark.parametrize("preset", ["paper", "best"])
-def test_it_is_the_fism_that_is_had_alone(split, preset):
-    model = comet(taste_preset=preset).fit(split)
-    alone = cr.FISM(preset=preset, embedding_dim=4).fit(split)
+def test_the_second_model_is_the_fism_that_is_had_alone(split, preset):
+    model = comet(blend_preset=preset).fit(split)
+    alone = cr.FISM(preset=preset, embedding_dim=4).fit(split, refit=False)
     for name, value in alone.run.state.items():
-        assert torch.equal(model.run.state[f"taste.{name}"], value)
-    assert [name.split()[0] for name in model.run.started_from] == ["fism"]
+        assert torch.equal(model.run.blend.state[name], value)
+    assert not any("taste" in name or "blend" in name for name in model.run.state)
+    assert model.run.blend.epochs == alone.run.epochs
     stages = [line["stage"] for line in model.run.log]
     assert stages == ["fism validation"] * 4 + ["validation"] * 3
 
 
-@pytest.mark.parametrize(("select_by", "name"), [("sampled", "NDCG@10"), ("full", "full NDCG@10")])
-def test_the_validation_items_choose_its_weight(split, select_by, name):
-    run = comet(select_by=select_by).fit(split).run
-    weight = float(run.state["taste_weight"])
-    assert weight == pytest.approx(min(TASTE_WEIGHTS, key=lambda w: abs(w - weight)))
+@pytest.mark.parametrize(
+    ("selection_metric", "name"), [("sampled", "NDCG@10"), ("full", "full NDCG@10")]
+)
+def test_the_validation_items_choose_the_weight(split, selection_metric, name):
+    run = comet(selection_metric=selection_metric).fit(split).run
+    weight = run.blend.weight
+    assert weight == pytest.approx(min(WEIGHTS, key=lambda w: abs(w - weight)))
     rows = split.train
-    of_users, of_items = shown(rows, run.model.histories)
+    first, second = vectors(run.model, rows), vectors(run.second_model, rows)
     validating = Validation(run.config, split.validation, rows)
-    figures = {}
-    for other in TASTE_WEIGHTS:
-        run.model.taste_weight.fill_(other)
-        vectors = all_vectors(run.model, of_users, of_items, rows.n_users, rows.n_items)
-        figures[other] = validating.figures(VectorScores(*vectors))[name]
+    figures = {
+        other: validating.figures(VectorScores(*blended(*first, *second, other)))[name]
+        for other in WEIGHTS
+    }
     assert len(set(figures.values())) > 1
     assert max(figures, key=lambda w: figures[w]) == pytest.approx(weight)
     chosen = max(line["validation"][name] for line in run.log if line["stage"] == "validation")
@@ -77,36 +82,81 @@ def test_the_validation_items_choose_its_weight(split, select_by, name):
 
 def test_a_refit_takes_the_weight_and_a_fism_that_knows_the_validation_rows(split):
     run = comet().fit(split, refit=True).run
-    assert run.selected is not None
-    assert torch.equal(run.state["taste_weight"], run.selected["taste_weight"])
-    name = "taste.item_embedding"
-    assert not torch.equal(run.state[name], run.selected[name])
+    chosen = comet().fit(split, refit=False).run
+    assert run.blend.weight == chosen.blend.weight
+    name = "item_embedding"
+    assert torch.equal(run.blend.selected[name], chosen.blend.state[name])
+    assert not torch.equal(run.blend.state[name], run.blend.selected[name])
     alone = cr.FISM(preset="paper", embedding_dim=4).fit(split, refit=True).run
-    assert torch.equal(run.state[name], alone.state["item_embedding"])
+    assert torch.equal(run.blend.state[name], alone.state[name])
 
 
-def test_its_refit_waits_for_what_the_validation_items_choose(split):
+def test_the_second_model_is_finished_before_the_first_begins(split):
     heard = StopAt("never", 0)
     model = comet().fit(split, refit=True, hooks=Hooks(heard.report))
-    stages = ["fism validation", "validation", "fism refit", "refit"]
-    assert heard.stages == stages
-    assert list(dict.fromkeys(line["stage"] for line in model.run.log)) == stages
+    assert heard.stages == STAGES
+    assert list(dict.fromkeys(line["stage"] for line in model.run.log)) == STAGES
+
+
+def test_scores_are_the_sum_of_both_and_the_first_is_trained_as_if_alone(checkerboard):
+    """Of known users and of new ones; on a whole log, so that nothing is chosen."""
+    model = comet(blend_weight=0.7, blend_epochs=2).fit(checkerboard)
+    alone = comet(blend_model="none").fit(checkerboard)
+    fism = cr.FISM(preset="paper", embedding_dim=4, full_epochs=2).fit(checkerboard)
+    for name, value in alone.run.state.items():
+        assert torch.equal(model.run.state[name], value), name
+    users, items = list(range(40)), [7] * 40
+    wanted = alone.score(users, items) + 0.7 * fism.score(users, items)
+    np.testing.assert_allclose(model.score(users, items), wanted, rtol=1e-5, atol=1e-6)
+    histories = [[3, 9, 1], list(range(20))]  # the second is longer than N
+    lists = [
+        m.recommend_for_history(histories, k=80, include_seen=True) for m in (model, alone, fism)
+    ]
+    found, first, second = (
+        dict(zip(zip(t["user_id"], t["item_id"], strict=True), t["score"], strict=True))
+        for t in lists
+    )
+    for pair, score in found.items():
+        assert score == pytest.approx(first[pair] + 0.7 * second[pair], rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("embedding_dim", 0), ("alpha", 1.5), ("weight", float("nan")), ("epochs", -1)],
+)
+def test_settings_out_of_range_are_refused(setting, value):
+    with pytest.raises(ConfigError, match=f"blend.{setting} = "):
+        comet(**{f"blend_{setting}": value})
+
+
+def test_settings_of_a_blend_that_is_not_there_are_refused():
+    with pytest.raises(ConfigError, match=r'give blend\.model = "fism" too'):
+        cr.COMET(preset="static", blend_alpha=0.2)
+
+
+def test_only_models_with_vectors_are_blended(split):
+    with pytest.raises(ConfigError, match="mlp has no vectors"):
+        cr.MLP(blend_model="fism")
+    run = cr.MF(epochs=2, embedding_dim=8, blend_model="fism", blend_embedding_dim=4).fit(split).run
+    assert run.user_vectors.shape[1] == (8 + 2) + (4 + 2)
 
 
 def test_without_validation_items_the_weight_is_the_presets(checkerboard):
-    model = comet(taste_weight=0.3).fit(checkerboard)
-    assert float(model.run.state["taste_weight"]) == pytest.approx(0.3)
+    model = comet(blend_weight=0.3).fit(checkerboard)
+    assert model.run.blend.weight == pytest.approx(0.3)
     assert len(model.recommend(k=3)) > 0
 
 
 def test_one_that_is_given_is_taken_and_another_size_refused(split):
     given = cr.FISM(embedding_dim=4, epochs=2).fit(split)
     model = comet().fit(split, init_from=[given])
-    assert torch.equal(model.run.state["taste.item_embedding"], given.run.state["item_embedding"])
+    assert torch.equal(model.run.blend.state["item_embedding"], given.run.state["item_embedding"])
+    assert [name.split()[0] for name in model.run.started_from] == ["fism"]
+    assert "blend.epochs" not in model.run.chosen
     with pytest.raises(ConfigError, match="embedding_dim = 4 where this model needs 6"):
-        comet(taste_dim=6).fit(split, init_from=[given])
+        comet(blend_embedding_dim=6).fit(split, init_from=[given])
     with pytest.raises(ConfigError, match="it takes none"):
-        comet(taste_dim=0).fit(split, init_from=[given])
+        comet(blend_model="none").fit(split, init_from=[given])
 
 
 def test_a_saved_run_folds_in_as_before(split, tmp_path):
@@ -144,8 +194,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_model(split, tmp_path, stage):
     rest = StopAt("never", 0)
     hooks = Hooks(rest.report, rest.stop, tmp_path / "c", resume=True)
     model = comet().fit(split, refit=True, hooks=hooks)
-    stages = ["fism validation", "validation", "fism refit", "refit"]
-    assert rest.stages == stages[stages.index(stage) :]
+    assert rest.stages == STAGES[STAGES.index(stage) :]
     assert_same(model.run, whole.run)
 
 
@@ -153,33 +202,24 @@ class Killed(BaseException):
     """Stands for a SIGKILL."""
 
 
-@pytest.mark.parametrize("call", [1, 2])
-@pytest.mark.parametrize("place", ["save_run", "rmtree"])
-def test_killed_between_stages_it_goes_on_to_the_same_model(
-    split, tmp_path, monkeypatch, call, place
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_the_second_model_is_kept_it_goes_on_to_the_same_model(
+    split, tmp_path, monkeypatch, when
 ):
-    from comet_rec.estimators import companions
+    from comet_rec.training import blend
 
-    whole = comet().fit(split, refit=True)
-    save, calls = companions.save_run, []
+    whole, save = comet().fit(split, refit=True), blend.save_run
 
-    def killed(*given, **more):
-        calls.append(given)
-        if len(calls) == call:
-            raise Killed
-        if place == "save_run":
-            save(*given)
+    def killed(run, place):
+        if when == "after":
+            save(run, place)
+            (place.parent / "last.json").write_text("half of a removal")
+        raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(companions, "forget", lambda folder: None)  # it removes before all else
-        if place == "save_run":
-            patched.setattr(companions, place, killed)
-        else:  # its own removals alone
-            patched.setattr(companions, "shutil", SimpleNamespace(rmtree=killed))
+        patched.setattr(blend, "save_run", killed)
         with pytest.raises(Killed):
             comet().fit(split, refit=True, hooks=Hooks(checkpoints=tmp_path / "c"))
-    for file in tmp_path.glob("c/companions/fism/*-checkpoints/*.safetensors"):
-        file.unlink()  # half of a removal
     hooks = Hooks(checkpoints=tmp_path / "c", resume=has_checkpoint(tmp_path / "c"))
     model = comet().fit(split, refit=True, hooks=hooks)
     assert_same(model.run, whole.run)
@@ -187,7 +227,12 @@ def test_killed_between_stages_it_goes_on_to_the_same_model(
 
 def assert_same(run, other):
     """Parameters, what was chosen, what it started from, and the log but for its seconds."""
-    for one, two in ((run.state, other.state), (run.selected, other.selected)):
+    assert run.blend.weight == other.blend.weight
+    states = (
+        (run.state, other.state), (run.selected, other.selected),
+        (run.blend.state, other.blend.state), (run.blend.selected, other.blend.selected),
+    )  # fmt: skip
+    for one, two in states:
         for name, value in two.items():
             assert torch.equal(one[name], value), name
     assert run.started_from == other.started_from
@@ -232,17 +277,17 @@ def test_begun_anew_nothing_of_an_earlier_training_is_gone_on_from(split, tmp_pa
     assert torch.equal(model.run.state["h"], comet(dropout=0.2).fit(split).run.state["h"])
 
 
-def test_an_audit_finds_no_more_in_a_run_with_a_taste(split):
+def test_an_audit_finds_no_more_in_a_run_with_a_blend(split):
     found = audit_run(comet().fit(split).run)
-    assert found == audit_run(comet(taste_dim=0).fit(split).run)
+    assert found == audit_run(comet(blend_model="none").fit(split).run)
     assert {finding.severity for finding in found} <= {"warning", "note"}
 
 
-def test_what_decides_the_companion_decides_the_job(split, monkeypatch):
+def test_what_decides_the_second_model_decides_the_job(split, monkeypatch):
     from comet_rec.estimators import presets
 
-    job = Job("log", "best", "comet", "best", (("model.taste_dim", 4),))
-    plain = Job("log", "best", "comet", "best", (("model.taste_dim", 0),))
+    job = Job("log", "best", "comet", "best", (("blend.embedding_dim", 4),))
+    plain = Job("log", "best", "comet", "best", (("blend.model", "none"),))
     keys = job.key(split), plain.key(split)
     searched = {("fism", "small"): ({"embedding_dim": 64}, {"epochs": 5})}
     monkeypatch.setattr(presets, "SEARCHED", {**presets.SEARCHED, **searched})
@@ -255,9 +300,9 @@ def test_one_of_other_settings_is_not_gone_on_from(split, tmp_path):
     with pytest.raises(TrainingInterrupted):
         comet().fit(split, hooks=Hooks(stopper.report, stopper.stop, tmp_path / "c"))
     with pytest.raises(ConfigError, match="a fism of other settings or other data"):
-        comet(taste_alpha=0.9).fit(split, hooks=Hooks(checkpoints=tmp_path / "c", resume=True))
+        comet(blend_alpha=0.9).fit(split, hooks=Hooks(checkpoints=tmp_path / "c", resume=True))
     # Begun anew it is trained again.
     rest = StopAt("never", 0)
-    model = comet(taste_alpha=0.9)
+    model = comet(blend_alpha=0.9)
     model.fit(split, hooks=Hooks(rest.report, rest.stop, tmp_path / "c"))
     assert rest.stages == ["fism validation", "validation"]

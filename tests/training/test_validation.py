@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import comet_rec as cr
-from comet_rec.estimators import scoring, validation
-from comet_rec.estimators.scoring import model_scores
-from comet_rec.estimators.validation import Validation, validation_text
+from comet_rec.evaluation import scoring
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import drawn_users, full_ranks
+from comet_rec.evaluation.scoring import model_scores
+from comet_rec.training import validation
+from comet_rec.training.validation import Validation, validation_text
 
 SETTINGS = {"epochs": 6, "patience": 0, "embedding_dim": 8}
 
@@ -29,18 +30,18 @@ def epochs_of(run):
 def test_the_chosen_epoch_is_the_best_by_that_figure(split):
     """On a log without structure the two disagree under most seeds."""
     chosen = {}
-    for select_by, name in (("sampled", "NDCG@10"), ("full", "full NDCG@10")):
+    for metric, name in (("sampled", "NDCG@10"), ("full", "full NDCG@10")):
         for seed in range(4):
-            model = cr.MF(select_by=select_by, learning_rate=0.05, seed=seed, **SETTINGS)
+            model = cr.MF(selection_metric=metric, learning_rate=0.05, seed=seed, **SETTINGS)
             run = model.fit(split).run
             found = [figures[name] for figures in epochs_of(run)]
             assert run.epochs == 1 + found.index(max(found))
-            chosen[select_by, seed] = run.epochs
+            chosen[metric, seed] = run.epochs
     assert any(chosen["sampled", seed] != chosen["full", seed] for seed in range(4))
 
 
 def test_training_itself_is_the_same(split):
-    runs = [cr.MF(select_by=by, **SETTINGS).fit(split).run for by in ("sampled", "full")]
+    runs = [cr.MF(selection_metric=by, **SETTINGS).fit(split).run for by in ("sampled", "full")]
     losses = [[line["loss"] for line in run.log] for run in runs]
     assert losses[0] == losses[1]
     sampled = [{k: v for k, v in f.items() if "full" not in k} for f in epochs_of(runs[1])]
@@ -49,7 +50,7 @@ def test_training_itself_is_the_same(split):
 
 def test_figures_are_of_the_validation_items_and_training_rows_are_left_out(split, monkeypatch):
     """The test item competes like any other: nobody knows of it."""
-    run = cr.EASE(select_by="full").fit(split).run
+    run = cr.EASE(selection_metric="full").fit(split).run
     scores = model_scores(run.model, split.train)
     (line,) = run.log
     for held in (split.validation, drawn_users(split.validation, 5)):
@@ -80,7 +81,7 @@ def test_blocks_of_pairs_are_the_same_scores(split, monkeypatch, pairs):
 
 def test_ties_count_as_the_protocol_has_it(split):
     pessimistic = replace(split.protocol, ties="pessimistic")
-    run = cr.Popularity(select_by="full").fit(replace(split, protocol=pessimistic)).run
+    run = cr.Popularity(selection_metric="full").fit(replace(split, protocol=pessimistic)).run
     ranks = full_ranks(model_scores(run.model, split.train), split.validation, split.train)
     (line,) = run.log
     wanted, usual = (
@@ -93,7 +94,7 @@ def test_of_equal_ones_the_better_among_drawn_items_is_chosen(split, monkeypatch
     """Few users of a wide catalogue have none at all in their first ten."""
     found = iter([{"NDCG@10": 0.1 * n, "full NDCG@10": 0.0} for n in (1, 3, 2)])
     monkeypatch.setattr(Validation, "figures", lambda self, scores: next(found))
-    run = cr.MF(select_by="full", **SETTINGS | {"epochs": 3}).fit(split).run
+    run = cr.MF(selection_metric="full", **SETTINGS | {"epochs": 3}).fit(split).run
     assert run.epochs == 2
 
 
@@ -102,15 +103,15 @@ def test_patience_waits_for_that_figure(split, monkeypatch):
     figures = iter([{"NDCG@10": 0.1 * n, "full NDCG@10": 0.1 / n} for n in range(1, 9)])
     monkeypatch.setattr(Validation, "figures", lambda self, scores: next(figures))
     settings = SETTINGS | {"patience": 2}
-    run = cr.MF(select_by="full", **settings).fit(split).run
+    run = cr.MF(selection_metric="full", **settings).fit(split).run
     assert (run.epochs, len(run.log)) == (1, 3)
 
 
-def test_a_companion_is_chosen_the_same_way(checkerboard):
+def test_the_second_model_of_a_blend_is_chosen_the_same_way(checkerboard):
     split = cr.leave_one_out(checkerboard, negatives=30)
     settings = {
         "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 2,
-        "batch_size": 256, "taste_dim": 4, "select_by": "full",
+        "batch_size": 256, "blend_embedding_dim": 4, "selection_metric": "full", "refit": False,
     }  # fmt: skip
     run = cr.COMET(**settings).fit(split).run
     assert all("full NDCG@10" in line["validation"] for line in run.log)
@@ -126,11 +127,11 @@ def test_how_many_users_are_ranked(split, monkeypatch):
         return real(held, most)
 
     monkeypatch.setattr(validation, "drawn_users", spy)
-    cr.EASE(select_by="full").fit(split)
+    cr.EASE(selection_metric="full").fit(split)
     monkeypatch.setattr(validation, "FULL_SCORES", 60)
-    cr.EASE(select_by="full").fit(split)
+    cr.EASE(selection_metric="full").fit(split)
     monkeypatch.setattr(validation, "PAIR_SCORES", 60 * 7)
-    tiny = {"epochs": 1, "select_by": "full"}
+    tiny = {"epochs": 1, "selection_metric": "full"}
     cr.MLP(embedding_dim=4, hidden=(4,), **tiny).fit(split)
     monkeypatch.setattr(validation, "PAIR_SCORES", 60 * 1000)
     cr.ConvNCF(embedding_dim=4, **tiny).fit(split)

@@ -1,15 +1,16 @@
-"""Figures of the validation items: what epochs, a taste's weight and settings are chosen by."""
+"""Figures of the validation items, which choose epochs, the weight of a blend and settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut
-from comet_rec.estimators.scoring import PairScores, VectorScores, vectors
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import (
     Ranks,
@@ -17,22 +18,17 @@ from comet_rec.evaluation.ranking import (
     weighed_full_ranks,
     weighed_ranks,
 )
-from comet_rec.models import base
-from comet_rec.models.comet_config import TASTE_WEIGHTS
+from comet_rec.evaluation.scoring import PairScores, full_users, model_scores
 from comet_rec.models.interfaces import Scorer
 
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 2.8, 4.0)
+"""Weights of the second model of a blend that the validation items choose from."""
 FULL_SCORES = 500_000_000
 """Scores of a validation over the whole catalogue, after each epoch: users are drawn for that."""
 LEAST_USERS = 2_000
 """However wide the catalogue: the figures of fewer differ by more than those of two epochs."""
 PAIR_SCORES = 20_000_000
 """The same of a model that scores pairs, a thousand times as dear, however few users that is."""
-
-
-def full_users(model: str) -> int | None:
-    """Most users whose whole catalogue is ranked with a model; None for all."""
-    found: int | None = base.model_class(model).full_ranking_users
-    return found
 
 
 def validated_users(model: str, scores: Scorer) -> int:
@@ -49,30 +45,37 @@ class Validation:
     Parameters
     ----------
     config : Config
-        Its ``train.select_by`` says whether the whole catalogue is ranked, too.
+        Its ``train.selection_metric`` says whether the whole catalogue is ranked, too.
     held : HeldOut
     rows : Interactions
-        Of the training. Over the whole catalogue they are left out of what a user's item is
-        ranked among; the test item, unknown then, is not.
+        Rows of the training. A full ranking leaves them out; the test item, unknown then, it does
+        not.
+    second : Scorer or None
+        Scores of the second model of a blend, trained on the same rows.
+    weights : list of float
+        Weight of the second model that was best after each epoch.
     """
 
     config: Config
     held: HeldOut
     rows: Interactions
+    second: Scorer | None = None
+    weights: list[float] = field(default_factory=list)
+
+    def __call__(self, model: Any, histories: Any = None) -> dict[str, float]:
+        """Figures of a model that is shown these histories; of a blend, under its best weight."""
+        scores = model_scores(model, self.rows, histories)
+        return self.figures(scores) if self.second is None else self.blended(scores)
 
     def figures(self, scores: Scorer) -> dict[str, float]:
-        """HR@k and NDCG@k, with "full" in front those over the whole catalogue."""
+        """HR@k and NDCG@k among sampled candidates, and with "full" in front of a full ranking."""
         return self._of_weights(scores, None, (0.0,))[0.0]
 
-    def weighed(self, model: Any, histories: Any) -> dict[str, float]:
-        """Figures under the best weight of the model's taste, which the model keeps."""
-        model.taste_weight.fill_(1.0)
-        users, items = vectors(model, self.rows, histories)
-        k = model.config.embedding_dim
-        own, taste = (VectorScores(users[:, of], items[:, of]) for of in (slice(k), slice(k, None)))
-        found = self._of_weights(own, taste, TASTE_WEIGHTS)
+    def blended(self, scores: Scorer) -> dict[str, float]:
+        """Figures of score + weight · second score under the best weight, which is noted."""
+        found = self._of_weights(scores, self.second, WEIGHTS)
         best = max(found, key=lambda weight: self.config.train.merit(found[weight]))
-        model.taste_weight.fill_(best)
+        self.weights.append(float(np.float32(best)))
         return found[best]
 
     def _of_weights(
@@ -80,7 +83,7 @@ class Validation:
     ) -> dict[float, dict[str, float]]:
         ranks = weighed_ranks(scores, more, weights, self.held)
         found = {w: self._means(of) for w, of in zip(weights, ranks, strict=True)}
-        if self.config.train.select_by == "full":
+        if self.config.train.selection_metric == "full":
             held = drawn_users(self.held, validated_users(self.config.name, scores))
             ranks = weighed_full_ranks(scores, more, weights, held, self.rows)
             for weight, of in zip(weights, ranks, strict=True):

@@ -1,0 +1,118 @@
+"""The second model of a blend: trained first, by itself, its score added to the first one's.
+
+With a folder for checkpoints the finished second model waits there for the rest of the training.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from comet_rec.artefact.checkpoint import BLEND, has_own_checkpoint
+from comet_rec.artefact.run import Run, load_run, restored, save_run
+from comet_rec.config import Config
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.split import Split
+from comet_rec.errors import ConfigError
+from comet_rec.evaluation.scoring import model_scores
+from comet_rec.models import base
+from comet_rec.models.interfaces import Scorer
+from comet_rec.training.checkpoints import Hooks
+
+RUN = "run"
+"""Folder of a finished second model, in its folder of checkpoints."""
+
+
+def check(config: Config) -> None:
+    """Refuse a blend of a model whose scores are no inner product.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if config.blend.model == "none":
+        return
+    if not base.two_tower(config.name):
+        raise ConfigError(
+            f'blend.model = "{config.blend.model}": {config.name} has no vectors that a second '
+            'model\'s could stand beside; leave it out, or give blend.model = "none"'
+        )
+
+
+def check_given(second: Run, config: Config) -> None:
+    """Refuse a trained second model of other settings than the blend's, or that saw its targets.
+
+    Raises
+    ------
+    ConfigError
+    """
+    wanted = {"exclude_target": True, **config.blend.settings}
+    for key in (f"model.{name}" for name in wanted):
+        if (found := second.config.get(key)) != wanted[key.split(".")[1]]:
+            raise ConfigError(
+                f"the {second.config.name} run has {key} = {found} where this model needs "
+                f"{wanted[key.split('.')[1]]}; train it so, or fit this model's settings to it"
+            )
+
+
+def check_begun(hooks: Hooks, name: str) -> None:
+    """Refuse to resume a blend without the second model that it was begun with.
+
+    Raises
+    ------
+    ConfigError
+    """
+    folder = hooks.checkpoints
+    if folder is None or not hooks.resume or not has_own_checkpoint(folder):
+        return
+    if not (folder / BLEND / RUN).is_dir():
+        raise ConfigError(
+            f"{folder}: begun from a {name} that was given, or by another version; give it "
+            "again, or remove the folder to start anew"
+        )
+
+
+def waiting(config: Config, data: Split | Interactions, hooks: Hooks) -> Run | None:
+    """The finished second model of a training that was stopped later; None without one.
+
+    Raises
+    ------
+    ConfigError
+        When it was trained with other settings or other data.
+    """
+    place = _place(hooks)
+    if place is None or not place.is_dir():
+        return None
+    run = load_run(place)
+    split, log = (data, data.interactions) if isinstance(data, Split) else (None, data)
+    same = run.config.to_toml() == config.to_toml()
+    same &= run.interactions.fingerprint == log.fingerprint
+    most = max(run.config.train.epochs, run.config.train.full_epochs)
+    same &= run.epochs <= most
+    if not same or (run.split.hash if run.split else "") != (split.hash if split else ""):
+        raise ConfigError(
+            f"{place.parent.parent}: holds a {config.name} of other settings or other data; give "
+            "the same command, or remove the folder to start anew"
+        )
+    return run
+
+
+def keep(run: Run, hooks: Hooks) -> Run:
+    """Let a finished second model wait for the rest, in the place of its checkpoints."""
+    place = _place(hooks)
+    if place is not None:
+        save_run(run, place)
+        for path in place.parent.iterdir():
+            if path != place:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return run
+
+
+def _place(hooks: Hooks) -> Path | None:
+    return None if hooks.checkpoints is None else hooks.checkpoints / RUN
+
+
+def validation_scores(second: Run, rows: Interactions) -> Scorer:
+    """Scores of a second model that knows the training rows alone."""
+    state = second.state if second.selected is None else second.selected
+    return model_scores(restored(second.config, state, second.interactions), rows)

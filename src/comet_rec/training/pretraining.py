@@ -1,0 +1,142 @@
+"""Initialisation from pre-trained models: finished runs that give a new model its parameters."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from comet_rec.artefact.run import Run
+from comet_rec.config import Config
+from comet_rec.data.interactions import Interactions
+from comet_rec.data.split import Split
+from comet_rec.errors import ConfigError, InputError
+from comet_rec.models import base
+from comet_rec.training import blend
+
+
+def runs_of(models: Any) -> list[Run]:
+    """Runs of one fitted model or of several.
+
+    Raises
+    ------
+    InputError
+        For what is no model.
+    NotFittedError
+        For one that is not trained yet.
+    """
+    several = isinstance(models, Iterable) and not isinstance(models, str)
+    given = list(models) if several else [models]
+    runs = [run for model in given if isinstance(run := getattr(model, "run", None), Run)]
+    if len(runs) < len(given):
+        raise InputError(
+            f"init_from: give fitted models, not {models!r}; load_model(folder) reads one"
+        )
+    return runs
+
+
+def check(
+    starts: Sequence[Run], second: Sequence[Run], config: Config, log: Interactions,
+    split: Split | None,
+) -> None:  # fmt: skip
+    """Refuse runs that a model with this config cannot or must not start from.
+
+    Parameters
+    ----------
+    starts : sequence of Run
+        Those that its parameters start from.
+    second : sequence of Run
+        The second model of its blend, where that is given.
+    config : Config
+    log : Interactions
+    split : Split or None
+
+    Raises
+    ------
+    ConfigError
+        When the model starts from no others or from other ones, or a run saw other data, another
+        split, or validation rows before their time.
+    """
+    given, wanted = sorted(run.config.name for run in starts), sources(config)
+    if given and given != sorted(wanted):
+        takes = f"needs one run each of {', '.join(wanted)}" if wanted else "takes none"
+        raise ConfigError(f"{config.name} started from {', '.join(given)}: it {takes}")
+    for run in second:
+        blend.check_given(run, config)
+    for run in (*starts, *second):
+        _check_data(run, config, log, split)
+
+
+def _check_data(run: Run, config: Config, log: Interactions, split: Split | None) -> None:
+    name, own = run.config.name, run.split
+    if run.interactions.fingerprint != log.fingerprint:
+        raise ConfigError(f"the {name} run was trained on another log; train it on this one")
+    if (own is None) != (split is None):
+        raise ConfigError(
+            f"the {name} run and this training must both hold items out, or neither; "
+            "train it the same way"
+        )
+    if own is not None and split is not None and bool((own.part != split.part).any()):
+        raise ConfigError(f"the {name} run was trained on another split; train it on this one")
+    if split is not None and run.config.train.refit != config.train.refit:
+        raise ConfigError(
+            f"the {name} run was trained with refit = {str(run.config.train.refit).lower()} "
+            f"and this one with {str(config.train.refit).lower()}: a start that knows the "
+            "validation rows would choose on them; train both the same way"
+        )
+
+
+def initialise(model: Any, runs: Sequence[Run], *, refitted: bool) -> None:
+    """Load the parameters of pre-trained models into a fresh one.
+
+    Parameters
+    ----------
+    model : module
+    runs : sequence of Run
+        One for each of the model's sources (`check`).
+    refitted : bool
+        Take the parameters that a refit gave, not those that validation chose.
+
+    Raises
+    ------
+    ConfigError
+        When the shapes differ.
+    """
+    states = {
+        run.config.name: run.state if refitted or run.selected is None else run.selected
+        for run in runs
+    }
+    try:
+        model.load_state_dict(model.initial_state(**states))
+    except (RuntimeError, KeyError) as error:
+        raise ConfigError(
+            f"the runs to start from have other sizes ({str(error).splitlines()[-1].strip()}); "
+            "give all the same embedding_dim and hidden"
+        ) from None
+
+
+def sources(config: Config) -> tuple[str, ...]:
+    """Models that one with this config starts from."""
+    found: tuple[str, ...] = base.model_class(config.name).sources(config.model)
+    return found
+
+
+def names(runs: Iterable[Run]) -> tuple[str, ...]:
+    """Model and digest of the parameters of each run."""
+    return tuple(f"{run.config.name} {digest(run.state)}" for run in runs)
+
+
+def digests(runs: Iterable[Run]) -> str:
+    """Text that tells two choices of runs apart, the same before and after their refits."""
+    return " ".join(digest(run.selected or run.state) for run in runs)
+
+
+def digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 of parameters."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        found.update(name.encode())
+        found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
