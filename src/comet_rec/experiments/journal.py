@@ -19,6 +19,7 @@ Space = Mapping[str, tuple[Any, ...]]
 """Dotted key → values to try."""
 
 CUT = "cut"
+OLD_METRIC = next(old for old, new in renamed.SETTINGS.items() if new == "train.selection_metric")
 """Attribute of a trial that time ran out for: whoever goes on with the search tries it again."""
 
 
@@ -64,9 +65,10 @@ class Search:
     begun: Mapping[str, Any]
 
     @property
-    def select_by(self) -> str:
-        """Whose NDCG@10 it looked at: among drawn items, or over the whole catalogue."""
-        full = 'train.select_by = "full"' in self.begun.get("settings", ())
+    def selection_metric(self) -> str:
+        """Whose NDCG@10 it looked at: among sampled candidates, or in a full ranking."""
+        lines = self.begun.get("settings", ())  # as they were written, perhaps by an old name
+        full = any(f'{name} = "full"' in lines for name in ("train.selection_metric", OLD_METRIC))
         return "full" if full else "sampled"
 
     @property
@@ -76,7 +78,7 @@ class Search:
 
 
 def searched_on(
-    journals: Sequence[Path], split: Split, preset: str, select_by: str = "sampled"
+    journals: Sequence[Path], split: Split, preset: str, selection_metric: str = "sampled"
 ) -> dict[str, dict[str, Any]]:
     """Model → the best settings of a search on this very split that began from `preset`.
 
@@ -95,11 +97,12 @@ def searched_on(
     for search in (search for journal in journals for search in history(journal)):
         begun, best = search.begun, search.best
         ours = all(begun.get(key) == value for key, value in same.items())  # a preset since 0034
-        if best is None or not ours or search.select_by != select_by:
+        if best is None or not ours or search.selection_metric != selection_metric:
             continue
         if search.model not in found or best.value > found[search.model][0]:
             fixed = {key: _as_setting(value) for key, value in begun["fixed"].items()}
-            found[search.model] = (best.value, {**fixed, **best.settings})
+            settings = renamed.settings({**fixed, **best.settings})
+            found[search.model] = (best.value, settings)
     return {model: settings for model, (_, settings) in found.items()}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from comet_rec import renamed
 from comet_rec.config import Config
 from comet_rec.evaluation.audit import Finding, as_data
 from comet_rec.evaluation.ranking import caution
@@ -108,8 +109,8 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
             if best is None:
                 table.rows.append([model, "0", "0", "0", "", "", "no trial finished"])
                 continue
-            settings = {**search.begun.get("fixed", {}), **best.settings}
-            full = search.select_by == "full"
+            settings = renamed.settings({**search.begun.get("fixed", {}), **best.settings})
+            full = search.selection_metric == "full"
             stopped, cut = sum(t.stopped_early for t in trials), sum(t.cut for t in trials)
             table.rows.append(
                 [

@@ -37,6 +37,7 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Scores of known users by a trained model, as evaluation and lists ask for them."""
 
