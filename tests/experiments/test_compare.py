@@ -38,8 +38,8 @@ def test_learners_beat_popularity_and_the_table_says_so(split):
 
 
 def test_the_table_says_what_each_models_epochs_were_chosen_by(split):
-    fast = {"train.epochs": 1, "train.select_by": "sampled"}
-    settings = {"mf": fast, "gmf": fast | {"train.select_by": "full"}}
+    fast = {"train.epochs": 1, "train.selection_metric": "sampled"}
+    settings = {"mf": fast, "gmf": fast | {"train.selection_metric": "full"}}
     found = as_data(compare(split, ["popularity", "mf", "gmf"], settings=settings))
     assert [row["select_by"] for row in found["models"]] == [None, "sampled", "full"]
     text = as_markdown(found)
