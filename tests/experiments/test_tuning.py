@@ -75,7 +75,7 @@ def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp
     monkeypatch.setattr(presets, "MANY", 1)
     own = tmp_path / "own.journal"  # the preset's choice, named by nobody
     tune(split, "ease", journal=own, seconds=60, search=search, preset_name="best")
-    assert [found.select_by for found in history(own)] == ["full"]
+    assert [found.selection_metric for found in history(own)] == ["full"]
     (table,) = searches([journals["full"]], {}).tables
     assert table.rows[0][5].endswith(" (full)")
     with pytest.raises(ConfigError, match=r"train\.selection_metric: is what a search looks at"):
