@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -348,7 +349,8 @@ def _status(answer: Any) -> str:
 
 def _reason(error: Exception) -> str:
     """The innermost cause that an HTTP error names, without the objects around it."""
-    return str(error).rsplit(": ", 1)[-1].strip("')\"") or type(error).__name__
+    of_system = re.search(r"\[Errno -?\d+\] [^'\")]+", str(error))
+    return of_system[0] if of_system else str(error).rsplit(": ", 1)[-1].strip("')\"")
 
 
 def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
