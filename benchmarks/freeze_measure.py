@@ -1,0 +1,576 @@
+"""All that must not move, measured in the checkout whose `src` is on PYTHONPATH.
+
+`freeze.py` runs this program once in each of two checkouts. It asks only for what `DESIGN.md`
+keeps: the Python surface, the command line, and the files of a run. What is inside stands in
+`internal`, which knows every place that it has had.
+
+    PYTHONPATH=CHECKOUT/src python benchmarks/freeze_measure.py --checkout CHECKOUT --out FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import hashlib
+import importlib
+import inspect
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+import tomllib
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import comet_rec as cr
+import freeze_models
+from comet_rec.errors import InputError
+from freeze_models import (
+    MODELS,
+    PRESETS,
+    SEPARATOR,
+    Values,
+    complete_settings,
+    leaves,
+    log_of,
+    of_model,
+    of_presets,
+    of_training,
+    of_variants,
+    planted,
+    renamed_settings,
+)
+
+CHECKOUT = Path()
+DATA: dict[str, str] = {}
+"""Name of a published log → file; both are set by `main`."""
+FAULTS = Path(__file__).resolve().parents[1] / "tests" / "reading" / "faults"
+Case = Callable[[], Values]
+Cases = dict[str, Case]
+
+
+def internal(*places: str) -> Any:
+    """What stands at the first of the places ("module:name") that this checkout has."""
+    for place in places:
+        module, _, name = place.partition(":")
+        with contextlib.suppress(ImportError, AttributeError):
+            return getattr(importlib.import_module(module), name)
+    raise ImportError(f"none of {', '.join(places)} is in {CHECKOUT}; add its new place")
+
+
+# The command line.
+
+
+@cache
+def script() -> tuple[str, str]:
+    """Module and function of the command, as the checkout's pyproject.toml names them."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, _, function = project["scripts"]["comet-rec"].partition(":")
+    return module, function
+
+
+def shell(*words: str) -> str:
+    """Stdout of the command; a status of neither 0 nor 2 is an error.
+
+    Raises
+    ------
+    RuntimeError
+    """
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
+    err = io.StringIO()
+    module, function = script()
+    main, before = getattr(importlib.import_module(module), function), sys.argv
+    sys.argv = ["comet-rec", *words]
+    status: Any = 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as stop:
+        status = stop.code
+    finally:
+        sys.argv = before
+    if status not in (0, 2, None):
+        raise RuntimeError(f"comet-rec {' '.join(words)}: status {status}: {err.getvalue()}")
+    out.flush()
+    text = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    if status == 2 and not text:
+        raise RuntimeError(f"comet-rec {' '.join(words)}: {err.getvalue()}")
+    return text
+
+
+def commands() -> dict[str, Any]:
+    """Every command of the command line, by its words."""
+    import typer
+
+    module, _ = script()
+    app = internal(f"{module}:app", "comet_rec.cli.app:app", "comet_rec.cli:app")
+    found: dict[str, Any] = {}
+
+    def walk(command: Any, words: str) -> None:
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            found[words] = command
+        for name, each in (inner or {}).items():
+            walk(each, f"{words} {name}")
+
+    walk(typer.main.get_command(app), "comet-rec")
+    return found
+
+
+SHAPE = ("required", "nargs", "multiple", "default", "min", "max", "is_flag", "count")
+
+
+def options_of(command: Any) -> Values:
+    """Names, types and defaults of a command's parameters; not the sentences about them."""
+    values: Values = {}
+    for parameter in command.params:
+        names = sorted([*parameter.opts, *parameter.secondary_opts])
+        described = getattr(parameter, "type_descriptor", None)  # older versions of typer: type
+        kind = described.annotation if described is not None else parameter.type
+        told = {"names": ", ".join(names), "type": repr(kind)}
+        told |= {key: str(getattr(parameter, key, None)) for key in SHAPE}
+        values |= leaves(told, max(names, key=len))
+    return values
+
+
+CALLS = ("read", "load", "leave_one_out", "given_test", "evaluate", "load_model")
+METHODS = (
+    "fit", "recommend", "recommend_for_history", "score", "user_vectors", "item_vectors", "save",
+)  # fmt: skip
+
+
+def parameters_of(function: Any) -> Values:
+    """Names, kinds and defaults of a function's parameters."""
+    return {
+        SEPARATOR.join((name, what)): str(value)
+        for name, parameter in inspect.signature(function).parameters.items()
+        for what, value in (("kind", parameter.kind.name), ("default", repr(parameter.default)))
+    }
+
+
+def options() -> Cases:
+    """Options of every command; parameters of every public call."""
+    cases: Cases = {words: partial(options_of, of) for words, of in commands().items()}
+    cases |= {f"cr.{name}": partial(parameters_of, getattr(cr, name)) for name in CALLS}
+    for name in METHODS:
+        cases[f"Estimator.{name}"] = partial(parameters_of, getattr(cr.COMET, name))
+    return cases
+
+
+# Runs of the command line: their figures and lists, and the keys of what they print.
+
+QUICK = {"train.epochs": 2, "model.embedding_dim": 8}
+COMET = QUICK | {"model.history_length": 12, "model.hidden": (16,)}
+RUNS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "comet auto": ("comet", "auto", "timed", COMET),
+    "comet best, text ids": ("comet", "best", "plain", COMET),
+    "comet paper": ("comet", "paper", "timed", COMET),
+    "fism": ("fism", "auto", "timed", QUICK),
+    "svdpp": ("svdpp", "auto", "plain", QUICK),
+    "mf": ("mf", "auto", "timed", QUICK),
+    "neumf": ("neumf", "paper", "timed", QUICK),
+    "itemknn": ("itemknn", "auto", "timed", {}),
+    "ease": ("ease", "auto", "plain", {}),
+    "popularity": ("popularity", "auto", "timed", {}),
+}
+"""Name → model, preset, planted log, settings."""
+CANNOT_FOLD_IN = ("mf", "neumf")
+
+
+def flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as words of the command line."""
+    given = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in renamed_settings(settings).items()
+    }
+    return [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+
+
+@cache
+def trained(name: str) -> str:
+    """Folder of a run that `train` wrote."""
+    model, preset, log, settings = RUNS[name]
+    folder = str(Path(tempfile.mkdtemp(prefix="freeze-run-")) / "run")
+    words = ["train", str(planted(log)), "--out", folder, "--model", model, "--preset", preset]
+    shell(*words, "--seed", "3", "--threads", "1", "--quiet", *flags(settings))
+    return folder
+
+
+def figures_of(name: str) -> Values:
+    """Figures of a run and its lists, from the command line."""
+    run, log = trained(name), RUNS[name][2]
+    timed = log == "timed"
+    user, item = ("5", "103") if timed else ("u005", "item 3")
+    values: Values = dict(leaves(json.loads(shell("evaluate", run, "--json")), "evaluate"))
+    asked = {
+        "every user": ("--all-users", "-k", "5"),
+        "seen items too": ("--user", user, "--include-seen", "-k", "50"),
+        "unknown user": ("--user", "999", "--unknown", "popular"),
+    }
+    if RUNS[name][0] not in CANNOT_FOLD_IN:
+        history = "103,106,100" if timed else "item 3,item 6,item 0"
+        asked["new user"] = ("--history", history, "--history", item)
+    for label, words in asked.items():
+        lists = json.loads(shell("recommend", run, "--format", "json", *words))
+        values |= leaves(lists, "recommend", label)
+    text = shell("recommend", run, "--format", "csv", "--user", user)
+    return values | {"csv": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def in_python() -> Values:
+    """A given split, a foreign model, other candidates, scores, vectors, a run loaded again."""
+    timed = planted("timed").read_text(encoding="utf-8").splitlines()[1:]
+    rows = [line.split(",") for line in timed]
+    latest = {user: item for user, item, _ in rows}
+    known = [row for row in rows if latest[row[0]] != row[1]]
+    train = {"user": [int(u) for u, _, _ in known], "item": [int(i) for _, i, _ in known]}
+    train["time"] = [int(t) for _, _, t in known]
+    held = {"user": [int(u) for u in latest], "item": [int(i) for i in latest.values()]}
+    folder = Path(tempfile.mkdtemp(prefix="freeze-given-"))
+    _write(folder / "train.csv", train)
+    _write(folder / "test.csv", held)
+    log = cr.read(str(folder / "train.csv"), threads=1)
+    split = cr.given_test(log, str(folder / "test.csv"), negatives=15, seed=4)
+    settings = {"embedding_dim": 8, "hidden": (16,), "epochs": 2, "refit": True}
+    model = cr.COMET(preset="paper", seed=5, **settings).fit(split)
+    report = cr.evaluate(model, split)
+    foreign = cr.evaluate(lambda user, items: [(user * 7 + item) % 11 for item in items], split)
+    values: Values = {"given" + SEPARATOR + k: v for k, v in of_model(model).items()}
+    for name, found in (("model", report), ("foreign", foreign)):
+        values |= leaves(found.to_dict(), "report", name)
+        values[f"NDCG@7{SEPARATOR}{name}"] = [found["NDCG@7"], found.full["NDCG@7"]]
+        values[f"of users{SEPARATOR}{name}"] = _digest(found.of_users("NDCG@10", full=True))
+    values["score"] = model.score([5, 6, 7], [103, 104, 105]).tolist()
+    for side, (ids, vectors) in (("user", model.user_vectors()), ("item", model.item_vectors())):
+        values[f"vectors{SEPARATOR}{side}"] = [_digest(ids), _digest(vectors)]
+    model.save(str(folder / "run"))
+    again = cr.load_model(str(folder / "run"))
+    values["lists of the loaded run"] = [
+        _digest(np.asarray(again.recommend(k=7)[column])) for column in ("item_id", "score")
+    ]
+    other = cr.leave_one_out(log, negatives=9, seed=8, ties="pessimistic")
+    values["other protocol"] = other.hash
+    return values
+
+
+def _write(path: Path, columns: Mapping[str, list[int]]) -> None:
+    rows = zip(*columns.values(), strict=True)
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _digest(array: Any) -> str:
+    values = np.ascontiguousarray(array)
+    return f"{values.dtype}{list(values.shape)} {hashlib.sha256(values.tobytes()).hexdigest()[:24]}"
+
+
+COMPARED = "comet,popularity,mf,neumf-p"
+
+
+def compared() -> dict[str, Any]:
+    """What `compare --json` prints."""
+    small = [
+        f"{model}:{word}"
+        for model, of in (("comet", COMET), *((name, QUICK) for name in ("mf", "neumf-p")))
+        for word in flags(of)[1::2]
+    ]
+    words = ["compare", str(planted("timed")), "--models", COMPARED, "--json", "--quiet"]
+    chosen = [word for each in small for word in ("--set", each)]
+    found: dict[str, Any] = json.loads(shell(*words, "--threads", "1", *chosen))
+    return found
+
+
+def audited(*words: str) -> Values:
+    """Findings of an audit: which, how severe, how many; not their sentences."""
+    found = json.loads(shell("audit", *words, "--json"))
+    return {
+        SEPARATOR.join((finding["check"], key)): finding[key]
+        for finding in found["findings"]
+        for key in ("severity", "count", "of", "example")
+    } | {"ok": found["ok"]}
+
+
+def figures() -> Cases:
+    """Figures and lists of runs, and of what compares and audits."""
+    cases: Cases = {name: partial(figures_of, name) for name in RUNS}
+    cases["Python"] = in_python
+    cases["compare"] = lambda: dict(leaves(compared()))
+    cases["audit of a log"] = lambda: audited(str(planted("timed")))
+    cases["audit of a log without times"] = lambda: audited(str(planted("plain")))
+    cases["audit of a run"] = lambda: audited(trained("comet auto"))
+    return cases
+
+
+def keys_of(tree: Any, *path: str) -> Values:
+    """Keys of plain data with the kinds of what stands there; a list stands for its elements."""
+    if isinstance(tree, Mapping):
+        values: Values = {}
+        for key, value in tree.items():
+            values |= keys_of(value, *path, str(key))
+        return values or {SEPARATOR.join(path): "{}"}
+    if isinstance(tree, list):
+        values = {}
+        for value in tree:
+            values |= keys_of(value, *path, "[]")
+        return values or {SEPARATOR.join(path): "[]"}
+    return {SEPARATOR.join(path): type(tree).__name__}
+
+
+def printed(*words: str) -> Values:
+    """Keys of what a command prints."""
+    return keys_of(json.loads(shell(*words)))
+
+
+def tuned() -> Values:
+    """Keys of what a search of two trials prints."""
+    folder = tempfile.mkdtemp(prefix="freeze-tune-")
+    words = ["tune", str(planted("timed")), "--models", "mf", "--journal", f"{folder}/a.journal"]
+    fixed = flags({"train.epochs": 1, "train.patience": 0})
+    search = ["--search", "model.embedding_dim=4,8", "--seconds", "1"]
+    return printed(*words, *fixed, *search, "--threads", "1", "--json", "--quiet")
+
+
+def keys() -> Cases:
+    """Keys of every --json output."""
+    log = str(planted("timed"))
+    return {
+        "data stats": lambda: printed("data", "stats", log, "--json", "--threads", "1"),
+        "evaluate": lambda: printed("evaluate", trained("comet auto"), "--json"),
+        "evaluate --no-full": lambda: printed("evaluate", trained("mf"), "--json", "--no-full"),
+        "recommend": lambda: printed("recommend", trained("mf"), "--all-users", "--format", "json"),
+        "compare": lambda: keys_of(compared()),
+        "audit": lambda: printed("audit", log, "--json", "--threads", "1"),
+        "audit of a run": lambda: printed("audit", trained("comet auto"), "--json"),
+        "tune": tuned,
+    }
+
+
+# Logs.
+
+
+@cache
+def published(name: str) -> Any:
+    """A published log, read; ml-100k comes from the library's own loader."""
+    return cr.read(DATA[name], threads=1) if name in DATA else cr.load(name, threads=1)
+
+
+@cache
+def names_of_logs() -> tuple[str, ...]:
+    """Logs that are there; without a network ml-100k is only where the library's cache has it."""
+    try:
+        published("ml-100k")
+    except InputError:
+        return tuple(DATA)
+    return *(name for name in DATA if name != "ml-100k"), "ml-100k"
+
+
+def _about(log: Any) -> Values:
+    counts = {"users": log.n_users, "items": log.n_items, "interactions": len(log)}
+    return {"fingerprint": log.fingerprint, "time scope": log.time_scope, **counts}
+
+
+def fingerprints() -> Cases:
+    """Fingerprints of the published logs, the planted ones, and the files of reading's tests."""
+    cases: Cases = {name: lambda name=name: _about(published(name)) for name in names_of_logs()}
+    for name in ("timed", "plain", "long"):
+        cases[f"planted {name}"] = lambda name=name: _about(log_of(name))
+    again = partial(cr.read, str(planted("timed")), threads=1)
+    cases["planted, filtered"] = lambda: _about(again(min_item_interactions=9))
+    cases["planted, per user"] = lambda: _about(again(time_scope="per_user"))
+    for path in sorted(path for path in FAULTS.rglob("*") if path.is_file()):
+        label = str(path.relative_to(FAULTS))
+        cases[f"file {label}"] = lambda path=path: _about(cr.read(str(path), threads=1))
+    return cases
+
+
+def protocols() -> Cases:
+    """Hashes of the protocols of the published and the planted logs."""
+    logs = {name: partial(published, name) for name in names_of_logs()}
+    logs |= {f"planted {name}": partial(log_of, name) for name in ("timed", "plain", "long")}
+
+    def hashes(read: Callable[[], Any]) -> Values:
+        split = cr.leave_one_out(read())
+        other = cr.leave_one_out(read(), negatives=10, seed=1, ties="pessimistic")
+        return {"default": split.hash, "ten, seed 1": other.hash}
+
+    return {name: partial(hashes, read) for name, read in logs.items()}
+
+
+def presets() -> Cases:
+    """Every setting of every preset, for each model and log."""
+    logs = {name: partial(published, name) for name in names_of_logs()}
+    logs |= {f"planted {name}": partial(log_of, name) for name in ("timed", "plain", "long")}
+    return {
+        f"{model} {preset}, {name}": partial(_preset, model, preset, read)
+        for name, read in logs.items()
+        for model in MODELS
+        for preset in PRESETS
+    }
+
+
+def _preset(model: str, preset: str, read: Callable[[], Any]) -> Values:
+    return complete_settings(model, preset, read())
+
+
+def models() -> Cases:
+    """All that trained models hold, bit by bit."""
+    cases = {**of_presets(), **of_variants()}
+    return {name: partial(of_training, case) for name, case in cases.items()}
+
+
+# The report of the committed records.
+
+REPORTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "full": (
+        (
+            "table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5",
+            "figure6", "beyond", "ablation", "falsification", "falsification-best", "reliability",
+        ),
+        ("ml-1m", "amazon-beauty", "amazon-cds"),
+    ),
+    "ties": (("ties",), ("ml-1m-times",)),
+}  # fmt: skip
+"""Report → its parts and the logs that it needs, as in runs/report-full.sh and runs/ties.sh."""
+
+
+def report() -> Cases:
+    """Cells of the reports whose logs are given."""
+    made = {name: of for name, of in REPORTS.items() if all(log in DATA for log in of[1])}
+    return {name: partial(cells_of, *of) for name, of in made.items()}
+
+
+def cells_of(parts: tuple[str, ...], logs: tuple[str, ...]) -> Values:
+    """Cells of a report by section, table, row and column; and the numbers behind them."""
+    folder = Path(tempfile.mkdtemp(prefix="freeze-report-"))
+    place_records(folder)
+    words = ["reproduce", *parts, "--budget", "full", "--recorded", "--quiet", "--no-figures"]
+    words += ["--threads", "1", "--out", str(folder)]
+    for name in logs:
+        words += ["--data", f"{name}={DATA[name]}"]
+    if "table1" in parts:
+        words += ["--seeds", "3", "--data", "amazon-movies"]  # which cannot be had: no network
+        for journal in sorted((CHECKOUT / "results" / "search").glob("*.journal")):
+            if journal.name.startswith(("ml-1m", "amazon")):
+                words += ["--journal", str(journal)]
+    shell(*words)
+    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    shutil.rmtree(folder)
+    return dict(_cells(found))
+
+
+def place_records(folder: Path) -> None:
+    """Put the committed records where `reproduce --out` looks for them."""
+    shutil.copytree(CHECKOUT / "results" / "reproduce" / "records", folder / "records")
+
+
+def _cells(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    seen: dict[str, int] = {}
+    for section, of in found["sections"].items():
+        for table in of["tables"]:
+            for row in table["rows"]:
+                for column, text in zip(table["columns"], row, strict=True):
+                    # The title is empty where a section has one table; labels may come twice.
+                    key = SEPARATOR.join(("cell", section, table["title"], row[0], column))
+                    seen[key] = seen.get(key, 0) + 1
+                    yield key + (f"{SEPARATOR}#{seen[key]}" if seen[key] > 1 else ""), text
+        yield from leaves(of["data"], "number", section)
+
+
+PARTS: dict[str, Callable[[], Cases]] = {
+    "options": options,
+    "keys": keys,
+    "fingerprints": fingerprints,
+    "protocols": protocols,
+    "presets": presets,
+    "figures": figures,
+    "models": models,
+    "report": report,
+}
+
+
+def may_refuse(part: str, name: str) -> bool:
+    """Whether a case may be refused: presets are tried on models that lack them, files are faulty."""
+    if part == "models":
+        return name in of_presets()
+    return part in ("presets", "fingerprints")
+
+
+def selected(part: str, only: list[str]) -> Cases:
+    """Cases of a part that PART or PART:PATTERN ask for; all where nothing is asked for."""
+    patterns = [word.partition(":")[2] or "*" for word in only if word.partition(":")[0] == part]
+    if only and not patterns:
+        return {}
+    return {
+        name: case
+        for name, case in PARTS[part]().items()
+        if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
+
+
+def carried_out(part: str, name: str, case: Case) -> Values:
+    """Values of a case; one that is refused says by which error, one that breaks that it broke."""
+    try:
+        return json.loads(json.dumps(case()))  # type: ignore[no-any-return]
+    except InputError as error:
+        if may_refuse(part, name):
+            return {"refused": "InputError"}
+        sys.stderr.write(f"{part}, {name}: {error}\n")
+        return {"broken": f"{type(error).__name__}: {error}"}
+    except Exception as error:  # a fault of one case must not hide the others
+        traceback.print_exc()
+        return {"broken": f"{type(error).__name__}: {error}"}
+
+
+def missing(part: str) -> list[str]:
+    """What a part could not measure, as its logs are not there."""
+    if part == "report":
+        return [name for name, of in REPORTS.items() if any(log not in DATA for log in of[1])]
+    if part in ("fingerprints", "protocols", "presets"):
+        wanted = {"ml-100k", *(log for _, logs in REPORTS.values() for log in logs)}
+        return sorted(wanted - set(names_of_logs()))
+    return []
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process and its children so far."""
+    return sum(os.times()[:4])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--checkout", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--names", type=Path)
+    parser.add_argument("--data", action="append", default=[], metavar="NAME=FILE")
+    given = parser.parse_args()
+    global CHECKOUT
+    CHECKOUT = given.checkout.resolve()
+    DATA.update(word.split("=", 1) for word in given.data)
+    if given.names is not None:
+        freeze_models.NAMES.update(json.loads(given.names.read_text(encoding="utf-8")))
+    if not Path(cr.__file__).is_relative_to(CHECKOUT):
+        raise SystemExit(f"comet_rec comes from {cr.__file__}, not from {CHECKOUT}")
+    found: dict[str, Any] = {}
+    for part in PARTS:
+        if given.only and not any(word.partition(":")[0] == part for word in given.only):
+            continue
+        began = cpu_seconds()
+        cases = selected(part, given.only)
+        values = {name: carried_out(part, name, case) for name, case in cases.items()}
+        found[part] = {"cases": values, "cpu_seconds": round(cpu_seconds() - began, 1)}
+        found[part]["missing"] = missing(part)
+        sys.stderr.write(f"  {part}: {len(values)} cases, {found[part]['cpu_seconds']} s of CPU\n")
+    given.out.write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
