@@ -222,12 +222,15 @@ def measure(checkout: Path, data: list[str], only: list[str], names: Path | None
             "MKL_NUM_THREADS": "1",
             "TMPDIR": folder,
         }
-        words = [sys.executable, str(HERE / "freeze_measure.py"), "--checkout", str(checkout)]
+        program = str(HERE / "freeze_measure.py")
+        words = [sys.executable, "-W", "ignore", program, "--checkout", str(checkout)]
         words += ["--out", str(out), *(word for pair in data for word in ("--data", pair))]
         words += ["--only", *only] if only else []
         words += ["--names", str(names)] if names is not None else []
         sys.stderr.write(f"{checkout}\n")
-        if subprocess.run(words, env=environment, check=False, stdout=sys.stderr).returncode:
+        if subprocess.run(
+            words, env=environment, check=False, stdout=subprocess.DEVNULL
+        ).returncode:
             raise SystemExit(f"{checkout}: the measuring program broke; see above")
         found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
         return found

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fnmatch
-import hashlib
 import importlib
 import inspect
 import io
@@ -39,6 +38,7 @@ from freeze_models import (
     SEPARATOR,
     Values,
     complete_settings,
+    digest,
     leaves,
     log_of,
     of_model,
@@ -222,7 +222,7 @@ def figures_of(name: str) -> Values:
         lists = json.loads(shell("recommend", run, "--format", "json", *words))
         values |= leaves(lists, "recommend", label)
     text = shell("recommend", run, "--format", "csv", "--user", user)
-    return values | {"csv": hashlib.sha256(text.encode()).hexdigest()}
+    return values | {"csv": digest(np.frombuffer(text.encode(), np.uint8))}
 
 
 def in_python() -> Values:
@@ -247,14 +247,14 @@ def in_python() -> Values:
     for name, found in (("model", report), ("foreign", foreign)):
         values |= leaves(found.to_dict(), "report", name)
         values[f"NDCG@7{SEPARATOR}{name}"] = [found["NDCG@7"], found.full["NDCG@7"]]
-        values[f"of users{SEPARATOR}{name}"] = _digest(found.of_users("NDCG@10", full=True))
+        values[f"of users{SEPARATOR}{name}"] = digest(found.of_users("NDCG@10", full=True))
     values["score"] = model.score([5, 6, 7], [103, 104, 105]).tolist()
     for side, (ids, vectors) in (("user", model.user_vectors()), ("item", model.item_vectors())):
-        values[f"vectors{SEPARATOR}{side}"] = [_digest(ids), _digest(vectors)]
+        values[f"vectors{SEPARATOR}{side}"] = [digest(ids), digest(vectors)]
     model.save(str(folder / "run"))
     again = cr.load_model(str(folder / "run"))
     values["lists of the loaded run"] = [
-        _digest(np.asarray(again.recommend(k=7)[column])) for column in ("item_id", "score")
+        digest(np.asarray(again.recommend(k=7)[column])) for column in ("item_id", "score")
     ]
     other = cr.leave_one_out(log, negatives=9, seed=8, ties="pessimistic")
     values["other protocol"] = other.hash
@@ -265,11 +265,6 @@ def _write(path: Path, columns: Mapping[str, list[int]]) -> None:
     rows = zip(*columns.values(), strict=True)
     lines = [",".join(columns), *(",".join(map(str, row)) for row in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _digest(array: Any) -> str:
-    values = np.ascontiguousarray(array)
-    return f"{values.dtype}{list(values.shape)} {hashlib.sha256(values.tobytes()).hexdigest()[:24]}"
 
 
 COMPARED = "comet,popularity,mf,neumf-p"
@@ -380,7 +375,7 @@ def _about(log: Any) -> Values:
 def fingerprints() -> Cases:
     """Fingerprints of the published logs, the planted ones, and the files of reading's tests."""
     cases: Cases = {name: lambda name=name: _about(published(name)) for name in names_of_logs()}
-    for name in ("timed", "plain", "long"):
+    for name in freeze_models.LOGS:
         cases[f"planted {name}"] = lambda name=name: _about(log_of(name))
     again = partial(cr.read, str(planted("timed")), threads=1)
     cases["planted, filtered"] = lambda: _about(again(min_item_interactions=9))
@@ -394,7 +389,7 @@ def fingerprints() -> Cases:
 def protocols() -> Cases:
     """Hashes of the protocols of the published and the planted logs."""
     logs = {name: partial(published, name) for name in names_of_logs()}
-    logs |= {f"planted {name}": partial(log_of, name) for name in ("timed", "plain", "long")}
+    logs |= {f"planted {name}": partial(log_of, name) for name in freeze_models.LOGS}
 
     def hashes(read: Callable[[], Any]) -> Values:
         split = cr.leave_one_out(read())
@@ -407,7 +402,7 @@ def protocols() -> Cases:
 def presets() -> Cases:
     """Every setting of every preset, for each model and log."""
     logs = {name: partial(published, name) for name in names_of_logs()}
-    logs |= {f"planted {name}": partial(log_of, name) for name in ("timed", "plain", "long")}
+    logs |= {f"planted {name}": partial(log_of, name) for name in freeze_models.LOGS}
     return {
         f"{model} {preset}, {name}": partial(_preset, model, preset, read)
         for name, read in logs.items()
@@ -497,7 +492,7 @@ PARTS: dict[str, Callable[[], Cases]] = {
 
 
 def may_refuse(part: str, name: str) -> bool:
-    """Whether a case may be refused: presets are tried on models that lack them, files are faulty."""
+    """Whether a case may be refused: models lack presets, files have faults."""
     if part == "models":
         return name in of_presets()
     return part in ("presets", "fingerprints")

@@ -186,6 +186,26 @@ OTHER_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+# On a log of more users and items than one block of any loop holds.
+WIDE: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "paper": ("COMET", "paper", {"model.embedding_dim": 64, "model.history_length": 20}),
+    "best": ("COMET", "best", {"model.taste_dim": 16, "model.history_length": 20}),
+    "pool": (
+        "COMET", "static",
+        SMALL | {"train.negative_pool": 64, "train.positives_per_user": 4, "train.batch_size": 512},
+    ),
+    "few rows of a table": (
+        "COMET", "static", SMALL | {"model.history_length": 4, "train.batch_size": 64}
+    ),
+    "MF": ("MF", "paper", {"model.embedding_dim": 16}),
+    "SVDpp": ("SVDpp", "paper", {"model.embedding_dim": 16}),
+    "FISM": ("FISM", "best", {"model.embedding_dim": 16}),
+    "MLP": ("MLP", "paper", {"model.embedding_dim": 16, "model.hidden": (16, 8)}),
+    "ItemKNN": ("ItemKNN", "auto", {}),
+    "EASE": ("EASE", "auto", {}),
+}  # fmt: skip
+
+
 def of_variants() -> dict[str, Training]:
     """Small models, each with what takes another path through the code."""
     cases = {
@@ -200,6 +220,9 @@ def of_variants() -> dict[str, Training]:
         cases[f"COMET, {name}, refit"] = dataclasses.replace(case, refit=True)
     whole = {"model.taste_dim": 8, "model.taste_weight": 0.7, "model.taste_epochs": 1}
     cases["COMET, blend, all"] = Training("COMET", "static", SMALL | whole, split=False, seed=1)
+    for name, (model, preset, settings) in WIDE.items():
+        one = {} if model in NON_ITERATIVE else {"train.epochs": 1}
+        cases[f"wide, {name}"] = Training(model, preset, settings | one, log="wide")
     plain = cases["COMET, blend of paper"]
     cases["COMET, blend of paper, plain"] = dataclasses.replace(plain, log="plain")
     return cases | dict(_of_starts())
@@ -232,10 +255,16 @@ def _of_starts() -> Iterator[tuple[str, Training]]:
         )  # fmt: skip
 
 
+LOGS = {
+    "timed": (60, 48, 12), "plain": (50, 40, 10), "long": (30, 60, 42), "wide": (2_200, 2_300, 5),
+}  # fmt: skip
+"""Planted log → users, items, rows of a user. `plain` has text ids and no times."""
+
+
 @cache
 def planted(name: str) -> Path:
     """A file of a planted log; what it holds depends on its name alone."""
-    users, items, rows = {"timed": (60, 48, 12), "plain": (50, 40, 10), "long": (30, 60, 42)}[name]
+    users, items, rows = LOGS[name]
     rng = random.Random(name)
     lines = ["user,item" if name == "plain" else "user,item,time"]
     for user in range(users):
@@ -301,12 +330,18 @@ def fitted(case: Training) -> Any:
     return model.fit(data, **given)
 
 
+def digest(array: Any) -> str:
+    """Kind, shape and SHA-256 of an array."""
+    values = np.ascontiguousarray(array)
+    if values.dtype.kind == "O":  # whose bytes are addresses
+        values = values.astype(np.str_)
+    return f"{values.dtype}{list(values.shape)} {hashlib.sha256(values.tobytes()).hexdigest()[:24]}"
+
+
 def bits(tensor: Any) -> str:
     """What two tensors of equal bits share; the sum tells how far others differ."""
     array = tensor.contiguous().numpy()
-    total = float(np.asarray(array, dtype=np.float64).sum())
-    digest = hashlib.sha256(array.tobytes()).hexdigest()[:24]
-    return f"{array.dtype}{list(array.shape)} sum {total:.9g} sha256 {digest}"
+    return f"sum {float(np.asarray(array, dtype=np.float64).sum()):.9g} {digest(array)}"
 
 
 def leaves(tree: Any, *path: str) -> Iterator[tuple[str, Any]]:
@@ -323,8 +358,12 @@ def leaves(tree: Any, *path: str) -> Iterator[tuple[str, Any]]:
 
 
 def of_model(model: Any) -> Values:
-    """All that the files of a saved run say, but for clocks, versions and sentences."""
-    values: Values = {}
+    """All that the files of a saved run say, but for clocks, versions and sentences; and lists."""
+    lists = model.recommend(k=10)
+    values: Values = {
+        f"recommend{SEPARATOR}{column}": digest(lists[column])
+        for column in ("user_id", "item_id", "score")
+    }
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "run"
         model.save(home)
