@@ -1,7 +1,7 @@
 """Trainings whose every bit `freeze.py` compares: models × presets, and a variant per code path.
 
-Cases are data. Their settings have the names of the commit before the rebuilt house; a map
-(`freeze-names.json`) gives the present names.
+Cases are data. Their settings have the names of November 2026; the map `freeze-names.json` gives
+the names of a later checkout.
 """
 
 from __future__ import annotations
@@ -392,7 +392,7 @@ def of_training(case: Training) -> Values:
 
 def complete_settings(model: str, preset: str, log: Any) -> Values:
     """Every setting that a preset has for a model on a log."""
-    config = estimator(model, preset, {}).config_for(log)  # the one call that is not in DESIGN
+    config = estimator(model, preset, {}).config_for(log)  # the one call from inside
     values: Values = {}
     for room, settings in dataclasses.asdict(config).items():
         if isinstance(settings, dict):
