@@ -31,6 +31,8 @@ def measure() -> dict[str, list[float]]:
     ways: dict[str, dict[str, Any]] = {
         "sampled": {"history": "sampled"},
         "recent": {"history": "recent"},
+        "bpr": {"loss": "bpr"},
+        "popular negatives": {"sampling": "popularity"},
         "causal, softmax": {"history": "causal", **softmax},
         "causal, drawn softmax": {"history": "causal", **softmax, "softmax_items": 20},
     }

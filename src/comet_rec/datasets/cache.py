@@ -269,9 +269,13 @@ def download(
     import pooch  # only a download needs it
     import requests  # the HTTP library of pooch
 
-    headers = {"User-Agent": "comet-rec", "Accept-Encoding": "identity"}
+    responses: list[Any] = []  # pooch leaves those open that a download broke off
     http = pooch.HTTPDownloader(
-        progressbar=_Counter(progress), timeout=SECONDS, headers=headers, chunk_size=2**16
+        progressbar=_Counter(progress),
+        chunk_size=2**16,
+        timeout=SECONDS,
+        headers={"User-Agent": "comet-rec", "Accept-Encoding": "identity"},
+        hooks={"response": lambda response, **_: responses.append(response)},
     )
 
     def fetch(url: str, output_file: str, pooch: Any) -> None:
@@ -307,6 +311,8 @@ def download(
         ) from None
     finally:
         logger.setLevel(level)
+        for response in responses:
+            response.close()
 
 
 class _Counter:
