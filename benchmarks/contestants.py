@@ -1,4 +1,4 @@
-"""Who takes part in benchmarks/peers.py: models of this library and of others, with their settings.
+"""Contestants of benchmarks/peers.py: models of this library and of others, with their settings.
 
 Each library is imported by its own contestant alone: the others live in an environment without
 comet-rec.
@@ -108,7 +108,7 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
 
 @dataclass(frozen=True)
 class Rows:
-    """What the others are given: the training rows and the held-out items, as indices."""
+    """Data for the other libraries: the training rows and the held-out items, as indices."""
 
     users: np.ndarray
     items: np.ndarray
@@ -119,7 +119,7 @@ class Rows:
 
     @staticmethod
     def read(folder: Path) -> Rows:
-        """What `export` wrote."""
+        """Read the data that `export` wrote."""
         held = dict(np.load(folder / "rows.npz"))
         n_users, n_items = (int(n) for n in held.pop("shape"))
         return Rows(held.pop("users"), held.pop("items"), n_users, n_items, held, folder)

@@ -103,7 +103,7 @@ class Names:
 
 @dataclass
 class Outcome:
-    """What the comparison of one part found.
+    """Result of comparing one part.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ class Outcome:
     differences, expected : list of (key, before, after)
         Those without a reason, and those with one.
     cpu_seconds : dict
-        Of each checkout's measurement.
+        CPU seconds of each checkout's measurement.
     missing : list of str
-        What could not be measured.
+        Cases that could not be measured.
     """
 
     part: str

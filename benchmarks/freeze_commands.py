@@ -1,4 +1,4 @@
-"""What the command line takes and prints, and the figures and lists that it gives."""
+"""Measure the command line: its options and JSON keys, and the figures and lists that it gives."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Cases = dict[str, Case]
 
 
 def internal(*places: str) -> Any:
-    """What stands at the first of the places ("module:name") that this checkout has."""
+    """Object at the first of the places ("module:name") that this checkout has."""
     for place in places:
         module, _, name = place.partition(":")
         with contextlib.suppress(ImportError, AttributeError):
@@ -247,7 +247,7 @@ COMPARED = "comet,popularity,mf,neumf-p"
 
 
 def compared() -> dict[str, Any]:
-    """What `compare --json` prints."""
+    """Output of `compare --json`."""
     small = [
         f"{model}:{word}"
         for model, of in (("comet", COMET), *((name, QUICK) for name in ("mf", "neumf-p")))

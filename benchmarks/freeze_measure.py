@@ -223,7 +223,7 @@ def carried_out(part: str, name: str, case: Case) -> Values:
 
 
 def missing(part: str) -> list[str]:
-    """What a part could not measure, as its logs are not there."""
+    """Cases that a part could not measure because their logs are not there."""
     if part == "report":
         return [name for name, of in REPORTS.items() if any(log not in DATA for log in of[1])]
     if part in ("fingerprints", "protocols", "presets"):

@@ -30,7 +30,7 @@ PRESETS = (
     "shuffled-history", "frozen-filters", "matched-mlp", "kept-target",
 )  # fmt: skip
 Values = dict[str, Any]
-"""What was measured, by keys whose parts stand between `SEPARATOR`s."""
+"""Measured values by keys whose parts stand between `SEPARATOR`s."""
 SEPARATOR = " · "
 NAMES: dict[str, dict[str, str]] = {"settings": {}, "tensors": {}, "labels": {}}
 """Old names → the names of the checkout that is measured; `freeze_measure` fills it."""
@@ -339,7 +339,7 @@ def digest(array: Any) -> str:
 
 
 def bits(tensor: Any) -> str:
-    """What two tensors of equal bits share; the sum tells how far others differ."""
+    """Digest of a tensor's bits, and its sum, which tells how far two tensors differ."""
     array = tensor.contiguous().numpy()
     return f"sum {float(np.asarray(array, dtype=np.float64).sum()):.9g} {digest(array)}"
 

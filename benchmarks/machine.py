@@ -1,4 +1,4 @@
-"""What figures were measured with, and on."""
+"""Machine and versions that figures were measured with."""
 
 from __future__ import annotations
 

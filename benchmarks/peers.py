@@ -124,7 +124,7 @@ def _late(*_: Any) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that are installed here."""
+    """Versions of the packages that are installed here."""
     found = {}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

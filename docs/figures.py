@@ -254,7 +254,7 @@ def page(name: str) -> str:
 
 
 DIGITS = {"sampled": 3, "full": 4}
-"""Of a sampled metric, and of a full one."""
+"""Decimals of a sampled metric, and of a full one."""
 
 
 def standings(section: dict[str, Any], rows: Sequence[str] = ()) -> list[str]:

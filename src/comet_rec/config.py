@@ -35,7 +35,7 @@ class TrainConfig:
         Positives in a batch, before their negatives. A batch never holds more than a tenth of
         the log, so that it cannot empty the histories (ADR 0003).
     learning_rate, weight_decay : float
-        Of Adam, the paper's optimizer; decay is L2, added to the gradient.
+        Settings of Adam, the paper's optimizer. The decay is L2 and is added to the gradient.
     schedule : {"constant", "linear", "cosine"}
         Learning rate over the run: the same throughout, or falling to zero at the end of the
         last of `epochs` (on everything of `full_epochs`, where those are more), in a line or along
@@ -78,12 +78,13 @@ class TrainConfig:
     reduction : {"mean", "sum"}
         Over the pairs of a batch. Choice: Eq. 9 prints a sum.
     matmul_precision : {"highest", "high", "medium"}
-        Of float32 products in training, as `torch.set_float32_matmul_precision` has it: "medium"
-        multiplies in bfloat16 and adds in float32 where the processor can. Sums, transforms,
-        parameters and measuring stay in float32. Choice: highest (ADR 0027).
+        Precision of float32 products in training, by the words of
+        `torch.set_float32_matmul_precision`: "medium" multiplies in bfloat16 and adds in float32
+        where the processor can. Sums, transforms, parameters and measuring stay in float32.
+        Choice: highest (ADR 0027).
     selection_metric : {"sampled", "full"}
         NDCG@10 of the validation items that chooses the epoch, the weight of a blend and, in a
-        search, the settings: among sampled candidates, or of the full ranking (ADR 0037, 0039).
+        search, the settings: among sampled candidates, or of the full ranking (ADR 0037, 0026).
     patience : int
         Validations without a better figure of that kind before training stops; 0 never does.
     refit : bool
@@ -120,7 +121,7 @@ class TrainConfig:
         return "NDCG@10" if self.selection_metric == "sampled" else "full NDCG@10"
 
     def merit(self, validation: Mapping[str, float]) -> tuple[float, float]:
-        """What the best is the greatest of: that figure; of equal ones the sampled NDCG@10."""
+        """Sort key of the best epoch: the selection metric, then the sampled NDCG@10."""
         return validation[self.selects], validation["NDCG@10"]
 
     def __post_init__(self) -> None:
@@ -160,7 +161,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BlendConfig:
-    """A second model whose score, times a weight, is added to the model's own (ADR 0029).
+    """A second model whose score, times a weight, is added to the model's own (ADR 0026).
 
     Parameters
     ----------
@@ -172,7 +173,7 @@ class BlendConfig:
         Exponent of FISM's normaliser, as in `FISMConfig`.
     preset : {"paper", "best"}
         Preset of the second model's training: binary cross-entropy, or a softmax where histories
-        are short (ADR 0033).
+        are short (ADR 0026).
     weight : float
         Weight of the second score where no validation items choose it (`training.blend.WEIGHTS`).
     epochs : int
@@ -207,18 +208,18 @@ class BlendConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolConfig:
-    """What is measured, and against which candidates.
+    """Evaluation protocol: split, candidates, tie rule and seed.
 
     Parameters
     ----------
     split : {"leave_one_out", "given"}
-        Who chose the test items: the latest of each user, or files.
+        Source of the test items: the latest row of each user, or files.
     negatives : int
         Candidates drawn beside the positive of each user, for test and for validation.
     ties : {"expected", "pessimistic"}
-        What a candidate with the positive's score counts for.
+        How a candidate with the positive's score counts.
     seed : int
-        Of the candidates alone, so that all models and training seeds meet the same ones.
+        Seed of the candidates alone, so that all models and training seeds meet the same ones.
     """
 
     split: Literal["leave_one_out", "given"] = "leave_one_out"

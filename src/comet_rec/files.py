@@ -34,7 +34,7 @@ def refuse_other_than_file(path: Path, said: str) -> None:
     ----------
     path : Path
     said : str
-        What messages begin with, e.g. the option and its value.
+        Beginning of messages, e.g. the option and its value.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def _opened(path: Path, said: str) -> Iterator[IO[bytes]]:
 def written_whole(target: Path) -> Iterator[Path]:
     """Path to write a file to that then takes the place of `target`, or is never seen.
 
-    A link stays one. What stands there and is no file, such as a pipe, is written into.
+    A link stays one. A target that is no regular file, such as a pipe, is written into.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def write_text_whole(target: Path, text: str) -> None:
 
 
 def _into(target: Path) -> IO[bytes]:
-    """What is no file, opened for writing; a pipe that nobody reads from is refused."""
+    """Open a pipe or a device for writing; a pipe without a reader is refused."""
     deadline = time.monotonic() + READER_SECONDS
     while True:
         try:

@@ -85,7 +85,7 @@ def kills_of(replace: Callable[[], None], check: Callable[[], None]) -> int:
 
 
 def kill_runs(home: Path) -> int:
-    """Of saves of a run over another one."""
+    """Kill saves of a run over another one."""
     target = home / "run"
     old, new = load_run(BEFORE / "itemknn"), load_run(BEFORE / "comet")
     save_run(old, target)
@@ -99,7 +99,7 @@ def kill_runs(home: Path) -> int:
 
 
 def kill_checkpoints(home: Path) -> int:
-    """Of checkpoints over another one of the same step, the hardest case."""
+    """Kill checkpoints over another one of the same step, the hardest case."""
     about = {"stage": "validation", "step": 7}
     save_checkpoint(home, {"w": torch.zeros(3)}, about)
 

@@ -38,7 +38,7 @@ from tests.conftest import make_log, random_pairs
 
 Files = dict[str, bytes]
 MOST_SECONDS, MOST_MB = 2.0, 1000
-"""What a case may take of the processor, and its process of memory."""
+"""Limits of a case: CPU seconds, and memory of its process."""
 N_USERS, N_ITEMS = 7, 11
 SMALL = {
     "comet": {"embedding_dim": 4, "history_length": 3, "hidden": (3,), "widths": (1, 3)},

@@ -1,4 +1,4 @@
-"""What a stored array must be is declared, and is what models, ids, logs and splits really hold."""
+"""Declarations of stored arrays equal the arrays that models, ids, logs and splits hold."""
 
 from __future__ import annotations
 

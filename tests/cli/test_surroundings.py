@@ -1,4 +1,4 @@
-"""What surrounds a command: signals, the encoding of its output, folders that are not ours."""
+"""Surroundings of a command: signals, the encoding of its output, folders that are not ours."""
 
 from __future__ import annotations
 

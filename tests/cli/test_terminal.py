@@ -1,4 +1,4 @@
-"""What a terminal, a shell and a signal meet: escaped text, near names, streams that fail."""
+"""Commands under a terminal, a shell and signals: escaped text, near names, streams that fail."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_a_hang_up_counts_as_no_first_signal():
 
 
 def on_a_terminal(words: list[str]) -> str:
-    """What a command shows on a terminal of 80 columns."""
+    """Output of a command on a terminal of 80 columns."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     environment = {k: v for k, v in ENVIRONMENT.items() if k not in ("COLUMNS", "LINES")}

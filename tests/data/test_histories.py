@@ -1,4 +1,4 @@
-"""What a history shows: order, padding, targets left out, draws that are fair and repeatable."""
+"""Input histories: order, padding, targets left out, draws that are fair and repeatable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands against a positive: the right proportions, and weights that make up for them."""
+"""Negatives of a positive: the right proportions, and weights that make up for them."""
 
 from __future__ import annotations
 

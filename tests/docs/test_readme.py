@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 MINUTES = 30
 TOLERANCE = 0.05
-"""Of figures, which lie between 0 and 1; of scores it is a share."""
+"""Tolerance of figures, which lie between 0 and 1; a share for scores."""
 _BLOCK = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"±?\d+\.\d+")
 _LISTED = re.compile(r"(?:\S+ )?\s*\d+\s+(\S+)\s")

@@ -1,4 +1,4 @@
-"""What callers give to the public calls: taken as what it means, or refused in one line."""
+"""Arguments of the public calls: accepted when their meaning is clear, else refused in one line."""
 
 from __future__ import annotations
 

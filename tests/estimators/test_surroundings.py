@@ -202,7 +202,7 @@ print(digest.hexdigest())
 
 
 def run_alone(script: str, **environment: str) -> str:
-    """What a script prints in a process of its own; a process that hangs fails the test."""
+    """Output of a script in a process of its own; a process that hangs fails the test."""
     done = subprocess.run(
         [sys.executable, "-c", script], env={**os.environ, **environment}, timeout=100,
         capture_output=True, text=True,

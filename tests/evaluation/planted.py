@@ -229,4 +229,4 @@ FOLLOWS = {
     # The highest id is always the last, so never in training.
     "order_of_ids": COLD,
 }
-"""What a fault is by its nature besides."""
+"""Other findings that a fault causes by its nature."""

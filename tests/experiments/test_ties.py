@@ -1,4 +1,4 @@
-"""What a model gains under several orders of equal times."""
+"""Gain of a model under several orders of equal times."""
 
 from __future__ import annotations
 

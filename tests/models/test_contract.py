@@ -1,4 +1,4 @@
-"""What every registered model must keep, by the Protocols that it declares."""
+"""Contracts that every registered model keeps, by the Protocols that it declares."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def two_threads():
 
 
 def gradients(values: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Of a sum in which each value counts differently."""
+    """Gradients of a sum in which each value counts differently."""
     weights = torch.sin(torch.arange(values.numel(), dtype=values.dtype)).view_as(values)
     return list(torch.autograd.grad((values * weights).sum(), inputs))
 

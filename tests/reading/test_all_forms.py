@@ -156,7 +156,7 @@ def _is_integer(text: str) -> bool:
 
 
 def fault_of(seed: int, folder: Path) -> str:
-    """What went wrong with the log of a seed; empty when it was read as it is."""
+    """Fault with the log of a seed; empty when the log was read as it is."""
     case = make(seed)
     path = folder / "log"
     path.write_bytes(case.data)

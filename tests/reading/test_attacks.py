@@ -1,4 +1,4 @@
-"""What an attack on the reader found: each input is read right, or refused, or warned about."""
+"""Inputs that broke the reader: each is read right, or refused, or warned about."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def reference(rows: list[Row]) -> list[tuple[Any, Any, int | None]]:
 
 
 def read_bytes(data: bytes, **options: Any) -> list[tuple[Any, Any, int | None]] | str:
-    """What `read` makes of a file of these bytes: its rows, or why it refuses."""
+    """Rows that `read` makes of a file of these bytes, or its reason to refuse them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log"
         path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""What epochs are chosen by: NDCG@10 among drawn items or over the whole catalogue."""
+"""Selection of epochs: sampled or full NDCG@10."""
 
 from __future__ import annotations
 

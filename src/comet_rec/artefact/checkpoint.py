@@ -33,7 +33,7 @@ TRIES = 1000
 """Readings of a checkpoint that is replaced again and again."""
 
 STAGES = ("validation", "refit", "all")
-"""What a training stands in."""
+"""Stages of a training."""
 _POINTER = {"about": {str: object}, "file": str, "tensors": str, "sha256": str}
 _ABOUT = {
     "stage": str,

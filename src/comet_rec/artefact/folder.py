@@ -36,7 +36,7 @@ _KEPT = re.compile(r"last\.json|last-\w+-\d+\.safetensors|blend|companions|\..*"
 """Names in the folder of checkpoints (`checkpoint`)."""
 _MANIFEST = {"schema": object, "files": {str: str}, "sha256": str}
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
-"""What systems say that cannot exchange two names at once."""
+"""Error numbers of systems that cannot exchange two names at once."""
 
 
 def digest(path: Path) -> str:
@@ -48,7 +48,7 @@ def digest(path: Path) -> str:
 def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
     """Make `target` hold exactly what `write` puts into a fresh folder, and a manifest of it.
 
-    At no moment is there nothing where something was. What killed writers left beside it goes.
+    At no moment is there nothing where something was. Leftovers of killed writers are removed.
 
     Parameters
     ----------
@@ -330,7 +330,7 @@ def _no_run(folder: Path) -> ArtefactError:
 
 
 def _no_manifest(folder: Path) -> ArtefactError:
-    """What a folder without a manifest is."""
+    """Error for a folder without a manifest, which says what the folder is instead."""
     if is_trained_into(folder):
         return _no_run(folder)
     what = "holds an unfinished training; go on with `train … --resume`"

@@ -1,4 +1,4 @@
-"""Who writes to a folder: one process at a time, until it is done or dead.
+"""Lock that lets one process at a time write to a folder, until that process ends.
 
 The lock is `flock` on a file beside the folder, ``.NAME.lock``: the system lets go of it when its
 process ends, however it ends. The file goes when the lock is given back; one that a killed process
@@ -29,7 +29,7 @@ SURE_SECONDS = 0.3
 """How long anybody waits: a look at the lock takes it for a moment."""
 PAUSE_SECONDS = 0.02
 _NOT_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
-"""What file systems say that have no such locks."""
+"""Error numbers of file systems that have no such locks."""
 
 _held: dict[Path, tuple[int, int]] = {}
 """Process and thread of each lock of this process: within a training its own save goes through."""

@@ -37,7 +37,7 @@ class Member:
     handle : int
         Descriptor of a plain file.
     remedy : str
-        What to do where it is damaged.
+        Advice for a damaged file, as an error gives it.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class Members:
     ----------
     path : Path
     remedy : str
-        What to do where a file is damaged.
+        Advice for a damaged file, as an error gives it.
 
     Raises
     ------

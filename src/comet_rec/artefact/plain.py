@@ -15,7 +15,7 @@ MOST_DIGITS = 77
 
 
 def parsed(data: bytes, most_bytes: int = MOST_BYTES) -> Any:
-    """What a JSON text says, at a bounded cost.
+    """Parse a JSON text at a bounded cost.
 
     Raises
     ------

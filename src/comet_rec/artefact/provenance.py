@@ -1,4 +1,4 @@
-"""What figures depend on beside the code and the data."""
+"""Versions and machine that figures depend on, besides the code and the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run directory holds, and how it becomes files and back."""
+"""A run: config, weights, log, split and figures, and how they are saved and loaded."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class SecondModel:
     state : dict of Tensor
         Its parameters.
     weight : float
-        What its score is multiplied by.
+        Factor of the second model's score.
     epochs : int
         Passes that it was trained for; 0 for one that was given.
     selected : dict of Tensor or None
@@ -127,7 +127,7 @@ class Run:
     interactions : Interactions
         The whole log.
     split : Split or None
-        What was held out; None after training on everything.
+        Split with the held-out items; None after training on everything.
     user_vectors, item_vectors : Tensor [m, K] and [n, K], or None
         Their inner product is the score; None for models that are no inner product. With a blend
         the columns of the second model come last, its weight in the users' part.
@@ -138,7 +138,7 @@ class Run:
         Trained models that the parameters started from, with the digests of their states.
     blend : SecondModel or None
     metrics : dict or None
-        What ``evaluate --json`` prints; None without a split.
+        Figures as ``evaluate --json`` prints them; None without a split.
     log : list of dict
         A line an epoch.
     titles : dict
@@ -259,7 +259,7 @@ def restored(config: Config, state: dict[str, Tensor], log: Interactions) -> Any
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """What the stored parameters of a run must be, those of a second model included."""
+    """Declare the stored parameters of a run, those of a second model included."""
     found = base.state_arrays(config, n_users, n_items)
     if config.blend.model != "none":
         found |= under(BLEND, base.state_arrays(second_config(config), n_users, n_items))
@@ -268,7 +268,7 @@ def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]
 
 
 def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """What the vectors of a run must be; a run that scores pairs has none."""
+    """Declare the vectors of a run; a run that scores pairs has none."""
     found = base.vector_arrays(config, n_users, n_items)
     if found and config.blend.model != "none":
         more = base.vector_arrays(second_config(config), n_users, n_items)

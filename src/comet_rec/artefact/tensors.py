@@ -47,7 +47,7 @@ def read_arrays(
     sizes : dict of int
         Named sizes of the declared shapes; those that the file decides are added.
     remedy : str, optional
-        What to do where the arrays are others.
+        Advice for arrays that do not fit, as an error gives it.
 
     Raises
     ------

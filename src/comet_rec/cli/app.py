@@ -154,7 +154,7 @@ def _show(
 
 
 def _usage(error: Any) -> str:
-    """What typer says of a wrong option or value, in one line."""
+    """One line for a wrong option or value, from typer's own message."""
     said = " ".join(error.format_message().split())
     if type(error).__name__ != "NoSuchOption" or error.ctx is None:
         return said

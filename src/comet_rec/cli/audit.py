@@ -47,7 +47,7 @@ def audit(
     """Look for leaks, ties, repeats and candidates that are positives: a line a finding.
 
     DATA is split as `train` would do it. The files of a given split are looked at as they are,
-    before anything in them is mended. Of a RUN also digests, figures and scores are checked.
+    before anything in them is fixed. For a RUN, digests, figures and scores are checked too.
 
     Exit status 2 when there is a finding of severity error, else 0: warnings and notes do not fail.
     """

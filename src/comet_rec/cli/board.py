@@ -88,7 +88,7 @@ STYLES = {
 
 @contextlib.contextmanager
 def board(quiet: bool) -> Iterator[Board]:
-    """What fits the place: a live table on a terminal, lines elsewhere, nothing if quiet."""
+    """Choose the display: a live table on a terminal, lines elsewhere, nothing if quiet."""
     if quiet:
         yield Silent()
     elif sys.stderr is None or not sys.stderr.isatty():

@@ -84,7 +84,7 @@ class Reading:
     folder: Folder = None
 
     def keywords(self) -> dict[str, Any]:
-        """What `read` takes; what the user left out stays with the reader's defaults."""
+        """Keyword arguments for `read`; options that were left out keep the reader's defaults."""
         given = {
             "user": self.user,
             "item": self.item,

@@ -30,7 +30,7 @@ def training_progress(quiet: bool) -> Iterator[Report]:
 
 
 def epoch_line(stage: str, progress: Progress, left: float) -> str:
-    """What one finished epoch has to say; `left` in seconds."""
+    """Line of progress for a finished epoch; `left` is in seconds."""
     from comet_rec.training.validation import validation_text
 
     text = f"{stage} epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}"

@@ -1,4 +1,4 @@
-"""What commands write: results on stdout, notes on a stderr that may fail, within the width."""
+"""Output of commands: results on stdout, notes on stderr, tables within the terminal's width."""
 
 from __future__ import annotations
 

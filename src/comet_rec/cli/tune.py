@@ -76,7 +76,7 @@ def tune(
 
 
 def _as_words(name: str, preset: str, settings: dict[str, Any]) -> str:
-    """What `train` needs to be given; a list is one word."""
+    """Settings as `--set` options for `train`; a list is one word."""
     words = [f"--set {key}={value}".replace(", ", ",") for key, value in settings.items()]
     return f"to train so: {' '.join([f'--model {name} --preset {preset}', *words])}"
 

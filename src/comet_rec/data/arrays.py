@@ -1,4 +1,4 @@
-"""What stored arrays must be: declared as data by those who store them, checked before use."""
+"""Declarations of stored arrays (type, shape, range, order), and the check against them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST = 1e15
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """What one stored array must be; real numbers are finite, and at most `LARGEST`.
+    """Declaration of one stored array; real numbers are finite, and at most `LARGEST`.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def check_values(
 
 
 def _fault(values: npt.NDArray[Any], wanted: Array, sizes: Mapping[str, int]) -> str:
-    """What is wrong with an array's values, or nothing."""
+    """Describe the first fault of an array's values; empty when there is none."""
     if wanted.ends_at is not None:
         end = sizes.get(wanted.ends_at)
         if end is None:

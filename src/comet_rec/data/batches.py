@@ -31,7 +31,7 @@ class Shared:
     columns : int64 [C]
         Their places in the batch's items, ascending.
     log_weights : float32 [C]
-        What the drawing adds to the logit of each (`Negatives.shared`).
+        Correction of each logit for its sampling probability (`Negatives.shared`).
     own : int64 [B]
         Place in `columns` of each positive's own item; −1 where it was not drawn.
     """
@@ -105,7 +105,7 @@ class Batches:
     negatives : int
         Drawn for each positive.
     histories : HistorySettings or None
-        What the model wants to see; None for models without histories.
+        Settings of the model's histories; None for models without histories.
     seed : int
     positives_per_user : int
         Most rows of a user that come together; never more than a tenth of the history.

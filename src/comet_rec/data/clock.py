@@ -41,7 +41,7 @@ class Doubt:
 def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = False) -> list[Doubt]:
     """Doubts about the times of a log whose times compare across users.
 
-    What holds for all rows alike is no doubt: a log may be old, or count from a start of its own.
+    A trait that all rows share is no doubt: a log may be old, or count from a start of its own.
 
     Parameters
     ----------

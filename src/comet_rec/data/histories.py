@@ -30,7 +30,7 @@ Bool = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class HistorySettings:
-    """What a model wants to see of a history.
+    """Settings of the input history of a model.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Side:
     starts : int64 [n + 1]
         Where each owner's rows begin.
     members : int32 [R]
-        What the rows hold: items of a user, or users of an item; in time order where the log's
+        Members of the rows: items of a user, or users of an item; in time order where the log's
         time allows, else in the order of indices.
     rows : int64 [R] or None
         Row of the log behind each place; None where that is the place itself.
@@ -107,7 +107,7 @@ class Side:
         rows : int64 [B]
             Places in `members`.
         owners : int64 [B]
-            Whose they are.
+            Owners of the rows.
         """
         places = rows[:, None] + np.arange(-length, 0)
         earlier = places >= self.starts[owners, None]
@@ -262,7 +262,7 @@ class Histories:
 def shown(
     log: Interactions, settings: HistorySettings | None
 ) -> tuple[Int32 | Bags | Views | None, Int32 | None]:
-    """What evaluation and serving show of every N(u) and N(i): one fixed draw, whatever the seed.
+    """Every N(u) and N(i) for evaluation and serving: one fixed draw, whatever the seed.
 
     int32 [m, N], or both views, and [n, N]; bags and None for the policy "whole".
     """

@@ -1,4 +1,4 @@
-"""What callers give where a list of ids is wanted: taken as one, or refused with a hint."""
+"""Turn a caller's argument into a list of ids, or refuse it with a hint."""
 
 from __future__ import annotations
 

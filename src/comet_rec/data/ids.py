@@ -225,7 +225,7 @@ class Ids:
         return _column(stored, self.kind), self._index_stored(stored)
 
     def _hint(self, value: Any, error: NoIdError) -> str:
-        """What to do about a value that is no id."""
+        """Advice for a value that is no id."""
         if isinstance(error, MissingIdError):
             return "leave it out"
         near = nearest(self, unwrapped(value))
@@ -235,7 +235,7 @@ class Ids:
 
     @property
     def in_words(self) -> str:
-        """What ids of this log are, with examples."""
+        """Describe the ids of this log, with examples."""
         words = {"int": "integers", "text": "text", "uuid": "UUIDs"}[self.kind]
         examples = ", ".join(shown(value) for value in self.values[:3].tolist())
         return f"{words}, such as {examples}" if examples else words
@@ -331,7 +331,7 @@ class Ids:
 
     @staticmethod
     def declared(prefix: str, count: int) -> dict[str, Array]:
-        """What `arrays` gives of so many ids, of whatever kind they are."""
+        """Declare the arrays that `arrays` gives for a number of ids, of each kind."""
         whole = Array(shape=(count,), dtype="int64", order="increasing", optional=True)
         found = {f"{prefix}.int": whole}
         for kind in ("text", "uuid"):

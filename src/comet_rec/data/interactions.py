@@ -22,7 +22,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 def not_a_log(data: object, call: str, more: str = "") -> str:
-    """What a call says that was given something else than a log."""
+    """Message of a call that was given something other than a log."""
     given = f"{call}: {type(data).__name__} is no log"
     return f"{given}; give what {more}load or read returns, e.g. read(frame, user=…, item=…)"
 
@@ -52,7 +52,7 @@ class Interactions:
     dropped_users, dropped_items : int32 [D]
         Pairs of kept users and items that a filter removed: never negatives, never shown.
     notes : tuple of str
-        What reading did, a line each (repeated rows, filtered rows, skipped rows, …).
+        Notes of the reader, a line each (repeated rows, filtered rows, skipped rows, …).
     dated : bool
         Whether times are microseconds since 1970 (dates), and not numbers of an unknown unit.
     zero_users, zero_items : int32 [Z]
@@ -77,7 +77,7 @@ class Interactions:
 
     @staticmethod
     def declared(n_users: int, n_items: int) -> dict[str, Array]:
-        """What the arrays must be; histories are found by the order of the users."""
+        """Declare the stored arrays; users are sorted, since histories are found by their order."""
         return {
             "users": indices(("rows",), n_users, dtype="int32", order="ascending"),
             "items": indices(("rows",), n_items, dtype="int32"),

@@ -15,7 +15,7 @@ def generator(seed: int, stream: str, *counters: int) -> np.random.Generator:
     seed : int
         The run's seed, or the protocol's.
     stream : str
-        What the numbers are for, e.g. ``"negatives"``; streams are independent.
+        Name of the stream, e.g. ``"negatives"``; streams are independent.
     counters : int
         Where the run stands, e.g. epoch and batch.
     """

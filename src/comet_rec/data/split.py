@@ -1,4 +1,4 @@
-"""What is trained on, what is held out, and the candidates that a test user's item meets.
+"""Leave-one-out split: training rows, held-out items, and the candidates of each test user.
 
 Leave-one-out: a user's latest row is the test positive, the second-latest the validation
 positive; among equal times the row that stands later in the file is the later one. Users with
@@ -63,7 +63,7 @@ class Split:
     validation, test : HeldOut
     protocol : ProtocolConfig
     notes : tuple of str
-        What splitting did, a line each.
+        Notes of the split, a line each.
     """
 
     interactions: Interactions
@@ -114,12 +114,12 @@ class Split:
 
     @staticmethod
     def declared_part() -> Array:
-        """What `part` must be."""
+        """Declare the array `part`."""
         return indices(("rows",), TEST + 1, dtype="uint8")
 
     @staticmethod
     def declared(n_users: int, n_items: int) -> dict[str, Array]:
-        """What `arrays` gives; `n_items` itself stands where a user has no more candidates."""
+        """Declare the arrays that `arrays` gives; `n_items` pads users with fewer candidates."""
         found = {}
         for name in ("validation", "test"):
             shape = (name, f"candidates of {name}")
@@ -159,9 +159,9 @@ def leave_one_out(
         Candidates beside the positive, drawn without replacement from the items that the user
         never touched anywhere in the raw log; validation and test draw their own.
     seed : int
-        Of the candidates.
+        Seed of the candidates.
     ties : {"expected", "pessimistic"}
-        What a candidate with the positive's score counts for.
+        How a candidate with the positive's score counts.
 
     Raises
     ------

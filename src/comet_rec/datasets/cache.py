@@ -1,6 +1,6 @@
 """Local cache of named data sets: lookup, integrity check, download.
 
-pooch downloads a file and compares its digest. What a library does not know is here: a folder
+pooch downloads a file and compares its digest. This module adds what pooch lacks: a folder
 that the user already has, the wheel that stands in for a source out of reach, and the lock that
 makes two fetches at once one download.
 """

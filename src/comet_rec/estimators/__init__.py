@@ -1,1 +1,1 @@
-"""What `comet_rec` exports: fit, recommend, evaluate, save."""
+"""Estimators, the public interface: fit, recommend, evaluate, save."""

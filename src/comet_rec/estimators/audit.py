@@ -72,7 +72,7 @@ def audit_run(run: Run) -> list[Finding]:
 
 
 def _unreadable(error: ArtefactError) -> Finding:
-    """What a run that cannot be read has: a file that is not the one written, or parts at odds."""
+    """Findings about a run that cannot be read: a changed file, or contradicting parts."""
     damaged = isinstance(error, DamagedError)
     check = "artefact-digests" if damaged else "artefact-consistency"
     return Finding(check, "error", 1, 1, str(error))

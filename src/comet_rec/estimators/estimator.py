@@ -58,7 +58,7 @@ class Estimator:
     preset : str
         Named settings; "auto" chooses by the size of the log.
     seed : int
-        Of parameters, order, negatives, histories and dropout; never of the candidates.
+        Seed of everything random in training. Evaluation candidates have their own seed.
     device : str
         "cpu", "cuda", "cuda:1", "mps".
     settings
@@ -228,7 +228,7 @@ class Estimator:
             List nothing but these; never list these. Ids that the log does not hold are passed
             over; what cannot be an id of its items is an error.
         unknown : {"error", "skip", "popular"}
-            What a user outside the log gets: an error, no rows, or the most popular items
+            Answer for a user outside the log: an error, no rows, or the most popular items
             (their score is the number of users).
 
         Returns
@@ -265,7 +265,7 @@ class Estimator:
         k, include_seen, allow, block
             As in `recommend`; seen means in the history given.
         unknown : {"error", "skip", "popular"}
-            What an item outside the log does: an error, is passed over, or is passed over and a
+            Answer to an item outside the log: an error, no entry, or no entry and a
             history without a known item gets the most popular items. An empty history gets what
             the model makes of none; EASE and ItemKNN make nothing of it, and list popular items.
 

@@ -84,7 +84,7 @@ def measure(run: Run, split: Split, *, full: bool = True) -> Report:
     ----------
     run : Run
     split : Split
-        Of the log that the run was trained on.
+        Split of the log that the run was trained on.
     full : bool
         Also rank the whole catalogue, seen items left out; for models whose pairs are dear, for
         a sample of the test users.

@@ -35,7 +35,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Rules:
-    """What a list may hold; see `Estimator.recommend`."""
+    """Rules for the items of a list; see `Estimator.recommend`."""
 
     k: int
     include_seen: bool
@@ -231,7 +231,7 @@ def unknown_id(
     ids: Ids, missing: npt.NDArray[Any], asked: int, role: str, where: str = "", *,
     policies: bool = True,
 ) -> UnknownIdError:  # fmt: skip
-    """What to say of ids that the log does not hold; a near one is suggested for the first."""
+    """Error for ids that the log does not hold; it suggests the nearest id for the first."""
     first = missing[:1].tolist()[0]
     near = nearest(ids, first)
     what = f"unknown {role} {shown(first)}{where} ({len(missing)} of {asked} unknown)"

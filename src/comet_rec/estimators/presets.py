@@ -21,30 +21,30 @@ SMALL = 500_000
 
 SHORT = 40
 """Mean rows a user below which a FISM has a softmax: better with 9 and 28, worse with 106
-(ADR 0033, 0035)."""
+(ADR 0026)."""
 
 MANY = 10_000
 """Validation items from which on figures over the whole catalogue choose: a guess between 1,500,
-where that gained nothing, and 17,000 (ADR 0039)."""
+where that gained nothing, and 17,000 (ADR 0026)."""
 
 WIDE = 50_000
 """Items from which on a softmax of `best` is estimated from drawn ones."""
 
 PRODUCTS = 2_560_000_000_000
-"""Products of an epoch, rows times items times K, from which on it is too (ADR 0036, 0038)."""
+"""Products of an epoch, rows times items times K, from which on it is too (ADR 0026)."""
 
 DRAWN = 8_192
 """Items that it is estimated from."""
 
 BLEND_DIM = 256
-"""K of a FISM under a softmax (ADR 0038)."""
+"""K of a FISM under a softmax (ADR 0026)."""
 
 POSITIVES = 20_000_000
-"""Positives that a training of `best` sees at most, but for two epochs (ADR 0036)."""
+"""Positives that a training of `best` sees at most, but for two epochs (ADR 0026)."""
 
 
 def auto(model: str, log: Interactions) -> Config:
-    """What somebody gets who chooses nothing: as `best`, without a refit (ADR 0026)."""
+    """Preset of a caller who chooses none: like `best`, without a refit (ADR 0026)."""
     config = best(model, log)
     return replace(config, preset="auto", train=replace(config.train, refit=False))
 
@@ -54,10 +54,10 @@ def best(model: str, log: Interactions) -> Config:
 
     COMET on a log with times: causal histories, a softmax over the catalogue, the user's tower
     alone, averaged weights and a rate that falls to zero; K, N, batches, epochs and whether items
-    are drawn by the size of the log (ADR 0026, 0031, 0036). On a log without an order: as
-    `static`. FISM on a log of short histories: a softmax too (ADR 0033). The others: as `paper`.
+    are drawn by the size of the log (ADR 0026). On a log without an order: as
+    `static`. FISM on a log of short histories: a softmax too (ADR 0026). The others: as `paper`.
     Where histories are short and users many, what ranks a catalogue at once is chosen by figures
-    over the whole of it (ADR 0039).
+    over the whole of it (ADR 0026).
     """
     short, selection_metric = _short(log), _selection_metric(model, log)
     if model == "fism" and short:
@@ -101,12 +101,12 @@ def best(model: str, log: Interactions) -> Config:
 
 
 def _short(log: Interactions) -> bool:
-    """Whether histories are short, and the log small enough for a second softmax (ADR 0033)."""
+    """Whether histories are short, and the log small enough for a second softmax (ADR 0026)."""
     return len(log) < min(SMALL, SHORT * log.n_users)
 
 
 def _selection_metric(model: str, log: Interactions) -> Literal["sampled", "full"]:
-    """What is enough to choose by; models that score pairs would rank few users (ADR 0039)."""
+    """Selection metric for a log; models of pairs could rank few users in full (ADR 0026)."""
     at_once = base.non_iterative(model) or base.two_tower(model)
     if not at_once or not _short(log):
         return "sampled"
@@ -145,7 +145,7 @@ def paper(model: str, log: Interactions) -> Config:
     """Settings that figures are reported with.
 
     COMET: the paper's own, K 128, widths 1/8/32/128, 8 channels, N 50, dropout 0.3, Adam; batch,
-    rate and averaging, which it leaves open, are ours (ADR 0010, 0028, 0032). The paper prints
+    rate and averaging, which it leaves open, are ours (ADR 0010, 0028). The paper prints
     grids for the others, not what they chose: theirs are ours (ADR 0019).
     """
     size = "small" if len(log) < SMALL else "large"
@@ -252,7 +252,7 @@ LARGE_TABLES: dict[str, Any] = {
     "negative_pool": 2048, "positives_per_user": 4, "patience": 4,
 }  # fmt: skip
 """Where users and items are more than such a batch could hold: more steps, each of few tower
-passes (ADR 0032)."""
+passes (ADR 0028)."""
 
 BATCHES: dict[str, dict[str, Any]] = {
     # A whole history is summed once for all of a user's positives in a batch.
@@ -319,8 +319,8 @@ def preset(name: str, model: str, log: Interactions) -> Config:
 
 
 OF_A_SOLUTION = ("train.refit", "train.matmul_precision", "train.selection_metric")
-"""What a model without epochs takes: a table gives every model its precision, a search looks by
-`selection_metric`."""
+"""Training settings of a model without epochs. A table gives all models one precision, and a search
+looks at the selection metric."""
 
 
 def bare(key: str) -> str:

@@ -16,10 +16,10 @@ Float64 = npt.NDArray[np.float64]
 
 DRAWS = 10_000
 BLOCK = 1_000
-"""Of them at a time."""
+"""Number of resampled means that are computed at a time."""
 
 LEAST_P = 2 / (DRAWS + 1)
-"""Of the bootstrap, where no resampled mean has the other sign."""
+"""Smallest p-value of the bootstrap: no resampled mean has the other sign."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Noise:
     Parameters
     ----------
     variance : float
-        Of one training's mean.
+        Variance of one training's mean.
     freedom : float
         Degrees of freedom that it was estimated with.
     """
@@ -79,7 +79,7 @@ class Noise:
 
     @staticmethod
     def largest(models: Iterable[Float64]) -> Noise | None:
-        """Of the noisiest of the models with several trainings; None where none has.
+        """Largest noise among models with several trainings; None when no model has several.
 
         The degrees of freedom are those of all: the largest of many estimates is too large rather
         than too small, and models differ too much for a mean of their variances.
@@ -96,7 +96,7 @@ class Noise:
 
 
 SILENT = Noise(0.0, math.inf)
-"""Of a model whose training draws nothing."""
+"""Noise of a model whose training draws nothing."""
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,13 @@ def over_trainings(
     """Compare two models over the same users and all their trainings.
 
     The variance of the difference has a part of the choice of users, and for each model one of
-    the choice of a training, that between its trainings' means. What users and trainings make
-    together is in both, so the test is careful where that is most of the noise.
+    the choice of a training, that between its trainings' means. The part that users and trainings
+    make together is in both, so the test is careful where that is most of the noise.
 
     Parameters
     ----------
     values, reference : float64 [trainings, T]
-        Of each user, users in the same order.
+        Values of each user, users in the same order.
     noise : pair of Noise or None
         Lent to the model and to the reference where they have one training.
     """

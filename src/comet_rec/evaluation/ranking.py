@@ -284,7 +284,7 @@ def full_ranks(scores: Scorer, held: HeldOut, seen: Interactions) -> Ranks:
     scores : Scorer
     held : HeldOut
     seen : Interactions
-        What was known of the users when the positive was still to come.
+        Interactions that were known when the positive was still to come.
 
     Raises
     ------

@@ -85,7 +85,7 @@ def compare(
     settings : mapping, optional
         Dotted settings by model name, e.g. ``{"convncf": {"train.epochs": 2}}``.
     seed : int
-        Of training.
+        Seed of training.
     device : str
     say : callable
         Told a line after each model.

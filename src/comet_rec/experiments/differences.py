@@ -143,7 +143,7 @@ def _tests(
     """
 
     def values(found: list[Record]) -> Values | None:
-        """Of each seed and user, float64 [seeds, T]; None unless all seeds have the same users."""
+        """Figures by seed and user, float64 [seeds, T]; None if the seeds differ in users."""
         each = [record.user_values(metric, full=full) for record in found]
         same = len({len(row) for row in each}) == 1 and len(each[0]) > 0
         return np.array(each) if same else None

@@ -64,7 +64,7 @@ class Job:
     preset : str
     settings : tuple of (dotted key, value)
     seed : int
-        Of training.
+        Seed of training.
     starts : tuple of Job
         Trainings whose parameters it is initialised from.
     """
@@ -115,7 +115,7 @@ def carry_out(
     Parameters
     ----------
     job : Job
-        Whose `starts` are finished.
+        Job with finished `starts`.
     split : Split
     home : Path
         Folder of the study.
@@ -230,7 +230,7 @@ def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str,
     Parameters
     ----------
     state : dict of Tensor
-        Of a trained COMET.
+        Parameters of a trained COMET.
     tower : {"user_tower", "item_tower"}
 
     Returns

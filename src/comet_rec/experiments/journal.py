@@ -49,7 +49,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """What a journal holds of one model.
+    """Trials of one model in a journal.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Search:
 
     @property
     def selection_metric(self) -> str:
-        """Whose NDCG@10 it looked at: among sampled candidates, or in a full ranking."""
+        """Metric that the search maximised: "sampled" or "full" NDCG@10."""
         lines = self.begun.get("settings", ())  # as they were written, perhaps by an old name
         full = any(f'{name} = "full"' in lines for name in ("train.selection_metric", OLD_METRIC))
         return "full" if full else "sampled"
@@ -107,7 +107,7 @@ def searched_on(
 
 
 def history(journal: Path) -> list[Search]:
-    """What a journal holds, a model each.
+    """All searches in a journal, one for each model.
 
     Raises
     ------

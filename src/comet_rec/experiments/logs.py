@@ -31,7 +31,7 @@ class StudyLog:
     Parameters
     ----------
     name : str
-        Of the folder of its jobs; the catalog's name where it has one.
+        Name of the folder of its jobs; the catalog's name where it has one.
     title : str
     split : Split or None
     why : str
@@ -62,7 +62,7 @@ def read_logs(
     sources : sequence of str
         Names of the catalog, files, or NAME=FILE for a file that stands for a named data set.
     reading : dict
-        What `read` takes besides.
+        Other keyword arguments of `read`.
     say : callable
         Told a line for each log.
 

@@ -1,4 +1,4 @@
-"""What a study trains: budgets, the parts of a report, and the jobs of each part on a log."""
+"""Plans of a study: budgets, the parts of a report, and the jobs of each part on a log."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class Planner:
     Parameters
     ----------
     name : str
-        Of the log within the study.
+        Name of the log within the study.
     log : Interactions
     budget : Budget
     searched : mapping
@@ -241,7 +241,7 @@ class Planner:
         return [label for label, name in models if self._found(name, self.searched)]
 
     def _found(self, name: str, searched: Mapping[str, Settings]) -> Settings:
-        """Of a model that is trained from its own draw, under the preset of the search."""
+        """Settings found for a model without pre-training, under the preset of the search."""
         if name in PRETRAINED or (name == "comet" and self.paper != "paper"):
             return {}
         settled = self.budget.settings(name)
@@ -388,7 +388,7 @@ def _ordered(settings: Settings) -> tuple[tuple[str, Any], ...]:
 PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")
 OURS = ("falsification", "reliability", "ties", "beyond", "ablation", "falsification-best")
 PARTS = (*PAPER, "figure6", *OURS)
-"""What can be asked for, `all` besides. Tables II and III are one study, so are IV and V."""
+"""Parts that can be asked for, besides `all`. Tables II and III are one study, so are IV and V."""
 
 JobsOf = Callable[[Planner], list[Job]]
 SEVERAL_SEEDS: dict[str, JobsOf] = {
@@ -401,7 +401,7 @@ SEVERAL_SEEDS: dict[str, JobsOf] = {
     "falsification": Planner.falsifications,
     "falsification-best": Planner.falsifications_of_best,
 }
-"""What a part needs trained, in several seeds; these come first."""
+"""Jobs of each part that are trained in several seeds; these come first."""
 ONE_SEED: dict[str, JobsOf] = {
     "figure5": Planner.figure_5,
     "reliability": Planner.algorithms,

@@ -46,7 +46,7 @@ Members = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished training gave.
+    """Figures and ranks of a finished training.
 
     Parameters
     ----------

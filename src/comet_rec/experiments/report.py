@@ -19,7 +19,7 @@ from comet_rec.text import code, markdown, paragraph, printable
 
 @dataclass
 class Report:
-    """What a study found.
+    """Report of a study: its sections, and how they are written.
 
     Parameters
     ----------

@@ -37,12 +37,12 @@ class Study:
     seeds : int
         Training seeds of the tables' models and of falsifications.
     folder : Path
-        Of the report; trainings go to `runs` in it, their figures to `records`.
+        Folder of the report; trainings go to `runs` in it, their figures to `records`.
     board : Board
     stop : callable
         True asks for a stop after the present step.
     journals : list of Path
-        Of searches: shown, and where one was on a log of the study, its settings are taken.
+        Journals of searches. Each is shown; one on a log of the study also gives settings.
     only : list of str
         Labels of the models to train; the report shows what is there of the others.
     device : str
@@ -254,7 +254,7 @@ def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:
     ----------
     study : Study
     command : str
-        What the report says made it.
+        Command that the report names as its own.
     figures : bool
         Draw the figures (needs matplotlib).
 

@@ -36,7 +36,7 @@ class Item:
     seconds : float
         Spent on it, or expected while it waits.
     rows : list of Job
-        What it is trained for: itself, where it is a row of a table, and what starts from it.
+        Rows that need its training: itself, where it is a row of a table, and what starts from it.
     """
 
     job: Job
@@ -271,7 +271,7 @@ def seconds_left(items: Sequence[Item], running: Item, progress: Progress | None
         The queue.
     running : Item
     progress : Progress, optional
-        Of the running one.
+        Progress of the running one.
     """
     spent: dict[tuple[str, str], list[float]] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""What a report opens and ends with: what was run, searches, settings, the audit."""
+"""First and last sections of a report: what was run, searches, settings, the audit."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ OTHER_LOG = "another log"
 SMALLER = "a smaller model"
 """Status of a COMET's cell whose K is below the paper's."""
 STATUSES = ("reproduced", "better", "lower", OTHER_LOG, SMALLER, NOT_RUN)
-"""What a cell beside a figure of the paper can be, in the order in which they are counted."""
+"""Verdicts on a cell beside a figure of the paper, in the order in which they are counted."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ class Drawing:
     Parameters
     ----------
     name : str
-        Of its files.
+        Stem of its files' names.
     kind : {"bars", "curves", "kernels", "expected", "steps"}
     caption : str
     data : dict
-        What `plots` draws.
+        Data that `plots` draws.
     """
 
     name: str

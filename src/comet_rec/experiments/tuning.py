@@ -72,7 +72,7 @@ SPACES: dict[str, Space] = {
     },
     "ease": {"model.l2": (50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)},
 }
-"""What is searched of each model. The paper's grids go down to a rate of 5e-7 and up to a decay
+"""Search space of each model. The paper's grids go down to a rate of 5e-7 and up to a decay
 of 5e-5; with batches of thousands and a mean over pairs, the former moves nothing and the latter
 leaves nothing, so the grids are cut and go a little further. Closed forms: usual ranges."""
 
@@ -114,7 +114,7 @@ def tune(
     search : mapping, optional
         Dotted key → values to try; nothing else is searched then. Without it: `SPACES`.
     seed : int
-        Of the search and of training.
+        Seed of the search and of training.
     say : callable
         Told a line after each trial.
 

@@ -54,7 +54,7 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class Model(Protocol):
-    """What every registered model class declares.
+    """Attributes and methods that every registered model class declares.
 
     A model is built as ``Class(config, n_users, n_items, rng)``.
     """
@@ -73,7 +73,7 @@ class Model(Protocol):
 
     @property
     def histories(self) -> HistorySettings | None:
-        """What the model wants to see of histories; None for nothing."""
+        """Settings of the model's input histories; None without histories."""
         return None
 
     @property

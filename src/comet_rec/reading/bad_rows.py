@@ -131,7 +131,7 @@ def _blocks(file: object, blank: bytes, skip: int) -> Iterator[tuple[bytes, int,
 
 
 def _shape(part: Part, text: str) -> str:
-    """What is wrong with the number of fields of a line; empty when it is right."""
+    """Fault in the number of fields of a line; empty when there is none."""
     assert part.text is not None
     fields = part.text.splitter.fields(text) or part.text.splitter.plain(text)
     if len(fields) == part.width:
@@ -141,7 +141,7 @@ def _shape(part: Part, text: str) -> str:
 
 
 def _reason(con: duckdb.DuckDBPyConnection, staged: Staged, part: Part, row: int) -> str:
-    """What is wrong with the values of one row of a part."""
+    """Fault in the values of one row of a part."""
     roles = staged.roles
     every = values(part, staged.kinds, roles)
     # As text: Python has no type for some of what DuckDB reads.
@@ -211,7 +211,7 @@ def _rows(con: duckdb.DuckDBPyConnection, staged: Staged) -> int:
 
 
 def _other_advice(first: BadRow) -> str:
-    """What to do where so much is bad that a column or the format must be wrong."""
+    """Advice when so many rows are bad that a column or the format must be wrong."""
     if "is not a time" in first.reason:
         return (
             f"accepted are {ACCEPTED}; for another form pass {argument('time_format')}, such as "

@@ -1,4 +1,4 @@
-"""What a log may mean other than it seems to: doubtful ids and ratings, found over all rows."""
+"""Doubtful ids and ratings of a log, found over all rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from comet_rec.reading.stage import Staged
 from comet_rec.reading.typed import EXACT_BITS, HASH
 
 MISSING = ("<NA>", "NA", "NULL", "NaN", "None", "\\N", "nan", "null")
-"""What exports write where there is no id."""
+"""Words that exports write for a missing id."""
 
 HANDFUL = 5
 MANY = 20

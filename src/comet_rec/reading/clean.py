@@ -94,7 +94,7 @@ class Bad:
             self.literal.append(line)
 
     def remarks(self) -> list[str]:
-        """What a user has to know."""
+        """Notes for the user."""
         found = []
         if self.n_literal:
             lines = ", ".join(f"{line}" for line in self.literal)
@@ -106,7 +106,7 @@ class Bad:
         return found
 
     def cautions(self) -> list[str]:
-        """What may be otherwise than it was read."""
+        """Doubts about how rows were read."""
         found = [
             f"one quoted field spans the lines {first} to {last}, which could be rows of their "
             f"own; if quotes are text in this file, pass {argument('quote', '')}"
@@ -182,7 +182,7 @@ def _encoded(value: str) -> str:
 
 
 def _broken_id(values: Sequence[str], wanted: Sequence[Wanted]) -> str:
-    """What is wrong with an id that is no text; empty when the broken values are no ids."""
+    """Fault of an id with broken characters; empty when only other values are broken."""
     for column, value in zip(wanted, values, strict=True):
         if column.is_id and _BROKEN.search(value):
             return _not_text(column.label, value)

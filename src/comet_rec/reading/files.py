@@ -48,7 +48,7 @@ def is_path_list(source: Any) -> TypeGuard[Sequence[str | os.PathLike[str]]]:
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """What messages call a path."""
+    """Name of a path in messages."""
     return os.path.expanduser(os.fsdecode(path))
 
 

@@ -29,7 +29,7 @@ _HALF = ("float16", "halffloat", "Float16")
 
 
 def frame_name(source: Any) -> str:
-    """What messages call a source in memory."""
+    """Name of a source in memory, for messages."""
     return "the matrix" if hasattr(source, "tocsr") else "the frame"
 
 

@@ -112,7 +112,7 @@ def read_given(
 
 
 def first_named(read: Callable[..., Read], names: Sequence[Mapping[str, Any]]) -> Read:
-    """What `read` gives with the first of these names that the source has.
+    """Result of `read` with the first of these names that the source has.
 
     Raises
     ------

@@ -138,7 +138,7 @@ def _numbered(keys: UInt64) -> tuple[UInt64, Int64]:
 
 
 def stable_order(users: UInt64, times: npt.NDArray[Any] | None) -> Int64:
-    """What brings rows into the order of user, then time, then place, int64 [R].
+    """Permutation that sorts rows by user, then time, then place, int64 [R].
 
     Parameters
     ----------

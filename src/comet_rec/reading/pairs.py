@@ -43,7 +43,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class WideCandidates:
-    """What NCF's `.test.negative` holds: a test pair a line, and its negatives.
+    """Content of NCF's `.test.negative`: one test pair for each line, and its negatives.
 
     Parameters
     ----------

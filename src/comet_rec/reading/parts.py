@@ -47,7 +47,7 @@ class Part:
     Parameters
     ----------
     name : str
-        What messages call it.
+        Name of the part in messages.
     relation : str
         SQL that gives a row for each record, in order; a record of the wrong shape is a row with
         u = NULL.
@@ -64,9 +64,9 @@ class Part:
     plain : tuple of Path
         The files unpacked and recoded.
     bad : Bad or None
-        What the careful way found, when the part was read that way.
+        Bad rows that the careful way found, when the part was read that way.
     remarks : tuple of str
-        What a user has to know about how the part is read.
+        Notes for the user about how the part is read.
     cautions : tuple of str
         The same, where the part may not mean what it seems to.
     guessed : mapping of role to str
@@ -99,7 +99,7 @@ class Part:
         return self.text is not None and self.text.kind == "ndjson"
 
     def notes(self, roles: Sequence[Role]) -> list[str]:
-        """What a user has to know about the columns that are read."""
+        """Notes for the user about the columns that are read."""
         placed = [
             f"column {self.placed[role]} is the {role}" for role in roles if role in self.placed
         ]

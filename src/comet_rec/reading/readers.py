@@ -91,8 +91,8 @@ def read(
     Returns
     -------
     Interactions
-        In canonical order; integer times as they are, dates and fractions in microseconds. What
-        was done is in its `notes`.
+        In canonical order; integer times as they are, dates and fractions in microseconds. Its
+        `notes` say what was done.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def read(
 
 
 def source_name(source: Any) -> str:
-    """What messages call a source."""
+    """Name of a source in messages."""
     if is_path(source):
         return shown(source)
     if is_path_list(source):

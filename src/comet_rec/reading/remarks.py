@@ -1,4 +1,4 @@
-"""What reading a log did, and what it found doubtful."""
+"""Notes and doubts that come up while a log is read."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One fast pass over the bytes of a text log, which tells whether DuckDB may read it.
 
 DuckDB reads clean text much faster than Python could, but it loses rows, or gives up, where quotes,
-line ends or encodings are broken. So every file is looked at first. What is clean goes to DuckDB,
+line ends or encodings are broken. So every file is looked at first. Clean files go to DuckDB,
 and the number of lines found here is held against the number of rows it returns; anything else
 goes through `clean`.
 """
@@ -27,7 +27,7 @@ _LF, _CR = 10, 13
 
 @dataclass(frozen=True)
 class Scan:
-    """What the bytes of a text file are like.
+    """Result of a scan of a text file.
 
     Parameters
     ----------

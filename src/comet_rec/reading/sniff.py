@@ -1,4 +1,4 @@
-"""What a text log is, told by its first lines: format, delimiter, quotes, header, columns."""
+"""Tell the format of a text log by its first lines: delimiter, quotes, header, columns."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Format:
     typed : tuple of bool
         Which columns hold nothing but numbers or dates.
     remarks, cautions : tuple of str
-        What a user has to know about these choices; `cautions` where they may be wrong.
+        Notes for the user about these choices; `cautions` where they may be wrong.
     """
 
     kind: Literal["delimited", "ndjson"]
@@ -68,7 +68,7 @@ class Format:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a caller said about a file; None leaves it to the values.
+    """Options that a caller gave for a file; None leaves a choice to the values.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def sniff(head: bytes, name: str, asked: Asked, *, whole: bool) -> Format:
     head : bytes
         At most `HEAD_BYTES` of a plain file.
     name : str
-        What messages call the file.
+        Name of the file in messages.
     whole : bool
         Whether `head` is all of it.
 

@@ -43,11 +43,11 @@ class Staged:
     Parameters
     ----------
     name : str
-        What messages call the log.
+        Name of the log in messages.
     parts : list of Part
         In the order of their rows in `log`; parts that DuckDB had trouble with are read carefully.
     kinds : Kinds
-        What the columns hold.
+        Kinds of the columns' values.
     roles : tuple of role
         Columns of `log`.
     watches_ratings : bool
@@ -300,7 +300,7 @@ def _check_form(con: duckdb.DuckDBPyConnection, form: str) -> None:
 
 
 def header_pairs(part: Part) -> list[tuple[str, str]]:
-    """What the user and the item column hold in a row that repeats the header.
+    """User and item values of a row that repeats the header.
 
     The names, or what the header row has around them; a joined file may begin with a mark.
     """
@@ -329,7 +329,7 @@ def _header_row(part: Part) -> str:
 def _time_kind(
     con: duckdb.DuckDBPyConnection, staged: Staged, rows: Sequence[str], sampled: bool
 ) -> tuple[TimeKind, str]:
-    """What the times are, and the form of dates in text."""
+    """Kind of the times, and the form of dates in text."""
     part = staged.parts[0]
     sql_type = part.types["time"]
     group = family(sql_type)

@@ -29,7 +29,7 @@ _NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
 
 @dataclass(frozen=True)
 class Kinds:
-    """What the values of each column are; `form` is how dates in text are written."""
+    """Kind of each column's values; `form` is how dates in text are written."""
 
     user: IdKind
     item: IdKind

@@ -36,7 +36,7 @@ NOISE = 4e-6
 
 @dataclass(frozen=True)
 class Mask:
-    """What lists may not hold.
+    """Items that lists may not hold.
 
     Parameters
     ----------

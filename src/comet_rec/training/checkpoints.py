@@ -1,4 +1,4 @@
-"""What a training has found so far, in memory and as a checkpoint that it can be resumed from."""
+"""State of an unfinished training, in memory and as a checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHECKPOINT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the caller wants to hear and decide while a model is trained.
+    """Hooks of the caller into a training: report, stop, and checkpoints.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Hooks:
 
 @dataclass
 class Found:
-    """What one training has found so far; saved when it is stopped, and every two minutes.
+    """State of one training so far; saved when it is stopped, and every two minutes.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class Found:
         save_checkpoint(self.hooks.checkpoints, tensors, about)
 
     def _declared(self, about: Mapping[str, Any]) -> dict[str, Array]:
-        """What the tensors of a checkpoint of this training must be."""
+        """Declare the tensors of a checkpoint of this training."""
         config, log = self.config, self.log
         assert self.hooks.checkpoints is not None
         if about.get("identity") != self.identity:
@@ -213,7 +213,7 @@ def open_folder(hooks: Hooks, config: Config) -> None:
 
 
 def begun_otherwise(checkpoints: Path) -> ConfigError:
-    """What to say of an unfinished training that is not this one."""
+    """Error for an unfinished training that is not this one."""
     return ConfigError(
         f"{checkpoints}: begun with another model, other settings or other data; give the same "
         "command, or remove the folder to start anew"
@@ -221,13 +221,13 @@ def begun_otherwise(checkpoints: Path) -> ConfigError:
 
 
 def checkpoint_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """What the tensors of an unfinished training's checkpoint must be."""
+    """Declare the tensors of an unfinished training's checkpoint."""
     selected = under("selected", optional(base.state_arrays(config, n_users, n_items)))
     return training.state_arrays(config, n_users, n_items) | selected
 
 
 def log_line(stage: str, progress: Progress) -> dict[str, Any]:
-    """What `log.jsonl` says of a finished epoch."""
+    """Line of `log.jsonl` for a finished epoch."""
     return {
         "stage": stage,
         "epoch": progress.epoch,

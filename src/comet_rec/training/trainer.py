@@ -438,7 +438,7 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """What the tensors of `Trainer.state_dict` must be; `load_state_dict` asks for all of them."""
+    """Declare the tensors of `Trainer.state_dict`; `load_state_dict` asks for all of them."""
     state = arrays.optional(base.state_arrays(config, n_users, n_items))
     found: dict[str, Array] = {}
     for room in ("model", "best", "average"):

@@ -95,6 +95,6 @@ class Validation:
 
 
 def validation_text(figures: Mapping[str, float]) -> str:
-    """What a line of progress says of them."""
+    """Text of validation figures in a line of progress."""
     names = ("HR@10", "NDCG@10", "full NDCG@10")
     return " ".join(f"{name} {figures[name]:.4f}" for name in names if name in figures)

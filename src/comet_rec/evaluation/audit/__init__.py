@@ -29,7 +29,7 @@ def audit(data: Split | Interactions, config: Config | None = None) -> list[Find
     ----------
     data : Split or Interactions
     config : Config, optional
-        Of a model that is trained on the training part: training batches are drawn with its
+        Config of a model that is trained on the training part: training batches are drawn with its
         settings, and looked into for the target.
 
     Returns

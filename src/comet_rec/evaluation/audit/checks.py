@@ -28,7 +28,7 @@ class Check:
     name : str
     severity : {"error", "warning", "note"}
     scope : {"held-out", "log", "training", "files", "run"}
-        What `function` takes: the material and a held-out part; the material; the material and a
+        Arguments of `function`: the material and a held-out part; the material; the material and a
         config. Checks of files and runs have no function here: they are a part of joining the
         files (`audit.files`) and of measuring again (`comet_rec.estimators.audit`).
     looks_at : str

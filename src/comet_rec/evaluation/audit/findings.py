@@ -1,4 +1,4 @@
-"""What an audit finds, and how findings become text and JSON."""
+"""Findings of an audit, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Example = dict[str, Any]
 
 @dataclass(frozen=True)
 class Hit:
-    """What a check counts where it finds something; the check adds its name and severity.
+    """Count and example of a check that found something; the check adds its name and severity.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the checks look at: a log's rows with their parts, and candidates as they were given."""
+"""Input of the audit's checks: the rows of a log with their parts, and the candidates as given."""
 
 from __future__ import annotations
 

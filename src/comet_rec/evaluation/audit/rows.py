@@ -99,7 +99,7 @@ def shown_by(config: Config) -> tuple[object, ...] | None:
 
 
 def history_settings(config: Config) -> HistorySettings | None:
-    """What a model with this config wants to see of histories; None for nothing."""
+    """Settings of the input histories of a model with this config; None without histories."""
     # The settings do not depend on the sizes, so small tables do.
     settings: HistorySettings | None = base.build(config.name, config.model, 2, 2, 0).histories
     return settings

@@ -33,7 +33,7 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float
 
 BLOCK_BYTES = 2_200_000
-"""Of the first layer's output."""
+"""Bytes of the first layer's output that are held at a time."""
 
 
 def direct_two_layers(
