@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from comet_rec.errors import InputError
-from comet_rec.files import read_lines, written_whole
+from comet_rec.files import read_lines, write_text_whole, written_whole
 
 
 @pytest.fixture
@@ -95,3 +96,26 @@ def test_a_pipe_that_nobody_reads_from_is_refused(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="nobody reads"), written_whole(tmp_path / "pipe") as f:
         f.write_text("x")
+
+
+def test_a_text_is_seen_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_text_whole(tmp_path / "list", "old\n")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="No space left"):
+        write_text_whole(tmp_path / "list", "new\n")
+    assert (tmp_path / "list").read_text() == "old\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["list"]
+
+
+def test_a_link_and_a_pipe_stay_what_they_are(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_text_whole(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+    write_text_whole(Path("/dev/null"), "new")
+    assert not Path("/dev/null").is_file()

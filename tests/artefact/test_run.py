@@ -14,7 +14,7 @@ from safetensors.numpy import save_file as np_save_file
 from safetensors.torch import load_file, save_file
 
 import comet_rec as cr
-from comet_rec.artefact.folder import write_folder, write_text
+from comet_rec.artefact.folder import write_folder
 from comet_rec.errors import ArtefactError
 
 
@@ -147,19 +147,6 @@ def test_an_earlier_run_comes_back_when_the_new_one_cannot_take_its_place(saved,
     cr.load_model(copy)
 
 
-def test_a_text_is_seen_whole_or_not_at_all(tmp_path, monkeypatch):
-    write_text(tmp_path / "list", "old\n")
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ArtefactError, match="No space left"):
-        write_text(tmp_path / "list", "new\n")
-    assert (tmp_path / "list").read_text() == "old\n"
-    assert [p.name for p in tmp_path.iterdir()] == ["list"]
-
-
 def test_rows_that_are_not_those_of_the_fingerprint_are_told(copy):
     """Every digest is right, and still the log is another."""
 
@@ -226,16 +213,6 @@ def test_what_systems_and_killed_writers_leave_is_in_nobodys_way(saved, copy):
         (copy / name).write_text("x")
     cr.load_model(saved).save(copy)
     assert {p.name for p in copy.iterdir()} == {p.name for p in saved.iterdir()}
-
-
-def test_a_link_and_a_pipe_stay_what_they_are(tmp_path):
-    (tmp_path / "file").write_text("old")
-    (tmp_path / "link").symlink_to(tmp_path / "file")
-    write_text(tmp_path / "link", "new")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "file").read_text() == "new"
-    write_text(Path("/dev/null"), "new")
-    assert not Path("/dev/null").is_file()
 
 
 def test_files_are_as_open_as_the_user_lets_them_be(saved, tmp_path):

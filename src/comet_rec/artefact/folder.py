@@ -205,48 +205,9 @@ def _named(folder: Path) -> set[str]:
     return {MANIFEST, *manifest["files"]}
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is seen whole or not at all.
-
-    Raises
-    ------
-    ArtefactError
-        When the place cannot be written.
-    """
-    path = path.resolve()  # a link stays one
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        if path.exists() and not path.is_file():  # a pipe or a device
-            path.write_text(text, encoding="utf-8")
-            return
-        with fresh.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        fresh.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise ArtefactError(f"{path}: cannot be written: {error.strerror}") from None
-
-
 def reason(error: Exception) -> str:
     """Why something could not be written; safetensors has errors of its own."""
     return str(getattr(error, "strerror", None) or error)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Manifest of a complete folder whose files all have their recorded digests.
-
-    Raises
-    ------
-    ArtefactError
-        When the folder is missing, incomplete, damaged or of another schema.
-    """
-    with opened(folder) as (members, manifest):
-        for name, expected in manifest["files"].items():
-            members[name].skim(expected)
-    return manifest
 
 
 @contextlib.contextmanager

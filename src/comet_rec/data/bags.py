@@ -42,25 +42,3 @@ class Bags:
         starts = np.concatenate([[0], np.cumsum([len(h) for h in histories])]).astype(np.int64)
         members = np.concatenate([*histories, np.empty(0, np.int64)]).astype(np.int64)
         return Bags(members, starts)
-
-
-@dataclass(frozen=True, eq=False)
-class Views:
-    """Histories of the same owners, cut to a length and whole.
-
-    Parameters
-    ----------
-    cut : int32 [U, N]
-        Padded in front.
-    whole : Bags
-    """
-
-    cut: npt.NDArray[np.int32]
-    whole: Bags
-
-    def __len__(self) -> int:
-        return len(self.cut)
-
-    def __getitem__(self, owners: Int64) -> Views:
-        """Histories of some of the owners."""
-        return Views(self.cut[owners], self.whole[owners])

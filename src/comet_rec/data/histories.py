@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.data.bags import Bags, Views
+from comet_rec.data.bags import Bags
 from comet_rec.data.choosing import hidden_number, random_subset, right_aligned, shuffled
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.randomness import generator
@@ -50,8 +50,6 @@ class HistorySettings:
         Put the shown rows in a random order.
     items : bool
         Show N(i) at all.
-    whole : bool
-        At evaluation and in serving show all of N(u) beside its cut, as `Views`.
     """
 
     length: int
@@ -60,7 +58,6 @@ class HistorySettings:
     leave_out: float
     shuffle: bool = False
     items: bool = True
-    whole: bool = False
 
 
 BLOCK = 1 << 16  # owners whose latest rows are looked for at a time
@@ -261,10 +258,10 @@ class Histories:
 
 def shown(
     log: Interactions, settings: HistorySettings | None
-) -> tuple[Int32 | Bags | Views | None, Int32 | None]:
+) -> tuple[Int32 | Bags | None, Int32 | None]:
     """Every N(u) and N(i) for evaluation and serving: one fixed draw, whatever the seed.
 
-    int32 [m, N], or both views, and [n, N]; bags and None for the policy "whole".
+    int32 [m, N] and [n, N]; bags and None for the policy "whole".
     """
     if settings is None:
         return None, None
@@ -273,13 +270,13 @@ def shown(
         return histories.users.whole(), None
     of_users = histories.users.fixed(settings, generator(0, "shown.users"))
     return (
-        Views(of_users, histories.users.whole()) if settings.whole else of_users,
+        of_users,
         histories.items.fixed(settings, generator(0, "shown.items")) if settings.items else None,
     )
 
 
-def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int32 | Bags | Views:
-    """Histories of users that the log never saw, int32 [len(histories), N], bags or both.
+def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int32 | Bags:
+    """Histories of users that the log never saw, int32 [len(histories), N] or bags.
 
     Each is in the order given, without repeats; cut and shuffled by its length alone, as the policy
     has it, so a batch gives what each alone gives.
@@ -297,4 +294,4 @@ def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int3
             kept = generator(0, "shown.new.order", len(kept)).permutation(kept)
         if len(kept) > 0:
             out[row, -len(kept) :] = kept
-    return Views(out, Bags.of(histories)) if settings.whole else out
+    return out

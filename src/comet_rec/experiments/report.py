@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from comet_rec.artefact.folder import write_text
 from comet_rec.experiments.plots import draw
 from comet_rec.experiments.tables import NOT_RUN, STATUSES, Section, markdown_table
+from comet_rec.files import write_text_whole
 from comet_rec.text import code, markdown, paragraph, printable
 
 
@@ -67,9 +67,9 @@ def write(report: Report, folder: Path, *, figures: bool = True) -> None:
         for drawing in (section.drawings if figures else ())
     }
     data = json.dumps(_data(report), indent=1, allow_nan=False)
-    write_text(folder / "report.json", f"{data}\n")
-    write_text(folder / "report.md", as_markdown(report, pictures))
-    write_text(folder / "report.html", as_html(report, pictures, folder))
+    write_text_whole(folder / "report.json", f"{data}\n")
+    write_text_whole(folder / "report.md", as_markdown(report, pictures))
+    write_text_whole(folder / "report.html", as_html(report, pictures, folder))
 
 
 def _data(report: Report) -> dict[str, Any]:

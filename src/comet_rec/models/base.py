@@ -11,7 +11,7 @@ from torch import Tensor
 
 from comet_rec.config import Config, unknown
 from comet_rec.data.arrays import Array
-from comet_rec.data.bags import Bags, Views
+from comet_rec.data.bags import Bags
 from comet_rec.data.batches import Batch, Shared
 from comet_rec.errors import ConfigError
 from comet_rec.models.interfaces import NonIterative, TwoTower, follows
@@ -41,14 +41,6 @@ class TensorBags:
     def counts(self) -> Tensor:
         """Members of each bag, int64 [U]."""
         return self.starts.diff()
-
-
-@dataclass(frozen=True)
-class TensorViews:
-    """`Views` on a device: cut histories [U, N], and whole ones."""
-
-    cut: Tensor
-    whole: TensorBags
 
 
 @dataclass(frozen=True)
@@ -93,11 +85,9 @@ class TensorBatch:
 
 
 def on_device(array: Any, device: torch.device) -> Any:
-    """Array, bags, views, shared items or None as tensors on a device."""
+    """Array, bags, shared items or None as tensors on a device."""
     if array is None:
         return None
-    if isinstance(array, Views):
-        return TensorViews(on_device(array.cut, device), on_device(array.whole, device))
     if isinstance(array, Shared):
         parts = (array.columns, array.log_weights, array.own)
         return TensorShared(*(on_device(part, device) for part in parts))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from comet_rec.data.bags import Bags, Views
+from comet_rec.data.bags import Bags
 from comet_rec.models.base import on_device
 
 BLOCK = 2048
@@ -18,7 +18,7 @@ BLOCK = 2048
 @torch.no_grad()
 def all_vectors(
     model: Any,
-    user_histories: npt.NDArray[Any] | Bags | Views | None,
+    user_histories: npt.NDArray[Any] | Bags | None,
     item_histories: npt.NDArray[Any] | None,
     n_users: int,
     n_items: int,
@@ -38,7 +38,7 @@ def all_vectors(
 
 
 @torch.no_grad()
-def new_user_vectors(model: Any, histories: npt.NDArray[Any] | Bags | Views) -> Tensor:
+def new_user_vectors(model: Any, histories: npt.NDArray[Any] | Bags) -> Tensor:
     """Vectors h ⊙ z_u of users that training never saw, [B, W], from their histories alone."""
 
     def encode(indices: Tensor, block: Any) -> Tensor:
@@ -50,7 +50,7 @@ def new_user_vectors(model: Any, histories: npt.NDArray[Any] | Bags | Views) -> 
 
 
 def _encoded(
-    model: Any, encode: Any, histories: npt.NDArray[Any] | Bags | Views | None, count: int
+    model: Any, encode: Any, histories: npt.NDArray[Any] | Bags | None, count: int
 ) -> Tensor:
     device = model.weight.device
     out = []
