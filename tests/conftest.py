@@ -9,6 +9,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, for
 
 import numpy as np
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 hook = install_import_hook(["comet_rec.models", "comet_rec.training"], "beartype.beartype")
@@ -75,3 +76,12 @@ def checkerboard_log() -> Interactions:
 def checkerboard() -> Interactions:
     """See `checkerboard_log`."""
     return checkerboard_log()
+
+
+@pytest.fixture
+def two_threads():
+    """Let torch compute with two threads, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

@@ -10,14 +10,6 @@ import torch
 from comet_rec.parallel import in_parts
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_parts_cover_the_range_in_order(two_threads):
     assert in_parts(10, 4, lambda part: (part.start, part.stop)) == [(0, 5), (5, 10)]
     assert in_parts(7, 4, lambda part: (part.start, part.stop)) == [(0, 7)]

@@ -17,14 +17,6 @@ from comet_rec.models.kernels.cross_features import direct_cross_features, embed
 from comet_rec.models.kernels.pair_products import gathered_products, pair_products
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def gradients(values: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
     """Gradients of a sum in which each value counts differently."""
     weights = torch.sin(torch.arange(values.numel(), dtype=values.dtype)).view_as(values)

@@ -29,8 +29,8 @@ import pytest
 from comet_rec.errors import CometWarning, DataError
 from comet_rec.reading.readers import read
 from comet_rec.reading.unpack import zstd
+from tests.reading.helpers import Row, canonical
 
-Row = tuple[str, str, int | None]
 FORMS = (",", ";", "|", "\t", "::", " ", "ndjson", "parquet")
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,
@@ -133,28 +133,6 @@ def _parquet(rows: list[Row]) -> bytes:
         return path.read_bytes()
 
 
-def expected(rows: list[Row]) -> list[tuple[Any, Any, int | None]]:
-    """The rows in canonical order, by the rules and nothing else."""
-    kinds: list[Any] = [
-        int if all(_is_integer(row[side]) for row in rows) else str for side in (0, 1)
-    ]
-    order = sorted(
-        (kinds[0](user), 0 if t is None else t, place, kinds[1](item), t)
-        for place, (user, item, t) in enumerate(rows)
-    )
-    first: dict[tuple[Any, Any], int | None] = {}
-    for user, _, _, item, t in order:
-        first.setdefault((user, item), t)
-    return [(user, item, t) for (user, item), t in first.items()]
-
-
-def _is_integer(text: str) -> bool:
-    try:
-        return text.isascii() and str(int(text)) == text
-    except ValueError:
-        return False
-
-
 def fault_of(seed: int, folder: Path) -> str:
     """Fault with the log of a seed; empty when the log was read as it is."""
     case = make(seed)
@@ -172,7 +150,7 @@ def fault_of(seed: int, folder: Path) -> str:
     times = [None] * len(log) if log.times is None else log.times.tolist()
     users, items = log.user_ids.external(log.users), log.item_ids.external(log.items)
     found = list(zip(users.tolist(), items.tolist(), times, strict=True))
-    if found != expected(case.rows):
+    if found != canonical(case.rows):
         return f"seed {seed} {CASES[seed % len(CASES)]}: other rows"
     return ""
 

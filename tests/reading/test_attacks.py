@@ -18,20 +18,8 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.data.interactions import Interactions
-from comet_rec.errors import CometWarning, DataError
-
-
-def write(path: Path, data: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return path
-
-
-def refusal(source: Any, **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        cr.read(source, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from comet_rec.errors import CometWarning
+from tests.reading.helpers import refusal, write
 
 
 def pairs(log: Interactions) -> list[tuple[Any, Any]]:

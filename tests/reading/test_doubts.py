@@ -29,23 +29,12 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.data.clock import doubtful_times
-from comet_rec.errors import CometWarning, DataError
+from comet_rec.errors import CometWarning
 from comet_rec.evaluation.audit import audit
 from comet_rec.reading.unpack import zstd
+from tests.reading.helpers import refusal, write
 
 CSV = b"user,item,ts\n1,a,10\n1,b,20\n2,a,30\n"
-
-
-def write(path: Path, data: str | bytes) -> Path:
-    path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return path
-
-
-def refusal(source: Any, **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        cr.read(source, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 class TestNumbersAsIds:

@@ -21,12 +21,11 @@ from hypothesis import strategies as st
 from comet_rec.errors import DataError
 from comet_rec.reading.readers import read
 from comet_rec.reading.unpack import zstd
+from tests.reading.helpers import INT64, Row, canonical, is_integer
 
 # These logs are odd on purpose; their warnings have tests of their own.
 pytestmark = pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning")
 
-Row = tuple[str, str, int | None]
-INT64 = range(-(2**63), 2**63)
 
 any_text = st.text(
     st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=8
@@ -80,7 +79,7 @@ def logs(draw: st.DrawFn) -> Log:
 
 def _json_lines(rows: list[Row], end: str, numbers: bool) -> str:
     def one(row: Row) -> str:
-        user: Any = int(row[0]) if numbers and survives(row[0]) else row[0]
+        user: Any = int(row[0]) if numbers and is_integer(row[0]) else row[0]
         line = {"user_id": user, "item_id": row[1], "timestamp": row[2]}
         return json.dumps({k: v for k, v in line.items() if v is not None}) + end
 
@@ -100,26 +99,6 @@ def _delimited(
     quoting = csv.QUOTE_ALL if all_quoted or bare else csv.QUOTE_MINIMAL
     csv.writer(out, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(table)
     return out.getvalue()
-
-
-def survives(text: str) -> bool:
-    try:
-        return text.isascii() and int(text) in INT64 and str(int(text)) == text
-    except ValueError:
-        return False
-
-
-def reference(rows: list[Row]) -> list[tuple[Any, Any, int | None]]:
-    """The canonical rows, by the rules and nothing else."""
-    types: list[Any] = [int if all(survives(row[side]) for row in rows) else str for side in (0, 1)]
-    order = sorted(
-        (types[0](u), 0 if t is None else t, place, types[1](i), t)
-        for place, (u, i, t) in enumerate(rows)
-    )
-    first: dict[tuple[Any, Any], int | None] = {}
-    for user, _, _, item, time in order:
-        first.setdefault((user, item), time)
-    return [(user, item, time) for (user, item), time in first.items()]
 
 
 def read_bytes(data: bytes, **options: Any) -> list[tuple[Any, Any, int | None]] | str:
@@ -144,7 +123,7 @@ def read_bytes(data: bytes, **options: Any) -> list[tuple[Any, Any, int | None]]
 
 
 def check_well_formed(log: Log) -> None:
-    assert read_bytes(log.data) == reference(log.rows)
+    assert read_bytes(log.data) == canonical(log.rows)
 
 
 def mutate(data: bytes, seed: int) -> bytes:
