@@ -105,22 +105,22 @@ def main() -> None:
                         program, capture_output=True, text=True, check=True, env=os.environ | paths
                     )
                     runs.append(json.loads(done.stdout))
-            medians = {
-                name: {
-                    way: statistics.median(run[name] for run in runs) for way, runs in found.items()
-                }
+            seconds, cpu_seconds = (
+                {way: statistics.median(run[name] for run in runs) for way, runs in found.items()}
                 for name in ("seconds", "cpu_seconds")
-            }
+            )
             result["formats"][form] = {
-                **medians,
-                "ratios": {
-                    f"{name}, to {way}": values["library"] / values[way]
-                    for name, values in medians.items()
-                    for way in ways[1:]
-                },
+                "seconds": seconds,
+                "cpu_seconds": cpu_seconds,
+                "ratio": seconds["library"] / seconds["bare"],
                 "peak_mib": {w: max(run["peak_mib"] for run in r) for w, r in found.items()},
                 "runs": found,
             }
+            if given.before:
+                result["formats"][form]["ratio_to_before"] = {
+                    "seconds": seconds["library"] / seconds["before"],
+                    "cpu_seconds": cpu_seconds["library"] / cpu_seconds["before"],
+                }
     result["machine"] = machine()
     write(result, given.out)
 

@@ -15,8 +15,8 @@
 #     --search train.learning_rate=0.002,0.005 --set model.embedding_dim=128
 #   amazon-cds-ease AMAZON-CDS-LOG ease 1500
 # By figures over the whole catalogue, of Beauty and of CDs:
-#   amazon-beauty-full AMAZON-BEAUTY-LOG ease 3000 --search model.l2=5,10,20,50,100,200 --set train.select_by=full
-#   amazon-beauty-full AMAZON-BEAUTY-LOG itemknn 300 --set train.select_by=full
+#   amazon-beauty-full AMAZON-BEAUTY-LOG ease 3000 --search model.l2=5,10,20,50,100,200 --set train.selection_metric=full
+#   amazon-beauty-full AMAZON-BEAUTY-LOG itemknn 300 --set train.selection_metric=full
 set -euo pipefail
 name=$1 log=$(realpath "$2") models=$3 seconds=$4
 shift 4

@@ -174,7 +174,7 @@ def test_reading_says_what_the_audit_counts(tmp_path):
     assert (found["repeated-rows"].count, found["repeated-rows"].of) == (2, 5)
 
 
-def test_files_are_seen_before_they_are_mended():
+def test_files_are_seen_before_they_are_fixed():
     """Positive, training row, repeat, other user, foreign item, cold user, all in one go."""
     log = read_rows([(u, i, 10 * u + i) for u in (1, 2, 3) for i in (u, u + 1, u + 2)])
     test = Pairs(np.array([1, 2, 2, 9]), np.array([5, 2, 1, 4]))

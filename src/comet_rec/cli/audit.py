@@ -141,6 +141,6 @@ def _say(what: str, found: list[Finding], json_: bool) -> None:
         errors = sum(finding.severity == "error" for finding in found)
         say(
             f"comet-rec: {what}: {errors} finding{'s' * (errors > 1)} of severity error; "
-            "mend what stdout names"
+            "fix what stdout names"
         )
         raise typer.Exit(2)

@@ -65,51 +65,62 @@ class IdCautions:
         DataError
             When the ids are lists of ids.
         """
-        x = self.text
-        counts = self.con.execute(
-            f"SELECT count(*), count(*) FILTER (regexp_full_match({x}, {quoted(LIST_PATTERN)})), "
-            f"min({x}) FILTER (regexp_full_match({x}, {quoted(LIST_PATTERN)})), "
-            f"count(*) FILTER (regexp_full_match({x}, '{_EXPONENT}')), "
-            f"max({x}) FILTER (regexp_full_match({x}, '{_EXPONENT}')), "
-            f"count(*) FILTER ({x} <> trim({x})), min({x}) FILTER ({x} <> trim({x})), "
-            f"count(*) FILTER (CAST(TRY_CAST({x} AS BIGINT) AS VARCHAR) = {x}), "
-            f"count(*) FILTER (regexp_full_match({x}, '{_SPELLED}')), "
-            f"count(*) FILTER (regexp_full_match({x}, {quoted(PAIR_PATTERN)})), "
-            f"min({x}) FILTER (regexp_full_match({x}, {quoted(PAIR_PATTERN)})), "
-            f"min({x}) FILTER (starts_with({x}, chr(65279))) FROM {self._table}"
-        ).fetchall()[0]
-        total, lists, a_list, exponents, an_exponent, padded, a_padded, integers = counts[:8]
-        spelled, pairs, a_pair, marked = counts[8:]
-        if lists >= 3 and lists >= LIST_SHARE * total:
-            raise list_error(self.staged.name, self._label, a_list)
+        total, count, example = self._counted()
+        if count["list"] >= 3 and count["list"] >= LIST_SHARE * total:
+            raise list_error(self.staged.name, self._label, example["list"])
         found = self._missing()
-        if pairs >= 3 and pairs + lists >= LIST_SHARE * total:
+        if count["pair"] >= 3 and count["pair"] + count["list"] >= LIST_SHARE * total:
             found.append(
-                f"column {self._label!r} holds pairs ({a_pair!r}), and each counts as one id; if "
-                "they are lists, write a row for each member"
+                f"column {self._label!r} holds pairs ({example['pair']!r}), and each counts as one "
+                "id; if they are lists, write a row for each member"
             )
-        if marked:
+        if count["marked"]:
             found.append(
-                f"{self.role} id {marked!r} begins with a byte-order mark, as joined files have "
-                "it; remove it"
+                f"{self.role} id {example['marked']!r} begins with a byte-order mark, as joined "
+                "files have it; remove it"
             )
-        if exponents:
+        if count["exponent"]:
             found.append(
-                f"column {self._label!r} holds numbers with an exponent ({an_exponent!r}), as "
-                "spreadsheets round long ids: different ids may have become one; export the column "
-                "as text"
+                f"column {self._label!r} holds numbers with an exponent ({example['exponent']!r}), "
+                "as spreadsheets round long ids: different ids may have become one; export the "
+                "column as text"
             )
-        if padded:
+        if count["padded"]:
             found.append(
-                f"{padded:,} {self.role} ids begin or end with blanks ({a_padded!r}) and are kept "
-                "so; strip them if the blanks mean nothing"
+                f"{count['padded']:,} {self.role} ids begin or end with blanks "
+                f"({example['padded']!r}) and are kept so; strip them if the blanks mean nothing"
             )
-        others = total - integers
-        if integers >= MANY and 0 < others <= min(HANDFUL, 0.05 * total):
-            found.append(self._handful(integers))
-        if spelled > integers:
+        others = total - count["integer"]
+        if count["integer"] >= MANY and 0 < others <= min(HANDFUL, 0.05 * total):
+            found.append(self._handful(count["integer"]))
+        if count["spelled"] > count["integer"]:
             found += self._spellings()
         return found
+
+    def _counted(self) -> tuple[int, dict[str, int], dict[str, str]]:
+        """Number of all ids; of each doubtful form the number of its ids, and one of them."""
+        x = self.text
+        conditions = {
+            "list": f"regexp_full_match({x}, {quoted(LIST_PATTERN)})",
+            "pair": f"regexp_full_match({x}, {quoted(PAIR_PATTERN)})",
+            "marked": f"starts_with({x}, chr(65279))",
+            "exponent": f"regexp_full_match({x}, '{_EXPONENT}')",
+            "padded": f"{x} <> trim({x})",
+            "integer": f"CAST(TRY_CAST({x} AS BIGINT) AS VARCHAR) = {x}",
+            "spelled": f"regexp_full_match({x}, '{_SPELLED}')",
+        }
+        picked = ["count(*)"]
+        for form, condition in conditions.items():
+            # The largest number shows best what rounding did.
+            one = "max" if form == "exponent" else "min"
+            picked += [f"count(*) FILTER ({condition})", f"{one}({x}) FILTER ({condition})"]
+        row = self.con.execute(f"SELECT {', '.join(picked)} FROM {self._table}").fetchall()[0]
+        counts, examples = row[1::2], row[2::2]
+        return (
+            row[0],
+            dict(zip(conditions, counts, strict=True)),
+            dict(zip(conditions, examples, strict=True)),
+        )
 
     def _missing(self) -> list[str]:
         words = ", ".join(map(quoted, MISSING))

@@ -99,11 +99,11 @@ def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
         )
     elif group == "decimal":
         exact = f"CASE WHEN {letter} = trunc({letter}) THEN {letter} END"
-    wide = "HUGEINT" if group in ("wide", "decimal") and sql_type != "UHUGEINT" else "UHUGEINT"
-    if kind == "text":
-        whole = wide if group in ("wide", "decimal") else "BIGINT"
-        return f"CAST(TRY_CAST({exact} AS {whole}) AS VARCHAR)"
-    return f"TRY_CAST({exact} AS BIGINT)"
+    if kind == "int":
+        return f"TRY_CAST({exact} AS BIGINT)"
+    # Digits of an integer of any size.
+    whole = "UHUGEINT" if sql_type == "UHUGEINT" else "HUGEINT"
+    return f"CAST(TRY_CAST({exact} AS {whole}) AS VARCHAR)"
 
 
 def may_be_text(sql_type: str) -> bool:
