@@ -23,9 +23,10 @@ there.
 | report | each cell of the reports of the committed records, and the numbers behind |
 
 Two files of JSON say what may differ. `freeze-names.json`: old names → new ones. Its `settings`
-are dotted keys, or `KEY=VALUE` with the value as JSON where that changes too; `tensors` are
-`FILE/NAME`, where a `*` stands for the same text on both sides; `labels` are all other words of
-keys, and texts of cells. `freeze-expected.json`: pattern of a key → the reason why it differs.
+are dotted keys, or `KEY=VALUE` with the value as JSON where that changes too, and a list where one
+setting became several; `tensors` are `FILE/NAME`, where a `*` stands for the same text on both
+sides; `labels` are all other words of keys, and texts of cells. `freeze-expected.json`: pattern of
+a key, in which `*` stands for any text → the reason why it differs.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ Measured = Mapping[str, Any]
 class Names:
     """Old names and what they are called in the later checkout."""
 
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str | list[str]] = field(default_factory=dict)
     tensors: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -84,18 +85,17 @@ class Names:
         return name
 
     def _setting(self, key: str, value: Any) -> tuple[str, Any]:
-        whole = self.settings.get(f"{key}={json.dumps(value)}")
-        if whole is not None:
-            key, _, text = whole.partition("=")
-            return key, json.loads(text)
-        return self.settings.get(key, key), value
+        mapped = self.settings.get(f"{key}={json.dumps(value)}") or self.settings.get(key, key)
+        first = mapped if isinstance(mapped, str) else mapped[0]
+        name, equals, text = first.partition("=")
+        return name, json.loads(text) if equals else value
 
     def _text(self, text: str) -> str:
         """Text of a cell: a label, or settings as ``name = value``."""
         if text in self.labels:
             return self.labels[text]
         for old, new in self.settings.items():
-            if "=" not in old:
+            if "=" not in old and isinstance(new, str):
                 bare, present = old.partition(".")[2], new.partition(".")[2]
                 text = re.sub(rf"(?<![\w.]){re.escape(bare)}(?= = )", present, text)
         return text
@@ -110,8 +110,9 @@ class Outcome:
     part : str
     cases, values, refused : int
         Numbers of what was compared; cases that both checkouts refused.
-    differences, expected : list of (key, before, after)
-        Those without a reason, and those with one.
+    differences : list of (key, before, after)
+    expected : dict of str to list of (key, before, after)
+        Differences that have a reason, by that.
     cpu_seconds : dict
         CPU seconds of each checkout's measurement.
     missing : list of str
@@ -123,7 +124,7 @@ class Outcome:
     values: int = 0
     refused: int = 0
     differences: list[tuple[str, Any, Any]] = field(default_factory=list)
-    expected: list[tuple[str, Any, Any]] = field(default_factory=list)
+    expected: dict[str, list[tuple[str, Any, Any]]] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
@@ -133,7 +134,7 @@ class Outcome:
         if self.differences:
             told = f"{len(self.differences):,} differences"
         if self.expected:
-            told += f", {len(self.expected):,} expected"
+            told += f", {sum(map(len, self.expected.values())):,} expected"
         seconds = " + ".join(f"{spent:.1f}" for spent in self.cpu_seconds.values())
         text = f"{self.part}: {told}; {self.values:,} values of {self.cases:,} cases"
         if self.refused:
@@ -141,11 +142,17 @@ class Outcome:
         yield f"{text}; {seconds} s of CPU"
         if self.missing:
             yield f"  not measured, no data: {', '.join(self.missing)}"
-        for title, found in (("", self.differences), ("expected: ", self.expected)):
-            for key, before, after in found[:SHOWN]:
-                yield f"  {title}{key}: {before!r} → {after!r}"
-            if len(found) > SHOWN:
-                yield f"  {title}and {len(found) - SHOWN:,} more"
+        yield from _first(self.differences)
+        for reason, found in self.expected.items():
+            yield f"  expected, {reason}:"
+            yield from _first(found)
+
+
+def _first(differences: list[tuple[str, Any, Any]]) -> Iterable[str]:
+    for key, before, after in differences[:SHOWN]:
+        yield f"  {key}: {before!r} → {after!r}"
+    if len(differences) > SHOWN:
+        yield f"  and {len(differences) - SHOWN:,} more"
 
 
 def compare(
@@ -196,8 +203,10 @@ def _compare_case(
 
 
 def _differ(outcome: Outcome, key: str, left: Any, right: Any, expected: Mapping[str, str]) -> None:
-    known = any(fnmatch.fnmatchcase(key, pattern) for pattern in expected)
-    (outcome.expected if known else outcome.differences).append((key, left, right))
+    reasons = (why for pattern, why in expected.items() if fnmatch.fnmatchcase(key, pattern))
+    reason = next(reasons, None)
+    found = outcome.differences if reason is None else outcome.expected.setdefault(reason, [])
+    found.append((key, left, right))
 
 
 def measure(checkout: Path, data: list[str], only: list[str], names: Path | None) -> dict[str, Any]:

@@ -32,7 +32,7 @@ PRESETS = (
 Values = dict[str, Any]
 """Measured values by keys whose parts stand between `SEPARATOR`s."""
 SEPARATOR = " · "
-NAMES: dict[str, dict[str, str]] = {"settings": {}, "tensors": {}, "labels": {}}
+NAMES: dict[str, dict[str, Any]] = {"settings": {}, "tensors": {}, "labels": {}}
 """Old names → the names of the checkout that is measured; `freeze_measure` fills it."""
 
 
@@ -296,16 +296,14 @@ def log_of(name: str) -> Any:
 
 
 def renamed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings under the names of this checkout; "KEY=VALUE" in the map goes before "KEY"."""
+    """Settings under the names of this checkout; `freeze.py` says what the map holds."""
     found = {}
     for key, value in settings.items():
-        mapped = NAMES["settings"].get(f"{key}={json.dumps(value)}")
-        if mapped is not None:
-            key, _, text = mapped.partition("=")
-            value = json.loads(text)
-        else:
-            key = NAMES["settings"].get(key, key)
-        found[key] = value
+        exact = f"{key}={json.dumps(value)}"
+        mapped = NAMES["settings"].get(exact) or NAMES["settings"].get(key, key)
+        for word in [mapped] if isinstance(mapped, str) else mapped:
+            name, equals, text = word.partition("=")
+            found[name] = json.loads(text) if equals else value
     return found
 
 

@@ -141,7 +141,9 @@ def test_an_expected_difference_is_shown_and_does_not_fail(status, capsys):
         after["report"]["cases"]["full"][CELL] = ".51"
 
     assert status(change, expected={"report/full · cell · table2 *": "a rounding"}) == 0
-    assert "expected: report/full · cell · table2" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "report: equal, 1 expected" in out
+    assert f"  expected, a rounding:\n  report/full · {CELL}: '.5' → '.51'" in out
 
 
 def test_old_names_are_compared_with_what_they_became(status):
@@ -171,6 +173,23 @@ def test_old_names_are_compared_with_what_they_became(status):
 
     assert status(change) == 1
     assert status(change, names) == 0
+
+
+def test_settings_are_given_under_their_new_names(monkeypatch):
+    names = {
+        "model.taste_dim": ["blend.embedding_dim", 'blend.model="fism"'],
+        "model.taste_dim=0": 'blend.model=""',
+        "train.loss": "train.objective",
+    }
+    monkeypatch.setitem(freeze_models.NAMES, "settings", names)
+    given = {"model.taste_dim": 8, "train.loss": "bpr", "train.epochs": 2}
+    assert freeze_models.renamed_settings(given) == {
+        "blend.embedding_dim": 8, "blend.model": "fism", "train.objective": "bpr", "train.epochs": 2
+    }  # fmt: skip
+    assert freeze_models.renamed_settings({"model.taste_dim": 0}) == {"blend.model": ""}
+    compared = freeze.Names(settings=names)
+    assert compared.renamed("setting · model.taste_dim", 8) == ("setting · blend.embedding_dim", 8)
+    assert compared.renamed("setting · model.taste_dim", 0) == ("setting · blend.model", "")
 
 
 def test_cells_under_equal_labels_are_told_apart_and_seconds_left_out():
