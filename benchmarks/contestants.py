@@ -57,12 +57,12 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
 
     import comet_rec as cr
     from comet_rec.artefact.run import Run, save_run
-    from comet_rec.data.histories import shown
-    from comet_rec.data.randomness import torch_seed
+    from comet_rec.data.histories import input_histories
     from comet_rec.estimators import presets
     from comet_rec.evaluation.scoring import model_scores, vectors
     from comet_rec.models import base
     from comet_rec.models.interfaces import NonIterative, TwoTower
+    from comet_rec.random import torch_seed
     from comet_rec.training.fit import batches_of
     from comet_rec.training.trainer import Trainer, frozen
 
@@ -71,7 +71,9 @@ def own(model: str, preset: str, settings: Mapping[str, Any], data: str) -> tupl
     config = presets.preset(preset, model, log).with_settings({"train.refit": False, **settings})
     seed = torch_seed(config.seed, "parameters")
     module = base.build(model, config.model, log.n_users, log.n_items, seed)
-    histories = None if isinstance(module, NonIterative) else shown(rows, module.histories)
+    histories = (
+        None if isinstance(module, NonIterative) else input_histories(rows, module.histories)
+    )
     epochs = 0
 
     def train(after_epoch: AfterEpoch) -> None:

@@ -22,13 +22,13 @@ import torch
 
 import comet_rec as cr
 from comet_rec.config import Config
-from comet_rec.data.histories import shown
-from comet_rec.data.randomness import torch_seed
+from comet_rec.data.histories import input_histories
 from comet_rec.data.split import Split
 from comet_rec.estimators.presets import preset
 from comet_rec.evaluation.ranking import Report, sampled_ranks
 from comet_rec.evaluation.scoring import model_scores
 from comet_rec.models import base
+from comet_rec.random import torch_seed
 from comet_rec.training.fit import batches_of
 from comet_rec.training.trainer import Progress, Trainer
 from machine import command, machine, write
@@ -40,7 +40,7 @@ def curve(split: Split, config: Config) -> list[dict[str, float]]:
     model = base.build(
         config.name, config.model, log.n_users, log.n_items, torch_seed(seed, "parameters")
     )
-    histories = shown(log, model.histories)
+    histories = input_histories(log, model.histories)
     found: list[dict[str, float]] = []
 
     def validate() -> dict[str, float]:

@@ -25,8 +25,9 @@ there.
 Two files of JSON say what may differ. `freeze-names.json`: old names → new ones. Its `settings`
 are dotted keys, or `KEY=VALUE` with the value as JSON where that changes too, and a list where one
 setting became several; `tensors` are `FILE/NAME`, where a `*` stands for the same text on both
-sides; `labels` are all other words of keys, and texts of cells. `freeze-expected.json`: pattern of
-a key, in which `*` stands for any text → the reason why it differs.
+sides; `labels` are all other words of keys, and parts of the texts of cells.
+`freeze-expected.json`: pattern of a key, in which `*` stands for any text → the reason why it
+differs.
 """
 
 from __future__ import annotations
@@ -91,13 +92,15 @@ class Names:
         return name, json.loads(text) if equals else value
 
     def _text(self, text: str) -> str:
-        """Text of a cell: a label, or settings as ``name = value``."""
-        if text in self.labels:
-            return self.labels[text]
+        """Text of a cell: settings as ``name = value``, and parts that have another name now."""
+        for old, new in self.labels.items():
+            text = text.replace(old, new)
         for old, new in self.settings.items():
             if "=" not in old and isinstance(new, str):
-                bare, present = old.partition(".")[2], new.partition(".")[2]
-                text = re.sub(rf"(?<![\w.]){re.escape(bare)}(?= = )", present, text)
+                section, _, bare = old.partition(".")
+                present = new.partition(".")[2]
+                pattern = rf"(?<![\w.])((?:{section}\.)?){re.escape(bare)}(?= = )"
+                text = re.sub(pattern, rf"\g<1>{present}", text)
         return text
 
 

@@ -21,11 +21,10 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-import numpy as np
 import torch
 
 import comet_rec as cr
-from comet_rec.data.histories import shown
+from comet_rec.data.histories import input_histories
 from comet_rec.estimators.presets import preset
 from comet_rec.evaluation.ranking import full_ranks
 from comet_rec.evaluation.scoring import VectorScores
@@ -51,11 +50,11 @@ def main() -> None:
     log = split.known
     config = preset("paper", "comet", log).model
     model = base.build("comet", config, log.n_users, log.n_items, 0)
-    of_users, of_items = shown(log, model.histories)
-    assert isinstance(of_users, np.ndarray)
+    of_users, of_items = input_histories(log, model.histories)
+    assert isinstance(of_users, torch.Tensor)
     assert of_items is not None
     pairs = torch.randint(log.n_users, (PAIRS,)), torch.randint(log.n_items, (PAIRS,))
-    histories = torch.from_numpy(of_users), torch.from_numpy(of_items)
+    histories = of_users, of_items
 
     def vectors() -> tuple[torch.Tensor, torch.Tensor]:
         return all_vectors(model, of_users, of_items, log.n_users, log.n_items)

@@ -31,11 +31,10 @@ import comet_rec as cr
 import literal
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.randomness import torch_seed
 from comet_rec.estimators.presets import preset
 from comet_rec.models import base
-from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
+from comet_rec.random import torch_seed
 from comet_rec.training.fit import batches_of
 from comet_rec.training.trainer import Trainer, matmul_precision, prefetched
 from machine import command, machine, write
@@ -91,7 +90,7 @@ class Library:
     def towers(self) -> None:
         """Both towers forward and backward on the last batch, and nothing else."""
         model, rng = self.trainer.model, torch.Generator().manual_seed(0)
-        batch = TensorBatch.of(self.batch, torch.device("cpu"))
+        batch = self.batch
         with matmul_precision(self.trainer.config.matmul_precision):
             z_users = model.encode_users(batch.users, batch.user_histories, rng)
             z_items = model.encode_items(batch.items, batch.item_histories, rng)

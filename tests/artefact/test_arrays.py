@@ -81,7 +81,7 @@ FORMS = {"a": Array(shape=(2, "k")), "b": indices(("k",), 5, order="increasing")
         ({"a": Form("float64", (2, 3)), "b": Form("int64", (3,))}, "a has type float64"),
         ({"a": Form("float32", (3, 3)), "b": Form("int64", (3,))}, r"a has shape \[3, 3\]"),
         ({"a": Form("float32", (2, 3, 1)), "b": Form("int64", (3,))}, "a has shape"),
-        ({**{n: Form("float32", (2, 3)) for n in "abc"}}, "c is no part of it"),
+        ({**{n: Form("float32", (2, 3)) for n in "abc"}}, "c is not expected"),
     ],
 )
 def test_arrays_of_another_form_are_told_by_name(forms, fault):
@@ -101,7 +101,7 @@ def test_arrays_of_another_form_are_told_by_name(forms, fault):
         (starts(2, "k"), [0, 4, 3], "does not ascend from 0 to 3"),
         (starts(2, "k"), [1, 2, 3], "does not ascend from 0 to 3"),
         (starts(2, "k"), [0, 2, 4], "does not ascend from 0 to 3"),
-        (starts(2, "none"), [0, 2, 4], "parts of nothing"),
+        (starts(2, "none"), [0, 2, 4], "starts of rows that are missing"),
     ],
 )
 def test_values_that_are_not_as_declared_are_told(declared, values, fault):

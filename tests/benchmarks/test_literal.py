@@ -10,7 +10,6 @@ import torch
 
 from comet_rec.data.batches import Batches
 from comet_rec.models import base
-from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
 from comet_rec.training.losses import binary_cross_entropy
 
@@ -50,7 +49,7 @@ def test_loss_and_gradients_equal_the_literal_ports(random_log, history):
     # In double precision: in single, a feature next to zero may pass one ReLU and not the other.
     model = base.build("comet", config, log.n_users, log.n_items, 3).double()
     source = Batches(log, batch_size=64, negatives=4, histories=model.histories, seed=0)
-    batch = TensorBatch.of(next(source.epoch(0)), torch.device("cpu"))
+    batch = next(source.epoch(0))
     labels = batch.labels.double()
     port = copied(model, log.n_users, log.n_items)
     u, i = batch.pair_users, batch.pair_items

@@ -10,8 +10,8 @@ import pytest
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import Histories, HistorySettings
 
-SETTINGS = HistorySettings(length=5, policy="sampled", exclude_target=True, leave_out=0.3)
-CAUSAL = HistorySettings(length=5, policy="causal", exclude_target=True, leave_out=0.3)
+SETTINGS = HistorySettings(length=5, policy="sampled", exclude_target=True, dropout=0.3)
+CAUSAL = HistorySettings(length=5, policy="causal", exclude_target=True, dropout=0.3)
 
 
 def batches(log, **changes) -> Batches:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from comet_rec.data.histories import Histories, HistorySettings, fold_in
-from comet_rec.data.randomness import generator
+from comet_rec.random import generator
 from tests.conftest import make_log
 
 N = 4
 
 
 def settings(policy: str = "sampled", **changes) -> HistorySettings:
-    fields = {"length": N, "policy": policy, "exclude_target": True, "leave_out": 0.0} | changes
+    fields = {"length": N, "policy": policy, "exclude_target": True, "dropout": 0.0} | changes
     return HistorySettings(**fields)
 
 
@@ -85,7 +85,7 @@ def test_targets_are_never_shown_on_either_side(random_log, policy, per_user):
 
 def test_nothing_is_hidden_when_the_target_is_kept(random_log):
     log = random_log(10, 20, 3)
-    kept = settings(exclude_target=False, leave_out=0.9)
+    kept = settings(exclude_target=False, dropout=0.9)
     drawn = Histories(log).users.drawn(np.arange(10), None, kept, generator(0, "t"))
     assert ((drawn != 20).sum(axis=1) == 3).all()
 
@@ -115,7 +115,7 @@ def test_sampled_draws_are_uniform_and_in_order(random_log, per_user):
 def test_how_many_rows_are_shown_does_not_tell_a_target(random_log, policy, per_item):
     """Only items with a positive have a hidden target: the number shown must be the same."""
     log = random_log(4000, 50, per_item)
-    side, open_ = Histories(log).users, settings(policy, leave_out=0.6, length=8)
+    side, open_ = Histories(log).users, settings(policy, dropout=0.6, length=8)
     owners = np.arange(4000)
     hidden = np.zeros(len(log), dtype=bool)
     hidden[::per_item] = True
@@ -146,7 +146,7 @@ def test_fold_in_pads_in_front_and_keeps_the_newest():
 
 
 def test_fold_in_leaves_a_sample_of_a_long_history_in_its_order():
-    rows = fold_in([np.arange(length) for length in range(8, 30)], settings("sampled"), 99)
+    rows = fold_in([np.arange(length) for length in range(8, 30)], settings("sampled"), 99).numpy()
     assert (np.diff(rows) > 0).all()
     assert (rows[:, -1] < np.arange(8, 30)).all()
     assert (rows[:, -1] < np.arange(7, 29)).any()  # not just the newest
@@ -168,7 +168,7 @@ def test_how_many_rows_are_left_out_is_drawn_anew_for_each_history(random_log, s
     hidden = np.zeros(len(log), dtype=bool)
     hidden[::9] = True
     drawn = Histories(log).users.drawn(
-        np.arange(4000), hidden, settings(length=9, leave_out=share), generator(0, "t")
+        np.arange(4000), hidden, settings(length=9, dropout=share), generator(0, "t")
     )
     shown_rows = (drawn != 30).sum(axis=1)
     if share == 0:

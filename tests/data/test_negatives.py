@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from comet_rec.data.batches import Batches
-from comet_rec.data.negatives import Negatives
-from comet_rec.data.sampling import Complement, Popularity
+from comet_rec.data.sampling import Complement, Negatives, Popularity
 from tests.conftest import make_log
 
 N_ITEMS = 12
@@ -69,7 +68,7 @@ def test_negatives_by_popularity_are_in_proportion_and_untouched(skewed, samplin
     users, none = np.array([0, 5, 9]), np.empty(0, np.int64)
     counts = np.zeros((3, N_ITEMS))
     for step in range(60_000 // each // 3):
-        drawn = source.untouched(users, each, none, np.random.default_rng(step))
+        drawn = source.of_users(users, each, none, np.random.default_rng(step))
         np.add.at(counts, (np.repeat(np.arange(3), each), drawn), 1)
     for row, user in enumerate(users):
         weights = np.where(touched_of(skewed)[user], 0, powers(skewed, 0.5))
@@ -79,7 +78,7 @@ def test_negatives_by_popularity_are_in_proportion_and_untouched(skewed, samplin
 def test_negatives_in_the_batch_are_its_other_positives(skewed):
     source = Negatives(skewed, sampling="in-batch", power=0.0, pool=0)
     users, positives = np.array([0, 1]), np.repeat(np.arange(11), 1 + np.arange(11) % 3)
-    drawn = source.untouched(users, 20_000, positives, np.random.default_rng(0))
+    drawn = source.of_users(users, 20_000, positives, np.random.default_rng(0))
     for user, own in zip(users, drawn.reshape(2, -1), strict=True):
         weights = np.bincount(positives, minlength=N_ITEMS) * ~touched_of(skewed)[user]
         assert_proportions(np.bincount(own, minlength=N_ITEMS), weights)
@@ -97,7 +96,7 @@ def test_who_touched_the_whole_batch_draws_elsewhere_and_who_touched_everything_
     for sampling in ("in-batch", "popularity"):
         source = Negatives(log, sampling=sampling, power=1.0, pool=2)
         positives = np.array([0, 1, 2])
-        drawn = source.untouched(np.array([0, 1]), 3, positives, np.random.default_rng(0))
+        drawn = source.of_users(np.array([0, 1]), 3, positives, np.random.default_rng(0))
         assert drawn.tolist() == [5, 5, 5, -1, -1, -1]
 
 
@@ -139,7 +138,7 @@ def test_a_softmax_batch_knows_where_each_positive_and_each_drawn_item_stands(sk
         found += zip(users.tolist(), items.tolist(), strict=True)
         drawn = batch.items[batch.shared.columns].tolist()
         assert len(drawn) <= 4
-        for item, place in zip(items.tolist(), batch.shared.own.tolist(), strict=True):
+        for item, place in zip(items.tolist(), batch.shared.positive_columns.tolist(), strict=True):
             assert (drawn.index(item) if item in drawn else -1) == place
             hits += place >= 0
     assert sorted(found) == sorted(zip(skewed.users.tolist(), skewed.items.tolist(), strict=True))

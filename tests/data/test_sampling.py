@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comet_rec.data import sampling
-from comet_rec.data.randomness import generator
 from comet_rec.data.sampling import Complement, distinct_integers
+from comet_rec.random import generator
 
 pairs_of = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=30)
 

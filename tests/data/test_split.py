@@ -33,7 +33,7 @@ def test_equal_times_are_told_and_the_later_row_of_the_file_is_the_later(random_
     assert any("4 of 4 users' two latest items have equal times" in note for note in split.notes)
 
 
-def test_candidates_are_untouched_distinct_and_not_dropped_rows(random_log):
+def test_candidates_are_unobserved_distinct_and_not_dropped_rows(random_log):
     log = random_log(30, 50, 6)
     dropped = (np.arange(30, dtype=np.int32), (log.items[::6] + 1) % 50)
     log = replace(log, dropped_users=dropped[0], dropped_items=dropped[1].astype(np.int32))
@@ -41,8 +41,8 @@ def test_candidates_are_untouched_distinct_and_not_dropped_rows(random_log):
     for held in (split.validation, split.test):
         for user, row in zip(held.users, held.candidates, strict=True):
             assert len(set(row.tolist())) == 20
-            touched = {*log.items[log.users == user].tolist(), int(dropped[1][user])}
-            assert not touched & set(row.tolist())
+            known = {*log.items[log.users == user].tolist(), int(dropped[1][user])}
+            assert not known & set(row.tolist())
     assert not np.array_equal(split.validation.candidates, split.test.candidates)
 
 
@@ -82,13 +82,15 @@ def test_a_log_too_short_for_it_is_refused(random_log):
         leave_one_out(random_log(5, 12, 2))
 
 
-def test_users_who_touched_every_item_are_not_ranked():
+def test_users_with_every_item_are_not_ranked():
     rows = [[0, i] for i in range(6)] + [[1, i] for i in range(4)]
     split = leave_one_out(make_log(np.array(rows), n_items=6))
     assert split.test.users.tolist() == [1]
     assert (split.part[:6] == 0).all()
-    assert any("1 users who touched every item stay in training" in note for note in split.notes)
-    with pytest.raises(DataError, match="every user has touched all 6"):
+    assert any(
+        "1 users who interacted with every item stay in training" in note for note in split.notes
+    )
+    with pytest.raises(DataError, match="every user interacted with all 6 items"):
         leave_one_out(make_log(np.array(rows[:6]), n_items=6))
 
 
@@ -107,6 +109,6 @@ def test_settings_of_the_protocol_are_checked_when_it_is_made():
     assert split.hash == leave_one_out(log, seed=3, negatives=5).hash
 
 
-def test_all_untouched_items_take_no_more_room_than_the_catalogue():
+def test_all_unobserved_items_take_no_more_room_than_the_catalogue():
     log = make_log(random_pairs(np.random.default_rng(0), 9, 20, 4), n_items=20)
     assert leave_one_out(log, negatives=10**9).test.candidates.shape[1] <= 20

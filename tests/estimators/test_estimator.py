@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import comet_rec as cr
-from comet_rec.data.histories import shown
+from comet_rec.data.histories import input_histories
 from comet_rec.data.ids import Ids
 from comet_rec.errors import (
     ArtefactError,
@@ -61,17 +61,13 @@ def test_the_two_matrices_equal_eq_8_pair_by_pair(fitted):
     log = run.interactions
     model = base.build("comet", run.config.model, log.n_users, log.n_items, 0)
     model.load_state_dict(run.state)
-    of_users, of_items = shown(run.split.known, model.histories)
+    of_users, of_items = input_histories(run.split.known, model.histories)
     users, items = np.arange(0, log.n_users, 7), np.arange(0, log.n_items, 5)
     for user in users:
         for item in items:
             with torch.no_grad():
-                z_user = model.encode_users(
-                    torch.tensor([user]), torch.from_numpy(of_users[user : user + 1])
-                )
-                z_item = model.encode_items(
-                    torch.tensor([item]), torch.from_numpy(of_items[item : item + 1])
-                )
+                z_user = model.encode_users(torch.tensor([user]), of_users[user : user + 1])
+                z_item = model.encode_items(torch.tensor([item]), of_items[item : item + 1])
                 pair = float((model.h * z_user * z_item).sum())
             assert float(run.user_vectors[user] @ run.item_vectors[item]) == pytest.approx(
                 pair, abs=1e-5

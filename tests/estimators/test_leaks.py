@@ -11,10 +11,10 @@ import torch
 import comet_rec as cr
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import Histories, HistorySettings
-from comet_rec.data.randomness import generator
 from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
 from comet_rec.models.encoding import all_vectors
+from comet_rec.random import generator
 
 SMALL = {"embedding_dim": 16, "hidden": (32,), "dropout": 0.0, "id_embedding_dropout": 0.0}
 LONG = {"preset": "static", "epochs": 30, "patience": 0, "learning_rate": 5e-3, "batch_size": 2000}
@@ -117,8 +117,7 @@ def user_vectors(model, log, user: int, shared: dict) -> list[torch.Tensor]:
     source = Batches(log, batch_size=20, negatives=2, histories=model.histories, seed=0, **shared)
     own, found = log.items[log.users == user].tolist(), {}
     for batch in source.epoch(0):
-        shown = torch.from_numpy(batch.user_histories)
-        vectors = model.encode_users(torch.from_numpy(batch.users), shown).detach()
+        vectors = model.encode_users(batch.users, batch.user_histories).detach()
         for row, item, label in zip(batch.pair_users, batch.pair_items, batch.labels, strict=True):
             if label == 1 and batch.users[row] == user:
                 found[own.index(batch.items[item])] = vectors[row]
@@ -131,7 +130,7 @@ def user_vectors(model, log, user: int, shared: dict) -> list[torch.Tensor]:
 def test_the_history_of_a_positives_item_never_shows_its_user(random_log, policy, shared, length):
     """Histories that fit the length and histories that do not, several epochs of each."""
     log = random_log(40, 30, 10)
-    settings = HistorySettings(length=length, policy=policy, exclude_target=True, leave_out=0.3)
+    settings = HistorySettings(length=length, policy=policy, exclude_target=True, dropout=0.3)
     source = Batches(log, batch_size=40, negatives=2, histories=settings, seed=0, **shared)
     checked = other = 0
     for epoch in range(4):
@@ -154,16 +153,16 @@ def test_with_touched_items_masked_no_history_in_a_softmax_shows_its_user(
     random_log, items, length
 ):
     log = random_log(40, 30, 10)
-    settings = HistorySettings(length=length, policy="causal", exclude_target=True, leave_out=0.3)
+    settings = HistorySettings(length=length, policy="causal", exclude_target=True, dropout=0.3)
     source = Batches(
         log, batch_size=40, negatives=2, histories=settings, seed=0, softmax_items=items,
-        mask_touched=True,
+        mask_known_positives=True,
     )  # fmt: skip
     showing = 0
     for batch in source.epoch(0):
         columns = np.arange(30) if batch.shared is None else batch.shared.columns
         for row, target in enumerate(batch.pair_items):
-            user, masked = batch.users[batch.pair_users[row]], batch.masked[np.array([row])].members
+            user, masked = batch.users[batch.pair_users[row]], batch.masked[row : row + 1].values
             seen = (batch.item_histories[columns] == user).any(axis=1)
             assert not seen[np.setdiff1d(np.arange(len(columns)), masked)].any()
             assert target not in columns[masked]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import comet_rec as cr
+from comet_rec.data.given_split import Pairs
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import TRAIN
@@ -19,7 +20,6 @@ from comet_rec.estimators import audit as run_audit
 from comet_rec.evaluation.audit import CHECKS, Finding, as_data, as_text, audit, audit_files
 from comet_rec.evaluation.audit.checks import as_markdown
 from comet_rec.evaluation.audit.times import _latest_of_others
-from comet_rec.reading.pairs import Pairs
 from comet_rec.reading.readers import read
 from tests.evaluation.planted import (
     COLD,

@@ -12,7 +12,6 @@ import comet_rec as cr
 from comet_rec.data.batches import Batches
 from comet_rec.errors import CometWarning, ConfigError
 from comet_rec.models import base, ease, itemknn
-from comet_rec.models.base import TensorBatch
 from comet_rec.models.ease import EASE, EASEConfig
 from comet_rec.models.itemknn import ItemKNN, ItemKNNConfig
 from tests.models import reference_baselines
@@ -39,7 +38,7 @@ def test_training_logits_equal_the_loop_reference(name, seed, random_log):
     model = build(name, log, seed)
     batches = Batches(log, batch_size=40, negatives=2, histories=model.histories, seed=seed)
     batch = next(batches.epoch(0))
-    logits = model(TensorBatch.of(batch, torch.device("cpu")), None).detach().numpy()
+    logits = model(batch, None).detach().numpy()
     state = {k: v.double().numpy() for k, v in model.state_dict().items()}
     for place, (u, i) in enumerate(zip(batch.pair_users, batch.pair_items, strict=True)):
         user, item = int(batch.users[u]), int(batch.items[i])
@@ -55,7 +54,7 @@ def test_the_target_stays_in_its_history_only_if_asked(name, random_log):
     for exclude in (True, False):
         model = build(name, log, exclude_target=exclude)
         batches = Batches(log, batch_size=40, negatives=2, histories=model.histories, seed=0)
-        batch = TensorBatch.of(next(batches.epoch(0)), torch.device("cpu"))
+        batch = next(batches.epoch(0))
         observed = batch.labels > 0
         logits = model(batch, None)
         gradient = torch.autograd.grad(logits[observed][0], model.history_embedding)[0]
@@ -155,7 +154,7 @@ def test_neumf_starts_as_the_mean_of_its_sources(random_log):
     model = build("neumf", log, 3, alpha=0.3)
     model.load_state_dict(model.initial_state(gmf=gmf.state_dict(), mlp=mlp.state_dict()))
     batches = Batches(log, batch_size=40, negatives=2, histories=None, seed=0)
-    batch = TensorBatch.of(next(batches.epoch(0)), torch.device("cpu"))
+    batch = next(batches.epoch(0))
     expected = 0.3 * gmf(batch, None) + 0.7 * mlp(batch, None)
     torch.testing.assert_close(model(batch, None), expected)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import comet_rec as cr
-from comet_rec.data.histories import shown
+from comet_rec.data.histories import input_histories
 from comet_rec.errors import ConfigError
 from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
@@ -105,7 +105,7 @@ def test_rows_drop_in_training_alone_and_the_direct_form_agrees():
 def test_without_the_item_tower_an_item_is_its_embedding(random_log):
     log = random_log(M, N_ITEMS, 4)
     model = build(towers="user")
-    of_users, of_items = shown(log, model.histories)
+    of_users, of_items = input_histories(log, model.histories)
     assert of_items is None
     users, items = all_vectors(model, of_users, of_items, M, N_ITEMS)
     assert torch.equal(items, model.item_embedding.detach())

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from comet_rec.data.batches import Batch
 from comet_rec.errors import ConfigError
 from comet_rec.models import base
-from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
 from comet_rec.models.encoding import all_vectors, new_user_vectors
 from comet_rec.models.interfaces import Trainable, TwoTower
@@ -89,9 +89,9 @@ def test_widths_above_k_become_k_and_repeats_go():
     assert config.effective_widths == (1, 8, 16)
 
 
-def tensor_batch(rng: np.random.Generator, length: int = 4) -> TensorBatch:
+def tensor_batch(rng: np.random.Generator, length: int = 4) -> Batch:
     users, items = torch.tensor([1, 3, 4]), torch.tensor([0, 2, 5, 6])
-    return TensorBatch(
+    return Batch(
         users,
         items,
         histories(rng, 3, length, N_ITEMS),
@@ -148,8 +148,8 @@ def test_new_users_have_no_own_embedding(rng):
     shown = histories(rng, M, 4, N_ITEMS)
     with torch.no_grad():
         own = model.user_embedding * model.h
-        known, _ = all_vectors(model, shown.numpy(), histories(rng, 7, 4, M).numpy(), M, 7)
-    torch.testing.assert_close(known - own, new_user_vectors(model, shown.numpy()))
+        known, _ = all_vectors(model, shown, histories(rng, 7, 4, M), M, 7)
+    torch.testing.assert_close(known - own, new_user_vectors(model, shown))
 
 
 def test_dropout_is_drawn_by_the_generator_alone(rng):

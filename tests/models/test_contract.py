@@ -12,13 +12,12 @@ from torch import nn
 import comet_rec as cr
 from comet_rec.data.arrays import Array
 from comet_rec.data.batches import Batches
-from comet_rec.data.histories import shown
+from comet_rec.data.histories import input_histories
 from comet_rec.errors import ConfigError, UnknownIdError
 from comet_rec.estimators import registry
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.evaluation.scoring import VectorScores, run_scores
 from comet_rec.models import base
-from comet_rec.models.base import TensorBatch
 from comet_rec.models.encoding import all_vectors
 from comet_rec.models.interfaces import (
     FoldIn,
@@ -207,7 +206,7 @@ def test_the_loss_falls_and_every_parameter_gets_a_gradient(name, split):
     module = fresh(name, log)
     batches = Batches(log, batch_size=999, negatives=4, histories=module.histories, seed=0)
     # Weights that differ: the mean of all logits has no gradient towards some parameters.
-    logits = module(TensorBatch.of(next(batches.epoch(0)), torch.device("cpu")), None)
+    logits = module(next(batches.epoch(0)), None)
     (logits * torch.sin(torch.arange(len(logits)))).sum().backward()
     missing = [
         key
@@ -226,14 +225,14 @@ def test_the_two_paths_to_a_score_agree(name, split):
     batches = Batches(log, batch_size=300, negatives=2, histories=settings, seed=0)
     batch = next(batches.epoch(0))
     if settings is not None:  # what evaluation shows
-        users, items = shown(log, settings)
+        users, items = input_histories(log, settings)
         changes = {"user_histories": users[batch.users]}
         if items is not None:
             changes["item_histories"] = items[batch.items]
         batch = batch.__class__(**vars(batch) | changes)
-    logits = module(TensorBatch.of(batch, torch.device("cpu")), None).detach().numpy()
+    logits = module(batch, None).detach().numpy()
     if isinstance(module, TwoTower):
-        of_users, of_items = shown(log, settings)
+        of_users, of_items = input_histories(log, settings)
         matrices = all_vectors(module, of_users, of_items, log.n_users, log.n_items)
         rows = VectorScores(*matrices).score_all(np.arange(log.n_users))
     else:

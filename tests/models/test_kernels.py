@@ -8,7 +8,7 @@ import torch.nn.functional as nnf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comet_rec.models.base import TensorBatch
+from comet_rec.data.batches import Batch
 from comet_rec.models.comet import CometConfig, Tower
 from comet_rec.models.convncf import ConvNCF, ConvNCFConfig
 from comet_rec.models.kernels import cross_features, outer_product
@@ -187,7 +187,7 @@ def test_logits_and_gradients_are_those_of_convolutions(k, monkeypatch):
             bias.add_(0.02 * torch.randn(bias.shape, generator=rng).double())
     users = torch.randint(0, 20, (301,), generator=rng)
     items = torch.randint(0, 30, (301,), generator=rng)
-    batch = TensorBatch(
+    batch = Batch(
         users=torch.arange(20), items=torch.arange(30), pair_users=users, pair_items=items,
         user_histories=None, item_histories=None, labels=torch.zeros(301),
         groups=torch.zeros(301, dtype=torch.int64),

@@ -8,7 +8,7 @@ import torch
 
 import comet_rec as cr
 from comet_rec.data.batches import Batches
-from comet_rec.data.histories import fold_in, shown
+from comet_rec.data.histories import fold_in, input_histories
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.presets import VARIANTS, preset
 from comet_rec.models import base, comet_variants
@@ -117,7 +117,7 @@ def test_frozen_filters_stay_as_drawn_and_the_rest_learns(checkerboard):
 def test_shuffled_histories_hold_the_same_rows_in_another_order(random_log):
     log = random_log(20, 40, 12)
     plain, shuffled = (build(history_length=16, shuffle_history=s).histories for s in (False, True))
-    a, b = shown(log, plain)[0], shown(log, shuffled)[0]
+    a, b = input_histories(log, plain)[0], input_histories(log, shuffled)[0]
     assert (np.sort(a, axis=1) == np.sort(b, axis=1)).all()
     assert not (a == b).all()
     assert (b[:, :4] == 40).all()  # the padding is still in front

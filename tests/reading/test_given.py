@@ -12,10 +12,11 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.config import ProtocolConfig
+from comet_rec.data.given_split import given_split
 from comet_rec.data.split import TEST, TRAIN, VALIDATION, Split
 from comet_rec.errors import DataError, InputError
 from comet_rec.evaluation.audit import audit
-from comet_rec.reading.given import given_split, read_given
+from comet_rec.reading.given import read_given
 from comet_rec.reading.readers import read
 
 TRAINING = [
@@ -120,7 +121,7 @@ def test_an_audit_asks_validation_for_what_was_drawn_not_for_the_test_files_widt
 
 
 def test_candidates_are_drawn_where_none_are_given(tmp_path):
-    with pytest.raises(DataError, match=r"test user 1 \(1 in all\) has touched every item"):
+    with pytest.raises(DataError, match=r"test user 1 \(1 in all\) interacted with every item"):
         ncf(tmp_path, ["1\t13\t5\t9"], None)
     split = ncf(tmp_path, ["2\t14\t5\t9"], None)
     assert set(externally(split, split.test.candidates[0])) == {11, 12}

@@ -10,11 +10,10 @@ import torch
 
 import comet_rec as cr
 from comet_rec.config import TrainConfig
-from comet_rec.data.batches import Batches
+from comet_rec.data.batches import Batch, Batches
 from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.models import base
-from comet_rec.models.base import TensorBatch
 from comet_rec.models.comet import CometConfig
 from comet_rec.training import losses as losses_module
 from comet_rec.training.checkpoints import Hooks
@@ -50,12 +49,12 @@ def fresh(name: str, log, **changes):
     return model
 
 
-def softmax_batch(model, log, items: int, sampling: str = "uniform") -> TensorBatch:
+def softmax_batch(model, log, items: int, sampling: str = "uniform") -> Batch:
     source = Batches(
         log, batch_size=20, negatives=1, histories=model.histories, seed=0, softmax_items=items,
         sampling=sampling,
     )  # fmt: skip
-    return TensorBatch.of(next(source.epoch(0)), torch.device("cpu"))
+    return next(source.epoch(0))
 
 
 @pytest.mark.parametrize("items", [0, 6])
@@ -64,9 +63,9 @@ def test_masked_items_are_left_out_of_the_loop(random_log, items):
     model = fresh("mf", log)
     source = Batches(
         log, batch_size=20, negatives=1, histories=None, seed=0, softmax_items=items,
-        mask_touched=True,
+        mask_known_positives=True,
     )  # fmt: skip
-    batch = TensorBatch.of(next(source.epoch(0)), torch.device("cpu"))
+    batch = next(source.epoch(0))
     users, vectors = model.positives_and_items(batch, None)
     scores = (users @ vectors.T).tolist()
     columns = range(15) if items == 0 else batch.shared.columns.tolist()
@@ -192,7 +191,7 @@ def test_logits_of_the_shared_items_are_those_of_pairs(random_log, name, items):
     users, vectors = model.positives_and_items(batch, None)
     columns = torch.arange(20) if batch.shared is None else batch.shared.columns
     wide = len(columns)
-    pairs = TensorBatch(
+    pairs = Batch(
         **vars(batch)
         | {
             "pair_users": batch.pair_users.repeat_interleave(wide),
@@ -226,7 +225,7 @@ def test_a_fism_shows_each_positive_its_user_without_it(random_log, alpha):
         log, batch_size=99, negatives=1, histories=model.histories, seed=0, softmax_items=0,
         positives_per_user=2,
     )  # fmt: skip
-    batch = TensorBatch.of(next(batches.epoch(0)), torch.device("cpu"))
+    batch = next(batches.epoch(0))
     config = TrainConfig(loss="softmax", reduction="sum")
     loss, own = objective(model, batch, config, None)
     p, q = model.history_embedding.detach(), model.item_embedding.detach()

@@ -145,7 +145,8 @@ def _split(
         return leave_one_out(
             log, negatives=protocol.negatives, seed=protocol.seed, ties=protocol.ties
         )
-    from comet_rec.reading.given import given_split, read_given
+    from comet_rec.data.given_split import given_split
+    from comet_rec.reading.given import read_given
 
     held, negatives = read_given(
         test, candidates, log, user=reading.user, item=reading.item, skip_bad=reading.skip_bad,

@@ -1,1 +1,5 @@
-"""From a log to index arrays: reading, splitting, histories, sampling, batches."""
+"""Arrays behind a log: ids, interactions, splits, sampling, histories, batches.
+
+A log is read and split with numpy alone, because importing torch takes longer than reading most
+logs. Histories and batches are made of tensors, because models are all that uses them.
+"""

@@ -1,4 +1,4 @@
-"""Declarations of stored arrays (type, shape, range, order), and the check against them."""
+"""Declarations of stored arrays, and the checks that a stored array must pass before use."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 LARGEST = 1e15
-"""Largest stored real number: products of vectors of such numbers are finite in float32."""
+"""Largest stored real number: inner products of vectors of such numbers are finite in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """Declaration of one stored array; real numbers are finite, and at most `LARGEST`.
+    """Declaration of one stored array. Real numbers must be finite, and at most `LARGEST`.
 
     Parameters
     ----------
     shape : tuple of int or str
-        A text names a size: it is the same wherever the name stands.
+        A text names a size, which is the same wherever the name stands.
     dtype : {"float32", "int64", "int32", "uint8"}
     low, high : int or None
-        Smallest value, and one more than the largest.
+        Smallest value, and one past the largest.
     order : {"any", "ascending", "increasing"}
         Whether each value must be at least the one before it, or larger.
     ends_at : str or None
-        Name of a size: the array says where parts of another begin and end, so it ascends from 0
-        to that size.
+        Name of a size: the array holds the starts of ragged rows, so it ascends from 0 to that
+        size.
     optional : bool
         Whether the array may be missing.
     """
@@ -43,7 +43,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Form:
-    """Type and shape of an array that is there."""
+    """Type and shape of a stored array."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -56,36 +56,36 @@ def indices(
     dtype: Literal["int64", "int32", "uint8"] = "int64",
     order: Literal["any", "ascending", "increasing"] = "any",
 ) -> Array:
-    """Places from 0 to below `size`."""
+    """Declaration of indices 0 … size − 1."""
     return Array(shape=shape, dtype=dtype, low=0, high=size, order=order)
 
 
-def starts(owners: int, members: str) -> Array:
-    """Where the members of each owner begin, and where the last one's end, int64."""
-    return Array(shape=(owners + 1,), dtype="int64", ends_at=members)
+def starts(rows: int, values: str) -> Array:
+    """Declaration of the starts of ragged rows, int64 [rows + 1]; `values` names their size."""
+    return Array(shape=(rows + 1,), dtype="int64", ends_at=values)
 
 
 def under(prefix: str, declared: Mapping[str, Array]) -> dict[str, Array]:
-    """The same arrays as parts of something: their names follow the prefix and a dot."""
+    """The same declarations with the prefix and a dot before each name."""
     return {f"{prefix}.{name}": array for name, array in declared.items()}
 
 
 def optional(declared: Mapping[str, Array]) -> dict[str, Array]:
-    """The same arrays, each of which may be missing."""
+    """The same declarations of arrays that may be missing."""
     return {name: replace(array, optional=True) for name, array in declared.items()}
 
 
 def check_forms(
     found: Mapping[str, Form], declared: Mapping[str, Array], sizes: dict[str, int]
 ) -> None:
-    """Compare names, types and shapes with what was declared; nothing is allocated.
+    """Compare names, types and shapes with the declarations; nothing is allocated.
 
     Parameters
     ----------
     found : mapping of Form
     declared : mapping of Array
     sizes : dict of int
-        Named sizes that are known; those that `found` decides are added.
+        Known sizes by name. Sizes that `found` decides are added.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def check_forms(
 
 
 def check_names(found: Iterable[str], declared: Mapping[str, Array]) -> None:
-    """Compare names with what was declared.
+    """Compare names with the declarations.
 
     Raises
     ------
@@ -117,13 +117,13 @@ def check_names(found: Iterable[str], declared: Mapping[str, Array]) -> None:
         raise ValueError(f"{min(missing)} is missing")
     foreign = names - declared.keys()
     if foreign:
-        raise ValueError(f"{min(foreign)} is no part of it")
+        raise ValueError(f"{min(foreign)} is not expected")
 
 
 def check_values(
     found: Mapping[str, npt.NDArray[Any]], declared: Mapping[str, Array], sizes: Mapping[str, int]
 ) -> None:
-    """Compare values with what was declared, of arrays whose forms are right.
+    """Compare values with the declarations; `check_forms` comes first.
 
     Raises
     ------
@@ -136,16 +136,16 @@ def check_values(
 
 
 def _fault(values: npt.NDArray[Any], wanted: Array, sizes: Mapping[str, int]) -> str:
-    """Describe the first fault of an array's values; empty when there is none."""
+    """Fault of an array's values in words; empty if there is none."""
     if wanted.ends_at is not None:
         end = sizes.get(wanted.ends_at)
         if end is None:
-            return "says where parts of nothing begin"
+            return "holds starts of rows that are missing"
         if values[0] != 0 or values[-1] != end or bool((values[1:] < values[:-1]).any()):
             return f"does not ascend from 0 to {end}"
     if values.size == 0:
         return ""
-    # The extremes of an array with a NaN are NaN, and no array of its size is made on the way.
+    # With a NaN both extremes are NaN. No second array of this size is made.
     lowest, highest = values.min(), values.max()
     if values.dtype.kind == "f" and not (lowest >= -LARGEST and highest <= LARGEST):
         return f"holds a number that is NaN, infinite or above {LARGEST:g}"

@@ -1,100 +1,116 @@
-"""Training batches: distinct users, distinct items, and where each pair finds its two ends."""
+"""Training batches: distinct users and items, and the pairs that a step scores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from comet_rec.data.bags import Bags
-from comet_rec.data.choosing import shuffled
-from comet_rec.data.histories import Histories, HistorySettings
+from comet_rec.data.histories import Histories, HistorySettings, shuffled
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.negatives import Negatives, SamplingName
-from comet_rec.data.randomness import generator
+from comet_rec.data.ragged import Ragged
+from comet_rec.data.sampling import Negatives, SamplingName
+from comet_rec.random import generator
 
 Int64 = npt.NDArray[np.int64]
-Int32 = npt.NDArray[np.int32]
 
 LARGEST_SHARE = 0.1
-"""Most of the log, and so of any user's history, that one batch holds as positives."""
+"""Largest share of the log, and so of any user's history, that one batch holds as positives."""
 
 
 @dataclass(frozen=True, eq=False)
-class Shared:
-    """Drawn items that all positives of a batch are scored against.
+class SharedItems:
+    """Sampled items that all positives of a batch are scored against.
 
     Parameters
     ----------
     columns : int64 [C]
-        Their places in the batch's items, ascending.
+        Places of the sampled items among the batch's items, ascending.
     log_weights : float32 [C]
-        Correction of each logit for its sampling probability (`Negatives.shared`).
-    own : int64 [B]
-        Place in `columns` of each positive's own item; −1 where it was not drawn.
+        Added to the logit of each sampled item (`Negatives.shared`).
+    positive_columns : int64 [B]
+        Place of each positive's item in `columns`; −1 where it was not sampled.
     """
 
-    columns: Int64
-    log_weights: npt.NDArray[np.float32]
-    own: Int64
+    columns: Tensor
+    log_weights: Tensor
+    positive_columns: Tensor
+
+    def to(self, device: torch.device) -> SharedItems:
+        """The same items on a device."""
+        return SharedItems(
+            self.columns.to(device), self.log_weights.to(device), self.positive_columns.to(device)
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Index arrays of one training step; no embedding, no tensor.
+    """Index tensors of one training step. Each distinct user and item is encoded once.
 
     Parameters
     ----------
     users : int64 [U]
-        Distinct users; with causal histories the user of each positive, since what came before
-        differs.
+        Distinct users. With causal histories there is one row a positive, since the rows before
+        it differ.
     items : int64 [I]
-        Distinct items, positives and negatives; for a softmax over the catalogue all items.
-    user_histories : int32 [U, N], Bags or None
-        Shown rows of N(u), padded in front with n_items; or all of N(u); None where the model
-        asks for none.
+        Distinct items, positives and negatives; all items for a full softmax.
+    user_histories : int32 [U, N], Ragged or None
+        N(u), padded in front with n_items; ragged for models that read all of it; None for models
+        that read none.
     item_histories : int32 [I, N] or None
-        Shown rows of N(i), padded in front with n_users.
+        N(i), padded in front with n_users.
     pair_users, pair_items : int64 [P]
-        Places in `users` and `items`, ascending by user.
+        Places of each pair in `users` and `items`, ascending by user.
     labels : float32 [P]
         1 for an observed pair, 0 for a sampled one (Eq. 1).
     groups : int64 [P]
-        Number of the positive that each pair is, or was drawn for.
-    positives : int
-        Number of positives.
-    shared : Shared or None
-        With a sampled softmax: the items drawn. The pairs are then the positives alone.
-    masked : Bags or None
-        For each positive the shared items (without `shared`: all items) left out of its softmax.
+        Number of the positive that a pair is, or that it is a negative of.
+    shared : SharedItems or None
+        The items of a sampled softmax. The pairs are then the positives alone.
+    masked : Ragged or None
+        For each positive, the columns of the softmax that are left out.
     """
 
-    users: Int64
-    items: Int64
-    user_histories: Int32 | Bags | None
-    item_histories: Int32 | None
-    pair_users: Int64
-    pair_items: Int64
-    labels: npt.NDArray[np.float32]
-    groups: Int64
-    positives: int
-    shared: Shared | None = None
-    masked: Bags | None = None
+    users: Tensor
+    items: Tensor
+    user_histories: Tensor | Ragged | None
+    item_histories: Tensor | None
+    pair_users: Tensor
+    pair_items: Tensor
+    labels: Tensor
+    groups: Tensor
+    shared: SharedItems | None = None
+    masked: Ragged | None = None
+
+    @property
+    def positives(self) -> int:
+        """Number of positives, B."""
+        return int((self.labels > 0).sum())
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if value is not None
+        }
+        return replace(self, **moved)
 
 
 class Batches:
     """All batches of a training log, each a pure function of (seed, epoch, number).
 
-    Every positive occurs once an epoch, with `negatives` items that its user never touched in
-    training (Eq. 9). A user's positives are spread evenly over the epoch, so that no batch
-    holds more of a history than its own share of the log, give or take one row or group.
+    Every positive occurs once an epoch, with `negatives` items that its user has no interaction
+    with in training (Eq. 9). A user's positives are spread evenly over the epoch: no batch holds
+    more of a history than its own share of the log, give or take one row or group.
 
-    Two settings make a batch hold fewer distinct users and items, hence fewer tower passes,
-    and leave the expectation of the loss as it is: `positives_per_user` rows of a user come
-    together (each still once an epoch), and negatives come from a random pool that the batch
-    shares (each is still uniform over what its user never touched, by symmetry).
+    Two settings give a batch fewer distinct users and items, hence fewer tower passes, and do not
+    change the expectation of the loss. With `positives_per_user`, rows of a user come in groups
+    (grouped sampling). With `negative_pool`, a batch shares a random pool of negatives: by
+    symmetry each is still uniform over the user's unobserved items.
 
     Parameters
     ----------
@@ -103,21 +119,21 @@ class Batches:
     batch_size : int
         Positives a batch; at most a tenth of the log is taken.
     negatives : int
-        Drawn for each positive.
+        Negatives of each positive.
     histories : HistorySettings or None
-        Settings of the model's histories; None for models without histories.
+        None for models without histories.
     seed : int
     positives_per_user : int
         Most rows of a user that come together; never more than a tenth of the history.
     negative_pool : int
-        Items in the pool of a batch; 0 draws from the whole catalogue.
+        Items in the pool of a batch; 0 for no pool.
     sampling, popularity_power
         As in `Negatives`.
     softmax_items : int or None
-        None gives each positive its own negatives. Otherwise it gets none, and the batch as many
-        items as this, shared by its positives; 0 for the whole catalogue.
-    mask_touched : bool
-        Leave the other items that a user touched out of the softmax.
+        None gives each positive its own negatives. Otherwise a batch has this number of sampled
+        items that its positives share; 0 stands for all items.
+    mask_known_positives : bool
+        Leave the user's other items out of the softmax of a positive.
     """
 
     def __init__(
@@ -133,7 +149,7 @@ class Batches:
         sampling: SamplingName = "uniform",
         popularity_power: float = 1.0,
         softmax_items: int | None = None,
-        mask_touched: bool = False,
+        mask_known_positives: bool = False,
     ) -> None:
         self.log = log
         self.batch_size = max(1, min(batch_size, int(len(log) * LARGEST_SHARE)))
@@ -141,13 +157,13 @@ class Batches:
         self.settings = histories
         self.seed = seed
         self.softmax_items = softmax_items
-        self.mask_touched = mask_touched
+        self.mask_known_positives = mask_known_positives
         counts = np.diff(log.user_starts)
         share = (counts * LARGEST_SHARE).astype(np.int64)
-        self._together = np.clip(share, 1, positives_per_user)
+        self._group_sizes = np.clip(share, 1, positives_per_user)  # [m]
         self._histories = Histories(log) if histories is not None else None
-        whole = histories is not None and histories.policy == "whole"
-        self._bags = self._histories.users.whole() if whole and self._histories else None
+        full = histories is not None and histories.policy == "full"
+        self._full = self._histories.users.full() if full and self._histories else None
         self._causal = histories is not None and histories.policy == "causal"
         self._negatives = Negatives(
             log, sampling=sampling, power=popularity_power, pool=negative_pool
@@ -158,7 +174,7 @@ class Batches:
         return -(-len(self.log) // self.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Batches of an epoch in order, from number `first` on."""
+        """Batches of an epoch in order, beginning with number `first`."""
         order = self._order(epoch)
         for number in range(first, len(self)):
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
@@ -167,25 +183,27 @@ class Batches:
             yield make(np.sort(rows), rng)
 
     def _order(self, epoch: int) -> Int64:
-        """Rows of the log, each user's in random order and evenly spaced from a random start."""
+        """Rows of the log for one epoch, int64 [R]: each user's rows shuffled and evenly spaced."""
         rng = generator(self.seed, "order", epoch)
         log = self.log
-        shuffled = rng.permutation(len(log))
-        by_user = shuffled[np.argsort(log.users[shuffled], kind="stable")]
+        shuffled_rows = rng.permutation(len(log))
+        # The stable sort by user keeps the random order within each user.
+        by_user = shuffled_rows[np.argsort(log.users[shuffled_rows], kind="stable")]
         counts = np.diff(log.user_starts)
         place = np.arange(len(log)) - np.repeat(log.user_starts[:-1], counts)
-        group = place // np.repeat(self._together, counts)
-        groups = np.repeat(-(-counts // self._together), counts)
+        group = place // np.repeat(self._group_sizes, counts)
+        groups = np.repeat(-(-counts // self._group_sizes), counts)
         start = np.repeat(rng.random(log.n_users), counts)
+        # Group g of G stands at (g + start) / G of the epoch; a random start for each user.
         return np.asarray(by_user[np.argsort((group + start) / groups, kind="stable")])
 
     def _batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
         """Positives and their own negatives."""
-        positive_users = self.log.users[rows].astype(np.int64)
+        positive_users = self.log.users[rows].astype(np.int64)  # [B]
         positive_items = self.log.items[rows].astype(np.int64)
-        drawn = self._negatives.untouched(positive_users, self.negatives, positive_items, rng)
+        drawn = self._negatives.of_users(positive_users, self.negatives, positive_items, rng)
         negative_users = np.repeat(positive_users, self.negatives)
-        exists = drawn >= 0  # a user who touched everything has no negatives
+        exists = drawn >= 0  # a user who interacted with every item has no negatives
         labels = np.repeat(np.array([1, 0], dtype=np.float32), [len(rows), int(exists.sum())])
         positive = np.arange(len(rows))
         groups = np.concatenate([positive, np.repeat(positive, self.negatives)[exists]])
@@ -198,69 +216,89 @@ class Batches:
         items, pair_items = np.unique(
             np.concatenate([positive_items, drawn[exists]]), return_inverse=True
         )
-        by_user = np.argsort(pair_users, kind="stable")
-        shown_users, shown_items = self._shown(rows, users, items, rng)
+        by_user = np.argsort(pair_users, kind="stable")  # sparse products need ascending rows
+        user_histories, item_histories = self._input_histories(rows, users, items, rng)
         return Batch(
-            users,
-            items,
-            shown_users,
-            shown_items,
-            pair_users[by_user],
-            pair_items[by_user],
-            labels[by_user],
-            groups[by_user],
-            len(rows),
+            users=torch.from_numpy(users),
+            items=torch.from_numpy(items),
+            user_histories=user_histories,
+            item_histories=item_histories,
+            pair_users=torch.from_numpy(pair_users[by_user]),
+            pair_items=torch.from_numpy(pair_items[by_user]),
+            labels=torch.from_numpy(labels[by_user]),
+            groups=torch.from_numpy(groups[by_user]),
         )
 
     def _softmax_batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
-        """Positives, and items that they share."""
-        positive_users = self.log.users[rows].astype(np.int64)
+        """Positives, and the items that all of them are scored against."""
+        positive_users = self.log.users[rows].astype(np.int64)  # [B]
         positive_items = self.log.items[rows].astype(np.int64)
         positive = np.arange(len(rows))
         users, pair_users = positive_users, positive
         if not self._causal:
             users, pair_users = np.unique(positive_users, return_inverse=True)
-        items, pair_items, shared = np.arange(self.log.n_items), positive_items, None
-        candidates = None
-        if self.softmax_items:
-            candidates, weights = self._negatives.shared(self.softmax_items, positive_items, rng)
-            items, places = np.unique(
-                np.concatenate([candidates, positive_items]), return_inverse=True
-            )
-            columns, pair_items = np.split(places, [len(candidates)])
-            own = np.minimum(np.searchsorted(candidates, positive_items), len(candidates) - 1)
-            shared = Shared(columns, weights, np.where(candidates[own] == positive_items, own, -1))
-        masked = None
-        if self.mask_touched:
-            masked = self._negatives.others(positive_users, positive_items, candidates)
-        of_users, of_items = self._shown(rows, users, items, rng)
-        labels = np.ones(len(rows), dtype=np.float32)
-        return Batch(
-            users, items, of_users, of_items, pair_users, pair_items, labels, positive, len(rows),
-            shared, masked,
-        )  # fmt: skip
 
-    def _shown(
+        items, pair_items = np.arange(self.log.n_items), positive_items
+        sampled, shared = None, None
+        if self.softmax_items:
+            sampled, weights = self._negatives.shared(self.softmax_items, positive_items, rng)
+            items, places = np.unique(
+                np.concatenate([sampled, positive_items]), return_inverse=True
+            )
+            columns, pair_items = np.split(places, [len(sampled)])
+            # `sampled` is ascending, so a search finds the positive if it was sampled.
+            found = np.minimum(np.searchsorted(sampled, positive_items), len(sampled) - 1)
+            positive_columns = np.where(sampled[found] == positive_items, found, -1)
+            shared = SharedItems(
+                torch.from_numpy(columns),
+                torch.from_numpy(weights),
+                torch.from_numpy(positive_columns),
+            )
+
+        masked = None
+        if self.mask_known_positives:
+            masked = Ragged.of_arrays(
+                *self._negatives.positives_among(positive_users, positive_items, sampled)
+            )
+        user_histories, item_histories = self._input_histories(rows, users, items, rng)
+        return Batch(
+            users=torch.from_numpy(users),
+            items=torch.from_numpy(items),
+            user_histories=user_histories,
+            item_histories=item_histories,
+            pair_users=torch.from_numpy(pair_users),
+            pair_items=torch.from_numpy(pair_items),
+            labels=torch.from_numpy(np.ones(len(rows), dtype=np.float32)),
+            groups=torch.from_numpy(positive),
+            shared=shared,
+            masked=masked,
+        )
+
+    def _input_histories(
         self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator
-    ) -> tuple[Int32 | Bags | None, Int32 | None]:
-        """Histories of the batch's users and items, its own positives left out if asked."""
+    ) -> tuple[Tensor | Ragged | None, Tensor | None]:
+        """Histories of the batch's users and items, without its positives if the settings say so.
+
+        The random draws for users come before those for items.
+        """
         if self.settings is None or self._histories is None:
             return None, None
-        if self._bags is not None:
-            return self._bags[users], None
-        hidden = None  # what a draw leaves out; what came before needs no draw
-        drawn = self.settings.items or not self._causal
-        if drawn and self.settings.exclude_target:
-            hidden = np.zeros(len(self.log), dtype=bool)
-            hidden[rows] = True
+        if self._full is not None:
+            return self._full[torch.from_numpy(users)], None
+        # The rows before a positive cannot contain it, so causal user histories need no mask.
+        masked = None
+        random_rows = self.settings.items or not self._causal
+        if random_rows and self.settings.exclude_target:
+            masked = np.zeros(len(self.log), dtype=bool)
+            masked[rows] = True
         sides = self._histories
         if self._causal:
-            of_users = sides.users.before(rows, users, self.settings.length)
+            user_histories = sides.users.before(rows, users, self.settings.length)
             if self.settings.shuffle:
-                of_users = shuffled(of_users, sides.users.pad, rng)
+                user_histories = shuffled(user_histories, sides.users.pad, rng)
         else:
-            of_users = sides.users.drawn(users, hidden, self.settings, rng)
-        of_items = None
+            user_histories = sides.users.drawn(users, masked, self.settings, rng)
+        item_histories = None
         if self.settings.items:
-            of_items = sides.items.drawn(items, hidden, self.settings, rng)
-        return of_users, of_items
+            item_histories = torch.from_numpy(sides.items.drawn(items, masked, self.settings, rng))
+        return torch.from_numpy(user_histories), item_histories

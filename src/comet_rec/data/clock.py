@@ -1,4 +1,4 @@
-"""Units of numeric times, and times that can hardly be right."""
+"""Units of numeric times, and times that are doubtful."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LATE = "more than a year in the future,"
 
 @dataclass(frozen=True)
 class Doubt:
-    """Times of some rows that do not go with those of the others.
+    """Times of some rows that do not fit the times of the others.
 
     Parameters
     ----------
     kind : {"units", "future", "past"}
     count : int
-        Rows that have such a time.
+        Number of rows with such a time.
     example : int
         One of these times.
     message : str
@@ -50,7 +50,7 @@ def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = Fals
     dated : bool
         Whether they are microseconds since 1970, and not numbers of an unknown unit.
     now : float, optional
-        Unix time that counts as the present; the machine's clock when not given.
+        Unix time of the present; by default the clock of the machine.
     """
     if len(times) == 0:
         return []
@@ -70,44 +70,45 @@ def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = Fals
         return []  # positions, days, or seconds since a start of their own
     first, last = _unit_of(low), _unit_of(high)
     if first == last is not None and high <= latest * _PER_SECOND[last]:
-        return []  # the usual case, told without another look at the rows
+        return []  # the usual case: both ends have one unit, so all rows have it
     if first == last is not None:  # one unit, so all that is left to doubt is the future
         late = times > int(latest * _PER_SECOND[last])
         return [] if late.all() else [_part(times, late, "future", LATE)]
     names, limits = list(_UNITS), list(_UNITS.values())
-    bucket = np.searchsorted(limits, times, side="right")  # 0 is below all units
+    bucket = np.searchsorted(limits, times, side="right")  # [R]: 0 is below all units
     counts = np.bincount(bucket, minlength=len(limits) + 1)
     main = int(np.argmax(counts[1:]))
     if counts[1:].max() < counts[0]:
         return []  # mostly small numbers, which have no unit
-    # A year up to 9999 in the unit of most rows is a date that stands for "never", no other unit.
+    # Dates up to the year 9999 in the unit of most rows mean "never". They reach the range of the
+    # next unit, so they are put back.
     far = (bucket == main + 2) & (times <= _YEAR_9999 * _PER_SECOND[names[main]])
     bucket[far] = main + 1
     counts = np.bincount(bucket, minlength=len(limits) + 1)
-    found = []
+    doubts = []
     present = [place for place in range(len(names)) if counts[place + 1] > 0]
     if len(present) > 1:
-        shown = ", ".join(
+        numbers = ", ".join(
             f"{counts[place + 1]:,} in {names[place]} "
             f"({int(times[np.argmax(bucket == place + 1)])})"
             for place in present
         )
         few = min(present, key=lambda place: int(counts[place + 1]))
-        found.append(
+        doubts.append(
             Doubt(
                 "units",
                 int(counts[1:].sum() - counts[main + 1]),
                 int(times[np.argmax(bucket == few + 1)]),
-                f"times look like more than one unit: {shown}; convert them to one",
+                f"times look like more than one unit: {numbers}; convert them to one",
             )
         )
     late = (bucket == main + 1) & (times > int(latest * _PER_SECOND[names[main]]))
     if late.any() and not late.all():
-        found.append(_part(times, late, "future", LATE))
+        doubts.append(_part(times, late, "future", LATE))
     early = bucket == 0
     if early.any():
-        found.append(_part(times, early, "past", "before 1973, where missing times often end up,"))
-    return found
+        doubts.append(_part(times, early, "past", "before 1973, where missing times often end up,"))
+    return doubts
 
 
 def _unit_of(value: int) -> str | None:
@@ -116,9 +117,8 @@ def _unit_of(value: int) -> str | None:
 
 
 def _part(
-    times: Int64, rows: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    kind: str, what: str,
-) -> Doubt:  # fmt: skip
+    times: Int64, rows: np.ndarray[tuple[int], np.dtype[np.bool_]], kind: str, what: str
+) -> Doubt:
     count, example = int(rows.sum()), int(times[np.argmax(rows)])
     return Doubt(
         kind, count, example, f"{count:,} of {len(times):,} times are {what} such as {example}"

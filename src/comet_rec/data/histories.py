@@ -1,9 +1,9 @@
-"""Histories N(u) and N(i): who is in them, which rows are shown, how they are padded.
+"""Histories N(u) and N(i): which rows a model sees, in which order, and how they are padded.
 
-One place for training, evaluation and serving. The two label leaks are closed here (ADR 0003):
-a batch's own positives are left out of the shown histories on both sides, and so are random
-other rows, their number drawn without regard to the targets; else what is missing from a short
-history would name the answer.
+Training, evaluation and serving all take their histories from here. Two leaks of the label are
+closed here as well (ADR 0003). A training batch's own positives are left out of the histories of
+both sides. Random other rows are left out too, and their number does not depend on the positives:
+otherwise a missing row would give the answer away.
 """
 
 from __future__ import annotations
@@ -14,76 +14,87 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from comet_rec.data.bags import Bags
-from comet_rec.data.choosing import hidden_number, random_subset, right_aligned, shuffled
-from comet_rec.data.interactions import Interactions
-from comet_rec.data.randomness import generator
+from comet_rec.data.interactions import Interactions, row_starts
+from comet_rec.data.ragged import Ragged
 from comet_rec.data.sampling import distinct_integers
+from comet_rec.random import generator
 
 HistoryPolicy = Literal["sampled", "recent", "causal"]
-"""Policies of a history that is cut to a length."""
+"""Policies for padded histories."""
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
+
+BLOCK = 1 << 16
+"""Histories that are padded at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HistorySettings:
-    """Settings of the input history of a model.
+    """Which histories a model needs.
 
     Parameters
     ----------
     length : int
-        Most rows shown, N.
-    policy : {"sampled", "recent", "causal", "whole"}
-        A random subset (fresh each training step, one fixed draw at evaluation); the latest; in
-        training what came just before each positive and at evaluation the latest, for users,
-        and a random subset for items; or all of N(u), as `Bags`, and nothing of N(i): `length`
-        means nothing then, and the model leaves each pair's own target out.
+        Most rows of a padded history, N.
+    policy : {"sampled", "recent", "causal", "full"}
+        - ``"sampled"``: a random subset, new in each training step and fixed at evaluation.
+        - ``"recent"``: the latest rows.
+        - ``"causal"``: for users, in training the rows just before each positive and at
+          evaluation the latest; for items a random subset.
+        - ``"full"``: all of N(u) as ragged rows and nothing of N(i). `length` is not used, and
+          the model itself leaves each pair's own item out.
     exclude_target : bool
-        Leave the batch's positives out of the histories shown in training.
-    leave_out : float
-        Largest share of a history's other rows hidden in a training step; each history draws
-        its own share uniformly from [0, leave_out].
+        Leave a training batch's positives out of its histories.
+    dropout : float
+        Largest share of a history's other rows that a training step leaves out. Each history
+        draws its own share uniformly from [0, dropout].
     shuffle : bool
-        Put the shown rows in a random order.
+        Put the rows in a random order.
     items : bool
-        Show N(i) at all.
+        Whether the model reads N(i).
     """
 
     length: int
-    policy: Literal["sampled", "recent", "causal", "whole"]
+    policy: Literal["sampled", "recent", "causal", "full"]
     exclude_target: bool
-    leave_out: float
+    dropout: float
     shuffle: bool = False
     items: bool = True
 
 
-BLOCK = 1 << 16  # owners whose latest rows are looked for at a time
-
-WHOLE = HistorySettings(length=0, policy="whole", exclude_target=False, leave_out=0.0)
+FULL = HistorySettings(length=0, policy="full", exclude_target=False, dropout=0.0)
 """All of N(u), nothing of N(i)."""
 
 
+UserHistories = Tensor | Ragged
+"""Histories of users: padded int32 [U, N], or full."""
+
+
 @dataclass(frozen=True, eq=False)
-class Side:
-    """Histories of all users, or of all items.
+class HistoryIndex:
+    """Where each user's items stand, or each item's users: one side of a log.
+
+    "Owner" is the user whose items, or the item whose users, a history holds.
 
     Parameters
     ----------
     starts : int64 [n + 1]
         Where each owner's rows begin.
     members : int32 [R]
-        Members of the rows: items of a user, or users of an item; in time order where the log's
-        time allows, else in the order of indices.
+        Items of a user, or users of an item: in time order where the log's times allow it,
+        otherwise in the order of indices.
     rows : int64 [R] or None
-        Row of the log behind each place; None where that is the place itself.
+        Row of the log at each place; None where the place itself is the row.
     pad : int
-        Index that stands for "no row": the number of possible members.
+        Index that means "no row": the number of possible members.
     timed : bool
-        Whether the rows are in time order; where they are not, "recent" means nothing and a
-        sample is shown.
+        Whether the rows are in time order. If not, "recent" has no meaning and a random subset
+        takes its place.
     """
 
     starts: Int64
@@ -97,95 +108,99 @@ class Side:
         return np.asarray(self.starts[owners + 1] - self.starts[owners])
 
     def before(self, rows: Int64, owners: Int64, length: int) -> Int32:
-        """Latest `length` members before each row of its owner, int32 [len(rows), length].
+        """The `length` latest members before each row, int32 [B, length], padded in front.
 
         Parameters
         ----------
         rows : int64 [B]
             Places in `members`.
         owners : int64 [B]
-            Owners of the rows.
+            Owner of each row.
         """
-        places = rows[:, None] + np.arange(-length, 0)
-        earlier = places >= self.starts[owners, None]
+        places = rows[:, None] + np.arange(-length, 0)  # [B, length]
+        earlier = places >= self.starts[owners, None]  # the others belong to the owner before
         return np.where(earlier, self.members[np.maximum(places, 0)], np.int32(self.pad))
 
-    def whole(self) -> Bags:
-        """All histories."""
-        return Bags(self.members.astype(np.int64), self.starts)
+    def full(self) -> Ragged:
+        """All histories without a limit of length."""
+        return Ragged.of_arrays(self.members.astype(np.int64), self.starts)
 
     def fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
-        """The history that evaluation and serving show, for every owner, int32 [n, N]."""
-        out = self._fixed(settings, rng)
-        return shuffled(out, self.pad, rng) if settings.shuffle else out
-
-    def _latest(self, settings: HistorySettings) -> bool:
-        """Whether evaluation shows the latest rows."""
-        if settings.policy == "causal":
-            return self.rows is None  # the side of users
-        return settings.policy == "recent" and self.timed
+        """Histories of all owners for evaluation and serving, int32 [n, N]."""
+        padded = self._fixed(settings, rng)
+        return shuffled(padded, self.pad, rng) if settings.shuffle else padded
 
     def _fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
         owners = np.arange(len(self.starts) - 1)
-        out = np.empty((len(owners), settings.length), dtype=np.int32)
+        padded = np.empty((len(owners), settings.length), dtype=np.int32)
         for first in range(0, len(owners), BLOCK):
-            some = owners[first : first + BLOCK]
-            out[some] = self._newest(some, settings.length, settings.length)
+            block = owners[first : first + BLOCK]
+            padded[block] = self._newest(block, settings.length, settings.length)
         if self._latest(settings):
-            return out
+            return padded
+        # A history that fits is complete already. Only longer ones need a random subset.
         long = owners[self.counts(owners) > settings.length]
         if len(long) > 0:
             places = distinct_integers(self.counts(long), settings.length, rng)
-            out[long] = self.members[self.starts[long, None] + places]
-        return out
+            padded[long] = self.members[self.starts[long, None] + places]
+        return padded
+
+    def _latest(self, settings: HistorySettings) -> bool:
+        """Whether evaluation takes the latest rows."""
+        if settings.policy == "causal":
+            return self.rows is None  # only the user side stands in the order of the log
+        return settings.policy == "recent" and self.timed
 
     def drawn(
         self,
         owners: Int64,
-        hidden: Bool | None,
+        masked: Bool | None,
         settings: HistorySettings,
         rng: np.random.Generator,
     ) -> Int32:
-        """Histories for one training step, int32 [len(owners), N], padded in front.
+        """Histories for one training step, int32 [U, N], padded in front.
 
         Parameters
         ----------
         owners : int64 [U]
             Distinct owners.
-        hidden : bool [rows of the log] or None
-            The batch's positives; None shows them.
+        masked : bool [rows of the log] or None
+            The batch's positives; None leaves nothing out.
         """
-        share = rng.random(len(owners)) * settings.leave_out if settings.exclude_target else None
+        share = rng.random(len(owners)) * settings.dropout if settings.exclude_target else None
         if settings.policy == "recent" and self.timed:
-            out = self._newest(owners, settings.length, 2 * settings.length, hidden, share, rng)
+            padded = self._newest(owners, settings.length, 2 * settings.length, masked, share, rng)
         else:
-            out = self._sampled(owners, settings.length, hidden, share, rng)
-        return shuffled(out, self.pad, rng) if settings.shuffle else out
+            padded = self._sampled(owners, settings.length, masked, share, rng)
+        return shuffled(padded, self.pad, rng) if settings.shuffle else padded
 
-    def _open(self, places: Int64, hidden: Bool | None) -> Bool:
-        if hidden is None:
+    def _open(self, places: Int64, masked: Bool | None) -> Bool:
+        """Whether the row at each place may be an input, bool shaped like `places`."""
+        if masked is None:
             return np.ones(places.shape, dtype=bool)
-        return np.asarray(~hidden[places if self.rows is None else self.rows[places]])
+        return np.asarray(~masked[places if self.rows is None else self.rows[places]])
 
     def _newest(
         self,
         owners: Int64,
         length: int,
         window: int,
-        hidden: Bool | None = None,
-        share: npt.NDArray[np.float64] | None = None,
+        masked: Bool | None = None,
+        share: Float64 | None = None,
         rng: np.random.Generator | None = None,
     ) -> Int32:
-        """Latest `length` shown rows out of the latest `window`."""
-        places = self.starts[owners + 1, None] + np.arange(-window, 0)
-        keep = places >= self.starts[owners, None]
-        places = np.maximum(places, 0)
+        """Latest `length` open rows out of the latest `window`, int32 [U, length]."""
         if len(self.members) == 0:
             return np.full((len(owners), length), self.pad, dtype=np.int32)
-        inside = keep.sum(axis=1)
-        keep &= self._open(places, hidden)
+        # Places counted back from the end of each history; those before its start are not kept.
+        places = self.starts[owners + 1, None] + np.arange(-window, 0)  # [U, window]
+        keep = places >= self.starts[owners, None]
+        places = np.maximum(places, 0)  # a valid index, though it is not kept
+        available = keep.sum(axis=1)
+        keep &= self._open(places, masked)
         if share is not None and rng is not None:
-            left = inside - hidden_number(inside, inside - keep.sum(axis=1), share, rng)
+            targets = available - keep.sum(axis=1)
+            left = available - masked_number(available, targets, share, rng)
             keep = random_subset(keep, np.maximum(left, 0), rng)
         return right_aligned(self.members[places], keep, length, self.pad)
 
@@ -193,97 +208,102 @@ class Side:
         self,
         owners: Int64,
         length: int,
-        hidden: Bool | None,
-        share: npt.NDArray[np.float64] | None,
+        masked: Bool | None,
+        share: Float64 | None,
         rng: np.random.Generator,
     ) -> Int32:
-        """Random subset of at most `length` shown rows, in the order of the history."""
+        """Random subset of at most `length` open rows in the order of the history, [U, length]."""
         counts = self.counts(owners)
         window = 2 * length
-        out = np.full((len(owners), length), self.pad, dtype=np.int32)
-        for long in (False, True):
-            group = np.flatnonzero((counts > window) == long)
+        padded = np.full((len(owners), length), self.pad, dtype=np.int32)
+        # Short histories first, then long ones: the order of the draws is part of the numbers.
+        for is_long in (False, True):
+            group = np.flatnonzero((counts > window) == is_long)
             if len(group) == 0 or len(self.members) == 0:
                 continue
-            n = counts[group, None]
-            if long:
-                # Far more rows than are shown: draws with repeats, the repeats struck out.
-                place = np.sort(rng.integers(0, n, size=(len(group), window)), axis=1)
+            group_counts = counts[group, None]
+            if is_long:
+                # Far more rows than needed: draw twice as many with repeats, drop the repeats.
+                place = np.sort(rng.integers(0, group_counts, size=(len(group), window)), axis=1)
                 keep = np.ones(place.shape, dtype=bool)
                 keep[:, 1:] = place[:, 1:] > place[:, :-1]
             else:
+                # All rows of the history are candidates.
                 place = np.broadcast_to(np.arange(window), (len(group), window))
-                keep = place < n
+                keep = place < group_counts
                 place = np.where(keep, place, 0)
+            # `minimum`: an empty history at the end of the log would point past the last row.
             places = np.minimum(self.starts[owners[group], None] + place, len(self.members) - 1)
-            is_open = self._open(places, hidden)
-            left = n[:, 0]
+            is_open = self._open(places, masked)
+            left = group_counts[:, 0]
             if share is not None:
-                # A long history shows `length` rows whatever is hidden, but for a few repeats.
-                targets = np.zeros_like(left) if long else (keep & ~is_open).sum(axis=1)
-                left = left - hidden_number(left, targets, share[group], rng)
-            shown = np.clip(left, 0, length)
-            keep = random_subset(keep & is_open, shown, rng)
-            out[group] = right_aligned(self.members[places], keep, length, self.pad)
-        return out
+                # A long history fills `length` rows however many are masked, so its targets
+                # need not be counted.
+                targets = np.zeros_like(left) if is_long else (keep & ~is_open).sum(axis=1)
+                left = left - masked_number(left, targets, share[group], rng)
+            keep = random_subset(keep & is_open, np.clip(left, 0, length), rng)
+            padded[group] = right_aligned(self.members[places], keep, length, self.pad)
+        return padded
 
 
 class Histories:
-    """Both sides of a log: N(u) for every user, N(i) for every item, sorted when asked for.
+    """Both sides of a log: N(u) for every user, N(i) for every item (sorted when first used).
 
     Parameters
     ----------
     log : Interactions
-        The part of a log that may be shown.
+        The rows that may be inputs.
     """
 
     def __init__(self, log: Interactions) -> None:
         self._log = log
-        self.users = Side(log.user_starts, log.items, None, log.n_items, timed=True)
+        self.users = HistoryIndex(log.user_starts, log.items, None, log.n_items, timed=True)
 
     @cached_property
-    def items(self) -> Side:
-        """N(i)."""
+    def items(self) -> HistoryIndex:
+        """N(i) of every item."""
         log = self._log
         timed = log.time_scope == "global" and log.times is not None
         if timed:
             rows = np.lexsort((log.users, log.times, log.items))  # type: ignore[arg-type]
         else:
-            # Times do not compare across users: the order of users stands in.
+            # Times of different users do not compare: their order of indices takes over.
             rows = np.argsort(log.items, kind="stable")
-        counts = np.bincount(log.items, minlength=log.n_items)
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        return Side(starts, log.users[rows], rows, log.n_users, timed=timed)
+        starts = row_starts(np.bincount(log.items, minlength=log.n_items))
+        return HistoryIndex(starts, log.users[rows], rows, log.n_users, timed=timed)
 
 
-def shown(
+def input_histories(
     log: Interactions, settings: HistorySettings | None
-) -> tuple[Int32 | Bags | None, Int32 | None]:
-    """Every N(u) and N(i) for evaluation and serving: one fixed draw, whatever the seed.
+) -> tuple[UserHistories | None, Tensor | None]:
+    """All N(u) and N(i) for evaluation and serving: one fixed draw, the same for every seed.
 
-    int32 [m, N] and [n, N]; bags and None for the policy "whole".
+    Returns
+    -------
+    users : int32 [m, N], Ragged or None
+        None where the model reads no histories.
+    items : int32 [n, N] or None
     """
     if settings is None:
         return None, None
     histories = Histories(log)
-    if settings.policy == "whole":
-        return histories.users.whole(), None
-    of_users = histories.users.fixed(settings, generator(0, "shown.users"))
-    return (
-        of_users,
-        histories.items.fixed(settings, generator(0, "shown.items")) if settings.items else None,
-    )
+    if settings.policy == "full":
+        return histories.users.full(), None
+    users = torch.from_numpy(histories.users.fixed(settings, generator(0, "shown.users")))
+    if not settings.items:
+        return users, None
+    return users, torch.from_numpy(histories.items.fixed(settings, generator(0, "shown.items")))
 
 
-def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int32 | Bags:
-    """Histories of users that the log never saw, int32 [len(histories), N] or bags.
+def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> UserHistories:
+    """Histories of users that the log does not hold, padded int32 [U, N] or full.
 
-    Each is in the order given, without repeats; cut and shuffled by its length alone, as the policy
-    has it, so a batch gives what each alone gives.
+    Each history has distinct items in the order given. How it is cut and shuffled depends on its
+    length alone, so a batch gives the same as one user at a time.
     """
-    if settings.policy == "whole":
-        return Bags.of(histories)
-    out = np.full((len(histories), settings.length), pad, dtype=np.int32)
+    if settings.policy == "full":
+        return Ragged.of_rows(histories)
+    padded = np.full((len(histories), settings.length), pad, dtype=np.int32)
     for row, members in enumerate(histories):
         kept = members
         if len(members) > settings.length and settings.policy == "sampled":
@@ -292,6 +312,44 @@ def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Int3
         kept = kept[-settings.length :]
         if settings.shuffle:
             kept = generator(0, "shown.new.order", len(kept)).permutation(kept)
-        if len(kept) > 0:
-            out[row, -len(kept) :] = kept
-    return out
+        if len(kept) > 0:  # [-0:] would be the whole row
+            padded[row, -len(kept) :] = kept
+    return torch.from_numpy(padded)
+
+
+def masked_number(counts: Int64, targets: Int64, share: Float64, rng: np.random.Generator) -> Int64:
+    """Number of rows that each history leaves out, int64 [U]: at least one, targets or not.
+
+    The number is drawn without regard to the targets, which then count into it. So the length of
+    a history does not tell whether it had a target: of items, only those with a positive do.
+    """
+    drawn = 1 + np.floor(counts * share + rng.random(len(counts))).astype(np.int64)
+    return np.maximum(targets, drawn)
+
+
+def random_subset(keep: Bool, sizes: Int64, rng: np.random.Generator) -> Bool:
+    """Random `sizes[r]` of the kept places of row r; all of them where fewer are kept."""
+    # The places with the smallest random keys are a uniform subset. Keys lie in [0, 1), so 2
+    # puts places that are not kept behind all others.
+    keys = rng.random(keep.shape, dtype=np.float32)
+    keys[~keep] = 2.0
+    ordered = np.sort(keys, axis=1)
+    last = np.take_along_axis(ordered, np.maximum(sizes - 1, 0)[:, None], axis=1)
+    return np.asarray(keep & (keys <= last) & (sizes > 0)[:, None])
+
+
+def right_aligned(values: Int32, keep: Bool, length: int, pad: int) -> Int32:
+    """Last `length` kept values of each row at the end of the row, `pad` in front."""
+    # 1 for the last kept value of a row, 2 for the one before it, …
+    from_end = np.cumsum(keep[:, ::-1], axis=1)[:, ::-1]
+    row, column = np.nonzero(keep & (from_end <= length))
+    aligned = np.full((len(values), length), pad, dtype=np.int32)
+    aligned[row, length - from_end[row, column]] = values[row, column]
+    return aligned
+
+
+def shuffled(rows: Int32, pad: int, rng: np.random.Generator) -> Int32:
+    """Members of each row in a random order, the padding still in front."""
+    keys = rng.random(rows.shape, dtype=np.float32)
+    keys[rows == pad] = -1  # below all random keys; the stable sort keeps padding together
+    return np.asarray(np.take_along_axis(rows, np.argsort(keys, axis=1, kind="stable"), axis=1))

@@ -1,4 +1,4 @@
-"""Turn a caller's argument into a list of ids, or refuse it with a hint."""
+"""Arguments that should be lists of ids: converted, or refused with a hint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def id_list(given: Any, what: str, *, ordered: bool = True) -> IdList:
     what : str
         Name of the argument, for messages.
     ordered : bool
-        Whether the order counts, so that a set will not do.
+        Whether the order matters, so that a set is refused.
 
     Raises
     ------
@@ -84,8 +84,8 @@ def history_lists(given: Any) -> list[IdList]:
 
 
 def _is_frame(given: Any) -> bool:
-    """Whether it is a table: pandas, polars, Arrow, DuckDB, a structured array, one of ours."""
-    # Asked of the class: some libraries compute the columns of an instance, with a warning.
+    """Whether it is a table of pandas, polars, Arrow, DuckDB or ours, or a structured array."""
+    # The class is asked: some libraries compute the columns of an instance, with a warning.
     if hasattr(type(given), "columns") or hasattr(type(given), "column_names"):
         return True
     if isinstance(given, Table):
@@ -101,7 +101,7 @@ def _is_single(given: Any) -> bool:
 
 
 def _in_a_list(given: Any) -> str:
-    """How the list is written that one value was meant as."""
+    """Text of the list that a single value should have been in."""
     if isinstance(given, list):
         return f"[{_in_a_list(given[0])}]"
     if isinstance(given, (str, int, float, np.generic, np.ndarray, uuid.UUID)):
@@ -110,13 +110,13 @@ def _in_a_list(given: Any) -> str:
 
 
 def _as_array(given: Any) -> npt.NDArray[Any] | None:
-    """The array behind an array or Series, in its own type; None where there is none."""
+    """Array of an array or Series, in its own type; None for other objects."""
     if isinstance(given, np.ma.MaskedArray) or not hasattr(given, "__array__"):
         return None
     try:
-        # As numpy's own fixed-width text one long id would widen every other.
+        # Through `to_numpy`: in numpy's fixed-width text, one long id would widen all others.
         if hasattr(given, "to_list") and hasattr(given, "to_numpy"):
             return np.asarray(given.to_numpy())
         return np.asarray(given)
-    except Exception:  # each library has its own error for a type that numpy has not (bfloat16)
+    except Exception:  # each library has its own error for a type that numpy lacks (bfloat16)
         return None

@@ -1,4 +1,4 @@
-"""Ids as the user writes them, and the indices 0…n−1 that stand for them inside."""
+"""Ids as the user writes them, and their indices 0 … n − 1."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Indices = npt.NDArray[np.int64]
 Stored = npt.NDArray[Any]
 
 FEW = 1_000
-"""Texts that are looked up one by one."""
+"""Fewer texts than this are looked up one by one, without a table."""
 LONGEST_NUMBER = 40
-"""Digits of the longest integer that is looked at as an id; a log's own have at most 20."""
+"""Digits of the longest integer that may be an id; ids of a log have at most 20."""
 UUID_TEXT = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}"
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class NoIdError(Exception):
-    """A value that cannot be an id of a log; the text says why, from its verb on."""
+    """A value that cannot be an id of a log; the text is a reason that begins with its verb."""
 
 
 class MissingIdError(NoIdError):
@@ -42,7 +42,7 @@ class MissingIdError(NoIdError):
 
 
 def unwrapped(value: Any) -> Any:
-    """A scalar out of Arrow's scalars, arrays without dimensions and tensors."""
+    """Python or numpy scalar of an Arrow scalar, an array without dimensions or a tensor."""
     if hasattr(value, "as_py"):
         width = {"halffloat": np.float16, "float": np.float32}.get(str(value.type))
         value = value.as_py()
@@ -53,10 +53,10 @@ def unwrapped(value: Any) -> Any:
 
 
 def as_integer(value: Any) -> int | None:
-    """The integer that a number stands for exactly; None for what is no number.
+    """The integer that a number equals exactly; None for a value that is no number.
 
-    A float stands for an integer up to 2^11, 2^24 and 2^53 for 16, 32 and 64 bits: beyond, one
-    float stands for several.
+    Floats of 16, 32 and 64 bits are exact up to 2^11, 2^24 and 2^53. Beyond, several integers
+    share one float.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def as_integer(value: Any) -> int | None:
             raise MissingIdError("is a missing value")
         if not value:
             return 0
-        # The size first: the digits of 1E+1000000 would fill the memory.
+        # The size comes first: the digits of 1E+1000000 would fill the memory.
         if not value.is_finite() or not 0 <= value.adjusted() < LONGEST_NUMBER:
             raise NoIdError("is no whole number, or too large")
         value = Fraction(value)
@@ -95,26 +95,26 @@ def as_integer(value: Any) -> int | None:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value is what libraries write where there is none."""
+    """Whether a value is one of the libraries' marks for a missing value."""
     return value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant")
 
 
 def _whole(values: Iterable[Any]) -> TypeGuard[npt.NDArray[np.int64]]:
-    """Whether values are an array of signed integers: no need to look at each."""
+    """Whether values are an array of signed integers, which needs no check of each value."""
     return isinstance(values, np.ndarray) and values.dtype.kind == "i"
 
 
 @dataclass(frozen=True, eq=False)
 class Ids:
-    """All ids of one side of the log, sorted; an id's position is its index.
+    """All user ids or all item ids of a log, sorted; the position of an id is its index.
 
     Parameters
     ----------
     kind : {"int", "text", "uuid"}
-        The type in which ids came in and go out again.
+        The type of the ids, the same on the way in and out.
     values : ndarray [n], int64 for "int", object (of `str`) otherwise
-        Strictly increasing; text in the order of its code points. A UUID is kept in its
-        canonical text form and handed out as `uuid.UUID`.
+        Strictly increasing; text in the order of its code points. A UUID is stored in its
+        canonical text form and returned as `uuid.UUID`.
 
     Raises
     ------
@@ -137,12 +137,12 @@ class Ids:
         return {value: index for index, value in enumerate(self.values.tolist())}
 
     def _prepare(self, count: int) -> None:
-        """Make the table of all texts if it pays: of ten million it takes seconds."""
+        """Make the lookup table of all texts if it pays: for ten million it takes seconds."""
         if self.kind != "int" and count >= FEW:
             _ = self._position
 
     def _at(self, text: str) -> int:
-        """Index of one text; −1 where there is none."""
+        """Index of one text; −1 for an unknown one."""
         if "_position" in vars(self):
             return self._position.get(text, -1)
         place = bisect.bisect_left(self.values, text)
@@ -151,19 +151,19 @@ class Ids:
     def stored(self, value: Any) -> int | str:
         """The stored form of an id that a caller gives, known or not.
 
-        An id that stands for the log's type exactly is taken as that id: where ids are integers,
-        1, 1.0 and "1" are one id and "01" is none; where they are text, the integer 1 is "1".
+        A value of another type counts if it equals an id exactly. For integer ids, 1, 1.0 and "1"
+        are one id and "01" is none. For text ids, the integer 1 is "1".
 
         Raises
         ------
         NoIdError
-            When the value stands for no id of this type.
+            When the value cannot be an id of this type.
         """
         value = unwrapped(value)
         if is_missing(value):
             raise MissingIdError("is a missing value")
         if isinstance(value, str):
-            return self._of_text(str.__str__(value))  # of an enumeration its value
+            return self._of_text(str.__str__(value))  # for a member of an enumeration, its value
         if self.kind == "text" and isinstance(value, uuid.UUID):
             return self._of_object(value)
         if self.kind == "uuid" and isinstance(value, uuid.UUID):
@@ -174,7 +174,7 @@ class Ids:
         return number if self.kind == "int" else self._of_object(number)
 
     def _of_text(self, text: str) -> int | str:
-        if self.kind == "int":  # not what Python would take too: 1_0, ' 7', 07, +7, ٣
+        if self.kind == "int":  # stricter than int(), which takes 1_0, ' 7', 07, +7 and ٣
             if not re.fullmatch(rf"0|-?[1-9][0-9]{{0,{LONGEST_NUMBER - 1}}}", text):
                 raise NoIdError("is no plain integer")
             return int(text)
@@ -185,14 +185,14 @@ class Ids:
         return text
 
     def _of_object(self, value: int | uuid.UUID) -> str:
-        """The text of a number or UUID, unless the log spells just this one otherwise."""
+        """Text of a number or UUID; refused if the log has it only in another spelling."""
         text = str(value)
         if self._at(text) < 0 and any(self._at(way) >= 0 for way in other_spellings(text)):
             raise NoIdError("is no text")
         return text
 
     def lookup(self, given: Sequence[Any] | npt.NDArray[Any], what: str) -> tuple[Stored, Indices]:
-        """Ids that a caller gives in their stored form, and their indices.
+        """Stored form and indices of the ids that a caller gives.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class Ids:
         Raises
         ------
         UnknownIdError
-            When a value stands for no id of this type.
+            When a value cannot be an id of this type.
         """
         if self.kind == "int" and _whole(given):
             numbers = given.astype(np.int64, copy=False)
@@ -225,7 +225,7 @@ class Ids:
         return _column(stored, self.kind), self._index_stored(stored)
 
     def _hint(self, value: Any, error: NoIdError) -> str:
-        """Advice for a value that is no id."""
+        """Advice about a value that is no id."""
         if isinstance(error, MissingIdError):
             return "leave it out"
         near = nearest(self, unwrapped(value))
@@ -235,7 +235,7 @@ class Ids:
 
     @property
     def in_words(self) -> str:
-        """Describe the ids of this log, with examples."""
+        """Kind of the ids in words, with examples."""
         words = {"int": "integers", "text": "text", "uuid": "UUIDs"}[self.kind]
         examples = ", ".join(shown(value) for value in self.values[:3].tolist())
         return f"{words}, such as {examples}" if examples else words
@@ -243,14 +243,14 @@ class Ids:
     def index(self, external: Iterable[Any]) -> Indices:
         """Indices of external ids, int64 [len(external)]; −1 where an id is unknown.
 
-        Values that stand for no id of this type are unknown; `lookup` refuses them.
+        Values that cannot be ids of this type are unknown here; `lookup` refuses them.
         """
         if self.kind == "int" and _whole(external):
             return self._found(external)
         return self._index_stored([self._stored_or_none(value) for value in external])
 
     def _stored_or_none(self, value: Any) -> int | str | None:
-        if self.kind == "text" and type(value) is str:  # most often, and at once
+        if self.kind == "text" and type(value) is str:  # the usual case, without the checks
             return value
         try:
             return self.stored(value)
@@ -269,24 +269,25 @@ class Ids:
         return found
 
     def _found(self, values: npt.NDArray[np.int64]) -> Indices:
-        """Indices of integers, −1 where there is none."""
+        """Indices of integers, −1 for unknown ones."""
         if len(self.values) == 0:
             return np.full(len(values), -1, dtype=np.int64)
-        at = np.minimum(np.searchsorted(self.values, values), len(self.values) - 1)
-        return np.where(self.values[at] == values, at, -1)
+        # The place where each value would stand; it is known if it does stand there.
+        place = np.minimum(np.searchsorted(self.values, values), len(self.values) - 1)
+        return np.where(self.values[place] == values, place, -1)
 
     def external(self, indices: npt.ArrayLike) -> npt.NDArray[Any]:
         """External ids of indices, in their own type (int64, or object for text and UUID)."""
         return self.as_external(self.values[np.asarray(indices, dtype=np.int64)])
 
     def as_external(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Ids as they go out, known or not, from their stored form."""
+        """External ids, known or not, of their stored form."""
         if self.kind == "uuid":
             return np.array([uuid.UUID(value) for value in stored.tolist()], dtype=object)
         return stored
 
     def parse(self, text: str) -> Any:
-        """The id that a text from the command line means, in this log's type."""
+        """Id of a text from the command line, in the type of this log's ids."""
         try:
             stored = self.stored(text)
         except NoIdError:
@@ -294,7 +295,7 @@ class Ids:
         return uuid.UUID(str(stored)) if self.kind == "uuid" else stored
 
     def union(self, extra: Iterable[Any]) -> Ids:
-        """These ids and those of `extra` that are new.
+        """These ids and the new ids of `extra`.
 
         Raises
         ------
@@ -318,7 +319,7 @@ class Ids:
         return Ids(self.kind, out)
 
     def arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
-        """Plain arrays that `from_arrays` turns back into the same ids."""
+        """Plain arrays of the ids, for `from_arrays`; text as UTF-8 in ragged rows."""
         if self.kind == "int":
             return {f"{prefix}.int": np.ascontiguousarray(self.values, dtype=np.int64)}
         encoded = [value.encode() for value in self.values.tolist()]
@@ -331,7 +332,7 @@ class Ids:
 
     @staticmethod
     def declared(prefix: str, count: int) -> dict[str, Array]:
-        """Declare the arrays that `arrays` gives for a number of ids, of each kind."""
+        """Declarations of `arrays` for this number of ids of any kind."""
         whole = Array(shape=(count,), dtype="int64", order="increasing", optional=True)
         found = {f"{prefix}.int": whole}
         for kind in ("text", "uuid"):
@@ -342,12 +343,12 @@ class Ids:
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Ids:
-        """Ids from what `arrays` gave.
+        """Ids of the arrays that `arrays` returned.
 
         Raises
         ------
         DataError
-            When `arrays` holds no ids under this prefix, or one that is none.
+            When `arrays` holds no valid ids under this prefix.
         """
         if sum(name.startswith(f"{prefix}.") for name in arrays) > 2:
             raise DataError(f"ids of several kinds under {prefix!r}")
@@ -376,7 +377,7 @@ class Ids:
 
 
 def _column(stored: list[Any], kind: IdKind) -> Stored:
-    """Ids in an array of their own type; integers beyond 64 bits as objects."""
+    """Stored ids as an array: int64, or objects for text and for integers beyond 64 bits."""
     if kind == "int" and all(-(2**63) <= value < 2**63 for value in stored):
         return np.array(stored, dtype=np.int64)
     out = np.empty(len(stored), dtype=object)

@@ -1,4 +1,4 @@
-"""The log inside the library: index arrays, the ids behind them, and what its times mean."""
+"""A log of interactions: index arrays, the ids behind them, and the scope of its times."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ Int64 = npt.NDArray[np.int64]
 
 
 def not_a_log(data: object, call: str, more: str = "") -> str:
-    """Message of a call that was given something other than a log."""
-    given = f"{call}: {type(data).__name__} is no log"
-    return f"{given}; give what {more}load or read returns, e.g. read(frame, user=…, item=…)"
+    """Message of a call whose argument is no log."""
+    return (
+        f"{call}: {type(data).__name__} is no log; give what {more}load or read returns, e.g. "
+        "read(frame, user=…, item=…)"
+    )
 
 
 def _empty() -> Int32:
@@ -33,11 +35,11 @@ def _empty() -> Int32:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
-    """Every (user, item) pair that was observed once (Eq. 1), in canonical order.
+    """All distinct (user, item) pairs that were observed (Eq. 1), sorted.
 
-    Rows are sorted by user, then time, then place in the file; a pair that the log repeats
-    stands once, at its earliest time. Indices follow the order of sorted ids, so the order of
-    rows in a file changes nothing but the order of equal times of one user.
+    Rows are sorted by user, then time, then place in the file. A pair that the log repeats is
+    kept once, at its earliest time. Indices follow the order of sorted ids, so the order of rows
+    in a file changes nothing but the order of equal times of one user.
 
     Parameters
     ----------
@@ -46,11 +48,11 @@ class Interactions:
     times : int64 [R] or None
         In the log's own unit (microseconds for dates and fractions); None without a time column.
     time_scope : {"global", "per_user", "none"}
-        Whether times compare across users, within one user only, or do not exist.
+        Whether times compare across users, compare within one user only, or do not exist.
     user_ids, item_ids : Ids
         The ids behind the indices.
     dropped_users, dropped_items : int32 [D]
-        Pairs of kept users and items that a filter removed: never negatives, never shown.
+        Pairs of kept users and items that a filter removed: never negatives, never in histories.
     notes : tuple of str
         Notes of the reader, a line each (repeated rows, filtered rows, skipped rows, …).
     dated : bool
@@ -77,7 +79,7 @@ class Interactions:
 
     @staticmethod
     def declared(n_users: int, n_items: int) -> dict[str, Array]:
-        """Declare the stored arrays; users are sorted, since histories are found by their order."""
+        """Declarations of the stored arrays; histories rely on the ascending users."""
         return {
             "users": indices(("rows",), n_users, dtype="int32", order="ascending"),
             "items": indices(("rows",), n_items, dtype="int32"),
@@ -110,8 +112,7 @@ class Interactions:
     @cached_property
     def user_starts(self) -> Int64:
         """Where each user's rows begin, int64 [n_users + 1]."""
-        counts = np.bincount(self.users, minlength=self.n_users)
-        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return row_starts(np.bincount(self.users, minlength=self.n_users))
 
     @cached_property
     def matrix(self) -> csr_array:
@@ -123,17 +124,17 @@ class Interactions:
         shape = self.n_users, self.n_items
         return csr_array((ones, self.items[order].astype(np.int64), self.user_starts), shape=shape)
 
-    def touched(self, users: Int64) -> tuple[Int64, Int64]:
-        """All that these users touched, rows that a filter dropped included, without a loop.
+    def interacted_items(self, users: Int64) -> tuple[Int64, Int64]:
+        """All items that these users interacted with, rows that a filter dropped included.
 
         Returns
         -------
         rows, items : int64 [M]
             Place in `users`, ascending, and item.
         """
-        rows, items = _of_owners(self.user_starts, self.items, users)
+        rows, items = _values_of_rows(self.user_starts, self.items, users)
         if len(self.dropped_users) > 0:
-            more = _of_owners(*self._dropped, users)
+            more = _values_of_rows(*self._dropped, users)
             rows, items = (np.concatenate(pair) for pair in zip((rows, items), more, strict=True))
             order = np.argsort(rows, kind="stable")
             rows, items = rows[order], items[order]
@@ -141,14 +142,13 @@ class Interactions:
 
     @cached_property
     def _dropped(self) -> tuple[Int64, Int32]:
-        """Where each user's dropped rows begin, and their items."""
+        """Dropped rows as ragged rows: where each user's begin, and their items."""
         order = np.argsort(self.dropped_users, kind="stable")
-        counts = np.bincount(self.dropped_users, minlength=self.n_users)
-        starts = np.concatenate([[0], np.cumsum(counts)])
+        starts = row_starts(np.bincount(self.dropped_users, minlength=self.n_users))
         return starts, self.dropped_items[order]
 
     def select(self, rows: npt.NDArray[np.bool_]) -> Interactions:
-        """Keep some rows, and all ids.
+        """Part of the rows with all ids.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class Interactions:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the ids and all rows in canonical order, times included."""
+        """SHA-256 over the ids and all rows in their order, times included."""
         state = hashlib.sha256()
         for part in (self.user_ids.digest, self.item_ids.digest, self.time_scope):
             state.update(part.encode())
@@ -171,10 +171,25 @@ class Interactions:
         return state.hexdigest()
 
 
-def _of_owners(starts: Int64, members: Int32, owners: Int64) -> tuple[Int64, Int64]:
-    """Place in `owners` and member of each row that stands between an owner's starts."""
-    first = starts[owners]
-    counts = starts[owners + 1] - first
-    rows = np.repeat(np.arange(len(owners)), counts)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return rows, members[np.repeat(first, counts) + within].astype(np.int64)
+def row_starts(counts: npt.NDArray[np.integer]) -> Int64:
+    """Where rows of these lengths begin when they stand one after the other, int64 [n + 1]."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def row_places(starts: Int64, rows: Int64) -> tuple[Int64, Int64]:
+    """Places of all values of chosen ragged rows, in the order of `rows`, and each row's length.
+
+    The lengths 2 and 3 give the places 0 1 | 0 1 2 within the rows: the numbers 0 1 2 3 4 less
+    the number at which each row begins, 0 0 2 2 2. No loop over rows is needed.
+    """
+    first = starts[rows]
+    counts = starts[rows + 1] - first
+    begins = np.cumsum(counts) - counts
+    within = np.arange(counts.sum()) - np.repeat(begins, counts)
+    return np.repeat(first, counts) + within, counts
+
+
+def _values_of_rows(starts: Int64, values: Int32, rows: Int64) -> tuple[Int64, Int64]:
+    """Place in `rows` of each value of these ragged rows, and the value."""
+    places, counts = row_places(starts, rows)
+    return np.repeat(np.arange(len(rows)), counts), values[places].astype(np.int64)

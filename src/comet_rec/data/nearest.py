@@ -1,4 +1,4 @@
-"""The known id that an unknown one was meant to be."""
+"""The known id that is written most like an unknown one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from comet_rec.data.ids import Ids
 
 NEIGHBOURS = 50
-"""Ids looked at on each side of the place where an id would stand: never the whole catalogue."""
+"""Ids compared on each side of the place where an id would stand in the sorted order."""
 LONGEST = 100
 """Characters of the longest text that is compared letter by letter."""
 WIDEST = 24
@@ -22,7 +22,7 @@ WIDEST = 24
 
 
 def shown(value: Any) -> str:
-    """A value as Python writes it, on one line and cut to a readable length."""
+    """Text of a value for messages: its `repr` on one line, cut to a readable length."""
     if (
         isinstance(value, (np.generic, np.ndarray))
         and value.ndim == 0
@@ -57,34 +57,34 @@ def other_spellings(text: str) -> Iterator[str]:
 def nearest(ids: Ids, value: Any) -> Any | None:
     """The known id that is written most like an unknown one; None where none is near.
 
-    Other spellings are looked up; then ids that stand next to it in the order of ids are compared.
+    Other spellings are looked up first. Then the ids near it in sorted order are compared.
     """
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         value = int(value)
-    # A number near another one is no likely misprint of it.
+    # Two near numbers are two ids; one is not likely a misprint of the other.
     if not isinstance(value, str if ids.kind == "int" else (str, int)) or isinstance(value, bool):
         return None
     text = str(value)
     if len(text) > LONGEST:
         return None
-    ways = list(dict.fromkeys([text, *other_spellings(text)]))
-    known = [way for way in ways if ids.index([way])[0] >= 0]
+    spellings = list(dict.fromkeys([text, *other_spellings(text)]))
+    known = [spelling for spelling in spellings if ids.index([spelling])[0] >= 0]
     if known:
         return ids.external(ids.index(known[:1])).tolist()[0]
-    return _alike(ids, text, ways[:5]) if ids.kind == "text" else None
+    return _alike(ids, text, spellings[:5]) if ids.kind == "text" else None
 
 
-def _alike(ids: Ids, text: str, ways: list[str]) -> str | None:
-    """The neighbour that differs least, by letters."""
-    near: dict[str, str] = {}
-    for way in ways:
-        place = bisect.bisect_left(ids.values, way)
+def _alike(ids: Ids, text: str, spellings: list[str]) -> str | None:
+    """The neighbour in sorted order that differs in the fewest letters."""
+    neighbours: dict[str, str] = {}
+    for spelling in spellings:
+        place = bisect.bisect_left(ids.values, spelling)
         around = ids.values[max(0, place - NEIGHBOURS) : place + NEIGHBOURS].tolist()
-        near |= {_folded(one): one for one in around if len(one) <= LONGEST}
-    if _folded(text) in near:
-        return near[_folded(text)]
-    found = difflib.get_close_matches(_folded(text), near, n=1, cutoff=0.75)
-    return near[found[0]] if found else None
+        neighbours |= {_folded(known): known for known in around if len(known) <= LONGEST}
+    if _folded(text) in neighbours:
+        return neighbours[_folded(text)]
+    matches = difflib.get_close_matches(_folded(text), neighbours, n=1, cutoff=0.75)
+    return neighbours[matches[0]] if matches else None
 
 
 def _folded(text: str) -> str:

@@ -1,30 +1,40 @@
-"""Draws of items: uniform over what a user has not touched, or by popularity."""
+"""Sampling of items: negatives of a user, evaluation candidates, items of a sampled softmax."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.data.interactions import Interactions
+from comet_rec.data.interactions import Interactions, row_places, row_starts
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+SamplingName = Literal["uniform", "popularity", "in-batch"]
+
 BLOCK = 16_384
 """Users at a time."""
+ROUNDS = 20
+"""Rounds of drawing again, after which a user who interacted with nearly everything gets an exact
+draw."""
 
 
 class Complement:
-    """For each user the items that are *not* in a set of pairs, ready for uniform draws.
+    """For each user, the items that are *not* in a set of pairs, for exact uniform draws.
 
-    The r-th missing item of a user is found by one binary search over `item − position`, so a
-    draw is exact and never repeated, however few items are missing.
+    One binary search finds the r-th missing item of a user. Let the user's items be sorted, and
+    let position p hold item i: then i − p items are missing below i. The missing item of rank r
+    is r plus the number of positions with i − p ≤ r. So a draw is never repeated, however few
+    items are missing.
 
     Parameters
     ----------
     users, items : int [R]
-        The pairs; repeats are allowed, order is free.
+        The pairs, in any order; repeats are allowed.
     n_users, n_items : int
-        Sizes of the two sides.
     """
 
     def __init__(
@@ -34,17 +44,18 @@ class Complement:
         n_users: int,
         n_items: int,
     ) -> None:
-        keys = users.astype(np.int64) * n_items + items
+        keys = users.astype(np.int64) * n_items + items  # one number a pair: sorts as pairs do
         if not np.all(keys[1:] > keys[:-1]):
-            keys = np.sort(keys, kind="stable")  # merges runs; np.unique hashes them
+            keys = np.sort(keys, kind="stable")  # fast where the keys are sorted in long runs
             keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
-        owner, item = np.divmod(keys, n_items)
-        counts = np.bincount(owner, minlength=n_users)
+        user, item = np.divmod(keys, n_items)
         self.n_items = n_items
         self._keys = keys
-        self._starts = np.concatenate([[0], np.cumsum(counts)])
-        position = np.arange(len(keys)) - self._starts[owner]
-        self._missing_before = owner * (n_items + 1) + item - position
+        self._starts = row_starts(np.bincount(user, minlength=n_users))
+        position = np.arange(len(keys)) - self._starts[user]
+        # Missing items below each item, 0 … n. The offset of each user makes one ascending array
+        # of all users, so that one search serves many users at once.
+        self._missing_below = user * (n_items + 1) + item - position
 
     def size(self, users: npt.NDArray[np.integer]) -> Int64:
         """Number of missing items, int64 shaped like `users`."""
@@ -53,19 +64,19 @@ class Complement:
     def pick(self, users: npt.NDArray[np.integer], ranks: npt.NDArray[np.integer]) -> Int64:
         """The `ranks`-th missing item of each user, counted from 0 in the order of indices."""
         key = users.astype(np.int64) * (self.n_items + 1) + ranks
-        passed = np.searchsorted(self._missing_before, key, side="right") - self._starts[users]
+        passed = np.searchsorted(self._missing_below, key, side="right") - self._starts[users]
         return np.asarray(ranks + passed, dtype=np.int64)
 
-    def touched(
+    def excludes(
         self, users: npt.NDArray[np.integer], items: npt.NDArray[np.integer]
     ) -> npt.NDArray[np.bool_]:
-        """Whether each pair is in the set, bool [P]."""
+        """Whether each pair is in the set, so that its item is not missing, bool [P]."""
         keys = users.astype(np.int64) * self.n_items + items
-        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.asarray(self._keys[at] == keys)
+        place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.asarray(self._keys[place] == keys)
 
-    def lists(self) -> tuple[Int64, Int64]:
-        """The set itself: items, user by user and ascending, and where each user's begin."""
+    def rows(self) -> tuple[Int64, Int64]:
+        """The set itself as ragged rows: items ascending by user, and where each user begins."""
         return self._keys % self.n_items, self._starts
 
     def draw(
@@ -97,17 +108,17 @@ class Complement:
         if len(many) > 0:
             ranks = distinct_integers(sizes[many], per_user, rng)
             for first in range(0, len(many), BLOCK):
-                rows, some = many[first : first + BLOCK], ranks[first : first + BLOCK]
-                out[rows] = self.pick(np.broadcast_to(users[rows, None], some.shape), some)
-        # Most of what is missing: repeats would be drawn again and again.
+                rows, block = many[first : first + BLOCK], ranks[first : first + BLOCK]
+                out[rows] = self.pick(np.broadcast_to(users[rows, None], block.shape), block)
+        # More than half of what is missing: drawing repeats again would take very many rounds.
         for row in np.flatnonzero(~few & (sizes < 2 * per_user)):
-            some = np.sort(rng.choice(sizes[row], per_user, replace=False))
-            out[row] = self.pick(np.full(per_user, users[row]), some)
+            row_ranks = np.sort(rng.choice(sizes[row], per_user, replace=False))
+            out[row] = self.pick(np.full(per_user, users[row]), row_ranks)
         return out
 
 
-def untouched_items(log: Interactions) -> Complement:
-    """For each user the items touched nowhere in the raw log, dropped rows included."""
+def unobserved_items(log: Interactions) -> Complement:
+    """For each user, the items without an interaction in the raw log, dropped rows included."""
     return Complement(
         np.concatenate([log.users, log.dropped_users]),
         np.concatenate([log.items, log.dropped_items]),
@@ -117,16 +128,16 @@ def untouched_items(log: Interactions) -> Complement:
 
 
 class Popularity:
-    """Items in proportion to a power of how many rows they have.
+    """Sampling of items in proportion to a power of their number of rows.
 
-    Choice: an item without a row counts as one with a single row, so that every item is drawn.
+    Choice: an item without a row counts as one with a single row, so that every item can be drawn.
 
     Parameters
     ----------
     counts : int64 [n]
         Rows of each item.
     power : float
-        0 is uniform, 1 the log itself.
+        0 makes all items alike; 1 follows the log.
     """
 
     def __init__(self, counts: Int64, power: float) -> None:
@@ -139,9 +150,9 @@ class Popularity:
         return _inverted(self._ends, rng.random(count))
 
     def draw_missing(self, complement: Complement, users: Int64, rng: np.random.Generator) -> Int64:
-        """One draw a user from what is missing, in the same proportions, int64 [len(users)].
+        """One draw a user from the missing items, in the same proportions, int64 [len(users)].
 
-        A pass over the catalogue for each distinct user; −1 where nothing is missing.
+        A user without a missing item gets −1. Each distinct user costs a pass over all items.
         """
         out = np.full(len(users), -1, dtype=np.int64)
         for user in np.unique(users[complement.size(users) > 0]):
@@ -154,24 +165,171 @@ class Popularity:
 
 
 def _inverted(ends: npt.NDArray[np.float64], uniform: npt.NDArray[np.float64]) -> Int64:
-    """Places in a running sum where uniform numbers, scaled to its end, fall."""
+    """Indices drawn by inverse transform: `ends` is the running sum of the weights."""
+    # Without the last end the index stays valid when rounding makes a number reach the total.
     return np.asarray(np.searchsorted(ends[:-1], uniform * ends[-1], side="right"), dtype=np.int64)
 
 
 def distinct_integers(bounds: Int64, count: int, rng: np.random.Generator) -> Int64:
     """Uniform sets of `count` distinct integers below each bound, sorted, [len(bounds), count].
 
-    Repeated values are drawn again until none is left: what stands is kept, so the result is
-    uniform over sets. Every bound must be at least `count`.
+    Repeated values are drawn again until none is left, and the other values stay. By symmetry
+    the result is uniform over sets. Every bound must be at least `count`.
     """
     drawn = np.empty((len(bounds), count), dtype=np.int64)
     rows, again = np.arange(len(bounds)), np.ones((len(bounds), count), dtype=bool)
     while len(rows) > 0:
         for first in range(0, len(rows), BLOCK):
-            some, old = rows[first : first + BLOCK], again[first : first + BLOCK]
-            fresh = rng.integers(0, bounds[some, None], size=old.shape)
-            drawn[some] = np.sort(np.where(old, fresh, drawn[some]), axis=1)
-            old[:, :1], old[:, 1:] = False, drawn[some, 1:] == drawn[some, :-1]
+            block, repeats = rows[first : first + BLOCK], again[first : first + BLOCK]
+            fresh = rng.integers(0, bounds[block, None], size=repeats.shape)
+            drawn[block] = np.sort(np.where(repeats, fresh, drawn[block]), axis=1)
+            # `repeats` is a view of `again`: equal neighbours are drawn again in the next round.
+            repeats[:, :1], repeats[:, 1:] = False, drawn[block, 1:] == drawn[block, :-1]
         repeated = again.any(axis=1)
         rows, again = rows[repeated], again[repeated]
     return drawn
+
+
+class Negatives:
+    """Sampling of the items that a training step scores beside its positives.
+
+    Parameters
+    ----------
+    log : Interactions
+        The training rows.
+    sampling : {"uniform", "popularity", "in-batch"}
+        All items alike; in proportion to their rows to the power of `power`; or the positives
+        of the batch, which follow the log.
+    power : float
+    pool : int
+        Number of items that a batch draws first and takes all its negatives from; 0 for no pool.
+    """
+
+    def __init__(
+        self, log: Interactions, *, sampling: SamplingName, power: float, pool: int
+    ) -> None:
+        self.n_items = log.n_items
+        self.sampling = sampling
+        self.pool = pool
+        self._unobserved = unobserved_items(log)
+        self._counts = np.bincount(log.items, minlength=log.n_items)
+        self._popularity = Popularity(self._counts, 1.0 if sampling == "in-batch" else power)
+
+    @cached_property
+    def _observed(self) -> tuple[Int64, Int64]:
+        return self._unobserved.rows()
+
+    def of_users(
+        self, users: Int64, each: int, positives: Int64, rng: np.random.Generator
+    ) -> Int64:
+        """Unobserved items of each user, int64 [len(users) · each]; −1 where there is none.
+
+        Parameters
+        ----------
+        users : int64 [B]
+            Users of the batch's positives.
+        each : int
+        positives : int64 [B]
+            Their items.
+        """
+        no_pool = self.pool == 0 or self.pool >= self.n_items
+        if self.sampling == "uniform" and no_pool:
+            return self._unobserved.draw(users, each, rng).ravel()
+        source = self._source(positives, rng)
+        # Draw, then draw again where the user has interacted with the item: rejection keeps the
+        # proportions of the source.
+        owners = np.repeat(users, each)
+        drawn = source(len(owners))
+        again = np.flatnonzero(self._unobserved.excludes(owners, drawn))
+        for _ in range(ROUNDS):
+            if len(again) == 0:
+                return drawn
+            drawn[again] = source(len(again))
+            again = again[self._unobserved.excludes(owners[again], drawn[again])]
+        drawn[again] = self._exactly(owners[again], rng)
+        return drawn
+
+    def _source(self, positives: Int64, rng: np.random.Generator) -> Callable[[int], Int64]:
+        """The batch's source of negatives: a function that draws a number of items."""
+        size = self.pool
+        if self.sampling == "uniform":
+            pool = rng.choice(self.n_items, size, replace=False)
+        elif self.sampling == "popularity":
+            if size == 0:
+                return lambda count: self._popularity.draw(count, rng)
+            # With repeats: independent draws keep the right proportions after rejection.
+            pool = self._popularity.draw(size, rng)
+        else:
+            pool = positives
+            if 0 < size < len(positives):
+                pool = rng.choice(positives, size, replace=False)
+        return lambda count: pool[rng.integers(0, len(pool), count)]
+
+    def _exactly(self, owners: Int64, rng: np.random.Generator) -> Int64:
+        """One exact draw for each owner."""
+        if self.sampling == "uniform":
+            return self._unobserved.draw(owners, 1, rng).ravel()
+        return self._popularity.draw_missing(self._unobserved, owners, rng)
+
+    def shared(
+        self, count: int, positives: Int64, rng: np.random.Generator
+    ) -> tuple[Int64, npt.NDArray[np.float32]]:
+        """Items for the sampled softmax of a batch, positives among them or not.
+
+        Parameters
+        ----------
+        count : int
+            Number of draws; there are fewer items where draws repeat or the catalogue is smaller.
+        positives : int64 [B]
+            Items of the batch's positives.
+
+        Returns
+        -------
+        items : int64 [C]
+            Distinct, ascending.
+        log_weights : float32 [C]
+            Log of the number of draws of each item over the expected number. With these weights
+            Σ exp(logit) over the draws has the sum over all items as its expectation. For
+            ``"in-batch"`` one of the B positives is the positive itself, so the others have
+            (B − 1)/B of that expectation.
+        """
+        if self.sampling == "uniform":
+            count = min(count, self.n_items)
+            items = np.sort(rng.choice(self.n_items, count, replace=False))
+            return items, np.full(count, np.log(self.n_items / count), dtype=np.float32)
+        if self.sampling == "popularity":
+            drawn, shares = self._popularity.draw(count, rng), self._popularity.shares
+        else:
+            drawn, shares = positives, self._counts / self._counts.sum()
+            if count < len(positives):
+                drawn = rng.choice(positives, count, replace=False)
+        items, times = np.unique(drawn, return_counts=True)
+        return items, np.log(times / (len(drawn) * shares[items])).astype(np.float32)
+
+    def positives_among(
+        self, users: Int64, positives: Int64, items: Int64 | None
+    ) -> tuple[Int64, Int64]:
+        """Other items of each positive's user, as places among `items`: ragged rows [B].
+
+        Parameters
+        ----------
+        users, positives : int64 [B]
+            The batch's positives.
+        items : int64 [C] or None
+            Ascending; None for all items.
+
+        Returns
+        -------
+        values : int64
+            The places, ascending in each row.
+        starts : int64 [B + 1]
+        """
+        observed, starts = self._observed
+        places, counts = row_places(starts, users)
+        row, item = np.repeat(np.arange(len(users)), counts), observed[places]
+        place, keep = item, item != positives[row]
+        if items is not None:
+            # The place where an item would stand; it is among `items` if it stands there.
+            place = np.minimum(np.searchsorted(items, item), len(items) - 1)
+            keep &= items[place] == item
+        return place[keep], row_starts(np.bincount(row[keep], minlength=len(users)))

@@ -1,8 +1,8 @@
-"""Leave-one-out split: training rows, held-out items, and the candidates of each test user.
+"""Splits: training rows, held-out items, and the candidates that each is ranked among.
 
 Leave-one-out: a user's latest row is the test positive, the second-latest the validation
-positive; among equal times the row that stands later in the file is the later one. Users with
-fewer than three rows stay in training whole.
+positive. Of equal times the row that comes later in the file is the later one. All rows of users
+with fewer than three stay in training.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from comet_rec.config import ProtocolConfig
 from comet_rec.data.arrays import Array, indices
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, not_a_log
-from comet_rec.data.randomness import generator
-from comet_rec.data.sampling import BLOCK, Complement, untouched_items
+from comet_rec.data.sampling import BLOCK, Complement, unobserved_items
 from comet_rec.errors import DataError, InputError, by_reader
+from comet_rec.random import generator
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """One positive per user and the candidates that it is ranked among.
+    """Held-out items, one a user, and the candidates that each is ranked among.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class HeldOut:
     positives : int64 [T]
         The held-out item of each.
     candidates : int32 [T, C]
-        Items that the user never touched, ascending; `n_items` where fewer were left.
+        Items without an interaction of the user, ascending; `n_items` where fewer were left.
     """
 
     users: npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ class Split:
     validation, test : HeldOut
     protocol : ProtocolConfig
     notes : tuple of str
-        Notes of the split, a line each.
+        Notes of the splitting, a line each.
     """
 
     interactions: Interactions
@@ -81,31 +81,32 @@ class Split:
 
     @cached_property
     def train(self) -> Interactions:
-        """Rows that weights may know before validation has chosen."""
+        """Training rows: all that a model may learn from before validation has chosen."""
         return self.interactions.select(self.part == TRAIN)
 
     @cached_property
     def known(self) -> Interactions:
-        """Training and validation rows: what histories hold when the test item is ranked."""
+        """Training and validation rows: the histories with which test items are ranked."""
         return self.interactions.select(self.part != TEST)
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the protocol: its settings, and by external ids who is ranked against whom."""
+        """SHA-256 of the protocol: its settings, and by external ids all users and candidates."""
         log = self.interactions
         users, items = _id_digests(log.user_ids), _id_digests(log.item_ids)
-        items = np.append(items, np.uint64(0))
+        items = np.append(items, np.uint64(0))  # the pad, where a user has fewer candidates
         state = hashlib.sha256(json.dumps(asdict(self.protocol), sort_keys=True).encode())
         for held in (self.validation, self.test):
             state.update(users[held.users].tobytes())
             state.update(items[held.positives].tobytes())
             for first in range(0, len(held), BLOCK):
-                some = held.candidates[first : first + BLOCK]
-                state.update(np.sort(items[some], axis=1).tobytes())
+                block = held.candidates[first : first + BLOCK]
+                # Sorted: the order of candidates must not change the hash.
+                state.update(np.sort(items[block], axis=1).tobytes())
         return state.hexdigest()
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Held-out items and candidates as plain arrays, for the artefact."""
+        """Held-out items and candidates as plain arrays, to be stored."""
         return {
             f"{name}.{field}": getattr(held, field)
             for name, held in (("validation", self.validation), ("test", self.test))
@@ -114,19 +115,19 @@ class Split:
 
     @staticmethod
     def declared_part() -> Array:
-        """Declare the array `part`."""
+        """Declaration of the stored array `part`."""
         return indices(("rows",), TEST + 1, dtype="uint8")
 
     @staticmethod
     def declared(n_users: int, n_items: int) -> dict[str, Array]:
-        """Declare the arrays that `arrays` gives; `n_items` pads users with fewer candidates."""
-        found = {}
+        """Declarations of `arrays`; the candidate `n_items` means "no more candidates"."""
+        declared = {}
         for name in ("validation", "test"):
             shape = (name, f"candidates of {name}")
-            found[f"{name}.users"] = indices((name,), n_users, order="increasing")
-            found[f"{name}.positives"] = indices((name,), n_items)
-            found[f"{name}.candidates"] = indices(shape, n_items + 1, dtype="int32")
-        return found
+            declared[f"{name}.users"] = indices((name,), n_users, order="increasing")
+            declared[f"{name}.positives"] = indices((name,), n_items)
+            declared[f"{name}.candidates"] = indices(shape, n_items + 1, dtype="int32")
+        return declared
 
     @staticmethod
     def from_arrays(
@@ -135,7 +136,7 @@ class Split:
         arrays: Mapping[str, npt.NDArray[Any]],
         protocol: ProtocolConfig,
     ) -> Split:
-        """Rebuild the split whose `arrays` were stored."""
+        """Split whose `arrays` were stored."""
         held = [
             HeldOut(*(arrays[f"{name}.{field}"] for field in ("users", "positives", "candidates")))
             for name in ("validation", "test")
@@ -156,19 +157,19 @@ def leave_one_out(
     ----------
     interactions : Interactions
     negatives : int
-        Candidates beside the positive, drawn without replacement from the items that the user
-        never touched anywhere in the raw log; validation and test draw their own.
+        Candidates beside the positive, sampled without replacement from the items without an
+        interaction of the user anywhere in the raw log. Validation and test have their own.
     seed : int
         Seed of the candidates.
     ties : {"expected", "pessimistic"}
-        How a candidate with the positive's score counts.
+        How a candidate with the same score as the positive counts: half, or as better.
 
     Raises
     ------
     DataError
-        When no user has three rows, or none of those has an item left to be ranked against.
+        When no user has three rows, or no such user has an item left to be ranked against.
     InputError
-        For what is no log.
+        When `interactions` is no log.
     """
     if not isinstance(interactions, Interactions):
         raise InputError(not_a_log(interactions, "leave_one_out"))
@@ -181,13 +182,13 @@ def leave_one_out(
             "leave-one-out needs a user with at least 3 interactions and none has; "
             f"give a longer log or train on all of it ({_on_all()})"
         )
-    untouched = untouched_items(log)
-    full = int((untouched.size(users) == 0).sum())
-    users = users[untouched.size(users) > 0]  # a rank among nothing would be a hit
+    unobserved = unobserved_items(log)
+    full = int((unobserved.size(users) == 0).sum())
+    users = users[unobserved.size(users) > 0]  # a rank among nothing would be a hit
     if len(users) == 0:
         raise DataError(
-            "leave-one-out needs items that a user never touched, and every user has touched all "
-            f"{log.n_items}; give a log of more items or train on all of it ({_on_all()})"
+            "leave-one-out needs an item to compare with, and every user interacted with all "
+            f"{log.n_items} items; give a log of more items or train on all of it ({_on_all()})"
         )
     part = np.zeros(len(log), dtype=np.uint8)
     part[ends[users] - 1] = TEST
@@ -195,10 +196,12 @@ def leave_one_out(
     short = log.n_users - len(users) - full
     notes = [f"{short:,} users with fewer than 3 interactions stay in training"] if short else []
     if full:
-        notes.append(f"{full:,} users who touched every item stay in training: nothing to rank")
-    notes += _of_order(log, ends[users])
-    held = _draw(log, users, part, protocol, untouched)
-    notes += few_left(untouched, users, protocol.negatives)
+        notes.append(
+            f"{full:,} users who interacted with every item stay in training: nothing to rank"
+        )
+    notes += _notes_on_order(log, ends[users])
+    held = _held_out(log, users, part, protocol, unobserved)
+    notes += few_left(unobserved, users, protocol.negatives)
     return Split(log, part, held[0], held[1], protocol, tuple(notes))
 
 
@@ -207,27 +210,35 @@ def _on_all() -> str:
 
 
 IN_ORDER = 0.95
-"""Share of users' steps to a higher item id from which on, of `STEPS` or more, no accident."""
+"""Share of steps to a higher item id above which a log counts as sorted by item id."""
 STEPS = 100
+"""Fewer steps than this prove nothing."""
 
 
-def _of_order(log: Interactions, ends: npt.NDArray[np.int64]) -> list[str]:
-    """Notes on what decides which item is a user's latest; `ends` is one past their last row."""
+def _notes_on_order(log: Interactions, ends: npt.NDArray[np.int64]) -> list[str]:
+    """Notes when not the times alone decide the latest item; `ends` is one past its row."""
     if log.time_scope == "none":
         notes = ["no time column: the latest item is the last in the order of the file"]
-        return notes + _by_id(log, np.ones(len(log) - 1, dtype=np.bool_), "give a time column")
+        return notes + _notes_on_sorted_ids(
+            log, np.ones(len(log) - 1, dtype=np.bool_), "give a time column"
+        )
     if log.times is None:
         return []
     tied = int((log.times[ends - 1] == log.times[ends - 2]).sum())
     if tied == 0:
         return []
-    said = f"{tied:,} of {len(ends):,} users' two latest items have equal times"
-    notes = [f"{said}: the order of the file decides"]
-    return notes + _by_id(log, log.times[1:] == log.times[:-1], "give finer times")
+    notes = [
+        f"{tied:,} of {len(ends):,} users' two latest items have equal times: the order of the "
+        "file decides"
+    ]
+    return notes + _notes_on_sorted_ids(log, log.times[1:] == log.times[:-1], "give finer times")
 
 
-def _by_id(log: Interactions, free: npt.NDArray[np.bool_], remedy: str) -> list[str]:
-    """Whether rows that the order of the file is `free` to order are in the order of item ids."""
+def _notes_on_sorted_ids(log: Interactions, free: npt.NDArray[np.bool_], remedy: str) -> list[str]:
+    """A note when a user's rows are sorted by item id, so that the latest item is no choice.
+
+    `free`, bool [R − 1], marks the steps from row to row that the order of the file decides.
+    """
     steps = free & (log.users[1:] == log.users[:-1])
     up = (log.items[1:] > log.items[:-1])[steps]
     if len(up) < STEPS or up.mean() < IN_ORDER:
@@ -239,31 +250,31 @@ def _by_id(log: Interactions, free: npt.NDArray[np.bool_], remedy: str) -> list[
     ]
 
 
-def _draw(
+def _held_out(
     log: Interactions,
     users: npt.NDArray[np.int64],
     part: npt.NDArray[np.uint8],
     protocol: ProtocolConfig,
-    untouched: Complement,
+    unobserved: Complement,
 ) -> list[HeldOut]:
-    """Candidates for the validation and test items of the same users."""
+    """Validation and test items of the same users, each with candidates of its own."""
     held = []
     for name, code in (("validation", VALIDATION), ("test", TEST)):
         rng = generator(protocol.seed, f"candidates.{name}")
-        most = min(protocol.negatives, log.n_items)
-        drawn = untouched.draw_distinct(users, most, rng)
-        held.append(HeldOut(users, log.items[part == code].astype(np.int64), drawn))
+        count = min(protocol.negatives, log.n_items)
+        candidates = unobserved.draw_distinct(users, count, rng)
+        held.append(HeldOut(users, log.items[part == code].astype(np.int64), candidates))
     return held
 
 
-def few_left(untouched: Complement, users: npt.NDArray[np.int64], negatives: int) -> list[str]:
-    """A note on users, [T], for whom fewer items can be drawn than are asked for."""
-    few = int((untouched.size(users) < negatives).sum())
+def few_left(unobserved: Complement, users: npt.NDArray[np.int64], negatives: int) -> list[str]:
+    """A note when some users [T] have fewer than `negatives` items to sample from."""
+    few = int((unobserved.size(users) < negatives).sum())
     return [f"{few:,} users have fewer than {negatives} items left to draw from"] if few else []
 
 
 def _id_digests(ids: Ids) -> npt.NDArray[np.uint64]:
-    """Eight bytes of BLAKE2b of each external id, uint64 [n]."""
+    """The first eight bytes of BLAKE2b of each external id, uint64 [n]."""
     joined = b"".join(
         hashlib.blake2b(f"{ids.kind}:{value}".encode(), digest_size=8).digest()
         for value in ids.values.tolist()

@@ -1,4 +1,4 @@
-"""Results as columns, handed to whichever frame library the user has."""
+"""Result tables: named columns, converted to the frame library that the user has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from comet_rec.text import cropped, printable, table
 SHOWN = 10
 """Rows of a table's text form."""
 WIDEST = 50
-"""Columns of a terminal that one cell of it takes at most."""
+"""Width of a cell of the text form, in characters."""
 _OPTIONS = {
     "csv": "FORMAT csv, HEADER",
     "tsv": "FORMAT csv, HEADER, DELIMITER '\t'",
@@ -29,9 +29,9 @@ _OPTIONS = {
 class Table:
     """Named columns of equal length; ``table["item_id"]`` is one of them.
 
-    ``in``, ``keys`` and ``dict`` are about the columns, ``len`` and iteration about the rows.
-    Each conversion imports only the library that its name says; an Arrow consumer may also take
-    the object itself (``__arrow_c_stream__``, through pyarrow).
+    ``in``, ``keys`` and ``dict`` refer to the columns; ``len`` and iteration refer to the rows.
+    A conversion imports only the library that it names. Libraries that read Arrow streams also
+    accept the table itself (``__arrow_c_stream__``, through pyarrow).
 
     Parameters
     ----------
@@ -91,15 +91,15 @@ class Table:
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def write(self, path: str, form: str) -> None:
-        """Write as ``csv``, ``tsv`` or ``parquet``: a whole file, or none.
+        """Write as ``csv``, ``tsv`` or ``parquet``: the whole file, or none.
 
-        Cells are written as they are. A spreadsheet takes one that begins with ``=``, ``+``,
-        ``-`` or ``@`` for a formula.
+        Cells are written unchanged. A spreadsheet reads a cell that begins with ``=``, ``+``,
+        ``-`` or ``@`` as a formula.
 
         Raises
         ------
         InputError
-            When the place cannot be written, or the form is another.
+            When the file cannot be written, or `form` is none of these.
         """
         import duckdb
 
@@ -151,7 +151,7 @@ def _missing(value: Any) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The system's own words out of DuckDB's, which name a path that nobody gave."""
+    """The system's message without DuckDB's, which names a temporary path."""
     number = re.search(r'"errno":"(\d+)"', str(error))
     if number:
         return os.strerror(int(number[1]))

@@ -16,7 +16,6 @@ import torch
 
 from comet_rec.artefact.folder import MANIFEST
 from comet_rec.artefact.run import Run, load_run
-from comet_rec.data.randomness import generator
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import ArtefactError, DamagedError, NonFiniteError
 from comet_rec.estimators.evaluate import measure
@@ -24,6 +23,7 @@ from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.evaluation.audit import Finding, audit, ordered
 from comet_rec.evaluation.ranking import Ranks, sampled_ranks
 from comet_rec.evaluation.scoring import run_scores
+from comet_rec.random import generator
 
 EQUAL = 1e-9
 """Largest difference between figures that were measured from the same vectors."""

@@ -82,7 +82,7 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
     if missing.any() and rules.unknown == "error":
         raise unknown_id(log.user_ids, asked[missing], len(indices), "user")
     known = np.flatnonzero(~missing)
-    seen = None if rules.include_seen else run.known.touched(indices[known])
+    seen = None if rules.include_seen else run.known.interacted_items(indices[known])
     if run.user_vectors is not None:
         source: Source = run.user_vectors[torch.from_numpy(indices[known])]
     else:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.data.randomness import generator
+from comet_rec.random import generator
 
 Float64 = npt.NDArray[np.float64]
 

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.randomness import generator
 from comet_rec.data.split import HeldOut
 from comet_rec.errors import NonFiniteError, UnknownNameError
 from comet_rec.evaluation.metrics import TieRule, figures, hit_rate, ndcg, rank, standard_error
 from comet_rec.models.interfaces import Scorer
+from comet_rec.random import generator
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -313,7 +313,7 @@ def weighed_full_ranks(
         users, positives = held.users[block], held.positives[block]
         base = checked(scores.score_all(users))
         added = None if more is None else checked(more.score_all(users))
-        row, item = seen.touched(users)
+        row, item = seen.interacted_items(users)
         is_other = item != positives[row]
         for place, weight in enumerate(weights):
             found = base if added is None else base + np.float32(weight) * added

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.randomness import generator
-from comet_rec.data.sampling import Complement, untouched_items
+from comet_rec.data.sampling import Complement, unobserved_items
 from comet_rec.data.split import HeldOut
 from comet_rec.evaluation.metrics import TieRule, figures
 from comet_rec.evaluation.ranking import Ranks, sampled_ranks
 from comet_rec.models.interfaces import Scorer
+from comet_rec.random import generator
 
 Int64 = npt.NDArray[np.int64]
 STRATA = ("head", "middle", "tail")
@@ -41,7 +41,7 @@ def unseen_others(
     among : bool [n], optional
         Items that count; all without it.
     """
-    rows, items = seen.touched(held.users)
+    rows, items = seen.interacted_items(held.users)
     counts = np.ones(seen.n_items, dtype=bool) if among is None else among
     touched = rows[(items != held.positives[rows]) & counts[items]]
     others = np.bincount(touched, minlength=len(held))
@@ -120,7 +120,7 @@ def redrawn(
     scores: Scorer, log: Interactions, held: HeldOut, seeds: Sequence[int], ties: TieRule
 ) -> list[dict[str, float]]:
     """Sampled figures under other draws of as many candidates, one dict for each seed."""
-    untouched = untouched_items(log)
+    untouched = unobserved_items(log)
     return [_of_draw(scores, untouched, held, seed, ties) for seed in seeds]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from comet_rec.artefact.run import Run
-from comet_rec.data.histories import shown
+from comet_rec.data.histories import input_histories
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import InputError, NonFiniteError
 from comet_rec.models import base
@@ -184,9 +184,9 @@ class NonIterativeScores:
 def vectors(model: Any, rows: Interactions, histories: Any = None) -> tuple[Tensor, Tensor]:
     """Both matrices of a two-tower model that is shown these rows, on the CPU.
 
-    `histories` is what `shown` gave for the same rows, where it is at hand.
+    `histories` is what `input_histories` gave for the same rows, where it is at hand.
     """
-    histories = shown(rows, model.histories) if histories is None else histories
+    histories = input_histories(rows, model.histories) if histories is None else histories
     of_users, of_items = histories
     users, items = all_vectors(model, of_users, of_items, rows.n_users, rows.n_items)
     return users.cpu(), items.cpu()

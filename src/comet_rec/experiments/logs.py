@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.randomness import generator
 from comet_rec.data.split import Split, leave_one_out
 from comet_rec.datasets import catalog
 from comet_rec.errors import DataError, InputError, argument
 from comet_rec.experiments.paper import LOGS
+from comet_rec.random import generator
 from comet_rec.reading import readers
 
 TieOrder = Literal["random", "item"]

@@ -1,100 +1,16 @@
-"""Registry of models: name → module, class, settings; and batches as tensors."""
+"""Registry of models: name → module, class, settings."""
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from comet_rec.config import Config, unknown
 from comet_rec.data.arrays import Array
-from comet_rec.data.bags import Bags
-from comet_rec.data.batches import Batch, Shared
 from comet_rec.errors import ConfigError
 from comet_rec.models.interfaces import NonIterative, TwoTower, follows
-
-
-@dataclass(frozen=True)
-class TensorBags:
-    """`Bags` on a device: int64 members [R] and starts [U + 1]."""
-
-    members: Tensor
-    starts: Tensor
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @property
-    def owners(self) -> Tensor:
-        """Number of the bag that each member is in, int64 [R]."""
-        return torch.arange(len(self), device=self.starts.device).repeat_interleave(self.counts)
-
-    def __getitem__(self, part: slice) -> TensorBags:
-        """Neighbouring bags."""
-        starts = self.starts[part.start : part.stop + 1]
-        return TensorBags(self.members[starts[0] : starts[-1]], starts - starts[0])
-
-    @property
-    def counts(self) -> Tensor:
-        """Members of each bag, int64 [U]."""
-        return self.starts.diff()
-
-
-@dataclass(frozen=True)
-class TensorShared:
-    """`Shared` on a device; shapes as there."""
-
-    columns: Tensor
-    log_weights: Tensor
-    own: Tensor
-
-
-@dataclass(frozen=True)
-class TensorBatch:
-    """A `Batch` on the model's device; shapes as there, indices int64."""
-
-    users: Tensor
-    items: Tensor
-    user_histories: Tensor | TensorBags | None
-    item_histories: Tensor | None
-    pair_users: Tensor
-    pair_items: Tensor
-    labels: Tensor
-    groups: Tensor
-    shared: TensorShared | None = None
-    masked: TensorBags | None = None
-
-    @staticmethod
-    def of(batch: Batch, device: torch.device) -> TensorBatch:
-        """Move a batch's arrays to a device."""
-        return TensorBatch(
-            on_device(batch.users, device),
-            on_device(batch.items, device),
-            on_device(batch.user_histories, device),
-            on_device(batch.item_histories, device),
-            on_device(batch.pair_users, device),
-            on_device(batch.pair_items, device),
-            on_device(batch.labels, device),
-            on_device(batch.groups, device),
-            on_device(batch.shared, device),
-            on_device(batch.masked, device),
-        )
-
-
-def on_device(array: Any, device: torch.device) -> Any:
-    """Array, bags, shared items or None as tensors on a device."""
-    if array is None:
-        return None
-    if isinstance(array, Shared):
-        parts = (array.columns, array.log_weights, array.own)
-        return TensorShared(*(on_device(part, device) for part in parts))
-    if isinstance(array, Bags):
-        return TensorBags(on_device(array.members, device), on_device(array.starts, device))
-    return torch.from_numpy(array).to(device)
-
 
 _REGISTRY = {
     "comet": ("comet_rec.models.comet_variants", "CometVariant", "CometConfig"),

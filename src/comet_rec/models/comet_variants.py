@@ -24,9 +24,10 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from comet_rec.data.arrays import Array, indices, under
+from comet_rec.data.batches import Batch
 from comet_rec.data.histories import HistorySettings
+from comet_rec.data.ragged import Ragged
 from comet_rec.errors import ConfigError
-from comet_rec.models.base import TensorBags, TensorBatch
 from comet_rec.models.comet import COMET, Tower
 from comet_rec.models.comet_config import CometConfig
 from comet_rec.models.interfaces import FoldIn, TwoTower
@@ -99,7 +100,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
             length=self.config.history_length,
             policy=self.config.history,
             exclude_target=self.config.exclude_target,
-            leave_out=self.config.history_dropout,
+            dropout=self.config.history_dropout,
             shuffle=self.config.shuffle_history,
             items=self.config.item_tower,
         )
@@ -150,9 +151,9 @@ class CometVariant(COMET, TwoTower, FoldIn):
             return self.user_embedding.index_select(0, users)
         return self.h.new_zeros((len(_given(histories)), len(self.h)))
 
-    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+    def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs (Eq. 8 before σ); each distinct user and item is encoded once."""
-        assert not isinstance(batch.user_histories, TensorBags)  # `histories` asks for padded rows
+        assert not isinstance(batch.user_histories, Ragged)  # `histories` asks for padded rows
         z_users = self.encode_users(batch.users, batch.user_histories, rng)
         z_items = self.encode_items(batch.items, batch.item_histories, rng)
         return self.score_of_pairs(z_users, z_items, batch.pair_users, batch.pair_items)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from comet_rec.coercion import positive
 from comet_rec.data.arrays import Array
+from comet_rec.data.batches import Batch
 from comet_rec.errors import ConfigError
-from comet_rec.models.base import TensorBatch
 from comet_rec.models.interfaces import PairScorer
 from comet_rec.models.kernels.outer_product import patch_weight, two_layers
 from comet_rec.models.layers import uniform
@@ -124,7 +124,7 @@ class ConvNCF(nn.Module, PairScorer):
         """Models that the parameters may start from."""
         return ("mf",)
 
-    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+    def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs."""
         users = self.user_embedding.index_select(0, batch.users)
         items = self.item_embedding.index_select(0, batch.items)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from comet_rec.data.bags import Bags
-from comet_rec.models.base import on_device
+from comet_rec.data.histories import UserHistories
 
 BLOCK = 2048
 
@@ -18,8 +15,8 @@ BLOCK = 2048
 @torch.no_grad()
 def all_vectors(
     model: Any,
-    user_histories: npt.NDArray[Any] | Bags | None,
-    item_histories: npt.NDArray[Any] | None,
+    user_histories: UserHistories | None,
+    item_histories: Tensor | None,
     n_users: int,
     n_items: int,
 ) -> tuple[Tensor, Tensor]:
@@ -38,7 +35,7 @@ def all_vectors(
 
 
 @torch.no_grad()
-def new_user_vectors(model: Any, histories: npt.NDArray[Any] | Bags) -> Tensor:
+def new_user_vectors(model: Any, histories: UserHistories) -> Tensor:
     """Vectors h ⊙ z_u of users that training never saw, [B, W], from their histories alone."""
 
     def encode(indices: Tensor, block: Any) -> Tensor:
@@ -49,13 +46,11 @@ def new_user_vectors(model: Any, histories: npt.NDArray[Any] | Bags) -> Tensor:
     return _encoded(model, encode, histories, len(histories)) * weight
 
 
-def _encoded(
-    model: Any, encode: Any, histories: npt.NDArray[Any] | Bags | None, count: int
-) -> Tensor:
+def _encoded(model: Any, encode: Any, histories: UserHistories | None, count: int) -> Tensor:
     device = model.weight.device
     out = []
     for first in range(0, count, BLOCK):
-        indices = np.arange(first, min(first + BLOCK, count))
-        block = None if histories is None else on_device(histories[indices], device)
-        out.append(encode(torch.from_numpy(indices).to(device), block))
+        indices = torch.arange(first, min(first + BLOCK, count))
+        block = None if histories is None else histories[indices].to(device)
+        out.append(encode(indices.to(device), block))
     return torch.cat(out) if out else model.weight.detach().new_empty((0, len(model.weight)))

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from comet_rec.coercion import positive
-from comet_rec.data.histories import WHOLE, HistorySettings
+from comet_rec.data.batches import Batch
+from comet_rec.data.histories import FULL, HistorySettings
+from comet_rec.data.ragged import Ragged
 from comet_rec.errors import ConfigError
-from comet_rec.models.base import TensorBags, TensorBatch
 from comet_rec.models.interfaces import FoldIn
 from comet_rec.models.latent import (
     LatentFactors,
@@ -70,21 +71,21 @@ class FISM(LatentFactors, FoldIn):
     @property
     def histories(self) -> HistorySettings:
         """All of N(u)."""
-        return replace(WHOLE, exclude_target=self.config.exclude_target)
+        return replace(FULL, exclude_target=self.config.exclude_target)
 
     def factors_of(
-        self, users: Int[Tensor, " U"] | None, histories: TensorBags | None
+        self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U K"]:
         """|N(u)|^(−α) Σ p_j."""
         assert histories is not None
         return history_means(self.history_embedding, histories, self.config.alpha)
 
     def positives_and_items(
-        self, batch: TensorBatch, rng: torch.Generator | None
+        self, batch: Batch, rng: torch.Generator | None
     ) -> tuple[Float[Tensor, "B W"], Float[Tensor, "I W"]]:
         """Vectors of each positive's user without its own item in N(u), and of the items."""
         histories = batch.user_histories
-        assert isinstance(histories, TensorBags)
+        assert isinstance(histories, Ragged)
         assert self.biases is not None
         sums = history_sums(self.history_embedding, histories)  # [U, K]
         sums = sums.index_select(0, batch.pair_users)  # [B, K]
@@ -99,7 +100,7 @@ class FISM(LatentFactors, FoldIn):
         z_users = self.biases.with_users(vectors, users) * self.weight
         return z_users, self.encode_items(batch.items)
 
-    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+    def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs, each one's own item left out of N(u)."""
         assert self.biases is not None
         config = self.config

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from comet_rec.coercion import positive
 from comet_rec.data.arrays import Array
-from comet_rec.models.base import TensorBags
+from comet_rec.data.ragged import Ragged
 from comet_rec.models.latent import LatentFactors, known
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
@@ -78,7 +78,7 @@ class GMF(LatentFactors):
         return torch.cat([self.h, torch.ones_like(self.bias)])
 
     def factors_of(
-        self, users: Int[Tensor, " U"] | None, histories: TensorBags | None
+        self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U W"]:
         """[p_u, b]."""
         vectors = self.user_embedding.index_select(0, known(users, "user", self))

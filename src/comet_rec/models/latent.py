@@ -11,7 +11,8 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from comet_rec.data.arrays import Array, under
-from comet_rec.models.base import TensorBags, TensorBatch
+from comet_rec.data.batches import Batch
+from comet_rec.data.ragged import Ragged
 from comet_rec.models.interfaces import TwoTower
 from comet_rec.models.kernels.pair_products import pair_products
 from comet_rec.models.layers import uniform
@@ -81,14 +82,14 @@ class LatentFactors(nn.Module, TwoTower):
 
     @abstractmethod
     def factors_of(
-        self, users: Int[Tensor, " U"] | None, histories: TensorBags | None
+        self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U _"]:
         """f_u of users with these histories, `users` None for users never seen."""
 
     def encode_users(
         self,
         users: Int[Tensor, " U"] | None,
-        histories: TensorBags | None = None,
+        histories: Ragged | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U W"]:
         """[f_u, b + b_u, 1]; without biases f_u."""
@@ -106,10 +107,10 @@ class LatentFactors(nn.Module, TwoTower):
         factors = self.item_embedding.index_select(0, items)
         return factors if self.biases is None else self.biases.with_items(factors, items)
 
-    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+    def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs."""
         histories = batch.user_histories
-        assert histories is None or isinstance(histories, TensorBags)
+        assert histories is None or isinstance(histories, Ragged)
         users = self.encode_users(batch.users, histories) * self.weight  # [U, W]
         items = self.encode_items(batch.items)  # [I, W]
         return pair_products(users, items, batch.pair_users, batch.pair_items)
@@ -150,7 +151,7 @@ class Biases(nn.Module):
         column = self.items.index_select(0, items)
         return torch.column_stack([vectors, torch.ones_like(column), column])
 
-    def of_pairs(self, batch: TensorBatch) -> Float[Tensor, " P"]:
+    def of_pairs(self, batch: Batch) -> Float[Tensor, " P"]:
         """B + b_u + b_i of a batch's pairs."""
         users = self.users.index_select(0, batch.users.index_select(0, batch.pair_users))
         items = self.items.index_select(0, batch.items.index_select(0, batch.pair_items))
@@ -172,18 +173,18 @@ def known(indices: Tensor | None, role: str, model: nn.Module) -> Tensor:
 
 
 def history_means(
-    table: Float[Tensor, "n K"], histories: TensorBags, alpha: float
+    table: Float[Tensor, "n K"], histories: Ragged, alpha: float
 ) -> Float[Tensor, "U K"]:
     """|N(u)|^(−α) Σ_{j ∈ N(u)} table[j] of each user."""
     return history_sums(table, histories) * normaliser(histories.counts, alpha)[:, None]
 
 
-def history_sums(table: Float[Tensor, "n K"], histories: TensorBags) -> Float[Tensor, "U K"]:
+def history_sums(table: Float[Tensor, "n K"], histories: Ragged) -> Float[Tensor, "U K"]:
     """Σ_{j ∈ N(u)} table[j] of each user; zero for an empty history."""
     if len(histories) == 0:
         return table[:0]  # embedding_bag refuses no bags at all
     sums: Tensor = nnf.embedding_bag(
-        histories.members, table, histories.starts, mode="sum", include_last_offset=True
+        histories.values, table, histories.starts, mode="sum", include_last_offset=True
     )
     return sums
 
@@ -197,7 +198,7 @@ def normaliser(counts: Tensor, alpha: float) -> Tensor:
 def history_products(
     table: Float[Tensor, "n K"],
     items: Float[Tensor, "I K"],
-    batch: TensorBatch,
+    batch: Batch,
     alpha: float,
     exclude_target: bool,
 ) -> Float[Tensor, " P"]:
@@ -211,14 +212,14 @@ def history_products(
         The items' second factors.
     items : Tensor [I, K]
         Factors of the batch's items.
-    batch : TensorBatch
+    batch : Batch
         With whole histories of its users.
     alpha : float
     exclude_target : bool
         Leave i out of N(u).
     """
     histories = batch.user_histories
-    assert isinstance(histories, TensorBags)
+    assert isinstance(histories, Ragged)
     sums = history_sums(table, histories)  # [U, K], once a user; the target leaves pair by pair
     products = pair_products(sums, items, batch.pair_users, batch.pair_items)  # [P]
     counts = histories.counts.index_select(0, batch.pair_users)  # [P]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from comet_rec.coercion import positive
-from comet_rec.models.base import TensorBags
+from comet_rec.data.ragged import Ragged
 from comet_rec.models.latent import LatentFactors, known
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
@@ -54,7 +54,7 @@ class MF(LatentFactors):
         return config.biases
 
     def factors_of(
-        self, users: Int[Tensor, " U"] | None, histories: TensorBags | None
+        self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U K"]:
         """p_u."""
         return self.user_embedding.index_select(0, known(users, "user", self))

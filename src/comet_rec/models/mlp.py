@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from comet_rec.coercion import positive, share
 from comet_rec.data.arrays import Array, under
+from comet_rec.data.batches import Batch
 from comet_rec.errors import ConfigError
-from comet_rec.models.base import TensorBatch
 from comet_rec.models.interfaces import PairScorer
 from comet_rec.models.layers import Perceptron, uniform
 
@@ -97,7 +97,7 @@ class MLP(nn.Module, PairScorer):
             self.item_embedding.index_select(0, items) @ item_weight.T,
         )
 
-    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+    def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs."""
         users, items = self._first(batch.users, batch.items)
         joined = users.index_select(0, batch.pair_users) + items.index_select(0, batch.pair_items)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from comet_rec.coercion import positive, share
 from comet_rec.data.arrays import Array, under
+from comet_rec.data.batches import Batch
 from comet_rec.errors import ConfigError
-from comet_rec.models.base import TensorBatch
 from comet_rec.models.gmf import GMF, GMFConfig
 from comet_rec.models.interfaces import PairScorer
 from comet_rec.models.mlp import MLP, MLPConfig
@@ -89,7 +89,7 @@ class NeuMF(nn.Module, PairScorer):
         """Models that the parameters may start from."""
         return ("gmf", "mlp")
 
-    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+    def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs."""
         logits: Tensor = self.gmf(batch, rng) + self.mlp(batch, rng)
         return logits

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from comet_rec.data.arrays import Array, indices
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.randomness import generator
 from comet_rec.models.interfaces import NonIterative
+from comet_rec.random import generator
 
 
 @dataclass(frozen=True, kw_only=True)

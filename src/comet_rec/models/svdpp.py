@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from comet_rec.coercion import positive
-from comet_rec.data.histories import WHOLE, HistorySettings
-from comet_rec.models.base import TensorBags, TensorBatch
+from comet_rec.data.batches import Batch
+from comet_rec.data.histories import FULL, HistorySettings
+from comet_rec.data.ragged import Ragged
 from comet_rec.models.interfaces import FoldIn
 from comet_rec.models.kernels.pair_products import pair_products
 from comet_rec.models.latent import LatentFactors, history_means, history_products
@@ -64,17 +65,17 @@ class SVDpp(LatentFactors, FoldIn):
     @property
     def histories(self) -> HistorySettings:
         """All of N(u)."""
-        return replace(WHOLE, exclude_target=self.config.exclude_target)
+        return replace(FULL, exclude_target=self.config.exclude_target)
 
     def factors_of(
-        self, users: Int[Tensor, " U"] | None, histories: TensorBags | None
+        self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U K"]:
         """p_u + |N(u)|^(−½) Σ y_j."""
         assert histories is not None
         factors = history_means(self.history_embedding, histories, 0.5)
         return factors if users is None else factors + self.user_embedding.index_select(0, users)
 
-    def forward(self, batch: TensorBatch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
+    def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs, each one's own item left out of N(u)."""
         assert self.biases is not None
         # N(u) differs from pair to pair, so its part cannot join p_u in one vector a user.

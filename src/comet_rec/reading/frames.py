@@ -13,8 +13,8 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from comet_rec.data.randomness import generator
 from comet_rec.errors import DataError
+from comet_rec.random import generator
 from comet_rec.reading.columns import ROLES, Role, choose, rivals
 from comet_rec.reading.database import one_line
 from comet_rec.reading.parts import LETTER, Part, described

@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.data.given_split import Pairs
 from comet_rec.data.ids import IdKind
 from comet_rec.errors import DataError
 from comet_rec.reading.columns import Role
@@ -23,22 +24,6 @@ from comet_rec.reading.remarks import Remarks
 from comet_rec.reading.unpack import chunks, compression_of
 
 External = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Pairs in the order of the file, by external id.
-
-    Parameters
-    ----------
-    users, items : ndarray [R], int64 or object (of `str` or `uuid.UUID`)
-    notes : tuple of str
-        What reading did.
-    """
-
-    users: External
-    items: External
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

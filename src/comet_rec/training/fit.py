@@ -13,13 +13,13 @@ import torch
 from comet_rec.artefact.run import Run, SecondModel
 from comet_rec.config import Config
 from comet_rec.data.batches import Batches
-from comet_rec.data.histories import shown
+from comet_rec.data.histories import input_histories
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.randomness import torch_seed
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import NonFiniteError, TrainingInterrupted
 from comet_rec.evaluation.scoring import blended, vectors
 from comet_rec.models import base
+from comet_rec.random import torch_seed
 from comet_rec.training import blend, pretraining
 from comet_rec.training.checkpoints import Found, Hooks, log_line, open_folder
 from comet_rec.training.trainer import Progress, Trainer, frozen
@@ -113,7 +113,7 @@ def fit(
             found.epochs = 1
             continue
         model = model.to(device)
-        histories = shown(stage.rows, model.histories) if validate else None
+        histories = input_histories(stage.rows, model.histories) if validate else None
         epochs = stage.epochs or found.epochs
         if validate is None:
             found.epochs = epochs
@@ -213,5 +213,5 @@ def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
         sampling=train.sampling,
         popularity_power=train.popularity_power,
         softmax_items=train.softmax_items if train.loss == "softmax" else None,
-        mask_touched=train.mask_known_positives,
+        mask_known_positives=train.mask_known_positives,
     )

@@ -15,7 +15,8 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from comet_rec.config import TrainConfig
-from comet_rec.models.base import TensorBags, TensorBatch
+from comet_rec.data.batches import Batch
+from comet_rec.data.ragged import Ragged
 from comet_rec.models.kernels.blocks import block_bytes
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
@@ -26,7 +27,7 @@ BLOCK_BYTES = 4_000_000
 
 
 def objective(
-    model: Any, batch: TensorBatch, config: TrainConfig, rng: torch.Generator | None
+    model: Any, batch: Batch, config: TrainConfig, rng: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     """Loss of a batch, and logits of its pairs: of the positives alone for the softmax.
 
@@ -35,7 +36,7 @@ def objective(
     model : Trainable
         For the softmax a `TwoTower`, and one whose training logit is an inner product
         (`models.base.check`).
-    batch : TensorBatch
+    batch : Batch
         As the loss wants it: pairs with labels, or positives beside shared items.
     config : TrainConfig
     rng : torch.Generator or None
@@ -52,7 +53,7 @@ def objective(
 
 
 def _softmax(
-    model: Any, batch: TensorBatch, config: TrainConfig, rng: torch.Generator | None
+    model: Any, batch: Batch, config: TrainConfig, rng: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     users, items = model.positives_and_items(batch, rng)
     how = config.label_smoothing, config.reduction, batch.masked
@@ -60,7 +61,7 @@ def _softmax(
     if batch.shared is None:
         return catalogue_softmax(users, items, batch.pair_items, *how), own
     logits = users @ items.index_select(0, batch.shared.columns).T
-    weights, places = batch.shared.log_weights, batch.shared.own
+    weights, places = batch.shared.log_weights, batch.shared.positive_columns
     return sampled_softmax(own, logits, weights, places, *how), own
 
 
@@ -100,7 +101,7 @@ def sampled_softmax(
     places: Int[Tensor, " B"],
     smoothing: float,
     reduction: Literal["mean", "sum"],
-    masked: TensorBags | None = None,
+    masked: Ragged | None = None,
 ) -> Float[Tensor, ""]:
     """`catalogue_softmax` with the sum over the catalogue estimated from drawn items.
 
@@ -120,7 +121,7 @@ def sampled_softmax(
         Column of the positive's own item; −1 where it was not drawn.
     smoothing : float
     reduction : {"mean", "sum"}
-    masked : TensorBags or None
+    masked : Ragged or None
         Columns left out for each positive; without smoothing.
     """
     hits = torch.nonzero(places >= 0)[:, 0]
@@ -146,7 +147,7 @@ def catalogue_softmax(
     targets: Int[Tensor, " B"],
     smoothing: float,
     reduction: Literal["mean", "sum"],
-    masked: TensorBags | None = None,
+    masked: Ragged | None = None,
 ) -> Float[Tensor, ""]:
     """−Σ log softmax(items · user)_target, or its mean over the positives.
 
@@ -164,7 +165,7 @@ def catalogue_softmax(
         The positives' items.
     smoothing : float
     reduction : {"mean", "sum"}
-    masked : TensorBags or None
+    masked : Ragged or None
         Items left out for each positive, never its own; without smoothing.
     """
     total: Tensor = _CatalogueSoftmax.apply(users, items, targets, smoothing, masked)  # type: ignore[no-untyped-call]
@@ -175,7 +176,7 @@ class _CatalogueSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, users: Tensor, items: Tensor, targets: Tensor, smoothing: float,
-        masked: TensorBags | None,
+        masked: Ragged | None,
     ) -> Tensor:  # fmt: skip
         d_users, d_items = torch.empty_like(users), torch.zeros_like(items)
         row = len(items) * items.element_size()
@@ -208,6 +209,6 @@ class _CatalogueSoftmax(torch.autograd.Function):
         return d_users * grads[0], d_items * grads[0], None, None, None
 
 
-def mask(logits: Float[Tensor, "B C"], masked: TensorBags) -> None:
+def mask(logits: Float[Tensor, "B C"], masked: Ragged) -> None:
     """Put −∞ where the bag of each row says, in place."""
-    logits[masked.owners, masked.members] = -torch.inf
+    logits[masked.rows, masked.values] = -torch.inf

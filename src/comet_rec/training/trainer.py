@@ -20,10 +20,9 @@ from comet_rec.config import Config, TrainConfig
 from comet_rec.data import arrays
 from comet_rec.data.arrays import Array
 from comet_rec.data.batches import Batch, Batches
-from comet_rec.data.randomness import torch_seed
 from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
 from comet_rec.models import base
-from comet_rec.models.base import TensorBatch
+from comet_rec.random import torch_seed
 from comet_rec.training.losses import objective
 
 
@@ -237,9 +236,8 @@ class Trainer:
         where = (self.state.epoch, self.state.batch)
         rng = torch.Generator(self.device)
         rng.manual_seed(torch_seed(self.seed, "dropout", *where))
-        tensors = TensorBatch.of(batch, self.device)
         with matmul_precision(self.config.matmul_precision):
-            loss, logits = objective(self.model, tensors, self.config, rng)
+            loss, logits = objective(self.model, batch.to(self.device), self.config, rng)
             value = float(loss.detach())
             if value != value or value in (float("inf"), float("-inf")):
                 raise NonFiniteError(self._not_finite(logits, *where))

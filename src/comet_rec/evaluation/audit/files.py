@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.data.given_split import Pairs
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import TEST, TRAIN
 from comet_rec.errors import DataError
 from comet_rec.evaluation.audit.checks import finding, run_checks
 from comet_rec.evaluation.audit.findings import Finding, counted, ordered
 from comet_rec.evaluation.audit.material import Held, Material
-from comet_rec.reading.pairs import Pairs
 
 Int64 = npt.NDArray[np.int64]
 

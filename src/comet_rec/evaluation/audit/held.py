@@ -53,7 +53,7 @@ def positive_among_candidates(material: Material, held: Held) -> Hit | None:
 def interacted(material: Material, held: Held) -> Hit | None:
     """Candidates that the user interacted with anywhere in the raw log."""
     rows, items = _candidates(material, held)
-    mask = material.interacted.touched(held.users[rows], items)
+    mask = material.interacted.excludes(held.users[rows], items)
     mask &= ~_is_positive(held, rows, items)
     what = "have candidates that they touched somewhere in the raw log"
     return _users_of(material, held, rows, items, mask, what)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.sampling import Complement, untouched_items
+from comet_rec.data.sampling import Complement, unobserved_items
 from comet_rec.data.split import TEST, TRAIN, VALIDATION, HeldOut, Split
 
 Int64 = npt.NDArray[np.int64]
@@ -70,7 +70,7 @@ class Material:
     @cached_property
     def interacted(self) -> Complement:
         """Items of each user anywhere in the raw log, dropped rows included."""
-        return untouched_items(self.log)
+        return unobserved_items(self.log)
 
     def keys(self, users: npt.NDArray[Any], items: npt.NDArray[Any]) -> Int64:
         """One number for each pair, int64."""

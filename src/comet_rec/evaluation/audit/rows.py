@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from comet_rec.config import Config
 from comet_rec.data.batches import Batch, Batches
@@ -69,7 +71,7 @@ def target_in_history(material: Material, config: Config) -> Hit | None:
     rows = material.log.select(material.train)
     if settings is None or len(rows) == 0:
         return None
-    if settings.policy == "whole":
+    if settings.policy == "full":
         if settings.exclude_target:
             return None
         return _target(len(rows), len(rows), config, settings, None)
@@ -79,10 +81,10 @@ def target_in_history(material: Material, config: Config) -> Hit | None:
         of_users, of_items = shown_targets(batch)
         hit = of_users | of_items
         if hit.any() and example is None:
-            pair = np.flatnonzero(batch.labels > 0)[np.argmax(hit)]
-            example = material.example(
-                user=batch.users[batch.pair_users[pair]], item=batch.items[batch.pair_items[pair]]
-            )
+            pair = torch.nonzero(batch.labels > 0)[np.argmax(hit), 0]
+            user = batch.users[batch.pair_users[pair]]
+            item = batch.items[batch.pair_items[pair]]
+            example = material.example(user=int(user), item=int(item))
         seen += int(hit.sum())
         looked += len(hit)
         if looked >= DRAWN_POSITIVES:
@@ -126,15 +128,15 @@ def shown_targets(batch: Batch) -> tuple[Bool, Bool]:
     of_users, of_items : bool [positives]
         False throughout for a side that is not shown.
     """
-    positive = np.flatnonzero(batch.labels > 0)
+    positive = batch.labels > 0
     users, items = batch.pair_users[positive], batch.pair_items[positive]
-    none = np.zeros(len(positive), dtype=bool)
+    none = torch.zeros(len(users), dtype=torch.bool)
     of_users, of_items = none, none
-    if isinstance(batch.user_histories, np.ndarray):
-        of_users = (batch.user_histories[users] == batch.items[items, None]).any(axis=1)
+    if isinstance(batch.user_histories, Tensor):
+        of_users = (batch.user_histories[users] == batch.items[items, None]).any(dim=1)
     if batch.item_histories is not None:
-        of_items = (batch.item_histories[items] == batch.users[users, None]).any(axis=1)
-    return of_users, of_items
+        of_items = (batch.item_histories[items] == batch.users[users, None]).any(dim=1)
+    return of_users.numpy(), of_items.numpy()
 
 
 def _target(

@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of (seed, stream, counters): no state to save or lose."""
+"""Random numbers as a pure function of (seed, stream, counters): there is no state to save."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import numpy as np
 
 
 def generator(seed: int, stream: str, *counters: int) -> np.random.Generator:
-    """Generator that depends on nothing but its arguments.
+    """Generator that depends on its arguments alone.
 
     Parameters
     ----------
     seed : int
-        The run's seed, or the protocol's.
+        The seed of the run, or of the protocol.
     stream : str
-        Name of the stream, e.g. ``"negatives"``; streams are independent.
+        The use of the numbers, e.g. ``"order"``. Streams are independent. Their names decide the
+        numbers: never rename one.
     counters : int
-        Where the run stands, e.g. epoch and batch.
+        The position in the run, e.g. epoch and batch.
     """
     key = np.random.SeedSequence([seed, zlib.crc32(stream.encode()), *counters])
     return np.random.Generator(np.random.Philox(key))
