@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import math
+import numbers
 import tomllib
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from comet_rec import renamed
-from comet_rec.coercion import coerce, is_whole, literal, not_negative, positive, share
 from comet_rec.errors import ConfigError, did_you_mean
 from comet_rec.text import shortened
 
 ROOMS = ("model", "blend", "train", "protocol")
 """Groups of settings; a dotted key begins with one of them."""
+MOST_THREADS = 1024
+"""Each is started, needed or not: a mistyped number would stop the machine."""
+LARGEST = 10**20
+"""Integers from here on are slips: they would fail as an array's size, or as a float, later."""
 OF_A_SOFTMAX: Mapping[str, Any] = {
     "softmax_items": 0, "mask_known_positives": False, "label_smoothing": 0.0
 }  # fmt: skip
@@ -376,3 +383,100 @@ def unknown(what: str, given: str, known: list[str]) -> str:
     within = [word.removeprefix(prefix) for word in known if dot and word.startswith(prefix)]
     hint = did_you_mean(name, within, prefix) if within else did_you_mean(given, known)
     return f"unknown {what} {shortened(given)!r}; {hint}"
+
+
+def coerce(key: str, value: Any, hint: Any) -> Any:
+    """Value of a setting in its declared type; text is parsed.
+
+    Raises
+    ------
+    ConfigError
+        When the value does not fit the type.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None or value == "none":
+            return None
+        return coerce(key, value, next(a for a in args if a is not type(None)))
+    if origin is Literal:
+        if value not in args:
+            known = ", ".join(map(repr, args))
+            raise ConfigError(f"{key} = {_quoted(value)}: must be one of {known}")
+        return value
+    if origin is tuple and not isinstance(value, (str, list, tuple)):
+        raise ConfigError(f"{key} = {_quoted(value)}: must be a list, e.g. {key}=[1, 8]")
+    if origin is tuple:
+        parts = value.strip("[]() ").split(",") if isinstance(value, str) else list(value)
+        return tuple(coerce(key, p, args[0]) for p in parts if p != "")
+    try:
+        if hint is bool:
+            return _boolean(value)
+        # By its text, so that numpy's are told without importing numpy.
+        if hint in (int, float) and str(value) in ("True", "False"):
+            raise ValueError
+        if hint is int and not isinstance(value, str) and int(value) != value:
+            raise ValueError
+        found = hint(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{key} = {_quoted(value)}: must be {_type_name(hint)}") from None
+    if hint is int and abs(found) >= LARGEST:
+        raise ConfigError(f"{key} = {_quoted(value)}: is too large; nothing is of that size")
+    return found
+
+
+def _quoted(value: Any) -> str:
+    """Text of a value for a message, shortened."""
+    return repr(shortened(value)) if isinstance(value, str) else shortened(value)
+
+
+def _boolean(value: Any) -> bool:
+    words = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in words:
+        return words[str(value).lower()]
+    raise ValueError
+
+
+def _type_name(hint: type) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "text")
+
+
+def literal(value: Any) -> str:
+    """A setting's value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return '"none"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(literal(v) for v in value) + "]"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or numpy."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def positive(config: Any, room: str, *names: str) -> None:
+    """Refuse settings that are not above zero."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 < value < math.inf:
+            raise ConfigError(f"{room}.{name} = {value}: must be above 0, and finite")
+
+
+def not_negative(config: Any, room: str, *names: str) -> None:
+    """Refuse settings below zero."""
+    for name in names:
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ConfigError(
+                f"{room}.{name} = {getattr(config, name)}: must not be below 0, and finite"
+            )
+
+
+def share(config: Any, room: str, *names: str) -> None:
+    """Refuse settings outside [0, 1)."""
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(f"{room}.{name} = {getattr(config, name)}: must lie in [0, 1)")

@@ -1,8 +1,8 @@
-"""Threads that each compute a part of a batch, with PyTorch's own threading off inside.
+"""Blocks of rows that fit a cache, and threads that each compute their own blocks.
 
 Work in cache-sized blocks is a long series of small operations. If all cores share each
 operation, they wait for one another thousands of times a step. If each core has blocks of its
-own, they wait once.
+own, they wait once. So PyTorch's own threading is off inside a part.
 """
 
 from __future__ import annotations
@@ -10,14 +10,29 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 T = TypeVar("T")
+
+ACCELERATOR_BYTES = 1 << 26
+"""Size of a block on an accelerator: few kernel launches, bounded memory."""
+
+
+def block_bytes(like: Tensor, cached: int) -> int:
+    """Bytes of a block on this tensor's device; `cached` on a CPU."""
+    return cached if like.device.type == "cpu" else ACCELERATOR_BYTES
+
+
+def blocks(part: slice, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `size` rows that cover `part`."""
+    for first in range(part.start, part.stop, size):
+        yield slice(first, min(first + size, part.stop))
 
 
 def in_parts(count: int, least: int, run: Callable[[slice], T]) -> list[T]:

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from comet_rec.cli.terminal import say
-from comet_rec.coercion import MOST_THREADS
+from comet_rec.config import MOST_THREADS
 from comet_rec.errors import ConfigError, DataError, InputError, did_you_mean
 from comet_rec.text import shortened
 

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from comet_rec import renamed
 from comet_rec.artefact.run import Run, save_run
-from comet_rec.coercion import is_whole
-from comet_rec.config import Config
+from comet_rec.config import Config, is_whole
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.nearest import shown

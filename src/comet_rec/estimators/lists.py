@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from comet_rec.artefact.run import Run
-from comet_rec.coercion import is_whole
+from comet_rec.config import is_whole
 from comet_rec.config import unknown as unknown_word
 from comet_rec.data.histories import fold_in
 from comet_rec.data.id_lists import IdList, history_lists, id_list

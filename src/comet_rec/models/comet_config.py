@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from comet_rec.coercion import positive, share
+from comet_rec.config import positive, share
 from comet_rec.data.histories import HistoryPolicy
 from comet_rec.errors import ConfigError
 from comet_rec.models.layers import ConvolutionForm

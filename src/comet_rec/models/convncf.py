@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from comet_rec.coercion import positive
+from comet_rec.config import positive
 from comet_rec.data.arrays import Array
 from comet_rec.data.batches import Batch
 from comet_rec.errors import ConfigError

@@ -13,7 +13,7 @@ from scipy.linalg import lapack
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from comet_rec.coercion import positive
+from comet_rec.config import positive
 from comet_rec.data.arrays import Array, indices
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import CometWarning, ConfigError

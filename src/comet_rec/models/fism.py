@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from comet_rec.coercion import positive
+from comet_rec.config import positive
 from comet_rec.data.batches import Batch
 from comet_rec.data.histories import FULL, HistorySettings
 from comet_rec.data.ragged import Ragged

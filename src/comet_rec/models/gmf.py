@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from comet_rec.coercion import positive
+from comet_rec.config import positive
 from comet_rec.data.arrays import Array
 from comet_rec.data.ragged import Ragged
 from comet_rec.models.latent import LatentFactors, known

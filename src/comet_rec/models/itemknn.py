@@ -11,7 +11,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from comet_rec.coercion import not_negative, positive
+from comet_rec.config import not_negative, positive
 from comet_rec.data.arrays import Array, indices, starts
 from comet_rec.data.interactions import Interactions
 from comet_rec.models.interfaces import FoldIn, NonIterative

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from comet_rec.coercion import positive, share
+from comet_rec.config import positive, share
 from comet_rec.data.arrays import Array, under
 from comet_rec.data.batches import Batch
 from comet_rec.errors import ConfigError

@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from comet_rec.coercion import MOST_THREADS, is_whole
+from comet_rec.config import MOST_THREADS, is_whole
 from comet_rec.errors import DataError
 
 # Above this, tables go to temporary files. The hashes and times of 20 M rows stay below it.

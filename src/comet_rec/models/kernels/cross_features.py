@@ -42,8 +42,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from comet_rec.models.kernels.blocks import block_bytes, blocks
-from comet_rec.parallel import in_parts
+from comet_rec.parallel import block_bytes, blocks, in_parts
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from comet_rec.models.kernels.blocks import blocks
+from comet_rec.parallel import blocks
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float
