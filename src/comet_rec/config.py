@@ -22,9 +22,7 @@ MOST_THREADS = 1024
 """Each is started, needed or not: a mistyped number would stop the machine."""
 LARGEST = 10**20
 """Integers from here on are slips: they would fail as an array's size, or as a float, later."""
-OF_A_SOFTMAX: Mapping[str, Any] = {
-    "softmax_items": 0, "mask_known_positives": False, "label_smoothing": 0.0
-}  # fmt: skip
+OF_A_SOFTMAX: Mapping[str, Any] = {"softmax_items": 0, "mask_known_positives": False}
 """Settings of `TrainConfig` that no other loss has, and how they are off."""
 
 
@@ -43,10 +41,10 @@ class TrainConfig:
         the log, so that it cannot empty the histories (ADR 0003).
     learning_rate, weight_decay : float
         Settings of Adam, the paper's optimizer. The decay is L2 and is added to the gradient.
-    schedule : {"constant", "linear", "cosine"}
-        Learning rate over the run: the same throughout, or falling to zero at the end of the
-        last of `epochs` (on everything of `full_epochs`, where those are more), in a line or along
-        half a cosine. Choice: constant; the paper names none.
+    schedule : {"constant", "cosine"}
+        Learning rate over the run: the same throughout, or falling along half a cosine to zero at
+        the end of the last of `epochs` (on everything of `full_epochs`, where those are more).
+        Choice: constant; the paper names none.
     warmup : float
         Epochs over which the learning rate first rises in a line to its full height, times
         whatever the schedule says; parts of an epoch count. Choice: 0, as the paper names none.
@@ -80,8 +78,6 @@ class TrainConfig:
     mask_known_positives : bool
         Take the other items that a user touched out of the softmax of its positives. Otherwise
         they count against the positive, like any other item. Choice: false (ADR 0022).
-    label_smoothing : float
-        Share of the softmax's target that is spread evenly over the catalogue.
     reduction : {"mean", "sum"}
         Over the pairs of a batch. Choice: Eq. 9 prints a sum.
     matmul_precision : {"highest", "high", "medium"}
@@ -103,7 +99,7 @@ class TrainConfig:
     batch_size: int = 2048
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine"] = "constant"
     warmup: float = 0.0
     average: float = 0.0
     decay_on: Literal["all", "embeddings"] = "all"
@@ -115,7 +111,6 @@ class TrainConfig:
     loss: Literal["bce", "bpr", "softmax"] = "bce"
     softmax_items: int = 0
     mask_known_positives: bool = False
-    label_smoothing: float = 0.0
     reduction: Literal["mean", "sum"] = "mean"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     selection_metric: Literal["sampled", "full"] = "sampled"
@@ -137,7 +132,7 @@ class TrainConfig:
         positive(self, "train", "learning_rate")
         not_negative(self, "train", "weight_decay", "patience", "negative_pool", "warmup")
         not_negative(self, "train", "softmax_items", "popularity_power")
-        share(self, "train", "average", "label_smoothing")
+        share(self, "train", "average")
         self._check_softmax()
 
     def _check_softmax(self) -> None:
@@ -149,11 +144,6 @@ class TrainConfig:
                         f'train.{name} = {getattr(self, name)} needs train.loss = "softmax"; '
                         f"the loss is {self.loss}"
                     )
-        elif self.mask_known_positives and self.label_smoothing > 0:
-            raise ConfigError(
-                f"train.label_smoothing = {self.label_smoothing} spreads the target over items "
-                "that train.mask_known_positives leaves out; take one of the two"
-            )
         elif self.negative_pool > 0:
             raise ConfigError(
                 f'train.negative_pool = {self.negative_pool}: train.loss = "softmax" draws no '

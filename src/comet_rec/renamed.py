@@ -24,8 +24,13 @@ SETTINGS = {
     "train.select_by": "train.selection_metric",
 }
 """Old setting → present setting."""
-GONE = {"model.activation": "relu", "train.optimizer": "adam"}
-"""Settings that had one value each: that value still passes."""
+GONE = {
+    "model.activation": "relu",
+    "model.row_dropout": 0.0,
+    "train.label_smoothing": 0.0,
+    "train.optimizer": "adam",
+}
+"""Settings that are gone, and the value that runs have: that value still passes."""
 TENSORS = {"taste_weight": "blend_weight"}
 """Old tensor → present tensor."""
 TENSOR_PREFIXES = {"taste.": "blend."}

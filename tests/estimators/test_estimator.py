@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import replace
 
@@ -183,15 +184,16 @@ def test_a_refit_ends_with_the_chosen_epoch_on_the_rates_that_chose_it(checkerbo
 
     monkeypatch.setattr(Trainer, "_set_learning_rate", spy)
     split = cr.leave_one_out(checkerboard, negatives=30)
-    settings = SMALL | {"epochs": 3, "patience": 0, "schedule": "linear", "batch_size": 100}
+    settings = SMALL | {"epochs": 3, "patience": 0, "schedule": "cosine", "batch_size": 100}
     run = cr.COMET(**settings).fit(split, refit=True).run
     stages = [line["stage"] for line in run.log]
     assert stages == ["validation"] * 3 + ["refit"]
     assert run.epochs == 1
     first, refit = -(-len(split.train) // 100), -(-len(split.known) // 100)
     assert len(rates) == 3 * first + refit
-    # Of a refit of one epoch on its own the last rate would be next to 0.
-    assert rates[-1] == pytest.approx(rates[0] * (1 - (refit - 1) / (3 * refit)))
+    # The last rate of a refit of one epoch would be next to 0 on a line of its own.
+    done = (refit - 1) / (3 * refit)
+    assert rates[-1] == pytest.approx(rates[0] * (1 + math.cos(math.pi * done)) / 2)
 
 
 def test_evaluate_refuses_a_split_that_the_model_was_trained_on(fitted, random_log):

@@ -68,8 +68,8 @@ def test_the_literal_reading_of_the_paper_does_leak(random_log):
     [
         {"towers": "both"},
         {"towers": "user"},
-        {"towers": "user", "user_embedding": False, "gate": "squeeze", "row_dropout": 0.2},
-        {"softmax_items": 60, "sampling": "popularity", "label_smoothing": 0.1},
+        {"towers": "user", "user_embedding": False, "gate": "squeeze"},
+        {"softmax_items": 60, "sampling": "popularity"},
         {"towers": "both", "mask_known_positives": True},
         {
             "towers": "user",

@@ -13,7 +13,6 @@ from comet_rec.data.histories import input_histories
 from comet_rec.errors import ConfigError
 from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
-from comet_rec.models.comet_variants import drop_rows
 from comet_rec.models.encoding import all_vectors
 from tests.models import reference
 
@@ -76,30 +75,6 @@ def test_the_gate_learns_and_changes_no_parameter_drawn_before_it():
     (gated.encode_users(torch.arange(M), histories()) * weights).sum().backward()
     for parameter in gated.user_tower.gate.mlp.weights:
         assert bool((parameter.grad != 0).any())
-
-
-def test_dropped_rows_are_the_pad_and_the_others_grow():
-    table, rows = torch.randn(N_ITEMS, 6), histories()
-    drawn = torch.rand(rows.shape, generator=torch.Generator().manual_seed(3))
-    larger, kept = drop_rows(table, rows, 0.25, torch.Generator().manual_seed(3))
-    torch.testing.assert_close(larger, table / 0.75)
-    for place in np.ndindex(*rows.shape):
-        assert int(kept[place]) == (N_ITEMS if drawn[place] < 0.25 else int(rows[place]))
-    assert drop_rows(table, rows, 0.25, None) == (table, rows)
-
-
-def test_rows_drop_in_training_alone_and_the_direct_form_agrees():
-    rows, found = histories(), []
-    for form in ("frequency", "direct"):
-        model = build(row_dropout=0.5, dropout=0.0, id_embedding_dropout=0.0, convolution=form)
-        rng = torch.Generator().manual_seed(1)
-        found.append(model.encode_users(None, rows, rng))
-    torch.testing.assert_close(*found)
-    plain = build(dropout=0.0, id_embedding_dropout=0.0)
-    assert not torch.allclose(found[0], plain.encode_users(None, rows))
-    assert torch.equal(
-        build(row_dropout=0.5).encode_users(None, rows), plain.encode_users(None, rows)
-    )
 
 
 def test_without_the_item_tower_an_item_is_its_embedding(random_log):
@@ -185,7 +160,7 @@ def test_there_is_a_table_of_users_where_something_reads_it(changes, tables):
     [
         {"towers": "user"},
         {"towers": "user", "user_embedding": False, "gate": "squeeze"},
-        {"user_embedding": False, "row_dropout": 0.2},
+        {"user_embedding": False},
     ],
 )
 def test_fit_save_load_and_fold_in_work_unchanged(checkerboard, tmp_path, changes):
@@ -209,7 +184,6 @@ def test_fit_save_load_and_fold_in_work_unchanged(checkerboard, tmp_path, change
     [
         ({"gate": "squeeze", "cross": "mlp"}, 'weighs the filters of model.cross = "cnn\\+mlp"'),
         ({"enrich": "original", "user_embedding": False}, "leaves no user"),
-        ({"row_dropout": 1.0}, r"model.row_dropout = 1.0: must lie in \[0, 1\)"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(changes, text):

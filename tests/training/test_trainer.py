@@ -252,7 +252,7 @@ def test_background_batches_keep_their_order_and_hand_errors_on():
 
 
 def test_a_falling_learning_rate_reaches_zero_and_a_shorter_refit_follows_the_same_line(split):
-    config = cr.COMET(**SMALL, schedule="linear", learning_rate=0.1).config_for(split.train)
+    config = cr.COMET(**SMALL, schedule="cosine", learning_rate=0.1).config_for(split.train)
     log = split.train
     model = base.build("comet", config.model, log.n_users, log.n_items, 0)
     batches = Batches(log, batch_size=100, negatives=1, histories=model.histories, seed=0)
@@ -262,7 +262,8 @@ def test_a_falling_learning_rate_reaches_zero_and_a_shorter_refit_follows_the_sa
     training.run(2)  # of the horizon of 4
     steps = 4 * len(batches)
     rates = [r for i, r in enumerate(seen, 1) if i % (len(batches) + 1)]  # epochs report too
-    assert rates == pytest.approx([0.1 * (1 - step / steps) for step in range(2 * len(batches))])
+    falling = [0.05 * (1 + math.cos(math.pi * step / steps)) for step in range(2 * len(batches))]
+    assert rates == pytest.approx(falling)
 
 
 def test_precision_of_products_is_for_training_steps_alone(split, monkeypatch):

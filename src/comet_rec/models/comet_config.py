@@ -66,9 +66,6 @@ class CometConfig:
     id_embedding_dropout : float
         Share of users' and items' own embeddings set to zero in a training step, so that the
         tower meets users it never saw; means nothing without towers. Choice: ADR 0012.
-    row_dropout : float
-        Share of the shown rows that become the pad in a training step, the others made larger to
-        match. Choice: 0.
     init_scale : float
         Embeddings start uniform in ± this. Choice: 0.05.
     """
@@ -92,12 +89,11 @@ class CometConfig:
     user_embedding: bool = True
     dropout: float = 0.3
     id_embedding_dropout: float = 0.1
-    row_dropout: float = 0.0
     init_scale: float = 0.05
 
     def __post_init__(self) -> None:
         positive(self, "model", "embedding_dim", "history_length", "channels", "init_scale")
-        share(self, "model", "history_dropout", "dropout", "id_embedding_dropout", "row_dropout")
+        share(self, "model", "history_dropout", "dropout", "id_embedding_dropout")
         if self.history_length > LONGEST_HISTORY:
             raise ConfigError(
                 f"model.history_length = {self.history_length}: must be at most {LONGEST_HISTORY}"

@@ -172,7 +172,7 @@ def _given(histories: Tensor | None) -> Tensor:
 
 def build_tower(config: CometConfig, rng: torch.Generator) -> Tower:
     """The paper's tower, or the variant that the settings ask for."""
-    plain = config.cross == "cnn+mlp" and config.gate == "none" and config.row_dropout == 0
+    plain = config.cross == "cnn+mlp" and config.gate == "none"
     plain = plain and not config.permute_dimensions and not config.freeze_filters
     return Tower(config, rng) if plain else VariantTower(config, rng)
 
@@ -204,7 +204,6 @@ class VariantTower(Tower):
         self.register_module("convolution", convolution)
         hidden = hidden_layers(config)
         self.mlp = Perceptron(convolution.out_features, hidden, k, config.dropout, rng)
-        self.row_dropout = config.row_dropout
         self.gate = None
         if config.gate == "squeeze":
             self.gate = SqueezeGate(tower_layout(config), rng)
@@ -224,7 +223,6 @@ class VariantTower(Tower):
         if self.order is not None:
             # Columns of the table are those of all maps: permuting it once permutes every map.
             table = table.index_select(1, self.order)
-        table, histories = drop_rows(table, histories, self.row_dropout, rng)
         if self.gate is None:
             return super().forward(table, histories, rng)
         features = self.gate(self.convolution(table, histories))  # [B, D]
@@ -261,22 +259,6 @@ def tower_arrays(config: CometConfig) -> dict[str, Array]:
     if config.permute_dimensions:
         declared["order"] = indices((k,), k)
     return declared
-
-
-def drop_rows(
-    table: Float[Tensor, "V K"],
-    histories: Int[Tensor, "B N"],
-    share: float,
-    rng: torch.Generator | None,
-) -> tuple[Float[Tensor, "V K"], Int[Tensor, "B N"]]:
-    """Inverted dropout of whole rows of the maps: some rows become the pad, index V.
-
-    Rows and not their elements: the fast form gathers rows that are transformed already.
-    """
-    if rng is None or share == 0:
-        return table, histories
-    drawn = torch.rand(histories.shape, generator=rng, device=histories.device)
-    return table / (1 - share), histories.masked_fill(drawn < share, len(table))
 
 
 def matched_width(config: CometConfig) -> int:

@@ -56,7 +56,7 @@ def _softmax(
     model: Any, batch: Batch, config: TrainConfig, rng: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     users, items = model.positives_and_items(batch, rng)
-    how = config.label_smoothing, config.reduction, batch.masked
+    how = config.reduction, batch.masked
     own = (users * items.index_select(0, batch.pair_items)).sum(dim=1)
     if batch.shared is None:
         return catalogue_softmax(users, items, batch.pair_items, *how), own
@@ -99,7 +99,6 @@ def sampled_softmax(
     logits: Float[Tensor, "B C"],
     log_weights: Float[Tensor, " C"],
     places: Int[Tensor, " B"],
-    smoothing: float,
     reduction: Literal["mean", "sum"],
     masked: Ragged | None = None,
 ) -> Float[Tensor, ""]:
@@ -108,7 +107,6 @@ def sampled_softmax(
     The positive enters as it is, every other drawn item with ``exp(x + log_weight)``, the
     positive's own column left out. The expectation of that sum is the sum over all items, since
     a weight is how often the item was drawn over how often it was to be (log Q correction).
-    The mean logit of the smoothed target is estimated with the same weights.
 
     Parameters
     ----------
@@ -119,10 +117,9 @@ def sampled_softmax(
     log_weights : Tensor [C]
     places : int64 [B]
         Column of the positive's own item; −1 where it was not drawn.
-    smoothing : float
     reduction : {"mean", "sum"}
     masked : Ragged or None
-        Columns left out for each positive; without smoothing.
+        Columns left out for each positive.
     """
     hits = torch.nonzero(places >= 0)[:, 0]
     columns = places[hits]
@@ -131,13 +128,7 @@ def sampled_softmax(
     )
     if masked is not None:
         mask(others, masked)
-    total = torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1)
-    losses = total - own
-    if smoothing > 0:
-        weights = log_weights.exp()
-        twice = torch.zeros_like(own).index_put((hits,), weights[columns])
-        mean = (own + logits @ weights - twice * own) / (1 + weights.sum() - twice)
-        losses = (1 - smoothing) * losses + smoothing * (total - mean)
+    losses = torch.logsumexp(torch.cat([own[:, None], others], dim=1), dim=1) - own  # [B]
     return losses.mean() if reduction == "mean" else losses.sum()
 
 
@@ -145,15 +136,12 @@ def catalogue_softmax(
     users: Float[Tensor, "B K"],
     items: Float[Tensor, "I K"],
     targets: Int[Tensor, " B"],
-    smoothing: float,
     reduction: Literal["mean", "sum"],
     masked: Ragged | None = None,
 ) -> Float[Tensor, ""]:
     """−Σ log softmax(items · user)_target, or its mean over the positives.
 
-    With smoothing ε the target is (1 − ε) · one-hot + ε / I. Unless `masked` says otherwise no
-    item is left out: other positives of the same user are among those that the target is told
-    from.
+    Unless `masked` says otherwise, other positives of the same user count against the target.
 
     Parameters
     ----------
@@ -163,52 +151,48 @@ def catalogue_softmax(
         Vectors of all items.
     targets : int64 [B]
         The positives' items.
-    smoothing : float
     reduction : {"mean", "sum"}
     masked : Ragged or None
-        Items left out for each positive, never its own; without smoothing.
+        Items left out for each positive, never its own.
     """
-    total: Tensor = _CatalogueSoftmax.apply(users, items, targets, smoothing, masked)  # type: ignore[no-untyped-call]
+    total: Tensor = _CatalogueSoftmax.apply(users, items, targets, masked)  # type: ignore[no-untyped-call]
     return total / len(users) if reduction == "mean" else total
 
 
 class _CatalogueSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, users: Tensor, items: Tensor, targets: Tensor, smoothing: float,
-        masked: Ragged | None,
-    ) -> Tensor:  # fmt: skip
+        ctx: Any, users: Tensor, items: Tensor, targets: Tensor, masked: Ragged | None
+    ) -> Tensor:
         d_users, d_items = torch.empty_like(users), torch.zeros_like(items)
         row = len(items) * items.element_size()
         size = max(1, min(len(users), block_bytes(items, BLOCK_BYTES) // row))
         buffer = items.new_empty((size, len(items)))
-        middle = items.mean(dim=0)
         total = items.new_zeros(())
         for first in range(0, len(users), size):
             block = slice(first, min(first + size, len(users)))
             x, target = users[block], targets[block]
             rows = torch.arange(len(x), device=x.device)
             logits = torch.mm(x, items.T, out=buffer[: len(x)])
-            wanted = (1 - smoothing) * logits[rows, target] + smoothing * (x @ middle)
+            target_logits = logits[rows, target]
             if masked is not None:
                 mask(logits, masked[block])
             most = logits.amax(dim=1, keepdim=True)
-            # From here on the buffer holds what is proportional to the probabilities.
+            # From here on the buffer holds numbers in proportion to the probabilities.
             sums = logits.sub_(most).exp_().sum(dim=1, keepdim=True)
-            total += (most[:, 0] + sums[:, 0].log() - wanted).sum()
-            logits[rows, target] -= (1 - smoothing) * sums[:, 0]
-            torch.mm(logits, items, out=d_users[block]).div_(sums).sub_(smoothing * middle)
+            total += (most[:, 0] + sums[:, 0].log() - target_logits).sum()
+            logits[rows, target] -= sums[:, 0]
+            torch.mm(logits, items, out=d_users[block]).div_(sums)
             d_items.addmm_(logits.T, x / sums)
-        d_items -= smoothing / len(items) * users.sum(dim=0)
         ctx.save_for_backward(d_users, d_items)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         d_users, d_items = ctx.saved_tensors
-        return d_users * grads[0], d_items * grads[0], None, None, None
+        return d_users * grads[0], d_items * grads[0], None, None
 
 
 def mask(logits: Float[Tensor, "B C"], masked: Ragged) -> None:
-    """Put −∞ where the bag of each row says, in place."""
+    """Put −∞ at the masked columns of each row, in place."""
     logits[masked.rows, masked.values] = -torch.inf

@@ -340,9 +340,7 @@ def learning_rate(config: TrainConfig, step: int, per_epoch: int, horizon: int) 
     """
     done = min(1.0, step / (horizon * per_epoch))
     share = 1.0
-    if config.schedule == "linear":
-        share = 1 - done
-    elif config.schedule == "cosine":
+    if config.schedule == "cosine":
         share = (1 + math.cos(math.pi * done)) / 2
     if config.warmup > 0:
         share *= min(1.0, (step + 1) / (config.warmup * per_epoch))
