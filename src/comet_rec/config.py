@@ -62,22 +62,22 @@ class TrainConfig:
         fewer tower passes a positive. Each positive still occurs once an epoch.
     negative_pool : int
         Items in a random pool from which a batch draws its negatives: fewer distinct items.
-        0 draws each from the whole catalogue.
+        0 draws each from all items.
     sampling : {"uniform", "popularity", "in-batch"}
-        How items are drawn, as negatives of a positive or for the softmax: all alike; in
-        proportion to a power of their number of rows; or among the positives of the batch.
-        Negatives are never items that the user touched. Choice: uniform (ADR 0023).
+        How items are sampled, as negatives or for the softmax: all alike; in proportion to a
+        power of their number of rows; or among the positives of the batch. Negatives are never
+        positives of the user. Choice: uniform (ADR 0023).
     popularity_power : float
-        That power.
+        The power of ``sampling = "popularity"``.
     loss : {"bce", "bpr", "softmax"}
         Binary cross-entropy on logits (Eq. 9), Bayesian personalised ranking, or cross-entropy
         of each positive among the items of the catalogue (ADR 0022).
     softmax_items : int
-        Items that the softmax of a batch is estimated from, drawn by `sampling` and shared by
-        its positives; 0 takes the whole catalogue.
+        Items of the sampled softmax, drawn by `sampling` once for all positives of a batch; 0
+        takes the full softmax.
     mask_known_positives : bool
-        Take the other items that a user touched out of the softmax of its positives. Otherwise
-        they count against the positive, like any other item. Choice: false (ADR 0022).
+        Leave the user's other positives out of the softmax of each positive. Otherwise they
+        count against it, like any other item. Choice: false (ADR 0022).
     reduction : {"mean", "sum"}
         Over the pairs of a batch. Choice: Eq. 9 prints a sum.
     matmul_precision : {"highest", "high", "medium"}
@@ -151,8 +151,8 @@ class TrainConfig:
             )
         elif self.softmax_items == 0 and self.sampling != "uniform":
             raise ConfigError(
-                f'train.sampling = "{self.sampling}": the softmax over the whole catalogue draws '
-                "nothing; give train.softmax_items, the number of items to draw"
+                f'train.sampling = "{self.sampling}": the full softmax draws nothing; give '
+                "train.softmax_items, the number of items to draw"
             )
 
 
@@ -401,7 +401,7 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
     try:
         if hint is bool:
             return _boolean(value)
-        # By its text, so that numpy's are told without importing numpy.
+        # Compared as text: truth values of numpy are refused without importing numpy.
         if hint in (int, float) and str(value) in ("True", "False"):
             raise ValueError
         if hint is int and not isinstance(value, str) and int(value) != value:

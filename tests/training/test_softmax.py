@@ -18,7 +18,7 @@ from comet_rec.models.comet import CometConfig
 from comet_rec.training import losses as losses_module
 from comet_rec.training.checkpoints import Hooks
 from comet_rec.training.fit import batches_of
-from comet_rec.training.losses import catalogue_softmax, objective, sampled_softmax
+from comet_rec.training.losses import full_softmax, objective, sampled_softmax
 from comet_rec.training.trainer import learning_rate
 from tests.conftest import make_log
 from tests.models import reference
@@ -160,7 +160,7 @@ def test_blocks_and_a_sample_of_all_items_are_the_softmax_with_its_gradients(
     own = logits[torch.arange(5), targets]
     losses = [
         torch.nn.functional.cross_entropy(logits, targets, reduction=reduction),
-        catalogue_softmax(users, items, targets, reduction),
+        full_softmax(users, items, targets, reduction),
         sampled_softmax(own, logits, torch.zeros(7), targets, reduction),
     ]
     expected, *found = (
@@ -173,7 +173,7 @@ def test_blocks_and_a_sample_of_all_items_are_the_softmax_with_its_gradients(
 
 def test_logits_of_any_size_stay_finite():
     users, items = torch.tensor([[1e3], [-1e3]]), torch.tensor([[1.0], [-1.0]])
-    loss = catalogue_softmax(users, items, torch.tensor([1, 1]), "sum")
+    loss = full_softmax(users, items, torch.tensor([1, 1]), "sum")
     assert loss.item() == pytest.approx(2000.0)
 
 

@@ -23,16 +23,16 @@ class CometConfig:
     embedding_dim : int
         K.
     history_length : int
-        Most rows of a history shown, N.
+        Most rows of an input history, N.
     history : {"sampled", "recent", "causal"}
-        Which rows those are. Choice: sampled, a fresh draw each training step. Causal: a training
-        positive sees what its user did just before, newest last, and evaluation the latest; N(i)
-        is sampled.
+        Rows of the input history. Choice: sampled, new in each training step. Causal: the rows
+        of the user just before a training positive, newest last, and the latest rows at
+        evaluation; N(i) is sampled.
     exclude_target : bool
-        Leave a batch's positives out of the shown histories. Choice: true (ADR 0003).
+        Leave a batch's positives out of its histories. Choice: true (ADR 0003).
     history_dropout : float
-        Largest share of other rows hidden from a history in a training step, where targets are
-        (`exclude_target`). Choice: ADR 0003.
+        Largest share of a history's other rows that a training step leaves out too, if
+        `exclude_target`. Choice: ADR 0003.
     widths : tuple of int
         Filter widths H_l; those above K become K, repeats are dropped.
     channels : int
@@ -42,30 +42,30 @@ class CometConfig:
     hidden : tuple of int
         Hidden layers of the MLP. Choice: one of 256.
     cross : {"cnn+mlp", "cnn", "mlp", "matched-mlp"}
-        What stands between the map and p'_u (Figure 3): Eqs. 4–7; three strided convolutions
-        and the output layer; the flattened map and the MLP; or the same with one hidden layer,
-        as wide as makes the tower's parameters as many as those of Eqs. 4–7.
+        The way from the map to p'_u (Figure 3): Eqs. 4–7; three strided convolutions and the
+        output layer; the flattened map and the MLP; or the same with one hidden layer, so wide
+        that the tower has as many parameters as Eqs. 4–7.
     enrich : {"both", "original", "interaction"}
-        What z_u and z_i hold (Figure 4): own embedding and interaction vector, or one of them.
+        Parts of z_u and z_i (Figure 4): own embedding and interaction vector, or one of them.
         "original" has no towers.
     permute_dimensions : bool
         Put the embedding's dimensions in a fixed random order before the convolution.
     shuffle_history : bool
-        Put the shown rows of every history in a random order.
+        Put the rows of every history in a random order.
     freeze_filters : bool
-        Leave the convolution's filters as they were drawn.
+        Keep the initial filters of the convolution.
     gate : {"none", "squeeze"}
         Weight of each filter's features before the MLP: none, or squeeze and excitation.
         Choice: none, the paper's (ADR 0024).
     towers : {"both", "user"}
         Which sides are encoded; "user" leaves an item its own embedding, z_i = q_i. Choice: both.
     user_embedding : bool
-        Whether z_u holds p_u; without it a user is nothing but the history. Choice: true.
+        Whether z_u holds p_u; without it the history alone stands for a user. Choice: true.
     dropout : float
-        After each hidden layer, per encoded user or item. Choice: there.
+        Dropout after each hidden layer. Choice: 0.3, at that place.
     id_embedding_dropout : float
-        Share of users' and items' own embeddings set to zero in a training step, so that the
-        tower meets users it never saw; means nothing without towers. Choice: ADR 0012.
+        Share of own embeddings set to zero in a training step, so that the tower learns to serve
+        new users. It has no effect without towers. Choice: ADR 0012.
     init_scale : float
         Embeddings start uniform in ± this. Choice: 0.05.
     """

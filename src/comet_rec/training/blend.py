@@ -1,6 +1,7 @@
-"""The second model of a blend: trained first, by itself, its score added to the first one's.
+"""The second model of a blend: it is trained first, and its score is added to the first model's.
 
-With a folder for checkpoints the finished second model waits there for the rest of the training.
+If there is a folder for checkpoints, the finished second model is saved there until the blend is
+trained.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from comet_rec.models.interfaces import Scorer
 from comet_rec.training.checkpoints import Hooks
 
 RUN = "run"
-"""Folder of a finished second model, in its folder of checkpoints."""
+"""Folder of the finished second model, inside the folder of its checkpoints."""
 
 
 def check(config: Config) -> None:
-    """Refuse a blend of a model whose scores are no inner product.
+    """Refuse a blend with a model whose score is not an inner product.
 
     Raises
     ------
@@ -40,7 +41,7 @@ def check(config: Config) -> None:
 
 
 def check_given(second: Run, config: Config) -> None:
-    """Refuse a trained second model of other settings than the blend's, or that saw its targets.
+    """Refuse a trained second model whose settings differ from the blend's.
 
     Raises
     ------
@@ -56,7 +57,7 @@ def check_given(second: Run, config: Config) -> None:
 
 
 def check_begun(hooks: Hooks, name: str) -> None:
-    """Refuse to resume a blend without the second model that it was begun with.
+    """Refuse to resume a blend when its second model is missing.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def check_begun(hooks: Hooks, name: str) -> None:
 
 
 def waiting(config: Config, data: Split | Interactions, hooks: Hooks) -> Run | None:
-    """The finished second model of a training that was stopped later; None without one.
+    """The finished second model of a stopped training; None without one.
 
     Raises
     ------
@@ -98,7 +99,7 @@ def waiting(config: Config, data: Split | Interactions, hooks: Hooks) -> Run | N
 
 
 def keep(run: Run, hooks: Hooks) -> Run:
-    """Let a finished second model wait for the rest, in the place of its checkpoints."""
+    """Save the finished second model in place of its checkpoints."""
     place = _place(hooks)
     if place is not None:
         save_run(run, place)
@@ -113,6 +114,6 @@ def _place(hooks: Hooks) -> Path | None:
 
 
 def validation_scores(second: Run, rows: Interactions) -> Scorer:
-    """Scores of a second model that knows the training rows alone."""
+    """Scores of the second model with the parameters before its refit."""
     state = second.state if second.selected is None else second.selected
     return model_scores(restored(second.config, state, second.interactions), rows)

@@ -40,11 +40,11 @@ class Hooks:
         Called with the stage ("validation", "refit", "all"; with the name of a blend's second model
         in front) and the progress.
     stop : callable
-        True asks for a stop after the present step.
+        Returns true to stop after the current step.
     checkpoints : Path or None
         Folder for the state of an unfinished training.
     resume : bool
-        Go on from the checkpoint there.
+        Resume from the checkpoint in that folder.
     """
 
     report: Callable[[str, Progress], None] = lambda stage, progress: None
@@ -53,7 +53,7 @@ class Hooks:
     resume: bool = False
 
     def of_blend(self, name: str) -> Hooks:
-        """The same for the second model of a blend, which is trained first."""
+        """Hooks of the second model of a blend, which is trained first."""
         folder = None if self.checkpoints is None else self.checkpoints / BLEND
 
         def report(stage: str, progress: Progress) -> None:
@@ -65,7 +65,7 @@ class Hooks:
 
 @dataclass
 class Found:
-    """State of one training so far; saved when it is stopped, and every two minutes.
+    """State of one training; saved when it is stopped, and every two minutes.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Found:
     lines : list of dict
         Log, a line an epoch.
     weights : list of float
-        Weight of a blend that was best after each epoch.
+        Best weight of a blend after each epoch.
     epochs : int
         Epochs that validation chose; 0 before.
     selected : dict of Tensor
@@ -129,7 +129,7 @@ class Found:
             raise ArtefactError(f"{folder}: parameters that validation chose are missing; {REMEDY}")
 
     def restore(self, stage: str, trainer: Trainer) -> None:
-        """Put a trainer where the checkpoint of this stage stood, if there is one."""
+        """Restore a trainer from the checkpoint of this stage, if there is one."""
         if self._resumed is None or self._resumed[1]["stage"] != stage:
             return
         tensors, about = self._resumed
@@ -172,7 +172,7 @@ class Found:
         save_checkpoint(self.hooks.checkpoints, tensors, about)
 
     def _declared(self, about: Mapping[str, Any]) -> dict[str, Array]:
-        """Declare the tensors of a checkpoint of this training."""
+        """Declarations of the tensors in a checkpoint of this training."""
         config, log = self.config, self.log
         assert self.hooks.checkpoints is not None
         if about.get("identity") != self.identity:
@@ -194,7 +194,7 @@ class Found:
 
 
 def open_folder(hooks: Hooks, config: Config) -> None:
-    """Check that there is something to resume; a training that begins anew forgets what was there.
+    """Check that there is something to resume; otherwise remove an earlier checkpoint.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def begun_otherwise(checkpoints: Path) -> ConfigError:
 
 
 def checkpoint_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declare the tensors of an unfinished training's checkpoint."""
+    """Declarations of the tensors in the checkpoint of an unfinished training."""
     selected = under("selected", optional(base.state_arrays(config, n_users, n_items)))
     return training.state_arrays(config, n_users, n_items) | selected
 

@@ -1,8 +1,8 @@
 """Losses of a training step: on logits of pairs, and the softmax over all items or sampled ones.
 
-The logits of a full softmax would be [B, I], read and written again by each operation. A block of
-them fits the cache, and since the loss is one number, its gradient can be had in the same pass: no
-logit is computed twice, and none is kept.
+The logits of a full softmax are [B, I], and each operation would read and write all of them. So
+they are computed a block of rows at a time, which fits the cache. The loss is one number, so the
+same pass computes its gradient: no logit is computed twice, and none is kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BLOCK_BYTES = 4_000_000
 def objective(
     model: Any, batch: Batch, config: TrainConfig, rng: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """Loss of a batch, and logits of its pairs: of the positives alone for the softmax.
+    """Loss of a batch, and logits of its pairs; for the softmax, of its positives.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def objective(
         For the softmax a `TwoTower`, and one whose training logit is an inner product
         (`models.base.check`).
     batch : Batch
-        As the loss wants it: pairs with labels, or positives beside shared items.
+        Pairs with labels; for the softmax, positives and perhaps shared items.
     config : TrainConfig
     rng : torch.Generator or None
         Draws dropout.
@@ -59,7 +59,7 @@ def _softmax(
     how = config.reduction, batch.masked
     own = (users * items.index_select(0, batch.pair_items)).sum(dim=1)
     if batch.shared is None:
-        return catalogue_softmax(users, items, batch.pair_items, *how), own
+        return full_softmax(users, items, batch.pair_items, *how), own
     logits = users @ items.index_select(0, batch.shared.columns).T
     weights, places = batch.shared.log_weights, batch.shared.positive_columns
     return sampled_softmax(own, logits, weights, places, *how), own
@@ -84,13 +84,13 @@ def bayesian_personalised_ranking(
     ----------
     logits, labels : Tensor [P]
     groups : int64 [P]
-        Number of the positive that each pair is, or was drawn for.
+        Number of the positive that a pair is, or that it is a negative of.
     """
     observed = labels > 0
     own = torch.zeros_like(logits[observed]).index_put((groups[observed],), logits[observed])
     differences = own[groups[~observed]] - logits[~observed]
     losses = nnf.softplus(-differences)
-    # A batch of users who touched everything has no negatives.
+    # A batch of users who interacted with every item has no negatives.
     return losses.sum() / max(len(losses), 1) if reduction == "mean" else losses.sum()
 
 
@@ -102,21 +102,21 @@ def sampled_softmax(
     reduction: Literal["mean", "sum"],
     masked: Ragged | None = None,
 ) -> Float[Tensor, ""]:
-    """`catalogue_softmax` with the sum over the catalogue estimated from drawn items.
+    """`full_softmax` with the sum over all items estimated from sampled items.
 
-    The positive enters as it is, every other drawn item with ``exp(x + log_weight)``, the
-    positive's own column left out. The expectation of that sum is the sum over all items, since
-    a weight is how often the item was drawn over how often it was to be (log Q correction).
+    The positive enters as it is. Every other sampled item enters with ``exp(x + log_weight)``;
+    the positive's own column is left out. A weight is the number of draws of an item over the
+    expected number, so the expectation of the sum is the sum over all items (log Q correction).
 
     Parameters
     ----------
     own : Tensor [B]
         Logits of the positives.
     logits : Tensor [B, C]
-        Of each positive's user and the drawn items.
+        Logits of each positive's user and the sampled items.
     log_weights : Tensor [C]
     places : int64 [B]
-        Column of the positive's own item; −1 where it was not drawn.
+        Column of the positive's own item; −1 where it was not sampled.
     reduction : {"mean", "sum"}
     masked : Ragged or None
         Columns left out for each positive.
@@ -132,7 +132,7 @@ def sampled_softmax(
     return losses.mean() if reduction == "mean" else losses.sum()
 
 
-def catalogue_softmax(
+def full_softmax(
     users: Float[Tensor, "B K"],
     items: Float[Tensor, "I K"],
     targets: Int[Tensor, " B"],
@@ -155,11 +155,11 @@ def catalogue_softmax(
     masked : Ragged or None
         Items left out for each positive, never its own.
     """
-    total: Tensor = _CatalogueSoftmax.apply(users, items, targets, masked)  # type: ignore[no-untyped-call]
+    total: Tensor = _FullSoftmax.apply(users, items, targets, masked)  # type: ignore[no-untyped-call]
     return total / len(users) if reduction == "mean" else total
 
 
-class _CatalogueSoftmax(torch.autograd.Function):
+class _FullSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, users: Tensor, items: Tensor, targets: Tensor, masked: Ragged | None

@@ -1,4 +1,4 @@
-"""Initialisation from pre-trained models: finished runs that give a new model its parameters."""
+"""Initialisation of a model from the parameters of finished runs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def runs_of(models: Any) -> list[Run]:
     Raises
     ------
     InputError
-        For what is no model.
+        When an argument is no model.
     NotFittedError
-        For one that is not trained yet.
+        When a model is not trained yet.
     """
     several = isinstance(models, Iterable) and not isinstance(models, str)
     given = list(models) if several else [models]
@@ -41,14 +41,14 @@ def check(
     starts: Sequence[Run], second: Sequence[Run], config: Config, log: Interactions,
     split: Split | None,
 ) -> None:  # fmt: skip
-    """Refuse runs that a model with this config cannot or must not start from.
+    """Refuse runs that a model with this config cannot, or must not, start from.
 
     Parameters
     ----------
     starts : sequence of Run
-        Those that its parameters start from.
+        Runs that give the initial parameters.
     second : sequence of Run
-        The second model of its blend, where that is given.
+        The second model of the blend, if it is given.
     config : Config
     log : Interactions
     split : Split or None
@@ -56,8 +56,8 @@ def check(
     Raises
     ------
     ConfigError
-        When the model starts from no others or from other ones, or a run saw other data, another
-        split, or validation rows before their time.
+        When the model takes no runs or other ones, or when a run was trained on other data, on
+        another split, or on validation rows that this training still chooses by.
     """
     given, wanted = sorted(run.config.name for run in starts), sources(config)
     if given and given != sorted(wanted):
@@ -118,7 +118,7 @@ def initialise(model: Any, runs: Sequence[Run], *, refitted: bool) -> None:
 
 
 def sources(config: Config) -> tuple[str, ...]:
-    """Models that one with this config starts from."""
+    """Names of the models that a model with this config may start from."""
     found: tuple[str, ...] = base.model_class(config.name).sources(config.model)
     return found
 
@@ -129,7 +129,7 @@ def names(runs: Iterable[Run]) -> tuple[str, ...]:
 
 
 def digests(runs: Iterable[Run]) -> str:
-    """Text that tells two choices of runs apart, the same before and after their refits."""
+    """Digests of the runs' parameters before a refit, so the same before and after it."""
     return " ".join(digest(run.selected or run.state) for run in runs)
 
 

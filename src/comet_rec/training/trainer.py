@@ -28,18 +28,20 @@ from comet_rec.training.losses import objective
 
 @dataclass
 class Progress:
-    """Where training stands; what a progress display and the log are fed with.
+    """Progress of a training, for progress displays and the log.
 
     Parameters
     ----------
     epoch : int
-        The running one, counted from 0; at an epoch's end how many are done.
+        The running epoch, counted from 0; at the end of an epoch, the number of finished ones.
     epochs : int
-        Most that there will be.
-    batch, loss, positives, train_seconds
-        Of this epoch so far; seconds of its steps alone.
+        Most epochs.
+    batch, batches : int
+        Finished batches of this epoch, and all of them.
+    loss, positives, train_seconds
+        Mean loss, positives and seconds of this epoch's steps so far.
     validation : mapping or None
-        At the end of an epoch.
+        Validation figures at the end of an epoch.
     """
 
     epoch: int
@@ -65,16 +67,16 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """Everything that a stopped training needs to go on as if it had not stopped.
+    """State of the loop: with model and optimizer, all that resuming needs.
 
     Parameters
     ----------
     epoch, batch : int
         The next step.
     best_epoch : int
-        Epochs done when validation was best; 0 before the first.
+        Number of finished epochs at the best validation; 0 before the first.
     best : dict of Tensor or None
-        The model's state then.
+        The model's state at the best validation.
     """
 
     epoch: int = 0
@@ -97,15 +99,15 @@ class Trainer:
     batches : Batches
     config : TrainConfig
     seed : int
-        Of dropout's masks; with (epoch, batch) it fixes every draw.
+        Seed of the dropout masks; with (epoch, batch) it fixes every draw.
     device : torch.device
     validate : callable or None
-        Figures of the validation items under the present weights; None trains all epochs.
+        Returns validation figures of the model as it is; None trains all epochs.
     report : callable or None
-        Called after each step and each epoch; true after a step asks for a stop there.
+        Called after each step and each epoch. If it returns true after a step, training stops.
     horizon : int or None
-        Epochs over which the learning rate falls; default the config's. A refit that ends
-        earlier follows the same line as the run that chose its length.
+        Epochs over which the learning rate falls; by default the config's. A refit that ends
+        earlier has the same rates as the run that chose its length.
     """
 
     def __init__(
@@ -140,7 +142,7 @@ class Trainer:
         NonFiniteError
             When a loss is not finite; names the step and the first such tensor.
         TrainingInterrupted
-            When `report` asked for it; `state` and the optimizer are ready to be saved.
+            When `report` asks for a stop; the state can be saved.
         """
         epochs = epochs or self.config.epochs
         state = self.state
@@ -179,7 +181,7 @@ class Trainer:
         )  # fmt: skip
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that a checkpoint needs: named tensors, and plain data of `TrainState`."""
+        """Tensors by name and plain data that a checkpoint holds."""
         state = self.state
         tensors = {f"model.{name}": value for name, value in frozen(self.model).items()}
         tensors |= {f"best.{name}": value for name, value in (state.best or {}).items()}
@@ -190,12 +192,12 @@ class Trainer:
         return tensors, {name: value for name, value in vars(state).items() if name != "best"}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave; the tensors are as `state_arrays` declares.
+        """Restore the state that `state_dict` returned; `state_arrays` declares its tensors.
 
         Raises
         ------
         ValueError
-            When one is missing, or the plain data are not of this training.
+            When a tensor is missing, or the plain data do not belong to this training.
         """
         state = {name: plain[name] for name in vars(TrainState()) if name != "best"}
         best = under(tensors, "best.")
@@ -215,7 +217,7 @@ class Trainer:
         if bool(best) != bool(state["best_validation"]) or state["batch"] > len(self.batches):
             raise ValueError("its state is impossible")
         if best:
-            self.config.merit(state["best_validation"])  # the figure that chooses is there
+            self.config.merit(state["best_validation"])  # raises if its figure is missing
 
         self.model.load_state_dict(under(tensors, "model."))
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
@@ -224,7 +226,7 @@ class Trainer:
         self.state = TrainState(**state, best=best or None)
 
     def _close_epoch(self) -> dict[str, float] | None:
-        """Validate what would be kept, and keep it if it is the best so far."""
+        """Validate the (averaged) parameters, and keep them if they are the best so far."""
         with self.averaged.in_place() if self.averaged else contextlib.nullcontext():
             validation = dict(self.validate()) if self.validate else None
             self.state.epoch += 1
@@ -232,7 +234,7 @@ class Trainer:
         return validation
 
     def _step(self, batch: Batch) -> float:
-        """One update; returns the mean loss of a pair, or of a positive's softmax."""
+        """One update; returns the mean loss of a pair or, with a softmax, of a positive."""
         where = (self.state.epoch, self.state.batch)
         rng = torch.Generator(self.device)
         rng.manual_seed(torch_seed(self.seed, "dropout", *where))
@@ -249,7 +251,7 @@ class Trainer:
             self.averaged.update(where[0] * len(self.batches) + where[1])
         if self.config.reduction == "mean":
             return value
-        negatives_alone = self.config.loss == "bpr"  # a term is a positive's with one of them
+        negatives_alone = self.config.loss == "bpr"  # a term of BPR is one negative
         terms = (batch.labels == 0).sum() if negatives_alone else len(batch.labels)
         return value / max(int(terms), 1)
 
@@ -286,10 +288,10 @@ class Trainer:
 
 
 class Averaged:
-    """Exponential moving average of a model's parameters that are trained.
+    """Exponential moving average of the trained parameters.
 
-    Its decay grows as (1 + t) / (10 + t) up to `decay`, so that the first steps, which are far
-    from anything good, are soon forgotten.
+    The decay grows as (1 + t) / (10 + t) up to `decay`, so the poor parameters of the first
+    steps soon have no weight.
 
     Parameters
     ----------
@@ -318,7 +320,7 @@ class Averaged:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let the model hold the average for a while."""
+        """Put the average into the model inside the block."""
         self.swap()
         try:
             yield
@@ -336,7 +338,7 @@ def learning_rate(config: TrainConfig, step: int, per_epoch: int, horizon: int) 
     per_epoch : int
         Steps of an epoch.
     horizon : int
-        Epochs at whose end a falling rate reaches zero.
+        Epochs after which a falling rate is zero.
     """
     done = min(1.0, step / (horizon * per_epoch))
     share = 1.0
@@ -387,8 +389,8 @@ def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None
 def matmul_precision(precision: str) -> Iterator[None]:
     """Precision of float32 products inside the block.
 
-    PyTorch's switch is process-wide: measuring, and the caller's own products, keep theirs. A
-    caller who has set it by backend has chosen for us, and the older switch would refuse.
+    PyTorch's setting is process-wide, so it is put back for evaluation and the caller. If the
+    caller has set a precision by backend, PyTorch refuses this older setting.
 
     Raises
     ------
@@ -413,7 +415,7 @@ def matmul_precision(precision: str) -> Iterator[None]:
 
 
 def parameter_groups(model: Any) -> list[list[nn.Parameter]]:
-    """Tables with a row per user or item, and the rest: the optimizer counts in this order."""
+    """Embedding tables, then all other parameters: the optimizer numbers them in this order."""
     tables = {id(p) for p in model.embedding_parameters()}
     parameters = list(model.parameters())
     return [
@@ -434,7 +436,7 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declare the tensors of `Trainer.state_dict`; `load_state_dict` asks for all of them."""
+    """Declarations of the tensors of `Trainer.state_dict`."""
     state = arrays.optional(base.state_arrays(config, n_users, n_items))
     found: dict[str, Array] = {}
     for room in ("model", "best", "average"):

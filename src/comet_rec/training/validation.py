@@ -24,15 +24,15 @@ from comet_rec.models.interfaces import Scorer
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 2.8, 4.0)
 """Weights of the second model of a blend that the validation items choose from."""
 FULL_SCORES = 500_000_000
-"""Scores of a validation over the whole catalogue, after each epoch: users are drawn for that."""
+"""Most scores of a full ranking after each epoch; above it, a sample of users is ranked."""
 LEAST_USERS = 2_000
-"""However wide the catalogue: the figures of fewer differ by more than those of two epochs."""
+"""Fewest users of that sample: with fewer, noise is larger than the change between epochs."""
 PAIR_SCORES = 20_000_000
-"""The same of a model that scores pairs, a thousand times as dear, however few users that is."""
+"""Most scores where a model scores pairs, a thousand times as slow, however few users remain."""
 
 
 def validated_users(model: str, scores: Scorer) -> int:
-    """Most users whose whole catalogue is ranked after each epoch."""
+    """Most users of the full ranking after each epoch."""
     if not isinstance(scores, PairScores):
         return max(LEAST_USERS, FULL_SCORES // max(scores.n_items, 1))
     return min(full_users(model) or PAIR_SCORES, max(1, PAIR_SCORES // max(scores.n_items, 1)))
@@ -45,11 +45,10 @@ class Validation:
     Parameters
     ----------
     config : Config
-        Its ``train.selection_metric`` says whether the whole catalogue is ranked, too.
+        ``train.selection_metric`` says whether there is a full ranking too.
     held : HeldOut
     rows : Interactions
-        Rows of the training. A full ranking leaves them out; the test item, unknown then, it does
-        not.
+        The training rows. A full ranking hides their items; it does not know the test item.
     second : Scorer or None
         Scores of the second model of a blend, trained on the same rows.
     weights : list of float
@@ -63,32 +62,33 @@ class Validation:
     weights: list[float] = field(default_factory=list)
 
     def __call__(self, model: Any, histories: Any = None) -> dict[str, float]:
-        """Figures of a model that is shown these histories; of a blend, under its best weight."""
+        """Figures of a model with these histories; in a blend, with the best weight."""
         scores = model_scores(model, self.rows, histories)
         return self.figures(scores) if self.second is None else self.blended(scores)
 
     def figures(self, scores: Scorer) -> dict[str, float]:
-        """HR@k and NDCG@k among sampled candidates, and with "full" in front of a full ranking."""
+        """HR@k and NDCG@k among sampled candidates; figures of a full ranking begin with "full"."""
         return self._of_weights(scores, None, (0.0,))[0.0]
 
     def blended(self, scores: Scorer) -> dict[str, float]:
-        """Figures of score + weight · second score under the best weight, which is noted."""
-        found = self._of_weights(scores, self.second, WEIGHTS)
-        best = max(found, key=lambda weight: self.config.train.merit(found[weight]))
+        """Figures of score + weight · second score with the best weight, which joins `weights`."""
+        by_weight = self._of_weights(scores, self.second, WEIGHTS)
+        best = max(by_weight, key=lambda weight: self.config.train.merit(by_weight[weight]))
         self.weights.append(float(np.float32(best)))
-        return found[best]
+        return by_weight[best]
 
     def _of_weights(
-        self, scores: Scorer, more: Scorer | None, weights: tuple[float, ...]
+        self, scores: Scorer, second: Scorer | None, weights: tuple[float, ...]
     ) -> dict[float, dict[str, float]]:
-        ranks = weighed_ranks(scores, more, weights, self.held)
-        found = {w: self._means(of) for w, of in zip(weights, ranks, strict=True)}
+        ranks = weighed_ranks(scores, second, weights, self.held)
+        by_weight = {w: self._means(of) for w, of in zip(weights, ranks, strict=True)}
         if self.config.train.selection_metric == "full":
             held = drawn_users(self.held, validated_users(self.config.name, scores))
-            ranks = weighed_full_ranks(scores, more, weights, held, self.rows)
-            for weight, of in zip(weights, ranks, strict=True):
-                found[weight] |= {f"full {k}": v for k, v in self._means(of).items()}
-        return found
+            full_ranks = weighed_full_ranks(scores, second, weights, held, self.rows)
+            for weight, ranks_of_weight in zip(weights, full_ranks, strict=True):
+                full = self._means(ranks_of_weight)
+                by_weight[weight] |= {f"full {name}": value for name, value in full.items()}
+        return by_weight
 
     def _means(self, ranks: Ranks) -> dict[str, float]:
         return figures(ranks.better, ranks.tied, self.config.protocol.ties)[0]
