@@ -7,7 +7,7 @@
 | `towers` | `both` | `user`: z_i = q_i |
 | `user_embedding` | true | false: z_u = p'_u |
 | `gate` | `none` | `squeeze`: a weight for each filter |
-| `permute_dimensions`, `freeze_filters`, `row_dropout` | off | on |
+| `permute_dimensions`, `freeze_filters` | off | on |
 
 `CometVariant` is `COMET` with the parts that its settings choose, and says what the rest of the
 library asks of a model. A part that a setting leaves out draws no parameters.
