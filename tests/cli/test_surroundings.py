@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from comet_rec.cli.app import run
-from comet_rec.cli.interrupt import interruptible
+from comet_rec.cli.progress import interruptible
 from comet_rec.estimators.registry import load_model
 
 

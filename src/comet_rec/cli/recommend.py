@@ -86,26 +86,25 @@ def recommend(
     if sum((bool(user or users_file), all_users, bool(history))) != 1:
         raise InputError("give one of --user ID (or --users-file), --all-users, --history ID,ID,…")
     form = _format(form, out)
+    files = {"users-file": users_file, "allow-file": allow_file, "block-file": block_file}
     lines = {
         name: [] if path is None else read_lines(path, f"--{name} {path}")
-        for name, path in (
-            ("users-file", users_file), ("allow-file", allow_file), ("block-file", block_file)
-        )
-    }  # fmt: skip
+        for name, path in files.items()
+    }
     from comet_rec.estimators.registry import load_model
 
     model = load_model(run)
     log = model.run.interactions
     users = None
     if user or users_file:
-        users = [each for text in user or () for each in _ids(log.user_ids, text, "--user")]
-        users += [_meant(log.user_ids, line) for line in lines["users-file"]]
+        users = _all_ids(log.user_ids, "--user", user or [], lines["users-file"])
         if not users:
             raise InputError(f"--users-file {users_file}: holds no id; give one a line")
     rules: dict[str, Any] = {"include_seen": include_seen, "unknown": unknown}
     for name, texts, path in (("allow", allow, allow_file), ("block", block, block_file)):
         if texts or path is not None:
-            rules[name] = _items(log.item_ids, name, texts or [], lines[f"{name}-file"])
+            items = _all_ids(log.item_ids, f"--{name}", texts or [], lines[f"{name}-file"])
+            rules[name] = items
     if history:
         parsed = [_ids(log.item_ids, each, "--history") for each in history]
         table = model.recommend_for_history(parsed, k, **rules)
@@ -150,10 +149,9 @@ def _write(
             _copy_to_stdout(table, form)
         return
     if form == "json":
-        text = json.dumps(_lists(table, asked), ensure_ascii=False)
+        text = _json(_lists(table, asked))
     elif form == "jsonl":
-        lists = _lists(table, asked)
-        text = "\n".join(json.dumps(each, ensure_ascii=False) for each in lists)
+        text = "\n".join(map(_json, _lists(table, asked)))
     else:
         text = _text(table, model.run.titles, terminal.width() if out is None else None)
     text += "\n" * bool(text)
@@ -189,9 +187,9 @@ def _meant(ids: Ids, text: str) -> Any:
     return exact if ids.index([exact])[0] >= 0 else ids.parse(text.strip())
 
 
-def _items(ids: Ids, name: str, texts: list[str], lines: list[str]) -> list[Any]:
-    """Items to allow or to block."""
-    found = [each for text in texts for each in _ids(ids, text, f"--{name}")]
+def _all_ids(ids: Ids, option: str, texts: list[str], lines: list[str]) -> list[Any]:
+    """The ids of an option, however often it was given, and of the lines of its file."""
+    found = [each for text in texts for each in _ids(ids, text, option)]
     return found + [_meant(ids, line) for line in lines]
 
 
@@ -213,11 +211,15 @@ def _copy_to_stdout(table: Table, form: str) -> None:
 
 def _lists(table: Table, asked: Sequence[Any]) -> list[dict[str, Any]]:
     """A list a user, an empty one where no item is left for them; of histories, one each."""
-    of = {
-        key: [{k: _plain(row[k]) for k in ("item_id", "score", "rank")} for row in rows]
-        for key, rows in _each(table)
+    lists = {
+        user: [{name: row[name] for name in ("item_id", "score", "rank")} for row in rows]
+        for user, rows in _each(table)
     }
-    return [{"user_id": _plain(key), "items": of.get(key, [])} for key in asked]
+    return [{"user_id": user, "items": lists.get(user, [])} for user in asked]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)  # a UUID is no JSON
 
 
 def _escaped_json(text: str) -> str:
@@ -237,10 +239,6 @@ def _each(table: Table) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
         rows.append(row)
     if rows:
         yield rows[0]["user_id"], rows
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (int, float, str)) else str(value)
 
 
 def _text(table: Table, titles: dict[str, str], width: int | None) -> str:
