@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ import typer
 from comet_rec.cli import options, terminal
 from comet_rec.cli.evaluate import Run
 from comet_rec.errors import InputError, did_you_mean
-from comet_rec.files import is_stdout, read_lines, written_whole
+from comet_rec.files import is_stdout, read_lines, write_text_whole
 from comet_rec.text import cropped, padded, printable, shortened, width_of
 
 if TYPE_CHECKING:
@@ -142,11 +142,12 @@ def _write(
     table: Table, form: str, out: Path | None, asked: Sequence[Any], model: Estimator
 ) -> None:
     """Lists to a file, or to stdout; the tables for readers alone are escaped."""
+    to_stdout = out is None or is_stdout(out)
     if form in ("csv", "tsv", "parquet"):
-        if out is not None and not is_stdout(out):
-            table.write(str(out), form)
-        else:
+        if to_stdout:
             _copy_to_stdout(table, form)
+        else:
+            table.write(str(out), form)
         return
     if form == "json":
         text = _json(_lists(table, asked))
@@ -155,11 +156,10 @@ def _write(
     else:
         text = _text(table, model.run.titles, terminal.width() if out is None else None)
     text += "\n" * bool(text)
-    if out is None or is_stdout(out):
+    if out is None or to_stdout:
         terminal.write(_escaped_json(text) if form.startswith("json") else text)
-        return
-    with written_whole(out) as fresh:
-        fresh.write_text(text, encoding="utf-8", newline="")
+    else:
+        write_text_whole(out, text)
 
 
 def _ids(ids: Ids, text: str, option: str) -> list[Any]:
@@ -211,11 +211,8 @@ def _copy_to_stdout(table: Table, form: str) -> None:
 
 def _lists(table: Table, asked: Sequence[Any]) -> list[dict[str, Any]]:
     """A list a user, an empty one where no item is left for them; of histories, one each."""
-    lists = {
-        user: [{name: row[name] for name in ("item_id", "score", "rank")} for row in rows]
-        for user, rows in _each(table)
-    }
-    return [{"user_id": user, "items": lists.get(user, [])} for user in asked]
+    items = dict(_by_user(table))
+    return [{"user_id": user, "items": items.get(user, [])} for user in asked]
 
 
 def _json(value: Any) -> str:
@@ -229,37 +226,36 @@ def _escaped_json(text: str) -> str:
     )
 
 
-def _each(table: Table) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
-    """User and rows of each list; a user asked for twice has two."""
-    rows: list[dict[str, Any]] = []
+def _by_user(table: Table) -> list[tuple[Any, list[dict[str, Any]]]]:
+    """User and items of each list; a user asked for twice has two."""
+    lists: list[tuple[Any, list[dict[str, Any]]]] = []
     for row in table.rows():
-        if row["rank"] == 1 and rows:
-            yield rows[0]["user_id"], rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows[0]["user_id"], rows
+        user = row.pop("user_id")
+        if row["rank"] == 1:
+            lists.append((user, []))
+        lists[-1][1].append(row)
+    return lists
 
 
 def _text(table: Table, titles: dict[str, str], width: int | None) -> str:
-    """Lists for a reader: a title has what is left of the terminal's width."""
-    lists = [(key, [_cells(row, titles) for row in rows]) for key, rows in _each(table)]
-    widest = max((width_of(cells[1]) for _, rows in lists for cells in rows), default=0)
+    """Lists for a reader, within the terminal's width if there is one."""
+    if len(table) == 0:
+        return "no items left to list"
+    widest = max(width_of(printable(item)) for item in table["item_id"].tolist())
     widest = max(min(widest, (width or 10**9) - 18), 12)
     lines = []
-    for key, rows in lists:
-        user = f"user {printable(key)}"
-        lines.append(user if width is None else cropped(user, width))
-        for rank, item, score, title in rows:
-            shown = padded(cropped(item, widest), widest, right=True)
-            line = f"{rank:>4}  {shown}  {score:>8}"
-            if title and width is not None:
-                title = cropped(title, max(width - width_of(line) - 2, 0))
-            lines.append(f"{line}  {title}".rstrip())
-    return "\n".join(lines) if lines else "no items left to list"
+    for user, items in _by_user(table):
+        line = f"user {printable(user)}"
+        lines.append(line if width is None else cropped(line, width))
+        lines += [_line(item, titles, widest, width) for item in items]
+    return "\n".join(lines)
 
 
-def _cells(row: dict[str, Any], titles: dict[str, str]) -> tuple[str, str, str, str]:
-    item = str(row["item_id"])
-    title = printable(titles.get(item, ""))
-    return str(row["rank"]), printable(item), f"{row['score']:.4f}", title
+def _line(item: dict[str, Any], titles: dict[str, str], widest: int, width: int | None) -> str:
+    """Rank, id and score of an item; its title has what is left of the terminal's width."""
+    name = padded(cropped(printable(item["item_id"]), widest), widest, right=True)
+    line = f"{item['rank']:>4}  {name}  {item['score']:>8.4f}"
+    title = printable(titles.get(str(item["item_id"]), ""))
+    if title and width is not None:
+        title = cropped(title, max(width - width_of(line) - 2, 0))
+    return f"{line}  {title}".rstrip()
