@@ -28,12 +28,14 @@ BY_NAME = {".txt": "table", **{f".{form}": form for form in FORMATS if form != "
 """Format by the end of a file's name."""
 
 
+MoreItems = Annotated[Path | None, typer.Option(metavar="FILE", help="More of these, one a line.")]
+
+
 def recommend(
     run: Run,
     user: Annotated[
         list[str] | None,
         typer.Option(
-            "--user",
             metavar="ID,ID,…",
             help="User ids; repeat for more. A known id that holds a comma is one id; another "
             "one goes into double quotes.",
@@ -46,7 +48,6 @@ def recommend(
     history: Annotated[
         list[str] | None,
         typer.Option(
-            "--history",
             help="Item ids of a new user, ID,ID,…, oldest first; repeat for more. An id that "
             "holds a comma goes into double quotes.",
         ),
@@ -59,16 +60,12 @@ def recommend(
         list[str] | None,
         typer.Option(metavar="ID,ID,…", help="The only items that lists may hold; repeat."),
     ] = None,
-    allow_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="More of these, one a line.")
-    ] = None,
+    allow_file: MoreItems = None,
     block: Annotated[
         list[str] | None,
         typer.Option(metavar="ID,ID,…", help="Items that no list may hold; repeat."),
     ] = None,
-    block_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="More of these, one a line.")
-    ] = None,
+    block_file: MoreItems = None,
     unknown: Annotated[str, typer.Option(help="For unknown ids: error, skip, popular.")] = "error",
     form: Annotated[
         str | None,
@@ -78,9 +75,7 @@ def recommend(
             "else table.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="File to write.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write.")] = None,
 ) -> None:
     """Print the best items for known users, or for a new one by history."""
     if sum((bool(user or users_file), all_users, bool(history))) != 1:

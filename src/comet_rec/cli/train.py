@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @options.reads_log
 def train(
     data: options.Data,
-    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder to write.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to write.")],
     model: Annotated[
         str, typer.Option(help="comet, mf, svdpp, fism, gmf, mlp, neumf, convncf, ease, …")
     ] = "comet",
@@ -53,9 +53,7 @@ def train(
     candidates: options.Candidates = None,
     init_from: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--init-from", metavar="RUN", help="Trained run to start from; repeat (NeuMF: two)."
-        ),
+        typer.Option(metavar="RUN", help="Trained run to start from; repeat (NeuMF: two)."),
     ] = None,
     device: options.Device = "cpu",
     resume: Annotated[
