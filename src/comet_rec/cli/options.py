@@ -155,14 +155,6 @@ def read_data(source: str, reading: Reading) -> Interactions:
     return readers.read(source, **reading.keywords())
 
 
-def set_threads(threads: int | None) -> None:
-    """Let torch compute with that many threads; None leaves its own choice."""
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-
-
 def read_test(
     log: Interactions, reading: Reading, test: Path, candidates: Path | None
 ) -> tuple[Pairs, Pairs | None]:
@@ -178,6 +170,14 @@ def read_test(
         skip_bad=reading.skip_bad,
         or_common=True,
     )
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch compute with that many threads; None leaves its own choice."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def titles_of(source: str, folder: Path | None) -> dict[str, str]:
@@ -246,32 +246,32 @@ def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:
     ConfigError
         For a text without "=", or a key without its room.
     """
-    found = {}
+    changes = {}
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals or "." not in key:
             wanted = "the key whole" if equals else "KEY=VALUE"
             example = "model.embedding_dim=64"
             raise ConfigError(f"{option} {shortened(text)!r}: give {wanted}, e.g. {example}")
-        found[key.strip()] = value.strip()
-    return found
+        changes[key.strip()] = value.strip()
+    return changes
 
 
 def names(models: str) -> list[str]:
     """Names of models, a comma between."""
-    found = [name.strip() for name in models.split(",") if name.strip()]
-    if not found:
+    chosen = [name.strip() for name in models.split(",") if name.strip()]
+    if not chosen:
         raise ConfigError("--models: give at least one name, e.g. mf,gmf")
-    return found
+    return chosen
 
 
 def values(text: str) -> list[str]:
     """``VALUE,VALUE…``, commas inside brackets left alone: ``[64],[64,32]`` are two."""
-    found, depth = [""], 0
+    parts, depth = [""], 0
     for letter in text:
         depth += (letter in "[(") - (letter in "])")
         if letter == "," and depth <= 0:
-            found.append("")
+            parts.append("")
         else:
-            found[-1] += letter
-    return [value.strip() for value in found]
+            parts[-1] += letter
+    return [part.strip() for part in parts]

@@ -124,13 +124,13 @@ def _format(form: str | None, out: Path | None) -> str:
         raise InputError("--format parquet needs --out FILE")
     if out is None or form is not None:
         return form or "table"
-    found = BY_NAME.get(out.suffix.lower())
-    if found is None and not (out.exists() and not out.is_file()):
+    by_name = BY_NAME.get(out.suffix.lower())
+    if by_name is None and not (out.exists() and not out.is_file()):
         raise InputError(
             f"--out {out}: no format has such a name; end it in {', '.join(BY_NAME)}, or add "
             f"--format"
         )
-    return found or "table"
+    return by_name or "table"
 
 
 def _write(
@@ -159,8 +159,8 @@ def _write(
 
 def _ids(ids: Ids, text: str, option: str) -> list[Any]:
     """The ids of a list; a known id that holds a comma, or quotes, is one."""
-    whole = ids.parse(text)
-    if ids.index([whole])[0] >= 0 or not any(mark in text for mark in ',"'):
+    is_known = ids.index([ids.parse(text)])[0] >= 0
+    if is_known or not any(mark in text for mark in ',"'):
         if not text.strip():
             raise InputError(f"{option} {text!r}: holds no id; give ID,ID,…")
         return [_meant(ids, text)]
@@ -184,8 +184,8 @@ def _meant(ids: Ids, text: str) -> Any:
 
 def _all_ids(ids: Ids, option: str, texts: list[str], lines: list[str]) -> list[Any]:
     """The ids of an option, however often it was given, and of the lines of its file."""
-    found = [each for text in texts for each in _ids(ids, text, option)]
-    return found + [_meant(ids, line) for line in lines]
+    of_options = [each for text in texts for each in _ids(ids, text, option)]
+    return of_options + [_meant(ids, line) for line in lines]
 
 
 def _say_absent(ids: Ids, name: str, items: list[Any]) -> None:

@@ -86,8 +86,9 @@ def train(
         held = None if all_ else _split(log, reading, test, candidates, estimator)
         options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
         _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)
-        told = {key: value for key, value in reading.keywords().items() if key != "threads"}
-        estimator.describe(data, titles, told)
+        keywords = reading.keywords()
+        keywords.pop("threads", None)  # they change nothing that is read
+        estimator.describe(data, titles, keywords)
         written = _save(estimator, out)
     if not quiet:
         _say_result(estimator, written)
