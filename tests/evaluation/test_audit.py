@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,6 @@ from comet_rec.data.split import TRAIN
 from comet_rec.errors import DataError
 from comet_rec.estimators import audit as run_audit
 from comet_rec.evaluation.audit import CHECKS, Finding, as_data, as_text, audit, audit_files
-from comet_rec.evaluation.audit.checks import as_markdown
 from comet_rec.evaluation.audit.times import _latest_of_others
 from comet_rec.reading.readers import read
 from tests.evaluation.planted import (
@@ -33,6 +33,8 @@ from tests.evaluation.planted import (
     item_of_test_in_training,
     with_times,
 )  # fmt: skip
+
+PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
 
 
 def test_clean_data_give_silence():
@@ -207,6 +209,15 @@ def test_times_of_a_test_file_are_looked_at_where_they_are_known():
     assert [f.check for f in audit_files(log, test, times={(1, 4): 1103})] == ["test-items-cold"]
 
 
+def test_a_rating_of_zero_is_found_beside_new_ids_of_the_files():
+    """New ids move the indices of the log's own; the pairs that were rated 0 move with them."""
+    log = read_rows([(u, i, 10 * u + i) for u in (5, 6) for i in (50, 60, 70)])
+    log = replace(log, zero_users=np.array([0, 1]), zero_items=np.array([1, 1]))
+    test = Pairs(np.array([1, 5, 6]), np.array([40, 60, 80]))
+    (finding,) = [f for f in audit_files(log, test) if f.check == "test-rated-zero"]
+    assert (finding.count, finding.of, finding.example) == (1, 3, {"user": 5, "item": 60})
+
+
 def test_ids_of_another_kind_are_refused():
     log = read_rows([(1, 1, 1), (1, 2, 2)])
     with pytest.raises(DataError, match="'x' is no integer, and the ids of the log are"):
@@ -256,9 +267,15 @@ def test_every_finding_of_a_run_is_a_row_of_the_table_of_checks():
 def test_the_table_has_a_function_for_every_check_of_logs_and_splits():
     for check in CHECKS:
         assert (check.function is None) == (check.scope in ("files", "run")), check.name
-        assert check.looks_at
         assert ("{part}" in check.name) == (check.scope == "held-out"), check.name
-        assert f"| `{check.name.format(part='test')}` | {check.severity} |" in as_markdown()
+
+
+def test_the_docs_say_of_every_check_what_it_looks_at():
+    table = PAGE.read_text(encoding="utf-8").split("## Checks")[1]
+    rows = re.findall(r"^\| `(.+?)` \| (\w+) \| (.+) \|$", table, re.MULTILINE)
+    named = [(check.name.format(part="test"), check.severity) for check in CHECKS]
+    assert [(name, severity) for name, severity, _ in rows] == named
+    assert all(looks_at for _, _, looks_at in rows)
 
 
 def test_checks_of_held_out_items_name_their_part():

@@ -38,7 +38,6 @@ app = typer.Typer(
     name="comet-rec",
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="COMET, a recommender for implicit feedback: train, evaluate, recommend.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -107,9 +106,9 @@ def _run(arguments: list[str] | None) -> int:
             show(error.format_message())
             return 2
         where = error.ctx.command_path if error.ctx else "comet-rec"
-        said = _usage(error)
-        end = "" if said.endswith((".", "?")) else "."
-        return _say(f"{said}{end} See `{where} --help`.", 2)
+        text = _usage(error)
+        end = "" if text.endswith((".", "?")) else "."
+        return _say(f"{text}{end} See `{where} --help`.", 2)
     except InputError as error:
         return _say(str(error), 2)
     except TrainingInterrupted as error:
@@ -145,8 +144,7 @@ def _show(
     """A warning of ours as the note that it is; any other as Python shows it."""
     if sys.stderr is None:
         return
-    ours = issubclass(category, CometWarning)
-    if ours:
+    if issubclass(category, CometWarning):
         say(f"note: {message}")
         return
     plain = warnings.formatwarning(message, category, filename, lineno)
@@ -155,9 +153,8 @@ def _show(
 
 def _usage(error: Any) -> str:
     """One line for a wrong option or value, from typer's own message."""
-    said = " ".join(error.format_message().split())
     if type(error).__name__ != "NoSuchOption" or error.ctx is None:
-        return said
+        return " ".join(error.format_message().split())
     valid = [
         name
         for parameter in error.ctx.command.params

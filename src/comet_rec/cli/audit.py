@@ -29,12 +29,8 @@ def audit(
             help="A catalog name or log file (a training part, with --test), or a run's folder.",
         ),
     ],
-    test: Annotated[
-        Path | None, typer.Option(help="Test items, a row a user; DATA is then the training part.")
-    ] = None,
-    candidates: Annotated[
-        Path | None, typer.Option(help="Negatives of the test users: rows, or NCF's wide file.")
-    ] = None,
+    test: options.Test = None,
+    candidates: options.Candidates = None,
     negatives: Annotated[
         int | None,
         typer.Option(min=1, help="Candidates that are drawn for DATA, as in training; 99."),
@@ -42,7 +38,7 @@ def audit(
     json_: options.Json = False,
     quiet: options.Quiet = False,
     *,
-    reading: options.Reading,
+    reading: Reading,
 ) -> None:
     """Look for leaks, ties, repeats and candidates that are positives: a line a finding.
 
@@ -53,27 +49,34 @@ def audit(
     """
     if candidates and not test:
         raise InputError("--candidates needs --test FILE")
-    if Path(what).is_dir() and not options.is_data(what):
-        given = {"--test": test, "--negatives": negatives}
-        given |= {f"--{k}": v for k, v in vars(reading).items() if v != getattr(Reading, k)}
-        found = _of_run(what, given)
+    if _is_run(what):
+        own = {k: v for k, v in vars(reading).items() if v != getattr(Reading, k)}
+        findings = _of_run(what, {"test": test, "negatives": negatives, **own})
     else:
         log = options.read_data(what, reading)
         options.say_notes(log.notes, quiet)
         if test:
-            found = _of_files(log, reading, test, candidates)
+            findings = _of_files(log, reading, test, candidates)
         else:
-            found = _of_log(log, negatives or ProtocolConfig.negatives, quiet)
-    _say(what, found, json_)
+            findings = _of_log(log, negatives or ProtocolConfig.negatives, quiet)
+    _say(what, findings, json_)
+
+
+def _is_run(what: str) -> bool:
+    """Whether a run is asked for: a folder, but not one with a catalog name and without a run."""
+    from comet_rec.datasets import catalog
+
+    folder = Path(what)
+    return folder.is_dir() and ((folder / "manifest.json").is_file() or not catalog.is_name(what))
 
 
 def _of_run(folder: str, given: dict[str, Any]) -> list[Finding]:
+    threads = given.pop("threads", None)
     for name, value in given.items():
-        if name != "--threads" and value is not None:
-            raise InputError(
-                f"{folder}: is a run, which holds its own data; leave {name.replace('_', '-')} out"
-            )
-    options.set_threads(given.get("--threads"))
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{folder}: is a run, which holds its own data; leave {option} out")
+    options.set_threads(threads)
     from comet_rec.estimators.audit import audit_folder
 
     return audit_folder(Path(folder))
@@ -93,32 +96,28 @@ def _of_log(log: Interactions, negatives: int, quiet: bool) -> list[Finding]:
 
 
 def _of_files(
-    log: Interactions, reading: options.Reading, test: Path, candidates: Path | None
+    log: Interactions, reading: Reading, test: Path, candidates: Path | None
 ) -> list[Finding]:
     from comet_rec.evaluation.audit import audit_files
-    from comet_rec.reading.given import read_given
 
-    held, rows = read_given(
-        test, candidates, log, user=reading.user, item=reading.item, skip_bad=reading.skip_bad,
-        or_common=True,
-    )  # fmt: skip
-    return audit_files(log, held, rows, _times(test, log, reading))
+    rows = options.read_test(log, reading, test, candidates)
+    return audit_files(log, *rows, _times(test, log, reading))
 
 
-def _times(test: Path, log: Interactions, reading: options.Reading) -> dict[Any, int] | None:
+def _times(test: Path, log: Interactions, reading: Reading) -> dict[Any, int] | None:
     """Times of the test file's rows by (user, item); None where it or the log has none."""
     from comet_rec.reading.given import first_named
     from comet_rec.reading.readers import read
 
     if log.times is None:
         return None
-    more: dict[str, Any] = {"skip_bad": reading.skip_bad, "threads": reading.threads}
+    read_test = partial(
+        read, test, time_scope="global", skip_bad=reading.skip_bad, threads=reading.threads
+    )
     pair = {"user": reading.user, "item": reading.item}
+    names = [{**pair, "time": reading.time}, pair, {"time": reading.time}, {}]
     try:
-        rows = first_named(
-            partial(read, test, time_scope="global", **more),
-            [{**pair, "time": reading.time}, pair, {"time": reading.time}, {}],
-        )
+        rows = first_named(read_test, names)
     except DataError:  # no time column: the rows themselves were read before
         return None
     if rows.times is None:
@@ -128,17 +127,17 @@ def _times(test: Path, log: Interactions, reading: options.Reading) -> dict[Any,
     return dict(zip(zip(users, items, strict=True), rows.times.tolist(), strict=True))
 
 
-def _say(what: str, found: list[Finding], json_: bool) -> None:
+def _say(what: str, findings: list[Finding], json_: bool) -> None:
     """Findings on stdout; with an error among them, one line on stderr and exit status 2."""
-    from comet_rec.evaluation.audit import as_data, as_text, passed
+    from comet_rec.evaluation.audit import as_data, as_text
 
     if json_:
-        show(json.dumps(as_data(found)))
+        show(json.dumps(as_data(findings)))
     else:
-        for line in as_text(found).split("\n"):
+        for line in as_text(findings).split("\n"):
             show(folded(line, 9))
-    if not passed(found):
-        errors = sum(finding.severity == "error" for finding in found)
+    errors = sum(finding.severity == "error" for finding in findings)
+    if errors:
         say(
             f"comet-rec: {what}: {errors} finding{'s' * (errors > 1)} of severity error; "
             "fix what stdout names"

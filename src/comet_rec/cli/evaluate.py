@@ -25,27 +25,27 @@ def evaluate(
     from comet_rec.estimators.evaluate import evaluate as measure
     from comet_rec.estimators.registry import load_model
 
-    found = measure(load_model(run), full=full).to_dict()
-    show(json.dumps(found) if json_ else as_text(found))
+    report = measure(load_model(run), full=full).to_dict()
+    show(json.dumps(report) if json_ else as_text(report))
 
 
-def as_text(found: Mapping[str, Any]) -> str:
+def as_text(report: Mapping[str, Any]) -> str:
     """Four figures, sampled and full, with standard errors, of what `Report.to_dict` gives."""
     from comet_rec.evaluation.ranking import caution
 
-    protocol, users = found["protocol"], found["n_users"]
+    protocol, users = report["protocol"], report["n_users"]
     columns = {f"positive + {protocol['negatives']} negatives": "sampled"}
-    if found["full"] is not None:
-        ranked = found["n_users_full"]
+    if report["full"] is not None:
+        ranked = report["n_users_full"]
         label = "whole catalogue" if ranked == users else f"catalogue, {ranked:,} users"
         columns[label] = "full"
-    rows = [
-        [
-            name,
-            *(f"{found[of][name]:.4f} ±{found[f'{of}_se'][name]:.4f}" for of in columns.values()),
+    rows = []
+    for name in report["sampled"]:
+        cells = [
+            f"{report[kind][name]:.4f} ±{report[f'{kind}_se'][name]:.4f}"
+            for kind in columns.values()
         ]
-        for name in found["sampled"]
-    ]
-    said = f"{found['model']}: {users:,} test users, protocol {protocol['hash'][:12]}"
+        rows.append([name, *cells])
+    title = f"{report['model']}: {users:,} test users, protocol {protocol['hash'][:12]}"
     notes = ["± is one standard error over users", *caution(users)]
-    return "\n".join([said, *table(["", *columns], rows), *(folded(note) for note in notes)])
+    return "\n".join([title, *table(["", *columns], rows), *(folded(note) for note in notes)])

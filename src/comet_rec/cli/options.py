@@ -9,9 +9,9 @@ import inspect
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -22,31 +22,17 @@ from comet_rec.errors import ConfigError, DataError, InputError, did_you_mean
 from comet_rec.text import shortened
 
 if TYPE_CHECKING:
+    from comet_rec.data.given_split import Pairs
     from comet_rec.data.interactions import Interactions
 
 Data = Annotated[
     str, typer.Argument(metavar="DATA", help="A catalog name (see `data list`) or a log file.")
 ]
-User = Annotated[str | None, typer.Option("--user", help="Column of the user ids.")]
-Item = Annotated[str | None, typer.Option("--item", help="Column of the item ids.")]
-Time = Annotated[str | None, typer.Option("--time", help="Column of the times.")]
-Rating = Annotated[str | None, typer.Option("--rating", help="Column of the ratings.")]
-TimeScope = Annotated[
-    str, typer.Option(help="Whether times compare across users: auto, global, per_user, none.")
+Test = Annotated[
+    Path | None, typer.Option(help="Test items, a row a user; DATA is then the training part.")
 ]
-MinRating = Annotated[float | None, typer.Option(help="Drop rows with a lower rating.")]
-MinUser = Annotated[int | None, typer.Option(help="Drop users with fewer interactions.")]
-MinItem = Annotated[int | None, typer.Option(help="Drop items with fewer interactions.")]
-SkipBad = Annotated[int, typer.Option(min=0, help="Skip up to so many unreadable rows.")]
-TimeFormat = Annotated[str | None, typer.Option(help="How times are written: '%d.%m.%Y %H:%M'.")]
-Encoding = Annotated[str | None, typer.Option(help="Of text files: latin-1, cp1252, utf-16, gbk.")]
-Quote = Annotated[str | None, typer.Option(help="Quote character of text files; '' for none.")]
-Escape = Annotated[str | None, typer.Option(help="Character that makes the next one text.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads to compute with.")
-]
-Folder = Annotated[
-    Path | None, typer.Option(help="Folder of a named data set's files that you already have.")
+Candidates = Annotated[
+    Path | None, typer.Option(help="Negatives of the test users: rows, or NCF's wide file.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
@@ -67,40 +53,46 @@ class Commands(TyperGroup):
 class Reading:
     """How DATA is to be read: the options of every command that `reads_log`."""
 
-    user: User = None
-    item: Item = None
-    time: Time = None
-    rating: Rating = None
-    time_scope: TimeScope = "auto"
-    min_rating: MinRating = None
-    min_user: MinUser = None
-    min_item: MinItem = None
-    skip_bad: SkipBad = 0
-    time_format: TimeFormat = None
-    encoding: Encoding = None
-    quote: Quote = None
-    escape: Escape = None
-    threads: Threads = None
-    folder: Folder = None
+    user: Annotated[str | None, typer.Option(help="Column of the user ids.")] = None
+    item: Annotated[str | None, typer.Option(help="Column of the item ids.")] = None
+    time: Annotated[str | None, typer.Option(help="Column of the times.")] = None
+    rating: Annotated[str | None, typer.Option(help="Column of the ratings.")] = None
+    time_scope: Annotated[
+        str,
+        typer.Option(help="Whether times compare across users: auto, global, per_user, none."),
+    ] = "auto"
+    min_rating: Annotated[float | None, typer.Option(help="Drop rows with a lower rating.")] = None
+    min_user: Annotated[int | None, typer.Option(help="Drop users with fewer interactions.")] = None
+    min_item: Annotated[int | None, typer.Option(help="Drop items with fewer interactions.")] = None
+    skip_bad: Annotated[int, typer.Option(min=0, help="Skip up to so many unreadable rows.")] = 0
+    time_format: Annotated[
+        str | None, typer.Option(help="How times are written: '%d.%m.%Y %H:%M'.")
+    ] = None
+    encoding: Annotated[
+        str | None, typer.Option(help="Of text files: latin-1, cp1252, utf-16, gbk.")
+    ] = None
+    quote: Annotated[
+        str | None, typer.Option(help="Quote character of text files; '' for none.")
+    ] = None
+    escape: Annotated[
+        str | None,
+        typer.Option(help="Character that makes the next one text."),
+    ] = None
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads to compute with.")
+    ] = None
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of a named data set's files that you already have.")
+    ] = None
 
     def keywords(self) -> dict[str, Any]:
         """Keyword arguments for `read`; options that were left out keep the reader's defaults."""
-        given = {
-            "user": self.user,
-            "item": self.item,
-            "time": self.time,
-            "rating": self.rating,
-            "min_rating": self.min_rating,
-            "min_user_interactions": self.min_user,
-            "min_item_interactions": self.min_item,
-            "time_format": self.time_format,
-            "encoding": self.encoding,
-            "quote": self.quote,
-            "escape": self.escape,
-            "threads": self.threads,
+        names = {"min_user": "min_user_interactions", "min_item": "min_item_interactions"}
+        return {
+            names.get(name, name): value
+            for name, value in vars(self).items()
+            if name != "folder" and value is not None
         }
-        wanted = {key: value for key, value in given.items() if value is not None}
-        return wanted | {"time_scope": self.time_scope, "skip_bad": self.skip_bad}
 
 
 def reads_log(
@@ -116,28 +108,20 @@ def reads_log(
     """
     if command is None:
         return functools.partial(reads_log, leave_out=leave_out)
-    hints = get_type_hints(command, include_extras=True)
-    of_reading = get_type_hints(Reading, include_extras=True)
-    names = [f.name for f in fields(Reading) if f.name not in leave_out]
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    options = inspect.signature(Reading, eval_str=True).parameters.values()
+    shared = [option for option in options if option.name not in leave_out]
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:
-        reading = Reading(**{name: given.pop(name) for name in names})
-        command(**given, reading=reading)
+    def run(**arguments: Any) -> None:
+        reading = Reading(**{option.name: arguments.pop(option.name) for option in shared})
+        command(**arguments, reading=reading)
 
-    own = inspect.signature(command).parameters
     parameters = [
-        own[name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
-        for name in own
-        if name != "reading"
+        parameter.replace(kind=parameter.KEYWORD_ONLY)
+        for parameter in (*own, *shared)
+        if parameter.name != "reading"
     ]
-    parameters += [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Reading, name),
-            annotation=of_reading[name],
-        )
-        for name in names
-    ]  # fmt: skip
     # typer asks for both.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -171,19 +155,29 @@ def read_data(source: str, reading: Reading) -> Interactions:
     return readers.read(source, **reading.keywords())
 
 
+def read_test(
+    log: Interactions, reading: Reading, test: Path, candidates: Path | None
+) -> tuple[Pairs, Pairs | None]:
+    """Rows of a test file, and of a file of candidates, with the ids and columns of the log."""
+    from comet_rec.reading.given import read_given
+
+    return read_given(
+        test,
+        candidates,
+        log,
+        user=reading.user,
+        item=reading.item,
+        skip_bad=reading.skip_bad,
+        or_common=True,
+    )
+
+
 def set_threads(threads: int | None) -> None:
     """Let torch compute with that many threads; None leaves its own choice."""
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-
-
-def is_data(source: str) -> bool:
-    """Whether DATA names a catalog entry, and no folder of that name holds a run."""
-    from comet_rec.datasets import catalog
-
-    return catalog.is_name(source) and not (Path(source) / "manifest.json").is_file()
 
 
 def titles_of(source: str, folder: Path | None) -> dict[str, str]:
@@ -252,34 +246,32 @@ def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:
     ConfigError
         For a text without "=", or a key without its room.
     """
-    found = {}
+    changes = {}
     for text in settings:
         key, equals, value = text.partition("=")
-        if not equals:
-            said = f"{option} {shortened(text)!r}"
-            raise ConfigError(f"{said}: give KEY=VALUE, e.g. model.embedding_dim=64")
-        if "." not in key:
-            said = f"{option} {shortened(text)!r}"
-            raise ConfigError(f"{said}: give the key whole, e.g. model.embedding_dim=64")
-        found[key.strip()] = value.strip()
-    return found
+        if not equals or "." not in key:
+            wanted = "the key whole" if equals else "KEY=VALUE"
+            example = "model.embedding_dim=64"
+            raise ConfigError(f"{option} {shortened(text)!r}: give {wanted}, e.g. {example}")
+        changes[key.strip()] = value.strip()
+    return changes
 
 
 def names(models: str) -> list[str]:
     """Names of models, a comma between."""
-    found = [name.strip() for name in models.split(",") if name.strip()]
-    if not found:
+    chosen = [name.strip() for name in models.split(",") if name.strip()]
+    if not chosen:
         raise ConfigError("--models: give at least one name, e.g. mf,gmf")
-    return found
+    return chosen
 
 
 def values(text: str) -> list[str]:
     """``VALUE,VALUE…``, commas inside brackets left alone: ``[64],[64,32]`` are two."""
-    found, depth = [""], 0
+    parts, depth = [""], 0
     for letter in text:
         depth += (letter in "[(") - (letter in "])")
         if letter == "," and depth <= 0:
-            found.append("")
+            parts.append("")
         else:
-            found[-1] += letter
-    return [value.strip() for value in found]
+            parts[-1] += letter
+    return [part.strip() for part in parts]

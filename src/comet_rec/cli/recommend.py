@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ import typer
 from comet_rec.cli import options, terminal
 from comet_rec.cli.evaluate import Run
 from comet_rec.errors import InputError, did_you_mean
-from comet_rec.files import is_stdout, read_lines, written_whole
+from comet_rec.files import is_stdout, read_lines, write_text_whole
 from comet_rec.text import cropped, padded, printable, shortened, width_of
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ BY_NAME = {".txt": "table", **{f".{form}": form for form in FORMATS if form != "
 """Format by the end of a file's name."""
 
 
+MoreItems = Annotated[Path | None, typer.Option(metavar="FILE", help="More of these, one a line.")]
+
+
 def recommend(
     run: Run,
     user: Annotated[
         list[str] | None,
         typer.Option(
-            "--user",
             metavar="ID,ID,…",
             help="User ids; repeat for more. A known id that holds a comma is one id; another "
             "one goes into double quotes.",
@@ -46,7 +48,6 @@ def recommend(
     history: Annotated[
         list[str] | None,
         typer.Option(
-            "--history",
             help="Item ids of a new user, ID,ID,…, oldest first; repeat for more. An id that "
             "holds a comma goes into double quotes.",
         ),
@@ -59,16 +60,12 @@ def recommend(
         list[str] | None,
         typer.Option(metavar="ID,ID,…", help="The only items that lists may hold; repeat."),
     ] = None,
-    allow_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="More of these, one a line.")
-    ] = None,
+    allow_file: MoreItems = None,
     block: Annotated[
         list[str] | None,
         typer.Option(metavar="ID,ID,…", help="Items that no list may hold; repeat."),
     ] = None,
-    block_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="More of these, one a line.")
-    ] = None,
+    block_file: MoreItems = None,
     unknown: Annotated[str, typer.Option(help="For unknown ids: error, skip, popular.")] = "error",
     form: Annotated[
         str | None,
@@ -78,34 +75,31 @@ def recommend(
             "else table.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="File to write.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write.")] = None,
 ) -> None:
     """Print the best items for known users, or for a new one by history."""
     if sum((bool(user or users_file), all_users, bool(history))) != 1:
         raise InputError("give one of --user ID (or --users-file), --all-users, --history ID,ID,…")
     form = _format(form, out)
+    files = {"users-file": users_file, "allow-file": allow_file, "block-file": block_file}
     lines = {
         name: [] if path is None else read_lines(path, f"--{name} {path}")
-        for name, path in (
-            ("users-file", users_file), ("allow-file", allow_file), ("block-file", block_file)
-        )
-    }  # fmt: skip
+        for name, path in files.items()
+    }
     from comet_rec.estimators.registry import load_model
 
     model = load_model(run)
     log = model.run.interactions
     users = None
     if user or users_file:
-        users = [each for text in user or () for each in _ids(log.user_ids, text, "--user")]
-        users += [_meant(log.user_ids, line) for line in lines["users-file"]]
+        users = _all_ids(log.user_ids, "--user", user or [], lines["users-file"])
         if not users:
             raise InputError(f"--users-file {users_file}: holds no id; give one a line")
     rules: dict[str, Any] = {"include_seen": include_seen, "unknown": unknown}
     for name, texts, path in (("allow", allow, allow_file), ("block", block, block_file)):
         if texts or path is not None:
-            rules[name] = _items(log.item_ids, name, texts or [], lines[f"{name}-file"])
+            items = _all_ids(log.item_ids, f"--{name}", texts or [], lines[f"{name}-file"])
+            rules[name] = items
     if history:
         parsed = [_ids(log.item_ids, each, "--history") for each in history]
         table = model.recommend_for_history(parsed, k, **rules)
@@ -130,44 +124,43 @@ def _format(form: str | None, out: Path | None) -> str:
         raise InputError("--format parquet needs --out FILE")
     if out is None or form is not None:
         return form or "table"
-    found = BY_NAME.get(out.suffix.lower())
-    if found is None and not (out.exists() and not out.is_file()):
+    by_name = BY_NAME.get(out.suffix.lower())
+    if by_name is None and not (out.exists() and not out.is_file()):
         raise InputError(
             f"--out {out}: no format has such a name; end it in {', '.join(BY_NAME)}, or add "
             f"--format"
         )
-    return found or "table"
+    return by_name or "table"
 
 
 def _write(
     table: Table, form: str, out: Path | None, asked: Sequence[Any], model: Estimator
 ) -> None:
     """Lists to a file, or to stdout; the tables for readers alone are escaped."""
+    to_stdout = out is None or is_stdout(out)
     if form in ("csv", "tsv", "parquet"):
-        if out is not None and not is_stdout(out):
-            table.write(str(out), form)
-        else:
+        if to_stdout:
             _copy_to_stdout(table, form)
+        else:
+            table.write(str(out), form)
         return
     if form == "json":
-        text = json.dumps(_lists(table, asked), ensure_ascii=False)
+        text = _json(_lists(table, asked))
     elif form == "jsonl":
-        lists = _lists(table, asked)
-        text = "\n".join(json.dumps(each, ensure_ascii=False) for each in lists)
+        text = "\n".join(map(_json, _lists(table, asked)))
     else:
         text = _text(table, model.run.titles, terminal.width() if out is None else None)
     text += "\n" * bool(text)
-    if out is None or is_stdout(out):
+    if out is None or to_stdout:
         terminal.write(_escaped_json(text) if form.startswith("json") else text)
-        return
-    with written_whole(out) as fresh:
-        fresh.write_text(text, encoding="utf-8", newline="")
+    else:
+        write_text_whole(out, text)
 
 
 def _ids(ids: Ids, text: str, option: str) -> list[Any]:
     """The ids of a list; a known id that holds a comma, or quotes, is one."""
-    whole = ids.parse(text)
-    if ids.index([whole])[0] >= 0 or not any(mark in text for mark in ',"'):
+    is_known = ids.index([ids.parse(text)])[0] >= 0
+    if is_known or not any(mark in text for mark in ',"'):
         if not text.strip():
             raise InputError(f"{option} {text!r}: holds no id; give ID,ID,…")
         return [_meant(ids, text)]
@@ -189,10 +182,10 @@ def _meant(ids: Ids, text: str) -> Any:
     return exact if ids.index([exact])[0] >= 0 else ids.parse(text.strip())
 
 
-def _items(ids: Ids, name: str, texts: list[str], lines: list[str]) -> list[Any]:
-    """Items to allow or to block."""
-    found = [each for text in texts for each in _ids(ids, text, f"--{name}")]
-    return found + [_meant(ids, line) for line in lines]
+def _all_ids(ids: Ids, option: str, texts: list[str], lines: list[str]) -> list[Any]:
+    """The ids of an option, however often it was given, and of the lines of its file."""
+    of_options = [each for text in texts for each in _ids(ids, text, option)]
+    return of_options + [_meant(ids, line) for line in lines]
 
 
 def _say_absent(ids: Ids, name: str, items: list[Any]) -> None:
@@ -213,11 +206,12 @@ def _copy_to_stdout(table: Table, form: str) -> None:
 
 def _lists(table: Table, asked: Sequence[Any]) -> list[dict[str, Any]]:
     """A list a user, an empty one where no item is left for them; of histories, one each."""
-    of = {
-        key: [{k: _plain(row[k]) for k in ("item_id", "score", "rank")} for row in rows]
-        for key, rows in _each(table)
-    }
-    return [{"user_id": _plain(key), "items": of.get(key, [])} for key in asked]
+    items = dict(_by_user(table))
+    return [{"user_id": user, "items": items.get(user, [])} for user in asked]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)  # a UUID is no JSON
 
 
 def _escaped_json(text: str) -> str:
@@ -227,41 +221,36 @@ def _escaped_json(text: str) -> str:
     )
 
 
-def _each(table: Table) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
-    """User and rows of each list; a user asked for twice has two."""
-    rows: list[dict[str, Any]] = []
+def _by_user(table: Table) -> list[tuple[Any, list[dict[str, Any]]]]:
+    """User and items of each list; a user asked for twice has two."""
+    lists: list[tuple[Any, list[dict[str, Any]]]] = []
     for row in table.rows():
-        if row["rank"] == 1 and rows:
-            yield rows[0]["user_id"], rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows[0]["user_id"], rows
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (int, float, str)) else str(value)
+        user = row.pop("user_id")
+        if row["rank"] == 1:
+            lists.append((user, []))
+        lists[-1][1].append(row)
+    return lists
 
 
 def _text(table: Table, titles: dict[str, str], width: int | None) -> str:
-    """Lists for a reader: a title has what is left of the terminal's width."""
-    lists = [(key, [_cells(row, titles) for row in rows]) for key, rows in _each(table)]
-    widest = max((width_of(cells[1]) for _, rows in lists for cells in rows), default=0)
+    """Lists for a reader, within the terminal's width if there is one."""
+    if len(table) == 0:
+        return "no items left to list"
+    widest = max(width_of(printable(item)) for item in table["item_id"].tolist())
     widest = max(min(widest, (width or 10**9) - 18), 12)
     lines = []
-    for key, rows in lists:
-        user = f"user {printable(key)}"
-        lines.append(user if width is None else cropped(user, width))
-        for rank, item, score, title in rows:
-            shown = padded(cropped(item, widest), widest, right=True)
-            line = f"{rank:>4}  {shown}  {score:>8}"
-            if title and width is not None:
-                title = cropped(title, max(width - width_of(line) - 2, 0))
-            lines.append(f"{line}  {title}".rstrip())
-    return "\n".join(lines) if lines else "no items left to list"
+    for user, items in _by_user(table):
+        line = f"user {printable(user)}"
+        lines.append(line if width is None else cropped(line, width))
+        lines += [_line(item, titles, widest, width) for item in items]
+    return "\n".join(lines)
 
 
-def _cells(row: dict[str, Any], titles: dict[str, str]) -> tuple[str, str, str, str]:
-    item = str(row["item_id"])
-    title = printable(titles.get(item, ""))
-    return str(row["rank"]), printable(item), f"{row['score']:.4f}", title
+def _line(item: dict[str, Any], titles: dict[str, str], widest: int, width: int | None) -> str:
+    """Rank, id and score of an item; its title has what is left of the terminal's width."""
+    name = padded(cropped(printable(item["item_id"]), widest), widest, right=True)
+    line = f"{item['rank']:>4}  {name}  {item['score']:>8.4f}"
+    title = printable(titles.get(str(item["item_id"]), ""))
+    if title and width is not None:
+        title = cropped(title, max(width - width_of(line) - 2, 0))
+    return f"{line}  {title}".rstrip()

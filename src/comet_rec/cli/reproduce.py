@@ -10,7 +10,7 @@ import typer
 
 from comet_rec.cli import options
 from comet_rec.cli.board import board
-from comet_rec.cli.interrupt import interruptible
+from comet_rec.cli.progress import interruptible
 from comet_rec.cli.terminal import say, show
 from comet_rec.errors import ConfigError, TrainingInterrupted
 

@@ -80,9 +80,12 @@ def folded(text: str, indent: int = 0, columns: int | None = None) -> str:
         return text
     # A word that is longer than a line stays whole: it may be a path or an id.
     return textwrap.fill(
-        printable(text), columns, subsequent_indent=" " * indent, break_long_words=False,
+        printable(text),
+        columns,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
         break_on_hyphens=False,
-    )  # fmt: skip
+    )
 
 
 class Lenient:

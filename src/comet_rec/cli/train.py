@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from comet_rec.cli import evaluate, options
-from comet_rec.cli.interrupt import interruptible
-from comet_rec.cli.progress import training_progress
+from comet_rec.cli.progress import interruptible, training_progress
 from comet_rec.cli.terminal import show
 from comet_rec.errors import (
     ArtefactError,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 @options.reads_log
 def train(
     data: options.Data,
-    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder to write.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to write.")],
     model: Annotated[
         str, typer.Option(help="comet, mf, svdpp, fism, gmf, mlp, neumf, convncf, ease, …")
     ] = "comet",
@@ -50,17 +49,11 @@ def train(
     all_: Annotated[
         bool, typer.Option("--all", help="Train on everything, measure nothing.")
     ] = False,
-    test: Annotated[
-        Path | None, typer.Option(help="Test items, a row a user; DATA is then the training part.")
-    ] = None,
-    candidates: Annotated[
-        Path | None, typer.Option(help="Negatives of the test users: rows, or NCF's wide file.")
-    ] = None,
+    test: options.Test = None,
+    candidates: options.Candidates = None,
     init_from: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--init-from", metavar="RUN", help="Trained run to start from; repeat (NeuMF: two)."
-        ),
+        typer.Option(metavar="RUN", help="Trained run to start from; repeat (NeuMF: two)."),
     ] = None,
     device: options.Device = "cpu",
     resume: Annotated[
@@ -80,15 +73,22 @@ def train(
     options.check_folder(out)
     with locked(out, "train"):  # from the start: hours later it would be too late
         _check_target(out, resume)
-        estimator = _estimator(model, preset, seed, device, settings or [])
-        starts = _starts(init_from or [])
+        from comet_rec.config import unknown
+        from comet_rec.estimators.registry import ESTIMATORS, load_model
+
+        if model not in ESTIMATORS:
+            raise ConfigError(unknown("model", model, list(ESTIMATORS)))
+        changes = options.pairs(settings or [])
+        estimator = ESTIMATORS[model](preset=preset, seed=seed, device=device, **changes)
+        starts = [load_model(folder) for folder in init_from or []]
         log = options.read_data(data, reading)
         titles = options.titles_of(data, reading.folder)
         held = None if all_ else _split(log, reading, test, candidates, estimator)
         options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
         _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)
-        told = {key: value for key, value in reading.keywords().items() if key != "threads"}
-        estimator.describe(data, titles, told)
+        keywords = reading.keywords()
+        keywords.pop("threads", None)  # they change nothing that is read
+        estimator.describe(data, titles, keywords)
         written = _save(estimator, out)
     if not quiet:
         _say_result(estimator, written)
@@ -122,15 +122,6 @@ def _say_result(estimator: Estimator, out: Path) -> None:
     show(f"written to {out}")
 
 
-def _estimator(model: str, preset: str, seed: int, device: str, settings: list[str]) -> Estimator:
-    from comet_rec.config import unknown
-    from comet_rec.estimators.registry import ESTIMATORS
-
-    if model not in ESTIMATORS:
-        raise ConfigError(unknown("model", model, list(ESTIMATORS)))
-    return ESTIMATORS[model](preset=preset, seed=seed, device=device, **options.pairs(settings))
-
-
 def _split(
     log: Interactions,
     reading: options.Reading,
@@ -138,21 +129,16 @@ def _split(
     candidates: Path | None,
     estimator: Estimator,
 ) -> Split:
-    protocol = estimator.config_for(log).protocol
+    from comet_rec.data.given_split import given_split
     from comet_rec.data.split import leave_one_out
 
+    protocol = estimator.config_for(log).protocol
     if test is None:
         return leave_one_out(
             log, negatives=protocol.negatives, seed=protocol.seed, ties=protocol.ties
         )
-    from comet_rec.data.given_split import given_split
-    from comet_rec.reading.given import read_given
-
-    held, negatives = read_given(
-        test, candidates, log, user=reading.user, item=reading.item, skip_bad=reading.skip_bad,
-        or_common=True,
-    )  # fmt: skip
-    return given_split(log, held, negatives, protocol)
+    rows = options.read_test(log, reading, test, candidates)
+    return given_split(log, *rows, protocol)
 
 
 def _check_target(out: Path, resume: bool) -> None:
@@ -178,14 +164,6 @@ def _check_target(out: Path, resume: bool) -> None:
             f"{out}: holds an unfinished training; add --resume to go on, or remove the folder"
         )
     refuse_foreign(out)  # now, not when it is trained
-
-
-def _starts(folders: list[Path]) -> list[Estimator]:
-    if not folders:
-        return []
-    from comet_rec.estimators.registry import load_model
-
-    return [load_model(folder) for folder in folders]
 
 
 def _fit(

@@ -88,11 +88,11 @@ class Noise:
         ----------
         models : iterable of float64 [trainings, T]
         """
-        found = [of.mean(axis=1) for of in models if len(of) > 1]
-        freedom = sum(len(means) - 1 for means in found)
+        repeated = [values.mean(axis=1) for values in models if len(values) > 1]
+        freedom = sum(len(means) - 1 for means in repeated)
         if freedom == 0:
             return None
-        return Noise(max(float(means.var(ddof=1)) for means in found), float(freedom))
+        return Noise(max(float(means.var(ddof=1)) for means in repeated), float(freedom))
 
 
 SILENT = Noise(0.0, math.inf)
@@ -149,14 +149,15 @@ def over_trainings(
     parts = [(float(differences.var(ddof=1)) / n, n - 1.0)] if n > 1 else []
     lent: dict[Noise, int] = {}  # one estimate, however many it is lent to
     known = n > 1  # of one user nothing is known
-    for of, other in zip((values, reference), noise, strict=True):
-        if len(of) > 1:
-            parts.append((float(of.mean(axis=1).var(ddof=1)) / len(of), len(of) - 1.0))
-        elif other is not None:
-            lent[other] = lent.get(other, 0) + 1
+    for trainings, estimate in zip((values, reference), noise, strict=True):
+        count = len(trainings)
+        if count > 1:
+            parts.append((float(trainings.mean(axis=1).var(ddof=1)) / count, count - 1.0))
+        elif estimate is not None:
+            lent[estimate] = lent.get(estimate, 0) + 1
         else:
             known = False
-    parts += [(times * each.variance, each.freedom) for each, times in lent.items()]
+    parts += [(times * estimate.variance, estimate.freedom) for estimate, times in lent.items()]
     mean, total = float(differences.mean()), sum(variance for variance, _ in parts)
     if total == 0:
         return Difference(mean, mean, mean, 0.0, math.inf, 1.0 if known and mean == 0 else None)
@@ -181,8 +182,8 @@ def _signed_rank(differences: Float64) -> float:
 
     if not differences.any():
         return 1.0
-    found: Any = wilcoxon(differences, zero_method="pratt", method="approx")
-    return float(found.pvalue)
+    result: Any = wilcoxon(differences, zero_method="pratt", method="approx")
+    return float(result.pvalue)
 
 
 def holm(p_values: list[float]) -> list[float]:

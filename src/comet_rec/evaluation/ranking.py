@@ -62,15 +62,15 @@ class Ranks:
         UnknownNameError
             For another figure.
         """
-        found = re.fullmatch(r"(HR|NDCG)@([1-9][0-9]{0,99})", str(name))
-        if found is None:
+        match = re.fullmatch(r"(HR|NDCG)@([1-9][0-9]{0,99})", str(name))
+        if match is None:
             raise UnknownNameError(
                 f"no figure {name!r}; there are HR@k and NDCG@k for any k, such as HR@10 and "
                 "NDCG@20"
             )
-        metric = {"HR": hit_rate, "NDCG": ndcg}[found[1]]
+        metric = {"HR": hit_rate, "NDCG": ndcg}[match[1]]
         worst = int((self.better + self.tied).max(initial=0)) + 1  # a larger k adds nothing
-        return metric(self.better, self.tied, min(int(found[2]), worst), ties)
+        return metric(self.better, self.tied, min(int(match[2]), worst), ties)
 
 
 class Figures(dict[str, float]):
@@ -124,7 +124,7 @@ class Report(Mapping[str, float]):
     users : int64 [T]
         Indices of the test users; `interactions.user_ids.external` has their ids.
     sampled_ranks, full_ranks : Ranks
-        Against the drawn candidates; against the whole catalogue without seen items (for models
+        Against the sampled candidates; against the whole catalogue without seen items (for models
         whose pairs are dear, of a sample of the test users), or None.
     ties : {"expected", "pessimistic"}
     full_users : int64 [F]
@@ -236,14 +236,14 @@ def sampled_ranks(scores: Scorer, held: HeldOut) -> Ranks:
     NonFiniteError
         When a score is NaN or infinite.
     """
-    (found,) = weighed_ranks(scores, None, (0.0,), held)
-    return found
+    (ranks,) = weighed_ranks(scores, None, (0.0,), held)
+    return ranks
 
 
 def weighed_ranks(
-    scores: Scorer, more: Scorer | None, weights: Sequence[float], held: HeldOut
+    scores: Scorer, second: Scorer | None, weights: Sequence[float], held: HeldOut
 ) -> list[Ranks]:
-    """Rank each positive among its own candidates by scores + w · more, for each weight w.
+    """Rank each positive among its own candidates by scores + w · second, for each weight w.
 
     Both are asked for once, whatever the number of weights.
 
@@ -252,20 +252,25 @@ def weighed_ranks(
     NonFiniteError
         When a score is NaN or infinite.
     """
-    better, tied = (np.empty((len(weights), len(held)), np.int64) for _ in range(2))
+    better, tied = np.empty((2, len(weights), len(held)), np.int64)
     for block in blocks(len(held), 1 + held.candidates.shape[1]):
-        candidates = held.candidates[block].astype(np.int64)
+        users, candidates = held.users[block], held.candidates[block].astype(np.int64)
         exists = candidates < scores.n_items
-        positive = held.positives[block, None]
-        items = np.hstack([positive, np.where(exists, candidates, positive)])
-        base = checked(scores.score_pairs(held.users[block], items))
-        added = None if more is None else checked(more.score_pairs(held.users[block], items))
+        positives = held.positives[block, None]
+        items = np.hstack([positives, np.where(exists, candidates, positives)])
+        first = checked(scores.score_pairs(users, items))
+        more = None if second is None else checked(second.score_pairs(users, items))
         for place, weight in enumerate(weights):
-            found = base if added is None else base + np.float32(weight) * added
-            own, drawn = found[:, :1], found[:, 1:]
-            better[place, block] = ((drawn > own) & exists).sum(axis=1)
-            tied[place, block] = ((drawn == own) & exists).sum(axis=1)
-    return [Ranks(*of) for of in zip(better, tied, strict=True)]
+            summed = _summed(first, more, weight)
+            positive, candidate = summed[:, :1], summed[:, 1:]
+            better[place, block] = ((candidate > positive) & exists).sum(axis=1)
+            tied[place, block] = ((candidate == positive) & exists).sum(axis=1)
+    return [Ranks(*pair) for pair in zip(better, tied, strict=True)]
+
+
+def _summed(first: Float32, second: Float32 | None, weight: float) -> Float32:
+    """The first scores + weight · second; the first alone where there is no second."""
+    return first if second is None else first + np.float32(weight) * second
 
 
 def drawn_users(held: HeldOut, most: int | None) -> HeldOut:
@@ -291,14 +296,18 @@ def full_ranks(scores: Scorer, held: HeldOut, seen: Interactions) -> Ranks:
     NonFiniteError
         When a score is NaN or infinite.
     """
-    (found,) = weighed_full_ranks(scores, None, (0.0,), held, seen)
-    return found
+    (ranks,) = weighed_full_ranks(scores, None, (0.0,), held, seen)
+    return ranks
 
 
 def weighed_full_ranks(
-    scores: Scorer, more: Scorer | None, weights: Sequence[float], held: HeldOut, seen: Interactions
+    scores: Scorer,
+    second: Scorer | None,
+    weights: Sequence[float],
+    held: HeldOut,
+    seen: Interactions,
 ) -> list[Ranks]:
-    """Rank as `full_ranks`, by scores + w · more, for each weight w.
+    """Rank as `full_ranks`, by scores + w · second, for each weight w.
 
     Both are asked for once, whatever the number of weights.
 
@@ -307,26 +316,26 @@ def weighed_full_ranks(
     NonFiniteError
         When a score is NaN or infinite.
     """
-    better, tied = (np.empty((len(weights), len(held)), np.int64) for _ in range(2))
-    held_at_once = 1 if more is None else 4
+    better, tied = np.empty((2, len(weights), len(held)), np.int64)
+    held_at_once = 1 if second is None else 4
     for block in blocks(len(held), scores.n_items * held_at_once):
         users, positives = held.users[block], held.positives[block]
-        base = checked(scores.score_all(users))
-        added = None if more is None else checked(more.score_all(users))
+        first = checked(scores.score_all(users))
+        more = None if second is None else checked(second.score_all(users))
         row, item = seen.interacted_items(users)
         is_other = item != positives[row]
         for place, weight in enumerate(weights):
-            found = base if added is None else base + np.float32(weight) * added
-            own = np.take_along_axis(found, positives[:, None], axis=1)
+            summed = _summed(first, more, weight)
+            positive = np.take_along_axis(summed, positives[:, None], axis=1)
             # Seen items count on neither side: their shares are taken off again.
-            positive, seen_scores = own[row, 0], found[row, item]
-            seen_better = np.bincount(row, (seen_scores > positive) & is_other, len(users))
-            seen_tied = np.bincount(row, (seen_scores == positive) & is_other, len(users))
-            better[place, block] = np.count_nonzero(found > own, axis=1) - seen_better
-            tied[place, block] = np.count_nonzero(found == own, axis=1) - 1 - seen_tied
+            own, seen_scores = positive[row, 0], summed[row, item]
+            seen_better = np.bincount(row, (seen_scores > own) & is_other, len(users))
+            seen_tied = np.bincount(row, (seen_scores == own) & is_other, len(users))
+            better[place, block] = np.count_nonzero(summed > positive, axis=1) - seen_better
+            tied[place, block] = np.count_nonzero(summed == positive, axis=1) - 1 - seen_tied
     # A log that repeats a pair, as a stranger's run can, takes its share off twice.
     better, tied = np.maximum(better, 0), np.maximum(tied, 0)
-    return [Ranks(*of) for of in zip(better, tied, strict=True)]
+    return [Ranks(*pair) for pair in zip(better, tied, strict=True)]
 
 
 def checked(scores: Float32) -> Float32:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.sampling import Complement, unobserved_items
+from comet_rec.data.sampling import unobserved_items
 from comet_rec.data.split import HeldOut
 from comet_rec.evaluation.metrics import TieRule, figures
 from comet_rec.evaluation.ranking import Ranks, sampled_ranks
@@ -43,9 +43,9 @@ def unseen_others(
     """
     rows, items = seen.interacted_items(held.users)
     counts = np.ones(seen.n_items, dtype=bool) if among is None else among
-    touched = rows[(items != held.positives[rows]) & counts[items]]
-    others = np.bincount(touched, minlength=len(held))
-    return np.asarray(counts.sum() - counts[held.positives] - others)
+    seen_rows = rows[(items != held.positives[rows]) & counts[items]]
+    seen_items = np.bincount(seen_rows, minlength=len(held))
+    return np.asarray(counts.sum() - counts[held.positives] - seen_items)
 
 
 def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tuple[float, float]:
@@ -105,14 +105,14 @@ def _hypergeometric(others: Int64, better: Int64, drawn: Int64, k: int) -> npt.N
     places = np.arange(k)
     worse = others - better
     out = np.zeros((len(others), k))
-    some = worse < drawn
-    found = others[some, None], better[some, None], drawn[some, None]
-    out[some] = hypergeom.pmf(places[None], *found)
-    m, b, n, w = (x[~some].astype(np.float64) for x in (others, better, drawn, worse))
+    certain = worse < drawn  # at least one better item is drawn
+    numbers = others[certain, None], better[certain, None], drawn[certain, None]
+    out[certain] = hypergeom.pmf(places[None], *numbers)
+    m, b, n, w = (x[~certain].astype(np.float64) for x in (others, better, drawn, worse))
     none = gammaln(w + 1) - gammaln(w - n + 1) - gammaln(m + 1) + gammaln(m - n + 1)
     ratios = [(b - j) * (n - j) / ((j + 1) * (w - n + j + 1)) for j in range(k - 1)]
     steps = np.cumprod(np.maximum(np.column_stack([np.ones_like(m), *ratios]), 0), axis=1)
-    out[~some] = np.exp(none)[:, None] * steps
+    out[~certain] = np.exp(none)[:, None] * steps
     return out
 
 
@@ -120,18 +120,14 @@ def redrawn(
     scores: Scorer, log: Interactions, held: HeldOut, seeds: Sequence[int], ties: TieRule
 ) -> list[dict[str, float]]:
     """Sampled figures under other draws of as many candidates, one dict for each seed."""
-    untouched = unobserved_items(log)
-    return [_of_draw(scores, untouched, held, seed, ties) for seed in seeds]
-
-
-def _of_draw(
-    scores: Scorer, untouched: Complement, held: HeldOut, seed: int, ties: TieRule
-) -> dict[str, float]:
-    rng = generator(seed, "candidates.again")
-    count = held.candidates.shape[1]
-    drawn = untouched.draw_distinct(held.users, count, rng)
-    ranks = sampled_ranks(scores, replace(held, candidates=drawn))
-    return figures(ranks.better, ranks.tied, ties)[0]
+    unobserved = unobserved_items(log)
+    found = []
+    for seed in seeds:
+        rng = generator(seed, "candidates.again")
+        candidates = unobserved.draw_distinct(held.users, held.candidates.shape[1], rng)
+        ranks = sampled_ranks(scores, replace(held, candidates=candidates))
+        found.append(figures(ranks.better, ranks.tied, ties)[0])
+    return found
 
 
 def stratum_of(items: Int64, popularity: Int64) -> npt.NDArray[np.int8]:
@@ -163,8 +159,8 @@ def by_popularity(
         if not inside.any():
             continue
         means, _ = figures(ranks.better[inside], ranks.tied[inside], ties)
-        wanted = {metric: means[metric] for metric in ("HR@10", "NDCG@10")}
-        found[name] = {"users": float(inside.sum()), **wanted}
+        users = float(inside.sum())
+        found[name] = {"users": users, "HR@10": means["HR@10"], "NDCG@10": means["NDCG@10"]}
     return found
 
 

@@ -16,6 +16,7 @@ from comet_rec.artefact.run import Run
 from comet_rec.data.histories import input_histories
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import InputError, NonFiniteError
+from comet_rec.evaluation.ranking import blocks
 from comet_rec.models import base
 from comet_rec.models.encoding import all_vectors
 from comet_rec.models.interfaces import NonIterative, Scorer, TwoTower
@@ -23,8 +24,6 @@ from comet_rec.models.interfaces import NonIterative, Scorer, TwoTower
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
-GATHERED_BYTES = 1 << 26
-"""Item vectors gathered at a time for users' own items."""
 PAIRS = 1 << 16
 """Pairs scored at a time by a model that scores pairs."""
 
@@ -72,10 +71,8 @@ class VectorScores:
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
         """Scores of each user's own items [B, C], [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
-        row = items.shape[1] * self.items.shape[1] * 8
-        size = max(1, GATHERED_BYTES // max(row, 1))
-        for first in range(0, len(users), size):
-            block = slice(first, first + size)
+        # Item vectors are gathered as float64, which take twice the room of scores.
+        for block in blocks(len(users), 2 * items.shape[1] * self.items.shape[1]):
             left = self.users[torch.from_numpy(users[block])][:, :, None]
             right = self.items[torch.from_numpy(np.ascontiguousarray(items[block]))]
             out[block] = torch.bmm(right.double(), left.double())[:, :, 0].numpy()
@@ -103,19 +100,19 @@ class FunctionScores:
         """Scores of each user's own items [B, C], [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
         ids = self.log.user_ids.external(users).tolist()
-        for row, (user, own) in enumerate(zip(ids, items, strict=True)):
+        for row, (user, user_items) in enumerate(zip(ids, items, strict=True)):
             # Each item once and in the order of ids: its place must not tell the positive.
-            asked, place = np.unique(own, return_inverse=True)
-            given = self.function(user, self.log.item_ids.external(asked).tolist())
+            distinct, place = np.unique(user_items, return_inverse=True)
+            answer = self.function(user, self.log.item_ids.external(distinct).tolist())
             # Their order is all that ranks need, and a float32 may not hold it.
-            out[row] = _checked(given, user, len(asked))[place]
+            out[row] = _order_of_scores(answer, user, len(distinct))[place]
         return out
 
 
-def _checked(given: Any, user: Any, count: int) -> Int64:
+def _order_of_scores(answer: Any, user: Any, count: int) -> Int64:
     """Scores of one user's items as places in their order, equal ones alike, int64 [count]."""
     try:
-        scores = np.asarray(given, dtype=np.float64)
+        scores = np.asarray(answer, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise InputError(f"the model's scores for user {user!r} are no numbers: {error}") from error
     if scores.shape != (count,):
@@ -148,14 +145,15 @@ class PairScores:
         """Scores of each user's own items [B, C], [B, C]."""
         device = next(self.model.parameters()).device
         out = np.empty(items.shape, dtype=np.float32)
-        columns = max(1, min(items.shape[1], PAIRS))
-        for first in range(0, len(users), PAIRS // columns):
-            block = slice(first, first + PAIRS // columns)
-            of = torch.from_numpy(np.array(users[block])).to(device)
-            for left in range(0, items.shape[1], columns):
-                some = np.array(items[block, left : left + columns])
-                scores = self.model.score_pairs(of, torch.from_numpy(some).to(device))
-                out[block, left : left + columns] = scores.cpu().numpy()
+        width = max(1, min(items.shape[1], PAIRS))
+        for first in range(0, len(users), PAIRS // width):
+            rows = slice(first, first + PAIRS // width)
+            block_users = torch.from_numpy(np.array(users[rows])).to(device)
+            for left in range(0, items.shape[1], width):
+                columns = slice(left, left + width)
+                block_items = torch.from_numpy(np.array(items[rows, columns])).to(device)
+                scores = self.model.score_pairs(block_users, block_items)
+                out[rows, columns] = scores.cpu().numpy()
         return out
 
 
@@ -173,12 +171,10 @@ class NonIterativeScores:
 
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
         """Scores of each user's own items [B, C], [B, C]."""
-        size = max(1, (1 << 24) // self.n_items)
-        parts = [
-            np.take_along_axis(self.score_all(users[a : a + size]), items[a : a + size], axis=1)
-            for a in range(0, len(users), size)
-        ]
-        return np.concatenate(parts) if parts else np.empty(items.shape, np.float32)
+        out = np.empty(items.shape, dtype=np.float32)
+        for block in blocks(len(users), self.n_items):
+            out[block] = np.take_along_axis(self.score_all(users[block]), items[block], axis=1)
+        return out
 
 
 def vectors(model: Any, rows: Interactions, histories: Any = None) -> tuple[Tensor, Tensor]:

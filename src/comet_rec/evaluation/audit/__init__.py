@@ -1,25 +1,117 @@
 """The audit: what in a split, its candidates, its times or its training makes figures mean less.
 
+The audit is a table of checks, `CHECKS`; docs/audit.md says what each of them looks at.
 `audit` looks at a split as the library holds it, `audit_files` at the files of a given split before
-anything in them is fixed. The table of all checks is in `checks`. A trained run is audited by
-`comet_rec.estimators.audit`, since measuring again needs a room that this one must not import.
+anything in them is fixed. A trained run is audited by `comet_rec.estimators.audit`, since measuring
+again needs a room that this one must not import.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
 from comet_rec.config import Config
+from comet_rec.data.given_split import Pairs
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import Split
-from comet_rec.evaluation.audit.checks import CHECKS, Check, run_checks, run_training_checks
-from comet_rec.evaluation.audit.files import audit_files
-from comet_rec.evaluation.audit.findings import Finding, as_data, as_text, ordered, passed
-from comet_rec.evaluation.audit.material import of_log, of_split
+from comet_rec.errors import DataError
+from comet_rec.evaluation.audit import rows, times
+from comet_rec.evaluation.audit.findings import (
+    Finding,
+    Hit,
+    Severity,
+    as_data,
+    as_text,
+    ordered,
+    passed,
+)
+from comet_rec.evaluation.audit.material import Material, of_files, of_log, of_split
 from comet_rec.evaluation.audit.rows import shown_by
 
 __all__ = [
     "CHECKS", "Check", "Finding", "as_data", "as_text", "audit", "audit_files", "audit_shown",
     "ordered", "passed", "shown_by",
 ]  # fmt: skip
+
+Scope = Literal["held-out", "log", "training", "files", "run"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that the audit looks for.
+
+    Parameters
+    ----------
+    name : str
+        ``{part}`` in it stands for test or validation.
+    severity : {"error", "warning", "note"}
+    scope : {"held-out", "log", "training", "files", "run"}
+        Arguments of `function`: the material and a held-out part; the material; the material and a
+        config. Checks of files and runs have no function here: they are a part of joining the
+        files (`material.of_files`) and of measuring again (`comet_rec.estimators.audit`).
+    function : callable, optional
+        Returns a `Hit`, or None where all is well.
+    """
+
+    name: str
+    severity: Severity
+    scope: Scope
+    function: Callable[..., Hit | None] | None = None
+
+    def finding(self, hit: Hit, part: str = "test") -> Finding:
+        """The finding of a hit."""
+        name = self.name.format(part=part)
+        return Finding(name, self.severity, hit.count, hit.of, hit.message, hit.example)
+
+    def run(self, *arguments: Any, part: str = "test") -> Iterator[Finding]:
+        """The finding of `function` with these arguments, if it hits."""
+        hit = self.function(*arguments) if self.function else None
+        if hit is not None:
+            yield self.finding(hit, part)
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("{part}-in-training", "error", "held-out", rows.in_training),
+    Check("{part}-rated-zero", "error", "held-out", rows.rated_zero),
+    Check("{part}-candidates-outside", "error", "held-out", rows.candidates_outside),
+    Check("{part}-positive-among-candidates", "error", "held-out", rows.positive_among_candidates),
+    Check("{part}-candidates-touched", "error", "held-out", rows.candidates_interacted),
+    Check("{part}-candidates-repeated", "error", "held-out", rows.candidates_repeated),
+    Check("{part}-without-candidates", "error", "held-out", rows.without_candidates),
+    Check("{part}-few-candidates", "warning", "held-out", rows.few_candidates),
+    Check("{part}-users-cold", "warning", "held-out", rows.cold_users),
+    Check("{part}-items-cold", "warning", "held-out", rows.cold_items),
+    Check("{part}-candidates-outside", "warning", "held-out", rows.foreign_candidates),
+    Check("{part}-candidates-cold", "note", "held-out", rows.cold_candidates),
+    Check("test-users-repeated", "error", "files"),
+    Check("candidates-without-test", "warning", "files"),
+    Check("repeated-rows", "warning", "log", rows.repeated_rows),
+    Check("repeated-rows", "warning", "log", rows.rows_removed_by_reading),
+    Check("no-times", "note", "log", times.no_times),
+    Check("times-equal", "warning", "log", times.all_equal),
+    Check("{part}-ties", "warning", "held-out", times.held_out_ties),
+    Check("tied-steps", "note", "log", times.tied_steps),
+    Check("times-truncated", "warning", "log", times.truncated),
+    Check("times-units", "warning", "log", times.several_units),
+    Check("times-future", "warning", "log", times.far_ahead),
+    Check("times-past", "warning", "log", times.long_past),
+    Check("order-follows-ids", "warning", "log", times.order_of_ids),
+    Check("times-per-user", "note", "log", times.per_user_times),
+    Check("future-rows", "note", "log", times.rows_after_the_test),
+    Check("future-users", "note", "log", times.users_before_others),
+    Check("test-future-items", "warning", "log", times.items_from_the_future),
+    Check("target-in-history", "error", "training", rows.target_in_history),
+    Check("artefact-digests", "error", "run"),
+    Check("artefact-consistency", "error", "run"),
+    Check("not-finite", "error", "run"),
+    Check("protocol-hash", "error", "run"),
+    Check("metrics-differ", "error", "run"),
+    Check("constant-scores", "error", "run"),
+    Check("tied-scores", "warning", "run"),
+)
 
 
 def audit(data: Split | Interactions, config: Config | None = None) -> list[Finding]:
@@ -38,12 +130,74 @@ def audit(data: Split | Interactions, config: Config | None = None) -> list[Find
         Empty where all is well.
     """
     material = of_split(data) if isinstance(data, Split) else of_log(data)
-    found = run_checks(material)
+    findings = _run_checks(material)
     if config is not None:
-        found += run_training_checks(material, config)
-    return ordered(found)
+        findings += _run_training_checks(material, config)
+    return ordered(findings)
 
 
 def audit_shown(split: Split, config: Config) -> list[Finding]:
     """Findings about the training batches of a model with this config alone."""
-    return ordered(run_training_checks(of_split(split), config))
+    return ordered(_run_training_checks(of_split(split), config))
+
+
+def audit_files(
+    log: Interactions,
+    test: Pairs,
+    candidates: Pairs | None = None,
+    times: Mapping[tuple[Any, Any], int] | None = None,
+) -> list[Finding]:
+    """Findings about the files of a split, errors first; nothing is drawn, dropped or fixed.
+
+    Parameters
+    ----------
+    log : Interactions
+        The training file.
+    test, candidates : Pairs
+        The other files' rows, by external id. Without candidates nothing is said of them.
+    times : mapping of (user, item) to int, optional
+        Times of the test rows on the log's clock; without them nothing is said of ties and of
+        rows from the future.
+
+    Raises
+    ------
+    DataError
+        When the test file has no row, or ids of the files are of another kind than those of the
+        log.
+    """
+    if len(test.users) == 0:
+        raise DataError("the test file has no row; give one row a user")
+    material, hits = of_files(log, test, candidates, times)
+    findings = []
+    for check in CHECKS:
+        hit = hits.get(check.name)
+        if hit is not None:
+            findings.append(check.finding(hit))
+    return ordered(findings + _run_checks(material))
+
+
+def _run_checks(material: Material) -> list[Finding]:
+    """Findings of all checks of the log and of its held-out parts, in the table's order.
+
+    Neighbouring checks of held-out items run for the test part first, then for validation.
+    """
+    findings: list[Finding] = []
+    for scope, group in groupby(CHECKS, key=lambda check: check.scope):
+        checks = list(group)
+        if scope == "log":
+            for check in checks:
+                findings += check.run(material)
+        elif scope == "held-out":
+            for held in material.held:
+                for check in checks:
+                    findings += check.run(material, held, part=held.name)
+    return findings
+
+
+def _run_training_checks(material: Material, config: Config) -> list[Finding]:
+    """Findings about the training batches of a model with this config."""
+    findings: list[Finding] = []
+    for check in CHECKS:
+        if check.scope == "training":
+            findings += check.run(material, config)
+    return findings

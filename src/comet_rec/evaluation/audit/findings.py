@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Literal, get_args
 
 from comet_rec.text import printable
 
 Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 Example = dict[str, Any]
 """One affected case by external ids, ready for JSON."""
 
@@ -33,25 +31,6 @@ class Hit:
     of: int
     message: str
     example: Example | None = None
-
-
-def counted(
-    mask: npt.NDArray[np.bool_], what: str, example: Callable[[int], Example] | None = None
-) -> Hit | None:
-    """A hit that counts a mask: "3 of 40 `what`"; None where the mask is False throughout.
-
-    Parameters
-    ----------
-    mask : bool array
-    what : str
-    example : callable, optional
-        Makes the example from the first place where the mask is True.
-    """
-    count, of = int(mask.sum()), len(mask)
-    if count == 0:
-        return None
-    first = int(np.argmax(mask))
-    return Hit(count, of, f"{count:,} of {of:,} {what}", example(first) if example else None)
 
 
 @dataclass(frozen=True)
@@ -77,7 +56,7 @@ class Finding:
     count: int
     of: int
     message: str
-    example: dict[str, Any] | None = None
+    example: Example | None = None
 
     def __str__(self) -> str:
         text = f"{self.severity:8} {self.check}: {self.message}"
@@ -93,8 +72,7 @@ def passed(findings: Iterable[Finding]) -> bool:
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
     """Errors first, then warnings, then notes; otherwise as they came."""
-    rank = {"error": 0, "warning": 1, "note": 2}
-    return sorted(findings, key=lambda finding: rank[finding.severity])
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def as_data(findings: Iterable[Finding]) -> dict[str, Any]:
@@ -107,7 +85,7 @@ def as_text(findings: Iterable[Finding]) -> str:
     """A line a finding, and a last line with their number."""
     rows = list(findings)
     numbers = []
-    for severity in ("error", "warning", "note"):
+    for severity in SEVERITIES:
         n = sum(finding.severity == severity for finding in rows)
         numbers.append(f"{n} {severity}{'' if n == 1 else 's'}")
     return "\n".join([*map(str, rows), ", ".join(numbers)])

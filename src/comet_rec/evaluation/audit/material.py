@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.data.given_split import Pairs
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.sampling import Complement, unobserved_items
-from comet_rec.data.split import TEST, TRAIN, VALIDATION, HeldOut, Split
+from comet_rec.data.split import TEST, TRAIN, VALIDATION, Split
+from comet_rec.evaluation.audit.findings import Example, Hit
 
+Bool = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 
 
@@ -63,9 +67,26 @@ class Material:
     test_times: bool
 
     @cached_property
-    def train(self) -> npt.NDArray[np.bool_]:
+    def train(self) -> Bool:
         """Whether a row is for training, bool [R]."""
         return np.asarray(self.part == TRAIN)
+
+    @cached_property
+    def timed(self) -> Bool:
+        """Whether a row's order and time are the log's own, bool [R]."""
+        return np.ones_like(self.train) if self.test_times else np.asarray(self.part != TEST)
+
+    @cached_property
+    def times(self) -> Int64 | None:
+        """Times of the rows that have times of their own; None for a log without times."""
+        return None if self.log.times is None else self.log.times[self.timed]
+
+    @cached_property
+    def different_times(self) -> Int64 | None:
+        """The same; None where they are all equal, too."""
+        times = self.times
+        all_equal = times is not None and len(times) > 1 and bool((times == times[0]).all())
+        return None if all_equal else times
 
     @cached_property
     def interacted(self) -> Complement:
@@ -76,20 +97,45 @@ class Material:
         """One number for each pair, int64."""
         return np.asarray(users.astype(np.int64) * self.log.n_items + items)
 
-    def example(self, *, user: Any = None, item: Any = None, **more: Any) -> dict[str, Any]:
-        """External ids of a case, as JSON can hold them; `more` is added as it is."""
-        found: dict[str, Any] = {}
-        if user is not None:
-            found["user"] = _plain(self.log.user_ids.external([user]).tolist()[0])
-        if item is not None:
-            found["item"] = _plain(self.log.item_ids.external([item]).tolist()[0])
-        return found | more
-
-    def row(self, row: int) -> dict[str, Any]:
-        """User, item and time of a row, as an example."""
+    def columns(self, rows: Int64) -> dict[str, npt.NDArray[Any]]:
+        """User, item and time of rows of the log, for an example."""
         log = self.log
-        time = {} if log.times is None else {"time": int(log.times[row])}
-        return self.example(user=int(log.users[row]), item=int(log.items[row]), **time)
+        times = {} if log.times is None else {"time": log.times[rows]}
+        return {"user": log.users[rows], "item": log.items[rows], **times}
+
+    def example(self, place: int, **columns: npt.NDArray[Any]) -> Example:
+        """Values at a place of some columns, as JSON can hold them.
+
+        The columns ``user`` and ``item`` hold indices; the example has the external ids.
+        """
+        ids = {"user": self.log.user_ids, "item": self.log.item_ids}
+        example = {}
+        for name, values in columns.items():
+            value = values[place : place + 1]
+            example[name] = _plain(ids[name].external(value) if name in ids else value)
+        return example
+
+    def hit(self, mask: Bool, what: str, **columns: npt.NDArray[Any]) -> Hit | None:
+        """A hit that counts a mask: "3 of 40 `what`"; None where the mask is False throughout.
+
+        Parameters
+        ----------
+        mask : bool [N]
+        what : str
+            ``{share}`` in it stands for the share of True, in percent.
+        columns : ndarray [N]
+            The example has their values at the first place where the mask is True.
+        """
+        count, total = int(mask.sum()), len(mask)
+        if count == 0:
+            return None
+        text = f"{count:,} of {total:,} {what}".replace("{share}", f"{count / total:.1%}")
+        return Hit(count, total, text, self.example(int(np.argmax(mask)), **columns))
+
+
+def of_log(log: Interactions) -> Material:
+    """Material of a log of which nothing is held out."""
+    return Material(log, np.full(len(log), TRAIN, dtype=np.uint8), (), True)
 
 
 def of_split(split: Split) -> Material:
@@ -97,33 +143,115 @@ def of_split(split: Split) -> Material:
     n_items = split.interactions.n_items
     given = split.protocol.split == "given"
     held = []
-    for name, code, part in (
-        ("test", TEST, split.test),
-        ("validation", VALIDATION, split.validation),
-    ):
+    parts = (("test", TEST, split.test), ("validation", VALIDATION, split.validation))
+    for name, code, part in parts:
+        rows, columns = np.nonzero(part.candidates != n_items)
+        candidates = part.candidates[rows, columns].astype(np.int64)
         # A given split's protocol has the width of its test file; validation was drawn by us.
-        wanted = part.candidates.shape[1] if given else split.protocol.negatives
-        held.append(_of_held(name, code, part, wanted, n_items))
+        negatives = part.candidates.shape[1] if given else split.protocol.negatives
+        held.append(Held(name, code, part.users, part.positives, rows, candidates, negatives))
     return Material(split.interactions, split.part, tuple(held), not given)
 
 
-def of_log(log: Interactions) -> Material:
-    """Material of a log of which nothing is held out."""
-    return Material(log, np.zeros(len(log), dtype=np.uint8), (), True)
+def of_files(
+    log: Interactions,
+    test: Pairs,
+    candidates: Pairs | None,
+    times: Mapping[tuple[Any, Any], int] | None,
+) -> tuple[Material, dict[str, Hit | None]]:
+    """Material of the files of a split, before anything in them is fixed.
+
+    Parameters are those of `audit_files`.
+
+    Returns
+    -------
+    material : Material
+        Only the first test row of each user is in it, and no candidate of other users.
+    hits : dict
+        What the files hold beyond that, by the name of the check.
+    """
+    log = _with_ids_of_files(log, test, candidates)
+    users, first, counts = np.unique(
+        log.user_ids.index(test.users), return_index=True, return_counts=True
+    )
+    positives = log.item_ids.index(test.items)[first]
+    test_times = _times_of_pairs(log, users, positives, times)
+    rows, part = _with_test_rows(log, users, positives, test_times)
+    nothing = np.empty(0, dtype=np.int64)
+    held = Held("test", TEST, users, positives, nothing, nothing, negatives=None)
+    material = Material(rows, part, (held,), test_times is not None)
+    what = "test users have more than one test row; what follows is about the first"
+    hits = {"test-users-repeated": material.hit(counts > 1, what, user=users, rows=counts)}
+    if candidates is None:
+        return material, hits
+
+    candidate_users = log.user_ids.index(candidates.users)
+    place = np.minimum(np.searchsorted(users, candidate_users), len(users) - 1)
+    tested = users[place] == candidate_users
+    hit = material.hit(~tested, "candidates are of users without a test row")
+    if hit is not None:
+        hit = replace(hit, example={"user": _plain(candidates.users[~tested])})
+    hits["candidates-without-test"] = hit
+    place, items = place[tested], log.item_ids.index(candidates.items)[tested]
+    order = np.argsort(place, kind="stable")
+    most = int(np.bincount(place).max(initial=0))
+    held = replace(held, rows=place[order], candidates=items[order], negatives=most)
+    return replace(material, held=(held,)), hits
 
 
-def _of_held(name: str, code: int, held: HeldOut, negatives: int, n_items: int) -> Held:
-    rows, columns = np.nonzero(held.candidates != n_items)
-    return Held(
-        name=name,
-        part=code,
-        users=held.users,
-        positives=held.positives,
-        rows=rows,
-        candidates=held.candidates[rows, columns].astype(np.int64),
-        negatives=negatives,
+def _with_ids_of_files(log: Interactions, test: Pairs, candidates: Pairs | None) -> Interactions:
+    """The log over the ids of all files."""
+    items = test.items if candidates is None else np.append(test.items, candidates.items)
+    user_ids, item_ids = log.user_ids.union(test.users), log.item_ids.union(items)
+    # New ids move the sorted ids behind them: these map old indices to new ones.
+    new_users = user_ids.index(log.user_ids.external(np.arange(log.n_users))).astype(np.int32)
+    new_items = item_ids.index(log.item_ids.external(np.arange(log.n_items))).astype(np.int32)
+    return replace(
+        log,
+        users=new_users[log.users],
+        items=new_items[log.items],
+        dropped_users=new_users[log.dropped_users],
+        dropped_items=new_items[log.dropped_items],
+        zero_users=new_users[log.zero_users],
+        zero_items=new_items[log.zero_items],
+        user_ids=user_ids,
+        item_ids=item_ids,
     )
 
 
-def _plain(value: Any) -> Any:
+def _times_of_pairs(
+    log: Interactions, users: Int64, items: Int64, times: Mapping[tuple[Any, Any], int] | None
+) -> Int64 | None:
+    """Times of the test rows, int64 [T]; None where not all are known."""
+    if times is None or log.times is None:
+        return None
+    user_ids, item_ids = log.user_ids.external(users), log.item_ids.external(items)
+    pairs = zip(user_ids.tolist(), item_ids.tolist(), strict=True)
+    known = [times.get(pair) for pair in pairs]
+    return None if None in known else np.array(known, dtype=np.int64)
+
+
+def _with_test_rows(
+    log: Interactions, users: Int64, items: Int64, test_times: Int64 | None
+) -> tuple[Interactions, npt.NDArray[np.uint8]]:
+    """Training rows and, as the last of each user, test rows; and the part of each row."""
+    all_users = np.concatenate([log.users, users])
+    part = np.repeat(np.array([TRAIN, TEST], dtype=np.uint8), [len(log), len(users)])
+    order = np.lexsort((part, all_users))
+    times = log.times
+    if times is not None:
+        last = np.zeros(len(users), dtype=np.int64) if test_times is None else test_times
+        times = np.concatenate([times, last])[order]
+    joined = replace(
+        log,
+        users=all_users[order].astype(np.int32),
+        items=np.concatenate([log.items, items])[order].astype(np.int32),
+        times=times,
+    )
+    return joined, part[order]
+
+
+def _plain(values: npt.NDArray[Any]) -> Any:
+    """The first of some values, a UUID as text."""
+    value = values.tolist()[0]
     return str(value) if isinstance(value, uuid.UUID) else value

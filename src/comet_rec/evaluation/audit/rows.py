@@ -1,103 +1,173 @@
-"""Checks of the training rows: repeated pairs, and what a training step would be shown."""
+"""Checks of rows: held-out items, their candidates, repeated pairs, targets in histories."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from comet_rec.config import Config
 from comet_rec.data.batches import Batch, Batches
 from comet_rec.data.histories import HistorySettings
-from comet_rec.data.interactions import Interactions
-from comet_rec.evaluation.audit.findings import Hit, counted
-from comet_rec.evaluation.audit.material import Material
+from comet_rec.evaluation.audit.findings import Example, Hit
+from comet_rec.evaluation.audit.material import Bool, Held, Int64, Material
 from comet_rec.models import base
 
-Bool = npt.NDArray[np.bool_]
-
-DRAWN_POSITIVES = 8_192
+SAMPLED_POSITIVES = 8_192
 """Positives of training batches after which enough were looked at."""
-DRAWN_NEGATIVES = 1_000
+SAMPLED_NEGATIVES = 1_000
 """Most negatives of each: they tell nothing of targets, and a run may ask for any number."""
 
 _REMOVED = re.compile(r"([\d,]+) repeated \(user, item\) rows? removed")
 
 
-def repeated(material: Material) -> Hit | None:
-    """Training rows that repeat a (user, item) pair."""
+def in_training(material: Material, held: Held) -> Hit | None:
+    """Held-out items that the same user has in an earlier part."""
+    earlier, log = material.part < held.part, material.log
+    known = np.sort(material.keys(log.users[earlier], log.items[earlier]), kind="stable")
+    keys = material.keys(held.users, held.positives)
+    mask = np.searchsorted(known, keys, "right") > np.searchsorted(known, keys, "left")
+    what = f"users have their {held.name} item in the training part too"
+    return material.hit(mask, what, user=held.users, item=held.positives)
+
+
+def rated_zero(material: Material, held: Held) -> Hit | None:
+    """Held-out items that their user rated 0, as files with sampled negatives have them."""
     log = material.log
-    train = np.flatnonzero(material.train)
-    keys = material.keys(log.users[train], log.items[train])
-    order = np.argsort(keys, kind="stable")
-    mask = np.zeros(len(keys), dtype=bool)
-    # In sorted order a repeat follows its equal.
-    mask[order[1:]] = keys[order[1:]] == keys[order[:-1]]
-
-    def example(place: int) -> dict[str, object]:
-        row = train[place]
-        return material.example(user=log.users[row], item=log.items[row])
-
-    return counted(mask, "training rows repeat a (user, item) pair", example)
-
-
-def repeated_in_reading(material: Material) -> Hit | None:
-    """Rows of a repeated pair that reading removed, as its notes say."""
-    log = material.log
-    removed = sum(
-        int(found[1].replace(",", "")) for note in log.notes if (found := _REMOVED.search(note))
+    zero = material.keys(log.zero_users, log.zero_items)
+    mask = np.isin(material.keys(held.users, held.positives), zero)
+    what = (
+        f"users have a {held.name} item with rating 0, which is rather a negative; read the log "
+        "with min_rating (--min-rating 1)"
     )
+    return material.hit(mask, what, user=held.users, item=held.positives)
+
+
+def candidates_outside(material: Material, held: Held) -> Hit | None:
+    """Candidates that are no index of an item."""
+    what = f"{held.name} candidates are indices outside the catalogue"
+    users = held.users[held.rows]
+    return material.hit(~_is_item(material, held), what, user=users, index=held.candidates)
+
+
+def positive_among_candidates(material: Material, held: Held) -> Hit | None:
+    """Users whose own positive is among their negatives."""
+    rows, items = _candidates(material, held)
+    what = "have the positive among their own candidates"
+    return _users_of(material, held, items == held.positives[rows], what)
+
+
+def candidates_interacted(material: Material, held: Held) -> Hit | None:
+    """Candidates that the user interacted with anywhere in the raw log."""
+    rows, items = _candidates(material, held)
+    mask = material.interacted.excludes(held.users[rows], items) & (items != held.positives[rows])
+    what = "have candidates that they touched somewhere in the raw log"
+    return _users_of(material, held, mask, what)
+
+
+def candidates_repeated(material: Material, held: Held) -> Hit | None:
+    """Users with a candidate more than once."""
+    rows, items = _candidates(material, held)
+    mask = _repeats(rows * material.log.n_items + items)
+    return _users_of(material, held, mask, "have a candidate more than once")
+
+
+def without_candidates(material: Material, held: Held) -> Hit | None:
+    """Users with nothing to be ranked against."""
+    return _with_counts(material, held, 0, 0, "have no candidate")
+
+
+def few_candidates(material: Material, held: Held) -> Hit | None:
+    """Users with fewer candidates than the protocol says."""
+    most = (held.negatives or 0) - 1
+    return _with_counts(material, held, 1, most, f"have fewer than {held.negatives} candidates")
+
+
+def cold_users(material: Material, held: Held) -> Hit | None:
+    """Held-out users without a training row."""
+    log = material.log
+    known = np.bincount(log.users[material.train], minlength=log.n_users) > 0
+    what = f"{held.name} users have no training row"
+    return material.hit(~known[held.users], what, user=held.users)
+
+
+def cold_items(material: Material, held: Held) -> Hit | None:
+    """Held-out items without a training row."""
+    what = f"users have a {held.name} item without a training row"
+    mask = ~_in_training(material)[held.positives]
+    return material.hit(mask, what, user=held.users, item=held.positives)
+
+
+def foreign_candidates(material: Material, held: Held) -> Hit | None:
+    """Candidates in no row of the log."""
+    items = np.unique(_candidates(material, held)[1])
+    what = f"items among the {held.name} candidates are in no row of the log"
+    return material.hit(~_in_the_log(material)[items], what, item=items)
+
+
+def cold_candidates(material: Material, held: Held) -> Hit | None:
+    """Candidates without a training row, which are easy to rank low."""
+    items = np.unique(_candidates(material, held)[1])
+    what = f"items among the {held.name} candidates have no training row"
+    mask = (_in_the_log(material) & ~_in_training(material))[items]
+    return material.hit(mask, what, item=items)
+
+
+def repeated_rows(material: Material) -> Hit | None:
+    """Training rows that repeat a (user, item) pair."""
+    users, items = material.log.users[material.train], material.log.items[material.train]
+    mask = _repeats(material.keys(users, items))
+    return material.hit(mask, "training rows repeat a (user, item) pair", user=users, item=items)
+
+
+def rows_removed_by_reading(material: Material) -> Hit | None:
+    """Rows of a repeated pair that reading removed, as its notes say."""
+    matches = [match for note in material.log.notes if (match := _REMOVED.search(note))]
+    removed = sum(int(match[1].replace(",", "")) for match in matches)
     if removed == 0:
         return None
-    of = len(log) + removed
+    total = len(material.log) + removed
     what = (
-        f"{removed:,} of {of:,} rows of the log repeat a (user, item) pair; reading kept the "
+        f"{removed:,} of {total:,} rows of the log repeat a (user, item) pair; reading kept the "
         "earliest of each, a tool that keeps all can test on what it trained on"
     )
-    return Hit(removed, of, what)
+    return Hit(removed, total, what)
 
 
 def target_in_history(material: Material, config: Config) -> Hit | None:
-    """Training positives that a model with this config sees in the histories it is shown.
+    """Training positives that a model with this config sees in its input histories.
 
-    Batches are drawn with the config's own settings and looked into. A model that is shown whole
-    histories leaves the target out itself, so its setting is what counts.
+    Batches are drawn with the config's own settings and looked into. A model of full histories
+    leaves the target out itself, so its setting is what counts.
     """
     settings = history_settings(config)
-    rows = material.log.select(material.train)
-    if settings is None or len(rows) == 0:
+    if settings is None or not material.train.any():
         return None
     if settings.policy == "full":
-        if settings.exclude_target:
-            return None
-        return _target(len(rows), len(rows), config, settings, None)
-    seen = looked = 0
-    example = None
-    for batch in _batches(rows, config, settings):
-        of_users, of_items = shown_targets(batch)
-        hit = of_users | of_items
-        if hit.any() and example is None:
-            pair = torch.nonzero(batch.labels > 0)[np.argmax(hit), 0]
-            user = batch.users[batch.pair_users[pair]]
-            item = batch.items[batch.pair_items[pair]]
-            example = material.example(user=int(user), item=int(item))
-        seen += int(hit.sum())
-        looked += len(hit)
-        if looked >= DRAWN_POSITIVES:
-            break
-    return _target(seen, looked, config, settings, example) if seen else None
+        total, example = int(material.train.sum()), None
+        count = 0 if settings.exclude_target else total
+    else:
+        count, total, example = _targets_in_batches(material, config, settings)
+    if count == 0:
+        return None
+    excluded = settings.exclude_target
+    remedy = "look for repeated rows" if excluded else "set model.exclude_target=true"
+    what = (
+        f"{count:,} of {total:,} training positives that were drawn stand in the history that "
+        f"{config.name} is shown with them, so it trains on the answer; {remedy}"
+    )
+    return Hit(count, total, what, example)
 
 
 def shown_by(config: Config) -> tuple[object, ...] | None:
     """All that decides which histories training batches show; None for a model without any."""
     settings = history_settings(config)
     train = config.train
-    drawn = train.batch_size, train.negatives, train.positives_per_user, train.negative_pool
-    return None if settings is None else (settings, *drawn)
+    batches = train.batch_size, train.negatives, train.positives_per_user, train.negative_pool
+    return None if settings is None else (settings, *batches)
 
 
 def history_settings(config: Config) -> HistorySettings | None:
@@ -107,46 +177,93 @@ def history_settings(config: Config) -> HistorySettings | None:
     return settings
 
 
-def _batches(rows: Interactions, config: Config, settings: HistorySettings) -> Iterator[Batch]:
+def _targets_in_batches(
+    material: Material, config: Config, settings: HistorySettings
+) -> tuple[int, int, Example | None]:
+    """Positives of some batches that stand in a history, all their positives, and an example."""
     train = config.train
-    return Batches(
-        rows,
-        batch_size=min(train.batch_size, DRAWN_POSITIVES),
-        negatives=min(train.negatives, DRAWN_NEGATIVES),
+    batches = Batches(
+        material.log.select(material.train),
+        batch_size=min(train.batch_size, SAMPLED_POSITIVES),
+        negatives=min(train.negatives, SAMPLED_NEGATIVES),
         histories=settings,
         seed=config.seed,
         positives_per_user=train.positives_per_user,
         negative_pool=train.negative_pool,
-    ).epoch(0)
-
-
-def shown_targets(batch: Batch) -> tuple[Bool, Bool]:
-    """Whether each positive's item is in its user's shown history, its user in its item's.
-
-    Returns
-    -------
-    of_users, of_items : bool [positives]
-        False throughout for a side that is not shown.
-    """
-    positive = batch.labels > 0
-    users, items = batch.pair_users[positive], batch.pair_items[positive]
-    none = torch.zeros(len(users), dtype=torch.bool)
-    of_users, of_items = none, none
-    if isinstance(batch.user_histories, Tensor):
-        of_users = (batch.user_histories[users] == batch.items[items, None]).any(dim=1)
-    if batch.item_histories is not None:
-        of_items = (batch.item_histories[items] == batch.users[users, None]).any(dim=1)
-    return of_users.numpy(), of_items.numpy()
-
-
-def _target(
-    count: int, of: int, config: Config, settings: HistorySettings,
-    example: dict[str, object] | None,
-) -> Hit:  # fmt: skip
-    excluded = settings.exclude_target
-    remedy = "look for repeated rows" if excluded else "set model.exclude_target=true"
-    what = (
-        f"{count:,} of {of:,} training positives that were drawn stand in the history that "
-        f"{config.name} is shown with them, so it trains on the answer; {remedy}"
     )
-    return Hit(count, of, what, example)
+    count = total = 0
+    example = None
+    for batch in batches.epoch(0):
+        users, items, in_history = _targets(batch)
+        if in_history.any() and example is None:
+            example = material.example(int(np.argmax(in_history)), user=users, item=items)
+        count += int(in_history.sum())
+        total += len(in_history)
+        if total >= SAMPLED_POSITIVES:
+            break
+    return count, total, example
+
+
+def _targets(batch: Batch) -> tuple[Int64, Int64, Bool]:
+    """User and item of each positive, and whether one stands in the history of the other, [P]."""
+    positive = batch.labels > 0
+    rows, columns = batch.pair_users[positive], batch.pair_items[positive]
+    users, items = batch.users[rows], batch.items[columns]
+    in_history = torch.zeros(len(users), dtype=torch.bool)
+    if isinstance(batch.user_histories, Tensor):
+        in_history |= (batch.user_histories[rows] == items[:, None]).any(dim=1)
+    if batch.item_histories is not None:
+        in_history |= (batch.item_histories[columns] == users[:, None]).any(dim=1)
+    return users.numpy(), items.numpy(), in_history.numpy()
+
+
+def _is_item(material: Material, held: Held) -> Bool:
+    """Whether a candidate is an index of the catalogue, bool [M]."""
+    return (held.candidates >= 0) & (held.candidates < material.log.n_items)
+
+
+def _candidates(material: Material, held: Held) -> tuple[Int64, Int64]:
+    """Place of the user and item of each candidate within the catalogue."""
+    inside = _is_item(material, held)
+    return held.rows[inside], held.candidates[inside]
+
+
+def _users_of(material: Material, held: Held, mask: Bool, what: str) -> Hit | None:
+    """A hit that counts the users of those candidates within the catalogue that a mask marks."""
+    rows, items = _candidates(material, held)
+    affected = np.bincount(rows[mask], minlength=len(held.users)) > 0
+    hit = material.hit(affected, f"{held.name} users {what} ({int(mask.sum()):,} candidates)")
+    if hit is None:
+        return None
+    example = material.example(int(np.argmax(mask)), user=held.users[rows], item=items)
+    return replace(hit, example=example)
+
+
+def _with_counts(material: Material, held: Held, least: int, most: int, what: str) -> Hit | None:
+    """A hit that counts users with `least` to `most` candidates."""
+    if held.negatives is None:  # candidates are still to be drawn
+        return None
+    counts = np.bincount(held.rows, minlength=len(held.users))
+    mask = (counts >= least) & (counts <= most)
+    return material.hit(mask, f"{held.name} users {what}", user=held.users, candidates=counts)
+
+
+def _in_training(material: Material) -> Bool:
+    """Whether an item has a training row, bool [I]."""
+    log = material.log
+    return np.bincount(log.items[material.train], minlength=log.n_items) > 0
+
+
+def _in_the_log(material: Material) -> Bool:
+    """Whether an item has any row, dropped ones included, bool [I]."""
+    log = material.log
+    return np.bincount(np.append(log.items, log.dropped_items), minlength=log.n_items) > 0
+
+
+def _repeats(keys: Int64) -> Bool:
+    """Whether an equal key stands before each key, bool [N]."""
+    order = np.argsort(keys, kind="stable")
+    mask = np.zeros(len(keys), dtype=bool)
+    # In sorted order a repeat follows its equal.
+    mask[order[1:]] = keys[order[1:]] == keys[order[:-1]]
+    return mask
