@@ -27,9 +27,8 @@ import comet_rec as cr
 from comet_rec.data.histories import input_histories
 from comet_rec.estimators.presets import preset
 from comet_rec.evaluation.ranking import full_ranks
-from comet_rec.evaluation.scoring import VectorScores
+from comet_rec.evaluation.scoring import VectorScores, all_vectors
 from comet_rec.models import base
-from comet_rec.models.encoding import all_vectors
 from comet_rec.retrieval.exact import top_k
 from machine import command, machine, write
 

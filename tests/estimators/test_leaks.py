@@ -11,9 +11,9 @@ import torch
 import comet_rec as cr
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import Histories, HistorySettings
+from comet_rec.evaluation.scoring import all_vectors
 from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
-from comet_rec.models.encoding import all_vectors
 from comet_rec.random import generator
 
 SMALL = {"embedding_dim": 16, "hidden": (32,), "dropout": 0.0, "id_embedding_dropout": 0.0}

@@ -11,9 +11,9 @@ import torch
 import comet_rec as cr
 from comet_rec.data.histories import input_histories
 from comet_rec.errors import ConfigError
+from comet_rec.evaluation.scoring import all_vectors
 from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
-from comet_rec.models.encoding import all_vectors
 from tests.models import reference
 
 M, N_ITEMS = 5, 9

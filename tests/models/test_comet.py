@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from comet_rec.data.batches import Batch
 from comet_rec.errors import ConfigError
+from comet_rec.evaluation.scoring import all_vectors, new_user_vectors
 from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
-from comet_rec.models.encoding import all_vectors, new_user_vectors
 from comet_rec.models.interfaces import Trainable, TwoTower
 from tests.models import reference
 

@@ -16,9 +16,8 @@ from comet_rec.data.histories import input_histories
 from comet_rec.errors import ConfigError, UnknownIdError
 from comet_rec.estimators import registry
 from comet_rec.estimators.registry import ESTIMATORS
-from comet_rec.evaluation.scoring import VectorScores, run_scores
+from comet_rec.evaluation.scoring import VectorScores, all_vectors, run_scores
 from comet_rec.models import base
-from comet_rec.models.encoding import all_vectors
 from comet_rec.models.interfaces import (
     FoldIn,
     NonIterative,

@@ -23,9 +23,8 @@ from comet_rec.data.nearest import nearest, shown
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, UnknownIdError, argument
 from comet_rec.evaluation.ranking import checked
-from comet_rec.evaluation.scoring import run_scores
+from comet_rec.evaluation.scoring import new_user_vectors, run_scores
 from comet_rec.models import base
-from comet_rec.models.encoding import new_user_vectors
 from comet_rec.models.interfaces import TwoTower
 from comet_rec.retrieval.exact import top_k, top_k_of_rows
 

@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 
 from comet_rec.artefact.run import Run
-from comet_rec.data.histories import input_histories
+from comet_rec.data.histories import UserHistories, input_histories
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import InputError, NonFiniteError
 from comet_rec.evaluation.ranking import blocks
 from comet_rec.models import base
-from comet_rec.models.encoding import all_vectors
 from comet_rec.models.interfaces import NonIterative, Scorer, TwoTower
 
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
+ENCODED = 2048
+"""Users or items encoded at a time."""
 PAIRS = 1 << 16
 """Pairs scored at a time by a model that scores pairs."""
 
@@ -186,6 +187,50 @@ def vectors(model: Any, rows: Interactions, histories: Any = None) -> tuple[Tens
     of_users, of_items = histories
     users, items = all_vectors(model, of_users, of_items, rows.n_users, rows.n_items)
     return users.cpu(), items.cpu()
+
+
+@torch.no_grad()
+def all_vectors(
+    model: Any,
+    user_histories: UserHistories | None,
+    item_histories: Tensor | None,
+    n_users: int,
+    n_items: int,
+) -> tuple[Tensor, Tensor]:
+    """Vectors whose plain inner product is the logit of Eq. 8: h ⊙ z_u [m, W] and z_i [n, W].
+
+    Parameters
+    ----------
+    model : TwoTower
+    user_histories, item_histories : int [m, N] and [n, N], whole histories, or None
+        As evaluation and serving give them.
+    n_users, n_items : int
+    """
+    users = _encoded(model, model.encode_users, user_histories, n_users)
+    items = _encoded(model, model.encode_items, item_histories, n_items)
+    return users * model.weight.detach(), items
+
+
+@torch.no_grad()
+def new_user_vectors(model: Any, histories: UserHistories) -> Tensor:
+    """Vectors h ⊙ z_u of users that training never saw, [B, W], from their histories alone."""
+
+    def encode(indices: Tensor, block: Any) -> Tensor:
+        vectors: Tensor = model.encode_users(None, block)
+        return vectors
+
+    weight: Tensor = model.weight.detach()
+    return _encoded(model, encode, histories, len(histories)) * weight
+
+
+def _encoded(model: Any, encode: Any, histories: UserHistories | None, count: int) -> Tensor:
+    device = model.weight.device
+    out = []
+    for first in range(0, count, ENCODED):
+        indices = torch.arange(first, min(first + ENCODED, count))
+        block = None if histories is None else histories[indices].to(device)
+        out.append(encode(indices.to(device), block))
+    return torch.cat(out) if out else model.weight.detach().new_empty((0, len(model.weight)))
 
 
 def blended(
