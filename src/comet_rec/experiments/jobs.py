@@ -45,9 +45,6 @@ DRAWS = tuple(range(1, 11))
 KERNELS_SHOWN = 2
 """Sets of filters whose kernels a record keeps, and filters of each set."""
 
-Stop = Callable[[], bool]
-Tell = Callable[[str, Any], None]
-
 
 @dataclass(frozen=True)
 class Job:
@@ -108,7 +105,7 @@ def trained(job: Job, split: Split, home: Path) -> Path:
 
 
 def carry_out(
-    job: Job, split: Split, home: Path, tell: Tell, stop: Stop, device: str = "cpu"
+    job: Job, split: Split, home: Path, stop: Callable[[], bool], device: str = "cpu"
 ) -> Record:
     """Train, measure and write what is missing; a stopped training resumes.
 
@@ -119,8 +116,6 @@ def carry_out(
     split : Split
     home : Path
         Folder of the study.
-    tell : callable
-        Called with the stage and the progress of training.
     stop : callable
         True asks for a stop after the present step.
     device : str
@@ -135,9 +130,8 @@ def carry_out(
     checkpoints = place.parent / "checkpoints"
     _put_aside_if_damaged(place)
     if not place.is_dir():
-        hooks = Hooks(
-            report=tell, stop=stop, checkpoints=checkpoints, resume=has_checkpoint(checkpoints)
-        )
+        resume = has_checkpoint(checkpoints)
+        hooks = Hooks(stop=stop, checkpoints=checkpoints, resume=resume)
         _train(job, split, home, hooks, device)
     shutil.rmtree(checkpoints, ignore_errors=True)
     run = load_model(place).run

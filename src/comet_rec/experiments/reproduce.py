@@ -18,7 +18,7 @@ from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered
 from comet_rec.experiments.plans import ONE_SEED, SEVERAL_SEEDS, Budget, JobsOf, Planner
 from comet_rec.experiments.records import Record
 from comet_rec.experiments.report import Report, write
-from comet_rec.experiments.runner import Board, Runner, plain
+from comet_rec.experiments.runner import Item, Runner, plain
 from comet_rec.experiments.tables import Section
 
 SAME = {"table3": "table2", "table5": "table4"}
@@ -38,7 +38,8 @@ class Study:
         Training seeds of the tables' models and of falsifications.
     folder : Path
         Folder of the report; trainings go to `runs` in it, their figures to `records`.
-    board : Board
+    tell : callable
+        Called with each training that has ended, and with the whole queue.
     stop : callable
         True asks for a stop after the present step.
     journals : list of Path
@@ -56,7 +57,7 @@ class Study:
     budget: Budget
     seeds: int
     folder: Path
-    board: Board
+    tell: Callable[[Item, Sequence[Item]], None] = lambda item, items: None
     stop: Callable[[], bool] = lambda: False
     journals: Sequence[Path] = ()
     only: Sequence[str] = ()
@@ -72,7 +73,7 @@ class Study:
         }
         self.orders = {log.name: self._orders(log) for log in self.logs if "ties" in self.parts}
         self.runner = Runner(
-            self.splits, self.folder, self.seeds, self.board, stop=self.stop, only=self.only,
+            self.splits, self.folder, self.seeds, self.tell, stop=self.stop, only=self.only,
             device=self.device, recorded=self.recorded,
         )  # fmt: skip
 
