@@ -10,11 +10,11 @@ import pytest
 import comet_rec as cr
 from comet_rec.evaluation.metrics import ndcg
 from comet_rec.evaluation.paired import SILENT, Noise, holm, over_trainings
-from comet_rec.experiments.differences import compared, differences
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.records import Record
 from comet_rec.experiments.runner import Item
+from comet_rec.experiments.sections import compared, differences
 from comet_rec.experiments.summary import what_was_run
 from comet_rec.experiments.tables import Cell, Section, Table
 from tests.conftest import make_log, random_pairs

@@ -109,7 +109,7 @@ def test_the_report_holds_every_model_and_says_what_was_not_run(written):
     assert all(item["state"] == "done" for item in data["trainings"])
     page = (written / "report.html").read_text()
     assert "http" not in page.replace("http://www.w3.org", "")  # opens without a network
-    for name in ("figure4-small", "figure5-small", "negatives-small"):
+    for name in ("figure4", "figure5", "reliability"):
         assert (written / f"{name}.png").is_file()
         assert (written / f"{name}.svg").is_file()
 
@@ -652,7 +652,7 @@ def test_a_record_keeps_the_kernels_that_figure_5_shows(tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "runs")  # the record is enough
     report = reproduce(study(tmp_path, ["figure5"], recorded=True), "a command", figures=False)
     (section,) = [s for s in report.sections if s.name == "figure5"]
-    assert [d.name for d in section.drawings] == ["figure5-small"]
+    assert [d.name for d in section.drawings] == ["figure5"]
     rows = dict(row[:2] for row in report.sections[0].tables[0].rows)  # what was run
     assert rows["Figure 5: learned kernels"] == "drawn"
 

@@ -181,7 +181,7 @@ def test_a_journal_is_shown_as_it_was_searched(split, tmp_path):
     assert str(tmp_path) not in str(section)  # a report names files, not where they lay
     rising = [value for _, value in found["mf"]]
     assert rising == [max(values[: n + 1]) for n in range(len(values))]
-    assert section.drawings[0].data["panels"] == {"search.journal": found}
+    assert section.drawings[0].panels == {"search.journal": found}
 
 
 def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, monkeypatch):

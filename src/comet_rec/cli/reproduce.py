@@ -194,8 +194,8 @@ def inspect(
     if not found:
         raise ConfigError(f"{run}: {_without_filters(trained.config, tower)}")
     out.mkdir(parents=True, exist_ok=True)
-    shown = {name: weights.tolist() for name, weights in found.items()}
-    for name in draw(Drawing(f"{tower}-kernels", "kernels", "", {"kernels": shown}), out):
+    weights = {name: kernel.tolist() for name, kernel in found.items()}
+    for name in draw(Drawing(f"{tower}-kernels", "kernels", "", {"": weights}), out):
         show(str(out / name))
 
 

@@ -25,7 +25,6 @@ from comet_rec.experiments.sections import sampled_cell, titled
 from comet_rec.experiments.tables import (
     NOT_RUN,
     Cell,
-    Drawing,
     Section,
     Table,
     number,
@@ -41,6 +40,7 @@ Gain = tuple[float, float]
 def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Section:
     """Sampled against full ranking, scatter over draws of candidates, popularity of the hits."""
     section = titled("reliability")
+    panels = {}
     for log, jobs in logs:
         if log.split is None:
             continue
@@ -72,9 +72,14 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
             },
         }
         if ranked:
-            caption = f"Expected NDCG@10 over the number of negatives, {log.title}"
-            drawn = {"models": ranked, "metric": "NDCG@10"}
-            section.drawings.append(Drawing(f"negatives-{log.name}", "expected", caption, drawn))
+            panels[log.title] = {
+                label: [(int(negatives), figures["NDCG@10"]) for negatives, figures in row.items()]
+                for label, row in ranked.items()
+            }
+    section.draw(
+        "lines", f"Expected NDCG@10 over the number of negatives, {', '.join(panels)}", panels,
+        x="negatives a positive is ranked among", y="expected NDCG@10", scale="log",
+    )  # fmt: skip
     return section
 
 

@@ -11,7 +11,7 @@ from comet_rec.artefact.provenance import machine, versions
 from comet_rec.data.split import Split, leave_one_out
 from comet_rec.errors import DataError
 from comet_rec.evaluation.audit import Finding, audit, audit_shown, shown_by
-from comet_rec.experiments import differences, paper, reliability, sections, summary
+from comet_rec.experiments import paper, reliability, sections, summary
 from comet_rec.experiments.jobs import Job
 from comet_rec.experiments.journal import searched_on
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
@@ -154,7 +154,7 @@ class Study:
             ordered = [
                 (log, sorted(jobs, key=lambda j: j.label != "COMET")) for log, jobs in algorithms
             ]
-            differences.add_differences(section, ordered, runner)
+            sections.add_differences(section, ordered, runner)
             return section
         if name == "table4":
             filters = self.each(Planner.filters)
@@ -163,7 +163,7 @@ class Study:
             stepwise = name == "ablation"
             jobs = self.each(self._steps if stepwise else Planner.beyond)
             section = sections.algorithms_table(name, {}, jobs, runner)
-            differences.add_differences(section, jobs, runner, stepwise=stepwise)
+            sections.add_differences(section, jobs, runner, stepwise=stepwise)
             return section
         if name == "figure5":
             return sections.figure_5(self.each(Planner.figure_5), runner)
@@ -176,9 +176,8 @@ class Study:
             return reliability.reliability(self.each(Planner.algorithms), runner)
         if name == "ties":
             return self._ties()
-        return differences.compared(
-            name, self.each(SEVERAL_SEEDS.get(name) or ONE_SEED[name]), runner
-        )
+        jobs_of = SEVERAL_SEEDS.get(name) or ONE_SEED[name]
+        return sections.compared(name, self.each(jobs_of), runner)
 
     def _steps(self, planner: Planner) -> list[Job]:
         """The ablation; a row below rows that were not run says that it has their steps too."""

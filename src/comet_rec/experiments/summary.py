@@ -22,7 +22,6 @@ from comet_rec.experiments.tables import (
     NOT_RUN,
     STATUSES,
     Cell,
-    Drawing,
     Section,
     Table,
     number,
@@ -75,7 +74,7 @@ def _rows_run(part: Section, log: StudyLog) -> str:
     total = len(rows) + part.missing.get(log.title, 0)
     if total:
         return "; ".join([f"{done} of {total} rows", *counts])
-    drawn = any(drawing.name == f"{part.name}-{log.name}" for drawing in part.drawings)
+    drawn = any(log.title in drawing.panels for drawing in part.drawings)
     return "drawn" if drawn else ""
 
 
@@ -125,9 +124,10 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
         panels[journal.name] = rising
         stem = re.sub(r"[^\w.-]", "-", journal.stem)
         section.data[f"searches-{len(panels)}-{stem}"] = rising
-    caption = f"Best {VALIDATION} over the seconds of each search"
-    drawn = {"panels": panels, "x": "seconds of trials", "y": VALIDATION}
-    section.drawings.append(Drawing("searches", "steps", caption, drawn))
+    section.draw(
+        "lines", f"Best {VALIDATION} over the seconds of each search", panels,
+        x="seconds of trials", y=VALIDATION, drawstyle="steps-post",
+    )  # fmt: skip
     return section
 
 
