@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import LEAST_P, holm, paired
 from comet_rec.evaluation.ranking import Report, caution
-from comet_rec.experiments.tables import Cell, Table, markdown_table
+from comet_rec.experiments.tables import Cell, Table, interval_text, markdown_table, p_text
 from comet_rec.models.base import non_iterative
 from comet_rec.text import table
 
@@ -126,26 +125,26 @@ class _Study:
 
     def estimator(self, name: str, **more: Any) -> Estimator:
         """A model with its own settings, and more of them."""
-        registered = PRETRAINED[name][0] if name in PRETRAINED else name
+        registered, _ = PRETRAINED.get(name, (name, {}))
         own = {**self.changes.get(name, {}), **more}
         return ESTIMATORS[registered](preset=self.preset, seed=self.seed, device=self.device, **own)
 
     def trained(self, name: str) -> tuple[Estimator, float]:
         """The model and the seconds of its training, pre-training included."""
-        model, start, before = self.estimator(name), [], 0.0
-        if name in PRETRAINED:
-            sizes = model.config_for(self.split.interactions).model
-            for source, given in PRETRAINED[name][1].items():
-                plain = self.estimator(source, **given)
-                own = plain.config_for(self.split.interactions).model
-                more = {**given, **shared_sizes(sizes, own)}
-                if self._refits(plain) != self._refits(model):
-                    more["train.refit"] = self._refits(model)
-                key = f"{name}:{source}" if more else source
-                trained, seconds = self._fit(key, self.estimator(source, **more), [])
-                start.append(trained)
-                before += seconds
-        fitted, seconds = self._fit(name, model, start)
+        model, starts, before = self.estimator(name), [], 0.0
+        sizes = model.config_for(self.split.interactions).model
+        _, sources = PRETRAINED.get(name, (name, {}))
+        for source, fixed in sources.items():
+            plain = self.estimator(source, **fixed)
+            plain_sizes = plain.config_for(self.split.interactions).model
+            more = {**fixed, **shared_sizes(sizes, plain_sizes)}
+            if self._refits(plain) != self._refits(model):
+                more["train.refit"] = self._refits(model)
+            key = f"{name}:{source}" if more else source
+            trained, seconds = self._fit(key, self.estimator(source, **more), [])
+            starts.append(trained)
+            before += seconds
+        fitted, seconds = self._fit(name, model, starts)
         return fitted, before + seconds
 
     def _fit(self, key: str, model: Estimator, start: list[Estimator]) -> tuple[Estimator, float]:
@@ -257,9 +256,9 @@ def _table(data: Mapping[str, Any]) -> Table:
         if row["against_reference"] is not None:
             test = row["against_reference"]["NDCG@10"]
             tested = [
-                f"{test['difference']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}]",
-                _p(test["wilcoxon_holm"]),
-                _p(test["bootstrap_holm"], none_seen=test["bootstrap"] <= LEAST_P),
+                interval_text(test["difference"], test["low"], test["high"]),
+                p_text(test["wilcoxon_holm"]),
+                p_text(test["bootstrap_holm"], none_seen=test["bootstrap"] <= LEAST_P),
             ]
         found.rows.append([row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"])
     return found
@@ -281,10 +280,3 @@ def _caption(data: Mapping[str, Any]) -> list[str]:
         sentences.append(f"Epochs were chosen by validation NDCG@10 {', '.join(chosen)}.")
     few = caution(min(row["n_users"] for row in data["models"]))
     return [*sentences, *(f"{line[0].upper()}{line[1:]}." for line in few)]
-
-
-def _p(value: float, *, none_seen: bool = False) -> str:
-    """With `none_seen` a bound: no resampled mean had the other sign."""
-    if value < 0.001:
-        return "< 0.001"
-    return f"< {math.ceil(value * 1000) / 1000:.3f}" if none_seen else f"{value:.3f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -208,25 +208,21 @@ class Planner:
         self, label: str, name: str, more: Settings | None = None, preset: str | None = None
     ) -> Job:
         """A training with the budget's settings and more of its own; `name` as in `compare`."""
-        model = PRETRAINED[name][0] if name in PRETRAINED else name
+        model, sources = PRETRAINED.get(name, (name, {}))
         preset = preset or (self.paper if model == "comet" else "paper")
         refit = {"train.refit": self._refits()} if preset == "static" else {}
         settings = {**refit, **self.budget.settings(model), **(more or {})}
-        job = Job(self.name, label, model, preset, _ordered(settings))
-        if name not in PRETRAINED:
-            return job
-        sizes = job.estimator().config_for(self.log).model
-        starts = []
-        for source, given in PRETRAINED[name][1].items():
-            plain = Job(
-                self.name, f"{source} before {label}", source, "paper",
-                _ordered({**self.budget.settings(source), **given}),
-            )  # fmt: skip
-            own = shared_sizes(sizes, plain.estimator().config_for(self.log).model)
-            same = {"train.refit": job.estimator().config_for(self.log).train.refit}
-            settings = {**dict(plain.settings), **own, **same}
-            starts.append(Job(self.name, plain.label, source, "paper", _ordered(settings)))
-        return Job(self.name, label, model, "paper", job.settings, starts=tuple(starts))
+        job = Job(self.name, label, model, preset, tuple(sorted(settings.items())))
+        starts = (self._start(job, source, fixed) for source, fixed in sources.items())
+        return replace(job, starts=tuple(starts))
+
+    def _start(self, job: Job, source: str, fixed: Settings) -> Job:
+        """The training that a job is initialised from: it has the job's sizes and refit."""
+        label = f"{source} before {job.label}"
+        config = job.estimator().config_for(self.log)
+        plain = self.job(label, source, fixed).estimator().config_for(self.log)
+        sizes = shared_sizes(config.model, plain.model)
+        return self.job(label, source, {**fixed, **sizes, "train.refit": config.train.refit})
 
     def algorithms(self) -> list[Job]:
         """Tables II and III, and the models beside them."""
@@ -345,9 +341,9 @@ class Planner:
             for label, keys in STEPS.items()
         }
         fixed = self.budget.settings("comet")
-        for of in changes.values():
+        for change in changes.values():
             for key in fixed:
-                of.pop(key, None)
+                change.pop(key, None)
         changes["refit"] = {"train.refit": False} if self._refits() else {}
         changes = {label: back for label, back in changes.items() if back}
         back = {key: value for step in changes.values() for key, value in step.items()}
@@ -379,10 +375,6 @@ class Planner:
             self.job(label, model, {} if model in NON_ITERATIVE else self.budget.compared, preset)
             for label, (model, preset) in TIE_MODELS.items()
         ]
-
-
-def _ordered(settings: Settings) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(settings.items()))
 
 
 PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")

@@ -147,23 +147,15 @@ class Study:
         runner = self.runner
         if name == "table1":
             return sections.table_1(self.logs)
-        if name == "table2":
-            algorithms = self.each(Planner.algorithms)
-            section = sections.algorithms_table(name, paper.ALGORITHMS, algorithms, runner)
-            # COMET first: the others are held against it.
-            ordered = [
-                (log, sorted(jobs, key=lambda j: j.label != "COMET")) for log, jobs in algorithms
-            ]
-            sections.add_differences(section, ordered, runner)
-            return section
-        if name == "table4":
-            filters = self.each(Planner.filters)
-            return sections.algorithms_table(name, paper.FILTERS, filters, runner)
-        if name in ("beyond", "ablation"):
-            stepwise = name == "ablation"
-            jobs = self.each(self._steps if stepwise else Planner.beyond)
-            section = sections.algorithms_table(name, {}, jobs, runner)
-            sections.add_differences(section, jobs, runner, stepwise=stepwise)
+        if name in ("table2", "table4", "beyond", "ablation"):
+            jobs = self.each(self._steps if name == "ablation" else SEVERAL_SEEDS[name])
+            printed = {"table2": paper.ALGORITHMS, "table4": paper.FILTERS}.get(name, {})
+            section = sections.algorithms_table(name, printed, jobs, runner)
+            if name != "table4":
+                # The paper's COMET first: the others are held against it.
+                for _, of_log in jobs:
+                    of_log.sort(key=lambda job: job.label != "COMET")
+                sections.add_differences(section, jobs, runner, stepwise=name == "ablation")
             return section
         if name == "figure5":
             return sections.figure_5(self.each(Planner.figure_5), runner)

@@ -35,7 +35,9 @@ from comet_rec.experiments.tables import (
     Section,
     Table,
     compared_cell,
+    interval_text,
     number,
+    p_text,
 )
 
 FULL = "NDCG@10"
@@ -419,8 +421,8 @@ def _texts_of_test(found: Tested | None) -> list[str]:
     if found is None:
         return ["", ""]
     test, p = found
-    text = f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]"
-    return [text, "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"]
+    text = interval_text(test.difference, test.low, test.high)
+    return [text, "" if p is None else p_text(p)]
 
 
 def _data_of_test(found: Tested | None) -> dict[str, float | None] | None:

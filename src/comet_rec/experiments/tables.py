@@ -198,6 +198,18 @@ def number(value: float) -> str:
     return f"{value:.3f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.3f}"
 
 
+def interval_text(difference: float, low: float, high: float) -> str:
+    """A difference and its 95 % interval."""
+    return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def p_text(p: float, *, none_seen: bool = False) -> str:
+    """A p-value; with `none_seen` a bound, since no resampled mean had the other sign."""
+    if p < 0.001:
+        return "< 0.001"
+    return f"< {math.ceil(p * 1000) / 1000:.3f}" if none_seen else f"{p:.3f}"
+
+
 def compared_cell(
     values: Sequence[float],
     errors: Sequence[float],
