@@ -84,9 +84,9 @@ class Runner:
         for seed in range(self.seeds if seeded else 1):
             # A model that draws nothing is trained once.
             for job in (job for job in jobs if seed == 0 or job.model not in NON_ITERATIVE):
-                wanted = with_seed(job, seed)
-                for each in (*wanted.starts, wanted):
-                    self.queue.setdefault(self._key(each), Item(each)).rows.append(wanted)
+                row = with_seed(job, seed)
+                for each in (*row.starts, row):
+                    self.queue.setdefault(self._key(each), Item(each)).rows.append(row)
 
     @property
     def items(self) -> list[Item]:
@@ -136,7 +136,7 @@ class Runner:
         return [item for item in self.items if item.state == "failed"]
 
     def record(self, job: Job) -> Record | str:
-        """Record of a job, or why there is none."""
+        """Record of a job, or the reason why there is none."""
         key = self._key(job)
         if key not in self.queue:
             return "not asked for"
@@ -144,14 +144,14 @@ class Runner:
 
     def why_none(self, jobs: Sequence[Job]) -> str:
         """Why none of the jobs was carried out, where all were left out; else nothing."""
-        found = [self.queue.get(self._key(job)) for job in jobs]
-        left_out = [item.note for item in found if item and item.state == "left out"]
+        queued = [self.queue.get(self._key(job)) for job in jobs]
+        left_out = [item.note for item in queued if item and item.state == "left out"]
         return left_out[0] if left_out and len(left_out) == len(jobs) else ""
 
     def seeds_of(self, job: Job) -> list[Record]:
         """Records of all seeds of a job that are there."""
-        found = [self.record(with_seed(job, seed)) for seed in range(self.seeds)]
-        return [record for record in found if isinstance(record, Record)]
+        records = [self.record(with_seed(job, seed)) for seed in range(self.seeds)]
+        return [record for record in records if isinstance(record, Record)]
 
     def seconds(self, job: Job) -> float:
         """Mean seconds of a job's trainings that are there, with what they start from."""
@@ -161,8 +161,8 @@ class Runner:
 
     def _spent(self, job: Job) -> float:
         """Seconds of a job and of what it starts from, as far as they are recorded."""
-        found = [self.record(each) for each in (*job.starts, job)]
-        return sum(float(one.values["train_seconds"]) for one in found if isinstance(one, Record))
+        records = [self.record(each) for each in (*job.starts, job)]
+        return sum(float(r.values["train_seconds"]) for r in records if isinstance(r, Record))
 
     def _recall_weights(self, starts: Sequence[Job]) -> None:
         """Queue starts again that have a record but no weights: a waiting job needs the weights."""
@@ -180,8 +180,8 @@ class Runner:
     def _carry_out(self, item: Item) -> None:
         job = item.job
         for start in job.starts:
-            if not isinstance(found := self.record(start), Record):
-                item.state, item.note = "failed", f"{start.label}: {found}"
+            if not isinstance(reason := self.record(start), Record):
+                item.state, item.note = "failed", f"{start.label}: {reason}"
                 return
         item.state, item.note = "running", ""
         try:
@@ -208,19 +208,18 @@ class Runner:
         return any(job.label in self.only for job in (item.job, *item.rows))
 
     def _left_out(self, item: Item) -> bool:
-        """Whether no row that needs a job gets a further seed; its item then says why.
+        """Whether the first seed of all rows that need a job took too long for a further one.
 
-        A row that `only` names gets all seeds.
+        The item then says so. A row that `only` names gets all seeds.
         """
-        if item.job.seed == 0 or self._asked(item) or not all(map(self._dear, item.rows)):
+        first_rows = (with_seed(row, 0) for row in item.rows)
+        if item.job.seed == 0 or self._asked(item):
+            return False
+        if any(self._spent(row) <= DEAR for row in first_rows):
             return False
         item.state = "left out"
         item.note = f"one seed: a training takes over {DEAR / 60:.0f} minutes"
         return True
-
-    def _dear(self, job: Job) -> bool:
-        """Whether the first seed took too long for a second one."""
-        return self._spent(with_seed(job, 0)) > DEAR
 
 
 def seconds_left(items: Sequence[Item]) -> float:
