@@ -212,10 +212,9 @@ class Runner:
 
         The item then says so. A row that `only` names gets all seeds.
         """
-        first_rows = (with_seed(row, 0) for row in item.rows)
         if item.job.seed == 0 or self._asked(item):
             return False
-        if any(self._spent(row) <= DEAR for row in first_rows):
+        if any(self._spent(with_seed(row, 0)) <= DEAR for row in item.rows):
             return False
         item.state = "left out"
         item.note = f"one seed: a training takes over {DEAR / 60:.0f} minutes"

@@ -147,38 +147,38 @@ def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
         "model", "preset", *SHOWN_SETTINGS, "else", "epochs", "seeds", "seconds", "machine"
     ]  # fmt: skip
     for log in logs:
-        # Two labels may name one training: its row has both.
-        found: dict[str, tuple[Job, list[str]]] = {}
+        if log.split is None:
+            continue
+        jobs: dict[str, Job] = {}
+        labels: dict[str, dict[str, None]] = {}
         for item in runner.items:
             job = with_seed(item.job, 0)
             record = runner.record(job)
-            if log.split is not None and job.log == log.name and isinstance(record, Record):
-                labels = found.setdefault(record.key, (job, []))[1]
-                labels += [job.label] if job.label not in labels else []
+            if job.log == log.name and isinstance(record, Record):
+                jobs.setdefault(record.key, job)
+                # Two labels may name one training: its row has both.
+                labels.setdefault(record.key, {})[job.label] = None
         table = Table(log.title, columns, [])
-        for job, labels in found.values():
-            assert log.split is not None
+        for key, job in jobs.items():
             config = job.estimator().config_for(log.split.interactions)
-            table.rows.append([", ".join(labels), *_settings_row(job, config, runner)])
+            table.rows.append([", ".join(labels[key]), *_settings_row(job, config, runner)])
         section.add(table)
     return section
 
 
 def _settings_row(job: Job, config: Config, runner: Runner) -> list[Cell | str]:
     records = records_of(job, runner)
+    shown = {column: _value(config, key) for column, key in SHOWN_SETTINGS.items()}
     if job.model in NON_ITERATIVE:
-        shown = [""] * len(SHOWN_SETTINGS)
-    else:
-        shown = [_value(config, key) for key in SHOWN_SETTINGS.values()]
-        if config.train.loss == "softmax":
-            for column in ("negatives", "of a pool"):
-                shown[list(SHOWN_SETTINGS).index(column)] = ""
+        shown = dict.fromkeys(SHOWN_SETTINGS, "")
+    elif config.train.loss == "softmax":
+        shown["negatives"] = shown["of a pool"] = ""
     epochs = ", ".join(str(record.values["epochs"]) for record in records)
     machines = dict.fromkeys(
         record.values.get("machine", {}).get("cpu", "not recorded") for record in records
     )
     return [
-        config.preset, *shown, _other_settings(config), epochs, seeds_text(job, records),
+        config.preset, *shown.values(), _other_settings(config), epochs, seeds_text(job, records),
         f"{runner.seconds(job):,.0f}", ", ".join(machines),
     ]  # fmt: skip
 
@@ -201,16 +201,11 @@ def _value(config: Config, key: str) -> str:
 def audit(findings: Mapping[str, list[Finding]]) -> Section:
     """Findings of the audit by the log, or the log and the training."""
     section = titled("audit")
-    for name, found in findings.items():
-        section.add(
-            Table(
-                name,
-                ["check", "severity", "finding"],
-                [[one.check, one.severity, one.message] for one in found],
-            )
-        )
-        section.data[name] = as_data(found)
-    clean = [name for name, found in findings.items() if not found]
+    for name, of_log in findings.items():
+        rows: list[list[Cell | str]] = [[one.check, one.severity, one.message] for one in of_log]
+        section.add(Table(name, ["check", "severity", "finding"], rows))
+        section.data[name] = as_data(of_log)
+    clean = [name for name, of_log in findings.items() if not of_log]
     if clean:
         section.text.append(f"Nothing was found in: {'; '.join(clean)}.")
     return section
