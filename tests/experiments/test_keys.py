@@ -12,8 +12,8 @@ from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.experiments import records
 from comet_rec.experiments.jobs import with_seed
-from comet_rec.experiments.journal import searched_on
 from comet_rec.experiments.plans import FULL, ONE_SEED, SEVERAL_SEEDS, Planner
+from comet_rec.experiments.tuning import searched_on
 
 RESULTS = Path(__file__).parents[2] / "results"
 

@@ -11,9 +11,9 @@ from markdown_it import MarkdownIt
 
 from comet_rec.cli.app import run
 from comet_rec.errors import ConfigError, InputError
-from comet_rec.experiments.journal import history
 from comet_rec.experiments.report import Report, as_html, as_markdown
 from comet_rec.experiments.tables import Cell, Drawing, Section, Table
+from comet_rec.experiments.tuning import history
 
 EVIL = "a|b`c\x1b[31m<script>alert(1)</script>\n| d | ![x](http://x/y) \u202e"
 

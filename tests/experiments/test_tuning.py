@@ -11,9 +11,15 @@ import pytest
 import comet_rec as cr
 from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators import presets
-from comet_rec.experiments.journal import history, library, open_study, searched_on
 from comet_rec.experiments.summary import searches
-from comet_rec.experiments.tuning import SPACES, settled, tune
+from comet_rec.experiments.tuning import (
+    SPACES,
+    history,
+    open_study,
+    searched_on,
+    settled,
+    tune,
+)
 from comet_rec.training.trainer import Progress
 
 FAST = {"train.epochs": 3, "train.patience": 0, "model.embedding_dim": 8}
@@ -314,7 +320,7 @@ def test_what_is_no_journal_is_refused(tmp_path):
 
 def _opened(tuning, journal, split):
     fixed, space = tuning.settled(split, "mf", "auto", FAST, None, 0)
-    return open_study(library(), journal, fixed, split, space, FAST)
+    return open_study(journal, fixed, split, space, FAST)
 
 
 def test_settings_that_do_not_go_together_are_left_out(split, tmp_path):

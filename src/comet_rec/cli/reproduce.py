@@ -90,10 +90,10 @@ def reproduce(
     from comet_rec.config import unknown
     from comet_rec.estimators.surroundings import torch_device
     from comet_rec.experiments import reproduce as study
-    from comet_rec.experiments.journal import history
     from comet_rec.experiments.logs import read_logs
     from comet_rec.experiments.plans import BUDGETS, parts_of
     from comet_rec.experiments.plots import pyplot
+    from comet_rec.experiments.tuning import history
 
     if budget not in BUDGETS:
         raise ConfigError(unknown("budget", budget, list(BUDGETS)))

@@ -13,13 +13,13 @@ from comet_rec.errors import DataError
 from comet_rec.evaluation.audit import Finding, audit, audit_shown, shown_by
 from comet_rec.experiments import paper, reliability, sections, summary
 from comet_rec.experiments.jobs import Job
-from comet_rec.experiments.journal import searched_on
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
 from comet_rec.experiments.plans import ONE_SEED, SEVERAL_SEEDS, Budget, JobsOf, Planner
 from comet_rec.experiments.records import Record
 from comet_rec.experiments.report import Report, write
 from comet_rec.experiments.runner import Item, Runner, plain
 from comet_rec.experiments.tables import Section
+from comet_rec.experiments.tuning import searched_on
 
 SAME = {"table3": "table2", "table5": "table4"}
 """Parts that are one section with another."""

@@ -12,7 +12,6 @@ from comet_rec.config import Config
 from comet_rec.evaluation.audit import Finding, as_data
 from comet_rec.evaluation.ranking import caution
 from comet_rec.experiments.jobs import Job, with_seed
-from comet_rec.experiments.journal import Trial, history
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.plans import NON_ITERATIVE
 from comet_rec.experiments.records import Record
@@ -26,6 +25,7 @@ from comet_rec.experiments.tables import (
     Table,
     number,
 )
+from comet_rec.experiments.tuning import Trial, history
 
 VALIDATION = "validation NDCG@10"
 
