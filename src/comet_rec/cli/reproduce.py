@@ -97,18 +97,18 @@ def reproduce(
 
     if budget not in BUDGETS:
         raise ConfigError(unknown("budget", budget, list(BUDGETS)))
-    chosen, wanted = BUDGETS[budget], parts_of(parts)
+    chosen, asked = BUDGETS[budget], parts_of(parts)
     torch_device(device)
     if figures:
-        pyplot()  # told before an hour of training
+        pyplot()  # its absence is an error before an hour of training, not after
     for journal in journals or ():
-        history(journal)  # told before a log is read
+        history(journal)  # a wrong file is an error before a log is read
 
     sources = data or chosen.logs
     logs = read_logs(sources, reading.keywords(), lambda line: None if quiet else say(line))
     with interruptible() as stop:
         work = study.Study(
-            wanted, logs, chosen, seeds or chosen.seeds, out,
+            asked, logs, chosen, seeds or chosen.seeds, out,
             tell=lambda item, items: None if quiet else say(ended_line(item, items)),
             stop=stop, journals=journals or (), only=only or (), device=device, recorded=recorded,
         )  # fmt: skip
@@ -190,11 +190,11 @@ def inspect(
     from comet_rec.experiments.tables import Drawing
 
     trained = load_model(run).run
-    found = kernels_of(trained.state, f"{tower}_tower")
-    if not found:
+    kernels = kernels_of(trained.state, f"{tower}_tower")
+    if not kernels:
         raise ConfigError(f"{run}: {_without_filters(trained.config, tower)}")
     out.mkdir(parents=True, exist_ok=True)
-    weights = {name: kernel.tolist() for name, kernel in found.items()}
+    weights = {name: kernel.tolist() for name, kernel in kernels.items()}
     for name in draw(Drawing(f"{tower}-kernels", "kernels", "", {"": weights}), out):
         show(str(out / name))
 

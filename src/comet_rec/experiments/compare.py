@@ -87,7 +87,7 @@ def compare(
         Seed of training.
     device : str
     say : callable
-        Told a line after each model.
+        Called with a line after each model.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def compare(
             raise ConfigError(unknown("model", name, known))
     study = _Study(split, preset, refit, changes, seed, device)
     for name in [*names, *changes]:
-        model = study.estimator(name)  # a wrong setting is told before an hour of training
+        model = study.estimator(name)  # a wrong setting fails before an hour of training
         check_protocol(model.config_for(split.interactions), model.settings, split.protocol)
     entries = []
     for name in names:
@@ -126,8 +126,10 @@ class _Study:
     def estimator(self, name: str, **more: Any) -> Estimator:
         """A model with its own settings, and more of them."""
         registered, _ = PRETRAINED.get(name, (name, {}))
-        own = {**self.changes.get(name, {}), **more}
-        return ESTIMATORS[registered](preset=self.preset, seed=self.seed, device=self.device, **own)
+        settings = {**self.changes.get(name, {}), **more}
+        return ESTIMATORS[registered](
+            preset=self.preset, seed=self.seed, device=self.device, **settings
+        )
 
     def trained(self, name: str) -> tuple[Estimator, float]:
         """The model and the seconds of its training, pre-training included."""
@@ -155,7 +157,7 @@ class _Study:
         return self.done[key]
 
     def _refits(self, model: Estimator) -> bool:
-        if {"refit", "train.refit"} & set(model.settings):  # its own goes before
+        if {"refit", "train.refit"} & set(model.settings):  # the model's setting wins
             return model.config_for(self.split.interactions).train.refit
         return self.refit
 
@@ -175,7 +177,8 @@ def _entry(name: str, model: Estimator, split: Split, seconds: float) -> Entry:
     report = measure(model.run, split)
     ranks = report.sampled_ranks
     values = {
-        metric: of(ranks.better, ranks.tied, k, report.ties) for metric, (of, k) in METRICS.items()
+        metric: of_ranks(ranks.better, ranks.tied, k, report.ties)
+        for metric, (of_ranks, k) in METRICS.items()
     }
     config = model.run.config
     select_by = None if non_iterative(config.name) else config.train.selection_metric
@@ -198,11 +201,11 @@ def as_data(entries: Sequence[Entry]) -> dict[str, Any]:
     first, *others = entries
     tests: dict[str, dict[str, dict[str, float]]] = {entry.name: {} for entry in others}
     for metric in METRICS:
-        found = [paired(entry.values[metric], first.values[metric]) for entry in others]
+        results = [paired(entry.values[metric], first.values[metric]) for entry in others]
         for test in ("wilcoxon", "bootstrap"):
-            corrected = holm([getattr(p, test) for p in found])
-            for entry, p, value in zip(others, found, corrected, strict=True):
-                row = tests[entry.name].setdefault(metric, asdict(p))
+            corrected = holm([getattr(result, test) for result in results])
+            for entry, result, value in zip(others, results, corrected, strict=True):
+                row = tests[entry.name].setdefault(metric, asdict(result))
                 row[f"{test}_holm"] = value
     return {
         "reference": first.name,
@@ -232,9 +235,9 @@ def as_markdown(data: Mapping[str, Any]) -> str:
 
 def as_text(data: Mapping[str, Any], width: int) -> str:
     """The same for a terminal of so many columns."""
-    found = _table(data)
+    shown = _table(data)
     caption = [line for text in _caption(data) for line in textwrap.wrap(text, width)]
-    return "\n".join([*table(found.columns, found.texts, width), "", *caption])
+    return "\n".join([*table(shown.columns, shown.texts, width), "", *caption])
 
 
 def _table(data: Mapping[str, Any]) -> Table:
@@ -243,7 +246,7 @@ def _table(data: Mapping[str, Any]) -> Table:
         "model", "HR@5", "NDCG@5", "HR@10", "NDCG@10", "full NDCG@10",
         f"NDCG@10 against {data['reference']} (95 %)", "p (Wilcoxon)", "p (bootstrap)", "seconds",
     ]  # fmt: skip
-    found = Table("", columns, [])
+    shown = Table("", columns, [])
     for row in data["models"]:
         sampled = [
             Cell(row["sampled"][name], row["sampled_se"][name], digits=4)
@@ -260,8 +263,8 @@ def _table(data: Mapping[str, Any]) -> Table:
                 p_text(test["wilcoxon_holm"]),
                 p_text(test["bootstrap_holm"], none_seen=test["bootstrap"] <= LEAST_P),
             ]
-        found.rows.append([row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"])
-    return found
+        shown.rows.append([row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"])
+    return shown
 
 
 def _caption(data: Mapping[str, Any]) -> list[str]:

@@ -45,7 +45,7 @@ class StudyLog:
 
     @property
     def is_the_papers(self) -> bool:
-        """Whether its counts are those of Table I, so that figures may be held side by side."""
+        """Whether its counts are those of Table I, so that figures can be compared."""
         if self.name not in LOGS or self.split is None:
             return False
         log = self.split.interactions
@@ -64,7 +64,7 @@ def read_logs(
     reading : dict
         Other keyword arguments of `read`.
     say : callable
-        Told a line for each log.
+        Called with a line for each log.
 
     Raises
     ------

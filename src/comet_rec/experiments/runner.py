@@ -52,7 +52,7 @@ class Runner:
     splits : mapping of str to Split
         By the name of the log.
     home : Path
-        Folder of the study: finished jobs are found in it, others done there.
+        Folder of the study, with the records of finished jobs.
     seeds : int
         Training seeds of the jobs that are to have several.
     tell : callable

@@ -58,12 +58,12 @@ Tested = tuple[Difference, float | None]
 def _texts() -> dict[str, tuple[str, list[str]]]:
     """Title and paragraphs of each part of `texts.md`."""
     source = files(__package__).joinpath("texts.md").read_text(encoding="utf-8")
-    found = {}
+    texts = {}
     for part in re.split(r"^# ", source, flags=re.MULTILINE)[1:]:
         heading, _, body = part.partition("\n")
         name, _, title = heading.partition(": ")
-        found[name] = title, body.strip().split("\n\n")
-    return found
+        texts[name] = title, body.strip().split("\n\n")
+    return texts
 
 
 def paragraphs(name: str) -> list[str]:
@@ -102,8 +102,8 @@ def full_cell(records: Sequence[Record], metric: str) -> Cell | None:
 
 def records_of(job: Job, runner: Runner) -> list[Record]:
     """Records of a model's trainings; one for a model that draws nothing."""
-    found = runner.seeds_of(job)
-    return found[:1] if job.model in NON_ITERATIVE else found
+    records = runner.seeds_of(job)
+    return records[:1] if job.model in NON_ITERATIVE else records
 
 
 def seeds_text(job: Job, records: Sequence[Record]) -> str:
@@ -260,7 +260,7 @@ def _with_more(
     the positive: all of them are taken to be such items, so the figure is a lower bound.
     """
     assert log.split is not None
-    test, found = log.split.test, []
+    test, figures = log.split.test, []
     log_rows = log.split.interactions
     rows_of_item = np.bincount(log_rows.items, minlength=log_rows.n_items)
     others = unseen_others(test, log.split.known, rows_of_item >= least)
@@ -268,8 +268,8 @@ def _with_more(
         ranks = record.full_ranks(len(test))
         if ranks is None:
             return None
-        found.append(expected_figures(ranks, others, MORE, 10))
-    return mean(hr for hr, _ in found), mean(gain for _, gain in found)
+        figures.append(expected_figures(ranks, others, MORE, 10))
+    return mean(hr for hr, _ in figures), mean(gain for _, gain in figures)
 
 
 def _chance_of_other_rows(
@@ -322,10 +322,10 @@ def add_differences(
         if log.why or runner.why_none(jobs):
             continue
         table, data = differences(log, jobs, runner, stepwise=stepwise)
-        found = {label: row["differences"] for label, row in data.items()}
-        if any(any(tests.values()) for tests in found.values()):
+        tests = {label: row["differences"] for label, row in data.items()}
+        if any(any(of_model.values()) for of_model in tests.values()):
             section.tables.append(replace(table, title=f"{table.title}, differences", log=""))
-        section.data[log.name]["differences"] = found
+        section.data[log.name]["differences"] = tests
 
 
 def differences(
@@ -339,35 +339,36 @@ def differences(
     columns += [f"full {FULL}", f"full {FULL} − {other}", "p"]
     table, data = Table(log.title, columns, [], log=log.title), {}
 
-    records = {job.label: records_of(job, runner) for job in jobs}
+    by_label = {job.label: records_of(job, runner) for job in jobs}
     references = jobs if stepwise else [jobs[0]] * len(jobs)
     against = dict(zip(jobs[1:], references, strict=False))
     trainings = _trainings(log, runner)
-    tests = {metric: _tests(against, records, trainings, metric, full=False) for metric in METRICS}
-    tests[f"full {FULL}"] = _tests(against, records, trainings, FULL, full=True)
+    tests = {metric: _tests(against, by_label, trainings, metric, full=False) for metric in METRICS}
+    tests[f"full {FULL}"] = _tests(against, by_label, trainings, FULL, full=True)
     for job in jobs:
-        found = records[job.label]
-        if not found:
+        records = by_label[job.label]
+        if not records:
             continue
-        cells = {metric: sampled_cell(found, metric) for metric in METRICS}
-        full = full_cell(found, FULL)
+        cells = {metric: sampled_cell(records, metric) for metric in METRICS}
+        full = full_cell(records, FULL)
         *sampled_texts, full_texts = [
             _texts_of_test(test.get(job.label)) for test in tests.values()
         ]
         table.rows.append(
             [
-                job.label, seeds_text(job, found), epochs_text(job, log, found), *cells.values(),
+                job.label, seeds_text(job, records), epochs_text(job, log, records),
+                *cells.values(),
                 *chain(*sampled_texts), full or "", *full_texts,
             ]
         )  # fmt: skip
         data[job.label] = {
-            "seeds": len(found),
+            "seeds": len(records),
             "sampled": {metric: cell.value for metric, cell in cells.items()},
             "sampled_se": {metric: cell.error for metric, cell in cells.items()},
             "full": full and {FULL: full.value},
             "full_se": full and {FULL: full.error},
-            "epochs": [record.values["epochs"] for record in found],
-            "train_seconds": mean(record.values["train_seconds"] for record in found),
+            "epochs": [record.values["epochs"] for record in records],
+            "train_seconds": mean(record.values["train_seconds"] for record in records),
             "differences": {
                 name: _data_of_test(test.get(job.label)) for name, test in tests.items()
             },
@@ -378,8 +379,8 @@ def differences(
 def _trainings(log: StudyLog, runner: Runner) -> list[list[Record]]:
     """Records of all models on a log, a list for each; a model with two labels counts once."""
     jobs = {with_seed(item.job, 0) for item in runner.items if item.job.log == log.name}
-    found = [records_of(job, runner) for job in sorted(jobs, key=lambda job: job.label)]
-    return list({records[0].key: records for records in found if records}.values())
+    trainings = [records_of(job, runner) for job in sorted(jobs, key=lambda job: job.label)]
+    return list({records[0].key: records for records in trainings if records}.values())
 
 
 def _tests(
@@ -395,9 +396,9 @@ def _tests(
     A model with one seed borrows the noise of the noisiest of `trainings` on the same users.
     """
 
-    def values(found: list[Record]) -> Values | None:
+    def values(seeds: list[Record]) -> Values | None:
         """Figures by seed and user, float64 [seeds, T]; None if the seeds differ in users."""
-        each = [record.user_values(metric, full=full) for record in found]
+        each = [record.user_values(metric, full=full) for record in seeds]
         same = len({len(row) for row in each}) == 1 and len(each[0]) > 0
         return np.array(each) if same else None
 
@@ -408,7 +409,7 @@ def _tests(
     for job, reference in against.items():
         ours, theirs = values(records[job.label]), values(records[reference.label])
         if ours is None or theirs is None or ours.shape[1] != theirs.shape[1]:
-            continue  # not run, or measured on a sample of users of its own
+            continue  # not run, or ranked for another sample of users
         noise = [SILENT if one.model in NON_ITERATIVE else borrowed for one in (job, reference)]
         tests[job.label] = over_trainings(ours, theirs, (noise[0], noise[1]))
     ps = {label: test.p for label, test in tests.items() if test.p is not None}
@@ -416,21 +417,22 @@ def _tests(
     return {label: (test, corrected.get(label)) for label, test in tests.items()}
 
 
-def _texts_of_test(found: Tested | None) -> list[str]:
+def _texts_of_test(tested: Tested | None) -> list[str]:
     """Cells of a difference and of its p-value."""
-    if found is None:
+    if tested is None:
         return ["", ""]
-    test, p = found
+    test, p = tested
     text = interval_text(test.difference, test.low, test.high)
     return [text, "" if p is None else p_text(p)]
 
 
-def _data_of_test(found: Tested | None) -> dict[str, float | None] | None:
+def _data_of_test(tested: Tested | None) -> dict[str, float | None] | None:
     """A difference in ``report.json``."""
-    if found is None:
+    if tested is None:
         return None
-    data: dict[str, float | None] = {**asdict(found[0]), "holm": found[1]}
-    if found[0].error == 0:  # JSON has no infinity
+    test, p = tested
+    data: dict[str, float | None] = {**asdict(test), "holm": p}
+    if test.error == 0:  # JSON has no infinity
         data["freedom"] = None
     return data
 
