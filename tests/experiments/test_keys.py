@@ -1,20 +1,28 @@
-"""Committed records are found by the plans of today, whatever settings are called meanwhile."""
+"""Keys of records: the plans of today find the committed records, and no default changes unseen.
+
+A key leaves out settings at their defaults, so another default would take old records for its own.
+"""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from comet_rec.config import BlendConfig, ProtocolConfig, TrainConfig
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.experiments import records
 from comet_rec.experiments.jobs import with_seed
-from comet_rec.experiments.journal import searched_on
 from comet_rec.experiments.plans import FULL, ONE_SEED, SEVERAL_SEEDS, Planner
+from comet_rec.experiments.tuning import searched_on
+from comet_rec.models import base
 
+DEFAULTS = Path(__file__).parent / "defaults.json"
 RESULTS = Path(__file__).parents[2] / "results"
 
 # Users, items, rows, fingerprint and protocol hash of the logs. A key needs no more of them.
@@ -70,3 +78,26 @@ def test_plans_find_the_committed_records_by_their_keys(name, found):
             keys |= {each.key(split) for one in seeded for each in (*one.starts, one)}
     kept = records.keys(RESULTS / "reproduce" / "records" / f"{name}.zip")
     assert len(keys & set(kept)) == found
+
+
+def defaults() -> dict[str, dict[str, object]]:
+    found = {f"model of {name}": asdict(base.config_class(name)()) for name in base.names()}
+    found |= {
+        "train": asdict(TrainConfig()),
+        "blend": asdict(BlendConfig()),
+        "protocol": asdict(ProtocolConfig()),
+    }
+    return json.loads(json.dumps(found))
+
+
+def test_no_default_changed():
+    """A new setting is added to the file.
+
+    Then put the old value into the presets, or make the records under results/ anew. Write the
+    file with ``python -m tests.experiments.test_keys``.
+    """
+    assert defaults() == json.loads(DEFAULTS.read_text())
+
+
+if __name__ == "__main__":
+    DEFAULTS.write_text(json.dumps(defaults(), indent=1, sort_keys=True) + "\n")

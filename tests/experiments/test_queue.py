@@ -9,7 +9,6 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.cli.app import run
-from comet_rec.cli.board import Silent
 from comet_rec.errors import ConfigError, DataError, InputError
 from comet_rec.experiments import records, summary
 from comet_rec.experiments import reproduce as study_of
@@ -17,8 +16,7 @@ from comet_rec.experiments.jobs import Job, kernels_of, trained
 from comet_rec.experiments.logs import StudyLog, read_logs
 from comet_rec.experiments.plans import FULL, NON_ITERATIVE, SMOKE, Planner
 from comet_rec.experiments.reproduce import Study, reproduce
-from comet_rec.experiments.runner import Item, Runner, _where, seconds_left
-from comet_rec.training.trainer import Progress
+from comet_rec.experiments.runner import Item, Runner, seconds_left
 from tests.conftest import make_log, random_pairs
 
 SHORT = (("train.epochs", 1), ("train.patience", 0), ("model.embedding_dim", 4))
@@ -46,7 +44,7 @@ def test_a_damaged_run_is_trained_again(split, tmp_path):
     job = Job("small", "MF", "mf", "paper", (("train.epochs", 1), ("train.refit", False)))
 
     def finish():
-        queue = Runner({"small": split}, tmp_path, 1, Silent())
+        queue = Runner({"small": split}, tmp_path, 1)
         queue.add([job])
         queue.run()
         return queue.record(job)
@@ -85,7 +83,7 @@ def test_a_log_is_named_by_what_a_folder_may_be_called(csv, name):
 def test_who_names_a_model_gets_all_its_seeds(split, tmp_path, monkeypatch):
     monkeypatch.setattr("comet_rec.experiments.runner.DEAR", -1.0)
     job = Job("small", "MF", "mf", "paper", SHORT)
-    queue = Runner({"small": split}, tmp_path, 3, Silent(), only=["MF"])
+    queue = Runner({"small": split}, tmp_path, 3, only=["MF"])
     queue.add([job], seeded=True)
     queue.run()
     assert [item.state for item in queue.items] == ["done"] * 3
@@ -94,7 +92,7 @@ def test_who_names_a_model_gets_all_its_seeds(split, tmp_path, monkeypatch):
 @pytest.mark.parametrize("model", NON_ITERATIVE)
 def test_what_draws_nothing_is_trained_once(split, tmp_path, model):
     jobs = [Job("small", model, model, "paper"), Job("small", "MF", "mf", "paper", SHORT)]
-    queue = Runner({"small": split}, tmp_path, 3, Silent())
+    queue = Runner({"small": split}, tmp_path, 3)
     queue.add(jobs, seeded=True)
     assert [item.job.model for item in queue.items] == [model, "mf", "mf", "mf"]
     queue.run()
@@ -103,11 +101,11 @@ def test_what_draws_nothing_is_trained_once(split, tmp_path, model):
 
 def test_the_device_reaches_the_training_and_no_key(split, tmp_path):
     job = Job("small", "EASE", "ease", "paper")
-    queue = Runner({"small": split}, tmp_path, 1, Silent(), device="nowhere")
+    queue = Runner({"small": split}, tmp_path, 1, device="nowhere")
     queue.add([job])
     queue.run()
     assert "unknown device 'nowhere'" in queue.record(job)
-    again = Runner({"small": split}, tmp_path, 1, Silent())
+    again = Runner({"small": split}, tmp_path, 1)
     again.add([job])
     again.run()
     assert again.record(job).values["machine"]["device"] == "cpu"
@@ -117,29 +115,19 @@ def item(model, state="waiting", seconds=0.0):
     return Item(Job("log", model, model, "paper"), state, "", seconds)
 
 
-def test_time_left_comes_from_like_trainings_and_from_the_running_one():
-    running = item("comet", "running", 30.0)
-    items = [running, item("comet"), item("comet"), item("mf")]
-    assert seconds_left(items, running) == 0  # nothing is known of any
-    half = Progress(epoch=4, epochs=10, batch=5, batches=5, loss=0.5)
-    # 60 s in all for the one that is half done: 30 left, and three that may take as long.
-    assert seconds_left(items, running, half) == pytest.approx(30 + 3 * 60)
-    ended = Progress(5, 10, 5, 5, 0.5, validation={"HR@10": 0.5}, finished_epoch=True)
-    assert seconds_left(items, running, ended) == pytest.approx(30 + 3 * 60)
-    assert _where("validation", ended) == "validation epoch 5/10, HR@10 0.5000"
-    assert _where("validation", half) == "validation epoch 5/10, loss 0.5000"
-    done = [item("comet", "done", 100.0), item("mf", "done", 10.0), *items]
-    assert seconds_left(done, running, half) == pytest.approx(70 + 2 * 100 + 10)
-    running.seconds = 250.0  # longer than the others took
-    assert seconds_left(done, running) == pytest.approx(2 * 100 + 10)
+def test_time_left_comes_from_trainings_of_the_same_model_or_else_from_all():
+    items = [item("comet"), item("comet"), item("mf")]
+    assert seconds_left(items) == 0  # nothing is known of any
+    running = [item("comet", "running"), *items]
+    assert seconds_left([item("ease", "done", 60.0), *running]) == pytest.approx(3 * 60)
+    done = [item("comet", "done", 100.0), item("mf", "done", 10.0), *running]
+    assert seconds_left(done) == pytest.approx(2 * 100 + 10)
 
 
 def test_falsifications_of_budget_full_are_small_and_in_every_seed(split, tmp_path):
     jobs = Planner("small", split.interactions, FULL).falsifications()
     assert [dict(job.settings)["model.embedding_dim"] for job in jobs] == [32] * 6
-    study = Study(
-        ["falsification"], [StudyLog("small", "small", split)], FULL, 2, tmp_path, Silent()
-    )
+    study = Study(["falsification"], [StudyLog("small", "small", split)], FULL, 2, tmp_path)
     study.queue()
     queued = [(item.job.label, item.job.seed) for item in study.runner.items]
     assert sorted(queued) == sorted((job.label, seed) for job in jobs for seed in (0, 1))
@@ -173,7 +161,7 @@ def test_a_target_that_nobody_asked_to_keep_ends_the_study(split, monkeypatch):
 def test_a_report_is_json_whatever_is_missing(split, tmp_path):
     """Two models, one of them without full ranks of all users: no order to agree on."""
     wide = StudyLog("small", "small", split)
-    study = Study(["reliability"], [wide], SMOKE, 1, tmp_path, Silent(), only=["Popularity", "MLP"])
+    study = Study(["reliability"], [wide], SMOKE, 1, tmp_path, only=["Popularity", "MLP"])
     reproduce(study, "a command", figures=False)
 
     def refuse(word):
@@ -187,7 +175,7 @@ def test_a_report_is_json_whatever_is_missing(split, tmp_path):
 def test_rows_that_were_not_run_count_by_the_cells_that_the_paper_prints(tmp_path, monkeypatch):
     log = StudyLog("ml-1m", "ML-1M", cr.leave_one_out(small_log(), negatives=20))
     monkeypatch.setattr(StudyLog, "is_the_papers", True)
-    found = Study(["table2"], [log], SMOKE, 1, tmp_path, Silent(), only=["EASE", "BCE-MF"])
+    found = Study(["table2"], [log], SMOKE, 1, tmp_path, only=["EASE", "BCE-MF"])
     reproduce(found, "a command", figures=False)
     data = json.loads((tmp_path / "report.json").read_text())
     counts = data["verdicts"]["table2"]
@@ -238,15 +226,13 @@ def test_inspect_says_why_there_is_nothing_to_see(csv, tmp_path, capsys):
 
 def test_recorded_trains_nothing_and_shows_what_is_there(split, tmp_path, monkeypatch):
     log = StudyLog("small", "small", split)
-    reproduce(
-        Study(["table2"], [log], SMOKE, 1, tmp_path, Silent(), only=["EASE"]), "", figures=False
-    )
+    reproduce(Study(["table2"], [log], SMOKE, 1, tmp_path, only=["EASE"]), "", figures=False)
 
     def refuse(*arguments):
         raise AssertionError("trained")
 
     monkeypatch.setattr("comet_rec.experiments.runner.carry_out", refuse)
-    study = Study(["table2"], [log], SMOKE, 1, tmp_path, Silent(), recorded=True)
+    study = Study(["table2"], [log], SMOKE, 1, tmp_path, recorded=True)
     reproduce(study, "a command", figures=False)
     states = {item.job.label: item.state for item in study.runner.items}
     assert states.pop("EASE") == "done"

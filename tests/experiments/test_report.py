@@ -1,17 +1,12 @@
-"""Reports and journals: what names hold marks nothing up; hostile files end in one line."""
+"""Reports: cells as text; names of others mark nothing up in Markdown or HTML."""
 
 from __future__ import annotations
 
-import json
-import os
 from html.parser import HTMLParser
 
 import pytest
 from markdown_it import MarkdownIt
 
-from comet_rec.cli.app import run
-from comet_rec.errors import ConfigError, InputError
-from comet_rec.experiments.journal import history
 from comet_rec.experiments.report import Report, as_html, as_markdown
 from comet_rec.experiments.tables import Cell, Drawing, Section, Table
 
@@ -90,54 +85,3 @@ def test_cells_say_their_number_their_error_and_what_the_paper_has():
     assert other.difference is None
     assert str(Cell(None, paper=0.54, status="not run", note="why")) == "paper .540; not run: why"
     assert str(Cell(None, status="not run")) == "not run"
-
-
-STUDY = {"op_code": 0, "worker_id": "w", "study_name": "itemknn", "directions": [2]}
-TRIAL = {
-    "op_code": 4, "worker_id": "w", "study_id": 0, "state": 1, "value": 0.5, "params": {"k": 0},
-    "datetime_start": "2026-01-01T00:00:00", "datetime_complete": "2026-01-01T00:00:01",
-    "distributions": {"k": json.dumps({"name": "CategoricalDistribution",
-                                       "attributes": {"choices": ["[1"]}})},
-    "user_attrs": {"seconds": 1}, "system_attrs": {}, "intermediate_values": {},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        "[" * 100_000 + "]" * 100_000,
-        '{"op_code": ' + "9" * 5000 + "}",
-        '{"op_code": 99}',
-        "1\n[]\nnull",
-        json.dumps({**STUDY, "study_name": EVIL}),
-        f"{json.dumps(STUDY)}\n{json.dumps(TRIAL)}",
-        json.dumps(STUDY) + "\n" + json.dumps({**TRIAL, "user_attrs": {"seconds": "x"}}),
-    ],
-)
-def test_lines_of_another_file_are_no_journal(lines, tmp_path, capsys):
-    journal = tmp_path / "j"
-    journal.write_text(lines + "\n")
-    with pytest.raises(ConfigError, match="not a journal"):
-        history(journal)
-    rows = [f"{u},{i}" for u in range(9) for i in range(u % 3, 30, 2)]
-    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
-    words = ["tune", str(tmp_path / "log.csv"), "--models", "itemknn", "--seconds", "1"]
-    search = ["--search", "model.neighbours=5", "--quiet"]
-    status = run([*words, *search, "--journal", str(journal)])
-    err = capsys.readouterr().err
-    if EVIL[:3] not in lines:  # a study of another name is in nobody's way
-        assert status == 2
-        assert err.count("\n") == 1
-        assert "not a journal" in err
-
-
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
-def test_what_is_no_file_is_no_journal(kind, tmp_path, capsys):
-    os.mkfifo(tmp_path / "pipe")
-    place = {"pipe": tmp_path / "pipe", "device": "/dev/zero", "folder": tmp_path}[kind]
-    with pytest.raises(InputError, match=f"is a {kind}"):
-        history(type(tmp_path)(place))
-    (tmp_path / "log.csv").write_text("user,item\n1,2\n")
-    words = ["tune", str(tmp_path / "log.csv"), "--models", "itemknn", "--journal", str(place)]
-    assert run(words) == 2
-    assert capsys.readouterr().err.count("\n") == 1

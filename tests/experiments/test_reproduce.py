@@ -20,7 +20,7 @@ import pytest
 
 import comet_rec as cr
 from comet_rec.cli.app import run
-from comet_rec.cli.board import Lines, Silent
+from comet_rec.cli.reproduce import ended_line
 from comet_rec.errors import ConfigError, DataError, TrainingInterrupted
 from comet_rec.estimators import presets
 from comet_rec.estimators.presets import preset
@@ -58,7 +58,7 @@ def small_log():
 def study(folder: Path, parts: list[str] = SOME, **more) -> Study:
     gone = StudyLog("amazon-cds", "CDs&Vinyl", None, "cannot be had here: no network")
     log = StudyLog("small", "small", cr.leave_one_out(small_log(), negatives=20))
-    return Study(parts, [log, gone], TINY, 2, folder, **{"board": Silent()} | more)
+    return Study(parts, [log, gone], TINY, 2, folder, **more)
 
 
 def report_of(folder: Path) -> dict:
@@ -109,7 +109,7 @@ def test_the_report_holds_every_model_and_says_what_was_not_run(written):
     assert all(item["state"] == "done" for item in data["trainings"])
     page = (written / "report.html").read_text()
     assert "http" not in page.replace("http://www.w3.org", "")  # opens without a network
-    for name in ("figure4-small", "figure5-small", "negatives-small"):
+    for name in ("figure4", "figure5", "reliability"):
         assert (written / f"{name}.png").is_file()
         assert (written / f"{name}.svg").is_file()
 
@@ -145,17 +145,24 @@ def test_stops_change_nothing(written, tmp_path):
     assert report_of(tmp_path) == report_of(written)
 
 
-def test_a_model_that_cannot_be_trained_has_its_reason_in_its_cell(tmp_path, monkeypatch, capsys):
+def test_a_model_that_cannot_be_trained_has_its_reason_in_its_cell(tmp_path, monkeypatch):
     def fail(job, *rest):
         raise ConfigError("no such luck")
 
     monkeypatch.setattr("comet_rec.experiments.runner.carry_out", fail)
-    reproduce(study(tmp_path, ["figure4"], board=Lines()), "a command", figures=False)
+
+    lines = []
+
+    def tell(item, items):
+        lines.append(ended_line(item, items))
+
+    reproduce(study(tmp_path, ["figure4"], tell=tell), "a command", figures=False)
     figure = report_of(tmp_path)["sections"]["figure4"]
     assert figure["tables"] == []
     why = "small, not run: COMET, original only, interaction only (no such luck)."
     assert why in figure["text"]
-    assert capsys.readouterr().err.count("failed no such luck") == 3
+    assert [line.split()[0] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert all("failed no such luck" in line for line in lines)
 
 
 def test_a_start_that_failed_takes_its_model_with_it(tmp_path, monkeypatch):
@@ -171,7 +178,7 @@ def test_a_start_that_failed_takes_its_model_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "carry_out", fail)
     split = cr.leave_one_out(small_log(), negatives=20)
     job = Planner("small", split.interactions, TINY).job("NeuMF", "neumf-p")
-    queue = Runner({"small": split}, tmp_path, 1, Silent())
+    queue = Runner({"small": split}, tmp_path, 1)
     queue.add([job])
     queue.run()
     assert queue.record(job) == "gmf before NeuMF: no such luck"
@@ -181,7 +188,7 @@ def test_a_dear_training_has_one_seed(tmp_path, monkeypatch):
     monkeypatch.setattr("comet_rec.experiments.runner.DEAR", -1.0)
     split = cr.leave_one_out(small_log(), negatives=20)
     job = Job("small", "MF", "mf", "paper", (("train.epochs", 1),))
-    queue = Runner({"small": split}, tmp_path, 3, Silent())
+    queue = Runner({"small": split}, tmp_path, 3)
     queue.add([job], seeded=True)
     queue.run()
     assert [item.state for item in queue.items] == ["done", "left out", "left out"]
@@ -209,7 +216,7 @@ def test_a_further_seed_is_trained_where_a_row_that_needs_it_has_one(
     split = cr.leave_one_out(small_log(), negatives=20)
     rows = [j for j in Planner("small", split.interactions, TINY).algorithms()
             if j.label in ("ConvNCF", "BCE-MF")]  # fmt: skip
-    queue = Runner({"small": split}, tmp_path, 2, Silent(), only=only)
+    queue = Runner({"small": split}, tmp_path, 2, only=only)
     queue.add(rows, seeded=True)
     queue.run()
     assert not queue.failed
@@ -222,7 +229,7 @@ def test_kept_records_stand_for_their_trainings_until_weights_are_needed(tmp_pat
     comet, neumf = planner.job("COMET", "comet"), planner.job("NeuMF", "neumf-p")
 
     def queue(*jobs):
-        made = Runner({"small": split}, tmp_path, 1, Silent())
+        made = Runner({"small": split}, tmp_path, 1)
         made.add(jobs)
         made.run()
         return made
@@ -251,7 +258,7 @@ def test_a_training_that_two_parts_share_may_be_named_as_in_either(tmp_path):
     shared = [j for j in (*planner.beyond(), *planner.ablation()) if j.label in labels]
     assert len({job.key(split) for job in shared}) == 1
     for label in labels:
-        queue = Runner({"small": split}, tmp_path, 1, Silent(), only=(label,))
+        queue = Runner({"small": split}, tmp_path, 1, only=(label,))
         queue.add(planner.beyond())
         queue.add(planner.ablation())
         queue.check()
@@ -515,7 +522,7 @@ def test_past_the_paper_are_figures_with_100_negatives(tmp_path):
     """On a log of more items: what ten draws of as many candidates give in the mean."""
     log = make_log(random_pairs(np.random.default_rng(0), 60, 160, 8), scope="per_user")
     wide = StudyLog("wide", "Wide", cr.leave_one_out(log, negatives=100))
-    found = Study(["beyond"], [wide], SMOKE, 1, tmp_path, Silent(), only=["EASE"])
+    found = Study(["beyond"], [wide], SMOKE, 1, tmp_path, only=["EASE"])
     reproduce(found, "a command", figures=False)
     data = json.loads((tmp_path / "report.json").read_text())["sections"]["beyond"]
     hr, gain = data["data"]["wide"]["EASE"]["with 100 negatives"]
@@ -540,7 +547,7 @@ def test_a_row_of_the_ablation_says_that_it_has_steps_above_it_that_were_not_run
     logs = [StudyLog("small", "small", cr.leave_one_out(log, negatives=20))]
     labels = [job.label for job in Planner("small", log, TINY).ablation()]
     asked = [labels[0], labels[1], labels[3]]
-    found = Study(["ablation"], logs, TINY, 1, tmp_path, Silent(), only=asked)
+    found = Study(["ablation"], logs, TINY, 1, tmp_path, only=asked)
     reproduce(found, "a command", figures=False)
     section = json.loads((tmp_path / "report.json").read_text())["sections"]["ablation"]
     shown = [row[0] for row in section["tables"][0]["rows"]]
@@ -556,9 +563,7 @@ def test_a_comet_smaller_than_the_papers_gets_no_verdict(tmp_path, monkeypatch):
     monkeypatch.setitem(paper.LOGS, "ml-1m", counts)
     logs = [StudyLog("ml-1m", "ML-1M", split)]
     for folder, budget in (("a", TINY), ("b", replace(TINY, neural={"train.epochs": 1}))):
-        found = Study(
-            ["table2"], logs, budget, 1, tmp_path / folder, Silent(), only=["COMET", "GMF"]
-        )
+        found = Study(["table2"], logs, budget, 1, tmp_path / folder, only=["COMET", "GMF"])
         reproduce(found, "a command", figures=False)
     sections = [
         json.loads((tmp_path / folder / "report.json").read_text())["sections"]["table2"]
@@ -595,7 +600,7 @@ def test_a_damaged_record_counts_for_nothing_and_is_made_anew(tmp_path):
     job = Job("small", "EASE", "ease", "paper")
 
     def record():
-        queue = Runner({"small": split}, tmp_path, 1, Silent())
+        queue = Runner({"small": split}, tmp_path, 1)
         queue.add([job])
         queue.run()
         return queue.record(job)
@@ -618,13 +623,13 @@ def test_recorded_starts_of_a_dear_training_are_not_trained_again(tmp_path, monk
     job = Planner("small", split.interactions, TINY).job("NeuMF", "neumf-p")
 
     def queue(jobs):
-        made = Runner({"small": split}, tmp_path, 2, Silent())
+        made = Runner({"small": split}, tmp_path, 2)
         made.add(jobs, seeded=True)
         made.run()
         return made
 
     queue(job.starts)
-    first = Runner({"small": split}, tmp_path, 1, Silent())
+    first = Runner({"small": split}, tmp_path, 1)
     first.add([job])
     first.run()
     shutil.rmtree(tmp_path / "runs")
@@ -647,7 +652,7 @@ def test_a_record_keeps_the_kernels_that_figure_5_shows(tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "runs")  # the record is enough
     report = reproduce(study(tmp_path, ["figure5"], recorded=True), "a command", figures=False)
     (section,) = [s for s in report.sections if s.name == "figure5"]
-    assert [d.name for d in section.drawings] == ["figure5-small"]
+    assert [d.name for d in section.drawings] == ["figure5"]
     rows = dict(row[:2] for row in report.sections[0].tables[0].rows)  # what was run
     assert rows["Figure 5: learned kernels"] == "drawn"
 

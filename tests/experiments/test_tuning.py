@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import comet_rec as cr
-from comet_rec.errors import ConfigError, TrainingInterrupted
+from comet_rec.cli.app import run
+from comet_rec.errors import ConfigError, InputError, TrainingInterrupted
 from comet_rec.estimators import presets
-from comet_rec.experiments.journal import history, library, open_study, searched_on
 from comet_rec.experiments.summary import searches
-from comet_rec.experiments.tuning import SPACES, settled, tune
+from comet_rec.experiments.tuning import (
+    SPACES,
+    history,
+    open_study,
+    searched_on,
+    settled,
+    tune,
+)
 from comet_rec.training.trainer import Progress
 
 FAST = {"train.epochs": 3, "train.patience": 0, "model.embedding_dim": 8}
@@ -181,7 +189,7 @@ def test_a_journal_is_shown_as_it_was_searched(split, tmp_path):
     assert str(tmp_path) not in str(section)  # a report names files, not where they lay
     rising = [value for _, value in found["mf"]]
     assert rising == [max(values[: n + 1]) for n in range(len(values))]
-    assert section.drawings[0].data["panels"] == {"search.journal": found}
+    assert section.drawings[0].panels == {"search.journal": found}
 
 
 def test_a_trial_ends_with_the_time_and_keeps_its_best_epoch(split, tmp_path, monkeypatch):
@@ -314,7 +322,7 @@ def test_what_is_no_journal_is_refused(tmp_path):
 
 def _opened(tuning, journal, split):
     fixed, space = tuning.settled(split, "mf", "auto", FAST, None, 0)
-    return open_study(library(), journal, fixed, split, space, FAST)
+    return open_study(journal, fixed, split, space, FAST)
 
 
 def test_settings_that_do_not_go_together_are_left_out(split, tmp_path):
@@ -439,3 +447,55 @@ def test_comets_search_counts_where_the_table_has_its_preset(split, monkeypatch)
     assert rate() != 0.5  # the preset static
     monkeypatch.setattr(plans, "MEDIUM", 10)
     assert rate() == 0.5
+
+
+EVIL = "a|b`c\x1b[31m<script>alert(1)</script>\n| d | ![x](http://x/y) \u202e"
+STUDY = {"op_code": 0, "worker_id": "w", "study_name": "itemknn", "directions": [2]}
+TRIAL = {
+    "op_code": 4, "worker_id": "w", "study_id": 0, "state": 1, "value": 0.5, "params": {"k": 0},
+    "datetime_start": "2026-01-01T00:00:00", "datetime_complete": "2026-01-01T00:00:01",
+    "distributions": {"k": json.dumps({"name": "CategoricalDistribution",
+                                       "attributes": {"choices": ["[1"]}})},
+    "user_attrs": {"seconds": 1}, "system_attrs": {}, "intermediate_values": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        '{"op_code": ' + "9" * 5000 + "}",
+        '{"op_code": 99}',
+        "1\n[]\nnull",
+        json.dumps({**STUDY, "study_name": EVIL}),
+        f"{json.dumps(STUDY)}\n{json.dumps(TRIAL)}",
+        json.dumps(STUDY) + "\n" + json.dumps({**TRIAL, "user_attrs": {"seconds": "x"}}),
+    ],
+)
+def test_lines_of_another_file_are_no_journal(lines, tmp_path, capsys):
+    journal = tmp_path / "j"
+    journal.write_text(lines + "\n")
+    with pytest.raises(ConfigError, match="not a journal"):
+        history(journal)
+    rows = [f"{u},{i}" for u in range(9) for i in range(u % 3, 30, 2)]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join(rows) + "\n")
+    words = ["tune", str(tmp_path / "log.csv"), "--models", "itemknn", "--seconds", "1"]
+    search = ["--search", "model.neighbours=5", "--quiet"]
+    status = run([*words, *search, "--journal", str(journal)])
+    err = capsys.readouterr().err
+    if EVIL[:3] not in lines:  # a study of another name is in nobody's way
+        assert status == 2
+        assert err.count("\n") == 1
+        assert "not a journal" in err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_no_journal(kind, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    place = {"pipe": tmp_path / "pipe", "device": "/dev/zero", "folder": tmp_path}[kind]
+    with pytest.raises(InputError, match=f"is a {kind}"):
+        history(type(tmp_path)(place))
+    (tmp_path / "log.csv").write_text("user,item\n1,2\n")
+    words = ["tune", str(tmp_path / "log.csv"), "--models", "itemknn", "--journal", str(place)]
+    assert run(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from comet_rec.cli import options
-from comet_rec.cli.board import board
-from comet_rec.cli.progress import interruptible
+from comet_rec.cli.progress import clock, interruptible
 from comet_rec.cli.terminal import say, show
 from comet_rec.errors import ConfigError, TrainingInterrupted
 
 if TYPE_CHECKING:
     from comet_rec.config import Config
-    from comet_rec.experiments.runner import Runner
+    from comet_rec.experiments.runner import Item, Runner
 
 
 Parts = Annotated[
@@ -89,29 +89,27 @@ def reproduce(
     from comet_rec.config import unknown
     from comet_rec.estimators.surroundings import torch_device
     from comet_rec.experiments import reproduce as study
-    from comet_rec.experiments.journal import history
     from comet_rec.experiments.logs import read_logs
     from comet_rec.experiments.plans import BUDGETS, parts_of
     from comet_rec.experiments.plots import pyplot
+    from comet_rec.experiments.tuning import history
 
     if budget not in BUDGETS:
         raise ConfigError(unknown("budget", budget, list(BUDGETS)))
-    chosen, wanted = BUDGETS[budget], parts_of(parts)
+    chosen, asked = BUDGETS[budget], parts_of(parts)
     torch_device(device)
     if figures:
-        pyplot()  # told before an hour of training
+        pyplot()  # its absence is an error before an hour of training, not after
     for journal in journals or ():
-        history(journal)  # told before a log is read
+        history(journal)  # a wrong file is an error before a log is read
 
-    def tell(line: str) -> None:
-        if not quiet:
-            say(line)
-
-    logs = read_logs(data or chosen.logs, reading.keywords(), tell)
-    with board(quiet) as shown, interruptible() as stop:
+    sources = data or chosen.logs
+    logs = read_logs(sources, reading.keywords(), lambda line: None if quiet else say(line))
+    with interruptible() as stop:
         work = study.Study(
-            wanted, logs, chosen, seeds or chosen.seeds, out, shown, stop, journals or (),
-            only or (), device, recorded,
+            asked, logs, chosen, seeds or chosen.seeds, out,
+            tell=lambda item, items: None if quiet else say(ended_line(item, items)),
+            stop=stop, journals=journals or (), only=only or (), device=device, recorded=recorded,
         )  # fmt: skip
         try:
             command = _command(parts, data, budget, seeds, only, journals)
@@ -124,6 +122,18 @@ def reproduce(
             ) from None
     show(f"written to {out / 'report.html'}")
     _say_failed(work.runner)
+
+
+def ended_line(item: Item, items: Sequence[Item]) -> str:
+    """Line for a training that has ended or was left out, with the time left for the others."""
+    from comet_rec.experiments.runner import seconds_left
+
+    ended = sum(each.state not in ("waiting", "running") for each in items)
+    job = item.job
+    return (
+        f"{ended}/{len(items)} {job.log} {job.label} seed {job.seed}: {item.state} "
+        f"{item.note} {item.seconds:,.0f} s, about {clock(seconds_left(items))} left"
+    )
 
 
 def _say_failed(runner: Runner) -> None:
@@ -179,12 +189,12 @@ def inspect(
     from comet_rec.experiments.tables import Drawing
 
     trained = load_model(run).run
-    found = kernels_of(trained.state, f"{tower}_tower")
-    if not found:
+    kernels = kernels_of(trained.state, f"{tower}_tower")
+    if not kernels:
         raise ConfigError(f"{run}: {_without_filters(trained.config, tower)}")
     out.mkdir(parents=True, exist_ok=True)
-    shown = {name: weights.tolist() for name, weights in found.items()}
-    for name in draw(Drawing(f"{tower}-kernels", "kernels", "", {"kernels": shown}), out):
+    weights = {name: kernel.tolist() for name, kernel in kernels.items()}
+    for name in draw(Drawing(f"{tower}-kernels", "kernels", "", {"": weights}), out):
         show(str(out / name))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import LEAST_P, holm, paired
 from comet_rec.evaluation.ranking import Report, caution
-from comet_rec.experiments.tables import Cell, Table, markdown_table
+from comet_rec.experiments.tables import Cell, Table, interval_text, markdown_table, p_text
 from comet_rec.models.base import non_iterative
 from comet_rec.text import table
 
@@ -88,7 +87,7 @@ def compare(
         Seed of training.
     device : str
     say : callable
-        Told a line after each model.
+        Called with a line after each model.
 
     Raises
     ------
@@ -102,7 +101,7 @@ def compare(
             raise ConfigError(unknown("model", name, known))
     study = _Study(split, preset, refit, changes, seed, device)
     for name in [*names, *changes]:
-        model = study.estimator(name)  # a wrong setting is told before an hour of training
+        model = study.estimator(name)  # a wrong setting fails before an hour of training
         check_protocol(model.config_for(split.interactions), model.settings, split.protocol)
     entries = []
     for name in names:
@@ -126,26 +125,28 @@ class _Study:
 
     def estimator(self, name: str, **more: Any) -> Estimator:
         """A model with its own settings, and more of them."""
-        registered = PRETRAINED[name][0] if name in PRETRAINED else name
-        own = {**self.changes.get(name, {}), **more}
-        return ESTIMATORS[registered](preset=self.preset, seed=self.seed, device=self.device, **own)
+        registered, _ = PRETRAINED.get(name, (name, {}))
+        settings = {**self.changes.get(name, {}), **more}
+        return ESTIMATORS[registered](
+            preset=self.preset, seed=self.seed, device=self.device, **settings
+        )
 
     def trained(self, name: str) -> tuple[Estimator, float]:
         """The model and the seconds of its training, pre-training included."""
-        model, start, before = self.estimator(name), [], 0.0
-        if name in PRETRAINED:
-            sizes = model.config_for(self.split.interactions).model
-            for source, given in PRETRAINED[name][1].items():
-                plain = self.estimator(source, **given)
-                own = plain.config_for(self.split.interactions).model
-                more = {**given, **shared_sizes(sizes, own)}
-                if self._refits(plain) != self._refits(model):
-                    more["train.refit"] = self._refits(model)
-                key = f"{name}:{source}" if more else source
-                trained, seconds = self._fit(key, self.estimator(source, **more), [])
-                start.append(trained)
-                before += seconds
-        fitted, seconds = self._fit(name, model, start)
+        model, starts, before = self.estimator(name), [], 0.0
+        sizes = model.config_for(self.split.interactions).model
+        _, sources = PRETRAINED.get(name, (name, {}))
+        for source, fixed in sources.items():
+            plain = self.estimator(source, **fixed)
+            plain_sizes = plain.config_for(self.split.interactions).model
+            more = {**fixed, **shared_sizes(sizes, plain_sizes)}
+            if self._refits(plain) != self._refits(model):
+                more["train.refit"] = self._refits(model)
+            key = f"{name}:{source}" if more else source
+            trained, seconds = self._fit(key, self.estimator(source, **more), [])
+            starts.append(trained)
+            before += seconds
+        fitted, seconds = self._fit(name, model, starts)
         return fitted, before + seconds
 
     def _fit(self, key: str, model: Estimator, start: list[Estimator]) -> tuple[Estimator, float]:
@@ -156,7 +157,7 @@ class _Study:
         return self.done[key]
 
     def _refits(self, model: Estimator) -> bool:
-        if {"refit", "train.refit"} & set(model.settings):  # its own goes before
+        if {"refit", "train.refit"} & set(model.settings):  # the model's setting wins
             return model.config_for(self.split.interactions).train.refit
         return self.refit
 
@@ -176,7 +177,8 @@ def _entry(name: str, model: Estimator, split: Split, seconds: float) -> Entry:
     report = measure(model.run, split)
     ranks = report.sampled_ranks
     values = {
-        metric: of(ranks.better, ranks.tied, k, report.ties) for metric, (of, k) in METRICS.items()
+        metric: of_ranks(ranks.better, ranks.tied, k, report.ties)
+        for metric, (of_ranks, k) in METRICS.items()
     }
     config = model.run.config
     select_by = None if non_iterative(config.name) else config.train.selection_metric
@@ -199,11 +201,11 @@ def as_data(entries: Sequence[Entry]) -> dict[str, Any]:
     first, *others = entries
     tests: dict[str, dict[str, dict[str, float]]] = {entry.name: {} for entry in others}
     for metric in METRICS:
-        found = [paired(entry.values[metric], first.values[metric]) for entry in others]
+        results = [paired(entry.values[metric], first.values[metric]) for entry in others]
         for test in ("wilcoxon", "bootstrap"):
-            corrected = holm([getattr(p, test) for p in found])
-            for entry, p, value in zip(others, found, corrected, strict=True):
-                row = tests[entry.name].setdefault(metric, asdict(p))
+            corrected = holm([getattr(result, test) for result in results])
+            for entry, result, value in zip(others, results, corrected, strict=True):
+                row = tests[entry.name].setdefault(metric, asdict(result))
                 row[f"{test}_holm"] = value
     return {
         "reference": first.name,
@@ -233,9 +235,9 @@ def as_markdown(data: Mapping[str, Any]) -> str:
 
 def as_text(data: Mapping[str, Any], width: int) -> str:
     """The same for a terminal of so many columns."""
-    found = _table(data)
+    shown = _table(data)
     caption = [line for text in _caption(data) for line in textwrap.wrap(text, width)]
-    return "\n".join([*table(found.columns, found.texts, width), "", *caption])
+    return "\n".join([*table(shown.columns, shown.texts, width), "", *caption])
 
 
 def _table(data: Mapping[str, Any]) -> Table:
@@ -244,7 +246,7 @@ def _table(data: Mapping[str, Any]) -> Table:
         "model", "HR@5", "NDCG@5", "HR@10", "NDCG@10", "full NDCG@10",
         f"NDCG@10 against {data['reference']} (95 %)", "p (Wilcoxon)", "p (bootstrap)", "seconds",
     ]  # fmt: skip
-    found = Table("", columns, [])
+    shown = Table("", columns, [])
     for row in data["models"]:
         sampled = [
             Cell(row["sampled"][name], row["sampled_se"][name], digits=4)
@@ -257,12 +259,12 @@ def _table(data: Mapping[str, Any]) -> Table:
         if row["against_reference"] is not None:
             test = row["against_reference"]["NDCG@10"]
             tested = [
-                f"{test['difference']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}]",
-                _p(test["wilcoxon_holm"]),
-                _p(test["bootstrap_holm"], none_seen=test["bootstrap"] <= LEAST_P),
+                interval_text(test["difference"], test["low"], test["high"]),
+                p_text(test["wilcoxon_holm"]),
+                p_text(test["bootstrap_holm"], none_seen=test["bootstrap"] <= LEAST_P),
             ]
-        found.rows.append([row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"])
-    return found
+        shown.rows.append([row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"])
+    return shown
 
 
 def _caption(data: Mapping[str, Any]) -> list[str]:
@@ -281,10 +283,3 @@ def _caption(data: Mapping[str, Any]) -> list[str]:
         sentences.append(f"Epochs were chosen by validation NDCG@10 {', '.join(chosen)}.")
     few = caution(min(row["n_users"] for row in data["models"]))
     return [*sentences, *(f"{line[0].upper()}{line[1:]}." for line in few)]
-
-
-def _p(value: float, *, none_seen: bool = False) -> str:
-    """With `none_seen` a bound: no resampled mean had the other sign."""
-    if value < 0.001:
-        return "< 0.001"
-    return f"< {math.ceil(value * 1000) / 1000:.3f}" if none_seen else f"{value:.3f}"

@@ -40,13 +40,10 @@ RECORDS = "records"
 """Folder of a study with the records of its trainings."""
 
 DRAWS = tuple(range(1, 11))
-"""Seeds of the other draws of candidates."""
+"""Seeds of other draws of the candidates."""
 
 KERNELS_SHOWN = 2
 """Sets of filters whose kernels a record keeps, and filters of each set."""
-
-Stop = Callable[[], bool]
-Tell = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ class Job:
 
 
 def finished(job: Job, split: Split, home: Path) -> Record | None:
-    """Record of a job that was done before, or None; a damaged one counts as none."""
+    """Record of a finished job; None where there is none, or a damaged one."""
     return records.find(home / RECORDS, job.log, job.key(split))
 
 
@@ -108,7 +105,7 @@ def trained(job: Job, split: Split, home: Path) -> Path:
 
 
 def carry_out(
-    job: Job, split: Split, home: Path, tell: Tell, stop: Stop, device: str = "cpu"
+    job: Job, split: Split, home: Path, stop: Callable[[], bool], device: str = "cpu"
 ) -> Record:
     """Train, measure and write what is missing; a stopped training resumes.
 
@@ -119,8 +116,6 @@ def carry_out(
     split : Split
     home : Path
         Folder of the study.
-    tell : callable
-        Called with the stage and the progress of training.
     stop : callable
         True asks for a stop after the present step.
     device : str
@@ -135,12 +130,13 @@ def carry_out(
     checkpoints = place.parent / "checkpoints"
     _put_aside_if_damaged(place)
     if not place.is_dir():
-        hooks = Hooks(
-            report=tell, stop=stop, checkpoints=checkpoints, resume=has_checkpoint(checkpoints)
-        )
+        resume = has_checkpoint(checkpoints)
+        hooks = Hooks(stop=stop, checkpoints=checkpoints, resume=resume)
         _train(job, split, home, hooks, device)
     shutil.rmtree(checkpoints, ignore_errors=True)
     run = load_model(place).run
+    # Seconds of training with its refit and its blend; pre-training is a job of its own.
+    train_seconds = float(sum(line["train_seconds"] for line in run.log))
     began = time.perf_counter()
     report = measure(run, split)
     values = {
@@ -151,17 +147,17 @@ def carry_out(
         "seed": job.seed,
         "log": job.log,
         "epochs": run.epochs,
-        "train_seconds": round(_seconds(run), 1),
+        "train_seconds": round(train_seconds, 1),
         "validation": run.validation,
         **{k: v for k, v in report.to_dict().items() if k != "model"},
-        **_scatter(run, split, report),
+        **_reliability(run, split, report),
         "evaluation_seconds": round(time.perf_counter() - began, 1),
         "versions": versions(),
         "machine": machine() | {"device": device},
     }
     arrays = {**_ranks(report), **_kernels(run)}
     records.keep(home / RECORDS, job.log, job.key(split), values, arrays)
-    record = finished(job, split, home)  # as it is read the next time
+    record = finished(job, split, home)  # as the next study will read it
     assert record is not None
     return record
 
@@ -185,27 +181,22 @@ def _put_aside_if_damaged(place: Path) -> None:
         place.rename(aside)
 
 
-def _seconds(run: Run) -> float:
-    """Seconds of training with its refit and its blend; pre-training is a job of its own."""
-    return float(sum(line["train_seconds"] for line in run.log))
-
-
-def _scatter(run: Run, split: Split, report: Report) -> dict[str, Any]:
+def _reliability(run: Run, split: Split, report: Report) -> dict[str, Any]:
     """Figures by popularity, and under other draws of candidates."""
-    held, ties = split.test, split.protocol.ties
-    strata = by_popularity(report.sampled_ranks, held, split.train, ties)
-    found: dict[str, Any] = {"by_popularity": strata, "draws": None}
-    if run.model.full_ranking_users is None:  # else its pairs are too dear
-        found["draws"] = redrawn(run_scores(run), split.interactions, held, DRAWS, ties)
-    return found
+    test, ties = split.test, split.protocol.ties
+    draws = None
+    if run.model.full_ranking_users is None:  # else scores of pairs take too long
+        draws = redrawn(run_scores(run), split.interactions, test, DRAWS, ties)
+    strata = by_popularity(report.sampled_ranks, test, split.train, ties)
+    return {"by_popularity": strata, "draws": draws}
 
 
 def _ranks(report: Report) -> dict[str, npt.NDArray[Any]]:
     """Ranks of each test user, in the smallest integers that hold them."""
-    found = {"better": report.sampled_ranks.better, "tied": report.sampled_ranks.tied}
+    ranks = {"better": report.sampled_ranks.better, "tied": report.sampled_ranks.tied}
     if report.full_ranks is not None:
-        found |= {"full_better": report.full_ranks.better, "full_tied": report.full_ranks.tied}
-    return {name: ranks.astype(np.min_scalar_type(ranks.max())) for name, ranks in found.items()}
+        ranks |= {"full_better": report.full_ranks.better, "full_tied": report.full_ranks.tied}
+    return {name: values.astype(np.min_scalar_type(values.max())) for name, values in ranks.items()}
 
 
 def _kernels(run: Run) -> dict[str, npt.NDArray[Any]]:
@@ -240,12 +231,12 @@ def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str,
         tower without filters over all rows.
     """
     prefix = f"{tower}.convolution.weights."
-    found = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]
-    found.sort(key=lambda t: t.shape[2])
+    filters = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]
+    filters.sort(key=lambda weights: weights.shape[2])  # each [channels, N, width]
     k = state["item_embedding"].shape[1] if "item_embedding" in state else 0
-    wide = [t for t in found if 1 < t.shape[2] < k] or found
+    partial = [weights for weights in filters if 1 < weights.shape[2] < k] or filters
     return {
-        f"width {t.shape[2]}, filter {channel + 1}": t[channel].numpy()
-        for t in wide[-KERNELS_SHOWN:]
-        for channel in range(min(KERNELS_SHOWN, len(t)))
+        f"width {weights.shape[2]}, filter {channel + 1}": weights[channel].numpy()
+        for weights in partial[-KERNELS_SHOWN:]
+        for channel in range(min(KERNELS_SHOWN, len(weights)))
     }

@@ -45,7 +45,7 @@ class StudyLog:
 
     @property
     def is_the_papers(self) -> bool:
-        """Whether its counts are those of Table I, so that figures may be held side by side."""
+        """Whether its counts are those of Table I, so that figures can be compared."""
         if self.name not in LOGS or self.split is None:
             return False
         log = self.split.interactions
@@ -64,7 +64,7 @@ def read_logs(
     reading : dict
         Other keyword arguments of `read`.
     say : callable
-        Told a line for each log.
+        Called with a line for each log.
 
     Raises
     ------
@@ -74,19 +74,15 @@ def read_logs(
     InputError
         When a log is named twice, or by what cannot be part of a folder's name.
     """
-    found: list[StudyLog] = []
+    logs: list[StudyLog] = []
     for source in sources:
         log = _read(source, reading)
-        if any(log.name == other.name for other in found):
+        if any(log.name == other.name for other in logs):
             raise InputError(f"{argument('data', source)}: {log.name} is named twice; name it once")
-        say(f"{log.title}: {log.why or f'{len(_rows(log)):,} interactions'}")
-        found.append(log)
-    return found
-
-
-def _rows(log: StudyLog) -> Interactions:
-    assert log.split is not None
-    return log.split.interactions
+        rows = "" if log.split is None else f"{len(log.split.interactions):,} interactions"
+        say(f"{log.title}: {log.why or rows}")
+        logs.append(log)
+    return logs
 
 
 def _read(source: str, reading: dict[str, Any]) -> StudyLog:
@@ -97,14 +93,14 @@ def _read(source: str, reading: dict[str, Any]) -> StudyLog:
                 f"{argument('data', source)}: {name!r} is no name; give letters, digits and "
                 "hyphens before ="
             )
-        return _of(name, readers.read(_existing(file), **reading))
+        return _study_log(name, readers.read(_existing(file), **reading))
     if not catalog.is_name(source):
         stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(source).name).strip("-").lower()
-        return _of(stem, readers.read(_existing(source), **reading))
+        return _study_log(stem, readers.read(_existing(source), **reading))
     try:
-        return _of(source, catalog.load(source, **reading))
+        return _study_log(source, catalog.load(source, **reading))
     except DataError as error:
-        why, _, _ = str(error).partition(";")  # what to do about it names a folder of the machine
+        why, _, _ = str(error).partition(";")  # the advice behind it names a folder of the machine
         return StudyLog(source, _title(source), None, f"cannot be had here: {why}")
 
 
@@ -115,11 +111,11 @@ def _existing(file: str) -> str:
     return file
 
 
-def _of(name: str, log: Interactions) -> StudyLog:
-    found = StudyLog(name, _title(name), leave_one_out(log))
-    if name in LOGS and not found.is_the_papers:
-        return replace(found, title=f"{name} (not {found.title})")
-    return found
+def _study_log(name: str, rows: Interactions) -> StudyLog:
+    log = StudyLog(name, _title(name), leave_one_out(rows))
+    if name in LOGS and not log.is_the_papers:
+        return replace(log, title=f"{name} (not {log.title})")
+    return log
 
 
 def _title(name: str) -> str:

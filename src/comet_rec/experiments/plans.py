@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -23,30 +23,30 @@ NON_ITERATIVE = ("popularity", "itemknn", "ease")
 
 @dataclass(frozen=True)
 class Budget:
-    """Logs, seeds and model sizes of a study.
+    """Logs, seeds and settings of a study.
 
     Parameters
     ----------
     name : str
     logs : tuple of str
-        Data sets of the catalog that are studied when none is asked for.
+        Names of data sets to study by default.
     seeds : int
         Training seeds of the tables' models and of falsifications.
     neural : mapping
         Settings of all models with epochs.
     models : mapping
-        Settings by registered name.
+        Settings of single models, by registered name.
     compared : mapping
-        Settings of trainings that are only compared with one another: figures, falsifications.
+        Settings of Figures 3 and 6 and of falsifications, which are compared with one another only.
     large : mapping
-        Settings of trainings that vary COMET in the paper's manner, tables IV and V included, on
-        a log of large tables: there the paper's sizes cost half an hour each.
+        Settings of COMET in Tables IV and V, figures and falsifications, on a log with many users
+        and items: the paper's sizes cost half an hour each there.
     falsified : mapping
-        Further ones of falsifications, which are trained in every seed.
+        More settings of falsifications, which are trained in every seed.
     dims : tuple of int
         K of Figure 6.
     warning : str
-        Stands under every section of a page.
+        Text under every section of the page.
     """
 
     name: str
@@ -111,11 +111,11 @@ ALGORITHMS = {
 """The paper's names of the algorithms → ours; names of `PRETRAINED` start from other models."""
 BESIDE = {"Popularity": "popularity", "ItemKNN": "itemknn", "EASE": "ease"}
 """Models that the paper leaves out and no table of this kind should."""
-FILTER_SETS = {
-    "COMET(1)": (1,),
-    "COMET(1,8)": (1, 8),
-    "COMET(1,8,32)": (1, 8, 32),
-    "COMET(1,8,32,128)": (1, 8, 32, 128),
+FILTER_SETS: dict[str, Settings] = {
+    "COMET(1)": {"model.widths": (1,)},
+    "COMET(1,8)": {"model.widths": (1, 8)},
+    "COMET(1,8,32)": {"model.widths": (1, 8, 32)},
+    "COMET(1,8,32,128)": {"model.widths": (1, 8, 32, 128)},
 }
 FIGURE_3: dict[str, Settings] = {
     "COMET": {},
@@ -142,10 +142,10 @@ FALSIFICATIONS: dict[str, str] = {
     "target kept in the history": "kept-target",
 }
 BEST = "COMET, preset best"
-WHOLE, DRAWN = "by the whole catalogue", "by drawn items"
-BY_WHOLE: Settings = {"train.selection_metric": "full"}
-BY_DRAWN: Settings = {"train.selection_metric": "sampled"}
-TASTE = "a taste beside it"
+FULL_RANKING, SAMPLED = "by the whole catalogue", "by drawn items"
+BY_FULL: Settings = {"train.selection_metric": "full"}
+BY_SAMPLED: Settings = {"train.selection_metric": "sampled"}
+BLEND = "a taste beside it"
 STEPS: dict[str, tuple[str, ...]] = {
     "causal histories": ("model.history",),
     "rate, decay, schedule, averaging": (
@@ -159,8 +159,8 @@ STEPS: dict[str, tuple[str, ...]] = {
     "K": ("model.embedding_dim",),
     "N": ("model.history_length",),
     "refit": ("train.refit",),
-    TASTE: ("blend.model", "blend.embedding_dim", "blend.alpha", "blend.preset"),
-    f"chosen {WHOLE}": ("train.selection_metric",),
+    BLEND: ("blend.model", "blend.embedding_dim", "blend.alpha", "blend.preset"),
+    f"chosen {FULL_RANKING}": ("train.selection_metric",),
 }  # fmt: skip
 """From static COMET to `best`: the settings that change with each step. A taste comes after the
 refit, so that what it is added to is the model without one that other tables show; what is chosen
@@ -178,7 +178,7 @@ TIE_MODELS = {"EASE": ("ease", "paper"), "BCE-MF": ("mf", "paper"), BEST: ("come
 
 @dataclass(frozen=True)
 class Planner:
-    """Jobs on one log under one budget.
+    """Jobs of each part on one log, under one budget.
 
     Parameters
     ----------
@@ -187,60 +187,56 @@ class Planner:
     log : Interactions
     budget : Budget
     searched : mapping
-        Model → settings that a search on this log found, from the preset `paper`; for the tables
-        of algorithms. What the budget settles goes before.
-    searched_whole : mapping
-        The same of searches by figures over the whole catalogue, beside them past the paper.
+        Model → the best settings of a search on this log, from the preset `paper`. The tables of
+        algorithms use them, except for settings that the budget fixes.
+    searched_full : mapping
+        The same of searches by full metrics; more rows of the results beyond the paper use them.
     """
 
     name: str
     log: Interactions
     budget: Budget
     searched: Mapping[str, Settings] = field(default_factory=dict)
-    searched_whole: Mapping[str, Settings] = field(default_factory=dict)
+    searched_full: Mapping[str, Settings] = field(default_factory=dict)
 
     @property
     def paper(self) -> str:
-        """Preset of COMET in the paper's manner: small logs want more steps than it gives."""
+        """Preset of the paper's COMET: `static` on small logs, which need more steps an epoch."""
         return "static" if len(self.log) < MEDIUM else "paper"
 
     def job(
         self, label: str, name: str, more: Settings | None = None, preset: str | None = None
     ) -> Job:
         """A training with the budget's settings and more of its own; `name` as in `compare`."""
-        model = PRETRAINED[name][0] if name in PRETRAINED else name
+        model, sources = PRETRAINED.get(name, (name, {}))
         preset = preset or (self.paper if model == "comet" else "paper")
         refit = {"train.refit": self._refits()} if preset == "static" else {}
         settings = {**refit, **self.budget.settings(model), **(more or {})}
-        job = Job(self.name, label, model, preset, _ordered(settings))
-        if name not in PRETRAINED:
-            return job
-        sizes = job.estimator().config_for(self.log).model
-        starts = []
-        for source, given in PRETRAINED[name][1].items():
-            plain = Job(
-                self.name, f"{source} before {label}", source, "paper",
-                _ordered({**self.budget.settings(source), **given}),
-            )  # fmt: skip
-            own = shared_sizes(sizes, plain.estimator().config_for(self.log).model)
-            same = {"train.refit": job.estimator().config_for(self.log).train.refit}
-            settings = {**dict(plain.settings), **own, **same}
-            starts.append(Job(self.name, plain.label, source, "paper", _ordered(settings)))
-        return Job(self.name, label, model, "paper", job.settings, starts=tuple(starts))
+        job = Job(self.name, label, model, preset, tuple(sorted(settings.items())))
+        starts = (self._start(job, source, fixed) for source, fixed in sources.items())
+        return replace(job, starts=tuple(starts))
+
+    def _start(self, job: Job, source: str, fixed: Settings) -> Job:
+        """The training that a job is initialised from: it has the job's sizes and refit."""
+        label = f"{source} before {job.label}"
+        config = job.estimator().config_for(self.log)
+        plain = self.job(label, source, fixed).estimator().config_for(self.log)
+        sizes = shared_sizes(config.model, plain.model)
+        return self.job(label, source, {**fixed, **sizes, "train.refit": config.train.refit})
 
     def algorithms(self) -> list[Job]:
         """Tables II and III, and the models beside them."""
         return [
-            self.job(label, name, self._found(name, self.searched))
+            self.job(label, name, self._searched_settings(name, self.searched))
             for label, name in {**BESIDE, **ALGORITHMS}.items()
         ]
 
     def taken(self) -> list[str]:
         """Labels of the algorithms with settings of a search on this log."""
         models = {**BESIDE, **ALGORITHMS}.items()
-        return [label for label, name in models if self._found(name, self.searched)]
+        return [label for label, name in models if self._searched_settings(name, self.searched)]
 
-    def _found(self, name: str, searched: Mapping[str, Settings]) -> Settings:
+    def _searched_settings(self, name: str, searched: Mapping[str, Settings]) -> Settings:
         """Settings found for a model without pre-training, under the preset of the search."""
         if name in PRETRAINED or (name == "comet" and self.paper != "paper"):
             return {}
@@ -249,10 +245,7 @@ class Planner:
 
     def filters(self) -> list[Job]:
         """Tables IV and V."""
-        return [
-            self.job(label, "comet", {**NO_DECAY, **self._smaller(), "model.widths": widths})
-            for label, widths in FILTER_SETS.items()
-        ]
+        return self._variants(FILTER_SETS, {**NO_DECAY, **self._smaller()})
 
     def figure_3(self) -> list[Job]:
         """COMET, CNN only, MLP only."""
@@ -265,14 +258,11 @@ class Planner:
         model that has none would know less.
         """
         settings = {k: v for k, v in self._smaller().items() if k != "train.refit"}
-        return [
-            self.job(label, "comet", {**NO_DECAY, **settings, **more})
-            for label, more in FIGURE_4.items()
-        ]
+        return self._variants(FIGURE_4, {**NO_DECAY, **settings})
 
     def figure_5(self) -> list[Job]:
         """The COMET whose kernels are shown."""
-        return [self.job("COMET", "comet", self._found("comet", self.searched))]
+        return [self.job("COMET", "comet", self._searched_settings("comet", self.searched))]
 
     def figure_6(self) -> dict[str, list[Job]]:
         """COMET over embedding size, regularisation and channels."""
@@ -288,56 +278,51 @@ class Planner:
 
     def falsifications(self) -> list[Job]:
         """COMET, and changes that should hurt it if its convolution does what it is said to do."""
-        variants = {label: VARIANTS[name] for label, name in FALSIFICATIONS.items()}
-        return self._compared(
-            {
-                label: {**self.budget.falsified, **{f"model.{k}": v for k, v in change.items()}}
-                for label, change in {"COMET": {}, **variants}.items()
-            }
-        )
+        variants = {"COMET": self.budget.falsified}
+        for label, name in FALSIFICATIONS.items():
+            changes = {f"model.{key}": value for key, value in VARIANTS[name].items()}
+            variants[label] = {**self.budget.falsified, **changes}
+        return self._compared(variants)
 
     def falsifications_of_best(self) -> list[Job]:
-        """The preset `best` alone, and what its filters are worth there."""
-        without = self._without_taste()
-        return [
-            self.job(label, "comet", {**without, **more}, preset="best")
-            for label, more in FALSIFICATIONS_OF_BEST.items()
-        ]
+        """The preset `best` without its blend, and what its filters are worth there."""
+        return self._variants(FALSIFICATIONS_OF_BEST, self._without_blend(), preset="best")
 
     def beyond(self) -> list[Job]:
-        """COMET past the paper, its variants with less, and the opponents."""
-        static = self.job("COMET, static", "comet", self._found("comet", self.searched))
-        others = [job for job in self.algorithms() if job.label != "COMET"]
-        found = [self.job(BEST, "comet", preset="best")]
-        best, without = preset("best", "comet", self.log), self._without_taste()
-        if any(best.get(key) != without[key] for key in STEPS[TASTE]):
-            found.append(self.job("COMET, best without a taste", "comet", without, preset="best"))
+        """The preset `best`, its variants with less, and the opponents."""
+        best, without = preset("best", "comet", self.log), self._without_blend()
+        static = self.job("COMET, static", "comet", self._searched_settings("comet", self.searched))
+        variants: dict[str, Settings] = {BEST: {}}
+        opponents = [job for job in self.algorithms() if job.label != "COMET"]
+        if any(best.get(key) != without[key] for key in STEPS[BLEND]):
+            variants["COMET, best without a taste"] = without
         if best.get("blend.preset") == "best":
             size = preset("paper", "fism", self.log).model.embedding_dim
-            plain = {**BY_DRAWN, "blend.preset": "paper", "blend.embedding_dim": size}
-            found.append(self.job("COMET, best, its taste by BCE", "comet", plain, preset="best"))
-            others.append(self.job("FISM, softmax", "fism", BY_DRAWN, preset="best"))
-            others.append(self.job(f"FISM, softmax, {WHOLE}", "fism", BY_WHOLE, preset="best"))
-        other, by = (
-            (DRAWN, BY_DRAWN) if best.train.selection_metric == "full" else (WHOLE, BY_WHOLE)
-        )
-        found.append(self.job(f"COMET, best, {other}", "comet", by, preset="best"))
-        others += [
-            self.job(f"{label}, {WHOLE}", name, found_there)
-            for label, name in {**BESIDE, **ALGORITHMS}.items()
-            if (found_there := self._found(name, self.searched_whole))
-        ]
-        return [*found, static, *others]
+            plain = {**BY_SAMPLED, "blend.preset": "paper", "blend.embedding_dim": size}
+            variants["COMET, best, its taste by BCE"] = plain
+            opponents += [
+                self.job("FISM, softmax", "fism", BY_SAMPLED, preset="best"),
+                self.job(f"FISM, softmax, {FULL_RANKING}", "fism", BY_FULL, preset="best"),
+            ]
+        if best.train.selection_metric == "full":
+            variants[f"COMET, best, {SAMPLED}"] = BY_SAMPLED
+        else:
+            variants[f"COMET, best, {FULL_RANKING}"] = BY_FULL
+        for label, name in {**BESIDE, **ALGORITHMS}.items():
+            settings = self._searched_settings(name, self.searched_full)
+            if settings:
+                opponents.append(self.job(f"{label}, {FULL_RANKING}", name, settings))
+        return [*self._variants(variants, preset="best"), static, *opponents]
 
-    def _without_taste(self) -> dict[str, Any]:
+    def _without_blend(self) -> dict[str, Any]:
         paper = preset(self.paper, "comet", self.log)
-        return {**BY_DRAWN, **{key: paper.get(key) for key in STEPS[TASTE]}}
+        return {**BY_SAMPLED, **{key: paper.get(key) for key in STEPS[BLEND]}}
 
     def ablation(self) -> list[Job]:
-        """From static COMET to `best`, one step a row; steps that change nothing are none.
+        """From static COMET to `best`, one step a row; a step that changes nothing has no row.
 
-        Each row is `best` with static COMET's value of what is still to change. What the budget
-        settles is the same in all rows.
+        Each row is `best` with static COMET's values of the settings of later steps. Settings that
+        the budget fixes are the same in all rows.
         """
         paper, best = (preset(name, "comet", self.log) for name in (self.paper, "best"))
         changes = {
@@ -345,9 +330,9 @@ class Planner:
             for label, keys in STEPS.items()
         }
         fixed = self.budget.settings("comet")
-        for of in changes.values():
+        for change in changes.values():
             for key in fixed:
-                of.pop(key, None)
+                change.pop(key, None)
         changes["refit"] = {"train.refit": False} if self._refits() else {}
         changes = {label: back for label, back in changes.items() if back}
         back = {key: value for step in changes.values() for key, value in step.items()}
@@ -360,11 +345,18 @@ class Planner:
         return jobs
 
     def _compared(self, variants: Mapping[str, Settings]) -> list[Job]:
+        return self._variants(variants, {**NO_DECAY, **self.budget.compared, **self._smaller()})
+
+    def _variants(
+        self,
+        variants: Mapping[str, Settings],
+        fixed: Settings | None = None,
+        preset: str | None = None,
+    ) -> list[Job]:
+        """A COMET for each label, with its own settings besides the fixed ones."""
         return [
-            self.job(
-                label, "comet", {**NO_DECAY, **self.budget.compared, **self._smaller(), **more}
-            )
-            for label, more in variants.items()
+            self.job(label, "comet", {**(fixed or {}), **settings}, preset)
+            for label, settings in variants.items()
         ]
 
     def _smaller(self) -> Settings:
@@ -379,10 +371,6 @@ class Planner:
             self.job(label, model, {} if model in NON_ITERATIVE else self.budget.compared, preset)
             for label, (model, preset) in TIE_MODELS.items()
         ]
-
-
-def _ordered(settings: Settings) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(settings.items()))
 
 
 PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from comet_rec.errors import ConfigError, argument
-from comet_rec.experiments.tables import Drawing
+from comet_rec.experiments.tables import METRICS, Drawing
 
 COLOURS = (
     "#3b6ea5", "#c8553d", "#588157", "#8a5a9e", "#d8a31a", "#4a9a9a", "#8c6d4f", "#6b7280",
@@ -14,6 +15,9 @@ COLOURS = (
 )  # fmt: skip
 """Told apart in print and by most colour-blind readers when lines also differ in marks."""
 MARKS = "osD^vP*Xd<>"
+
+Data = Mapping[str, Any]
+"""Data of one log's panels."""
 
 
 def draw(drawing: Drawing, folder: Path) -> list[str]:
@@ -25,10 +29,17 @@ def draw(drawing: Drawing, folder: Path) -> list[str]:
         Without matplotlib.
     """
     plt = pyplot()
-    kinds = {
-        "bars": bars, "curves": curves, "kernels": kernels, "expected": expected, "steps": steps
-    }  # fmt: skip
-    figure = kinds[drawing.kind](plt, drawing.data)
+    kind = KINDS[drawing.kind]
+    sizes = [kind.size(data) for data in drawing.panels.values()]
+    n_columns = min(len(sizes), kind.columns)
+    n_rows = -(-len(sizes) // n_columns)
+    width = n_columns * max(width for width, _ in sizes)
+    height = n_rows * max(height for _, height in sizes)
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    places = figure.subfigures(n_rows, n_columns, squeeze=False).flat
+    for place, (title, data) in zip(places, drawing.panels.items(), strict=False):
+        place.suptitle(title)
+        kind.fill(place, data, **drawing.options)
     names = []
     for form in ("svg", "png"):
         name = f"{drawing.name}.{form}"
@@ -72,12 +83,10 @@ def pyplot() -> Any:
     return plt
 
 
-def bars(plt: Any, data: dict[str, Any]) -> Any:
-    """A bar a model, with 1.96 standard errors; a panel for each metric."""
-    models, metrics = data["models"], data["metrics"]
-    size = (1.2 + 0.85 * len(models) * len(metrics), 3.4)
-    figure, axes = plt.subplots(1, len(metrics), figsize=size, layout="constrained")
-    for axis, metric in zip(axes, metrics, strict=True):
+def bars(figure: Any, models: Data) -> None:
+    """A bar for each model, with 1.96 standard errors; a panel for each metric."""
+    axes = figure.subplots(1, len(METRICS))
+    for axis, metric in zip(axes, METRICS, strict=True):
         heights = [row["sampled"][metric] for row in models.values()]
         errors = [1.96 * row["sampled_se"][metric] for row in models.values()]
         places = range(len(models))
@@ -87,20 +96,14 @@ def bars(plt: Any, data: dict[str, Any]) -> Any:
         axis.set_ylim(0, None)
         axis.set_title(metric)
         axis.grid(axis="x", visible=False)
-    return figure
 
 
-def curves(plt: Any, data: dict[str, Any]) -> Any:
+def curves(figure: Any, grids: Data) -> None:
     """A panel for each setting and metric, with bands of 1.96 standard errors."""
-    grids = {key: points for key, points in data["curves"].items() if points}
-    metrics = data["metrics"]
-    size = (3.1 * len(grids), 2.5 * len(metrics))
-    figure, axes = plt.subplots(
-        len(metrics), len(grids), figsize=size, layout="constrained", squeeze=False
-    )
+    axes = figure.subplots(len(METRICS), len(grids), squeeze=False)
     for column, (key, points) in enumerate(grids.items()):
         places = list(range(len(points)))
-        for row, metric in enumerate(metrics):
+        for row, metric in enumerate(METRICS):
             axis = axes[row][column]
             values = [point["sampled"][metric] for point in points]
             errors = [1.96 * point["sampled_se"][metric] for point in points]
@@ -111,18 +114,14 @@ def curves(plt: Any, data: dict[str, Any]) -> Any:
             axis.set_xticks(places, [f"{point['value']:g}" for point in points])
             axis.set_xlabel(key)
             axis.set_ylabel(metric)
-    return figure
 
 
-def kernels(plt: Any, data: dict[str, Any]) -> Any:
+def kernels(figure: Any, weights: Data) -> None:
     """A heat map for each kernel, one scale each, centred at zero."""
-    shown = data["kernels"]
-    figure, axes = plt.subplots(
-        1, len(shown), figsize=(2.6 * len(shown), 3.6), layout="constrained", squeeze=False
-    )
-    for axis, (name, weights) in zip(axes[0], shown.items(), strict=True):
-        most = max(abs(value) for row in weights for value in row) or 1.0
-        image = axis.imshow(weights, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most)
+    axes = figure.subplots(1, len(weights), squeeze=False)[0]
+    for axis, (name, rows) in zip(axes, weights.items(), strict=True):
+        most = max(abs(value) for row in rows for value in row) or 1.0
+        image = axis.imshow(rows, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most)
         axis.set_title(name)
         for scale in (axis.xaxis, axis.yaxis):
             scale.get_major_locator().set_params(integer=True)
@@ -130,47 +129,35 @@ def kernels(plt: Any, data: dict[str, Any]) -> Any:
         axis.set_ylabel("place in the history")
         axis.grid(visible=False)
         figure.colorbar(image, ax=axis, shrink=0.8)
-    return figure
 
 
-def expected(plt: Any, data: dict[str, Any]) -> Any:
-    """Expected figure over the number of negatives, a line for each model."""
-    figure, axis = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-    for place, (name, points) in enumerate(data["models"].items()):
-        counts = [int(count) for count in points]
-        values = [points[str(count)][data["metric"]] for count in counts]
+def lines(
+    figure: Any, models: Mapping[str, Sequence[Sequence[float]]], *, x: str, y: str,
+    scale: str = "linear", drawstyle: str = "default",
+) -> None:  # fmt: skip
+    """A line for each model through its points (x, y)."""
+    axis = figure.subplots()
+    for place, (name, points) in enumerate(models.items()):
         axis.plot(
-            counts, values, label=name, color=COLOURS[place % len(COLOURS)],
-            marker=MARKS[place % len(MARKS)], markersize=4, linewidth=1.3,
+            [point[0] for point in points], [point[1] for point in points], label=name,
+            color=COLOURS[place % len(COLOURS)], marker=MARKS[place % len(MARKS)],
+            markersize=4, linewidth=1.3, drawstyle=drawstyle,
         )  # fmt: skip
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xlabel("negatives a positive is ranked among")
-    axis.set_ylabel(f"expected {data['metric']}")
+    axis.set(xscale=scale, yscale=scale, xlabel=x, ylabel=y)
     axis.legend(fontsize=7, ncols=2)
-    return figure
 
 
-def steps(plt: Any, data: dict[str, Any]) -> Any:
-    """A panel for each search, with a line for each model through points (x, best y so far)."""
-    panels = data["panels"]
-    n_columns = min(len(panels), 2)
-    n_rows = -(-len(panels) // n_columns)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(5.2 * n_columns, 3.2 * n_rows), layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis, (title, models) in zip(axes.flat, panels.items(), strict=False):
-        for place, (name, points) in enumerate(models.items()):
-            axis.step(
-                [x for x, _ in points], [y for _, y in points], where="post", label=name,
-                color=COLOURS[place % len(COLOURS)], marker=MARKS[place % len(MARKS)],
-                markersize=4, linewidth=1.3,
-            )  # fmt: skip
-        axis.set_title(title)
-        axis.set_xlabel(data["x"])
-        axis.set_ylabel(data["y"])
-        axis.legend(fontsize=7, ncols=2)
-    return figure
+class Kind(NamedTuple):
+    """How one log is drawn, the inches that it takes, and how many logs stand side by side."""
+
+    fill: Callable[..., None]
+    size: Callable[[Data], tuple[float, float]]
+    columns: int = 1
+
+
+KINDS = {
+    "bars": Kind(bars, lambda models: (1.2 + 0.85 * len(models) * len(METRICS), 3.6)),
+    "curves": Kind(curves, lambda grids: (3.1 * len(grids), 2.6 * len(METRICS))),
+    "kernels": Kind(kernels, lambda weights: (2.6 * len(weights), 3.8)),
+    "lines": Kind(lines, lambda models: (5.4, 3.6), columns=2),
+}

@@ -17,7 +17,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -186,17 +186,17 @@ def merge(source: Path, target: Path) -> int:
     int
         Number of records that were copied.
     """
-    found: dict[str, dict[str, Members]] = {}
+    by_log: dict[str, dict[str, Members]] = {}
     for file in sorted(source.glob("*.zip")):
         for key in keys(file):
             if (members := _members(file, key)) is not None:
-                found.setdefault(file.stem, {})[key] = members
+                by_log.setdefault(file.stem, {})[key] = members
     for place in sorted(path for path in source.iterdir() if path.is_dir()):
         if (members := _members_of_folder(place)) is not None:
             log = parsed(members[VALUES])["log"]
-            found.setdefault(log, {})[place.name] = members
+            by_log.setdefault(log, {})[place.name] = members
     copied = 0
-    for log, records in found.items():
+    for log, records in by_log.items():
         file = file_of(target, log)
         missing = {key: records[key] for key in sorted(set(records) - set(keys(file)))}
         if missing:
@@ -223,21 +223,16 @@ def rewrite(
     with locked(file, "save"):  # two studies may share a folder
         kept = (key for key in keys(file) if key not in added and key not in remove)
         records = {key: members for key in kept if (members := _members(file, key))} | dict(added)
-        data = _packed(records.items())
-        with written_whole(file) as fresh:
-            fresh.write_bytes(data)
-
-
-def _packed(records: Iterable[tuple[str, Members]]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for key, members in sorted(records):
-            for name, content in members.items():
-                # A fixed date, so that equal records give equal bytes.
-                entry = zipfile.ZipInfo(f"{key}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(entry, content)
-    return buffer.getvalue()
+        with (
+            written_whole(file) as fresh,
+            zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+        ):
+            for key, members in sorted(records.items()):
+                for name, content in members.items():
+                    # A fixed date, so that equal records give equal bytes.
+                    entry = zipfile.ZipInfo(f"{key}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    archive.writestr(entry, content)
 
 
 def _opened(file: Path) -> zipfile.ZipFile:

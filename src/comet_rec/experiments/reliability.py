@@ -25,7 +25,6 @@ from comet_rec.experiments.sections import sampled_cell, titled
 from comet_rec.experiments.tables import (
     NOT_RUN,
     Cell,
-    Drawing,
     Section,
     Table,
     number,
@@ -41,17 +40,18 @@ Gain = tuple[float, float]
 def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Section:
     """Sampled against full ranking, scatter over draws of candidates, popularity of the hits."""
     section = titled("reliability")
+    panels = {}
     for log, jobs in logs:
         if log.split is None:
             continue
-        found = {job.label: runner.record(job) for job in jobs}
-        records = {label: r for label, r in found.items() if isinstance(r, Record)}
+        by_label = {job.label: runner.record(job) for job in jobs}
+        records = {label: r for label, r in by_label.items() if isinstance(r, Record)}
         if len(records) < 2:
             continue
         expected = {label: _expected(log.split, record) for label, record in records.items()}
         # Models that were ranked over the whole catalogue for all users.
         ranked = {label: figures for label, figures in expected.items() if figures}
-        section.tables.append(_scatter(log, {k: r.values for k, r in records.items()}, ranked))
+        section.tables.append(_orders(log, records, ranked))
         agreements = _agreements([records[label] for label in ranked])
         if agreements:
             listed = ", ".join(
@@ -72,9 +72,14 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
             },
         }
         if ranked:
-            caption = f"Expected NDCG@10 over the number of negatives, {log.title}"
-            drawn = {"models": ranked, "metric": "NDCG@10"}
-            section.drawings.append(Drawing(f"negatives-{log.name}", "expected", caption, drawn))
+            panels[log.title] = {
+                label: [(int(negatives), figures["NDCG@10"]) for negatives, figures in row.items()]
+                for label, row in ranked.items()
+            }
+    section.draw(
+        "lines", f"Expected NDCG@10 over the number of negatives, {', '.join(panels)}", panels,
+        x="negatives a positive is ranked among", y="expected NDCG@10", scale="log",
+    )  # fmt: skip
     return section
 
 
@@ -85,16 +90,18 @@ def _expected(split: Split, record: Record) -> dict[str, dict[str, float]] | Non
         return None
     others = unseen_others(split.test, split.known)
     most = int(others.max())
-    found = {n: expected_figures(ranks, others, n, 10) for n in NEGATIVES if n < most}
-    found[most] = expected_figures(ranks, others, most, 10)
-    return {str(n): {"HR@10": hr, "NDCG@10": gain} for n, (hr, gain) in found.items()}
+    figures = {}
+    for negatives in (*(n for n in NEGATIVES if n < most), most):
+        hr, gain = expected_figures(ranks, others, negatives, 10)
+        figures[str(negatives)] = {"HR@10": hr, "NDCG@10": gain}
+    return figures
 
 
 def _agreements(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     """Kendall's τ between the models' sampled and full order, by metric."""
     if len(records) < 2:  # no order to agree on
         return {}
-    found = {}
+    agreements = {}
     for metric in ("NDCG@10", "HR@10"):
         sampled = np.array([record.user_values(metric) for record in records])  # [models, T]
         full = np.array([record.user_values(metric, full=True) for record in records])
@@ -102,36 +109,30 @@ def _agreements(records: Sequence[Record]) -> dict[str, dict[str, float]]:
             continue  # all models are level: no order
         low, high = agreement_interval(sampled, full)
         tau = agreement(sampled.mean(axis=1).tolist(), full.mean(axis=1).tolist())
-        found[metric] = {"tau": tau, "low": low, "high": high}
-    return found
+        agreements[metric] = {"tau": tau, "low": low, "high": high}
+    return agreements
 
 
-def _scatter(
-    log: StudyLog, records: Mapping[str, Mapping[str, Any]], ranked: Collection[str]
-) -> Table:
+def _orders(log: StudyLog, records: Mapping[str, Record], ranked: Collection[str]) -> Table:
     """Both ranks of each model; `ranked` were ranked over the catalogue for all users."""
     columns = ["model", "NDCG@10", "rank", "full NDCG@10", "rank", "scatter over draws"]
     columns += [f"HR@10 {name}" for name in STRATA]
     table = Table(log.title, columns, [], log=log.title)
-    full = {label: records[label]["full"]["NDCG@10"] for label in ranked}
-    sampled = {label: values["sampled"]["NDCG@10"] for label, values in records.items()}
-    for label, values in records.items():
-        draws = [draw["NDCG@10"] for draw in values["draws"] or []]
-        strata = values["by_popularity"]
-        table.rows.append(
-            [
-                label, number(sampled[label]), str(_place(sampled, label)),
-                f"{full[label]:.4f}" if label in full else "",
-                str(_place(full, label)) if label in full else "",
-                f"{mean(draws):.4f} ± {stdev(draws):.4f}" if draws else "",
-                *(number(strata[name]["HR@10"]) if name in strata else "" for name in STRATA),
-            ]
-        )  # fmt: skip
+    full = {label: records[label].values["full"]["NDCG@10"] for label in ranked}
+    sampled = {label: record.values["sampled"]["NDCG@10"] for label, record in records.items()}
+    for label, record in records.items():
+        row = [label, number(sampled[label]), _rank(sampled, label)]
+        row += [f"{full[label]:.4f}", _rank(full, label)] if label in full else ["", ""]
+        draws = [draw["NDCG@10"] for draw in record.values["draws"] or []]
+        row.append(f"{mean(draws):.4f} ± {stdev(draws):.4f}" if draws else "")
+        strata = record.values["by_popularity"]
+        row += [number(strata[name]["HR@10"]) if name in strata else "" for name in STRATA]
+        table.rows.append([*row])
     return table
 
 
-def _place(figures: Mapping[str, float], label: str) -> int:
-    return 1 + sum(value > figures[label] for value in figures.values())
+def _rank(figures: Mapping[str, float], label: str) -> str:
+    return str(1 + sum(value > figures[label] for value in figures.values()))
 
 
 def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: Runner) -> Section:
@@ -153,8 +154,8 @@ def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: R
         data: dict[str, dict[str, Any]] = {}
         for place, label in enumerate(labels):
             row: list[Cell | str] = [label]
-            for order, found in records.items():
-                record = found[place]
+            for order, of_order in records.items():
+                record = of_order[place]
                 if not isinstance(record, Record):
                     row.append(Cell(None, status=NOT_RUN, note=record))
                     continue
@@ -177,8 +178,8 @@ def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: R
 def _gains(records: Mapping[str, Sequence[Record | str]], labels: Sequence[str]) -> dict[str, Gain]:
     """NDCG@10 of `BEST` above the best of the others, by order; empty if a record is missing."""
     gains = {}
-    for order, found in records.items():
-        by_label = {k: r for k, r in zip(labels, found, strict=True) if isinstance(r, Record)}
+    for order, of_order in records.items():
+        by_label = {k: r for k, r in zip(labels, of_order, strict=True) if isinstance(r, Record)}
         if len(by_label) < len(labels):
             return {}
         others = [record for label, record in by_label.items() if label != BEST]

@@ -47,7 +47,7 @@ class Report:
 
 
 def write(report: Report, folder: Path, *, figures: bool = True) -> None:
-    """Write the report's files; those of an earlier report there are replaced.
+    """Write the report's files, in place of those of an earlier report there.
 
     Parameters
     ----------
@@ -175,15 +175,15 @@ def _mark_cells(tokens: Sequence[Any]) -> None:
             tokens[place + 1].children = [Token("text", "", 0, content=first), small]
 
 
-def _figure(folder: Path, own: Collection[str]) -> Any:
-    """Rule that renders one of our `own` pictures with its data and caption, and no other."""
+def _figure(folder: Path, sources: Collection[str]) -> Any:
+    """Rule that renders pictures of these sources with data and caption; others stay text."""
 
     def render(renderer: Any, tokens: Any, place: int, options: Any, env: Any) -> str:
         caption = _escaped("".join(child.content for child in tokens[place].children or ()))
         source = str(tokens[place].attrs["src"])
-        if source not in own:
+        if source not in sources:
             return f"![{caption}]({_escaped(source)})"
-        # As a picture and not as SVG elements: those of several would share their ids.
+        # As a picture and not as SVG elements: elements of several pictures would share ids.
         data = b64encode((folder / unquote(source)).read_bytes()).decode("ascii")
         return (
             f'<span class="wide"><img alt="{caption}" src="data:image/svg+xml;base64,{data}">'

@@ -11,15 +11,15 @@ from comet_rec.artefact.provenance import machine, versions
 from comet_rec.data.split import Split, leave_one_out
 from comet_rec.errors import DataError
 from comet_rec.evaluation.audit import Finding, audit, audit_shown, shown_by
-from comet_rec.experiments import differences, paper, reliability, sections, summary
+from comet_rec.experiments import paper, reliability, sections, summary
 from comet_rec.experiments.jobs import Job
-from comet_rec.experiments.journal import searched_on
 from comet_rec.experiments.logs import TIE_ORDERS, StudyLog, has_ties, reordered, tied_share
 from comet_rec.experiments.plans import ONE_SEED, SEVERAL_SEEDS, Budget, JobsOf, Planner
 from comet_rec.experiments.records import Record
 from comet_rec.experiments.report import Report, write
-from comet_rec.experiments.runner import Board, Runner, plain
+from comet_rec.experiments.runner import Item, Runner, plain
 from comet_rec.experiments.tables import Section
+from comet_rec.experiments.tuning import searched_on
 
 SAME = {"table3": "table2", "table5": "table4"}
 """Parts that are one section with another."""
@@ -38,7 +38,8 @@ class Study:
         Training seeds of the tables' models and of falsifications.
     folder : Path
         Folder of the report; trainings go to `runs` in it, their figures to `records`.
-    board : Board
+    tell : callable
+        Called with each training that has ended, and with the whole queue.
     stop : callable
         True asks for a stop after the present step.
     journals : list of Path
@@ -56,7 +57,7 @@ class Study:
     budget: Budget
     seeds: int
     folder: Path
-    board: Board
+    tell: Callable[[Item, Sequence[Item]], None] = lambda item, items: None
     stop: Callable[[], bool] = lambda: False
     journals: Sequence[Path] = ()
     only: Sequence[str] = ()
@@ -72,7 +73,7 @@ class Study:
         }
         self.orders = {log.name: self._orders(log) for log in self.logs if "ties" in self.parts}
         self.runner = Runner(
-            self.splits, self.folder, self.seeds, self.board, stop=self.stop, only=self.only,
+            self.splits, self.folder, self.seeds, self.tell, stop=self.stop, only=self.only,
             device=self.device, recorded=self.recorded,
         )  # fmt: skip
 
@@ -80,11 +81,11 @@ class Study:
         """Order of ties → name of the log that has it; adds those logs."""
         if log.split is None or not has_ties(log.split.interactions):
             return {}
-        found = {"file": log.name}
+        names = {"file": log.name}
         for order in TIE_ORDERS:
-            found[order] = f"{log.name}-{order}-ties"
-            self.splits[found[order]] = leave_one_out(reordered(log.split.interactions, order))
-        return found
+            names[order] = f"{log.name}-{order}-ties"
+            self.splits[names[order]] = leave_one_out(reordered(log.split.interactions, order))
+        return names
 
     def planner(self, name: str) -> Planner:
         """Jobs on one of the logs."""
@@ -109,8 +110,8 @@ class Study:
     def queue(self) -> None:
         """Queue the jobs of all parts, the tables first."""
         for several, group in ((True, SEVERAL_SEEDS), (False, ONE_SEED)):
-            wanted = (jobs_of for name, jobs_of in group.items() if name in self.parts)
-            for jobs_of in dict.fromkeys(wanted):
+            asked = (jobs_of for name, jobs_of in group.items() if name in self.parts)
+            for jobs_of in dict.fromkeys(asked):
                 for _, jobs in self.each(jobs_of):
                     self.runner.add(jobs, seeded=several)
         for orders in self.orders.values():
@@ -121,16 +122,16 @@ class Study:
         """The report of what is finished so far."""
         names = dict.fromkeys(SAME.get(name, name) for name in self.parts)
         parts = [self._section(name) for name in names]
-        found = [summary.what_was_run(parts, self.logs), *parts]
+        everything = [summary.what_was_run(parts, self.logs), *parts]
         if self.journals:
             used = {log.title: self.planner(log.name).taken() for log in self.logs if log.split}
-            found.append(summary.searches(self.journals, used))
-        found += [summary.settings(self.logs, self.runner), summary.audit(self.findings)]
+            everything.append(summary.searches(self.journals, used))
+        everything += [summary.settings(self.logs, self.runner), summary.audit(self.findings)]
         return Report(
             title="COMET (arXiv 2007.14129v1), reproduced",
             note=sections.paragraphs(f"budget-{self.budget.name}"),
             command=command,
-            sections=found,
+            sections=everything,
             warning=self.budget.warning,
             queue=[plain(item) for item in self.runner.items],
             about={
@@ -146,23 +147,15 @@ class Study:
         runner = self.runner
         if name == "table1":
             return sections.table_1(self.logs)
-        if name == "table2":
-            algorithms = self.each(Planner.algorithms)
-            section = sections.algorithms_table(name, paper.ALGORITHMS, algorithms, runner)
-            # COMET first: the others are held against it.
-            ordered = [
-                (log, sorted(jobs, key=lambda j: j.label != "COMET")) for log, jobs in algorithms
-            ]
-            differences.add_differences(section, ordered, runner)
-            return section
-        if name == "table4":
-            filters = self.each(Planner.filters)
-            return sections.algorithms_table(name, paper.FILTERS, filters, runner)
-        if name in ("beyond", "ablation"):
-            stepwise = name == "ablation"
-            jobs = self.each(self._steps if stepwise else Planner.beyond)
-            section = sections.algorithms_table(name, {}, jobs, runner)
-            differences.add_differences(section, jobs, runner, stepwise=stepwise)
+        if name in ("table2", "table4", "beyond", "ablation"):
+            jobs = self.each(self._steps if name == "ablation" else SEVERAL_SEEDS[name])
+            printed = {"table2": paper.ALGORITHMS, "table4": paper.FILTERS}.get(name, {})
+            section = sections.algorithms_table(name, printed, jobs, runner)
+            if name != "table4":
+                # The paper's COMET first: the others are held against it.
+                for _, of_log in jobs:
+                    of_log.sort(key=lambda job: job.label != "COMET")
+                sections.add_differences(section, jobs, runner, stepwise=name == "ablation")
             return section
         if name == "figure5":
             return sections.figure_5(self.each(Planner.figure_5), runner)
@@ -175,28 +168,28 @@ class Study:
             return reliability.reliability(self.each(Planner.algorithms), runner)
         if name == "ties":
             return self._ties()
-        return differences.compared(
-            name, self.each(SEVERAL_SEEDS.get(name) or ONE_SEED[name]), runner
-        )
+        jobs_of = SEVERAL_SEEDS.get(name) or ONE_SEED[name]
+        return sections.compared(name, self.each(jobs_of), runner)
 
     def _steps(self, planner: Planner) -> list[Job]:
         """The ablation; a row below rows that were not run says that it has their steps too."""
         jobs = planner.ablation()
         there = [isinstance(self.runner.record(job), Record) for job in jobs]
-        labels = [
-            f"{job.label}, and the steps not run above it" if own and not above else job.label
-            for job, own, above in zip(jobs, there, [True, *there], strict=False)
+        return [
+            replace(job, label=f"{job.label}, and the steps not run above it")
+            if here and not above
+            else job
+            for job, here, above in zip(jobs, there, [True, *there], strict=False)
         ]
-        return [replace(job, label=label) for job, label in zip(jobs, labels, strict=True)]
 
     def _ties(self) -> Section:
-        found = []
+        tied_logs = []
         for log in self.logs:
             orders = self.orders.get(log.name, {})
             if log.split is not None and orders:
                 jobs = {order: self.planner(name).ties() for order, name in orders.items()}
-                found.append((log, tied_share(log.split.interactions), jobs))
-        return reliability.ties(found, self.runner)
+                tied_logs.append((log, tied_share(log.split.interactions), jobs))
+        return reliability.ties(tied_logs, self.runner)
 
 
 def audit_splits(splits: Mapping[str, Split]) -> dict[str, list[Finding]]:
@@ -207,9 +200,9 @@ def audit_splits(splits: Mapping[str, Split]) -> dict[str, list[Finding]]:
     DataError
         When one has a fault that would make its figures worthless.
     """
-    found = {name: audit(split) for name, split in splits.items()}
-    _refuse_errors(found)
-    return found
+    findings = {name: audit(split) for name, split in splits.items()}
+    _refuse_errors(findings)
+    return findings
 
 
 def audit_trainings(jobs: Iterable[Job], splits: Mapping[str, Split]) -> dict[str, list[Finding]]:
@@ -228,27 +221,27 @@ def audit_trainings(jobs: Iterable[Job], splits: Mapping[str, Split]) -> dict[st
         config = job.estimator().config_for(splits[job.log].interactions)
         if (kind := shown_by(config)) is not None:
             kinds.setdefault((job.log, kind), job)
-    found: dict[str, list[Finding]] = {}
+    findings: dict[str, list[Finding]] = {}
     unintended: dict[str, list[Finding]] = {}
     for (log, (settings, *_)), job in kinds.items():
         config = job.estimator().config_for(splits[log].interactions)
         name = f"{log}, training batches of {job.label}"
-        found[name] = audit_shown(splits[log], config)
+        findings[name] = audit_shown(splits[log], config)
         if settings.exclude_target:
-            unintended[name] = found[name]
+            unintended[name] = findings[name]
     _refuse_errors(unintended)
-    return found
+    return findings
 
 
 def _refuse_errors(findings: Mapping[str, list[Finding]]) -> None:
-    for name, found in findings.items():
-        for one in found:
-            if one.severity == "error":
-                raise DataError(f"{name}: {one.check}: {one.message}")
+    for name, of_name in findings.items():
+        for finding in of_name:
+            if finding.severity == "error":
+                raise DataError(f"{name}: {finding.check}: {finding.message}")
 
 
 def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:
-    """Train what is not trained yet, and write the report; a stopped study is gone on with.
+    """Train what is not trained yet, and write the report; a stopped study continues.
 
     Parameters
     ----------

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from comet_rec.config import unknown
 from comet_rec.data.split import Split
@@ -15,8 +14,6 @@ from comet_rec.errors import CometError, ConfigError, TrainingInterrupted
 from comet_rec.experiments.jobs import Job, carry_out, finished, trained, with_seed
 from comet_rec.experiments.plans import NON_ITERATIVE
 from comet_rec.experiments.records import Record
-from comet_rec.training.trainer import Progress
-from comet_rec.training.validation import validation_text
 
 State = Literal["waiting", "running", "done", "failed", "left out"]
 DEAR = 1_200.0
@@ -32,9 +29,9 @@ class Item:
     job : Job
     state : str
     note : str
-        Where it stands, or why it was not run.
+        Its figure, or why it was not run.
     seconds : float
-        Spent on it, or expected while it waits.
+        Seconds of training; 0 until it is done.
     rows : list of Job
         Rows that need its training: itself, where it is a row of a table, and what starts from it.
     """
@@ -46,13 +43,6 @@ class Item:
     rows: list[Job] = field(default_factory=list)
 
 
-class Board(Protocol):
-    """Shows the state of a study."""
-
-    def show(self, items: Sequence[Item], left: float) -> None:
-        """Called at each change; `left` in seconds."""
-
-
 @dataclass
 class Runner:
     """The queue of a study.
@@ -62,10 +52,11 @@ class Runner:
     splits : mapping of str to Split
         By the name of the log.
     home : Path
-        Folder of the study: finished jobs are found in it, others done there.
+        Folder of the study, with the records of finished jobs.
     seeds : int
         Training seeds of the jobs that are to have several.
-    board : Board
+    tell : callable
+        Called with each item that has ended, and with the whole queue.
     stop : callable
         True asks for a stop after the present step.
     only : collection of str
@@ -80,7 +71,7 @@ class Runner:
     splits: Mapping[str, Split]
     home: Path
     seeds: int
-    board: Board
+    tell: Callable[[Item, Sequence[Item]], None] = lambda item, items: None
     stop: Callable[[], bool] = lambda: False
     only: Collection[str] = ()
     device: str = "cpu"
@@ -93,9 +84,9 @@ class Runner:
         for seed in range(self.seeds if seeded else 1):
             # A model that draws nothing is trained once.
             for job in (job for job in jobs if seed == 0 or job.model not in NON_ITERATIVE):
-                wanted = with_seed(job, seed)
-                for each in (*wanted.starts, wanted):
-                    self.queue.setdefault(self._key(each), Item(each)).rows.append(wanted)
+                row = with_seed(job, seed)
+                for each in (*row.starts, row):
+                    self.queue.setdefault(self._key(each), Item(each)).rows.append(row)
 
     @property
     def items(self) -> list[Item]:
@@ -127,15 +118,17 @@ class Runner:
             When `stop` asked for it; what is finished stays finished.
         """
         for item in self.items:
-            self._recall(item)
+            record = finished(item.job, self.splits[item.job.log], self.home)
+            if record is not None:
+                self._done(item, record)
         self._leave_out_unasked()
         for item in self.items:
             if item.state == "waiting" and not self._left_out(item):
                 self._recall_weights(item.job.starts)
         for item in self.items:
-            if item.state == "waiting":
+            if item.state == "waiting" and not self._left_out(item):
                 self._carry_out(item)
-        self.board.show(self.items, 0.0)
+            self.tell(item, self.items)
 
     @property
     def failed(self) -> list[Item]:
@@ -143,7 +136,7 @@ class Runner:
         return [item for item in self.items if item.state == "failed"]
 
     def record(self, job: Job) -> Record | str:
-        """Record of a job, or why there is none."""
+        """Record of a job, or the reason why there is none."""
         key = self._key(job)
         if key not in self.queue:
             return "not asked for"
@@ -151,39 +144,33 @@ class Runner:
 
     def why_none(self, jobs: Sequence[Job]) -> str:
         """Why none of the jobs was carried out, where all were left out; else nothing."""
-        found = [self.queue.get(self._key(job)) for job in jobs]
-        left_out = [item.note for item in found if item and item.state == "left out"]
+        queued = [self.queue.get(self._key(job)) for job in jobs]
+        left_out = [item.note for item in queued if item and item.state == "left out"]
         return left_out[0] if left_out and len(left_out) == len(jobs) else ""
 
     def seeds_of(self, job: Job) -> list[Record]:
         """Records of all seeds of a job that are there."""
-        found = [self.record(with_seed(job, seed)) for seed in range(self.seeds)]
-        return [record for record in found if isinstance(record, Record)]
+        records = [self.record(with_seed(job, seed)) for seed in range(self.seeds)]
+        return [record for record in records if isinstance(record, Record)]
 
     def seconds(self, job: Job) -> float:
         """Mean seconds of a job's trainings that are there, with what they start from."""
-        spent = []
-        for seed in range(self.seeds):
-            wanted = with_seed(job, seed)
-            found = [self.record(each) for each in (*wanted.starts, wanted)]
-            if isinstance(found[-1], Record):
-                spent.append(sum(_spent(record) for record in found))
+        seeded = [with_seed(job, seed) for seed in range(self.seeds)]
+        spent = [self._spent(one) for one in seeded if isinstance(self.record(one), Record)]
         return sum(spent) / max(len(spent), 1)
 
-    def _recall(self, item: Item) -> None:
-        record = finished(item.job, self.splits[item.job.log], self.home)
-        if record is not None:
-            self._done(item, record)
+    def _spent(self, job: Job) -> float:
+        """Seconds of a job and of what it starts from, as far as they are recorded."""
+        records = [self.record(each) for each in (*job.starts, job)]
+        return sum(float(r.values["train_seconds"]) for r in records if isinstance(r, Record))
 
     def _recall_weights(self, starts: Sequence[Job]) -> None:
         """Queue starts again that have a record but no weights: a waiting job needs the weights."""
         for start in starts:
             item = self.queue[self._key(start)]
-            if item.state == "done" and not self._trained(start):
+            place = trained(start, self.splits[start.log], self.home)
+            if item.state == "done" and not (place / "manifest.json").is_file():
                 item.state, item.note, item.seconds = "waiting", "", 0.0
-
-    def _trained(self, job: Job) -> bool:
-        return (trained(job, self.splits[job.log], self.home) / "manifest.json").is_file()
 
     def _done(self, item: Item, record: Record) -> None:
         self.records[self._key(item.job)] = record
@@ -192,23 +179,13 @@ class Runner:
 
     def _carry_out(self, item: Item) -> None:
         job = item.job
-        if self._left_out(item):
-            return
         for start in job.starts:
-            if not isinstance(found := self.record(start), Record):
-                item.state, item.note = "failed", f"{start.label}: {found}"
+            if not isinstance(reason := self.record(start), Record):
+                item.state, item.note = "failed", f"{start.label}: {reason}"
                 return
         item.state, item.note = "running", ""
-        began = time.monotonic()
-
-        def tell(stage: str, progress: Progress) -> None:
-            item.seconds = time.monotonic() - began
-            item.note = _where(stage, progress)
-            self.board.show(self.items, seconds_left(self.items, item, progress))
-
-        self.board.show(self.items, seconds_left(self.items, item))
         try:
-            record = carry_out(job, self.splits[job.log], self.home, tell, self.stop, self.device)
+            record = carry_out(job, self.splits[job.log], self.home, self.stop, self.device)
         except TrainingInterrupted:
             raise
         except CometError as error:
@@ -231,59 +208,31 @@ class Runner:
         return any(job.label in self.only for job in (item.job, *item.rows))
 
     def _left_out(self, item: Item) -> bool:
-        """Whether no row that needs a job gets a further seed; its item then says why.
+        """Whether the first seed of all rows that need a job took too long for a further one.
 
-        A row that `only` names gets all seeds.
+        The item then says so. A row that `only` names gets all seeds.
         """
-        if item.job.seed == 0 or self._asked(item) or not all(map(self._dear, item.rows)):
+        if item.job.seed == 0 or self._asked(item):
+            return False
+        if any(self._spent(with_seed(row, 0)) <= DEAR for row in item.rows):
             return False
         item.state = "left out"
         item.note = f"one seed: a training takes over {DEAR / 60:.0f} minutes"
         return True
 
-    def _dear(self, job: Job) -> bool:
-        """Whether the first seed took too long for a second one."""
-        first = with_seed(job, 0)
-        found = [self.record(each) for each in (*first.starts, first)]
-        return sum(map(_spent, found)) > DEAR
 
-
-def _spent(record: Record | str) -> float:
-    return float(record.values["train_seconds"]) if isinstance(record, Record) else 0.0
-
-
-def _where(stage: str, progress: Progress) -> str:
-    text = f"{stage} epoch {progress.current}/{progress.epochs}"
-    if progress.finished_epoch and progress.validation is not None:
-        return f"{text}, {validation_text(progress.validation)}"
-    return f"{text}, loss {progress.loss:.4f}"
-
-
-def seconds_left(items: Sequence[Item], running: Item, progress: Progress | None = None) -> float:
+def seconds_left(items: Sequence[Item]) -> float:
     """Seconds until the queue is empty.
 
-    A training takes what the same model took on the same log before. Where none did, the running
-    one is prolonged from its epochs, and one that waits takes the mean of all.
-
-    Parameters
-    ----------
-    items : sequence of Item
-        The queue.
-    running : Item
-    progress : Progress, optional
-        Progress of the running one.
+    A training takes what the same model took on the same log before, else the mean of all.
     """
     spent: dict[tuple[str, str], list[float]] = {}
     for item in items:
         if item.state == "done":
-            spent.setdefault(_kind(item), []).append(item.seconds)
-    usual = [seconds for of in spent.values() for seconds in of]
-    whole = _prolonged(running.seconds, progress)
-    of_running = mean(spent.get(_kind(running), [whole or mean(usual or [0.0])]))
-    spent.setdefault(_kind(running), [of_running])
-    others = mean(usual or [of_running])
-    waiting = [mean(spent.get(_kind(i), [others])) for i in items if i.state == "waiting"]
-    return max(of_running, whole, running.seconds) - running.seconds + sum(waiting)
+            spent.setdefault((item.job.log, item.job.model), []).append(item.seconds)
+    usual = [seconds for of_kind in spent.values() for seconds in of_kind] or [0.0]
+    waiting = [item.job for item in items if item.state == "waiting"]
+    return sum(mean(spent.get((job.log, job.model), usual)) for job in waiting)
 
 
 def plain(item: Item) -> dict[str, Any]:
@@ -296,14 +245,3 @@ def plain(item: Item) -> dict[str, Any]:
         "note": item.note,
         "seconds": round(item.seconds, 1),
     }
-
-
-def _kind(item: Item) -> tuple[str, str]:
-    return item.job.log, item.job.model
-
-
-def _prolonged(seconds: float, progress: Progress | None) -> float:
-    """Seconds of the running stage at its end, 0 while nothing can be said."""
-    if progress is None or not progress.epochs or not progress.done:
-        return 0.0
-    return seconds * progress.epochs / progress.done

@@ -1,59 +1,69 @@
-"""Sections of a report for the paper's tables and figures, and the cells that all sections share.
+"""Sections of a report on the models of tables and figures: figures and paired differences.
 
-The texts of sections are in `texts.md`.
+The cells that all sections share are here too. The texts of sections are in `texts.md`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from statistics import mean
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from comet_rec.evaluation.paired import SILENT, Difference, Noise, holm, over_trainings
 from comet_rec.evaluation.reliability import expected_figures, unseen_others
 from comet_rec.experiments import paper
-from comet_rec.experiments.jobs import RECORDS, Job
+from comet_rec.experiments.jobs import RECORDS, Job, with_seed
 from comet_rec.experiments.logs import StudyLog
-from comet_rec.experiments.paper import METRICS, Figures, Printed
+from comet_rec.experiments.paper import Figures, Printed
 from comet_rec.experiments.plans import NON_ITERATIVE
 from comet_rec.experiments.records import Record
 from comet_rec.experiments.runner import Runner
 from comet_rec.experiments.tables import (
+    METRICS,
     NOT_RUN,
     OTHER_LOG,
     SMALLER,
     Cell,
-    Drawing,
     Section,
     Table,
     compared_cell,
+    interval_text,
     number,
+    p_text,
 )
 
-FULL = ("HR@10", "NDCG@10")
-"""Full figures that tables show."""
+FULL = "NDCG@10"
+"""Full figure that is compared."""
+ABOVE = "the row above"
 MORE = 100
 """Negatives that the literature on sequences reports with; the paper has 99."""
 CORE = 5
 """Rows below which that literature leaves an item out."""
 
 LogsJobs = Sequence[tuple[StudyLog, list[Job]]]
+Values = npt.NDArray[np.float64]
+Tested = tuple[Difference, float | None]
+"""A paired test and its corrected p-value."""
 
 
 @cache
 def _texts() -> dict[str, tuple[str, list[str]]]:
     """Title and paragraphs of each part of `texts.md`."""
     source = files(__package__).joinpath("texts.md").read_text(encoding="utf-8")
-    found = {}
+    texts = {}
     for part in re.split(r"^# ", source, flags=re.MULTILINE)[1:]:
         heading, _, body = part.partition("\n")
         name, _, title = heading.partition(": ")
-        found[name] = title, body.strip().split("\n\n")
-    return found
+        texts[name] = title, body.strip().split("\n\n")
+    return texts
 
 
 def paragraphs(name: str) -> list[str]:
@@ -67,11 +77,13 @@ def titled(name: str) -> Section:
     return Section(name, title, list(text))
 
 
-def sampled_cell(records: Sequence[Record], metric: str, paper: float | None = None) -> Cell:
-    """Cell of a sampled figure over the seeds that are there."""
+def sampled_cell(
+    records: Sequence[Record], metric: str, paper: float | None = None, unlike: str = ""
+) -> Cell:
+    """Cell of a sampled figure over the seeds that are there; see `compared_cell`."""
     values = [float(record.values["sampled"][metric]) for record in records]
     errors = [float(record.values["sampled_se"][metric]) for record in records]
-    return compared_cell(values, errors, int(records[0].values["n_users"]), paper)
+    return compared_cell(values, errors, int(records[0].values["n_users"]), paper, unlike)
 
 
 def full_cell(records: Sequence[Record], metric: str) -> Cell | None:
@@ -85,13 +97,13 @@ def full_cell(records: Sequence[Record], metric: str) -> Cell | None:
     first = records[0].values
     sample = first["full"] is not None and first["n_users_full"] != first["n_users"]
     note = f" ({first['n_users_full']:,} users)" if sample else ""
-    return Cell(cell.value, cell.error, cell.seeds, note=note, digits=4)
+    return replace(cell, note=note, digits=4)
 
 
 def records_of(job: Job, runner: Runner) -> list[Record]:
     """Records of a model's trainings; one for a model that draws nothing."""
-    found = runner.seeds_of(job)
-    return found[:1] if job.model in NON_ITERATIVE else found
+    records = runner.seeds_of(job)
+    return records[:1] if job.model in NON_ITERATIVE else records
 
 
 def seeds_text(job: Job, records: Sequence[Record]) -> str:
@@ -138,12 +150,10 @@ def algorithms_table(name: str, printed: Printed, logs: LogsJobs, runner: Runner
     section = titled(name)
     section.text += paragraphs("cells-beside-the-paper" if printed else "cells")
     for log, jobs in logs:
-        if log.split is None:
-            section.add(_table_not_run(log, printed))
-            section.data[log.name] = {NOT_RUN: log.why}
-            continue
         in_the_paper = any(log.name in columns for columns in printed.values())
-        if not in_the_paper and (why := runner.why_none(jobs)):
+        why = log.why or runner.why_none(jobs)
+        if log.split is None or (why and not in_the_paper):
+            section.add(_table_not_run(log, printed))
             section.leave_out(log, {job.label: why for job in jobs})
             section.data[log.name] = {NOT_RUN: why}
             continue
@@ -157,20 +167,17 @@ def algorithms_table(name: str, printed: Printed, logs: LogsJobs, runner: Runner
 
 
 def _table_not_run(log: StudyLog, printed: Printed) -> Table:
-    columns = ["model", *METRICS]
+    """The paper's figures on a log that could not be had."""
     rows = [
-        _row_not_run(columns, label, "", figures[log.name])
+        _row_not_run(label, "", figures[log.name])
         for label, figures in printed.items()
         if log.name in figures
     ]
-    return Table(f"{log.title} (not run)", columns, rows, log=log.title)
+    return Table(f"{log.title} (not run)", ["model", *paper.METRICS], rows, log=log.title)
 
 
-def _row_not_run(
-    columns: Sequence[str], label: str, why: str, figures: Figures
-) -> list[Cell | str]:
-    cells = [Cell(None, paper=figure, status=NOT_RUN, note=why) for figure in figures]
-    return [label, *cells, *[""] * (len(columns) - 1 - len(cells))]
+def _row_not_run(label: str, why: str, figures: Figures) -> list[Cell | str]:
+    return [label, *(Cell(None, paper=figure, status=NOT_RUN, note=why) for figure in figures)]
 
 
 def _rows_of_models(
@@ -181,14 +188,15 @@ def _rows_of_models(
         after = [
             f"HR@10, NDCG@10 with {MORE}", f"with {MORE} of items of {CORE} rows, at least", *after
         ]  # fmt: skip
-    table = Table(log.title, ["model", *METRICS, *after], [], log=log.title)
+    table = Table(log.title, ["model", *paper.METRICS, *after], [], log=log.title)
     data: dict[str, dict[str, Any]] = {}
     for job in jobs:
         first = runner.record(job)
         theirs = printed.get(job.label, {}).get(log.name)
         if not isinstance(first, Record):
             if theirs:
-                table.rows.append(_row_not_run(table.columns, job.label, first, theirs))
+                empty = [""] * len(after)
+                table.rows.append([*_row_not_run(job.label, first, theirs), *empty])
             data[job.label] = {NOT_RUN: first}
             continue
         records = records_of(job, runner)
@@ -202,7 +210,7 @@ def _rows_of_models(
             }
             data[job.label] |= with_more
             row += [", ".join(map(number, pair)) if pair else "" for pair in with_more.values()]
-        row += [full_cell(records, metric) or "" for metric in FULL]
+        row += [full_cell(records, metric) or "" for metric in METRICS]
         row += [seeds_text(job, records), epochs_text(job, log, records)]
         table.rows.append([*row, f"{runner.seconds(job):,.0f}"])
     return table, data
@@ -211,17 +219,13 @@ def _rows_of_models(
 def _sampled_cells(
     log: StudyLog, job: Job, records: Sequence[Record], theirs: Figures | None
 ) -> dict[str, Cell]:
-    """Cells of `METRICS`, compared with the paper's where log and size are the paper's."""
+    """Cells of the paper's metrics, compared with its figures where log and size are the same."""
     unlike = unlike_the_papers(log, job)
-    cells = {}
-    for place, metric in enumerate(METRICS):
-        printed = theirs[place] if theirs else None
-        if printed is None or not unlike:
-            cells[metric] = sampled_cell(records, metric, printed)
-        else:
-            ours = sampled_cell(records, metric)
-            cells[metric] = Cell(ours.value, ours.error, ours.seeds, printed, unlike)
-    return cells
+    printed = theirs or [None] * len(paper.METRICS)
+    return {
+        metric: sampled_cell(records, metric, figure, unlike)
+        for metric, figure in zip(paper.METRICS, printed, strict=True)
+    }
 
 
 def unlike_the_papers(log: StudyLog, job: Job) -> str:
@@ -256,7 +260,7 @@ def _with_more(
     the positive: all of them are taken to be such items, so the figure is a lower bound.
     """
     assert log.split is not None
-    test, found = log.split.test, []
+    test, figures = log.split.test, []
     log_rows = log.split.interactions
     rows_of_item = np.bincount(log_rows.items, minlength=log_rows.n_items)
     others = unseen_others(test, log.split.known, rows_of_item >= least)
@@ -264,8 +268,8 @@ def _with_more(
         ranks = record.full_ranks(len(test))
         if ranks is None:
             return None
-        found.append(expected_figures(ranks, others, MORE, 10))
-    return mean(hr for hr, _ in found), mean(gain for _, gain in found)
+        figures.append(expected_figures(ranks, others, MORE, 10))
+    return mean(hr for hr, _ in figures), mean(gain for _, gain in figures)
 
 
 def _chance_of_other_rows(
@@ -278,7 +282,7 @@ def _chance_of_other_rows(
         for label, job in ours.items()
         for other, columns in printed.items()
         if label in printed and other != label and log.name in columns
-        for place, metric in enumerate(METRICS)
+        for place, metric in enumerate(paper.METRICS)
         if not unlike_the_papers(log, job)
     ]
     if not statuses:
@@ -290,9 +294,153 @@ def _chance_of_other_rows(
     ]
 
 
+def compared(name: str, logs: LogsJobs, runner: Runner) -> Section:
+    """Models beside the first of them: figures, paired differences, bars (Figures 3, 4, …)."""
+    section = titled(name)
+    panels = {}
+    for log, jobs in logs:
+        if why := log.why or runner.why_none(jobs):
+            section.leave_out(log, {job.label: why for job in jobs})
+            continue
+        table, data = differences(log, jobs, runner)
+        section.add(table)
+        missing = (job for job in jobs if job.label not in data)
+        section.leave_out(log, {job.label: str(runner.record(job)) for job in missing})
+        section.data[log.name] = data
+        if len(data) > 1:
+            panels[log.title] = data
+    caption = f"{section.title}, {', '.join(panels)}; bars are ± 1.96 standard errors"
+    section.draw("bars", caption, panels)
+    return section
+
+
+def add_differences(
+    section: Section, logs: LogsJobs, runner: Runner, *, stepwise: bool = False
+) -> None:
+    """Add each model's paired differences to a section that has their figures."""
+    for log, jobs in logs:
+        if log.why or runner.why_none(jobs):
+            continue
+        table, data = differences(log, jobs, runner, stepwise=stepwise)
+        tests = {label: row["differences"] for label, row in data.items()}
+        if any(any(of_model.values()) for of_model in tests.values()):
+            section.tables.append(replace(table, title=f"{table.title}, differences", log=""))
+        section.data[log.name]["differences"] = tests
+
+
+def differences(
+    log: StudyLog, jobs: list[Job], runner: Runner, *, stepwise: bool = False
+) -> tuple[Table, dict[str, dict[str, Any]]]:
+    """Figures of each model and its paired difference from the first, or from the one above."""
+    other = ABOVE if stepwise else jobs[0].label
+    columns = ["model", "seeds", "epochs", *METRICS]
+    for metric in METRICS:
+        columns += [f"{metric} − {other}", "p"]
+    columns += [f"full {FULL}", f"full {FULL} − {other}", "p"]
+    table, data = Table(log.title, columns, [], log=log.title), {}
+
+    by_label = {job.label: records_of(job, runner) for job in jobs}
+    references = jobs if stepwise else [jobs[0]] * len(jobs)
+    against = dict(zip(jobs[1:], references, strict=False))
+    trainings = _trainings(log, runner)
+    tests = {metric: _tests(against, by_label, trainings, metric, full=False) for metric in METRICS}
+    tests[f"full {FULL}"] = _tests(against, by_label, trainings, FULL, full=True)
+    for job in jobs:
+        records = by_label[job.label]
+        if not records:
+            continue
+        cells = {metric: sampled_cell(records, metric) for metric in METRICS}
+        full = full_cell(records, FULL)
+        *sampled_texts, full_texts = [
+            _texts_of_test(test.get(job.label)) for test in tests.values()
+        ]
+        table.rows.append(
+            [
+                job.label, seeds_text(job, records), epochs_text(job, log, records),
+                *cells.values(),
+                *chain(*sampled_texts), full or "", *full_texts,
+            ]
+        )  # fmt: skip
+        data[job.label] = {
+            "seeds": len(records),
+            "sampled": {metric: cell.value for metric, cell in cells.items()},
+            "sampled_se": {metric: cell.error for metric, cell in cells.items()},
+            "full": full and {FULL: full.value},
+            "full_se": full and {FULL: full.error},
+            "epochs": [record.values["epochs"] for record in records],
+            "train_seconds": mean(record.values["train_seconds"] for record in records),
+            "differences": {
+                name: _data_of_test(test.get(job.label)) for name, test in tests.items()
+            },
+        }
+    return table, data
+
+
+def _trainings(log: StudyLog, runner: Runner) -> list[list[Record]]:
+    """Records of all models on a log, a list for each; a model with two labels counts once."""
+    jobs = {with_seed(item.job, 0) for item in runner.items if item.job.log == log.name}
+    trainings = [records_of(job, runner) for job in sorted(jobs, key=lambda job: job.label)]
+    return list({records[0].key: records for records in trainings if records}.values())
+
+
+def _tests(
+    against: Mapping[Job, Job],
+    records: Mapping[str, list[Record]],
+    trainings: Sequence[list[Record]],
+    metric: str,
+    *,
+    full: bool,
+) -> dict[str, Tested]:
+    """Paired tests of each job against its reference by label, p corrected for their number.
+
+    A model with one seed borrows the noise of the noisiest of `trainings` on the same users.
+    """
+
+    def values(seeds: list[Record]) -> Values | None:
+        """Figures by seed and user, float64 [seeds, T]; None if the seeds differ in users."""
+        each = [record.user_values(metric, full=full) for record in seeds]
+        same = len({len(row) for row in each}) == 1 and len(each[0]) > 0
+        return np.array(each) if same else None
+
+    others = [array for array in map(values, trainings) if array is not None]
+    users = max((array.shape[1] for array in others), default=0)
+    borrowed = Noise.largest(array for array in others if array.shape[1] == users)
+    tests = {}
+    for job, reference in against.items():
+        ours, theirs = values(records[job.label]), values(records[reference.label])
+        if ours is None or theirs is None or ours.shape[1] != theirs.shape[1]:
+            continue  # not run, or ranked for another sample of users
+        noise = [SILENT if one.model in NON_ITERATIVE else borrowed for one in (job, reference)]
+        tests[job.label] = over_trainings(ours, theirs, (noise[0], noise[1]))
+    ps = {label: test.p for label, test in tests.items() if test.p is not None}
+    corrected = dict(zip(ps, holm(list(ps.values())), strict=True))
+    return {label: (test, corrected.get(label)) for label, test in tests.items()}
+
+
+def _texts_of_test(tested: Tested | None) -> list[str]:
+    """Cells of a difference and of its p-value."""
+    if tested is None:
+        return ["", ""]
+    test, p = tested
+    text = interval_text(test.difference, test.low, test.high)
+    return [text, "" if p is None else p_text(p)]
+
+
+def _data_of_test(tested: Tested | None) -> dict[str, float | None] | None:
+    """A difference in ``report.json``."""
+    if tested is None:
+        return None
+    test, p = tested
+    data: dict[str, float | None] = {**asdict(test), "holm": p}
+    if test.error == 0:  # JSON has no infinity
+        data["freedom"] = None
+    return data
+
+
 def figure_5(logs: LogsJobs, runner: Runner) -> Section:
     """Heat maps of learned kernels."""
     section = titled("figure5")
+    panels = {}
     for log, jobs in logs:
         record = runner.record(jobs[0]) if log.split is not None else log.why
         kernels = record.kernels if isinstance(record, Record) else {}
@@ -304,19 +452,19 @@ def figure_5(logs: LogsJobs, runner: Runner) -> Section:
                 )
             section.leave_out(log, {"COMET": record})
             continue
-        data = {"kernels": {title: weights.tolist() for title, weights in kernels.items()}}
-        caption = f"Kernels of COMET on {log.title}"
-        section.drawings.append(Drawing(f"figure5-{log.name}", "kernels", caption, data))
+        panels[log.title] = {title: weights.tolist() for title, weights in kernels.items()}
         section.data[log.name] = {
             title: {"rows": len(weights), "width": len(weights[0])}
             for title, weights in kernels.items()
         }
+    section.draw("kernels", f"Kernels of COMET on {', '.join(panels)}", panels)
     return section
 
 
 def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runner) -> Section:
     """HR@10 and NDCG@10 over embedding size, regularisation and channels."""
     section = titled("figure6")
+    panels = {}
     for log, grids in logs:
         jobs = [job for grid in grids.values() for job in grid]
         if why := log.why or runner.why_none(jobs):
@@ -328,9 +476,8 @@ def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runn
             section.tables.append(table)
         section.data[log.name] = curves
         if any(len(points) > 1 for points in curves.values()):
-            drawn = {"curves": curves, "metrics": list(FULL)}
-            caption = f"Figure 6 on {log.title}"
-            section.drawings.append(Drawing(f"figure6-{log.name}", "curves", caption, drawn))
+            panels[log.title] = {key: points for key, points in curves.items() if points}
+    section.draw("curves", f"Figure 6 on {', '.join(panels)}", panels)
     return section
 
 
@@ -346,7 +493,7 @@ def _curve(
             not_run = Cell(None, status=NOT_RUN, note=record)
             table.rows.append([f"{value:g}", not_run, "", "", ""])
             continue
-        cells = [sampled_cell([record], metric) for metric in FULL]
+        cells = [sampled_cell([record], metric) for metric in METRICS]
         seconds = f"{record.values['train_seconds']:,.0f}"
         table.rows.append([f"{value:g}", *cells, epochs_text(job, log, [record]), seconds])
         kept = {name: record.values[name] for name in ("sampled", "sampled_se")}

@@ -12,7 +12,6 @@ from comet_rec.config import Config
 from comet_rec.evaluation.audit import Finding, as_data
 from comet_rec.evaluation.ranking import caution
 from comet_rec.experiments.jobs import Job, with_seed
-from comet_rec.experiments.journal import Trial, history
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.experiments.plans import NON_ITERATIVE
 from comet_rec.experiments.records import Record
@@ -22,11 +21,11 @@ from comet_rec.experiments.tables import (
     NOT_RUN,
     STATUSES,
     Cell,
-    Drawing,
     Section,
     Table,
     number,
 )
+from comet_rec.experiments.tuning import Trial, history
 
 VALIDATION = "validation NDCG@10"
 
@@ -75,7 +74,7 @@ def _rows_run(part: Section, log: StudyLog) -> str:
     total = len(rows) + part.missing.get(log.title, 0)
     if total:
         return "; ".join([f"{done} of {total} rows", *counts])
-    drawn = any(drawing.name == f"{part.name}-{log.name}" for drawing in part.drawings)
+    drawn = any(log.title in drawing.panels for drawing in part.drawings)
     return "drawn" if drawn else ""
 
 
@@ -125,9 +124,10 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
         panels[journal.name] = rising
         stem = re.sub(r"[^\w.-]", "-", journal.stem)
         section.data[f"searches-{len(panels)}-{stem}"] = rising
-    caption = f"Best {VALIDATION} over the seconds of each search"
-    drawn = {"panels": panels, "x": "seconds of trials", "y": VALIDATION}
-    section.drawings.append(Drawing("searches", "steps", caption, drawn))
+    section.draw(
+        "lines", f"Best {VALIDATION} over the seconds of each search", panels,
+        x="seconds of trials", y=VALIDATION, drawstyle="steps-post",
+    )  # fmt: skip
     return section
 
 
@@ -147,38 +147,38 @@ def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
         "model", "preset", *SHOWN_SETTINGS, "else", "epochs", "seeds", "seconds", "machine"
     ]  # fmt: skip
     for log in logs:
-        # Two labels may name one training: its row has both.
-        found: dict[str, tuple[Job, list[str]]] = {}
+        if log.split is None:
+            continue
+        jobs: dict[str, Job] = {}
+        labels: dict[str, dict[str, None]] = {}
         for item in runner.items:
             job = with_seed(item.job, 0)
             record = runner.record(job)
-            if log.split is not None and job.log == log.name and isinstance(record, Record):
-                labels = found.setdefault(record.key, (job, []))[1]
-                labels += [job.label] if job.label not in labels else []
+            if job.log == log.name and isinstance(record, Record):
+                jobs.setdefault(record.key, job)
+                # Two labels may name one training: its row has both.
+                labels.setdefault(record.key, {})[job.label] = None
         table = Table(log.title, columns, [])
-        for job, labels in found.values():
-            assert log.split is not None
+        for key, job in jobs.items():
             config = job.estimator().config_for(log.split.interactions)
-            table.rows.append([", ".join(labels), *_settings_row(job, config, runner)])
+            table.rows.append([", ".join(labels[key]), *_settings_row(job, config, runner)])
         section.add(table)
     return section
 
 
 def _settings_row(job: Job, config: Config, runner: Runner) -> list[Cell | str]:
     records = records_of(job, runner)
+    shown = {column: _value(config, key) for column, key in SHOWN_SETTINGS.items()}
     if job.model in NON_ITERATIVE:
-        shown = [""] * len(SHOWN_SETTINGS)
-    else:
-        shown = [_value(config, key) for key in SHOWN_SETTINGS.values()]
-        if config.train.loss == "softmax":
-            for column in ("negatives", "of a pool"):
-                shown[list(SHOWN_SETTINGS).index(column)] = ""
+        shown = dict.fromkeys(SHOWN_SETTINGS, "")
+    elif config.train.loss == "softmax":
+        shown["negatives"] = shown["of a pool"] = ""
     epochs = ", ".join(str(record.values["epochs"]) for record in records)
     machines = dict.fromkeys(
         record.values.get("machine", {}).get("cpu", "not recorded") for record in records
     )
     return [
-        config.preset, *shown, _other_settings(config), epochs, seeds_text(job, records),
+        config.preset, *shown.values(), _other_settings(config), epochs, seeds_text(job, records),
         f"{runner.seconds(job):,.0f}", ", ".join(machines),
     ]  # fmt: skip
 
@@ -201,16 +201,11 @@ def _value(config: Config, key: str) -> str:
 def audit(findings: Mapping[str, list[Finding]]) -> Section:
     """Findings of the audit by the log, or the log and the training."""
     section = titled("audit")
-    for name, found in findings.items():
-        section.add(
-            Table(
-                name,
-                ["check", "severity", "finding"],
-                [[one.check, one.severity, one.message] for one in found],
-            )
-        )
-        section.data[name] = as_data(found)
-    clean = [name for name, found in findings.items() if not found]
+    for name, of_log in findings.items():
+        rows: list[list[Cell | str]] = [[one.check, one.severity, one.message] for one in of_log]
+        section.add(Table(name, ["check", "severity", "finding"], rows))
+        section.data[name] = as_data(of_log)
+    clean = [name for name, of_log in findings.items() if not of_log]
     if clean:
         section.text.append(f"Nothing was found in: {'; '.join(clean)}.")
     return section

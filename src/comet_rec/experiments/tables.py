@@ -12,6 +12,8 @@ from typing import Any
 from comet_rec.experiments.logs import StudyLog
 from comet_rec.text import markdown
 
+METRICS = ("HR@10", "NDCG@10")
+"""Metrics of figures, of differences and of full ranking in tables."""
 NOT_RUN = "not run"
 OTHER_LOG = "another log"
 """Status of a cell whose log is not the paper's."""
@@ -64,12 +66,8 @@ class Cell:
         text = f"{self._decimals(self.value)} ± {self._decimals(self.error)}{self.note}"
         if self.paper is None:
             return text
-        text += f"; paper {number(self.paper)}"
-        return (
-            text
-            + (f", {self.difference:+.3f}" if self.difference is not None else "")
-            + (f": {self.status}")
-        )
+        difference = "" if self.difference is None else f", {self.difference:+.3f}"
+        return f"{text}; paper {number(self.paper)}{difference}: {self.status}"
 
     def _decimals(self, value: float) -> str:
         return number(value) if self.digits == 3 else f"{value:.{self.digits}f}"
@@ -116,22 +114,25 @@ class Table:
 
 @dataclass
 class Drawing:
-    """A figure to draw.
+    """A figure to draw, with panels for each log.
 
     Parameters
     ----------
     name : str
         Stem of its files' names.
-    kind : {"bars", "curves", "kernels", "expected", "steps"}
+    kind : {"bars", "curves", "kernels", "lines"}
     caption : str
-    data : dict
-        Data that `plots` draws.
+    panels : dict of str to dict
+        Title of each log (or journal) → data that `plots` draws for it.
+    options : dict
+        Labels and scales of the axes of lines.
     """
 
     name: str
     kind: str
     caption: str
-    data: dict[str, Any]
+    panels: dict[str, dict[str, Any]]
+    options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -172,6 +173,11 @@ class Section:
         if table.rows:
             self.tables.append(table)
 
+    def draw(self, kind: str, caption: str, panels: dict[str, Any], **options: str) -> None:
+        """Add a figure that has panels."""
+        if panels:
+            self.drawings.append(Drawing(self.name, kind, caption, panels, options))
+
     def leave_out(self, log: StudyLog, reasons: Mapping[str, str]) -> None:
         """Say which rows a log's table lacks, and why: labels to reasons.
 
@@ -192,8 +198,24 @@ def number(value: float) -> str:
     return f"{value:.3f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.3f}"
 
 
+def interval_text(difference: float, low: float, high: float) -> str:
+    """A difference and its 95 % interval."""
+    return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def p_text(p: float, *, none_seen: bool = False) -> str:
+    """A p-value; with `none_seen` a bound, since no resampled mean had the other sign."""
+    if p < 0.001:
+        return "< 0.001"
+    return f"< {math.ceil(p * 1000) / 1000:.3f}" if none_seen else f"{p:.3f}"
+
+
 def compared_cell(
-    values: Sequence[float], errors: Sequence[float], users: int, paper: float | None = None
+    values: Sequence[float],
+    errors: Sequence[float],
+    users: int,
+    paper: float | None = None,
+    unlike: str = "",
 ) -> Cell:
     """Put the figures of several seeds beside the paper's.
 
@@ -208,6 +230,8 @@ def compared_cell(
     users : int
         T, test users.
     paper : float, optional
+    unlike : str
+        Status of a cell that cannot be compared with the paper's; empty where it can.
     """
     over_seeds = variance(values) / len(values) if len(values) > 1 else 0.0
     ours, error = mean(values), math.sqrt(mean(e * e for e in errors) + over_seeds)
@@ -217,7 +241,7 @@ def compared_cell(
     status = "reproduced"
     if abs(ours - paper) > reach:
         status = "better" if ours > paper else "lower"
-    return Cell(ours, error, tuple(values), paper, status)
+    return Cell(ours, error, tuple(values), paper, unlike or status)
 
 
 def markdown_table(table: Table) -> str:
