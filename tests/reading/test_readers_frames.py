@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from comet_rec.data.split import leave_one_out
 from comet_rec.errors import DataError
 from comet_rec.reading import stage
-from comet_rec.reading.pairs import read_pairs
+from comet_rec.reading.given import read_pairs
 from comet_rec.reading.readers import read
 
 # These logs are odd on purpose; their warnings have tests of their own.

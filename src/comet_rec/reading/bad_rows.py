@@ -14,8 +14,7 @@ from comet_rec.reading.clean import INEXACT
 from comet_rec.reading.columns import Role
 from comet_rec.reading.parts import LETTER, Part, file_of_row
 from comet_rec.reading.stage import Staged, header_pairs
-from comet_rec.reading.times import ACCEPTED
-from comet_rec.reading.typed import EXACT_BITS, family, misfit, values
+from comet_rec.reading.typed import ACCEPTED, EXACT_BITS, family, misfit, values
 
 SHOWN = 5
 BLOCK_BYTES = 1 << 22

@@ -1,16 +1,18 @@
-"""Doubtful ids and ratings of a log, found over all rows."""
+"""Notes and doubts of a reading: ids and ratings that may not mean what they seem to."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.errors import argument
+from comet_rec.errors import CometWarning, argument
 from comet_rec.reading.bad_rows import line_of_row
 from comet_rec.reading.clean import JsonFloat, JsonInteger
 from comet_rec.reading.columns import Role
@@ -32,6 +34,37 @@ MOST_LOOKED = 1000
 # Spreadsheets and floats write the sign; a hexadecimal id such as 12345e67 has none.
 _EXPONENT = r"[+-]?\d(\.\d+)?[eE]\+\d{1,3}"
 _SPELLED = r"[+-]?0*\d+(\.0*)?"
+
+
+@dataclass
+class Remarks:
+    """Notes in the order in which they came up.
+
+    Parameters
+    ----------
+    notes : list of str
+        All of them, doubts included.
+    doubts : list of str
+        Those after which the log may not mean what its owner thinks.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Something was done."""
+        self.notes.append(text)
+
+    def doubt(self, texts: Iterable[str]) -> None:
+        """Something may be wrong."""
+        for text in texts:
+            self.notes.append(text)
+            self.doubts.append(text)
+
+    def warn(self, stacklevel: int) -> None:
+        """Show the doubts as warnings."""
+        for text in self.doubts:
+            warnings.warn(text, CometWarning, stacklevel=stacklevel + 1)
 
 
 @dataclass

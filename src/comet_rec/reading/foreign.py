@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from comet_rec.errors import DataError, argument
-from comet_rec.reading.unpack import compression_of
+from comet_rec.reading.files import compression_of
 
 _EXPORT = "export the table to CSV or Parquet"
 _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (

@@ -23,12 +23,10 @@ from comet_rec.reading.clean import (
 )
 from comet_rec.reading.columns import ROLES, Role, choose, rivals
 from comet_rec.reading.database import named, parquet_columns, quoted, reader_path
-from comet_rec.reading.fields import Splitter
-from comet_rec.reading.files import LogFile
+from comet_rec.reading.files import LogFile, compression_of, plain_file, text_encoding
 from comet_rec.reading.foreign import refuse_binary
-from comet_rec.reading.scan import Scan, all_of_width, scan
+from comet_rec.reading.lines import Scan, Splitter, all_of_width, scan
 from comet_rec.reading.sniff import HEAD_BYTES, Asked, Format, sniff
-from comet_rec.reading.unpack import compression_of, plain_file, text_encoding
 
 LETTER: Mapping[Role, str] = {"user": "u", "item": "i", "time": "t", "rating": "r"}
 MAGIC_BYTES = 16

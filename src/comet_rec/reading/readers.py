@@ -16,16 +16,15 @@ from comet_rec.data.ids import IdKind, Ids
 from comet_rec.data.interactions import Int32, Interactions
 from comet_rec.errors import DataError, argument
 from comet_rec.reading.bad_rows import skipped, too_many
+from comet_rec.reading.cautions import Remarks
 from comet_rec.reading.columns import ROLES, Role
 from comet_rec.reading.database import connect, one_line, refusing, whole_number
 from comet_rec.reading.files import LogFile, is_path, is_path_list, log_files, shown
 from comet_rec.reading.frames import frame_name, open_frame
 from comet_rec.reading.indexing import HashError, LogTable
 from comet_rec.reading.parts import FileOpener, Part
-from comet_rec.reading.remarks import Remarks
 from comet_rec.reading.stage import Staged, may_be_hashed, stage
-from comet_rec.reading.times import check_form
-from comet_rec.reading.typed import misfit
+from comet_rec.reading.typed import check_form, misfit
 
 if TYPE_CHECKING:
     import duckdb

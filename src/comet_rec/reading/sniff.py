@@ -11,8 +11,8 @@ from typing import Literal
 
 from comet_rec.errors import DataError, argument
 from comet_rec.reading.columns import Role, find, recognised
-from comet_rec.reading.fields import Padding, Splitter
 from comet_rec.reading.foreign import refuse_layout
+from comet_rec.reading.lines import Padding, Splitter
 
 HEAD_BYTES = 1 << 18
 HEAD_RECORDS = 200

@@ -12,9 +12,10 @@ from comet_rec.errors import DataError
 from comet_rec.reading.columns import ROLES, Role
 from comet_rec.reading.database import one_line, quoted
 from comet_rec.reading.parts import LETTER, Part
-from comet_rec.reading.times import FORMS, ISO, most_fitting, undecided
 from comet_rec.reading.typed import (
+    FORMS,
     HASH,
+    ISO,
     Kinds,
     TimeKind,
     as_number,
@@ -24,8 +25,10 @@ from comet_rec.reading.typed import (
     is_fraction,
     may_be_text,
     misfit,
+    most_fitting,
     rating_value,
     time_value,
+    undecided,
     values,
 )
 
