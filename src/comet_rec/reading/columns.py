@@ -9,6 +9,9 @@ from comet_rec.errors import DataError, NoColumnError, argument, did_you_mean
 
 Role = Literal["user", "item", "time", "rating"]
 ROLES: tuple[Role, ...] = ("user", "item", "time", "rating")
+IDS: tuple[Role, ...] = ("user", "item")
+LETTER: Mapping[Role, str] = {"user": "u", "item": "i", "time": "t", "rating": "r"}
+"""Name of a role's column in SQL."""
 
 # The order is the order of preference; case, "_", "-", spaces and a ":type" suffix are ignored.
 RECOGNISED: dict[Role, tuple[str, ...]] = {

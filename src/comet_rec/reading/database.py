@@ -93,15 +93,9 @@ def named(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def parquet_columns(con: duckdb.DuckDBPyConnection, path: str) -> list[str]:
-    """Names of the columns of a Parquet file, a literal, without those inside of others."""
-    found = con.execute(f"SELECT name, num_children FROM parquet_schema({path})").fetchall()
-    columns, inside = [], 0
-    for name, children in found[1:]:
-        if not inside:
-            columns.append(str(name))
-        inside = max(inside - 1, 0) + (children or 0)
-    return columns
+def spill_folder(con: duckdb.DuckDBPyConnection) -> str:
+    """The database's own folder for temporary files, which goes when the reading ends."""
+    return str(con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
 
 
 def reader_path(path: str | PathLike[str]) -> str:

@@ -170,20 +170,3 @@ def _nested_events(line: str) -> tuple[str, str, str] | None:
     members = record[events[0]][0]
     items = [key for key in members if key in ("aid", "item", "item_id", "iid", "sku", "product")]
     return owners[0], events[0], items[0] if items else next(iter(members), "item_id")
-
-
-_MEMBER = r"[A-Za-z_]{0,3}-?\d+(-[01])?"
-_ARRAY = r"\[[^\]]*,[^\]]*\]|\[\d*\]"
-PAIR_PATTERN = rf"{_ARRAY}|{_MEMBER}[ ,;|]{_MEMBER}"
-LIST_PATTERN = rf"{_ARRAY}|{_MEMBER}([ ,;|]{_MEMBER}){{2,}}"
-"""Matches ids that are lists of ids, `N5 N6 N7` or `[1, 2]`; two numbers may be one id as well."""
-
-
-def list_error(name: str, label: str, example: str) -> DataError:
-    """The error for a column that holds lists of ids."""
-    short = example if len(example) <= 40 else example[:37] + "..."
-    return DataError(
-        f"{name}: column {label!r} holds lists ({short!r}), and each would count as one id; write "
-        f"a row for each member, such as frame[{label!r}] = frame[{label!r}].str.split(); "
-        f"frame.explode({label!r})"
-    )

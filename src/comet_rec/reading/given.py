@@ -21,10 +21,11 @@ from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.split import Split
 from comet_rec.errors import DataError, InputError, NoColumnError
 from comet_rec.reading.cautions import Remarks
-from comet_rec.reading.columns import Role
+from comet_rec.reading.columns import IDS, Role
 from comet_rec.reading.database import connect, refusing
 from comet_rec.reading.files import chunks, compression_of, regular_file
 from comet_rec.reading.readers import load_rows, open_log, source_name
+from comet_rec.reading.table import LogTable
 
 Read = TypeVar("Read")
 
@@ -192,9 +193,9 @@ def read_pairs(
     remarks = Remarks()
     with connect(threads) as con, refusing(source_name(source)):
         name, parts = open_log(con, source, asked)
-        load_rows(con, name, parts, ("user", "item"), skip_bad, remarks, fixed)
-        fetched = con.execute("SELECT u, i FROM log ORDER BY rowid").fetchnumpy()
-    users, items = np.ma.getdata(fetched["u"]), np.ma.getdata(fetched["i"])
+        load_rows(LogTable(con, name, parts, IDS, id_kinds=fixed), skip_bad, remarks)
+        columns = con.execute("SELECT u, i FROM log ORDER BY rowid").fetchnumpy()
+    users, items = map(np.ma.getdata, columns.values())
     return Pairs(users, items, tuple(remarks.notes))
 
 

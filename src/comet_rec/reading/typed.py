@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from comet_rec.data.ids import IdKind
-from comet_rec.errors import DataError, argument
-from comet_rec.reading.columns import Role
+from comet_rec.reading.columns import LETTER, Role
 from comet_rec.reading.database import quoted
-from comet_rec.reading.parts import LETTER, Part
 
 ISO = ""
 """In place of a form: what DuckDB casts to a time, such as 2024-05-01 or 2024-05-01T10:00:00Z."""
@@ -73,39 +71,12 @@ def parsed(text: str, form: str) -> str:
     return f"(CASE WHEN {fits} THEN {time} END)"
 
 
-def most_fitting(counts: dict[str, int]) -> tuple[str, str | None]:
-    """The form that most values have, and another one that as many have; None when there is none.
-
-    Parameters
-    ----------
-    counts : dict of str to int
-        Number of values that fit, by form.
-    """
-    best = max(counts, key=lambda form: counts[form])
-    if best not in _AMBIGUOUS:
-        return best, None
-    twins = [form for form in _AMBIGUOUS if form != best and counts.get(form) == counts[best]]
-    return best, twins[0] if twins and counts[best] else None
-
-
-def undecided(name: str, label: str, example: str, forms: tuple[str, str]) -> DataError:
-    """The error for dates that could have the day, the month or the year in front."""
-    return DataError(
-        f"{name}: column {label!r}: {example!r} and all other times could be read in two ways; "
-        f"pass {argument('time_format', forms[0])} or {argument('time_format', forms[1])}"
-    )
-
-
-def check_form(form: object) -> None:
-    """Refuse what is no form of strptime.
-
-    Raises
-    ------
-    DataError
-    """
-    if form is None or (isinstance(form, str) and "%" in form):
-        return
-    raise DataError(f"time_format is {form!r}; give a form of strptime, such as '%d.%m.%Y %H:%M'")
+def twin_of(form: str, counts: Mapping[str, int]) -> str | None:
+    """Another form with the day, month or year in front that as many values fit, if any."""
+    if form not in _AMBIGUOUS:
+        return None
+    twins = [twin for twin in _AMBIGUOUS if twin != form and counts.get(twin) == counts[form]]
+    return twins[0] if twins else None
 
 
 TimeKind = Literal["int", "whole", "fraction", "date"]
@@ -125,12 +96,28 @@ _NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
 
 @dataclass(frozen=True)
 class Kinds:
-    """Kind of each column's values; `form` is how dates in text are written."""
+    """Kind of each column's values.
 
-    user: IdKind
-    item: IdKind
+    Parameters
+    ----------
+    ids : mapping of role to kind
+        Of users and items.
+    time : {"int", "whole", "fraction", "date"}
+    form : str
+        How dates in text are written.
+    """
+
+    ids: Mapping[Role, IdKind] = field(default_factory=lambda: {"user": "text", "item": "text"})
     time: TimeKind = "int"
     form: str = ISO
+
+    def value(self, role: Role, sql_type: str) -> str:
+        """SQL for the typed value of a column."""
+        if role == "time":
+            return time_value(LETTER[role], sql_type, self.time, self.form)
+        if role == "rating":
+            return rating_value(LETTER[role], sql_type)
+        return id_value(LETTER[role], sql_type, self.ids[role])
 
 
 def family(sql_type: str) -> Family:
@@ -148,33 +135,6 @@ def family(sql_type: str) -> Family:
     if sql_type.startswith("TIMESTAMP") or sql_type == "DATE":
         return "date"
     return "uuid" if sql_type == "UUID" else "other"
-
-
-def check_types(part: Part) -> None:
-    """Refuse columns whose type can never play their role.
-
-    Raises
-    ------
-    DataError
-        For instance on a Boolean id or a list of times.
-    """
-    numbers = ("int", "wide", "decimal", "real", "text")
-    fit = {
-        "user": (*numbers, "uuid"),
-        "item": (*numbers, "uuid"),
-        "time": (*numbers, "date"),
-        "rating": numbers,
-    }
-    for role, sql_type in part.types.items():
-        if family(sql_type) not in fit[role]:
-            what = {"time": "a time", "rating": "a rating"}.get(role, "an id")
-            todo = "make it integers or text"
-            if sql_type.endswith("[]"):
-                todo = "write a row for each member (explode the list)"
-            raise DataError(
-                f"{part.name}: column {part.labels[role]!r} is of type {sql_type}, which cannot be "
-                f"{what}; {todo}"
-            )
 
 
 def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
@@ -200,11 +160,6 @@ def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
     # Digits of an integer of any size.
     whole = "UHUGEINT" if sql_type == "UHUGEINT" else "HUGEINT"
     return f"CAST(TRY_CAST({exact} AS {whole}) AS VARCHAR)"
-
-
-def may_be_text(sql_type: str) -> bool:
-    """Whether some value of a column may be no 64-bit integer and yet an id."""
-    return family(sql_type) in ("text", "wide", "decimal")
 
 
 def time_value(letter: str, sql_type: str, kind: TimeKind, form: str = ISO) -> str:
@@ -242,19 +197,3 @@ def rating_value(letter: str, sql_type: str) -> str:
     if family(sql_type) == "text":
         number = f"TRY_CAST(trim({letter}) AS DOUBLE)"
     return f"CASE WHEN NOT isnan({number}) THEN {number} END"
-
-
-def values(part: Part, kinds: Kinds, roles: tuple[Role, ...]) -> dict[Role, str]:
-    """SQL for the typed value of every wanted role."""
-    made: dict[Role, Callable[[str, str], str]] = {
-        "user": lambda letter, sql_type: id_value(letter, sql_type, kinds.user),
-        "item": lambda letter, sql_type: id_value(letter, sql_type, kinds.item),
-        "time": lambda letter, sql_type: time_value(letter, sql_type, kinds.time, kinds.form),
-        "rating": rating_value,
-    }
-    return {role: made[role](LETTER[role], part.types[role]) for role in roles}
-
-
-def misfit(roles: tuple[Role, ...]) -> str:
-    """SQL that is true of a row of `log` with a value that did not fit."""
-    return " OR ".join(f"{LETTER[role]} IS NULL" for role in roles)
