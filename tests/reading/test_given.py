@@ -251,10 +251,10 @@ def test_pairs_take_the_kinds_of_their_log(tmp_path: Path) -> None:
     test.write_text("user,item\n1,a\n")
     ids = read(log).user_ids
     assert ids.index(read_pairs(test).users).tolist() == [1]  # the integer 1 stands for "1"
-    pairs = read_pairs(test, user_kind=ids.kind)
+    pairs = read_pairs(test, id_kinds={"user": ids.kind})
     assert ids.index(pairs.users).tolist() == [1]
     frame = pd.DataFrame({"user": [1, 2], "item": [3, 4]})
-    assert read_pairs(frame, user_kind="text").users.tolist() == ["1", "2"]
+    assert read_pairs(frame, id_kinds={"user": "text"}).users.tolist() == ["1", "2"]
 
 
 def test_pairs_need_no_times(tmp_path: Path) -> None:
@@ -280,26 +280,27 @@ WIDE = "(0,25)\t1064\t174\n(1,133)\t1072\n(2,7)\n"
 def test_wide_candidates(tmp_path: Path, packed: bool) -> None:
     path = tmp_path / "ml-1m.test.negative"
     path.write_bytes(gzip.compress(WIDE.encode(), mtime=0) if packed else WIDE.encode())
-    wide = read_wide_candidates(path)
+    positives, negatives = read_wide_candidates(path)
     assert is_wide(path)
-    assert wide.users.tolist() == [0, 1, 2]
-    assert wide.positives.tolist() == [25, 133, 7]
-    assert wide.candidate_users.tolist() == [0, 0, 1]
-    assert wide.candidates.tolist() == [1064, 174, 1072]
-    assert wide.candidates.dtype == wide.users.dtype == np.int64
+    assert positives.users.tolist() == [0, 1, 2]
+    assert positives.items.tolist() == [25, 133, 7]
+    assert negatives.users.tolist() == [0, 0, 1]
+    assert negatives.items.tolist() == [1064, 174, 1072]
+    assert negatives.items.dtype == positives.users.dtype == np.int64
 
 
 def test_wide_candidates_by_text(tmp_path: Path) -> None:
     path = tmp_path / "wide"
     path.write_text("\ufeff(u 1,007)\t1\té\r\n\r\n(2,3)\t4\r\n", newline="")
-    wide = read_wide_candidates(path)
-    assert wide.users.tolist() == ["u 1", "2"]
-    assert wide.positives.tolist() == ["007", "3"]
-    assert wide.candidate_users.tolist() == ["u 1", "u 1", "2"]
-    assert wide.candidates.tolist() == ["1", "é", "4"]
+    positives, negatives = read_wide_candidates(path)
+    assert positives.users.tolist() == ["u 1", "2"]
+    assert positives.items.tolist() == ["007", "3"]
+    assert negatives.users.tolist() == ["u 1", "u 1", "2"]
+    assert negatives.items.tolist() == ["1", "é", "4"]
     as_text = tmp_path / "digits"
     as_text.write_text(WIDE)
-    assert read_wide_candidates(as_text, item_kind="text").candidates.tolist()[0] == "1064"
+    _, negatives = read_wide_candidates(as_text, {"item": "text"})
+    assert negatives.items.tolist()[0] == "1064"
 
 
 @pytest.mark.parametrize(
@@ -329,7 +330,7 @@ def test_wide_candidates_of_a_log_of_integers_are_integers(
     path = tmp_path / "wide"
     path.write_text("(2,3)\t4\t5\n\n" + line.format(wrong) + "\n")
     with pytest.raises(DataError, match=f"line 3: {wrong!r} is no plain integer"):
-        read_wide_candidates(path, user_kind="int", item_kind="int")
+        read_wide_candidates(path, {"user": "int", "item": "int"})
 
 
 def test_what_is_not_wide(tmp_path: Path) -> None:

@@ -78,21 +78,21 @@ def log_files(source: Any) -> list[LogFile]:
         When a path does not exist, is remote or no regular file, or a file is named twice.
     """
     paths = [source] if is_path(source) else list(source)
-    found: list[LogFile] = []
+    files: list[LogFile] = []
     for path in paths:
         if not is_path(path):
             raise DataError(f"a list of files holds a {type(path).__name__}; give paths alone")
-        found += _files_of(shown(path))
-    found.sort(key=lambda file: file.name)
+        files += _files_of(shown(path))
+    files.sort(key=lambda file: file.name)
     seen: dict[str, str] = {}
-    for file in found:
+    for file in files:
         other = seen.setdefault(os.path.realpath(file.path), file.name)
         if other is not file.name:
             raise DataError(f"{file.name}: is given twice; name each file once")
-    keys = {tuple(sorted(file.partition)) for file in found}
+    keys = {tuple(sorted(file.partition)) for file in files}
     if len(keys) > 1:
-        raise DataError(f"{found[0].name}: its files lie in folders of different partitions")
-    return found
+        raise DataError(f"{files[0].name}: its files lie in folders of different partitions")
+    return files
 
 
 def _files_of(name: str) -> list[LogFile]:
@@ -110,7 +110,7 @@ def _files_of(name: str) -> list[LogFile]:
         raise DataError(f"{name!r}: cannot be opened: {error}") from error
 
 
-def regular_file(name: str) -> LogFile:
+def regular_file(name: str, partition: Mapping[str, str] | None = None) -> LogFile:
     """One file on disk.
 
     Raises
@@ -129,14 +129,14 @@ def regular_file(name: str) -> LogFile:
         raise DataError(f"{name}: is not a regular file; give a file on disk")
     if not os.access(path, os.R_OK):
         raise DataError(f"{name}: cannot be opened: permission denied")
-    return LogFile(path, name)
+    return LogFile(path, name, partition or {})
 
 
 def _files_in(folder: str) -> list[LogFile]:
     """All files below a folder, but for hidden ones and empty ones (Spark writes both)."""
     if os.path.isfile(os.path.join(folder, "manifest.json")):
         raise DataError(f"{folder}: is a run of a trained model; give the log")
-    found = []
+    data_files = []
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -148,11 +148,10 @@ def _files_in(folder: str) -> list[LogFile]:
         for name in sorted(files):
             path = os.path.join(place, name)
             if name[0] not in "._" and not _is_empty(path):
-                file = regular_file(path)
-                found.append(LogFile(file.path, path, _partition(path, folder)))
-    if not found:
+                data_files.append(regular_file(path, _partition(path, folder)))
+    if not data_files:
         raise DataError(f"{folder}: has no files with data")
-    return found
+    return data_files
 
 
 def _is_empty(path: str) -> bool:
@@ -169,10 +168,7 @@ def _files_like(pattern: str) -> list[LogFile]:
         raise DataError(f"{pattern}: no file with data has such a name")
     # Folders in front of the first pattern are the place of the log, not a part of it.
     fixed = os.path.dirname(pattern[: _PATTERN.search(pattern).start()])  # type: ignore[union-attr]
-    return [
-        LogFile(file.path, file.name, _partition(file.name, fixed))
-        for file in map(regular_file, sorted(matches.values()))
-    ]
+    return [regular_file(name, _partition(name, fixed)) for name in sorted(matches.values())]
 
 
 def _partition(path: str, folder: str) -> dict[str, str]:

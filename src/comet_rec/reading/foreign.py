@@ -32,6 +32,9 @@ _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%PDF", "a PDF", _EXPORT),
     (0, b"\x89PNG", "a picture", "give a log"),
     (0, b"\x7fELF", "a program", "give a log"),
+    (0, b"PAR1", "Parquet inside another compression, or damaged", "unpack it"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS and not the file", "run `git lfs pull`"),
+    (0, b"%%MatrixMarket", "a Matrix Market file", "give scipy.io.mmread(path)"),
 )
 _PICKLE = re.compile(
     rb"\x80[\x02-\x05].{0,12}[c}\](\x8c\x95]|[}\]]q[\x00-\xff]|\([dl]p\d+\n|c[\w.]+\n\w+\n[p(]",
@@ -59,14 +62,8 @@ def refuse_binary(head: bytes, name: str) -> None:
             f"{name}: is a pickle, which can run any program when it is opened; if you trust it, "
             "load it and give the frame"
         )
-    if head.startswith(b"PAR1") and binary:
-        raise DataError(f"{name}: is Parquet inside another compression, or damaged; unpack it")
     if compression_of(head[:16]) != "none":
         raise DataError(f"{name}: is compressed twice; unpack it once")
-    if head.startswith(b"version https://git-lfs"):
-        raise DataError(f"{name}: is a pointer of Git LFS and not the file; run `git lfs pull`")
-    if head.startswith(b"%%MatrixMarket"):
-        raise DataError(f"{name}: is a Matrix Market file; give scipy.io.mmread(path)")
     if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
         raise DataError(f"{name}: is UTF-32 text; pass {argument('encoding', 'utf-32')}")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):

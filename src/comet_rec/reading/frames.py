@@ -25,6 +25,16 @@ Asked = Mapping[Role, str | None]
 
 _DTYPES = {"string": "string", "integer": "Int64", "floating": "float64"}
 MOST_BITS = 10_000
+_KINDS: tuple[tuple[Any, str], ...] = (
+    ((int, np.integer), "int"),
+    (np.float16, "float16"),
+    (np.float32, "float32"),
+    ((float, np.floating), "float64"),
+    (str, "text"),
+    (uuid.UUID, "uuid"),
+    (Decimal, "decimal"),
+    ((dt.date, np.datetime64), "time"),
+)
 _ROWS: Any = (list, np.ndarray, np.void)
 _HALF = ("float16", "halffloat", "Float16")
 
@@ -308,8 +318,8 @@ def _array(values: list[Any], label: str, name: str) -> Any:
     values = [None if _is_missing(value) else value for value in values]
     present = [value for value in values if value is not None]
     kinds = {_kind(value) for value in present}
-    if kinds == {"int", "float"} and all(abs(value) <= 2**53 for value in present):
-        kinds = {"float"}
+    if kinds == {"int", "float64"} and all(abs(value) <= 2**53 for value in present):
+        kinds = {"float64"}
     if len(kinds) != 1 or None in kinds:
         first = present[0] if present else None
         other = next((x for x in present if _kind(x) != _kind(first)), first)
@@ -319,13 +329,9 @@ def _array(values: list[Any], label: str, name: str) -> Any:
         )
     kind = kinds.pop()
     if kind == "time":
-        return np.array(
-            ["NaT" if x is None else np.datetime64(_universal(x), "us") for x in values],
-            dtype="datetime64[us]",
-        )
-    if kind == "float":
-        return np.array([np.nan if x is None else x for x in values], dtype=np.float64)
-    if kind in ("float16", "float32"):
+        times = [_universal(value) for value in values]
+        return np.array(times, dtype="datetime64[us]")
+    if kind in ("float16", "float32", "float64"):
         return np.array([np.nan if x is None else x for x in values], dtype=kind)
     small = kind == "int" and all(-(2**63) <= int(value) < 2**63 for value in present)
     if small and len(present) == len(values):
@@ -354,26 +360,15 @@ def _is_missing(value: Any) -> bool:
     return isinstance(value, (float, np.floating, np.datetime64)) and bool(value != value)
 
 
-def _universal(value: Any) -> Any:
-    """A time with a zone in UTC and without it, as numpy wants it."""
+def _universal(value: Any) -> np.datetime64:
+    """A time as numpy has it, in UTC and without a zone; NaT for None."""
     if isinstance(value, dt.datetime) and value.tzinfo is not None:
-        return value.astimezone(dt.UTC).replace(tzinfo=None)
-    return value
+        value = value.astimezone(dt.UTC).replace(tzinfo=None)
+    return np.datetime64("NaT" if value is None else value, "us")
 
 
 def _kind(value: Any) -> str | None:
-    kinds: tuple[tuple[Any, str], ...] = (
-        ((bool, np.bool_), ""),
-        ((int, np.integer), "int"),
-        (np.float16, "float16"),
-        (np.float32, "float32"),
-        ((float, np.floating), "float"),
-        (str, "text"),
-        (uuid.UUID, "uuid"),
-        (Decimal, "decimal"),
-        ((dt.date, np.datetime64), "time"),
-    )
-    for types, kind in kinds:
-        if isinstance(value, types):
-            return kind or None
-    return None
+    """Kind of a value, or None; a truth value, though Python counts it as an int, has none."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    return next((kind for types, kind in _KINDS if isinstance(value, types)), None)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import numpy as np
-import numpy.typing as npt
 
 from comet_rec.config import ProtocolConfig
-from comet_rec.data.given_split import Pairs, given_split
+from comet_rec.data.given_split import External, Pairs, given_split
 from comet_rec.data.ids import IdKind
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.split import Split
 from comet_rec.errors import DataError, InputError, NoColumnError
 from comet_rec.reading.cautions import Remarks
 from comet_rec.reading.columns import IDS, Role
-from comet_rec.reading.database import connect, refusing
+from comet_rec.reading.database import connect
 from comet_rec.reading.files import chunks, compression_of, regular_file
 from comet_rec.reading.readers import load_rows, open_log, source_name
 from comet_rec.reading.table import LogTable
@@ -96,26 +95,26 @@ def read_given(
     DataError
         When a file cannot be read, or the wide file and the test file have different test pairs.
     """
-    kinds: Any = {"user_kind": log.user_ids.kind, "item_kind": log.item_ids.kind}
+    kinds: dict[Role, IdKind] = {"user": log.user_ids.kind, "item": log.item_ids.kind}
     names = [{"user": user, "item": item}, *([{}] if or_common else [])]
 
     def rows(source: Any) -> Pairs:
-        return first_named(partial(read_pairs, source, skip_bad=skip_bad, **kinds), names)
+        return first_named(partial(read_pairs, source, skip_bad=skip_bad, id_kinds=kinds), names)
 
     held = rows(test)
     if candidates is None:
         return held, None
     if not (isinstance(candidates, (str, PathLike)) and is_wide(candidates)):
         return held, rows(candidates)
-    wide: WideCandidates = read_wide_candidates(candidates, **kinds)
-    ours = set(zip(held.users.tolist(), held.items.tolist(), strict=True))
-    other = set(zip(wide.users.tolist(), wide.positives.tolist(), strict=True)) - ours
+    positives, negatives = read_wide_candidates(candidates, kinds)
+    test_pairs = set(zip(held.users.tolist(), held.items.tolist(), strict=True))
+    other = set(zip(positives.users.tolist(), positives.items.tolist(), strict=True)) - test_pairs
     if other:
         raise DataError(
             f"{candidates}: {len(other)} of its pairs, {sorted(map(str, other))[0]} for one, are "
             "not among the test rows; give the two files of one split"
         )
-    return held, Pairs(wide.candidate_users, wide.candidates)
+    return held, negatives
 
 
 def first_named(read: Callable[..., Read], names: Sequence[Mapping[str, Any]]) -> Read:
@@ -135,36 +134,13 @@ def first_named(read: Callable[..., Read], names: Sequence[Mapping[str, Any]]) -
     raise missing or NoColumnError("no names were given")
 
 
-External = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class WideCandidates:
-    """Content of NCF's `.test.negative`: one test pair for each line, and its negatives.
-
-    Parameters
-    ----------
-    users, positives : ndarray [n], int64 or object (of `str`)
-        The test pairs.
-    candidate_users, candidates : ndarray [C], int64 or object (of `str`)
-        Every negative, beside the user of its line.
-    """
-
-    users: External
-    positives: External
-    candidate_users: External
-    candidates: External
-
-
 def read_pairs(
     source: Any,
     *,
     user: str | int | None = None,
     item: str | int | None = None,
-    user_kind: IdKind | None = None,
-    item_kind: IdKind | None = None,
+    id_kinds: Mapping[Role, IdKind] | None = None,
     skip_bad: int = 0,
-    threads: int | None = None,
 ) -> Pairs:
     """Read the user and item columns of a file or frame.
 
@@ -174,13 +150,11 @@ def read_pairs(
         As for `read`.
     user, item : str or int, optional
         Column names; common names are recognised when not given.
-    user_kind, item_kind : {"int", "text", "uuid"}, optional
+    id_kinds : mapping of role to kind, optional
         Kinds of the ids of the log that the pairs belong to: a column of digits stays text
         beside a log whose ids are text. Decided from the values when not given.
     skip_bad : int
         Number of bad rows that may be skipped.
-    threads : int, optional
-        Number of threads; all cores when not given.
 
     Raises
     ------
@@ -188,12 +162,10 @@ def read_pairs(
         When the source cannot be read as asked; one line.
     """
     asked: dict[Role, str | int | None] = {"user": user, "item": item}
-    known: dict[Role, IdKind | None] = {"user": user_kind, "item": item_kind}
-    fixed: dict[Role, IdKind] = {role: kind for role, kind in known.items() if kind is not None}
     remarks = Remarks()
-    with connect(threads) as con, refusing(source_name(source)):
+    with connect(source_name(source)) as con:
         name, parts = open_log(con, source, asked)
-        load_rows(LogTable(con, name, parts, IDS, id_kinds=fixed), skip_bad, remarks)
+        load_rows(LogTable(con, name, parts, IDS, id_kinds=id_kinds or {}), skip_bad, remarks)
         columns = con.execute("SELECT u, i FROM log ORDER BY rowid").fetchnumpy()
     users, items = map(np.ma.getdata, columns.values())
     return Pairs(users, items, tuple(remarks.notes))
@@ -220,18 +192,17 @@ def _lines(path: Path, name: str) -> Iterator[bytes]:
 
 
 def read_wide_candidates(
-    path: str | PathLike[str],
-    *,
-    user_kind: IdKind | None = None,
-    item_kind: IdKind | None = None,
-) -> WideCandidates:
-    """Read `(user,item)<tab>negative<tab>negative…` lines.
+    path: str | PathLike[str], id_kinds: Mapping[Role, IdKind] | None = None
+) -> tuple[Pairs, Pairs]:
+    """Read the test pairs and their negatives of NCF's `.test.negative`.
+
+    Each line is `(user,item)<tab>negative<tab>negative…`; a negative goes with its line's user.
 
     Parameters
     ----------
     path : path
         The file, plain, gzip or zstd.
-    user_kind, item_kind : {"int", "text", "uuid"}, optional
+    id_kinds : mapping of role to kind, optional
         As for `read_pairs`.
 
     Raises
@@ -253,24 +224,24 @@ def read_wide_candidates(
         if not text:
             continue
         pair, *rest = text.split("\t")
-        found = re.fullmatch(r"\(([^,]+),([^,]+)\)", pair.strip())
-        if found is None or not all(rest):
+        match = re.fullmatch(r"\(([^,]+),([^,]+)\)", pair.strip())
+        if match is None or not all(rest):
             raise DataError(
                 f"{name}, line {number}: is not (user,item) and negatives between tabs; fix it"
             )
-        users.append(found[1].strip())
-        positives.append(found[2].strip())
+        users.append(match[1].strip())
+        positives.append(match[2].strip())
         negatives.append(rest)
         numbers.append(number)
     if not users:
         raise DataError(f"{name}: has no rows")
-    flat = [item for line in negatives for item in line]
     counts = [len(line) for line in negatives]
-    user_ids = _typed(users, user_kind, name, numbers)
-    of_items = [*numbers, *np.repeat(numbers, counts).tolist()]
-    item_ids = _typed(positives + flat, item_kind, name, of_items)
-    repeated = np.repeat(user_ids, counts)
-    return WideCandidates(user_ids, item_ids[: len(users)], repeated, item_ids[len(users) :])
+    kinds = id_kinds or {}
+    user_ids = _typed(users, kinds.get("user"), name, numbers)
+    item_numbers = [*numbers, *np.repeat(numbers, counts).tolist()]
+    item_ids = _typed([*positives, *chain(*negatives)], kinds.get("item"), name, item_numbers)
+    pairs = Pairs(user_ids, item_ids[: len(users)])
+    return pairs, Pairs(np.repeat(user_ids, counts), item_ids[len(users) :])
 
 
 def _typed(texts: list[str], kind: IdKind | None, name: str, lines: list[int]) -> External:
@@ -278,20 +249,22 @@ def _typed(texts: list[str], kind: IdKind | None, name: str, lines: list[int]) -
 
     A log of integers, or of UUIDs, takes nothing else; `lines` are the texts' own.
     """
-    values = np.empty(len(texts), dtype=object)
-    of = {"int": _integer, "uuid": _uuid}.get(kind or "int")
-    read: list[Any] = texts if of is None else [of(text) for text in texts]
-    if None in read and kind is not None:
-        at = read.index(None)
-        what = "UUID" if kind == "uuid" else "plain integer"
-        raise DataError(
-            f"{name}, line {lines[at]}: {texts[at]!r} is no {what}, and the ids of the log are; "
-            "fix it"
-        )
-    if of is _integer and None not in read:
-        return np.array(read, dtype=np.int64)
-    values[:] = texts if None in read else read
-    return values
+    parse = {"int": _integer, "uuid": _uuid}.get(kind or "int")
+    values: list[Any] = texts if parse is None else [parse(text) for text in texts]
+    if None in values:
+        if kind is not None:
+            place = values.index(None)
+            what = "UUID" if kind == "uuid" else "plain integer"
+            raise DataError(
+                f"{name}, line {lines[place]}: {texts[place]!r} is no {what}, and the ids of the "
+                "log are; fix it"
+            )
+        values = texts
+    elif parse is _integer:
+        return np.array(values, dtype=np.int64)
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 def _integer(text: str) -> int | None:

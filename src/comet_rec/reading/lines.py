@@ -63,7 +63,7 @@ class Splitter:
 
         A quote in the middle of a field that does not begin with one is text.
         """
-        found: list[str] = []
+        fields: list[str] = []
         if self.padded == "both":
             line = line.strip(" ")
         at = 0
@@ -73,12 +73,12 @@ class Splitter:
                 return None
             quoted, bare = match.groups()
             if quoted is not None:
-                found.append(self._unescaped(quoted.replace(self.quote * 2, self.quote)))
+                fields.append(self._unescaped(quoted.replace(self.quote * 2, self.quote)))
             else:
-                found.append(self._unescaped(bare))
+                fields.append(self._unescaped(bare))
             at = match.end()
             if at == len(line):
-                return found
+                return fields
             at += self._step.match(line, at).end() - at  # type: ignore[union-attr]
 
     def is_open(self, text: str) -> bool:
@@ -162,8 +162,6 @@ class Scan:
         As SQL writes it.
     quoted : bool
         Whether there is a quote character at all.
-    fault : str
-        Why DuckDB should not read the file; empty when it may.
     open_quote : int
         The line of the first quote that does not enclose a field; 0 when all do.
     """
@@ -171,36 +169,33 @@ class Scan:
     lines: int
     line_end: str
     quoted: bool
-    fault: str
-    open_quote: int = 0
+    open_quote: int
 
 
-def scan(path: Path, splitter: Splitter) -> Scan:
-    """Look at every byte of a plain file."""
+def scan(path: Path, splitter: Splitter) -> Scan | None:
+    """Look at every byte of a plain file; None when DuckDB should not read it."""
     delimiter, quote = splitter.delimiter, splitter.quote
     lines = returns = ends = open_quote = 0
-    quoted, fault = False, ""
+    quoted = False
     decoder = codecs.getincrementaldecoder("utf-8")()
     # Only a quote after one of these bytes opens a field, only one before them closes it.
     fences = np.zeros(256, dtype=np.bool_)
     fences[[_LF, _CR, *delimiter.encode()[-1:], *delimiter.encode()[:1]]] = True
     mark = quote.encode()
     for block in _whole_lines(path):
-        if block is None:
-            return Scan(0, "\\n", False, "a very long line")
+        if block is None or b"\0" in block:
+            return None
         if not block.isascii():
             try:
                 decoder.decode(block)
             except UnicodeDecodeError:
-                fault = fault or "bytes that are not UTF-8"
-            if b"\n\xef\xbb\xbf" in block:
-                fault = fault or "a byte-order mark within"
-        if b"\0" in block:
-            fault = fault or "NUL bytes"
+                return None
+            if b"\n\xef\xbb\xbf" in block:  # a byte-order mark, as joined files have it
+                return None
         if delimiter == " " and _has_runs_of_blanks(block):
-            fault = fault or "runs of blanks"
+            return None
         if splitter.escape and splitter.escape.encode() in block:
-            fault = fault or "escapes"
+            return None
         data = np.frombuffer(block, dtype=np.uint8)
         is_end = data == _LF  # numpy counts and pairs bytes ten times as fast as bytes.count
         count = int(np.count_nonzero(is_end))
@@ -209,16 +204,16 @@ def scan(path: Path, splitter: Splitter) -> Scan:
         if b"\r" in block:
             returns += block.count(b"\r")
             if block.count(b"\r\n") != block.count(b"\r"):
-                fault = fault or "a CR that ends no line"
+                return None
         if block[0] in (_LF, _CR) or bool(np.any(is_end[1:] & is_end[:-1])) or b"\r" in block:
             lines -= _empty_lines(data)
         if mark and mark in block:
             quoted = True
             if not open_quote and not _is_regular(data, mark[0], fences):
                 open_quote = ends - count + _first_open(block, splitter)
-    if returns not in (0, ends):
-        fault = fault or "more than one kind of line end"
-    return Scan(lines, "\\r\\n" if returns else "\\n", quoted, fault, open_quote)
+    if returns not in (0, ends):  # more than one kind of line end
+        return None
+    return Scan(lines, "\\r\\n" if returns else "\\n", quoted, open_quote)
 
 
 def all_of_width(path: Path, delimiter: str, width: int) -> bool:

@@ -275,11 +275,11 @@ class FileOpener:
         if part.is_json:
             return self._json(part)
         scanned = scan(plain, text.splitter)
-        part = replace(part, text=replace(text, line_end=scanned.line_end))
+        padded = text.splitter.padded
         # DuckDB does not see a quote behind a blank.
-        by_hand = (scanned.quoted and text.splitter.padded) or text.splitter.padded == "both"
-        if scanned.fault or by_hand:
+        if scanned is None or (scanned.quoted and padded) or padded == "both":
             return self._careful(part)
+        part = replace(part, text=replace(text, line_end=scanned.line_end))
         if scanned.open_quote:
             return self._unquoted(part, scanned) or self._careful(part)
         return self._direct(part, scanned)
@@ -329,7 +329,7 @@ class FileOpener:
 
     def _json(self, part: Part) -> Part:
         scanned = scan(part.plain[0], Splitter(DELIMITER, quote=""))
-        if scanned.fault:
+        if scanned is None:
             return self._careful(part)
         # A line that is no JSON becomes NULL here, so that it is a bad row and never an error.
         lines = _reader(part.plain, DELIMITER, "", 0, scanned.line_end, ["line", "beyond"])

@@ -19,7 +19,7 @@ from comet_rec.errors import CometWarning, DataError, argument
 from comet_rec.reading.bad_rows import skipped, too_many
 from comet_rec.reading.cautions import Remarks
 from comet_rec.reading.columns import ROLES, Role
-from comet_rec.reading.database import connect, one_line, refusing, spill_folder, whole_number
+from comet_rec.reading.database import connect, one_line, spill_folder, whole_number
 from comet_rec.reading.files import LogFile, is_path, is_path_list, log_files, shown
 from comet_rec.reading.frames import frame_name, open_frame
 from comet_rec.reading.indexing import HashError, Indexer, Scope
@@ -112,7 +112,7 @@ def read(
         raise DataError(
             f"time_format is {time_format!r}; give a form of strptime, such as '%d.%m.%Y %H:%M'"
         )
-    with connect(threads) as con, refusing(source_name(source)):
+    with connect(source_name(source), threads) as con:
         name, parts = open_log(con, source, asked, encoding=encoding, quote=quote, escape=escape)
         roles = _roles(name, parts, min_rating, time_scope)
         # Hashes take half the memory of texts, but a second scan: too dear where that parses JSON.
@@ -274,12 +274,16 @@ def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
         keep = fewer
     if bool(keep.all()):
         return log
-    users, user_ids, new_user = _reindexed(log.users[keep], log.user_ids)
-    items, item_ids, new_item = _reindexed(log.items[keep], log.item_ids)
-    dropped_users, dropped_items = new_user[log.dropped_users], new_item[log.dropped_items]
-    both = (dropped_users >= 0) & (dropped_items >= 0)
-    zero_users, zero_items = new_user[log.zero_users], new_item[log.zero_items]
-    zero = (zero_users >= 0) & (zero_items >= 0)
+    new_user, user_ids = _renumbered(log.users[keep], log.user_ids)
+    new_item, item_ids = _renumbered(log.items[keep], log.item_ids)
+
+    def renumbered(users: Int32, items: Int32) -> tuple[Int32, Int32]:
+        both = (new_user[users] >= 0) & (new_item[items] >= 0)
+        return new_user[users[both]], new_item[items[both]]
+
+    users, items = renumbered(log.users[keep], log.items[keep])
+    dropped_users, dropped_items = renumbered(log.dropped_users, log.dropped_items)
+    zero_users, zero_items = renumbered(log.zero_users, log.zero_items)
     note = (
         f"{log.n_users - len(user_ids)} users and {log.n_items - len(item_ids)} items with too "
         f"few interactions removed, with {int((~keep).sum())} interactions"
@@ -291,16 +295,16 @@ def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
         times=None if log.times is None else log.times[keep],
         user_ids=user_ids,
         item_ids=item_ids,
-        dropped_users=dropped_users[both],
-        dropped_items=dropped_items[both],
+        dropped_users=dropped_users,
+        dropped_items=dropped_items,
         notes=(*log.notes, note),
-        zero_users=zero_users[zero],
-        zero_items=zero_items[zero],
+        zero_users=zero_users,
+        zero_items=zero_items,
     )
 
 
-def _reindexed(indices: Int32, ids: Ids) -> tuple[Int32, Ids, Int32]:
-    """Indices over the ids that occur, those ids, and old index → new index or −1."""
+def _renumbered(indices: Int32, ids: Ids) -> tuple[Int32, Ids]:
+    """New index of each old one, −1 where it does not occur any more, and the ids that do."""
     used = np.bincount(indices, minlength=len(ids)) > 0
     new = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
-    return new[indices], Ids(ids.kind, ids.values[used]), new
+    return new, Ids(ids.kind, ids.values[used])
