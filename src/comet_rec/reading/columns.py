@@ -45,9 +45,8 @@ def recognised(name: str) -> bool:
 
 def find(name: str, columns: Sequence[str]) -> int | None:
     """Position of a column that was asked for: exactly, else case-insensitively, else by stem."""
-    for position, column in enumerate(columns):
-        if column == name:
-            return position
+    if name in columns:
+        return columns.index(name)
     lower_name = name.strip().lower()
     lowered = [column.strip().lower() for column in columns]
     for stems in (lowered, [column.split(":")[0].strip() for column in lowered]):

@@ -237,8 +237,8 @@ def _plain_column(column: Any, label: str, name: str) -> Any:
 
 def _exact_text(value: Decimal) -> str:
     """A decimal's digits; 7.00 as 7."""
-    whole = value.is_finite() and value == value.to_integral_value()
-    return format(value.to_integral_value() if whole else value, "f")
+    is_integer = value.is_finite() and value == value.to_integral_value()
+    return format(value.to_integral_value() if is_integer else value, "f")
 
 
 def _sparse(con: duckdb.DuckDBPyConnection, matrix: Any, asked: Asked) -> Part:
@@ -322,7 +322,7 @@ def _array(values: list[Any], label: str, name: str) -> Any:
         kinds = {"float64"}
     if len(kinds) != 1 or None in kinds:
         first = present[0] if present else None
-        other = next((x for x in present if _kind(x) != _kind(first)), first)
+        other = next((value for value in present if _kind(value) != _kind(first)), first)
         raise DataError(
             f"{name}: column {label!r} mixes types, {_shown(first)} and {_shown(other)}; make it "
             "one type, such as text"
@@ -332,7 +332,7 @@ def _array(values: list[Any], label: str, name: str) -> Any:
         times = [_universal(value) for value in values]
         return np.array(times, dtype="datetime64[us]")
     if kind in ("float16", "float32", "float64"):
-        return np.array([np.nan if x is None else x for x in values], dtype=kind)
+        return np.array([np.nan if value is None else value for value in values], dtype=kind)
     small = kind == "int" and all(-(2**63) <= int(value) < 2**63 for value in present)
     if small and len(present) == len(values):
         return np.array([int(value) for value in values], dtype=np.int64)

@@ -138,14 +138,14 @@ def described(
     table: str,
     name: str,
     asked: Mapping[Role, str | None],
-    own: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
     halves: Sequence[str] = (),
 ) -> Part:
     """A part whose columns DuckDB knows by name and type.
 
     Parameters
     ----------
-    own : sequence of str, optional
+    names : sequence of str, optional
         The columns' names: DuckDB gives another one to a name that differs from an earlier one in
         case alone.
     halves : sequence of str
@@ -153,7 +153,7 @@ def described(
     """
     rows = con.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
     renamed, types = [str(row[0]) for row in rows], [str(row[1]) for row in rows]
-    columns = renamed if own is None else list(own)
+    columns = renamed if names is None else list(names)
     chosen = choose(columns, asked, name)
     picked = {LETTER[role]: named(renamed[place]) for role, place in chosen.items()}
     labels = {role: columns[place] for role, place in chosen.items()}
@@ -224,22 +224,19 @@ class FileOpener:
         path = quoted(reader_path(file.path))
         schema = f"parquet_schema({path})"
         nodes = self.con.execute(f"SELECT name, num_children FROM {schema}").fetchall()
-        columns, inside = [], 0  # those inside of others are left out
+        names, inside = [], 0  # those inside of others are left out
         for name, children in nodes[1:]:
             if not inside:
-                columns.append(str(name))
+                names.append(str(name))
             inside = max(inside - 1, 0) + (children or 0)
-        halves = self.con.execute(
-            f"SELECT name FROM {schema} WHERE logical_type ILIKE '%float16%'"
-        ).fetchall()
+        names += file.partition
+        query = f"SELECT name FROM {schema} WHERE logical_type ILIKE '%float16%'"
+        halves = [str(name) for (name,) in self.con.execute(query).fetchall()]
         partition = "".join(
             f", {quoted(value)} AS {named(key)}" for key, value in file.partition.items()
         )
         table = f"(SELECT *{partition} FROM read_parquet({path}, hive_partitioning=false))"
-        own = [*columns, *file.partition]
-        part = described(
-            self.con, table, file.name, self.options.columns, own, [name for (name,) in halves]
-        )
+        part = described(self.con, table, file.name, self.options.columns, names, halves)
         return replace(part, files=(file,))
 
     def _open_text(self, file: LogFile, plain: Path, text: Format) -> Part:
@@ -336,7 +333,7 @@ class FileOpener:
         rows = f"(SELECT CASE WHEN json_valid(line) THEN line END AS json FROM {lines} "
         rows += "WHERE trim(line) <> '')"
         fields = {
-            role: _json_text(label, whole=role in IDS) for role, label in part.file_labels.items()
+            role: _json_text(label, is_id=role in IDS) for role, label in part.file_labels.items()
         }
         relation = select(_lettered(part, fields), rows)
         return replace(part, relation=relation, careful=lambda: [self._careful(part)])
@@ -440,12 +437,12 @@ def _rows_in_front(path: Path, skip: int) -> int:
     return sum(line.strip(b"\r\n") != b"" for line in lines)
 
 
-def _json_text(key: str, *, whole: bool) -> str:
+def _json_text(key: str, *, is_id: bool) -> str:
     """SQL for a member as text: a string or an integer as it is, 7.0 as 7; NULL for all else."""
     pointer = quoted("/" + key.replace("~", "~0").replace("/", "~1"))
     value = f"(json ->> {pointer})"
     real = value
-    if whole:
+    if is_id:
         number = f"TRY_CAST({value} AS DOUBLE)"
         # What is at the limit may have been rounded to it: the careful way looks at the digits.
         exact = f"{number} = trunc({number}) AND abs({number}) < {LARGEST_EXACT}"

@@ -329,8 +329,8 @@ def _escaped_by_backslash(text: str, splitter: Splitter) -> bool:
 def _names(field: str, asked: Sequence[str]) -> bool:
     """Whether a field of the first row is a column's name, asked for or well known."""
     field = field.removeprefix("#")
-    wanted = any(not name.isdigit() and find(name, [field]) is not None for name in asked)
-    return wanted or recognised(field)
+    is_asked = any(not name.isdigit() and find(name, [field]) is not None for name in asked)
+    return is_asked or recognised(field)
 
 
 def is_value(field: str) -> bool:

@@ -158,8 +158,8 @@ def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
     if kind == "int":
         return f"TRY_CAST({exact} AS BIGINT)"
     # Digits of an integer of any size.
-    whole = "UHUGEINT" if sql_type == "UHUGEINT" else "HUGEINT"
-    return f"CAST(TRY_CAST({exact} AS {whole}) AS VARCHAR)"
+    widest = "UHUGEINT" if sql_type == "UHUGEINT" else "HUGEINT"
+    return f"CAST(TRY_CAST({exact} AS {widest}) AS VARCHAR)"
 
 
 def time_value(letter: str, sql_type: str, kind: TimeKind, form: str = ISO) -> str:
@@ -176,7 +176,7 @@ def time_value(letter: str, sql_type: str, kind: TimeKind, form: str = ISO) -> s
     number = letter if group == "real" else as_number(letter)
     if kind == "fraction":
         return f"TRY(CAST(round({number} * 1000000) AS BIGINT))"
-    # A fraction among whole times is a misfit, so that `survey` looks at all of them.
+    # A fraction among whole times is a misfit, so that `LogTable` looks at all of them.
     return f"TRY(CAST(CASE WHEN NOT {is_fraction(number)} THEN round({number}) END AS BIGINT))"
 
 
