@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from comet_rec.errors import DataError, argument
@@ -239,8 +240,9 @@ class _Table:
     rows: list[list[str]]
     lines: list[int]  # the physical line on which each row ends
 
-    @property
+    @cached_property
     def width(self) -> int:
+        """The most common number of fields."""
         return Counter(len(row) for row in self.rows).most_common(1)[0][0]
 
     @property
