@@ -27,8 +27,8 @@ import duckdb
 import pytest
 
 from comet_rec.errors import CometWarning, DataError
+from comet_rec.reading.files import zstd
 from comet_rec.reading.readers import read
-from comet_rec.reading.unpack import zstd
 from tests.reading.helpers import Row, canonical
 
 FORMS = (",", ";", "|", "\t", "::", " ", "ndjson", "parquet")

@@ -31,7 +31,7 @@ import comet_rec as cr
 from comet_rec.data.clock import doubtful_times
 from comet_rec.errors import CometWarning
 from comet_rec.evaluation.audit import audit
-from comet_rec.reading.unpack import zstd
+from comet_rec.reading.files import zstd
 from tests.reading.helpers import refusal, write
 
 CSV = b"user,item,ts\n1,a,10\n1,b,20\n2,a,30\n"

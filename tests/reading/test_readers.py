@@ -11,7 +11,7 @@ import pytest
 
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import DataError
-from comet_rec.reading import indexing, readers, stage
+from comet_rec.reading import indexing, readers, table
 from comet_rec.reading.readers import read
 
 # These logs are odd on purpose; their warnings have tests of their own.
@@ -204,7 +204,7 @@ def test_ids_with_one_hash_stay_apart(
         def __init__(self) -> None:
             failed.append(1)
 
-    monkeypatch.setattr(stage, "HASH", "len({0})")
+    monkeypatch.setattr(table, "HASH", "len({0})")
     monkeypatch.setattr(indexing, "HASH", "len({0})")
     monkeypatch.setattr(indexing, "HashError", Counted)
     monkeypatch.setattr(readers, "HashError", Counted)

@@ -12,8 +12,8 @@ import pytest
 
 from comet_rec.errors import DataError
 from comet_rec.reading import bad_rows
+from comet_rec.reading.files import zstd
 from comet_rec.reading.readers import read
-from comet_rec.reading.unpack import zstd
 
 # These logs are odd on purpose; their warnings have tests of their own.
 pytestmark = pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning")

@@ -20,8 +20,8 @@ import scipy.sparse as sp
 
 from comet_rec.data.split import leave_one_out
 from comet_rec.errors import DataError
-from comet_rec.reading import stage
-from comet_rec.reading.pairs import read_pairs
+from comet_rec.reading import table
+from comet_rec.reading.given import read_pairs
 from comet_rec.reading.readers import read
 
 # These logs are odd on purpose; their warnings have tests of their own.
@@ -139,7 +139,7 @@ def test_times(times: Any, expected: list[int]) -> None:
 @pytest.mark.parametrize("as_text", [False, True])
 def test_fractions_of_times_may_come_late(as_text: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind the rows that the kinds are guessed from, and rows in any order."""
-    monkeypatch.setattr(stage, "SAMPLE_ROWS", 5)
+    monkeypatch.setattr(table, "SAMPLE_ROWS", 5)
     times = [float(t) for t in range(10)] + [20.4, 20.3, 20.2]
     frame = pd.DataFrame({"user": [*range(10), 10, 10, 10], "item": range(13), "time": times})
     if as_text:
@@ -155,7 +155,7 @@ def test_fractions_of_times_may_come_late(as_text: bool, monkeypatch: pytest.Mon
 def test_fractions_of_microseconds_are_rounded(
     as_text: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "SAMPLE_ROWS", 5)
+    monkeypatch.setattr(table, "SAMPLE_ROWS", 5)
     times = [1.6e15 + n for n in range(8)] + [1.6e15 + 8.75]
     frame = pd.DataFrame({"user": range(9), "item": range(9), "time": times})
     if as_text:

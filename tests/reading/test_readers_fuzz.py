@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from comet_rec.errors import DataError
+from comet_rec.reading.files import zstd
 from comet_rec.reading.readers import read
-from comet_rec.reading.unpack import zstd
 from tests.reading.helpers import INT64, Row, canonical, is_integer
 
 # These logs are odd on purpose; their warnings have tests of their own.

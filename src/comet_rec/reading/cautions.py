@@ -1,23 +1,22 @@
-"""Doubtful ids and ratings of a log, found over all rows."""
+"""Notes and doubts of a reading: ids and ratings that may not mean what they seem to."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.errors import argument
-from comet_rec.reading.bad_rows import line_of_row
+from comet_rec.errors import DataError, argument
+from comet_rec.reading.bad_rows import place_of_row
 from comet_rec.reading.clean import JsonFloat, JsonInteger
-from comet_rec.reading.columns import Role
+from comet_rec.reading.columns import IDS, LETTER, Role
 from comet_rec.reading.database import quoted
-from comet_rec.reading.foreign import LIST_PATTERN, PAIR_PATTERN, list_error
-from comet_rec.reading.parts import LETTER, Part
-from comet_rec.reading.stage import Staged
+from comet_rec.reading.parts import Part
+from comet_rec.reading.table import LogTable
 from comet_rec.reading.typed import EXACT_BITS, HASH
 
 MISSING = ("<NA>", "NA", "NULL", "NaN", "None", "\\N", "nan", "null")
@@ -29,35 +28,55 @@ LIST_SHARE = 0.8
 MOST_LOOKED = 1000
 """Lines of JSON that are parsed for the spelling of a number."""
 
+_MEMBER = r"[A-Za-z_]{0,3}-?\d+(-[01])?"
+_ARRAY = r"\[[^\]]*,[^\]]*\]|\[\d*\]"
+# Ids that are lists of ids, `N5 N6 N7` or `[1, 2]`; two numbers may be one id as well.
+_PAIR = rf"{_ARRAY}|{_MEMBER}[ ,;|]{_MEMBER}"
+_LIST = rf"{_ARRAY}|{_MEMBER}([ ,;|]{_MEMBER}){{2,}}"
 # Spreadsheets and floats write the sign; a hexadecimal id such as 12345e67 has none.
 _EXPONENT = r"[+-]?\d(\.\d+)?[eE]\+\d{1,3}"
 _SPELLED = r"[+-]?0*\d+(\.0*)?"
 
 
 @dataclass
+class Remarks:
+    """What a reading has to say, in the order in which it came up.
+
+    Parameters
+    ----------
+    notes : list of str
+        All of it, doubts included.
+    doubts : list of str
+        Those after which the log may not mean what its owner thinks.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    def doubt(self, texts: Iterable[str]) -> None:
+        """Something may be wrong."""
+        texts = list(texts)
+        self.notes += texts
+        self.doubts += texts
+
+
 class IdCautions:
     """Looks at the distinct text ids of one side, in the table `ids_u` or `ids_i`.
 
     Parameters
     ----------
+    table : LogTable
+    role : {"user", "item"}
     text : str
-        The table's column of the ids' text.
+        The column of the ids' text.
     """
 
-    con: duckdb.DuckDBPyConnection
-    staged: Staged
-    role: Role
-    text: str
+    def __init__(self, table: LogTable, role: Role, text: str) -> None:
+        self.table, self.role, self.text = table, role, text
+        self.ids = f"ids_{LETTER[role]}"
+        self.label = table.parts[0].labels[role]
 
-    @property
-    def _table(self) -> str:
-        return f"ids_{LETTER[self.role]}"
-
-    @property
-    def _label(self) -> str:
-        return self.staged.parts[0].labels[self.role]
-
-    def notes(self) -> list[str]:
+    def doubts(self) -> list[str]:
         """A line for each doubt.
 
         Raises
@@ -67,83 +86,84 @@ class IdCautions:
         """
         total, count, example = self._counted()
         if count["list"] >= 3 and count["list"] >= LIST_SHARE * total:
-            raise list_error(self.staged.name, self._label, example["list"])
-        found = self._missing()
+            first = example["list"]
+            shown = first if len(first) <= 40 else first[:37] + "..."
+            raise DataError(
+                f"{self.table.name}: column {self.label!r} holds lists ({shown!r}), and each would "
+                f"count as one id; write a row for each member, such as frame[{self.label!r}] = "
+                f"frame[{self.label!r}].str.split(); frame.explode({self.label!r})"
+            )
+        doubts = self._missing()
         if count["pair"] >= 3 and count["pair"] + count["list"] >= LIST_SHARE * total:
-            found.append(
-                f"column {self._label!r} holds pairs ({example['pair']!r}), and each counts as one "
+            doubts.append(
+                f"column {self.label!r} holds pairs ({example['pair']!r}), and each counts as one "
                 "id; if they are lists, write a row for each member"
             )
         if count["marked"]:
-            found.append(
+            doubts.append(
                 f"{self.role} id {example['marked']!r} begins with a byte-order mark, as joined "
                 "files have it; remove it"
             )
         if count["exponent"]:
-            found.append(
-                f"column {self._label!r} holds numbers with an exponent ({example['exponent']!r}), "
+            doubts.append(
+                f"column {self.label!r} holds numbers with an exponent ({example['exponent']!r}), "
                 "as spreadsheets round long ids: different ids may have become one; export the "
                 "column as text"
             )
         if count["padded"]:
-            found.append(
+            doubts.append(
                 f"{count['padded']:,} {self.role} ids begin or end with blanks "
                 f"({example['padded']!r}) and are kept so; strip them if the blanks mean nothing"
             )
         others = total - count["integer"]
         if count["integer"] >= MANY and 0 < others <= min(HANDFUL, 0.05 * total):
-            found.append(self._handful(count["integer"]))
+            doubts.append(self._handful(count["integer"]))
         if count["spelled"] > count["integer"]:
-            found += self._spellings()
-        return found
+            doubts += self._spellings()
+        return doubts
 
     def _counted(self) -> tuple[int, dict[str, int], dict[str, str]]:
         """Number of all ids; of each doubtful form the number of its ids, and one of them."""
-        x = self.text
+        text = self.text
         conditions = {
-            "list": f"regexp_full_match({x}, {quoted(LIST_PATTERN)})",
-            "pair": f"regexp_full_match({x}, {quoted(PAIR_PATTERN)})",
-            "marked": f"starts_with({x}, chr(65279))",
-            "exponent": f"regexp_full_match({x}, '{_EXPONENT}')",
-            "padded": f"{x} <> trim({x})",
-            "integer": f"CAST(TRY_CAST({x} AS BIGINT) AS VARCHAR) = {x}",
-            "spelled": f"regexp_full_match({x}, '{_SPELLED}')",
+            "list": f"regexp_full_match({text}, {quoted(_LIST)})",
+            "pair": f"regexp_full_match({text}, {quoted(_PAIR)})",
+            "marked": f"starts_with({text}, chr(65279))",
+            "exponent": f"regexp_full_match({text}, '{_EXPONENT}')",
+            "padded": f"{text} <> trim({text})",
+            "integer": f"CAST(TRY_CAST({text} AS BIGINT) AS VARCHAR) = {text}",
+            "spelled": f"regexp_full_match({text}, '{_SPELLED}')",
         }
         picked = ["count(*)"]
         for form, condition in conditions.items():
             # The largest number shows best what rounding did.
-            one = "max" if form == "exponent" else "min"
-            picked += [f"count(*) FILTER ({condition})", f"{one}({x}) FILTER ({condition})"]
-        row = self.con.execute(f"SELECT {', '.join(picked)} FROM {self._table}").fetchall()[0]
-        counts, examples = row[1::2], row[2::2]
-        return (
-            row[0],
-            dict(zip(conditions, counts, strict=True)),
-            dict(zip(conditions, examples, strict=True)),
-        )
+            example = "max" if form == "exponent" else "min"
+            picked += [f"count(*) FILTER ({condition})", f"{example}({text}) FILTER ({condition})"]
+        query = f"SELECT {', '.join(picked)} FROM {self.ids}"
+        total, *pairs = self.table.con.execute(query).fetchall()[0]
+        counts = dict(zip(conditions, pairs[0::2], strict=True))
+        return total, counts, dict(zip(conditions, pairs[1::2], strict=True))
 
     def _missing(self) -> list[str]:
         words = ", ".join(map(quoted, MISSING))
-        query = (
-            f"SELECT {self.text}, n FROM {self._table} WHERE {self.text} IN ({words}) ORDER BY 1"
-        )
+        query = f"SELECT {self.text}, n FROM {self.ids} WHERE {self.text} IN ({words}) ORDER BY 1"
         return [
             f"'{word}' counts as {self.role} id, with {count:,} rows; if it stands for none, drop "
             "them"
-            for word, count in self.con.execute(query).fetchall()
+            for word, count in self.table.con.execute(query).fetchall()
         ]
 
     def _handful(self, integers: int) -> str:
         """The few values that make a column of integers a column of text, with their lines."""
-        x, letter = self.text, LETTER[self.role]
-        odd = f"CAST(TRY_CAST({x} AS BIGINT) AS VARCHAR) IS DISTINCT FROM {x}"
-        query = f"SELECT {x} FROM {self._table} WHERE {odd} ORDER BY 1 LIMIT {HANDFUL}"
+        text, letter = self.text, LETTER[self.role]
+        odd = f"CAST(TRY_CAST({text} AS BIGINT) AS VARCHAR) IS DISTINCT FROM {text}"
+        query = f"SELECT {text} FROM {self.ids} WHERE {odd} ORDER BY 1 LIMIT {HANDFUL}"
         shown = []
-        for (value,) in self.con.execute(query).fetchall():
+        for (value,) in self.table.con.execute(query).fetchall():
             key = quoted(value)
-            key = HASH.format(key) if letter in self.staged.texts() else key
-            row = self.con.execute(f"SELECT min(rowid) FROM log WHERE {letter} = {key}").fetchall()
-            shown.append(f"{value!r} ({line_of_row(self.con, self.staged, int(row[0][0]))})")
+            key = HASH.format(key) if letter in self.table.hashed_ids() else key
+            row = self.table.count(f"SELECT min(rowid) FROM log WHERE {letter} = {key}")
+            shown.append(f"{value!r} ({place_of_row(self.table, row)})")
         return (
             f"the {self.role} ids are text for the sake of {', '.join(shown)}; the other "
             f"{integers:,} are integers: if these rows do not belong, remove them"
@@ -151,47 +171,46 @@ class IdCautions:
 
     def _spellings(self) -> list[str]:
         """Ids that are the same number, such as 7 and 7.0."""
-        x = self.text
-        pairs = self.con.execute(
-            f"SELECT min({x}), max({x}) FROM {self._table} "
-            f"WHERE regexp_full_match({x}, '{_SPELLED}') AND TRY_CAST({x} AS DECIMAL(38, 9)) "
-            f"IS NOT NULL GROUP BY TRY_CAST({x} AS DECIMAL(38, 9)) HAVING count(*) > 1 "
-            "ORDER BY 1 LIMIT 1"
+        text = self.text
+        number = f"TRY_CAST({text} AS DECIMAL(38, 9))"
+        pairs = self.table.con.execute(
+            f"SELECT min({text}), max({text}) FROM {self.ids} "
+            f"WHERE regexp_full_match({text}, '{_SPELLED}') AND {number} IS NOT NULL "
+            f"GROUP BY {number} HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
         ).fetchall()
         return [
-            f"column {self._label!r} spells one number in more than one way, {a!r} and {b!r}, and "
-            "each counts as an id of its own; make them alike"
-            for a, b in pairs
+            f"column {self.label!r} spells one number in more than one way, {one!r} and {other!r}, "
+            "and each counts as an id of its own; make them alike"
+            for one, other in pairs
         ]
 
 
-def rounded_ids(staged: Staged, role: Role, ids: npt.NDArray[np.int64]) -> list[str]:
+def rounded_ids(table: LogTable, role: Role, ids: npt.NDArray[np.int64]) -> list[str]:
     """A doubt about float ids at the limit of exactness, to which greater ones are rounded."""
-    limits = {
-        2 ** EXACT_BITS[kind] for part in staged.parts if (kind := part.types[role]) in EXACT_BITS
-    }
-    found = sorted(limit for limit in limits if np.isin([limit, -limit], ids).any())
-    label = staged.parts[0].labels[role]
+    types = {part.types[role] for part in table.parts}
+    limits = sorted(2**bits for sql_type, bits in EXACT_BITS.items() if sql_type in types)
+    label = table.parts[0].labels[role]
     return [
         f"column {label!r} holds {limit}, the largest exact float: greater ids may have been "
         "rounded to it; make ids integers or text"
-        for limit in found
+        for limit in limits
+        if np.isin([limit, -limit], ids).any()
     ]
 
 
-def json_spellings(staged: Staged) -> list[str]:
+def json_spellings(table: LogTable) -> list[str]:
     """Doubts about JSON ids that are written as 7 in one line and 7.0 in another."""
-    found = []
-    for part in staged.parts:
-        for role in ("user", "item") if part.is_json else ():
+    doubts = []
+    for part in table.parts:
+        for role in IDS if part.is_json else ():
             label = part.labels[role]
             spellings = _spellings_of_member(part, label)
             if len(spellings) == 2:
-                found.append(
+                doubts.append(
                     f"column {label!r} holds integers and floats ({spellings[False]} and "
                     f"{spellings[True]}), and 7 and 7.0 count as one id"
                 )
-    return found
+    return doubts
 
 
 def _spellings_of_member(part: Part, label: str) -> dict[bool, str]:
@@ -226,16 +245,16 @@ def _member(line: bytes, label: str) -> str | None:
     return value if isinstance(value, (JsonInteger, JsonFloat)) else None
 
 
-def zero_ratings(con: duckdb.DuckDBPyConnection, staged: Staged) -> list[str]:
+def zero_ratings(table: LogTable) -> list[str]:
     """A doubt about rows rated 0, when nobody asked to drop them."""
-    if not staged.watches_ratings:
+    if not table.watches_ratings:
         return []
-    zeros, rows, binary = con.execute(
+    zeros, rows, binary = table.con.execute(
         "SELECT count(*) FILTER (z = 0), count(z), bool_and(z < 2) FROM log"
     ).fetchall()[0]
     if not zeros:
         return []
-    label = staged.parts[0].labels["rating"]
+    label = table.parts[0].labels["rating"]
     what = "holds only 0 and 1, so it may mark negatives" if binary else "has zeros"
     return [
         f"column {label!r} {what}: {zeros:,} of {rows:,} rows have 0 and count as interactions; "

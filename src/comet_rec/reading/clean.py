@@ -1,7 +1,7 @@
 """The careful way through a text log: each line is a row, part of one, or a bad row with a reason.
 
 It is for files that `scan` finds fault with, and for NDJSON that DuckDB's parser refuses. The
-columns that are wanted go to a plain copy that DuckDB can read in one way only. A line that cannot
+columns that play a role go to a plain copy that DuckDB can read in one way only. A line that cannot
 be read spoils no line behind it: reading goes on at the next one.
 """
 
@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
 from comet_rec.errors import DataError, argument
+from comet_rec.reading.columns import IDS, Role
 from comet_rec.reading.sniff import Format, is_value
 
 MOST_LINE_BYTES = 8 << 20
@@ -33,6 +34,7 @@ REMEMBERED = 1000
 DELIMITER = "\x1f"
 # What would end a field or a line of the copy, behind a byte that stands for nothing else.
 _ESCAPES = {"\x10": "\x10p", "\n": "\x10n", "\r": "\x10r", DELIMITER: "\x10s"}
+_ESCAPE_TABLE = str.maketrans(_ESCAPES)
 _SPECIAL = re.compile("[\x10\n\r\x1f]")
 _BROKEN = re.compile("[\ud800-\udfff]")
 LARGEST_EXACT = 2**53
@@ -95,52 +97,47 @@ class Bad:
 
     def remarks(self) -> list[str]:
         """Notes for the user."""
-        found = []
-        if self.n_literal:
-            lines = ", ".join(f"{line}" for line in self.literal)
-            more = " and others" if self.n_literal > len(self.literal) else ""
-            found.append(
-                f"quotes in {self.n_literal:,} rows do not enclose a field and were taken as text "
-                f"(line {lines}{more})"
-            )
-        return found
+        if not self.n_literal:
+            return []
+        lines = ", ".join(map(str, self.literal))
+        more = " and others" if self.n_literal > len(self.literal) else ""
+        return [
+            f"quotes in {self.n_literal:,} rows do not enclose a field and were taken as text "
+            f"(line {lines}{more})"
+        ]
 
     def cautions(self) -> list[str]:
         """Doubts about how rows were read."""
-        found = [
+        doubts = [
             f"one quoted field spans the lines {first} to {last}, which could be rows of their "
             f"own; if quotes are text in this file, pass {argument('quote', '')}"
             for first, last in self.doubtful[:1]
         ]
         if self.rounded:
-            found.append(
+            doubts.append(
                 f"the id {self.rounded} is the largest exact float: greater ids may have been "
                 "rounded to it; write ids as integers or text"
             )
-        return found
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A column that goes to the copy: its place in the file, its name, and whether it holds ids."""
-
-    place: int
-    label: str
-    is_id: bool
+        return doubts
 
 
 def write_clean(
-    path: Path, name: str, found: Format, wanted: Sequence[Wanted], place: Path,
+    path: Path,
+    name: str,
+    file_format: Format,
+    labels: Mapping[Role, str],
+    copy: Path,
     most_lines: int | None = None,
-) -> Bad:  # fmt: skip
-    """Write line number and wanted columns of every good row to `place`.
+) -> Bad:
+    """Write line number and values of every good row to a copy.
 
     Parameters
     ----------
     path : Path
-        A plain file; its bytes should be UTF-8, but a row is bad only where a wanted value is not.
-    place : Path
-        Where the copy is written.
+        A plain file; its bytes should be UTF-8, but a row is bad only where a value is not.
+    labels : mapping of role to str
+        Columns whose values are written, in this order.
+    copy : Path
     most_lines : int, optional
         Lines to read; all when not given.
 
@@ -150,15 +147,15 @@ def write_clean(
         When the disk is full or the file cannot be read.
     """
     bad = Bad()
-    rows = _json_rows if found.kind == "ndjson" else _delimited_rows
+    rows = _json_rows if file_format.kind == "ndjson" else _delimited_rows
     try:
-        with place.open("w", encoding="utf-8", newline="\n") as out:
-            for number, values in rows(path, found, wanted, bad):
+        with copy.open("w", encoding="utf-8", newline="\n") as out:
+            for number, values in rows(path, file_format, labels, bad):
                 if most_lines is not None and number > most_lines:
                     break
                 row = DELIMITER.join(values)
                 if not row.isascii() and _BROKEN.search(row):
-                    fault = _broken_id(values, wanted)
+                    fault = _broken_id(values, labels)
                     if fault:
                         bad.add(number, fault)
                         continue
@@ -170,32 +167,30 @@ def write_clean(
                     continue
                 if row.count(DELIMITER) >= len(values) or _SPECIAL.search("".join(values)):
                     bad.escaped = True
-                    row = DELIMITER.join(map(_encoded, values))
+                    row = DELIMITER.join(value.translate(_ESCAPE_TABLE) for value in values)
                 out.write(f"{number}{DELIMITER}{row}\n")
     except OSError as error:
         raise DataError(f"{name}: cannot be read: {error.strerror or error}") from error
     return bad
 
 
-def _encoded(value: str) -> str:
-    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], value)
-
-
-def _broken_id(values: Sequence[str], wanted: Sequence[Wanted]) -> str:
+def _broken_id(values: Sequence[str], labels: Mapping[Role, str]) -> str:
     """Fault of an id with broken characters; empty when only other values are broken."""
-    for column, value in zip(wanted, values, strict=True):
-        if column.is_id and _BROKEN.search(value):
-            return _not_text(column.label, value)
+    for (role, label), value in zip(labels.items(), values, strict=True):
+        if role not in IDS or not _BROKEN.search(value):
+            continue
+        if any("\udc80" <= letter <= "\udcff" for letter in value):
+            return (
+                f", column {label!r}: is not UTF-8; name the file's encoding with "
+                f"{argument('encoding', 'latin-1')}, cp1252, gbk or another"
+            )
+        return f", column {label!r}: holds half a character (a cut surrogate pair)"
     return ""
 
 
-def _not_text(label: str, value: str) -> str:
-    if any("\udc80" <= letter <= "\udcff" for letter in value):
-        return (
-            f", column {label!r}: is not UTF-8; name the file's encoding with "
-            f"{argument('encoding', 'latin-1')}, cp1252, gbk or another"
-        )
-    return f", column {label!r}: holds half a character (a cut surrogate pair)"
+def width_fault(n_fields: int, width: int) -> str:
+    """Fault of a row with another number of fields than the table has columns."""
+    return f": has {'more' if n_fields > width else 'fewer'} than {width} columns"
 
 
 def _lines(path: Path, bad: Bad) -> Iterator[tuple[int, str]]:
@@ -246,14 +241,15 @@ class _Ahead:
 
 
 def _delimited_rows(
-    path: Path, found: Format, wanted: Sequence[Wanted], bad: Bad
+    path: Path, file_format: Format, labels: Mapping[Role, str], bad: Bad
 ) -> Iterator[tuple[int, list[str]]]:
-    splitter, width = found.splitter, len(found.columns)
+    splitter, width = file_format.splitter, len(file_format.columns)
     lines = _Ahead(_lines(path, bad))
-    id_places = [column.place for column in wanted if column.is_id]
+    places = [file_format.columns.index(label) for label in labels.values()]
+    id_places = [place for place, role in zip(places, labels, strict=True) if role in IDS]
     for number, raw in lines:
         line = raw.removesuffix("\r")
-        if number <= found.skip or not line:
+        if number <= file_format.skip or not line:
             continue
         fields: list[str] | None
         if not splitter.needs_care(line):
@@ -262,32 +258,32 @@ def _delimited_rows(
                 bad.add(number, ": holds a CR that ends no line")
                 continue
         else:
-            fields = _quoted_record(number, raw, lines, found, id_places, bad)
+            fields = _quoted_record(number, raw, lines, file_format, id_places, bad)
         if fields is None:
             bad.add(number, ": has a quote that is not closed")
         elif not fields:
             continue  # a record over several lines, which is counted already
         elif len(fields) != width:
-            more = "more" if len(fields) > width else "fewer"
-            bad.add(number, f": has {more} than {width} columns")
+            bad.add(number, width_fault(len(fields), width))
         else:
-            yield number, [fields[column.place] for column in wanted]
+            yield number, [fields[place] for place in places]
 
 
 def _quoted_record(
-    number: int, raw: str, lines: _Ahead, found: Format, id_places: Sequence[int], bad: Bad
+    number: int, raw: str, lines: _Ahead, file_format: Format, id_places: Sequence[int], bad: Bad
 ) -> list[str] | None:
     """Fields of a record that begins on a line with quotes; None when its quote stays open.
 
     Tried in turn: the line by its quotes; a record over several lines, [] when it is bad; the line
     with its quotes as text, unless that text would be part of an id.
     """
-    splitter, width, line = found.splitter, len(found.columns), raw.removesuffix("\r")
+    splitter, width = file_format.splitter, len(file_format.columns)
+    line = raw.removesuffix("\r")
     fields = splitter.fields(line)
     if fields is not None and len(fields) == width:
         return fields
     if fields is None and splitter.is_open(line):
-        joined = _record_over_lines(number, raw, lines, found, bad)
+        joined = _record_over_lines(number, raw, lines, file_format, bad)
         if joined is not None:
             return joined
     plain = splitter.plain(line)
@@ -298,10 +294,10 @@ def _quoted_record(
 
 
 def _record_over_lines(
-    number: int, raw: str, lines: _Ahead, found: Format, bad: Bad
+    number: int, raw: str, lines: _Ahead, file_format: Format, bad: Bad
 ) -> list[str] | None:
     """Fields of a record whose quotes hold line ends; None when it is no such record."""
-    splitter, width = found.splitter, len(found.columns)
+    splitter, width = file_format.splitter, len(file_format.columns)
     parts = [raw]
     size, tries = len(raw), 0
     for _, more in lines.peek():
@@ -323,33 +319,33 @@ def _record_over_lines(
         return None
     # Lines that would be rows of their own if quotes were text. Within a field they are no accident
     # where they are nearly all of its lines, and columns of numbers or their number vouch for them.
-    rows = sum(_is_row(part, found) for part in parts)
+    are_rows = sum(_is_row(part, file_format) for part in parts) >= LITERAL_SHARE * len(parts)
     within = len(parts) - 2
-    if rows >= LITERAL_SHARE * len(parts) and within >= (1 if any(found.typed) else LITERAL_LINES):
+    if are_rows and within >= (1 if any(file_format.typed) else LITERAL_LINES):
         return None
     lines.drop(within + 1)
     bad.n_joined += 1
+    last = number + within + 1
     if len(fields) != width:
-        more = "more" if len(fields) > width else "fewer"
-        last = number + within + 1
-        bad.add(number, f": has {more} than {width} columns (a record over the lines to {last})")
+        fault = width_fault(len(fields), width)
+        bad.add(number, f"{fault} (a record over the lines to {last})")
         return []
-    if rows >= LITERAL_SHARE * len(parts):
-        bad.doubtful.append((number, number + within + 1))
+    if are_rows:
+        bad.doubtful.append((number, last))
     return fields
 
 
-def _is_row(line: str, found: Format) -> bool:
+def _is_row(line: str, file_format: Format) -> bool:
     """Whether a line would be a row if quotes were text: its width fits, and so do its numbers."""
-    fields = found.splitter.plain(line.removesuffix("\r"))
-    if len(fields) != len(found.columns):
+    fields = file_format.splitter.plain(line.removesuffix("\r"))
+    if len(fields) != len(file_format.columns):
         return False
-    typed = zip(fields, found.typed, strict=False)
+    typed = zip(fields, file_format.typed, strict=False)
     return all(is_value(field) for field, is_typed in typed if is_typed)
 
 
 def _json_rows(
-    path: Path, found: Format, wanted: Sequence[Wanted], bad: Bad
+    path: Path, file_format: Format, labels: Mapping[Role, str], bad: Bad
 ) -> Iterator[tuple[int, list[str]]]:
     for number, line in _lines(path, bad):
         if not line.strip():
@@ -364,18 +360,18 @@ def _json_rows(
         if not isinstance(record, dict):
             bad.add(number, ": is not a JSON object")
             continue
-        values = [record.get(found.columns[column.place]) for column in wanted]
-        for column, value in zip(wanted, values, strict=True):
-            if column.is_id and isinstance(value, JsonFloat):
+        for role, label in labels.items():
+            value = record.get(label)
+            if role in IDS and isinstance(value, JsonFloat):
                 integer = value.integer()
                 if integer is None:
                     why = FRACTION if value.has_fraction else INEXACT
-                    bad.add(number, f", column {column.label!r}: {value[:40]} {why}")
+                    bad.add(number, f", column {label!r}: {value[:40]} {why}")
                     break
                 if abs(integer) == LARGEST_EXACT:
                     bad.rounded = value
         else:
-            yield number, [_json_text(value) for value in values]
+            yield number, [_json_text(record.get(label)) for label in labels.values()]
 
 
 class JsonInteger(str):

@@ -9,6 +9,9 @@ from comet_rec.errors import DataError, NoColumnError, argument, did_you_mean
 
 Role = Literal["user", "item", "time", "rating"]
 ROLES: tuple[Role, ...] = ("user", "item", "time", "rating")
+IDS: tuple[Role, ...] = ("user", "item")
+LETTER: Mapping[Role, str] = {"user": "u", "item": "i", "time": "t", "rating": "r"}
+"""Name of a role's column in SQL."""
 
 # The order is the order of preference; case, "_", "-", spaces and a ":type" suffix are ignored.
 RECOGNISED: dict[Role, tuple[str, ...]] = {
@@ -42,14 +45,13 @@ def recognised(name: str) -> bool:
 
 def find(name: str, columns: Sequence[str]) -> int | None:
     """Position of a column that was asked for: exactly, else case-insensitively, else by stem."""
-    for position, column in enumerate(columns):
-        if column == name:
-            return position
-    wanted = name.strip().lower()
+    if name in columns:
+        return columns.index(name)
+    lower_name = name.strip().lower()
     lowered = [column.strip().lower() for column in columns]
     for stems in (lowered, [column.split(":")[0].strip() for column in lowered]):
-        if wanted in stems:
-            return stems.index(wanted)
+        if lower_name in stems:
+            return stems.index(lower_name)
     return None
 
 
@@ -72,18 +74,6 @@ def rivals(
                 f"name it with {argument(role)}"
             )
     return notes
-
-
-def _listed(columns: Sequence[str]) -> str:
-    shown = ", ".join(repr(column) for column in columns[:12])
-    return shown + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
-
-
-def _asked(name: str, columns: Sequence[str], where: str) -> int:
-    found = find(name, columns)
-    if found is not None:
-        return found
-    raise NoColumnError(f"{where}: no column {name!r}; {did_you_mean(name, columns)}")
 
 
 def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str) -> dict[Role, int]:
@@ -109,8 +99,12 @@ def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str)
     chosen: dict[Role, int] = {}
     for role in ROLES:
         name = asked.get(role)
-        if name is not None:
-            chosen[role] = _asked(name, columns, where)
+        if name is None:
+            continue
+        position = find(name, columns)
+        if position is None:
+            raise NoColumnError(f"{where}: no column {name!r}; {did_you_mean(name, columns)}")
+        chosen[role] = position
     for role in ROLES:
         if role in chosen:
             continue
@@ -122,16 +116,21 @@ def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str)
             if candidate in stems:
                 chosen[role] = stems.index(candidate)
                 break
-    for role in ("user", "item"):
+    for role in IDS:
         if role not in chosen:
+            listed = ", ".join(map(repr, columns[:12]))
+            more = f" and {len(columns) - 12} more" if len(columns) > 12 else ""
             raise NoColumnError(
-                f"{where}: no {role} column among {_listed(columns)}; name it with {argument(role)}"
+                f"{where}: no {role} column among {listed}{more}; name it with {argument(role)}"
             )
     for position in chosen.values():
         if columns.count(columns[position]) > 1:
             raise DataError(f"{where}: two columns are named {columns[position]!r}; rename one")
-    for role, position in chosen.items():
-        for other, same in chosen.items():
-            if ROLES.index(role) < ROLES.index(other) and position == same:
-                raise DataError(f"{where}: column {columns[position]!r} is both {role} and {other}")
+    taken: dict[int, Role] = {}
+    for role in ROLES:
+        if role in chosen:
+            position = chosen[role]
+            other = taken.setdefault(position, role)
+            if other != role:
+                raise DataError(f"{where}: column {columns[position]!r} is both {other} and {role}")
     return chosen

@@ -34,18 +34,21 @@ def whole_number(name: str, value: Any) -> int:
 
 
 @contextmanager
-def connect(threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database that touches no network and leaves no file behind.
+def connect(name: str, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database to read a source; it touches no network and leaves no file behind.
 
     Parameters
     ----------
+    name : str
+        Name of the source in messages.
     threads : int, optional
         Number of threads; all cores when not given.
 
     Raises
     ------
     DataError
-        When the number of threads is not in 1 … `MOST_THREADS`.
+        When the number of threads is not in 1 … `MOST_THREADS`, and in place of any error of
+        DuckDB, of text that is not Unicode or of a number that is too large.
     """
     if threads is not None and not 1 <= whole_number("threads", threads) <= MOST_THREADS:
         raise DataError(f"threads is {threads}; give 1 to {MOST_THREADS}")
@@ -64,23 +67,10 @@ def connect(threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
             con.execute("SET TimeZone = 'UTC'")
             con.execute("SET enable_progress_bar = false")
             yield con
+        except (duckdb.Error, UnicodeError, OverflowError) as error:
+            raise DataError(f"{name}: cannot be read: {one_line(error)}") from error
         finally:
             con.close()
-
-
-@contextmanager
-def refusing(name: str) -> Iterator[None]:
-    """Turn what DuckDB makes of a source that it cannot read into a one-line error.
-
-    Raises
-    ------
-    DataError
-        On any error of DuckDB, and on text that is not Unicode or a number that is too large.
-    """
-    try:
-        yield
-    except (duckdb.Error, UnicodeError, OverflowError) as error:
-        raise DataError(f"{name}: cannot be read: {one_line(error)}") from error
 
 
 def quoted(text: str) -> str:
@@ -93,15 +83,9 @@ def named(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def parquet_columns(con: duckdb.DuckDBPyConnection, path: str) -> list[str]:
-    """Names of the columns of a Parquet file, a literal, without those inside of others."""
-    found = con.execute(f"SELECT name, num_children FROM parquet_schema({path})").fetchall()
-    columns, inside = [], 0
-    for name, children in found[1:]:
-        if not inside:
-            columns.append(str(name))
-        inside = max(inside - 1, 0) + (children or 0)
-    return columns
+def spill_folder(con: duckdb.DuckDBPyConnection) -> str:
+    """The database's own folder for temporary files, which goes when the reading ends."""
+    return str(con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
 
 
 def reader_path(path: str | PathLike[str]) -> str:

@@ -1,17 +1,28 @@
-"""Which files a log consists of: one, a list, a folder, a pattern, or hive partitions."""
+"""The files of a log: which they are, and their bytes, unpacked and recoded to UTF-8."""
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import glob
+import gzip
+import lzma
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import IO, Any, Literal, TypeGuard
 from urllib.parse import unquote
 
-from comet_rec.errors import DataError
+from comet_rec.errors import DataError, argument
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _PARTITION = re.compile(r"([^=/\\]+)=(.*)")
@@ -67,21 +78,21 @@ def log_files(source: Any) -> list[LogFile]:
         When a path does not exist, is remote or no regular file, or a file is named twice.
     """
     paths = [source] if is_path(source) else list(source)
-    found: list[LogFile] = []
+    files: list[LogFile] = []
     for path in paths:
         if not is_path(path):
             raise DataError(f"a list of files holds a {type(path).__name__}; give paths alone")
-        found += _files_of(shown(path))
-    found.sort(key=lambda file: file.name)
+        files += _files_of(shown(path))
+    files.sort(key=lambda file: file.name)
     seen: dict[str, str] = {}
-    for file in found:
+    for file in files:
         other = seen.setdefault(os.path.realpath(file.path), file.name)
         if other is not file.name:
             raise DataError(f"{file.name}: is given twice; name each file once")
-    keys = {tuple(sorted(file.partition)) for file in found}
+    keys = {tuple(sorted(file.partition)) for file in files}
     if len(keys) > 1:
-        raise DataError(f"{found[0].name}: its files lie in folders of different partitions")
-    return found
+        raise DataError(f"{files[0].name}: its files lie in folders of different partitions")
+    return files
 
 
 def _files_of(name: str) -> list[LogFile]:
@@ -99,7 +110,7 @@ def _files_of(name: str) -> list[LogFile]:
         raise DataError(f"{name!r}: cannot be opened: {error}") from error
 
 
-def regular_file(name: str) -> LogFile:
+def regular_file(name: str, partition: Mapping[str, str] | None = None) -> LogFile:
     """One file on disk.
 
     Raises
@@ -118,14 +129,14 @@ def regular_file(name: str) -> LogFile:
         raise DataError(f"{name}: is not a regular file; give a file on disk")
     if not os.access(path, os.R_OK):
         raise DataError(f"{name}: cannot be opened: permission denied")
-    return LogFile(path, name)
+    return LogFile(path, name, partition or {})
 
 
 def _files_in(folder: str) -> list[LogFile]:
     """All files below a folder, but for hidden ones and empty ones (Spark writes both)."""
     if os.path.isfile(os.path.join(folder, "manifest.json")):
         raise DataError(f"{folder}: is a run of a trained model; give the log")
-    found = []
+    data_files = []
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -137,11 +148,10 @@ def _files_in(folder: str) -> list[LogFile]:
         for name in sorted(files):
             path = os.path.join(place, name)
             if name[0] not in "._" and not _is_empty(path):
-                file = regular_file(path)
-                found.append(LogFile(file.path, path, _partition(path, folder)))
-    if not found:
+                data_files.append(regular_file(path, _partition(path, folder)))
+    if not data_files:
         raise DataError(f"{folder}: has no files with data")
-    return found
+    return data_files
 
 
 def _is_empty(path: str) -> bool:
@@ -158,10 +168,7 @@ def _files_like(pattern: str) -> list[LogFile]:
         raise DataError(f"{pattern}: no file with data has such a name")
     # Folders in front of the first pattern are the place of the log, not a part of it.
     fixed = os.path.dirname(pattern[: _PATTERN.search(pattern).start()])  # type: ignore[union-attr]
-    return [
-        LogFile(file.path, file.name, _partition(file.name, fixed))
-        for file in map(regular_file, sorted(matches.values()))
-    ]
+    return [regular_file(name, _partition(name, fixed)) for name in sorted(matches.values())]
 
 
 def _partition(path: str, folder: str) -> dict[str, str]:
@@ -173,3 +180,186 @@ def _partition(path: str, folder: str) -> dict[str, str]:
             value = unquote(match[2])
             columns[match[1]] = "" if value == _NO_VALUE else value
     return columns
+
+
+Compression = Literal["none", "gzip", "bzip2", "xz", "zstd"]
+CHUNK_BYTES = 1 << 20
+
+# A file that unpacks to more than this many bytes, and to more than this many times its size, or
+# to a line without an end, was made to fill a disk. Real logs pack at most fifty to one.
+BOMB_BYTES = 64 << 20
+BOMB_RATIO = 200
+ZSTD_WINDOW_LOG = 27
+"""The largest window that the command `zstd` takes without being asked: 128 MB."""
+
+_MAGIC: tuple[tuple[bytes, Compression], ...] = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+)
+
+# A text may begin with "BZh" too; the first block's mark follows (or that of an empty file's end).
+_BZIP2 = re.compile(rb"BZh[1-9](1AY|\x17rE)")
+
+
+def compression_of(magic: bytes) -> Compression:
+    """The compression that a file's first bytes announce."""
+    if _BZIP2.match(magic):
+        return "bzip2"
+    for start, name in _MAGIC:
+        if magic.startswith(start):
+            return name
+    # A zstd file may begin with a frame that readers skip (RFC 8878, section 3.1.2).
+    if magic[1:4] == b"\x2a\x4d\x18" and magic[:1] and magic[0] >> 4 == 5:
+        return "zstd"
+    return "none"
+
+
+def text_encoding(encoding: str | None, name: str) -> str | None:
+    """The codec of a named encoding; None for UTF-8.
+
+    Raises
+    ------
+    DataError
+        When Python knows no such encoding of text.
+    """
+    if encoding is None:
+        return None
+    try:
+        "".encode(encoding)  # a codec of bytes, such as base64, is refused here
+        codec = codecs.lookup(encoding).name
+    except (LookupError, TypeError, ValueError):
+        raise DataError(
+            f"{name}: {encoding!r} is no encoding; "
+            "common ones are utf-8, latin-1, cp1252, utf-16, gbk, shift_jis"
+        ) from None
+    return None if codec in ("utf-8", "utf-8-sig") else codec
+
+
+def chunks(path: Path, name: str, compression: Compression) -> Iterator[bytes]:
+    """The unpacked bytes of a file; it is whole and undamaged when the last chunk has come.
+
+    Raises
+    ------
+    DataError
+        When the file is truncated or damaged, or unpacks to far more than a log would.
+    """
+    try:
+        with path.open("rb") as raw:
+            packed, size, since_line_end = path.stat().st_size, 0, 0
+            for chunk in _unpacked(raw, compression):
+                yield chunk
+                if compression == "none":
+                    continue
+                size += len(chunk)
+                at = chunk.rfind(b"\n")
+                since_line_end = since_line_end + len(chunk) if at < 0 else len(chunk) - at - 1
+                endless = since_line_end > BOMB_BYTES
+                if endless or size > max(BOMB_BYTES, BOMB_RATIO * packed):
+                    raise DataError(
+                        f"{name}: {packed:,} bytes of {compression} hold more than {size:,} bytes"
+                        f"{' without a line end' if endless else ''}; if that is right, unpack it"
+                    )
+    except EOFError as error:
+        raise DataError(f"{name}: is a truncated {compression} file; fetch it again") from error
+    except (zlib.error, lzma.LZMAError, zstd.ZstdError) as error:
+        if "memory" in str(error).lower():  # a window beyond ours is no damage
+            raise DataError(f"{name}: needs too much memory to unpack; unpack it") from error
+        raise DataError(f"{name}: is a damaged {compression} file; fetch it again") from error
+    except OSError as error:
+        if compression != "none" and error.errno is None:
+            raise DataError(f"{name}: is a damaged {compression} file; fetch it again") from error
+        raise DataError(f"{name}: cannot be read: {error.strerror or error}") from error
+
+
+def _unpacked(raw: IO[bytes], compression: Compression) -> Iterator[bytes]:
+    if compression in ("bzip2", "xz"):
+        yield from _streams(raw, bz2.BZ2Decompressor if compression == "bzip2" else _xz)
+        return
+    opened: Any = raw
+    if compression == "gzip":
+        opened = gzip.GzipFile(fileobj=raw)
+    elif compression == "zstd":
+        window: dict[int, int] = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
+        opened = zstd.ZstdFile(raw, options=window)
+    while chunk := opened.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _xz() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ)
+
+
+def _streams(raw: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
+    """The unpacked bytes of all streams in a file.
+
+    Python's own file objects take a damaged later stream for garbage behind the first one, and
+    leave it out without a word.
+    """
+    data = raw.read(CHUNK_BYTES)
+    while data:
+        unpacker = make()
+        while not unpacker.eof:
+            chunk = unpacker.decompress(data, CHUNK_BYTES)
+            if chunk:
+                yield chunk
+            data = b""
+            if unpacker.needs_input and not unpacker.eof:
+                data = raw.read(CHUNK_BYTES)
+                if not data:
+                    raise EOFError
+        data = unpacker.unused_data or raw.read(CHUNK_BYTES)
+        # Streams of xz may be padded with zeros, four at a time; those of bzip2 begin with "B".
+        while data and not data.strip(b"\0"):
+            data = raw.read(CHUNK_BYTES)
+        data = data.lstrip(b"\0")
+
+
+def plain_file(
+    path: Path, name: str, compression: Compression, codec: str | None, place: Path
+) -> Path:
+    """The file itself where it is plain UTF-8 by promise, else a plain copy at `place`.
+
+    Raises
+    ------
+    DataError
+        As `chunks` does; when the bytes are not of the named encoding; when the disk is full.
+    """
+    if compression == "none" and codec is None:
+        return path
+    try:
+        with place.open("wb") as out:
+            source = chunks(path, name, compression)
+            out.writelines(source if codec is None else _recoded(source, name, codec))
+    except OSError as error:
+        raise DataError(f"{name}: cannot be unpacked to {place}: {error.strerror}") from error
+    return place
+
+
+def _recoded(source: Iterator[bytes], name: str, codec: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(codec)()
+    line = 1
+    for chunk in source:
+        try:
+            text = decoder.decode(chunk)
+        except UnicodeDecodeError as error:
+            # The chunk may begin within a character, so the line is counted in what was decoded.
+            line += error.object[: error.start].decode(codec, errors="ignore").count("\n")
+            raise _not_encoded(name, line, codec) from error
+        except UnicodeError as error:  # of UTF-16 and UTF-32
+            raise DataError(
+                f"{name}: has no byte-order mark; pass {argument('encoding', codec + '-le')} or "
+                f"{argument('encoding', codec + '-be')}"
+            ) from error
+        line += text.count("\n")
+        yield text.encode("utf-8", errors="surrogatepass")
+    try:
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeDecodeError as error:
+        raise _not_encoded(name, line, codec) from error
+
+
+def _not_encoded(name: str, line: int, codec: str) -> DataError:
+    return DataError(
+        f"{name}, line {line:,}: is not {codec}; name the right one with {argument('encoding')}"
+    )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from comet_rec.errors import DataError, argument
-from comet_rec.reading.unpack import compression_of
+from comet_rec.reading.files import compression_of
 
 _EXPORT = "export the table to CSV or Parquet"
 _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
@@ -32,6 +32,9 @@ _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%PDF", "a PDF", _EXPORT),
     (0, b"\x89PNG", "a picture", "give a log"),
     (0, b"\x7fELF", "a program", "give a log"),
+    (0, b"PAR1", "Parquet inside another compression, or damaged", "unpack it"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS and not the file", "run `git lfs pull`"),
+    (0, b"%%MatrixMarket", "a Matrix Market file", "give scipy.io.mmread(path)"),
 )
 _PICKLE = re.compile(
     rb"\x80[\x02-\x05].{0,12}[c}\](\x8c\x95]|[}\]]q[\x00-\xff]|\([dl]p\d+\n|c[\w.]+\n\w+\n[p(]",
@@ -59,14 +62,8 @@ def refuse_binary(head: bytes, name: str) -> None:
             f"{name}: is a pickle, which can run any program when it is opened; if you trust it, "
             "load it and give the frame"
         )
-    if head.startswith(b"PAR1") and binary:
-        raise DataError(f"{name}: is Parquet inside another compression, or damaged; unpack it")
     if compression_of(head[:16]) != "none":
         raise DataError(f"{name}: is compressed twice; unpack it once")
-    if head.startswith(b"version https://git-lfs"):
-        raise DataError(f"{name}: is a pointer of Git LFS and not the file; run `git lfs pull`")
-    if head.startswith(b"%%MatrixMarket"):
-        raise DataError(f"{name}: is a Matrix Market file; give scipy.io.mmread(path)")
     if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
         raise DataError(f"{name}: is UTF-32 text; pass {argument('encoding', 'utf-32')}")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -170,20 +167,3 @@ def _nested_events(line: str) -> tuple[str, str, str] | None:
     members = record[events[0]][0]
     items = [key for key in members if key in ("aid", "item", "item_id", "iid", "sku", "product")]
     return owners[0], events[0], items[0] if items else next(iter(members), "item_id")
-
-
-_MEMBER = r"[A-Za-z_]{0,3}-?\d+(-[01])?"
-_ARRAY = r"\[[^\]]*,[^\]]*\]|\[\d*\]"
-PAIR_PATTERN = rf"{_ARRAY}|{_MEMBER}[ ,;|]{_MEMBER}"
-LIST_PATTERN = rf"{_ARRAY}|{_MEMBER}([ ,;|]{_MEMBER}){{2,}}"
-"""Matches ids that are lists of ids, `N5 N6 N7` or `[1, 2]`; two numbers may be one id as well."""
-
-
-def list_error(name: str, label: str, example: str) -> DataError:
-    """The error for a column that holds lists of ids."""
-    short = example if len(example) <= 40 else example[:37] + "..."
-    return DataError(
-        f"{name}: column {label!r} holds lists ({short!r}), and each would count as one id; write "
-        f"a row for each member, such as frame[{label!r}] = frame[{label!r}].str.split(); "
-        f"frame.explode({label!r})"
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -15,9 +15,9 @@ import numpy as np
 
 from comet_rec.errors import DataError
 from comet_rec.random import generator
-from comet_rec.reading.columns import ROLES, Role, choose, rivals
+from comet_rec.reading.columns import LETTER, Role, choose, rivals
 from comet_rec.reading.database import one_line
-from comet_rec.reading.parts import LETTER, Part, described
+from comet_rec.reading.parts import Part, described
 from comet_rec.reading.sniff import roles_by_values
 from comet_rec.text import shortened
 
@@ -25,6 +25,17 @@ Asked = Mapping[Role, str | None]
 
 _DTYPES = {"string": "string", "integer": "Int64", "floating": "float64"}
 MOST_BITS = 10_000
+_KINDS: tuple[tuple[Any, str], ...] = (
+    ((int, np.integer), "int"),
+    (np.float16, "float16"),
+    (np.float32, "float32"),
+    ((float, np.floating), "float64"),
+    (str, "text"),
+    (uuid.UUID, "uuid"),
+    (Decimal, "decimal"),
+    ((dt.date, np.datetime64), "time"),
+)
+_ROWS: Any = (list, np.ndarray, np.void)
 _HALF = ("float16", "halffloat", "Float16")
 
 
@@ -99,28 +110,20 @@ class _Stream:
 
 def _arrow(con: duckdb.DuckDBPyConnection, frame: Any, asked: Asked) -> Part:
     name = frame_name(frame)
-    schema = getattr(frame, "schema", None)
-    names = getattr(schema, "names", None)  # polars: a method
-    own = [str(column) for column in (names() if callable(names) else names or [])] or None
-    halves = _half_columns(frame, own or [])
+    names = getattr(getattr(frame, "schema", None), "names", None)  # polars: a method
+    columns = [str(column) for column in (names() if callable(names) else names or [])]
+    halves = _half_columns(frame, columns)
     if halves:
-        chosen = choose(own or [], asked, name)
-        halves = [
-            column for column in halves if column in {(own or [])[at] for at in chosen.values()}
-        ]
+        read = {columns[place] for place in choose(columns, asked, name).values()}
+        halves = [column for column in halves if column in read]
         frame = _single_precision(frame, halves)
     con.register("frame", _Stream(frame))
-    if hasattr(frame, "shape"):
-        part = described(con, "frame", name, asked, own)
-    else:
+    table = "frame"
+    if not hasattr(frame, "shape"):
         # A stream without a shape may be consumed by its first reading.
         con.execute("CREATE TEMP TABLE streamed AS SELECT * FROM frame")
-        part = described(con, "streamed", name, asked, own)
-    types = {
-        role: "HALFFLOAT" if part.labels[role] in halves else kind
-        for role, kind in part.types.items()
-    }
-    return replace(part, types=types)
+        table = "streamed"
+    return described(con, table, name, asked, columns or None, halves)
 
 
 def _half_columns(frame: Any, names: Sequence[str]) -> list[str]:
@@ -160,24 +163,32 @@ def _pandas(con: duckdb.DuckDBPyConnection, frame: Any, asked: Asked) -> Part:
                 f"{error}; its index holds {', '.join(map(repr, index))}: give frame.reset_index()"
             ) from None
         raise
-    parts, types = {}, {}
-    for role, place in chosen.items():
-        column = _plain_column(frame.iloc[:, place], columns[place], name)
-        if str(column.dtype) in _HALF:
-            column, types[role] = column.astype("float32"), "HALFFLOAT"
-        parts[LETTER[role]] = column
-    con.register("frame", sys.modules["pandas"].DataFrame(parts))
-    part = _lettered(con, name, chosen)
+    series = {
+        role: _plain_column(frame.iloc[:, place], columns[place], name)
+        for role, place in chosen.items()
+    }
     labels = {role: columns[place] for role, place in chosen.items()}
-    guessed = rivals(columns, asked, chosen)
-    return replace(
-        part, labels=labels, width=len(columns), guessed=guessed, types={**part.types, **types}
-    )
+    part = _lettered(con, name, series, labels, len(columns), sys.modules["pandas"].DataFrame)
+    return replace(part, guessed=rivals(columns, asked, chosen))
 
 
-def _lettered(con: duckdb.DuckDBPyConnection, name: str, roles: Iterable[Role]) -> Part:
-    """The registered frame, whose columns are the letters of the roles."""
-    return described(con, "frame", name, {role: LETTER[role] for role in roles})
+def _lettered(
+    con: duckdb.DuckDBPyConnection,
+    name: str,
+    columns: Mapping[Role, Any],
+    labels: Mapping[Role, str],
+    width: int,
+    frame: Callable[[dict[str, Any]], Any] = dict,
+) -> Part:
+    """A part of arrays that play roles; DuckDB sees them under the letters of the roles."""
+    halves = [LETTER[role] for role, column in columns.items() if str(column.dtype) in _HALF]
+    arrays = {LETTER[role]: column for role, column in columns.items()}
+    for letter in halves:
+        arrays[letter] = arrays[letter].astype("float32")
+    con.register("frame", frame(arrays))
+    asked = {role: LETTER[role] for role in columns}
+    part = described(con, "frame", name, asked, halves=halves)
+    return replace(part, labels=labels, width=width)
 
 
 def _categories(column: Any) -> Any:
@@ -226,8 +237,8 @@ def _plain_column(column: Any, label: str, name: str) -> Any:
 
 def _exact_text(value: Decimal) -> str:
     """A decimal's digits; 7.00 as 7."""
-    whole = value.is_finite() and value == value.to_integral_value()
-    return format(value.to_integral_value() if whole else value, "f")
+    is_integer = value.is_finite() and value == value.to_integral_value()
+    return format(value.to_integral_value() if is_integer else value, "f")
 
 
 def _sparse(con: duckdb.DuckDBPyConnection, matrix: Any, asked: Asked) -> Part:
@@ -242,20 +253,23 @@ def _sparse(con: duckdb.DuckDBPyConnection, matrix: Any, asked: Asked) -> Part:
     if rows.nnz == 0:
         raise DataError(f"{name}: is empty")
     users = np.repeat(np.arange(rows.shape[0], dtype=np.int64), np.diff(rows.indptr))
-    parts = {"u": users, "i": rows.indices.astype(np.int64), "r": rows.data.astype(np.float64)}
     # In the order of its columns each user's highest item would be held out.
     order = generator(0, "matrix.order").permutation(rows.nnz)
-    con.register("frame", {letter: values[order] for letter, values in parts.items()})
-    part = _lettered(con, name, [role for role in ROLES if role != "time"])
+    columns: dict[Role, Any] = {
+        "user": users[order],
+        "item": rows.indices.astype(np.int64)[order],
+        "rating": rows.data.astype(np.float64)[order],
+    }
     labels: dict[Role, str] = {"user": "row", "item": "column", "rating": "value"}
+    part = _lettered(con, name, columns, labels, 3)
     remark = "a matrix has no order: its entries are taken in one random order, always the same"
-    return replace(part, labels=labels, width=3, remarks=(remark,))
+    return replace(part, remarks=(remark,))
 
 
 def _rows(con: duckdb.DuckDBPyConnection, source: Iterable[Any], asked: Asked) -> Part:
     """Rows of two to four values: user, item, then rating and time as the values tell."""
     name = "the rows"
-    rows = [tuple(row) if _is_row(row) else row for row in source]
+    rows = [tuple(row) if isinstance(row, _ROWS) else row for row in source]
     if not rows:
         raise DataError(f"{name}: there are none")
     for place, row in enumerate(rows, 1):
@@ -269,23 +283,14 @@ def _rows(con: duckdb.DuckDBPyConnection, source: Iterable[Any], asked: Asked) -
                 "item, rating, time"
             )
     columns = {str(place): list(column) for place, column in enumerate(zip(*rows, strict=True), 1)}
-    wanted = dict(asked)
-    taken = {column for column in asked.values() if column}
-    for role, column in _roles_of_rows(columns).items():
-        if wanted.get(role) is None and column not in taken:
-            wanted[role] = column
-    placed = ", ".join(f"value {column} is the {role}" for role, column in wanted.items() if column)
-    part = _columns(con, columns, wanted, name)
+    texts = [[_text_of(value) for value in column[:200]] for column in columns.values()]
+    roles = dict(asked)
+    for role, label in roles_by_values(texts).items():
+        if roles.get(role) is None and label not in asked.values():
+            roles[role] = label
+    placed = ", ".join(f"value {label} is the {role}" for role, label in roles.items() if label)
+    part = _columns(con, columns, roles, name)
     return replace(part, remarks=(placed,) if len(columns) > 2 else ())
-
-
-def _is_row(row: Any) -> bool:
-    return isinstance(row, (tuple, list, np.ndarray, np.void)) and not isinstance(row, str)
-
-
-def _roles_of_rows(columns: Mapping[str, Sequence[Any]]) -> dict[Role, str]:
-    """As of the columns of a file without a header row."""
-    return roles_by_values([[_text_of(x) for x in column[:200]] for column in columns.values()])
 
 
 def _text_of(value: Any) -> str:
@@ -304,18 +309,8 @@ def _columns(
         raise DataError(f"{name}: give lists of one length, not empty")
     chosen = choose(list(columns), asked, name)
     labels = {role: list(columns)[place] for role, place in chosen.items()}
-    arrays = {LETTER[role]: _array(columns[label], label, name) for role, label in labels.items()}
-    types = {role: _type_of(arrays[LETTER[role]]) for role in labels}
-    halves: dict[Role, str] = {role: kind for role, kind in types.items() if kind == "HALFFLOAT"}
-    for role in halves:
-        arrays[LETTER[role]] = arrays[LETTER[role]].astype(np.float32)
-    con.register("frame", arrays)
-    part = _lettered(con, name, labels)
-    return replace(part, labels=labels, width=len(columns), types={**part.types, **halves})
-
-
-def _type_of(array: Any) -> str:
-    return "HALFFLOAT" if array.dtype == np.float16 else ""
+    arrays = {role: _array(columns[label], label, name) for role, label in labels.items()}
+    return _lettered(con, name, arrays, labels, len(columns))
 
 
 def _array(values: list[Any], label: str, name: str) -> Any:
@@ -323,25 +318,21 @@ def _array(values: list[Any], label: str, name: str) -> Any:
     values = [None if _is_missing(value) else value for value in values]
     present = [value for value in values if value is not None]
     kinds = {_kind(value) for value in present}
-    if kinds == {"int", "float"} and all(abs(value) <= 2**53 for value in present):
-        kinds = {"float"}
+    if kinds == {"int", "float64"} and all(abs(value) <= 2**53 for value in present):
+        kinds = {"float64"}
     if len(kinds) != 1 or None in kinds:
         first = present[0] if present else None
-        other = next((x for x in present if _kind(x) != _kind(first)), first)
+        other = next((value for value in present if _kind(value) != _kind(first)), first)
         raise DataError(
             f"{name}: column {label!r} mixes types, {_shown(first)} and {_shown(other)}; make it "
             "one type, such as text"
         )
     kind = kinds.pop()
     if kind == "time":
-        return np.array(
-            ["NaT" if x is None else np.datetime64(_universal(x), "us") for x in values],
-            dtype="datetime64[us]",
-        )
-    if kind == "float":
-        return np.array([np.nan if x is None else x for x in values], dtype=np.float64)
-    if kind in ("float16", "float32"):
-        return np.array([np.nan if x is None else x for x in values], dtype=kind)
+        times = [_universal(value) for value in values]
+        return np.array(times, dtype="datetime64[us]")
+    if kind in ("float16", "float32", "float64"):
+        return np.array([np.nan if value is None else value for value in values], dtype=kind)
     small = kind == "int" and all(-(2**63) <= int(value) < 2**63 for value in present)
     if small and len(present) == len(values):
         return np.array([int(value) for value in values], dtype=np.int64)
@@ -369,26 +360,15 @@ def _is_missing(value: Any) -> bool:
     return isinstance(value, (float, np.floating, np.datetime64)) and bool(value != value)
 
 
-def _universal(value: Any) -> Any:
-    """A time with a zone in UTC and without it, as numpy wants it."""
+def _universal(value: Any) -> np.datetime64:
+    """A time as numpy has it, in UTC and without a zone; NaT for None."""
     if isinstance(value, dt.datetime) and value.tzinfo is not None:
-        return value.astimezone(dt.UTC).replace(tzinfo=None)
-    return value
+        value = value.astimezone(dt.UTC).replace(tzinfo=None)
+    return np.datetime64("NaT" if value is None else value, "us")
 
 
 def _kind(value: Any) -> str | None:
-    kinds: tuple[tuple[Any, str], ...] = (
-        ((bool, np.bool_), ""),
-        ((int, np.integer), "int"),
-        (np.float16, "float16"),
-        (np.float32, "float32"),
-        ((float, np.floating), "float"),
-        (str, "text"),
-        (uuid.UUID, "uuid"),
-        (Decimal, "decimal"),
-        ((dt.date, np.datetime64), "time"),
-    )
-    for types, kind in kinds:
-        if isinstance(value, types):
-            return kind or None
-    return None
+    """Kind of a value, or None; a truth value, though Python counts it as an int, has none."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    return next((kind for types, kind in _KINDS if isinstance(value, types)), None)

@@ -1,18 +1,30 @@
-"""Test items and candidates of your own, read from files or frames; `data.given_split` splits."""
+"""Test items and candidates of one's own, read from files or frames; `data.given_split` splits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+import numpy as np
 
 from comet_rec.config import ProtocolConfig
-from comet_rec.data.given_split import Pairs, given_split
+from comet_rec.data.given_split import External, Pairs, given_split
+from comet_rec.data.ids import IdKind
 from comet_rec.data.interactions import Interactions, not_a_log
 from comet_rec.data.split import Split
 from comet_rec.errors import DataError, InputError, NoColumnError
-from comet_rec.reading.pairs import WideCandidates, is_wide, read_pairs, read_wide_candidates
+from comet_rec.reading.cautions import Remarks
+from comet_rec.reading.columns import IDS, Role
+from comet_rec.reading.database import connect
+from comet_rec.reading.files import chunks, compression_of, regular_file
+from comet_rec.reading.readers import load_rows, open_log, source_name
+from comet_rec.reading.table import LogTable
 
 Read = TypeVar("Read")
 
@@ -83,26 +95,26 @@ def read_given(
     DataError
         When a file cannot be read, or the wide file and the test file have different test pairs.
     """
-    kinds: Any = {"user_kind": log.user_ids.kind, "item_kind": log.item_ids.kind}
+    kinds: dict[Role, IdKind] = {"user": log.user_ids.kind, "item": log.item_ids.kind}
     names = [{"user": user, "item": item}, *([{}] if or_common else [])]
 
     def rows(source: Any) -> Pairs:
-        return first_named(partial(read_pairs, source, skip_bad=skip_bad, **kinds), names)
+        return first_named(partial(read_pairs, source, skip_bad=skip_bad, id_kinds=kinds), names)
 
     held = rows(test)
     if candidates is None:
         return held, None
     if not (isinstance(candidates, (str, PathLike)) and is_wide(candidates)):
         return held, rows(candidates)
-    wide: WideCandidates = read_wide_candidates(candidates, **kinds)
-    ours = set(zip(held.users.tolist(), held.items.tolist(), strict=True))
-    other = set(zip(wide.users.tolist(), wide.positives.tolist(), strict=True)) - ours
+    positives, negatives = read_wide_candidates(candidates, kinds)
+    test_pairs = set(zip(held.users.tolist(), held.items.tolist(), strict=True))
+    other = set(zip(positives.users.tolist(), positives.items.tolist(), strict=True)) - test_pairs
     if other:
         raise DataError(
             f"{candidates}: {len(other)} of its pairs, {sorted(map(str, other))[0]} for one, are "
             "not among the test rows; give the two files of one split"
         )
-    return held, Pairs(wide.candidate_users, wide.candidates)
+    return held, negatives
 
 
 def first_named(read: Callable[..., Read], names: Sequence[Mapping[str, Any]]) -> Read:
@@ -120,3 +132,149 @@ def first_named(read: Callable[..., Read], names: Sequence[Mapping[str, Any]]) -
         except NoColumnError as error:
             missing = missing or error
     raise missing or NoColumnError("no names were given")
+
+
+def read_pairs(
+    source: Any,
+    *,
+    user: str | int | None = None,
+    item: str | int | None = None,
+    id_kinds: Mapping[Role, IdKind] | None = None,
+    skip_bad: int = 0,
+) -> Pairs:
+    """Read the user and item columns of a file or frame.
+
+    Parameters
+    ----------
+    source : path, DataFrame, Arrow table or sparse matrix
+        As for `read`.
+    user, item : str or int, optional
+        Column names; common names are recognised when not given.
+    id_kinds : mapping of role to kind, optional
+        Kinds of the ids of the log that the pairs belong to: a column of digits stays text
+        beside a log whose ids are text. Decided from the values when not given.
+    skip_bad : int
+        Number of bad rows that may be skipped.
+
+    Raises
+    ------
+    DataError
+        When the source cannot be read as asked; one line.
+    """
+    asked: dict[Role, str | int | None] = {"user": user, "item": item}
+    remarks = Remarks()
+    with connect(source_name(source)) as con:
+        name, parts = open_log(con, source, asked)
+        load_rows(LogTable(con, name, parts, IDS, id_kinds=id_kinds or {}), skip_bad, remarks)
+        columns = con.execute("SELECT u, i FROM log ORDER BY rowid").fetchnumpy()
+    users, items = map(np.ma.getdata, columns.values())
+    return Pairs(users, items, tuple(remarks.notes))
+
+
+def is_wide(path: str | PathLike[str]) -> bool:
+    """Whether a file begins like NCF's `.test.negative`."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        return False
+    first = next(_lines(path, str(path)), b"")
+    return re.match(rb"\s*\([^\t\n]*,[^\t\n]*\)\t", first.removeprefix(b"\xef\xbb\xbf")) is not None
+
+
+def _lines(path: Path, name: str) -> Iterator[bytes]:
+    """The lines of a file, unpacked."""
+    with path.open("rb") as file:
+        compression = compression_of(file.read(16))
+    rest = b""
+    for chunk in chunks(path, name, compression):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    yield rest
+
+
+def read_wide_candidates(
+    path: str | PathLike[str], id_kinds: Mapping[Role, IdKind] | None = None
+) -> tuple[Pairs, Pairs]:
+    """Read the test pairs and their negatives of NCF's `.test.negative`.
+
+    Each line is `(user,item)<tab>negative<tab>negative…`; a negative goes with its line's user.
+
+    Parameters
+    ----------
+    path : path
+        The file, plain, gzip or zstd.
+    id_kinds : mapping of role to kind, optional
+        As for `read_pairs`.
+
+    Raises
+    ------
+    DataError
+        When there is no such file or a line is of another form; one line.
+    """
+    name, path = str(path), Path(path).expanduser()
+    regular_file(str(path))
+    users: list[str] = []
+    positives: list[str] = []
+    negatives: list[list[str]] = []
+    numbers: list[int] = []
+    for number, line in enumerate(_lines(path, name), 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name}, line {number}: is not UTF-8; fix it") from error
+        if not text:
+            continue
+        pair, *rest = text.split("\t")
+        match = re.fullmatch(r"\(([^,]+),([^,]+)\)", pair.strip())
+        if match is None or not all(rest):
+            raise DataError(
+                f"{name}, line {number}: is not (user,item) and negatives between tabs; fix it"
+            )
+        users.append(match[1].strip())
+        positives.append(match[2].strip())
+        negatives.append(rest)
+        numbers.append(number)
+    if not users:
+        raise DataError(f"{name}: has no rows")
+    counts = [len(line) for line in negatives]
+    kinds = id_kinds or {}
+    user_ids = _typed(users, kinds.get("user"), name, numbers)
+    item_numbers = [*numbers, *np.repeat(numbers, counts).tolist()]
+    item_ids = _typed([*positives, *chain(*negatives)], kinds.get("item"), name, item_numbers)
+    pairs = Pairs(user_ids, item_ids[: len(users)])
+    return pairs, Pairs(np.repeat(user_ids, counts), item_ids[len(users) :])
+
+
+def _typed(texts: list[str], kind: IdKind | None, name: str, lines: list[int]) -> External:
+    """Integers if every text survives text → int64 → text, UUIDs for a log of them, else texts.
+
+    A log of integers, or of UUIDs, takes nothing else; `lines` are the texts' own.
+    """
+    parse = {"int": _integer, "uuid": _uuid}.get(kind or "int")
+    values: list[Any] = texts if parse is None else [parse(text) for text in texts]
+    if None in values:
+        if kind is not None:
+            place = values.index(None)
+            what = "UUID" if kind == "uuid" else "plain integer"
+            raise DataError(
+                f"{name}, line {lines[place]}: {texts[place]!r} is no {what}, and the ids of the "
+                "log are; fix it"
+            )
+        values = texts
+    elif parse is _integer:
+        return np.array(values, dtype=np.int64)
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _integer(text: str) -> int | None:
+    if re.fullmatch(r"-?[1-9]\d{0,18}|0", text) and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    return None
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,20 +16,17 @@ from comet_rec.reading.clean import (
     LARGEST_EXACT,
     MOST_LINE_BYTES,
     Bad,
-    Wanted,
     decoded,
     write_clean,
 )
-from comet_rec.reading.columns import ROLES, Role, choose, rivals
-from comet_rec.reading.database import named, parquet_columns, quoted, reader_path
-from comet_rec.reading.fields import Splitter
-from comet_rec.reading.files import LogFile
+from comet_rec.reading.columns import IDS, LETTER, ROLES, Role, choose, rivals
+from comet_rec.reading.database import named, quoted, reader_path, spill_folder
+from comet_rec.reading.files import LogFile, compression_of, plain_file, text_encoding
 from comet_rec.reading.foreign import refuse_binary
-from comet_rec.reading.scan import Scan, all_of_width, scan
-from comet_rec.reading.sniff import HEAD_BYTES, Asked, Format, sniff
-from comet_rec.reading.unpack import compression_of, plain_file, text_encoding
+from comet_rec.reading.lines import Scan, Splitter, all_of_width, scan
+from comet_rec.reading.sniff import HEAD_BYTES, Format, TextOptions, sniff
+from comet_rec.reading.typed import Kinds
 
-LETTER: Mapping[Role, str] = {"user": "u", "item": "i", "time": "t", "rating": "r"}
 MAGIC_BYTES = 16
 LARGE_BYTES = 20 << 20
 TRIED_LINES = 100_000
@@ -38,6 +34,8 @@ SEVERAL = 20
 """Lines with quotes as text, among `TRIED_LINES`, that speak for a file without quoting."""
 NO_NULL = "\x10N"
 """Text that no field holds: an empty field is '', and only a field that is not there is NULL."""
+WIDE = ("UBIGINT", "HUGEINT", "UHUGEINT")
+"""Types that may hold more than an int64, as hashes do."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,10 @@ class Part:
         Empty for a frame.
     rows : tuple of int or None
         Records of each file, counted without DuckDB; None where nobody counted.
-    text : Format or None
-        The format of text files; None for frames and Parquet.
+    text : Format
+        The format of text files; of the kind "typed" for frames and Parquet.
     plain : tuple of Path
-        The files unpacked and recoded.
+        Text files, unpacked and recoded; empty for frames and Parquet.
     bad : Bad or None
         Bad rows that the careful way found, when the part was read that way.
     remarks : tuple of str
@@ -84,7 +82,7 @@ class Part:
     width: int
     files: tuple[LogFile, ...] = ()
     rows: tuple[int, ...] | None = None
-    text: Format | None = None
+    text: Format = field(default_factory=lambda: Format("typed"))
     plain: tuple[Path, ...] = ()
     bad: Bad | None = None
     remarks: tuple[str, ...] = ()
@@ -96,27 +94,43 @@ class Part:
     @property
     def is_json(self) -> bool:
         """Whether rows are JSON objects."""
-        return self.text is not None and self.text.kind == "ndjson"
+        return self.text.kind == "ndjson"
+
+    @property
+    def file_labels(self) -> dict[Role, str]:
+        """Labels of the columns that the text files hold; folders may stand for the others."""
+        columns = self.text.columns
+        return {role: self.labels[role] for role in ROLES if self.labels.get(role) in columns}
+
+    def values(self, kinds: Kinds, roles: Sequence[Role]) -> dict[Role, str]:
+        """SQL for the typed values of some roles."""
+        return {role: kinds.value(role, self.types[role]) for role in roles}
 
     def notes(self, roles: Sequence[Role]) -> list[str]:
         """Notes for the user about the columns that are read."""
         placed = [
             f"column {self.placed[role]} is the {role}" for role in roles if role in self.placed
         ]
-        found = [f"{self.name}: no header row: {', '.join(placed)}"] if placed else []
-        found += [f"{self.name}: {self.guessed[role]}" for role in roles if role in self.guessed]
-        found += [f"{self.name}: {remark}" for remark in self.remarks]
-        return found + ([f"{self.name}: {x}" for x in self.bad.remarks()] if self.bad else [])
+        notes = [f"no header row: {', '.join(placed)}"] if placed else []
+        notes += [self.guessed[role] for role in roles if role in self.guessed]
+        notes += self.remarks
+        if self.bad:
+            notes += self.bad.remarks()
+        return [f"{self.name}: {note}" for note in notes]
+
+    def file_of_row(self, row: int) -> tuple[int, int]:
+        """Which file a record is in, and its number there."""
+        if self.rows is None:
+            return 0, row
+        ends = np.cumsum(self.rows)
+        place = int(np.searchsorted(ends, row, side="right"))
+        return place, row - int(ends[place]) + self.rows[place]
 
 
-def select(columns: Mapping[Role, str], table: str) -> str:
-    """A relation from SQL for each role."""
-    picked = ", ".join(f"{sql} AS {LETTER[role]}" for role, sql in columns.items())
+def select(columns: Mapping[str, str], table: str) -> str:
+    """A relation from SQL for each of its columns."""
+    picked = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
     return f"(SELECT {picked} FROM {table})"
-
-
-WIDE = ("UBIGINT", "HUGEINT", "UHUGEINT")
-"""Types that may hold more than an int64, as hashes do."""
 
 
 def described(
@@ -124,56 +138,51 @@ def described(
     table: str,
     name: str,
     asked: Mapping[Role, str | None],
-    own: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    halves: Sequence[str] = (),
 ) -> Part:
     """A part whose columns DuckDB knows by name and type.
 
     Parameters
     ----------
-    own : sequence of str, optional
+    names : sequence of str, optional
         The columns' names: DuckDB gives another one to a name that differs from an earlier one in
         case alone.
+    halves : sequence of str
+        Columns that are 16-bit floats by origin, though DuckDB has them in 32 bits.
     """
     rows = con.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
     renamed, types = [str(row[0]) for row in rows], [str(row[1]) for row in rows]
-    columns = renamed if own is None else list(own)
+    columns = renamed if names is None else list(names)
     chosen = choose(columns, asked, name)
-    picked = {role: named(renamed[place]) for role, place in chosen.items()}
-    kinds = {role: types[place] for role, place in chosen.items()}
-    if "time" in chosen and (kinds["time"] in WIDE or kinds["time"].startswith("DECIMAL")):
-        picked["time"], kinds["time"] = f"CAST({picked['time']} AS VARCHAR)", "VARCHAR"
+    picked = {LETTER[role]: named(renamed[place]) for role, place in chosen.items()}
     labels = {role: columns[place] for role, place in chosen.items()}
+    kinds = {
+        role: "HALFFLOAT" if labels[role] in halves else types[place]
+        for role, place in chosen.items()
+    }
+    if "time" in chosen and (kinds["time"] in WIDE or kinds["time"].startswith("DECIMAL")):
+        picked["t"], kinds["time"] = f"CAST({picked['t']} AS VARCHAR)", "VARCHAR"
     guessed = rivals(columns, asked, chosen)
     return Part(name, select(picked, table), labels, kinds, len(columns), guessed=guessed)
 
 
-@dataclass
 class FileOpener:
     """Opens the files of one log.
 
     Parameters
     ----------
     con : connection
-    columns : mapping of role to str or None
-        What the caller named.
-    encoding, quote, escape : str or None
-        What the caller said of text files.
+    options : TextOptions
+        What the caller said of columns and text files.
     """
 
-    con: duckdb.DuckDBPyConnection
-    columns: Mapping[Role, str | None]
-    encoding: str | None = None
-    quote: str | None = None
-    escape: str | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, options: TextOptions) -> None:
+        self.con = con
+        self.options = options
         # Within the database's own folder, which goes when the reading ends.
-        spill = self.con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0]
-        self._folder = Path(tempfile.mkdtemp(dir=spill))
+        self._folder = Path(tempfile.mkdtemp(dir=spill_folder(con)))
         self._made = 0
-        asked = [name for name in self.columns.values() if name]
-        self._asked = Asked(asked, self.quote, self.escape)
-        self._asked.check()
 
     def parts(self, files: Sequence[LogFile]) -> list[Part]:
         """The parts of a log; neighbouring files of one format are one part."""
@@ -190,7 +199,7 @@ class FileOpener:
 
     def _open(self, file: LogFile) -> Part:
         name = file.name
-        codec = text_encoding(self.encoding, name)
+        codec = text_encoding(self.options.encoding, name)
         try:
             with file.path.open("rb") as opened:
                 magic = opened.read(MAGIC_BYTES)
@@ -209,45 +218,45 @@ class FileOpener:
         if not head:
             raise DataError(f"{name}: is empty")
         refuse_binary(head, name)
-        found = sniff(head, name, self._asked, whole=whole)
-        return self._open_text(file, plain, found)
+        return self._open_text(file, plain, sniff(head, name, self.options, whole=whole))
 
     def _open_parquet(self, file: LogFile) -> Part:
         path = quoted(reader_path(file.path))
+        schema = f"parquet_schema({path})"
+        nodes = self.con.execute(f"SELECT name, num_children FROM {schema}").fetchall()
+        names, inside = [], 0  # those inside of others are left out
+        for name, children in nodes[1:]:
+            if not inside:
+                names.append(str(name))
+            inside = max(inside - 1, 0) + (children or 0)
+        names += file.partition
+        query = f"SELECT name FROM {schema} WHERE logical_type ILIKE '%float16%'"
+        halves = [str(name) for (name,) in self.con.execute(query).fetchall()]
         partition = "".join(
             f", {quoted(value)} AS {named(key)}" for key, value in file.partition.items()
         )
         table = f"(SELECT *{partition} FROM read_parquet({path}, hive_partitioning=false))"
-        own = [*parquet_columns(self.con, path), *file.partition]
-        part = described(self.con, table, file.name, self.columns, own)
-        halves = self.con.execute(
-            f"SELECT name FROM parquet_schema({path}) WHERE logical_type ILIKE '%float16%'"
-        ).fetchall()
-        types = {
-            role: "HALFFLOAT" if (part.labels[role],) in halves else kind
-            for role, kind in part.types.items()
-        }
-        return replace(part, files=(file,), types=types)
+        part = described(self.con, table, file.name, self.options.columns, names, halves)
+        return replace(part, files=(file,))
 
-    def _open_text(self, file: LogFile, plain: Path, found: Format) -> Part:
+    def _open_text(self, file: LogFile, plain: Path, text: Format) -> Part:
         name = file.name
-        where, wanted = name, dict(self.columns)
-        remarks = list(found.remarks)
-        unnamed: dict[Role, str] = {}
-        if found.numbered:
+        where, asked = name, dict(self.options.columns)
+        remarks = list(text.remarks)
+        placed: dict[Role, str] = {}
+        if text.numbered:
             where = f"{name} (without a header row; columns are numbered)"
-            taken = {column for column in self.columns.values() if column}
-            unnamed = {
+            placed = {
                 role: column
-                for role, column in found.roles.items()
-                if wanted.get(role) is None and column not in taken
+                for role, column in text.roles.items()
+                if asked.get(role) is None and column not in asked.values()
             }
-            wanted |= unnamed
-            if not unnamed:
+            asked |= placed
+            if not placed:
                 remarks.append("no header row: its first row was taken as data")
-        columns = [*found.columns, *file.partition]
+        columns = [*text.columns, *file.partition]
         try:
-            chosen = choose(columns, wanted, where)
+            chosen = choose(columns, asked, where)
         except NoColumnError as error:
             if "\ufffd" not in "".join(columns):
                 raise
@@ -256,119 +265,94 @@ class FileOpener:
             ) from None
         labels = {role: columns[place] for role, place in chosen.items()}
         part = Part(
-            name, "", labels, dict.fromkeys(chosen, "VARCHAR"), len(found.columns), (file,),
-            text=found, plain=(plain,), remarks=tuple(remarks),
-            cautions=found.cautions,
-            guessed=rivals(columns, wanted, chosen), placed=unnamed,
+            name, "", labels, dict.fromkeys(chosen, "VARCHAR"), len(text.columns), (file,),
+            text=text, plain=(plain,), remarks=tuple(remarks), cautions=text.cautions,
+            guessed=rivals(columns, asked, chosen), placed=placed,
         )  # fmt: skip
-        if found.kind == "ndjson":
+        if part.is_json:
             return self._json(part)
-        splitter = found.splitter
-        looked = scan(plain, splitter)
+        scanned = scan(plain, text.splitter)
+        padded = text.splitter.padded
         # DuckDB does not see a quote behind a blank.
-        by_hand = (looked.quoted and splitter.padded) or splitter.padded == "both"
-        if looked.fault or by_hand:
+        if scanned is None or (scanned.quoted and padded) or padded == "both":
             return self._careful(part)
-        if looked.open_quote:
-            return self._unquoted(part, looked) or self._careful(part)
-        return self._direct(part, looked)
+        part = replace(part, text=replace(text, line_end=scanned.line_end))
+        if scanned.open_quote:
+            return self._unquoted(part, scanned) or self._careful(part)
+        return self._direct(part, scanned)
 
-    def _direct(self, part: Part, looked: Scan) -> Part:
+    def _direct(self, part: Part, scanned: Scan) -> Part:
         """The part as DuckDB reads it."""
-        assert part.text is not None
-        columns = self._columns(part, _fields(part))
-        # A field that is missing is NULL, an empty one is not; one too many lands in `beyond`.
-        shaped = f"c{part.width - 1} IS NOT NULL AND beyond IS NULL"
-        columns["user"] = f"CASE WHEN {shaped} THEN {columns['user']} END"
-        relation = select(columns, _csv(part, looked.line_end))
-        rows = (looked.lines - _rows_in_front(part.plain[0], part.text.skip),)
-        return replace(part, relation=relation, rows=rows, careful=lambda: [self._careful(part)])
+        rows = scanned.lines - _rows_in_front(part.plain[0], part.text.skip)
+        return replace(
+            part,
+            relation=_direct_relation(part),
+            rows=(rows,),
+            careful=lambda: [self._careful(part)],
+        )
 
-    def _unquoted(self, part: Part, looked: Scan) -> Part | None:
+    def _unquoted(self, part: Part, scanned: Scan) -> Part | None:
         """A large part with quotes as text, when it is plainly so.
 
         Plainly: every line has the right width, no id holds a quote, and of many lines that were
         read carefully some had quotes as text and none was part of a longer record.
         """
-        assert part.text is not None
-        splitter = part.text.splitter
-        if self.quote is not None or splitter.padded or splitter.escape:
+        splitter, plain = part.text.splitter, part.plain[0]
+        if self.options.quote is not None or splitter.padded or splitter.escape:
             return None
-        if part.plain[0].stat().st_size < LARGE_BYTES:
+        if plain.stat().st_size < LARGE_BYTES:
             return None
-        if not all_of_width(part.plain[0], splitter.delimiter, part.width):
+        if not all_of_width(plain, splitter.delimiter, part.width):
             return None
-        wanted = self._wanted(part)
-        trial = write_clean(part.plain[0], part.name, part.text, wanted, self._place(), TRIED_LINES)
+        trial = write_clean(
+            plain, part.name, part.text, part.file_labels, self._place(), TRIED_LINES
+        )
         if trial.n_literal < SEVERAL or trial.n_joined or trial.count:
             return None
         remark = (
             "quotes do not enclose fields in this file and were taken as text (the first in line "
-            f"{looked.open_quote})"
+            f"{scanned.open_quote})"
         )
         text = replace(part.text, splitter=replace(splitter, quote=""))
         unquoted = replace(part, text=text, remarks=(*part.remarks, remark))
-        direct = replace(self._direct(unquoted, looked), careful=lambda: [self._careful(part)])
+        direct = replace(self._direct(unquoted, scanned), careful=lambda: [self._careful(part)])
         in_ids = " OR ".join(
             f"contains({LETTER[role]}, {quoted(splitter.quote)})"
-            for role in ROLES[:2]
-            if role in _own_roles(part)
+            for role in IDS
+            if role in part.file_labels
         )
         query = f"SELECT count(*) FROM (FROM {direct.relation} WHERE {in_ids} LIMIT 1)"
         return None if self.con.execute(query).fetchall()[0][0] else direct
 
-    def _columns(self, part: Part, fields: Mapping[Role, str]) -> dict[Role, str]:
-        """SQL for each role: a field of the file, or what its folders say."""
-        partition = part.files[0].partition
-        return {
-            role: fields[role] if role in fields else quoted(partition[part.labels[role]])
-            for role in ROLES
-            if role in part.labels
-        }
-
     def _json(self, part: Part) -> Part:
-        assert part.text is not None
-        fields = {
-            role: _json_text(part.labels[role], whole=role in ("user", "item"))
-            for role in _own_roles(part)
-        }
-        looked = scan(part.plain[0], Splitter(DELIMITER, quote=""))
-        if looked.fault:
+        scanned = scan(part.plain[0], Splitter(DELIMITER, quote=""))
+        if scanned is None:
             return self._careful(part)
         # A line that is no JSON becomes NULL here, so that it is a bad row and never an error.
-        lines = _reader(part.plain[0], DELIMITER, "", 0, looked.line_end, ["line", "beyond"])
+        lines = _reader(part.plain, DELIMITER, "", 0, scanned.line_end, ["line", "beyond"])
         rows = f"(SELECT CASE WHEN json_valid(line) THEN line END AS json FROM {lines} "
         rows += "WHERE trim(line) <> '')"
-        relation = select(self._columns(part, fields), rows)
+        fields = {
+            role: _json_text(label, is_id=role in IDS) for role, label in part.file_labels.items()
+        }
+        relation = select(_lettered(part, fields), rows)
         return replace(part, relation=relation, careful=lambda: [self._careful(part)])
 
     def _careful(self, part: Part) -> Part:
         """The part read line by line into a plain copy of the columns that count."""
-        assert part.text is not None
-        roles = _own_roles(part)
-        place = self._place()
-        bad = write_clean(part.plain[0], part.name, part.text, self._wanted(part), place)
-        fields = {
-            role: decoded(f"c{place}") if bad.escaped else f"c{place}"
-            for place, role in enumerate(roles)
-        }
-        if place.stat().st_size == 0:
-            raise _no_rows(part.name, bad)
-        columns = ["line", *(f"c{place}" for place in range(len(roles)))]
-        reader = _reader(place, DELIMITER, "", 0, "\\n", columns)
-        picked = select({**self._columns(part, fields)}, reader)
-        relation = picked.replace("(SELECT ", "(SELECT line, ", 1)
+        copy = self._place()
+        bad = write_clean(part.plain[0], part.name, part.text, part.file_labels, copy)
+        if copy.stat().st_size == 0:
+            if not bad.rows:
+                raise DataError(f"{part.name}: has no rows")
+            line, reason = bad.rows[0]
+            raise DataError(f"{part.name}, line {line:,}{reason}; and no row is good")
+        names = {role: f"c{place}" for place, role in enumerate(part.file_labels)}
+        fields = {role: decoded(name) if bad.escaped else name for role, name in names.items()}
+        reader = _reader((copy,), DELIMITER, "", 0, "\\n", ["line", *names.values()])
+        relation = select({"line": "line", **_lettered(part, fields)}, reader)
         cautions = (*part.cautions, *bad.cautions())
         return replace(part, relation=relation, bad=bad, careful=None, rows=None, cautions=cautions)
-
-    def _wanted(self, part: Part) -> list[Wanted]:
-        """The columns of the file that play a role."""
-        assert part.text is not None
-        return [
-            Wanted(part.text.columns.index(label), label, role in ("user", "item"))
-            for role in _own_roles(part)
-            for label in [part.labels[role]]
-        ]
 
 
 def _ends_as_parquet(path: Path) -> bool:
@@ -379,50 +363,48 @@ def _ends_as_parquet(path: Path) -> bool:
         return file.read(4) in (b"PAR1", b"PARE") or any(byte < 9 for byte in head)
 
 
-def _no_rows(name: str, bad: Bad) -> DataError:
-    if not bad.rows:
-        return DataError(f"{name}: has no rows")
-    line, reason = bad.rows[0]
-    return DataError(f"{name}, line {line:,}{reason}; and no row is good")
-
-
-def _own_roles(part: Part) -> list[Role]:
-    """Roles of columns that are in the file itself."""
+def _lettered(part: Part, fields: Mapping[Role, str]) -> dict[str, str]:
+    """SQL for each column of a part: a field of the file, or what its folders say."""
     partition = part.files[0].partition
-    return [role for role in ROLES if role in part.labels and part.labels[role] not in partition]
+    return {
+        LETTER[role]: fields[role] if role in fields else quoted(partition[label])
+        for role, label in part.labels.items()
+    }
 
 
-def _fields(part: Part) -> dict[Role, str]:
-    """SQL for the fields of a delimited part."""
-    assert part.text is not None
-    columns, padded = part.text.columns, part.text.splitter.padded
+def _direct_relation(part: Part) -> str:
+    """Delimited files as DuckDB's reader gives them."""
+    text = part.text
     fields: dict[Role, str] = {}
-    for role in _own_roles(part):
-        place = columns.index(part.labels[role])
-        fields[role] = f"ltrim(c{place}, ' ')" if padded and place > 0 else f"c{place}"
-    return fields
-
-
-def _csv(part: Part, line_end: str) -> str:
-    assert part.text is not None
-    splitter = part.text.splitter
-    names = [f"c{place}" for place in range(len(part.text.columns))]
-    columns = [*names, "beyond"]
-    return _reader(
-        part.plain[0], splitter.delimiter, splitter.quote, part.text.skip, line_end, columns
+    for role, label in part.file_labels.items():
+        place = text.columns.index(label)
+        padded = text.splitter.padded and place > 0
+        fields[role] = f"ltrim(c{place}, ' ')" if padded else f"c{place}"
+    columns = _lettered(part, fields)
+    # A field that is missing is NULL, an empty one is not; one too many lands in `beyond`.
+    shaped = f"c{part.width - 1} IS NOT NULL AND beyond IS NULL"
+    columns["u"] = f"CASE WHEN {shaped} THEN {columns['u']} END"
+    names = [f"c{place}" for place in range(part.width)]
+    splitter = text.splitter
+    reader = _reader(
+        part.plain, splitter.delimiter, splitter.quote, text.skip, text.line_end, [*names, "beyond"]
     )
+    return select(columns, reader)
 
 
 def _reader(
-    path: Path, delimiter: str, quote: str, skip: int, line_end: str, columns: Sequence[str]
+    paths: Sequence[Path],
+    delimiter: str,
+    quote: str,
+    skip: int,
+    line_end: str,
+    columns: Sequence[str],
 ) -> str:
-    """A CSV reader that gives every line as a row of text, whatever its width.
-
-    The paths are a list, so that `_merged` can add to it.
-    """
+    """A CSV reader that gives every line as a row of text, whatever its width."""
+    listed = ", ".join(quoted(reader_path(path)) for path in paths)
     declared = ", ".join(f"'{column}': 'VARCHAR'" for column in columns)
     return (
-        f"read_csv([{quoted(reader_path(path))}], auto_detect=false, header=false, skip={skip}, "
+        f"read_csv([{listed}], auto_detect=false, header=false, skip={skip}, "
         f"delim={quoted(delimiter)}, new_line='{line_end}', quote='{quote}', escape='{quote}', "
         f"columns={{{declared}}}, nullstr='{NO_NULL}', null_padding=true, strict_mode=false, "
         "compression='none', hive_partitioning=false)"
@@ -431,27 +413,21 @@ def _reader(
 
 def _merged(first: Part, second: Part) -> Part | None:
     """Two parts as one, where a single reader can read both."""
-    a, b = first, second
-    if a.rows is None or b.rows is None or a.text is None or b.text is None:
+    if first.rows is None or second.rows is None:
         return None
-    if (a.labels, a.text, a.files[0].partition) != (b.labels, b.text, b.files[0].partition):
+    if (first.labels, first.text) != (second.labels, second.text):
         return None
-    paths = re.compile(r"read_csv\(\[(.*?)\], auto_detect", re.DOTALL)
-    ours, theirs = paths.search(a.relation), paths.search(b.relation)
-    if ours is None or theirs is None:
+    if first.files[0].partition != second.files[0].partition:
         return None
-    relation = a.relation.replace(ours[1], f"{ours[1]}, {theirs[1]}")
-    if b.relation.replace(theirs[1], ours[1]) != a.relation:
-        return None
-    careful = [way for way in (a.careful, b.careful) if way is not None]
-    return replace(
-        a,
-        relation=relation,
-        files=a.files + b.files,
-        rows=a.rows + b.rows,
-        plain=a.plain + b.plain,
-        careful=lambda: [part for way in careful for part in way()],
+    ways = [part.careful for part in (first, second) if part.careful is not None]
+    merged = replace(
+        first,
+        files=first.files + second.files,
+        rows=first.rows + second.rows,
+        plain=first.plain + second.plain,
+        careful=lambda: [part for way in ways for part in way()],
     )
+    return replace(merged, relation=_direct_relation(merged))
 
 
 def _rows_in_front(path: Path, skip: int) -> int:
@@ -461,12 +437,12 @@ def _rows_in_front(path: Path, skip: int) -> int:
     return sum(line.strip(b"\r\n") != b"" for line in lines)
 
 
-def _json_text(key: str, *, whole: bool) -> str:
+def _json_text(key: str, *, is_id: bool) -> str:
     """SQL for a member as text: a string or an integer as it is, 7.0 as 7; NULL for all else."""
     pointer = quoted("/" + key.replace("~", "~0").replace("/", "~1"))
     value = f"(json ->> {pointer})"
     real = value
-    if whole:
+    if is_id:
         number = f"TRY_CAST({value} AS DOUBLE)"
         # What is at the limit may have been rounded to it: the careful way looks at the digits.
         exact = f"{number} = trunc({number}) AND abs({number}) < {LARGEST_EXACT}"
@@ -475,12 +451,3 @@ def _json_text(key: str, *, whole: bool) -> str:
         f"CASE json_type(json, {pointer}) WHEN 'VARCHAR' THEN {value} WHEN 'UBIGINT' THEN {value} "
         f"WHEN 'BIGINT' THEN {value} WHEN 'DOUBLE' THEN {real} END"
     )
-
-
-def file_of_row(part: Part, row: int) -> tuple[int, int]:
-    """Which file of a part a record is in, and its number there."""
-    if part.rows is None or len(part.rows) == 1:
-        return 0, row
-    ends = np.cumsum(part.rows)
-    at = int(np.searchsorted(ends, row, side="right"))
-    return at, row - (int(ends[at - 1]) if at else 0)

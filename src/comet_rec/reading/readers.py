@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import math
 import numbers
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from comet_rec.data.ids import IdKind, Ids
+from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Int32, Interactions
-from comet_rec.errors import DataError, argument
+from comet_rec.errors import CometWarning, DataError, argument
 from comet_rec.reading.bad_rows import skipped, too_many
+from comet_rec.reading.cautions import Remarks
 from comet_rec.reading.columns import ROLES, Role
-from comet_rec.reading.database import connect, one_line, refusing, whole_number
+from comet_rec.reading.database import connect, one_line, spill_folder, whole_number
 from comet_rec.reading.files import LogFile, is_path, is_path_list, log_files, shown
 from comet_rec.reading.frames import frame_name, open_frame
-from comet_rec.reading.indexing import HashError, LogTable
+from comet_rec.reading.indexing import HashError, Indexer, Scope
 from comet_rec.reading.parts import FileOpener, Part
-from comet_rec.reading.remarks import Remarks
-from comet_rec.reading.stage import Staged, may_be_hashed, stage
-from comet_rec.reading.times import check_form
-from comet_rec.reading.typed import misfit
+from comet_rec.reading.sniff import TextOptions
+from comet_rec.reading.table import LogTable
 
 if TYPE_CHECKING:
     import duckdb
-
-Scope = Literal["auto", "global", "per_user", "none"]
 
 
 def read(
@@ -108,19 +106,33 @@ def read(
     asked: dict[Role, str | int | None] = {
         "user": user, "item": item, "time": time, "rating": rating
     }  # fmt: skip
-    limits = _limits(user=min_user_interactions, item=min_item_interactions)
-    check_form(time_format)
-    remarks = Remarks()
-    with connect(threads) as con, refusing(source_name(source)):
+    min_user = whole_number("min_user_interactions", min_user_interactions)
+    min_item = whole_number("min_item_interactions", min_item_interactions)
+    if time_format is not None and not (isinstance(time_format, str) and "%" in time_format):
+        raise DataError(
+            f"time_format is {time_format!r}; give a form of strptime, such as '%d.%m.%Y %H:%M'"
+        )
+    with connect(source_name(source), threads) as con:
         name, parts = open_log(con, source, asked, encoding=encoding, quote=quote, escape=escape)
         roles = _roles(name, parts, min_rating, time_scope)
-        log = _indexed(
-            con, name, parts, roles, min_rating, skip_bad, time_scope, time_format, remarks
+        # Hashes take half the memory of texts, but a second scan: too dear where that parses JSON.
+        # A frame is in memory already.
+        hashed = all(part.files and not part.is_json for part in parts)
+        watches = min_rating is None and all("rating" in part.labels for part in parts)
+        table = LogTable(
+            con, name, parts, roles, time_form=time_format, watches_ratings=watches, hashed=hashed
         )
-    kept = _cored(log, *limits)
+        try:
+            log, doubts = _indexed(table, min_rating, skip_bad, time_scope)
+        except HashError:
+            con.execute("DROP TABLE texts; DROP TABLE ids_u; DROP TABLE IF EXISTS ids_i")
+            table = replace(table, parts=parts, hashed=False)
+            log, doubts = _indexed(table, min_rating, skip_bad, time_scope)
+    kept = _cored(log, min_user, min_item)
     if len(kept) == 0:
         raise DataError(f"{name}: no interaction is left after the filters; lower them")
-    remarks.warn(stacklevel=2)
+    for doubt in doubts:
+        warnings.warn(doubt, CometWarning, stacklevel=2)
     return kept
 
 
@@ -160,55 +172,40 @@ def open_log(
     if is_path(source) or is_path_list(source):
         files = log_files(source)
     elif isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
-        path, was_text = _spooled(con, source, name)
+        path = Path(spill_folder(con)) / "given"
         files = [LogFile(path, name)]
-        encoding = None if was_text else encoding
+        if _write(source, name, path):
+            encoding = None
     else:
         part = open_frame(con, source, asked)
         return part.name, [part]
-    opener = FileOpener(con, asked, encoding, quote, escape)
+    opener = FileOpener(con, TextOptions(asked, encoding, quote, escape))
     return name, opener.parts(files)
 
 
-def _spooled(con: duckdb.DuckDBPyConnection, source: Any, name: str) -> tuple[Path, bool]:
-    """Bytes or an open file as a file within the database's folder; whether they were text."""
+def _write(source: Any, name: str, path: Path) -> bool:
+    """Write bytes or what an open file gives; whether it was text."""
     was_text = False
-    spill = con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0]
-    path = Path(spill) / "given"
     with path.open("wb") as out:
         if not hasattr(source, "read"):
             out.write(bytes(source))
-            return path, was_text
+            return was_text
         try:
             while chunk := source.read(1 << 20):
                 was_text = isinstance(chunk, str)
                 out.write(chunk.encode() if isinstance(chunk, str) else chunk)
         except Exception as error:  # a file of others, which may unpack, decode or fetch
             raise DataError(f"{name}: cannot be read: {one_line(error)}") from error
-    return path, was_text
+    return was_text
 
 
-def load_rows(
-    con: duckdb.DuckDBPyConnection,
-    name: str,
-    parts: Sequence[Part],
-    roles: tuple[Role, ...],
-    skip_bad: int,
-    remarks: Remarks,
-    fixed: Mapping[Role, IdKind] | None = None,
-    form: str | None = None,
-    *,
-    watches_ratings: bool = False,
-    hashed: bool = False,
-) -> Staged:
-    """Fill the table `log` with the good rows.
+def load_rows(table: LogTable, skip_bad: int, remarks: Remarks) -> None:
+    """Fill a table with the good rows.
 
     Parameters
     ----------
     skip_bad : int
         Number of bad rows that may be left out.
-    fixed, form, watches_ratings, hashed
-        As for `stage`.
 
     Raises
     ------
@@ -216,57 +213,27 @@ def load_rows(
         When more rows are bad than may be, or none is good.
     """
     whole_number("skip_bad", skip_bad)
-    staged = stage(
-        con, name, parts, roles, fixed, form, watches_ratings=watches_ratings, hashed=hashed
-    )
-    for part in staged.parts:
-        for note in part.notes(roles):
-            remarks.note(note)
+    table.fill()
+    for part in table.parts:
+        remarks.notes += part.notes(table.roles)
         remarks.doubt(f"{part.name}: {caution}" for caution in part.cautions)
-    if staged.n_bad > skip_bad:
-        raise too_many(con, staged)
-    if staged.n_bad:
-        remarks.note(skipped(con, staged))
-        con.execute(f"DELETE FROM log WHERE {misfit(roles)}")
-    if con.execute("SELECT count(*) FROM log").fetchall()[0][0] == 0:
-        raise DataError(f"{name}: has no rows{' that are good' if staged.n_bad else ''}")
-    return staged
-
-
-def _limits(**limits: int) -> list[int]:
-    return [whole_number(f"min_{role}_interactions", limit) for role, limit in limits.items()]
+    if table.n_bad > skip_bad:
+        raise too_many(table)
+    if table.n_bad:
+        remarks.notes.append(skipped(table))
+        table.con.execute(f"DELETE FROM log WHERE {table.misfit}")
+    if table.count("SELECT count(*) FROM log") == 0:
+        raise DataError(f"{table.name}: has no rows{' that are good' if table.n_bad else ''}")
 
 
 def _indexed(
-    con: duckdb.DuckDBPyConnection,
-    name: str,
-    parts: Sequence[Part],
-    roles: tuple[Role, ...],
-    min_rating: float | None,
-    skip_bad: int,
-    time_scope: Scope,
-    form: str | None,
-    remarks: Remarks,
-) -> Interactions:
-    watches = min_rating is None and all("rating" in part.labels for part in parts)
-
-    def indexed(remarks: Remarks, *, hashed: bool) -> Interactions:
-        staged = load_rows(
-            con, name, parts, roles, skip_bad, remarks, form=form, watches_ratings=watches,
-            hashed=hashed,
-        )  # fmt: skip
-        return LogTable(con, staged, min_rating).interactions(time_scope, remarks)
-
-    if not may_be_hashed(parts):
-        return indexed(remarks, hashed=False)
-    tried = Remarks()
-    try:
-        log = indexed(tried, hashed=True)
-    except HashError:
-        con.execute("DROP TABLE texts; DROP TABLE ids_u; DROP TABLE IF EXISTS ids_i")
-        return indexed(remarks, hashed=False)
-    remarks.notes, remarks.doubts = tried.notes, tried.doubts
-    return log
+    table: LogTable, min_rating: float | None, skip_bad: int, time_scope: Scope
+) -> tuple[Interactions, list[str]]:
+    """The log of a table, and doubts about it."""
+    remarks = Remarks()
+    load_rows(table, skip_bad, remarks)
+    log = Indexer(table, min_rating, remarks).interactions(time_scope)
+    return log, remarks.doubts
 
 
 def _roles(
@@ -307,12 +274,16 @@ def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
         keep = fewer
     if bool(keep.all()):
         return log
-    users, user_ids, new_user = _reindexed(log.users[keep], log.user_ids)
-    items, item_ids, new_item = _reindexed(log.items[keep], log.item_ids)
-    dropped_users, dropped_items = new_user[log.dropped_users], new_item[log.dropped_items]
-    both = (dropped_users >= 0) & (dropped_items >= 0)
-    zero_users, zero_items = new_user[log.zero_users], new_item[log.zero_items]
-    zero = (zero_users >= 0) & (zero_items >= 0)
+    new_user, user_ids = _renumbered(log.users[keep], log.user_ids)
+    new_item, item_ids = _renumbered(log.items[keep], log.item_ids)
+
+    def renumbered(users: Int32, items: Int32) -> tuple[Int32, Int32]:
+        both = (new_user[users] >= 0) & (new_item[items] >= 0)
+        return new_user[users[both]], new_item[items[both]]
+
+    users, items = renumbered(log.users[keep], log.items[keep])
+    dropped_users, dropped_items = renumbered(log.dropped_users, log.dropped_items)
+    zero_users, zero_items = renumbered(log.zero_users, log.zero_items)
     note = (
         f"{log.n_users - len(user_ids)} users and {log.n_items - len(item_ids)} items with too "
         f"few interactions removed, with {int((~keep).sum())} interactions"
@@ -324,16 +295,16 @@ def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
         times=None if log.times is None else log.times[keep],
         user_ids=user_ids,
         item_ids=item_ids,
-        dropped_users=dropped_users[both],
-        dropped_items=dropped_items[both],
+        dropped_users=dropped_users,
+        dropped_items=dropped_items,
         notes=(*log.notes, note),
-        zero_users=zero_users[zero],
-        zero_items=zero_items[zero],
+        zero_users=zero_users,
+        zero_items=zero_items,
     )
 
 
-def _reindexed(indices: Int32, ids: Ids) -> tuple[Int32, Ids, Int32]:
-    """Indices over the ids that occur, those ids, and old index → new index or −1."""
+def _renumbered(indices: Int32, ids: Ids) -> tuple[Int32, Ids]:
+    """New index of each old one, −1 where it does not occur any more, and the ids that do."""
     used = np.bincount(indices, minlength=len(ids)) > 0
     new = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
-    return new[indices], Ids(ids.kind, ids.values[used]), new
+    return new, Ids(ids.kind, ids.values[used])

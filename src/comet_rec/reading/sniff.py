@@ -7,15 +7,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from comet_rec.errors import DataError, argument
 from comet_rec.reading.columns import Role, find, recognised
-from comet_rec.reading.fields import Padding, Splitter
 from comet_rec.reading.foreign import refuse_layout
+from comet_rec.reading.lines import Padding, Splitter
 
 HEAD_BYTES = 1 << 18
 HEAD_RECORDS = 200
+UNNAMED = ("::", "\t", " ")
+"""Delimiters of files that often have no header row."""
 DELIMITERS = ("::", "\t", ";", "|", ",")  # the order breaks ties; blanks come after all of them
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
@@ -33,7 +36,8 @@ class Format:
 
     Parameters
     ----------
-    kind : {"delimited", "ndjson"}
+    kind : {"delimited", "ndjson", "typed"}
+        "typed" is what needs no format: frames and Parquet.
     splitter : Splitter
         How a line of a delimited file is cut into fields.
     skip : int
@@ -46,17 +50,20 @@ class Format:
         The columns that are the user, item, rating and time by their place.
     typed : tuple of bool
         Which columns hold nothing but numbers or dates.
+    line_end : str
+        As SQL writes it.
     remarks, cautions : tuple of str
         Notes for the user about these choices; `cautions` where they may be wrong.
     """
 
-    kind: Literal["delimited", "ndjson"]
+    kind: Literal["delimited", "ndjson", "typed"]
     splitter: Splitter = field(default_factory=lambda: Splitter(","))
     skip: int = 0
     columns: tuple[str, ...] = ()
     header: tuple[str, ...] = ()
     roles: Mapping[Role, str] = field(default_factory=dict)
     typed: tuple[bool, ...] = ()
+    line_end: str = "\\n"
     remarks: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
 
@@ -67,36 +74,42 @@ class Format:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Options that a caller gave for a file; None leaves a choice to the values.
+class TextOptions:
+    """Options that a caller gave for files; None leaves a choice to the values.
 
     Parameters
     ----------
-    columns : sequence of str
+    columns : mapping of role to str or None
         Names of columns: a first row that has one of them is a header.
+    encoding : str or None
     quote, escape : str or None
         As for `Splitter`.
+
+    Raises
+    ------
+    DataError
+        When `quote` or `escape` is no character.
     """
 
-    columns: Sequence[str] = ()
+    columns: Mapping[Role, str | None] = field(default_factory=dict)
+    encoding: str | None = None
     quote: str | None = None
     escape: str | None = None
 
-    def check(self) -> None:
-        """Refuse what is no character.
-
-        Raises
-        ------
-        DataError
-        """
+    def __post_init__(self) -> None:
         for name, value in (("quote", self.quote), ("escape", self.escape)):
             if value is None or value == "":
                 continue
             if not isinstance(value, str) or len(value) != 1 or value in "\n\r\t ":
                 raise DataError(f"{name} is {value!r}; give one character, or '' for none")
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns that the caller named."""
+        return [name for name in self.columns.values() if name]
 
-def sniff(head: bytes, name: str, asked: Asked, *, whole: bool) -> Format:
+
+def sniff(head: bytes, name: str, options: TextOptions, *, whole: bool) -> Format:
     """Tell a text file's format by its first bytes.
 
     Parameters
@@ -117,8 +130,8 @@ def sniff(head: bytes, name: str, asked: Asked, *, whole: bool) -> Format:
     text = _text(head, name, whole=whole)
     all_lines = text.split("\n")
     lines = [line for line in all_lines if line.strip()]
-    numbered = any(name.isdigit() for name in asked.columns)
-    refuse_layout(lines[:50], name, numbered=numbered)
+    asked = options.names
+    refuse_layout(lines[:50], name, numbered=any(column.isdigit() for column in asked))
     first = lines[0].strip()
     if first == "{" or first.startswith('{"') or _object(first) is not None:
         keys: dict[str, None] = {}
@@ -127,43 +140,42 @@ def sniff(head: bytes, name: str, asked: Asked, *, whole: bool) -> Format:
         if not keys:
             raise DataError(f"{name}, line 1: is not a JSON object; write one object per line")
         return Format("ndjson", columns=tuple(keys))
-    comments = _marked(all_lines)
-    text = "\n".join(all_lines[comments:])
-    splitter, table = _delimiter(text or "\n".join(all_lines), name, asked)
-    comments = _comments(all_lines, comments, splitter, table, asked)
+    marked = _marked(all_lines)
+    splitter, table = _delimiter("\n".join(all_lines[marked:]) or text, name, options)
+    comments = _comments(all_lines, marked, splitter, table, asked)
     text = "\n".join(all_lines[comments:])
     table = _split(text, splitter)
     remarks: list[str] = []
     if comments:
         remarks.append(f"the first {comments} lines are comments and were left out")
-    if asked.escape is None and splitter.quote and _escaped_by_backslash(text, splitter):
+    if options.escape is None and splitter.quote and _escaped_by_backslash(text, splitter):
         splitter = replace(splitter, escape="\\")
         remarks.append("quotes are escaped with a backslash")
-    padding = _padding(table, splitter)
-    if padding == "both":
+    splitter = replace(splitter, padded=_padding(table, splitter))
+    if splitter.padded == "both":
         remarks.append("columns are padded with blanks, which were left out")
-    splitter = replace(splitter, padded=padding)
     table = _split(text, splitter)
-    found = Format("delimited", splitter, skip=comments)
-    if _has_header(table, splitter.delimiter, asked.columns, name):
-        columns = [column.strip() for column in table.rows[0]]
+    header: list[str] = []
+    cautions: list[str] = []
+    roles: dict[Role, str] = {}
+    skip = comments
+    if _has_header(table, splitter.delimiter, asked, name):
+        header = table.rows[0]
+        columns = [column.strip() for column in header]
         columns[0] = columns[0].removeprefix("#").strip()
-        found = replace(found, header=tuple(table.rows[0]))
-        skip = comments + table.lines[0]
+        skip += table.lines[0]
         below = all_lines[skip : skip + 1]
         if below and _is_rule(below[0]):
-            shown = below[0].strip()[:40]
-            rule = f"line {skip + 1} ({shown!r}) is a rule under the header, and no row"
-            found = replace(found, cautions=(rule,))
             skip += 1
-        return replace(
-            found, skip=skip, columns=tuple(columns), typed=_typed(table, 1), remarks=tuple(remarks)
-        )
-    columns = [str(position + 1) for position in range(len(table.rows[0]))]
-    roles = _by_position(table.rows, splitter.delimiter, asked.columns, name)
-    return replace(
-        found, columns=tuple(columns), roles=roles, typed=_typed(table, 0), remarks=tuple(remarks)
-    )
+            shown = below[0].strip()[:40]
+            cautions.append(f"line {skip} ({shown!r}) is a rule under the header, and no row")
+    else:
+        columns = [str(position + 1) for position in range(len(table.rows[0]))]
+        roles = _by_position(table.rows, splitter.delimiter, asked, name)
+    return Format(
+        "delimited", splitter, skip, tuple(columns), tuple(header), roles,
+        _typed(table, 1 if header else 0), remarks=tuple(remarks), cautions=tuple(cautions),
+    )  # fmt: skip
 
 
 def _text(head: bytes, name: str, *, whole: bool) -> str:
@@ -205,7 +217,7 @@ def _marked(lines: Sequence[str]) -> int:
 
 
 def _comments(
-    lines: Sequence[str], marked: int, splitter: Splitter, table: _Table, asked: Asked
+    lines: Sequence[str], marked: int, splitter: Splitter, table: _Table, asked: Sequence[str]
 ) -> int:
     """Number of lines in front that are comments, as KONECT and SNAP write them.
 
@@ -216,7 +228,7 @@ def _comments(
         fields = splitter.plain(line.lstrip("#% "))
         if len(fields) != table.width:
             continue
-        if place == marked - 1 and any(_names(field.strip(), asked.columns) for field in fields):
+        if place == marked - 1 and any(_names(field.strip(), asked) for field in fields):
             return place
         if line.startswith("#") and line[1:2] not in (" ", "#"):
             return place
@@ -228,8 +240,9 @@ class _Table:
     rows: list[list[str]]
     lines: list[int]  # the physical line on which each row ends
 
-    @property
+    @cached_property
     def width(self) -> int:
+        """The most common number of fields."""
         return Counter(len(row) for row in self.rows).most_common(1)[0][0]
 
     @property
@@ -269,22 +282,22 @@ def _record(lines: Sequence[str], at: int, splitter: Splitter) -> tuple[list[str
     return splitter.plain(lines[at]), 1
 
 
-def _delimiter(text: str, name: str, asked: Asked) -> tuple[Splitter, _Table]:
+def _delimiter(text: str, name: str, options: TextOptions) -> tuple[Splitter, _Table]:
     """The delimiter that makes the best table of the text."""
     best: tuple[tuple[float, ...], Splitter, _Table] | None = None
     for place, delimiter in enumerate((*DELIMITERS, " ")):
         if delimiter == " " and best is not None:
             break
-        quote = asked.quote
+        quote = options.quote
         if quote is None:
             quote = "" if delimiter in ("::", " ") else '"'
-        splitter = Splitter(delimiter, quote, asked.escape or "")
+        splitter = Splitter(delimiter, quote, options.escape or "")
         table = _split(text, splitter)
         if not table.rows or table.width < 2:
             continue
         if delimiter == " " and (table.share < 0.95 or table.width > 5):
             continue
-        named = sum(_names(field, asked.columns) for field in table.rows[0])
+        named = sum(_names(field, options.names) for field in table.rows[0])
         key = (min(named, 2), round(table.share, 2), table.width, -place)
         if best is None or key > best[0]:
             best = (key, splitter, table)
@@ -318,8 +331,8 @@ def _escaped_by_backslash(text: str, splitter: Splitter) -> bool:
 def _names(field: str, asked: Sequence[str]) -> bool:
     """Whether a field of the first row is a column's name, asked for or well known."""
     field = field.removeprefix("#")
-    wanted = any(not name.isdigit() and find(name, [field]) is not None for name in asked)
-    return wanted or recognised(field)
+    is_asked = any(not name.isdigit() and find(name, [field]) is not None for name in asked)
+    return is_asked or recognised(field)
 
 
 def is_value(field: str) -> bool:
@@ -346,9 +359,7 @@ def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) 
     for position in range(min(len(first), table.width)):
         if rest and all(is_value(row[position]) for row in rest):
             return True
-    if numbered:
-        return False
-    if delimiter in ("::", "\t", " "):
+    if numbered or delimiter in UNNAMED:
         return False
     raise DataError(
         f"{name}: cannot tell whether its first row is a header; begin it with a row of names "
@@ -356,18 +367,13 @@ def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) 
     )
 
 
-def looks_like_time(fields: Sequence[str]) -> bool:
+def _looks_like_time(fields: Sequence[str]) -> bool:
     """Unix times (from 1973 on, in any unit) or dates; ratings and positions are smaller."""
-
-    def one(field: str) -> bool:
-        number = re.fullmatch(r"\s*(\d+)(\.\d*)?\s*", field)
-        return bool(_DATE.fullmatch(field) or (number and len(number[1].lstrip("0")) >= 9))
-
-    return all(one(field) for field in fields)
-
-
-def _looks_like_rating(fields: Sequence[str]) -> bool:
-    return all(_NUMBER.fullmatch(field) and abs(float(field)) <= 1000 for field in fields)
+    numbers = [re.fullmatch(r"\s*(\d+)(\.\d*)?\s*", field) for field in fields]
+    return all(
+        _DATE.fullmatch(field) or (number and len(number[1].lstrip("0")) >= 9)
+        for field, number in zip(fields, numbers, strict=True)
+    )
 
 
 def _by_position(
@@ -376,9 +382,8 @@ def _by_position(
     """Roles of the columns of a file without a header row; the values decide."""
     width = len(rows[0])
     columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
-    marked = delimiter in ("::", "\t", " ")
     roles = roles_by_values(columns)
-    if width == 4 and len(set(roles) & {"time"}) == 0 and _two_times(columns):
+    if width == 4 and "time" not in roles and all(map(_looks_like_time, columns[2:4])):
         if not any(column in ("3", "4") for column in asked):
             raise DataError(
                 f"{name}: has no header row, and columns 3 and 4 both look like times; name one "
@@ -387,7 +392,7 @@ def _by_position(
         return {"user": "1", "item": "2"}
     if width == 2 or (width == 3 and len(roles) == 3):
         return roles
-    if width == 4 and ("time" in roles or marked):
+    if width == 4 and ("time" in roles or delimiter in UNNAMED):
         return roles
     if any(field.isdigit() for field in asked):
         return {}
@@ -405,24 +410,17 @@ def roles_by_values(columns: Sequence[Sequence[str]]) -> dict[Role, str]:
     """
     roles: dict[Role, str] = {"user": "1", "item": "2"}
     rest = {str(place): column for place, column in enumerate(columns[2:4], 3)}
-    times = [place for place, column in rest.items() if looks_like_time(column)]
+    times = [place for place, column in rest.items() if _looks_like_time(column)]
     if len(times) == 1:
         roles["time"] = times[0]
         rest.pop(times[0])
+    # A third column alone needs no scale from 0 to 10.
+    low, high = (-1000, 1000) if len(columns) == 3 else (0, 10)
     for place, column in rest.items():
-        alone = len(columns) == 3
-        if place not in times and (_few_values(column) or (alone and _looks_like_rating(column))):
+        rated = all(_NUMBER.fullmatch(field) and low <= float(field) <= high for field in column)
+        if place not in times and rated:
             roles.setdefault("rating", place)
-    rated = len(columns) == 4 and not times and roles.get("rating") == "3"
-    if rated and all(re.fullmatch(r"\s*-?\d+\s*", field) for field in columns[3]):
+    untimed = len(columns) == 4 and not times and roles.get("rating") == "3"
+    if untimed and all(re.fullmatch(r"\s*-?\d+\s*", field) for field in columns[3]):
         roles["time"] = "4"
     return roles
-
-
-def _two_times(columns: Sequence[Sequence[str]]) -> bool:
-    return all(looks_like_time(column) for column in columns[2:4])
-
-
-def _few_values(fields: Sequence[str]) -> bool:
-    """Whether fields are ratings of a scale: numbers from 0 to 10."""
-    return all(_NUMBER.fullmatch(field) and 0 <= float(field) <= 10 for field in fields)

@@ -2,15 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time as clock
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from comet_rec.data.ids import IdKind
-from comet_rec.errors import DataError
-from comet_rec.reading.columns import Role
-from comet_rec.reading.parts import LETTER, Part
-from comet_rec.reading.times import ISO, parsed
+from comet_rec.reading.columns import LETTER, Role
+from comet_rec.reading.database import quoted
+
+ISO = ""
+"""In place of a form: what DuckDB casts to a time, such as 2024-05-01 or 2024-05-01T10:00:00Z."""
+
+YEAR = 366 * 86_400
+YEAR_1000 = -30_610_224_000_000_000
+"""The beginning of the year 1000, in microseconds since 1970."""
+
+# Forms of which a date may fit several: the day, the month or the year could be in front.
+_MONTH_FIRST = ("%m/%d/%Y", "%m-%d-%Y", "%m.%d.%Y", "%m/%d/%y", "%m-%d-%y")
+_DAY_FIRST = ("%d/%m/%Y", "%d-%m-%Y", "%d/%m/%y", "%d-%m-%y", "%d.%m.%y")
+_YEAR_FIRST = ("%y/%m/%d", "%y-%m-%d", "%y.%m.%d")
+_NAMED = ("%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y")
+_CLOCKS = (
+    " %H:%M:%S", " %H:%M", " %H:%M:%S.%g", " %I:%M:%S %p", " %I:%M %p", ", %H:%M:%S", ", %H:%M", ""
+)  # fmt: skip
+_AMBIGUOUS = tuple(
+    f"{date}{clock}" for date in (*_MONTH_FIRST, *_DAY_FIRST, *_YEAR_FIRST) for clock in _CLOCKS
+)
+
+# Forms of strptime, in order of preference where a value fits several.
+FORMS: tuple[str, ...] = (
+    "%Y-%m-%d %H:%M:%S UTC",
+    "%Y-%m-%d %H:%M:%S %Z",
+    "%Y-%m-%d %H:%M:%S %z",
+    "%Y-%m-%d %H:%M:%S,%g",
+    "%Y-%m-%d %I:%M:%S %p",
+    "%Y-%m-%d %H",
+    *(f"%Y{mark}%m{mark}%d{clock}" for mark in "/." for clock in _CLOCKS),
+    "%Y%m%dT%H%M%SZ",
+    "%Y%m%dT%H%M%S",
+    "%Y%m%d %H:%M:%S",
+    "%a %b %d %H:%M:%S %z %Y",
+    "%a %b %d %H:%M:%S %Y",
+    "%a, %d %b %Y %H:%M:%S %z",
+    "%a, %d %b %Y %H:%M:%S GMT",
+    "%d/%b/%Y:%H:%M:%S %z",
+    *(f"%d.%m.%Y{clock}" for clock in _CLOCKS),
+    *(f"{date}{clock}" for date in _NAMED for clock in _CLOCKS),
+    "%m %d, %Y",
+    *_AMBIGUOUS,
+)
+ACCEPTED = (
+    "2017-07-14 02:51:17 (ISO 8601), 14.07.2017 02:51, 07/14/2017 02:51:17 AM, "
+    "Fri Jul 14 02:51:17 +0000 2017, 14 Jul 2017, or numbers"
+)
+
+
+def parsed(text: str, form: str) -> str:
+    """SQL for microseconds since 1970 of a text; NULL where it is no such time."""
+    if form == ISO:
+        time = f"TRY(epoch_us(TRY_CAST(trim({text}) AS TIMESTAMPTZ)))"
+    else:
+        time = f"TRY(epoch_us(CAST(try_strptime(trim({text}), {quoted(form)}) AS TIMESTAMPTZ)))"
+    # "17" is no year 17, and a date of two digits, whatever is in front, no future one.
+    fits = f"{time} >= {YEAR_1000}"
+    if "%y" in form:
+        fits = f"{time} <= {int((clock.time() + YEAR) * 1e6)}"
+    return f"(CASE WHEN {fits} THEN {time} END)"
+
+
+def twin_of(form: str, counts: Mapping[str, int]) -> str | None:
+    """Another form with the day, month or year in front that as many values fit, if any."""
+    if form not in _AMBIGUOUS:
+        return None
+    twins = [twin for twin in _AMBIGUOUS if twin != form and counts.get(twin) == counts[form]]
+    return twins[0] if twins else None
+
 
 TimeKind = Literal["int", "whole", "fraction", "date"]
 Family = Literal["int", "wide", "decimal", "real", "text", "uuid", "date", "other"]
@@ -29,12 +96,28 @@ _NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
 
 @dataclass(frozen=True)
 class Kinds:
-    """Kind of each column's values; `form` is how dates in text are written."""
+    """Kind of each column's values.
 
-    user: IdKind
-    item: IdKind
+    Parameters
+    ----------
+    ids : mapping of role to kind
+        Of users and items.
+    time : {"int", "whole", "fraction", "date"}
+    form : str
+        How dates in text are written.
+    """
+
+    ids: Mapping[Role, IdKind] = field(default_factory=lambda: {"user": "text", "item": "text"})
     time: TimeKind = "int"
     form: str = ISO
+
+    def value(self, role: Role, sql_type: str) -> str:
+        """SQL for the typed value of a column."""
+        if role == "time":
+            return time_value(LETTER[role], sql_type, self.time, self.form)
+        if role == "rating":
+            return rating_value(LETTER[role], sql_type)
+        return id_value(LETTER[role], sql_type, self.ids[role])
 
 
 def family(sql_type: str) -> Family:
@@ -52,33 +135,6 @@ def family(sql_type: str) -> Family:
     if sql_type.startswith("TIMESTAMP") or sql_type == "DATE":
         return "date"
     return "uuid" if sql_type == "UUID" else "other"
-
-
-def check_types(part: Part) -> None:
-    """Refuse columns whose type can never play their role.
-
-    Raises
-    ------
-    DataError
-        For instance on a Boolean id or a list of times.
-    """
-    numbers = ("int", "wide", "decimal", "real", "text")
-    fit = {
-        "user": (*numbers, "uuid"),
-        "item": (*numbers, "uuid"),
-        "time": (*numbers, "date"),
-        "rating": numbers,
-    }
-    for role, sql_type in part.types.items():
-        if family(sql_type) not in fit[role]:
-            what = {"time": "a time", "rating": "a rating"}.get(role, "an id")
-            todo = "make it integers or text"
-            if sql_type.endswith("[]"):
-                todo = "write a row for each member (explode the list)"
-            raise DataError(
-                f"{part.name}: column {part.labels[role]!r} is of type {sql_type}, which cannot be "
-                f"{what}; {todo}"
-            )
 
 
 def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
@@ -102,13 +158,8 @@ def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
     if kind == "int":
         return f"TRY_CAST({exact} AS BIGINT)"
     # Digits of an integer of any size.
-    whole = "UHUGEINT" if sql_type == "UHUGEINT" else "HUGEINT"
-    return f"CAST(TRY_CAST({exact} AS {whole}) AS VARCHAR)"
-
-
-def may_be_text(sql_type: str) -> bool:
-    """Whether some value of a column may be no 64-bit integer and yet an id."""
-    return family(sql_type) in ("text", "wide", "decimal")
+    widest = "UHUGEINT" if sql_type == "UHUGEINT" else "HUGEINT"
+    return f"CAST(TRY_CAST({exact} AS {widest}) AS VARCHAR)"
 
 
 def time_value(letter: str, sql_type: str, kind: TimeKind, form: str = ISO) -> str:
@@ -125,7 +176,7 @@ def time_value(letter: str, sql_type: str, kind: TimeKind, form: str = ISO) -> s
     number = letter if group == "real" else as_number(letter)
     if kind == "fraction":
         return f"TRY(CAST(round({number} * 1000000) AS BIGINT))"
-    # A fraction among whole times is a misfit, so that `survey` looks at all of them.
+    # A fraction among whole times is a misfit, so that `LogTable` looks at all of them.
     return f"TRY(CAST(CASE WHEN NOT {is_fraction(number)} THEN round({number}) END AS BIGINT))"
 
 
@@ -146,19 +197,3 @@ def rating_value(letter: str, sql_type: str) -> str:
     if family(sql_type) == "text":
         number = f"TRY_CAST(trim({letter}) AS DOUBLE)"
     return f"CASE WHEN NOT isnan({number}) THEN {number} END"
-
-
-def values(part: Part, kinds: Kinds, roles: tuple[Role, ...]) -> dict[Role, str]:
-    """SQL for the typed value of every wanted role."""
-    made: dict[Role, Callable[[str, str], str]] = {
-        "user": lambda letter, sql_type: id_value(letter, sql_type, kinds.user),
-        "item": lambda letter, sql_type: id_value(letter, sql_type, kinds.item),
-        "time": lambda letter, sql_type: time_value(letter, sql_type, kinds.time, kinds.form),
-        "rating": rating_value,
-    }
-    return {role: made[role](LETTER[role], part.types[role]) for role in roles}
-
-
-def misfit(roles: tuple[Role, ...]) -> str:
-    """SQL that is true of a row of `log` with a value that did not fit."""
-    return " OR ".join(f"{LETTER[role]} IS NULL" for role in roles)

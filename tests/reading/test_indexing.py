@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from comet_rec.reading import ordering
-from comet_rec.reading.ordering import Rows, stable_order
+from comet_rec.reading import indexing
+from comet_rec.reading.indexing import Rows, stable_order
 
 Row = tuple[int, int, int, int]
 
@@ -41,7 +41,7 @@ def ordered(
 def test_rows_come_out_as_from_a_stable_sort(
     monkeypatch: pytest.MonkeyPatch, clock: type[np.generic] | None, bits: int, turned: bool
 ) -> None:
-    monkeypatch.setattr(ordering, "BLOCK_BITS", bits)
+    monkeypatch.setattr(indexing, "BLOCK_BITS", bits)
     rng = np.random.default_rng(bits)
     users = np.concatenate([np.arange(40), np.full(60, 17), rng.integers(0, 40, 300)])
     drawn = zip(

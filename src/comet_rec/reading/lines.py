@@ -1,22 +1,147 @@
-"""One fast pass over the bytes of a text log, which tells whether DuckDB may read it.
+"""Lines of delimited text: how one is cut into fields, and one fast pass over all of a file's.
 
 DuckDB reads clean text much faster than Python could, but it loses rows, or gives up, where quotes,
-line ends or encodings are broken. So every file is looked at first. Clean files go to DuckDB,
-and the number of lines found here is held against the number of rows it returns; anything else
-goes through `clean`.
+line ends or encodings are broken. So `scan` looks at every file first. Clean files go to DuckDB,
+and the number of lines that `scan` counts is held against the number of rows that DuckDB returns;
+anything else goes through `clean`.
 """
 
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.reading.fields import Splitter
+Padding = Literal["", "left", "both"]
+
+
+@dataclass(frozen=True)
+class Splitter:
+    """How the lines of one file are cut into fields.
+
+    Parameters
+    ----------
+    delimiter : str
+        A blank stands for any run of blanks and tabs.
+    quote : str
+        One character, or "" where quotes are text.
+    escape : str
+        The character that makes the next one text; "" where a quote is doubled instead.
+    padded : {"", "left", "both"}
+        On which sides blanks are no part of a field.
+    """
+
+    delimiter: str
+    quote: str = '"'
+    escape: str = ""
+    padded: Padding = ""
+
+    def plain(self, line: str) -> list[str]:
+        """The fields when every quote is text."""
+        if self.delimiter == " ":
+            return line.split()
+        fields = line.split(self.delimiter)
+        if self.padded == "left":
+            return [fields[0], *(field.lstrip(" ") for field in fields[1:])]
+        return [field.strip(" ") for field in fields] if self.padded else fields
+
+    def needs_care(self, line: str) -> bool:
+        """Whether `plain` could be wrong about a line."""
+        if self.escape and self.escape in line:
+            return True
+        return bool(self.quote) and self.quote in line
+
+    def fields(self, line: str) -> list[str] | None:
+        """The fields by the quotes; None when a quote is not closed, or closes within a field.
+
+        A quote in the middle of a field that does not begin with one is text.
+        """
+        fields: list[str] = []
+        if self.padded == "both":
+            line = line.strip(" ")
+        at = 0
+        while True:
+            match = self._field.match(line, at)
+            if match is None:
+                return None
+            quoted, bare = match.groups()
+            if quoted is not None:
+                fields.append(self._unescaped(quoted.replace(self.quote * 2, self.quote)))
+            else:
+                fields.append(self._unescaped(bare))
+            at = match.end()
+            if at == len(line):
+                return fields
+            at += self._step.match(line, at).end() - at  # type: ignore[union-attr]
+
+    def is_open(self, text: str) -> bool:
+        """Whether the text ends within quotes that a later line may close."""
+        at = 0
+        while match := self._field.match(text, at):
+            if match.end() == len(text):
+                return False
+            at = self._step.match(text, match.end()).end()  # type: ignore[union-attr]
+        return self._unclosed.match(text, at) is not None
+
+    def _unescaped(self, field: str) -> str:
+        if not self.escape or self.escape not in field:
+            return field
+        return re.sub(re.escape(self.escape) + r"(.)", r"\1", field, flags=re.DOTALL)
+
+    @cached_property
+    def _between(self) -> str:
+        """Pattern of what stands between two fields."""
+        if self.delimiter == " ":
+            return r"[ \t]+"
+        before, behind = {"": ("", ""), "left": ("", " *"), "both": (" *", " *")}[self.padded]
+        return before + re.escape(self.delimiter) + behind
+
+    @cached_property
+    def _inside(self) -> str:
+        """Pattern of what stands between two quotes.
+
+        Possessive: there is one way to read it, and to keep others in mind takes memory.
+        """
+        quote = re.escape(self.quote)
+        if not self.escape:
+            return f"[^{quote}]*+(?:{quote}{quote}[^{quote}]*+)*+"
+        escape = re.escape(self.escape)
+        other = f"[^{quote}{escape}]*+"
+        return f"{other}(?:(?:{escape}.|{quote}{quote}){other})*+"
+
+    @cached_property
+    def _field(self) -> re.Pattern[str]:
+        end = f"(?={self._between}|\\Z)"
+        escape = re.escape(self.escape)
+        if len(self.delimiter) == 1 and self.delimiter != " " and self.padded != "both":
+            other = f"[^{re.escape(self.delimiter)}{escape}]*+"
+            bare = f"{other}(?:{escape}.{other})*+" if escape else other
+        else:
+            char = f"(?:(?!{self._between}).)"
+            bare = f"(?:{escape}.|{char})*" if escape else f"{char}*"
+        if not self.quote:
+            return re.compile(f"(?!)()|({bare}){end}", re.DOTALL)
+        quote = re.escape(self.quote)
+        return re.compile(
+            f"{quote}({self._inside}){quote}{end}|((?!{quote}){bare}){end}", re.DOTALL
+        )
+
+    @cached_property
+    def _step(self) -> re.Pattern[str]:
+        return re.compile(self._between)
+
+    @cached_property
+    def _unclosed(self) -> re.Pattern[str]:
+        quote = re.escape(self.quote) if self.quote else "(?!)"
+        return re.compile(f"{quote}{self._inside}\\Z", re.DOTALL)
+
 
 BLOCK_BYTES = 1 << 20
 LONG_LINE = BLOCK_BYTES
@@ -37,8 +162,6 @@ class Scan:
         As SQL writes it.
     quoted : bool
         Whether there is a quote character at all.
-    fault : str
-        Why DuckDB should not read the file; empty when it may.
     open_quote : int
         The line of the first quote that does not enclose a field; 0 when all do.
     """
@@ -46,36 +169,33 @@ class Scan:
     lines: int
     line_end: str
     quoted: bool
-    fault: str
-    open_quote: int = 0
+    open_quote: int
 
 
-def scan(path: Path, splitter: Splitter) -> Scan:
-    """Look at every byte of a plain file."""
+def scan(path: Path, splitter: Splitter) -> Scan | None:
+    """Look at every byte of a plain file; None when DuckDB should not read it."""
     delimiter, quote = splitter.delimiter, splitter.quote
     lines = returns = ends = open_quote = 0
-    quoted, fault = False, ""
+    quoted = False
     decoder = codecs.getincrementaldecoder("utf-8")()
     # Only a quote after one of these bytes opens a field, only one before them closes it.
     fences = np.zeros(256, dtype=np.bool_)
     fences[[_LF, _CR, *delimiter.encode()[-1:], *delimiter.encode()[:1]]] = True
     mark = quote.encode()
     for block in _whole_lines(path):
-        if block is None:
-            return Scan(0, "\\n", False, "a very long line")
+        if block is None or b"\0" in block:
+            return None
         if not block.isascii():
             try:
                 decoder.decode(block)
             except UnicodeDecodeError:
-                fault = fault or "bytes that are not UTF-8"
-            if b"\n\xef\xbb\xbf" in block:
-                fault = fault or "a byte-order mark within"
-        if b"\0" in block:
-            fault = fault or "NUL bytes"
+                return None
+            if b"\n\xef\xbb\xbf" in block:  # a byte-order mark, as joined files have it
+                return None
         if delimiter == " " and _has_runs_of_blanks(block):
-            fault = fault or "runs of blanks"
+            return None
         if splitter.escape and splitter.escape.encode() in block:
-            fault = fault or "escapes"
+            return None
         data = np.frombuffer(block, dtype=np.uint8)
         is_end = data == _LF  # numpy counts and pairs bytes ten times as fast as bytes.count
         count = int(np.count_nonzero(is_end))
@@ -84,16 +204,16 @@ def scan(path: Path, splitter: Splitter) -> Scan:
         if b"\r" in block:
             returns += block.count(b"\r")
             if block.count(b"\r\n") != block.count(b"\r"):
-                fault = fault or "a CR that ends no line"
+                return None
         if block[0] in (_LF, _CR) or bool(np.any(is_end[1:] & is_end[:-1])) or b"\r" in block:
             lines -= _empty_lines(data)
         if mark and mark in block:
             quoted = True
             if not open_quote and not _is_regular(data, mark[0], fences):
                 open_quote = ends - count + _first_open(block, splitter)
-    if returns not in (0, ends):
-        fault = fault or "more than one kind of line end"
-    return Scan(lines, "\\r\\n" if returns else "\\n", quoted, fault, open_quote)
+    if returns not in (0, ends):  # more than one kind of line end
+        return None
+    return Scan(lines, "\\r\\n" if returns else "\\n", quoted, open_quote)
 
 
 def all_of_width(path: Path, delimiter: str, width: int) -> bool:

@@ -1,0 +1,375 @@
+"""From the parts of a log to the table `log(u, i, t, r)`; a value that does not fit is NULL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import duckdb
+
+from comet_rec.data.ids import IdKind
+from comet_rec.errors import DataError, argument
+from comet_rec.reading.columns import IDS, LETTER, Role
+from comet_rec.reading.database import one_line, quoted
+from comet_rec.reading.parts import Part
+from comet_rec.reading.typed import (
+    FORMS,
+    HASH,
+    ISO,
+    Kinds,
+    TimeKind,
+    as_number,
+    family,
+    id_value,
+    is_fraction,
+    rating_value,
+    time_value,
+    twin_of,
+)
+
+SAMPLE_ROWS = 10_000
+
+
+class _Miscount(Exception):
+    """DuckDB gives another number of rows than the file has."""
+
+
+@dataclass
+class LogTable:
+    """The table `log` of a database, whose rowid is the order of the rows.
+
+    Parameters
+    ----------
+    con : connection
+    name : str
+        Name of the log in messages.
+    parts : list of Part
+        In the order of their rows in `log`; `fill` has those that DuckDB had trouble with read
+        carefully.
+    roles : tuple of role
+        Columns of `log`.
+    id_kinds : mapping of role to kind
+        Kinds of ids that are known beforehand.
+    time_form : str, optional
+        Of strptime: how times are written.
+    watches_ratings : bool
+        Whether `log` has a column z: 0 and 1 for these ratings, 2 for others; no row is bad for it.
+    hashed : bool
+        Whether `log` holds hashes in place of text ids.
+    kinds : Kinds
+        Kinds of the columns' values.
+    starts : list of int
+        Row of `log` at which each part begins.
+    misfits : int
+        Rows of `log` with a value that does not fit, or of the wrong shape.
+    """
+
+    con: duckdb.DuckDBPyConnection
+    name: str
+    parts: list[Part]
+    roles: tuple[Role, ...]
+    id_kinds: Mapping[Role, IdKind] = field(default_factory=dict)
+    time_form: str | None = None
+    watches_ratings: bool = False
+    hashed: bool = False
+    kinds: Kinds = field(default_factory=Kinds, init=False)
+    starts: list[int] = field(default_factory=list, init=False)
+    misfits: int = field(default=0, init=False)
+
+    @property
+    def n_bad(self) -> int:
+        """Number of all bad rows, those that never reached `log` included."""
+        return self.misfits + sum(part.bad.count for part in self.parts if part.bad)
+
+    @property
+    def misfit(self) -> str:
+        """SQL that is true of a row with a value that did not fit."""
+        return " OR ".join(f"{LETTER[role]} IS NULL" for role in self.roles)
+
+    def hashed_ids(self) -> dict[str, Role]:
+        """Letters of the text ids that `log` holds as hashes."""
+        if not self.hashed:
+            return {}
+        return {LETTER[role]: role for role, kind in self.kinds.ids.items() if kind == "text"}
+
+    def count(self, query: str) -> int:
+        """The one number that a query gives."""
+        return int(self.con.execute(query).fetchall()[0][0])
+
+    def fill(self) -> None:
+        """Read the parts.
+
+        The kinds are guessed from the first rows, and decided over all of them only where that
+        leaves a value that does not fit.
+
+        Raises
+        ------
+        DataError
+            When DuckDB cannot read a part, or the parts do not go together.
+        """
+        for part in self.parts:
+            _check_types(part)
+        self._check_alike()
+        while True:
+            try:
+                self._read()
+                return
+            except _Miscount:
+                self._read_carefully()
+            except duckdb.Error as error:
+                hopeless = isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException))
+                if hopeless or not self._read_carefully():
+                    raise DataError(f"{self.name}: cannot be read: {one_line(error)}") from error
+
+    def _read_carefully(self) -> bool:
+        """Open all parts carefully where they are not yet; False when they are."""
+        if not any(part.careful for part in self.parts):
+            return False
+        parts: list[Part] = []
+        for part in self.parts:
+            parts += part.careful() if part.careful else [part]
+        self.parts = parts
+        return True
+
+    def _check_alike(self) -> None:
+        """Refuse parts of different columns, or with ids and times of kinds that do not mix."""
+        first = self.parts[0]
+        for part in self.parts[1:]:
+            for role in self.roles:
+                if role not in part.labels:
+                    raise DataError(
+                        f"{part.name}: has no {role} column, and {first.name} has; give files of "
+                        "one layout"
+                    )
+                kinds = {family(first.types[role]), family(part.types[role])}
+                if (role == "time" and len(kinds) > 1) or (
+                    role != "rating" and "uuid" in kinds != {"uuid"}
+                ):
+                    raise DataError(
+                        f"{part.name}: column {part.labels[role]!r} is of type {part.types[role]}, "
+                        f"and {first.types[role]} in {first.name}; give files of one layout"
+                    )
+
+    def _read(self) -> None:
+        """Decide the kinds and fill `log`."""
+        self.kinds = self._decided_kinds(SAMPLE_ROWS)
+        self._insert()
+        if self.misfits:
+            if any(part.is_json and part.careful for part in self.parts):
+                raise _Miscount  # Python's parser takes lines that DuckDB's does not
+            kinds = self._decided_kinds(None)
+            if kinds != self.kinds:
+                self.kinds = kinds
+                self._insert()
+
+    def _insert(self) -> None:
+        """Read the parts into `log`.
+
+        Raises
+        ------
+        _Miscount
+            When a file gave more or fewer rows than it has lines.
+        """
+        self.con.execute("DROP TABLE IF EXISTS log")
+        self.starts = []
+        hashed_ids = self.hashed_ids()
+        rows = 0
+        for part in self.parts:
+            columns = {
+                LETTER[role]: value for role, value in part.values(self.kinds, self.roles).items()
+            }
+            for letter in hashed_ids:
+                columns[letter] = HASH.format(f"({columns[letter]})")
+            if self.watches_ratings:
+                rating = rating_value(LETTER["rating"], part.types["rating"])
+                kept = f"CASE {rating} WHEN 0 THEN 0 WHEN 1 THEN 1 ELSE 2 END"
+                columns["z"] = f"CAST(CASE WHEN {rating} IS NOT NULL THEN {kept} END AS UTINYINT)"
+            picked = ", ".join(f"{value} AS {letter}" for letter, value in columns.items())
+            into = "INSERT INTO log" if self.starts else "CREATE TEMP TABLE log AS"
+            self.con.execute(f"{into} SELECT {picked} FROM {part.relation}")
+            self.starts.append(rows)
+            rows = self.count("SELECT count(*) FROM log")
+            if part.rows is not None and rows - self.starts[-1] != sum(part.rows):
+                raise _Miscount
+        if set(self.kinds.ids.values()) == {"text"}:
+            self._refuse_headers()  # among integers they do not fit anyway
+        self.misfits = self.count(f"SELECT count(*) FROM log WHERE {self.misfit}")
+
+    def _refuse_headers(self) -> None:
+        """Make rows that repeat the header misfits."""
+        pairs = {pair for part in self.parts for pair in header_pairs(part)}
+        same = []
+        for pair in sorted(pairs):
+            user, item = map(quoted, pair)
+            if self.hashed:
+                user, item = HASH.format(user), HASH.format(item)
+            same.append(f"u = {user} AND i = {item}")
+        if same:
+            self.con.execute(f"UPDATE log SET u = NULL WHERE {' OR '.join(same)}")
+
+    def _decided_kinds(self, limit: int | None) -> Kinds:
+        """The kind of every column from its values; rows that are bad otherwise do not vote.
+
+        Parameters
+        ----------
+        limit : int or None
+            Number of rows of each part to look at; None for all.
+        """
+        limited = "" if limit is None else f" LIMIT {limit}"
+        tables = [f"(FROM {part.relation}{limited})" for part in self.parts]
+        time: TimeKind = "int"
+        form: str | None = self.time_form
+        if "time" in self.roles:
+            if form is None:
+                time, form = self._time_kind(tables, sampled=limit is not None)
+            else:
+                time = "date"
+                try:
+                    self.con.execute("SELECT try_strptime('', ?)", [form])
+                except duckdb.Error as error:
+                    raise DataError(f"time_format is {form!r}: {one_line(error)}") from None
+        as_text = Kinds(time=time, form=form or ISO)
+        votes: dict[Role, list[bool]] = {role: [] for role in IDS}
+        for part, table in zip(self.parts, tables, strict=True):
+            typed = part.values(as_text, self.roles).values()
+            good = " AND ".join(f"({value}) IS NOT NULL" for value in typed)
+            voters = []
+            for role in IDS:
+                if family(part.types[role]) in ("text", "wide", "decimal"):
+                    voters.append(role)
+                else:  # a 64-bit integer or no id
+                    votes[role].append(True)
+            if not voters:
+                continue
+            ballots = ", ".join(
+                f"bool_and(({id_value(LETTER[role], part.types[role], 'int')}) IS NOT NULL)"
+                for role in voters
+            )
+            query = f"SELECT {ballots} FROM {table} WHERE {good} AND NOT {_header_row(part)}"
+            for role, vote in zip(voters, self.con.execute(query).fetchall()[0], strict=True):
+                # Without a good row nothing speaks for integers.
+                votes[role] += [] if vote is None and len(self.parts) > 1 else [bool(vote)]
+        ids: dict[Role, IdKind] = {}
+        for role in IDS:
+            ids[role] = "int" if votes[role] and all(votes[role]) else "text"
+            if self.id_kinds.get(role) in ("int", "text"):
+                ids[role] = self.id_kinds[role]  # of a log: a misfit is a bad row, not a text
+            if family(self.parts[0].types[role]) == "uuid":
+                ids[role] = "uuid"
+        return Kinds(ids, as_text.time, as_text.form)
+
+    def _time_kind(self, tables: Sequence[str], *, sampled: bool) -> tuple[TimeKind, str]:
+        """Kind of the times, and the form of dates in text."""
+        sql_type = self.parts[0].types["time"]
+        group = family(sql_type)
+        table = "(" + " UNION ALL ".join(f"SELECT t FROM {table}" for table in tables) + ")"
+        if group in ("int", "date"):
+            return "int", ISO
+        if group == "real":
+            query = f"SELECT count(*) FROM {table} WHERE isfinite(t::DOUBLE) AND {is_fraction('t')}"
+            return ("fraction" if self.count(query) else "whole"), ISO
+        integer = f"({time_value('t', sql_type, 'int')})"
+        filled, ints = self.con.execute(
+            f"SELECT count(nullif(t, '')), count({integer}) FROM {table}"
+        ).fetchall()[0]
+        if ints == filled:
+            return "int", ISO
+        number = as_number("t")
+        numbers, fractions, dates = self.con.execute(
+            f"SELECT count({number}), count(*) FILTER {is_fraction(number)}, "
+            f"count({time_value('t', sql_type, 'date')}) FROM {table} WHERE {integer} IS NULL"
+        ).fetchall()[0]
+        others = filled - ints - numbers
+        if dates > ints + numbers and dates >= others / 2:
+            return "date", ISO
+        if others > ints + numbers:
+            form = self._form(table, sampled=sampled)
+            if form is not None:
+                return "date", form
+        if dates > ints + numbers:
+            return "date", ISO
+        if ints and not numbers:
+            return "int", ISO
+        return ("fraction" if fractions else "whole"), ISO
+
+    def _form(self, table: str, *, sampled: bool) -> str | None:
+        """The form that most of a column's dates have; None when none is recognised.
+
+        Raises
+        ------
+        DataError
+            When all of them could have the day or the month in front.
+        """
+        candidates = list(FORMS)
+        if not sampled:  # every form is tried on each value, so try those of the first rows alone
+            counts = self._fitting(f"(FROM {table} LIMIT {SAMPLE_ROWS})", candidates)
+            candidates = [form for form in candidates if counts[form]] or candidates[:1]
+        counts = self._fitting(table, candidates)
+        best = max(counts, key=lambda form: counts[form])
+        if counts[best] == 0:
+            return None
+        twin = twin_of(best, counts)
+        if twin is None:
+            return best
+        if sampled:
+            # Later rows may tell; a value that fits neither makes `fill` look at all of them.
+            every = " UNION ALL ".join(f"SELECT t FROM {part.relation}" for part in self.parts)
+            return self._form(f"({every})", sampled=False)
+        part = self.parts[0]
+        example = self.con.execute(f"SELECT t FROM {table} WHERE t <> '' LIMIT 1").fetchall()[0][0]
+        raise DataError(
+            f"{part.name}: column {part.labels['time']!r}: {example!r} and all other times could "
+            f"be read in two ways; pass {argument('time_format', best)} or "
+            f"{argument('time_format', twin)}"
+        )
+
+    def _fitting(self, table: str, forms: Sequence[str]) -> dict[str, int]:
+        """Number of values that fit each form."""
+        counted = ", ".join(f"count({time_value('t', 'VARCHAR', 'date', form)})" for form in forms)
+        counts = self.con.execute(f"SELECT {counted} FROM {table}").fetchall()[0]
+        return dict(zip(forms, map(int, counts), strict=True))
+
+
+def _check_types(part: Part) -> None:
+    """Refuse columns whose type can never play their role, such as a Boolean id."""
+    fit = {"int", "wide", "decimal", "real", "text"}
+    more = {"user": "uuid", "item": "uuid", "time": "date"}
+    for role, sql_type in part.types.items():
+        if family(sql_type) in {*fit, more.get(role)}:
+            continue
+        what = {"time": "a time", "rating": "a rating"}.get(role, "an id")
+        todo = "make it integers or text"
+        if sql_type.endswith("[]"):
+            todo = "write a row for each member (explode the list)"
+        raise DataError(
+            f"{part.name}: column {part.labels[role]!r} is of type {sql_type}, which cannot be "
+            f"{what}; {todo}"
+        )
+
+
+def header_pairs(part: Part) -> list[tuple[str, str]]:
+    """User and item values of a row that repeats the header.
+
+    The names, or what the header row has around them; a joined file may begin with a mark.
+    """
+    text = part.text
+    labels = (part.labels["user"], part.labels["item"])
+    if not text.header or any(label not in text.columns for label in labels):
+        return []
+    places = [text.columns.index(label) for label in labels]
+    user, item = (text.header[place] for place in places)
+    pairs = [labels, (user, item)]
+    if places[0] == 0:
+        pairs.append((f"\ufeff{user}", item))
+    elif places[1] == 0:
+        pairs.append((user, f"\ufeff{item}"))
+    return list(dict.fromkeys(pairs))
+
+
+def _header_row(part: Part) -> str:
+    """SQL that is true of a row that repeats the header, as joined files have it."""
+    pairs = [
+        f"(coalesce(u = {quoted(user)}, false) AND coalesce(i = {quoted(item)}, false))"
+        for user, item in header_pairs(part)
+    ]
+    return f"({' OR '.join(pairs)})" if pairs else "false"
