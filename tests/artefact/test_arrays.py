@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import comet_rec as cr
-from comet_rec.artefact.plain import check_form, one_line, parsed
+from comet_rec.artefact.untrusted import check_form, one_line, parsed
 from comet_rec.config import Config
 from comet_rec.data.arrays import Array, Form, check_forms, check_values, indices, starts
 from comet_rec.errors import ConfigError

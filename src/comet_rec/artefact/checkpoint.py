@@ -15,10 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from comet_rec.artefact.folder import digest, digest_of, reason, sync
-from comet_rec.artefact.members import Members
-from comet_rec.artefact.plain import check_form, one_line, parsed
 from comet_rec.artefact.run import LOG
-from comet_rec.artefact.tensors import read_arrays
+from comet_rec.artefact.untrusted import Members, check_form, one_line, parsed
 from comet_rec.data.arrays import Array
 from comet_rec.errors import ArtefactError, InputError
 
@@ -26,8 +24,6 @@ NAME = "last"
 POINTER = f"{NAME}.json"
 BLEND = "blend"
 """Folder beside the checkpoint: the second model of a blend, which is trained first."""
-MOST_POINTER = 1 << 26
-"""Longest text of plain data: the log of all epochs is in it."""
 REMEDY = "remove the folder and train anew"
 TRIES = 1000
 """Readings of a checkpoint that is replaced again and again."""
@@ -139,17 +135,16 @@ def load_checkpoint(
             if not has_own_checkpoint(folder):
                 return None
             with Members(folder, REMEDY) as members:
-                members.open([POINTER])
-                entry = _entry(members[POINTER].text(MOST_POINTER))
+                entry = _entry(members)
                 declared = declare(entry["about"])
                 name = Path(entry["file"]).name
                 try:
-                    members.open([name])
+                    members.open({name: entry["tensors"]})
                 except FileNotFoundError:
                     if _pointed(folder) != name:
                         continue  # a newer one has taken its place
                     raise ValueError(f"{one_line(name, 100)} is missing") from None
-                arrays = read_arrays(members[name], entry["tensors"], declared, {})
+                arrays = members[name].arrays(declared, {})
                 tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
                 return tensors, entry["about"]
         raise ValueError("replaced again and again")
@@ -168,15 +163,15 @@ def _pointed(folder: Path) -> str | None:
     """Name of the file that the pointer names; None where there is none."""
     try:
         with Members(folder) as members:
-            members.open([POINTER])
-            return Path(_entry(members[POINTER].text(MOST_POINTER))["file"]).name
+            return Path(_entry(members)["file"]).name
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def _entry(text: bytes) -> dict[str, Any]:
+def _entry(members: Members) -> dict[str, Any]:
     """The pointer's entries, compared with their digest and their form."""
-    entry: dict[str, Any] = parsed(text)
+    members.open({POINTER: None})
+    entry: dict[str, Any] = parsed(members[POINTER].text())
     check_form(entry, _POINTER)
     if entry.pop("sha256") != digest_of(entry):
         raise ValueError("its SHA-256 differs")

@@ -18,8 +18,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from comet_rec.artefact.lock import is_trained_into, locked
-from comet_rec.artefact.members import Members, staging_of
-from comet_rec.artefact.plain import check_form, one_line, parsed
+from comet_rec.artefact.untrusted import Members, check_form, one_line, parsed, staging_of
 from comet_rec.errors import ArtefactError, CometWarning, DamagedError
 
 MANIFEST = "manifest.json"
@@ -71,18 +70,15 @@ def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
             refuse_foreign(target)
             place.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{place.name}.saving-", dir=place.parent))
-        except OSError as error:
-            raise ArtefactError(f"{target}: cannot be written: {error.strerror}") from None
-        try:
-            _fill(staging / "fresh", write)
-            _take_place(staging, place)
+            try:
+                _fill(staging / "fresh", write)
+                _take_place(staging, place)
+                _confirm(place, target)
+            finally:
+                if place.exists() or not (staging / "replaced").exists():
+                    shutil.rmtree(staging, ignore_errors=True)
         except (OSError, SafetensorError) as error:
             raise ArtefactError(f"{target}: cannot be written: {reason(error)}") from None
-        else:
-            _confirm(place, target)
-        finally:
-            if place.exists() or not (staging / "replaced").exists():
-                shutil.rmtree(staging, ignore_errors=True)
     if staging.exists():
         warnings.warn(
             f"{target}: written, but {staging} could not be removed; remove it",
@@ -109,7 +105,7 @@ def _take_place(staging: Path, place: Path) -> None:
     """Give the fresh folder the place's name; what stood there is in `staging` then.
 
     Where two names cannot be exchanged at once, two renames do it. Between them a reader finds
-    the old folder under its other name (`members.put_aside`), and so does the next writer.
+    the old folder under its other name (`untrusted.Members`), and so does the next writer.
     """
     fresh, replaced = staging / "fresh", staging / "replaced"
     if not place.exists():
@@ -197,7 +193,7 @@ def _named(folder: Path) -> set[str]:
     """The manifest and the files that it names; nothing where there is none of ours."""
     try:
         with Members(folder) as members:
-            members.open([MANIFEST])
+            members.open({MANIFEST: None})
             manifest = parsed(members[MANIFEST].text(MOST_MANIFEST))
         check_form(manifest, _MANIFEST)
     except (OSError, ValueError, RecursionError):
@@ -245,10 +241,10 @@ def _opened(folder: Path, wanted: Container[str] | None) -> tuple[Members, dict[
             except (FileNotFoundError, NotADirectoryError, ValueError):  # a NUL is no name
                 raise _no_run(folder) from None
             try:
-                members.open([MANIFEST])
+                members.open({MANIFEST: None})
                 manifest = _manifest(folder, members)
-                names = [n for n in manifest["files"] if wanted is None or n in wanted]
-                members.open(names)
+                digests = manifest["files"].items()
+                members.open({n: d for n, d in digests if wanted is None or n in wanted})
             except FileNotFoundError as error:
                 if members.is_current():
                     missing = error.filename
