@@ -48,8 +48,11 @@ def audit_folder(folder: Path) -> list[Finding]:
     except ArtefactError as error:
         if not (folder / MANIFEST).is_file():
             raise
-        return [_unreadable(error)]
-    # What is on disk has figures; none at all are all of them missing.
+        # A file was changed, or parts contradict each other.
+        damaged = isinstance(error, DamagedError)
+        check = "artefact-digests" if damaged else "artefact-consistency"
+        return [Finding(check, "error", 1, 1, str(error))]
+    # A run on disk has figures: where there are none, all of them are missing.
     return audit_run(run if run.metrics is not None else replace(run, metrics={}))
 
 
@@ -61,37 +64,27 @@ def audit_run(run: Run) -> list[Finding]:
     stored figures against the same ones measured again where that is cheap (two-tower models);
     and ties among the candidates' scores.
     """
-    found = audit(run.interactions if run.split is None else run.split, run.config)
+    findings = audit(run.interactions if run.split is None else run.split, run.config)
     broken = list(_not_finite(run))
-    found += broken
+    findings += broken
     if run.split is not None:
-        found += _protocol(run, run.split)
+        findings += _protocol(run, run.split)
         if not broken:
-            found += _figures(run, run.split)
-    return ordered(found)
-
-
-def _unreadable(error: ArtefactError) -> Finding:
-    """Findings about a run that cannot be read: a changed file, or contradicting parts."""
-    damaged = isinstance(error, DamagedError)
-    check = "artefact-digests" if damaged else "artefact-consistency"
-    return Finding(check, "error", 1, 1, str(error))
+            findings += _figures(run, run.split)
+    return ordered(findings)
 
 
 def _not_finite(run: Run) -> Iterator[Finding]:
     tensors = {f"parameter {name}": value for name, value in run.tensors.items()}
-    tensors |= {"user vectors": run.user_vectors, "item vectors": run.item_vectors}  # type: ignore[dict-item]
-    bad = [
-        name
-        for name, value in tensors.items()
-        if value is not None and not bool(torch.isfinite(value).all())
-    ]
+    if run.user_vectors is not None and run.item_vectors is not None:
+        tensors |= {"user vectors": run.user_vectors, "item vectors": run.item_vectors}
+    bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if bad:
         yield Finding(
             "not-finite",
             "error",
             len(bad),
-            sum(value is not None for value in tensors.values()),
+            len(tensors),
             f"{len(bad)} of the run's tensors hold NaN or infinity: {', '.join(bad)}",
         )
 
@@ -119,7 +112,7 @@ def _figures(run: Run, split: Split) -> Iterator[Finding]:
                 yield from _differing(run.metrics, report.to_dict(), len(split.test))
             yield from _tied(split.test, report.sampled_ranks, run)
         else:
-            held = _some(split.test)
+            held = _sampled_users(split.test)
             yield from _tied(held, sampled_ranks(run_scores(run), held), run)
     except NonFiniteError as error:
         yield Finding("not-finite", "error", 1, 1, str(error))
@@ -154,7 +147,7 @@ def _differing(
         )
 
 
-def _some(held: HeldOut) -> HeldOut:
+def _sampled_users(held: HeldOut) -> HeldOut:
     if len(held) <= SAMPLED_USERS:
         return held
     rows = np.sort(generator(0, "audit.users").permutation(len(held))[:SAMPLED_USERS])

@@ -20,6 +20,7 @@ from comet_rec.data.id_lists import IdList, history_lists, id_list
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.nearest import nearest, shown
+from comet_rec.data.ragged import Ragged
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, UnknownIdError, argument
 from comet_rec.evaluation.ranking import checked
@@ -102,23 +103,21 @@ def for_histories(
         _history(run.interactions, history, place, rules)
         for place, history in enumerate(history_lists(histories))
     ]
-    places = np.arange(len(indices))
     empty = np.array([len(history) == 0 for history in indices], dtype=bool)
-    # What a closed form makes of nothing is zero for every item.
-    closed = base.non_iterative(run.config.name)
-    fallback = empty if rules.unknown == "popular" or closed else np.zeros_like(empty)
-    known = places[~fallback]
-    picked = [indices[place] for place in known]
-    source = _folded_in(run, picked, device)
+    # A non-iterative model scores every item 0 for an empty history.
+    non_iterative = base.non_iterative(run.config.name)
+    fallback = empty if rules.unknown == "popular" or non_iterative else np.zeros_like(empty)
+    known = np.flatnonzero(~fallback)
+    members = [indices[place] for place in known]
+    source = _folded_in(run, members, device)
     seen = None
     if not rules.include_seen:
-        counts = [len(history) for history in picked]
-        rows = np.repeat(np.arange(len(picked)), counts)
-        seen = rows, np.concatenate([*picked, np.empty(0, np.int64)]).astype(np.int64)
+        ragged = Ragged.of_rows(members)
+        seen = ragged.rows.numpy(), ragged.values.numpy()
     parts = [_ranked(run, source, rules, seen, known)]
     if fallback.any():
-        parts.append(_popular(run, places[fallback], rules))
-    return _table(run, places, parts)
+        parts.append(_popular(run, np.flatnonzero(fallback), rules))
+    return _table(run, np.arange(len(indices)), parts)
 
 
 Source = Tensor | Callable[[slice], npt.NDArray[np.float32]]
@@ -137,11 +136,10 @@ def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source
         checked(vectors.numpy())
         return vectors
     if base.non_iterative(run.config.name) and model.folds_in:
-        counts = np.array([len(history) for history in histories], dtype=np.int64)
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        members = np.concatenate([*histories, np.empty(0, np.int64)]).astype(np.int64)
-        ones = np.ones(len(members), dtype=np.float32)
-        matrix = csr_array((ones, members, starts), shape=(len(histories), n_items))
+        ragged = Ragged.of_rows(histories)
+        items, starts = ragged.values.numpy(), ragged.starts.numpy()
+        ones = np.ones(len(items), dtype=np.float32)
+        matrix = csr_array((ones, items, starts), shape=(len(histories), n_items))
         matrix.sort_indices()
         nobody = np.full(len(histories), -1)
         return lambda block: checked(model.score_all(nobody[block], matrix[block]))
@@ -152,19 +150,15 @@ def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source
 
 
 def _reads_histories(model: Any) -> bool:
-    if not isinstance(model, TwoTower) or model.histories is None:
-        return False
-    return bool(model.folds_in)
+    return isinstance(model, TwoTower) and model.histories is not None and model.folds_in
 
 
 def _user_vectors(model: Any, histories: list[Int64], n_items: int, device: torch.device) -> Tensor:
     """Vectors of users never seen; zeros by a model whose users are their own parameters alone."""
     if not _reads_histories(model):
         return torch.zeros(len(histories), len(model.weight))
-    found: Tensor = new_user_vectors(
-        model.to(device), fold_in(histories, model.histories, n_items)
-    ).cpu()
-    return found
+    padded = fold_in(histories, model.histories, n_items)
+    return new_user_vectors(model.to(device), padded).cpu()
 
 
 _Part = tuple[Int64, Int64, npt.NDArray[np.float32]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
 from pathlib import Path
 from typing import get_type_hints
 
@@ -180,11 +179,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
     run = load_run(folder_path(folder, "load_model"))
     model = ESTIMATORS[run.config.name](seed=run.config.seed, device=device)
     model.preset = run.config.preset
-    parts = {"model": run.config.model, "blend": run.config.blend, "train": run.config.train}
-    model.settings = {
-        f"{room}.{f.name}": getattr(part, f.name)
-        for room, part in parts.items()
-        for f in fields(part)
-    }
+    names = [key for key in run.config.setting_names() if not key.startswith("protocol.")]
+    model.settings = {key: run.config.get(key) for key in names}
     model._run = run
     return model
