@@ -152,10 +152,10 @@ def load_checkpoint(
         raise
     except Exception as error:
         # As in `load_run`: one line, whatever a stranger's file sets off.
-        told = isinstance(error, (OSError, ValueError, RecursionError))
-        why = one_line(str(error)) if told else "its form"
-        raise ArtefactError(f"{folder / POINTER}: damaged checkpoint ({why}); {REMEDY}") from (
-            None if told else error
+        expected = isinstance(error, (OSError, ValueError, RecursionError))
+        fault = one_line(str(error)) if expected else "its form"
+        raise ArtefactError(f"{folder / POINTER}: damaged checkpoint ({fault}); {REMEDY}") from (
+            None if expected else error
         )
 
 

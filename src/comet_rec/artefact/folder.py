@@ -175,7 +175,7 @@ def refuse_foreign(target: Path) -> None:
     """
     if not target.exists():
         return
-    why = "exists and is not a run"
+    fault = "exists and is not a run"
     if target.is_dir():
         ours = {name for name in _named(target) if (target / name).is_file()}
         inside = target / CHECKPOINTS
@@ -185,12 +185,13 @@ def refuse_foreign(target: Path) -> None:
         others = {name for name in others if not name.startswith(PASSING)}
         if not others:
             return
-        why = f"holds {one_line(min(others))}, no part of a run" if ours else why
-    raise ArtefactError(f"{target}: {why}; remove it or name another place")
+        if ours:
+            fault = f"holds {one_line(min(others))}, no part of a run"
+    raise ArtefactError(f"{target}: {fault}; remove it or name another place")
 
 
 def _named(folder: Path) -> set[str]:
-    """The manifest and the files that it names; nothing where there is none of ours."""
+    """The manifest and the files that it names; empty without a manifest of ours."""
     try:
         with Members(folder) as members:
             members.open({MANIFEST: None})
@@ -246,16 +247,12 @@ def _opened(folder: Path, wanted: Container[str] | None) -> tuple[Members, dict[
                 digests = manifest["files"].items()
                 members.open({n: d for n, d in digests if wanted is None or n in wanted})
             except FileNotFoundError as error:
-                if members.is_current():
-                    missing = error.filename
-                    raise (
-                        _no_manifest(folder)
-                        if missing == MANIFEST
-                        else DamagedError(
-                            f"{folder}: {one_line(str(missing))} is missing; copy the run anew"
-                        )
-                    ) from None
-                continue
+                if not members.is_current():
+                    continue
+                if error.filename == MANIFEST:
+                    raise _no_run(folder) from None
+                missing = one_line(str(error.filename))
+                raise DamagedError(f"{folder}: {missing} is missing; copy the run anew") from None
             stack.pop_all()
             return members, manifest
     raise ArtefactError(f"{folder}: is replaced again and again; read it later")
@@ -268,30 +265,28 @@ def _manifest(folder: Path, members: Members) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = parsed(members[MANIFEST].text(MOST_MANIFEST))
         check_form(manifest, _MANIFEST)
-        stated, schema = manifest.pop("sha256"), manifest["schema"]
-        found = digest_of(manifest)
+        stated = manifest.pop("sha256")
+        computed = digest_of(manifest)
     except (ValueError, RecursionError):
         raise damaged from None
-    if schema != SCHEMA:
-        told = one_line(repr(schema), 40)
-        raise ArtefactError(f"{path}: schema {told}, this version reads {SCHEMA}; train again")
-    if stated != found or len(manifest["files"]) > MOST_FILES:
+    if manifest["schema"] != SCHEMA:
+        schema = one_line(repr(manifest["schema"]), 40)
+        raise ArtefactError(f"{path}: schema {schema}, this version reads {SCHEMA}; train again")
+    if stated != computed or len(manifest["files"]) > MOST_FILES:
         raise damaged
     return manifest
 
 
 def _no_run(folder: Path) -> ArtefactError:
+    """Error for a place without a finished run, which says what is there instead."""
     if is_trained_into(folder):
-        return ArtefactError(f"{folder}: a training writes there; wait for its end")
-    return ArtefactError(f"{folder}: no such run; give the folder that `train --out` wrote")
-
-
-def _no_manifest(folder: Path) -> ArtefactError:
-    """Error for a folder without a manifest, which says what the folder is instead."""
-    if is_trained_into(folder):
-        return _no_run(folder)
-    what = "holds an unfinished training; go on with `train … --resume`"
-    what = what if (folder / CHECKPOINTS).is_dir() else "is not a run: no manifest.json"
+        what = "a training writes there; wait for its end"
+    elif (folder / CHECKPOINTS).is_dir():
+        what = "holds an unfinished training; go on with `train … --resume`"
+    elif folder.is_dir():
+        what = "is not a run: no manifest.json"
+    else:
+        what = "no such run; give the folder that `train --out` wrote"
     return ArtefactError(f"{folder}: {what}")
 
 
