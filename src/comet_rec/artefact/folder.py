@@ -209,14 +209,14 @@ def reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def opened(
-    folder: Path, wanted: Container[str] | None = None
+    folder: Path, names: Container[str] | None = None
 ) -> Iterator[tuple[Members, dict[str, Any]]]:
     """Open a complete folder: its manifest, verified, and the files that the manifest names.
 
     Parameters
     ----------
     folder : Path
-    wanted : container of str, optional
+    names : container of str, optional
         Names of the files that are opened, where the manifest has them; default: all.
 
     Raises
@@ -226,14 +226,14 @@ def opened(
         also for any OSError of the reader.
     """
     try:
-        members, manifest = _opened(folder, wanted)
+        members, manifest = _opened(folder, names)
         with members:
             yield members, manifest
     except OSError as error:
         raise ArtefactError(f"{folder}: cannot be read: {error.strerror}") from None
 
 
-def _opened(folder: Path, wanted: Container[str] | None) -> tuple[Members, dict[str, Any]]:
+def _opened(folder: Path, names: Container[str] | None) -> tuple[Members, dict[str, Any]]:
     """As `opened`; anew where the folder was replaced before all of its files were open."""
     for _ in range(TRIES):
         with contextlib.ExitStack() as stack:
@@ -245,7 +245,7 @@ def _opened(folder: Path, wanted: Container[str] | None) -> tuple[Members, dict[
                 members.open({MANIFEST: None})
                 manifest = _manifest(folder, members)
                 digests = manifest["files"].items()
-                members.open({n: d for n, d in digests if wanted is None or n in wanted})
+                members.open({n: digest for n, digest in digests if names is None or n in names})
             except FileNotFoundError as error:
                 if not members.is_current():
                     continue

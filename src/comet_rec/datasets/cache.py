@@ -321,8 +321,8 @@ def download(
 
 def _reason(error: Exception) -> str:
     """The innermost cause that an HTTP error names, without the objects around it."""
-    of_system = re.search(r"\[Errno -?\d+\] [^'\")]+", str(error))
-    return of_system[0] if of_system else str(error).rsplit(": ", 1)[-1].strip("')\"")
+    system_error = re.search(r"\[Errno -?\d+\] [^'\")]+", str(error))
+    return system_error[0] if system_error else str(error).rsplit(": ", 1)[-1].strip("')\"")
 
 
 def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:

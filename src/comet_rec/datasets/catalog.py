@@ -79,10 +79,10 @@ def fetch(
     """
     entry = entry_of(name)
     home = Path(folder).expanduser() if folder is not None else cache.cache_folder() / name
-    found = cache.find_log(entry, home)
-    if found is not None:
-        cache.verify(found)
-        return found.parent
+    log = cache.find_log(entry, home)
+    if log is not None:
+        cache.verify(log)
+        return log.parent
     bar: cache.Bar = contextlib.nullcontext(progress)
     if progress is None and not quiet:
         bar = cache.terminal_bar(name)

@@ -87,8 +87,8 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
     if run.user_vectors is not None:
         source: Source = run.user_vectors[torch.from_numpy(indices[known])]
     else:
-        scores, of_known = run_scores(run), indices[known]
-        source = lambda block: checked(scores.score_all(of_known[block]))  # noqa: E731
+        scorer, known_users = run_scores(run), indices[known]
+        source = lambda block: checked(scorer.score_all(known_users[block]))  # noqa: E731
     parts = [_ranked(run, source, rules, seen, known)]
     if missing.any() and rules.unknown == "popular":
         parts.append(_popular(run, np.flatnonzero(missing), rules))
@@ -128,7 +128,7 @@ def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source
     """Vectors or scores of users that training never saw."""
     model, n_items = run.model, run.interactions.n_items
     models = [model] if run.blend is None else [model, run.second_model]
-    if any(_reads_histories(each) for each in models):
+    if any(map(_reads_histories, models)):
         parts = [_user_vectors(each, histories, n_items, device) for each in models]
         if run.blend is not None:
             parts[1] *= run.blend.weight
@@ -170,7 +170,7 @@ def _ranked(
     """Place in the request, items and scores of each list: [Q], [Q, k], [Q, k]."""
     n_items = run.interactions.n_items
     k = min(rules.k, n_items)
-    found = np.full((len(places), k), -1, dtype=np.int64)
+    items = np.full((len(places), k), -1, dtype=np.int64)
     scores = np.full((len(places), k), -np.inf, dtype=np.float32)
     allowed = rules.allowed(run.interactions)
     if isinstance(source, Tensor):
@@ -178,33 +178,32 @@ def _ranked(
         parts = top_k(source, run.item_vectors, k, masked=seen, allowed=allowed)
     else:
         parts = top_k_of_rows(source, len(places), n_items, k, masked=seen, allowed=allowed)
-    for block, items, values in parts:
-        found[block], scores[block] = items, values
-    return places, found, scores
+    for block, best, values in parts:
+        items[block], scores[block] = best, values
+    return places, items, scores
 
 
 def _popular(run: Run, places: Int64, rules: Rules) -> _Part:
     """The most popular items, equal counts by id; the score is the number of users."""
     log = run.interactions
     counts = np.bincount(run.known.items, minlength=log.n_items).astype(np.float32)
-    allowed = rules.allowed(log)
-    one = torch.ones(1, 1)
-    items = torch.from_numpy(counts[:, None])
-    _, found, scores = next(top_k(one, items, rules.k, allowed=allowed))
-    return places, np.repeat(found, len(places), 0), np.repeat(scores, len(places), 0)
+    # The product of the vector (1) with (count): one list, of which each user gets a copy.
+    vectors = torch.ones(1, 1), torch.from_numpy(counts[:, None])
+    _, items, scores = next(top_k(*vectors, rules.k, allowed=rules.allowed(log)))
+    return places, np.repeat(items, len(places), 0), np.repeat(scores, len(places), 0)
 
 
 def _table(run: Run, asked: npt.NDArray[Any], parts: list[_Part]) -> Table:
     """Rows in the order of the request, best first."""
     places = np.concatenate([part[0] for part in parts])
     order = np.argsort(places, kind="stable")
-    found = np.concatenate([part[1] for part in parts])[order]
+    items = np.concatenate([part[1] for part in parts])[order]
     scores = np.concatenate([part[2] for part in parts])[order]
-    row, column = np.nonzero(found >= 0)
+    row, column = np.nonzero(items >= 0)
     return Table(
         {
             "user_id": asked[places[order][row]],
-            "item_id": run.interactions.item_ids.external(found[row, column]),
+            "item_id": run.interactions.item_ids.external(items[row, column]),
             "score": scores[row, column],
             "rank": column + 1,
         }
@@ -236,7 +235,7 @@ def unknown_id(
     return UnknownIdError(f"{what}; {hint}")
 
 
-def known(ids: Ids, given: Iterable[Any], role: str) -> Int64:
+def known(ids: Ids, values: Iterable[Any], role: str) -> Int64:
     """Indices of ids that must all be in the log.
 
     Raises
@@ -244,7 +243,7 @@ def known(ids: Ids, given: Iterable[Any], role: str) -> Int64:
     UnknownIdError
     """
     what = f"{role}s"
-    stored, indices = ids.lookup(id_list(given, what), what)
+    stored, indices = ids.lookup(id_list(values, what), what)
     missing = indices < 0
     if missing.any():
         unknown = ids.as_external(stored[missing])

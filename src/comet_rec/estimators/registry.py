@@ -133,8 +133,8 @@ def _plain(name: str) -> type[Estimator]:
 
 def estimators() -> dict[str, type[Estimator]]:
     """Every registered model's estimator, by name."""
-    own: dict[str, type[Estimator]] = {estimator.name: estimator for estimator in _NAMED}
-    return {**own, **{name: _plain(name) for name in base.names() if name not in own}}
+    named: dict[str, type[Estimator]] = {estimator.name: estimator for estimator in _NAMED}
+    return named | {name: _plain(name) for name in base.names() if name not in named}
 
 
 class _OfThePreset:
@@ -146,8 +146,8 @@ class _OfThePreset:
 
 def _signature(name: str) -> inspect.Signature:
     """Parameters of a model's constructor, with the settings that it takes by keyword."""
-    own = inspect.signature(Estimator).parameters
-    fixed = [own[name] for name in ("preset", "seed", "device")]
+    common = inspect.signature(Estimator).parameters
+    fixed = [common[name] for name in ("preset", "seed", "device")]
     hints = get_type_hints(base.config_class(name))
     training = get_type_hints(TrainConfig)
     if base.non_iterative(name):
