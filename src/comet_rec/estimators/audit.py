@@ -21,6 +21,8 @@ from comet_rec.errors import ArtefactError, DamagedError, NonFiniteError
 from comet_rec.estimators.evaluate import measure
 from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.evaluation.audit import Finding, audit, ordered
+from comet_rec.evaluation.audit.findings import Severity
+from comet_rec.evaluation.audit.material import of_log
 from comet_rec.evaluation.ranking import Ranks, sampled_ranks
 from comet_rec.evaluation.scoring import run_scores
 from comet_rec.random import generator
@@ -80,26 +82,18 @@ def _not_finite(run: Run) -> Iterator[Finding]:
         tensors |= {"user vectors": run.user_vectors, "item vectors": run.item_vectors}
     bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if bad:
-        yield Finding(
-            "not-finite",
-            "error",
-            len(bad),
-            len(tensors),
-            f"{len(bad)} of the run's tensors hold NaN or infinity: {', '.join(bad)}",
-        )
+        message = f"{len(bad)} of the run's tensors hold NaN or infinity: {', '.join(bad)}"
+        yield Finding("not-finite", "error", len(bad), len(tensors), message)
 
 
 def _protocol(run: Run, split: Split) -> Iterator[Finding]:
     stored = (run.metrics or {}).get("protocol", {}).get("hash")
     if stored is not None and stored != split.hash:
-        yield Finding(
-            "protocol-hash",
-            "error",
-            1,
-            1,
+        message = (
             f"the figures were measured under protocol {stored[:12]}, the run holds "
-            f"{split.hash[:12]}",
+            f"{split.hash[:12]}"
         )
+        yield Finding("protocol-hash", "error", 1, 1, message)
 
 
 def _figures(run: Run, split: Split) -> Iterator[Finding]:
@@ -126,25 +120,24 @@ def _differing(
     One flipped pair of nearly equal scores, as another processor's sums can give, moves a mean by
     at most one user's share; that is worth a note.
     """
-    pairs = {
-        f"{room} {name}": (float((stored.get(room) or {}).get(name, np.nan)), value)
-        for room in ("sampled", "sampled_se", "full", "full_se")
-        for name, value in (again[room] or {}).items()
-        if stored.get(room) is not None or room.startswith("sampled")
-    }
+    pairs: dict[str, tuple[float, float]] = {}
+    for room in ("sampled", "sampled_se", "full", "full_se"):
+        figures = stored.get(room)
+        if figures is None and room.startswith("full"):  # it was not ranked in full
+            continue
+        for name, value in (again[room] or {}).items():
+            pairs[f"{room} {name}"] = float((figures or {}).get(name, np.nan)), value
     off = {name: pair for name, pair in pairs.items() if not abs(pair[0] - pair[1]) <= EQUAL}
     if off:
         largest = max(abs(a - b) if np.isfinite(a) else np.inf for a, b in off.values())
-        name, (before, now) = next(iter(off.items()))
-        yield Finding(
-            "metrics-differ",
-            "note" if largest <= 1.0 / users and users >= 100 else "error",
-            len(off),
-            len(pairs),
+        severity: Severity = "note" if largest <= 1.0 / users and users >= 100 else "error"
+        message = (
             f"{len(off)} of {len(pairs)} figures of metrics.json are not what measuring again "
-            f"gives, by up to {largest:.2g}",
-            {"figure": name, "stored": before, "again": now},
+            f"gives, by up to {largest:.2g}"
         )
+        name, (before, now) = next(iter(off.items()))
+        example = {"figure": name, "stored": before, "again": now}
+        yield Finding("metrics-differ", severity, len(off), len(pairs), message, example)
 
 
 def _sampled_users(held: HeldOut) -> HeldOut:
@@ -159,29 +152,21 @@ def _tied(held: HeldOut, ranks: Ranks, run: Run) -> Iterator[Finding]:
     numbers = (held.candidates < run.interactions.n_items).sum(axis=1)
     constant = (ranks.tied == numbers) & (numbers > 0)
     total, tied = int(numbers.sum()), int(ranks.tied.sum())
+    material = of_log(run.interactions)
     if constant.mean() > 0.5:
-        yield Finding(
-            "constant-scores",
-            "error",
-            int(constant.sum()),
-            len(held),
-            f"{int(constant.sum()):,} of {len(held):,} test users have one score for all "
-            "candidates: the figures are the tie rule's",
-            {"user": _plain(run, int(held.users[np.argmax(constant)]))},
+        count = int(constant.sum())
+        message = (
+            f"{count:,} of {len(held):,} test users have one score for all candidates: the "
+            "figures are the tie rule's"
         )
+        example = material.example(user=held.users[np.argmax(constant)])
+        yield Finding("constant-scores", "error", count, len(held), message, example)
     elif tied:
         share = tied / total
-        yield Finding(
-            "tied-scores",
-            "warning" if share > MANY_TIES else "note",
-            tied,
-            total,
+        severity: Severity = "warning" if share > MANY_TIES else "note"
+        message = (
             f"{tied:,} of {total:,} candidates ({share:.1%}) have the score of their positive: "
-            "the tie rule decides there",
-            {"user": _plain(run, int(held.users[np.argmax(ranks.tied)]))},
+            "the tie rule decides there"
         )
-
-
-def _plain(run: Run, user: int) -> Any:
-    value = run.interactions.user_ids.external([user]).tolist()[0]
-    return value if isinstance(value, int) else str(value)
+        example = material.example(user=held.users[np.argmax(ranks.tied)])
+        yield Finding("tied-scores", severity, tied, total, message, example)
