@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from comet_rec.artefact.folder import digest, digest_of, reason, sync
+from comet_rec.artefact.folder import TRIES, digest, digest_of, reason, sync
 from comet_rec.artefact.run import LOG
 from comet_rec.artefact.untrusted import Members, check_form, one_line, parsed
 from comet_rec.data.arrays import Array
@@ -25,8 +25,6 @@ POINTER = f"{NAME}.json"
 BLEND = "blend"
 """Folder beside the checkpoint: the second model of a blend, which is trained first."""
 REMEDY = "remove the folder and train anew"
-TRIES = 1000
-"""Readings of a checkpoint that is replaced again and again."""
 
 STAGES = ("validation", "refit", "all")
 """Stages of a training."""
@@ -98,7 +96,7 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether an unfinished training can be gone on with."""
+    """Whether an unfinished training can be resumed."""
     return has_own_checkpoint(folder) or (folder / BLEND).is_dir()
 
 
@@ -108,7 +106,7 @@ def has_own_checkpoint(folder: Path) -> bool:
 
 
 def forget(folder: Path) -> None:
-    """Remove what an unfinished training left, so that nobody goes on from it."""
+    """Remove what an unfinished training left, so that nothing resumes it."""
     (folder / POINTER).unlink(missing_ok=True)
     for name in (BLEND, "companions"):  # its name until 0.1
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -123,12 +121,12 @@ def load_checkpoint(
     ----------
     folder : Path
     declare : callable
-        Given the plain data, says what the tensors must be; an `InputError` of its own comes out.
+        Takes the plain data and declares the tensors; its own `InputError` is passed on.
 
     Raises
     ------
     ArtefactError
-        When it is damaged, or holds other tensors.
+        When the checkpoint is damaged, or holds other tensors.
     """
     try:
         for _ in range(TRIES):

@@ -30,7 +30,7 @@ MOST_FILES = 64
 MOST_MANIFEST = 1 << 24
 """Longest manifest."""
 TRIES = 1000
-"""Openings of a folder that is replaced again and again."""
+"""Openings of a folder, or a checkpoint, that is replaced again and again."""
 _KEPT = re.compile(r"last\.json|last-\w+-\d+\.safetensors|blend|companions|\..*")
 """Names in the folder of checkpoints (`checkpoint`)."""
 _MANIFEST = {"schema": object, "files": {str: str}, "sha256": str}
