@@ -22,7 +22,6 @@ from comet_rec.estimators.evaluate import measure
 from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.evaluation.audit import Finding, audit, ordered
 from comet_rec.evaluation.audit.findings import Severity
-from comet_rec.evaluation.audit.material import of_log
 from comet_rec.evaluation.ranking import Ranks, sampled_ranks
 from comet_rec.evaluation.scoring import run_scores
 from comet_rec.random import generator
@@ -152,14 +151,13 @@ def _tied(held: HeldOut, ranks: Ranks, run: Run) -> Iterator[Finding]:
     numbers = (held.candidates < run.interactions.n_items).sum(axis=1)
     constant = (ranks.tied == numbers) & (numbers > 0)
     total, tied = int(numbers.sum()), int(ranks.tied.sum())
-    material = of_log(run.interactions)
     if constant.mean() > 0.5:
         count = int(constant.sum())
         message = (
             f"{count:,} of {len(held):,} test users have one score for all candidates: the "
             "figures are the tie rule's"
         )
-        example = material.example(user=held.users[np.argmax(constant)])
+        example = {"user": _user_id(run, held.users[np.argmax(constant)])}
         yield Finding("constant-scores", "error", count, len(held), message, example)
     elif tied:
         share = tied / total
@@ -168,5 +166,11 @@ def _tied(held: HeldOut, ranks: Ranks, run: Run) -> Iterator[Finding]:
             f"{tied:,} of {total:,} candidates ({share:.1%}) have the score of their positive: "
             "the tie rule decides there"
         )
-        example = material.example(user=held.users[np.argmax(ranks.tied)])
+        example = {"user": _user_id(run, held.users[np.argmax(ranks.tied)])}
         yield Finding("tied-scores", severity, tied, total, message, example)
+
+
+def _user_id(run: Run, user: int) -> int | str:
+    """External id of a user, as JSON can hold it."""
+    value = run.interactions.user_ids.external([user]).tolist()[0]
+    return value if isinstance(value, int) else str(value)
