@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, for shared machines
 
@@ -40,6 +42,19 @@ def random_pairs(rng: np.random.Generator, n_users: int, n_items: int, per_user:
     keys = rng.random((n_users, n_items)).argsort(axis=1)[:, :per_user]
     pairs = np.stack([np.repeat(np.arange(n_users), per_user), keys.ravel()], axis=1)
     return pairs[rng.permutation(len(pairs))]
+
+
+@pytest.fixture(scope="session")
+def before(tmp_path_factory) -> Path:
+    """Folder with two runs, `comet` and `itemknn`, and `checkpoints`, as version 0.1.0.dev0 wrote.
+
+    No test writes there. The zip file holds those folders in the order of their names, each file as
+    ``archive.writestr(zipfile.ZipInfo(name), content)`` stores it: uncompressed, dated 1980-01-01.
+    """
+    folder = tmp_path_factory.mktemp("before")
+    with zipfile.ZipFile(Path(__file__).parent / "artefact" / "before.zip") as archive:
+        archive.extractall(folder)
+    return folder
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from pathlib import Path
 
 import pytest
 
@@ -13,13 +12,11 @@ from comet_rec.config import BlendConfig, Config
 from comet_rec.errors import ArtefactError, CometWarning, ConfigError
 from comet_rec.models.comet import CometConfig
 
-BEFORE = Path(__file__).parent / "artefact" / "before"
 
-
-def test_a_run_of_before_is_loaded_silently_with_its_blend():
+def test_a_run_of_before_is_loaded_silently_with_its_blend(before):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = cr.load_model(BEFORE / "comet")
+        model = cr.load_model(before / "comet")
     config, blend = model.run.config, model.run.blend
     assert config.blend == BlendConfig(model="fism", preset="best", embedding_dim=2)
     assert config.train.mask_known_positives
@@ -27,12 +24,12 @@ def test_a_run_of_before_is_loaded_silently_with_its_blend():
     assert blend.epochs == 1
     assert model.run.chosen["blend.epochs"] == 1
     assert set(blend.selected) == set(blend.state)
-    figures = json.loads((BEFORE / "comet" / "metrics.json").read_text())
+    figures = json.loads((before / "comet" / "metrics.json").read_text())
     assert cr.evaluate(model).to_dict()["sampled"] == figures["sampled"]
 
 
-def test_a_run_of_before_is_saved_by_its_present_names(tmp_path):
-    model = cr.load_model(BEFORE / "comet")
+def test_a_run_of_before_is_saved_by_its_present_names(tmp_path, before):
+    model = cr.load_model(before / "comet")
     model.save(tmp_path / "run")
     again = cr.load_model(tmp_path / "run")
     text = (tmp_path / "run" / "config.toml").read_text()
@@ -93,13 +90,12 @@ def test_a_tensor_under_its_old_and_its_new_name_is_refused(tmp_path):
     from safetensors.numpy import save_file
 
     from comet_rec.artefact.folder import digest
-    from comet_rec.artefact.members import Members
-    from comet_rec.artefact.tensors import read_arrays
+    from comet_rec.artefact.untrusted import Members
     from comet_rec.data.arrays import Array
 
     path = tmp_path / "x.safetensors"
     save_file({"taste_weight": np.zeros(1, "f4"), "blend_weight": np.zeros(1, "f4")}, path)
     with Members(tmp_path) as members:
-        members.open([path.name])
+        members.open({path.name: digest(path)})
         with pytest.raises(ArtefactError, match="there twice"):
-            read_arrays(members[path.name], digest(path), {"blend_weight": Array(shape=(1,))}, {})
+            members[path.name].arrays({"blend_weight": Array(shape=(1,))}, {})

@@ -1,9 +1,9 @@
 """Saves that are killed before each of their calls to the file system, in a process of their own.
 
-`python -m tests.artefact.killed WHAT HOW HOME` replaces what stands in HOME by something new, over
-and over, each time killed one call later, and checks after each kill that the old or the new one
-stands whole. WHAT is "run" or "checkpoint", HOW is "exchange" or "renames". The number of kills is
-printed.
+`python -m tests.artefact.killed WHAT HOW HOME RUNS` replaces what stands in HOME by something new,
+over and over, each time killed one call later, and checks after each kill that the old or the new
+one stands whole. WHAT is "run" or "checkpoint", HOW is "exchange" or "renames"; the folder RUNS
+holds the runs "comet" and "itemknn". The number of kills is printed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from comet_rec.artefact.checkpoint import load_checkpoint, save_checkpoint
 from comet_rec.artefact.run import load_run, save_run
 from comet_rec.data.arrays import Array
 
-BEFORE = Path(__file__).with_name("before")
 CALLS = ("open", "os.", "fcntl.flock", "shutil.", "tempfile.")
 
 
@@ -84,10 +83,10 @@ def kills_of(replace: Callable[[], None], check: Callable[[], None]) -> int:
     raise AssertionError("it does not end")
 
 
-def kill_runs(home: Path) -> int:
+def kill_runs(home: Path, runs: Path) -> int:
     """Kill saves of a run over another one."""
     target = home / "run"
-    old, new = load_run(BEFORE / "itemknn"), load_run(BEFORE / "comet")
+    old, new = load_run(runs / "itemknn"), load_run(runs / "comet")
     save_run(old, target)
 
     def check() -> None:
@@ -114,11 +113,12 @@ def kill_checkpoints(home: Path) -> int:
 
 
 if __name__ == "__main__":
-    what, how, place = sys.argv[1:]
+    what, how, place, runs = sys.argv[1:]
     if how == "renames":
         writing.exchange = refused  # type: ignore[assignment]
     torch.set_num_threads(1)
-    Path(place).mkdir()
-    count = (kill_runs if what == "run" else kill_checkpoints)(Path(place))
+    home = Path(place)
+    home.mkdir()
+    count = kill_runs(home, Path(runs)) if what == "run" else kill_checkpoints(home)
     shutil.rmtree(place)
     print(count)  # noqa: T201

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import comet_rec as cr
-from comet_rec.artefact.plain import check_form, one_line, parsed
+from comet_rec.artefact.untrusted import check_form, one_line, parsed
 from comet_rec.config import Config
 from comet_rec.data.arrays import Array, Form, check_forms, check_values, indices, starts
 from comet_rec.errors import ConfigError
@@ -20,7 +19,6 @@ from comet_rec.training.checkpoints import checkpoint_arrays
 from comet_rec.training.trainer import parameter_groups
 from tests.artefact.strangers import SMALL
 
-BEFORE = Path(__file__).with_name("before")
 COMETS = [
     {"cross": cross, "towers": towers, "permute_dimensions": cross == "mlp"}
     for cross in ("cnn+mlp", "cnn", "mlp", "matched-mlp")
@@ -145,14 +143,14 @@ def test_a_history_length_that_nothing_bounds_is_bounded():
         CometConfig(history_length=2**16 + 1)
 
 
-def test_memory_for_arrays_is_aligned_as_pytorch_aligns_its_own():
-    model = cr.load_model(BEFORE / "comet")
+def test_memory_for_arrays_is_aligned_as_pytorch_aligns_its_own(before):
+    model = cr.load_model(before / "comet")
     tensors = [*model.run.state.values(), model.run.user_vectors, model.run.item_vectors]
     assert [t.data_ptr() % 64 for t in tensors] == [0] * len(tensors)
 
 
-def test_a_loaded_module_takes_its_state_over_without_a_copy():
-    run = cr.load_model(BEFORE / "comet").run
+def test_a_loaded_module_takes_its_state_over_without_a_copy(before):
+    run = cr.load_model(before / "comet").run
     for name, value in run.model.state_dict().items():
         assert value.data_ptr() == run.state[name].data_ptr(), name
 

@@ -81,9 +81,9 @@ def test_changed_tensors_are_not_gone_on_with(tmp_path):
         load(tmp_path)
 
 
-def test_a_checkpoint_that_an_earlier_version_wrote_is_read():
+def test_a_checkpoint_that_an_earlier_version_wrote_is_read(before):
     config = Config(name="mf", preset="auto", model=MFConfig(embedding_dim=2))
-    folder = Path(__file__).with_name("before") / "checkpoints"
+    folder = before / "checkpoints"
     tensors, about = load_checkpoint(folder, lambda _: checkpoint_arrays(config, 9, 12))
     assert about["step"] == 12
     assert {name.split(".")[0] for name in tensors} == {"model", "average", "optimizer"}

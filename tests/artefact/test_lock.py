@@ -21,7 +21,7 @@ from comet_rec.artefact.lock import locked
 from comet_rec.artefact.run import load_run, save_run
 from comet_rec.cli.app import run as command
 from comet_rec.errors import ArtefactError
-from tests.artefact.test_replacing import BEFORE, ENVIRONMENT, HOME, names
+from tests.artefact.test_replacing import ENVIRONMENT, HOME, names
 
 HOLDER = """
 import sys
@@ -75,17 +75,17 @@ def test_reading_a_folder_that_is_trained_into_says_so(tmp_path, there):
         cr.load_model(out)
 
 
-def test_a_save_into_a_folder_that_is_trained_into_is_refused(tmp_path):
+def test_a_save_into_a_folder_that_is_trained_into_is_refused(tmp_path, before):
     out = tmp_path / "shop"
     with holder(out, "train"), pytest.raises(ArtefactError, match="another training"):
-        save_run(load_run(BEFORE / "itemknn"), out)
+        save_run(load_run(before / "itemknn"), out)
     assert names(tmp_path) == []
 
 
-def test_a_save_waits_for_another_save(tmp_path):
+def test_a_save_waits_for_another_save(tmp_path, before):
     out = tmp_path / "shop"
     with holder(out, "save") as other:
-        saving = threading.Thread(target=save_run, args=(load_run(BEFORE / "itemknn"), out))
+        saving = threading.Thread(target=save_run, args=(load_run(before / "itemknn"), out))
         saving.start()
         time.sleep(0.1)
         assert not out.exists()
@@ -115,15 +115,17 @@ def test_a_killed_training_locks_nobody_out_and_is_gone_on_with(log_file, tmp_pa
     assert names(tmp_path) == ["log.csv", "shop"]
 
 
-def test_a_run_that_was_finished_meanwhile_is_not_replaced(log_file, tmp_path, capsys, monkeypatch):
+def test_a_run_that_was_finished_meanwhile_is_not_replaced(
+    log_file, tmp_path, capsys, monkeypatch, before
+):
     from comet_rec.cli import train
 
     out, real = tmp_path / "shop", train._fit
 
     def slow(*given):
         real(*given)
-        shutil.copytree(BEFORE / "comet", out, dirs_exist_ok=True)
-        shutil.copytree(BEFORE / "comet", tmp_path / "shop-2")
+        shutil.copytree(before / "comet", out, dirs_exist_ok=True)
+        shutil.copytree(before / "comet", tmp_path / "shop-2")
 
     monkeypatch.setattr(train, "_fit", slow)
     assert command(["train", str(log_file), "--out", str(out), "--model", "ease"]) == 0
@@ -135,7 +137,7 @@ def test_a_run_that_was_finished_meanwhile_is_not_replaced(log_file, tmp_path, c
 
 
 def test_a_failed_training_removes_no_run_that_was_finished_meanwhile(
-    log_file, tmp_path, capsys, monkeypatch
+    log_file, tmp_path, capsys, monkeypatch, before
 ):
     from comet_rec.errors import NonFiniteError
     from comet_rec.estimators.estimator import Estimator
@@ -143,7 +145,7 @@ def test_a_failed_training_removes_no_run_that_was_finished_meanwhile(
     out = tmp_path / "shop"
 
     def fails(*given, **more):
-        shutil.copytree(BEFORE / "comet", out)
+        shutil.copytree(before / "comet", out)
         raise NonFiniteError("the loss is not finite")
 
     monkeypatch.setattr(Estimator, "fit", fails)
@@ -151,9 +153,9 @@ def test_a_failed_training_removes_no_run_that_was_finished_meanwhile(
     assert load_run(out).config.name == "comet"
 
 
-def test_within_a_training_its_own_save_goes_through_and_another_thread_does_not(tmp_path):
+def test_within_a_training_its_own_save_goes_through_and_another_thread_does_not(tmp_path, before):
     out = tmp_path / "shop"
-    run, found = load_run(BEFORE / "itemknn"), []
+    run, found = load_run(before / "itemknn"), []
 
     def other():
         try:
@@ -171,16 +173,18 @@ def test_within_a_training_its_own_save_goes_through_and_another_thread_does_not
     assert names(tmp_path) == ["shop"]
 
 
-def test_where_a_file_system_has_no_locks_saving_works_and_sweeps_nothing(tmp_path, monkeypatch):
+def test_where_a_file_system_has_no_locks_saving_works_and_sweeps_nothing(
+    tmp_path, monkeypatch, before
+):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(lock.fcntl, "flock", no_locks)
     (tmp_path / ".shop.saving-abcd1234").mkdir()  # its owner may live
-    save_run(load_run(BEFORE / "itemknn"), tmp_path / "shop")
+    save_run(load_run(before / "itemknn"), tmp_path / "shop")
     assert names(tmp_path) == [".shop.saving-abcd1234", "shop"]
 
 
-def test_a_place_where_no_lock_can_be_made_is_one_line(tmp_path):
+def test_a_place_where_no_lock_can_be_made_is_one_line(tmp_path, before):
     with pytest.raises(ArtefactError, match=r"cannot be written: File name too long"):
-        save_run(load_run(BEFORE / "itemknn"), tmp_path / ("a" * 252))
+        save_run(load_run(before / "itemknn"), tmp_path / ("a" * 252))

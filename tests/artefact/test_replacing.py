@@ -20,7 +20,6 @@ from comet_rec.artefact.run import load_run, save_run
 from comet_rec.errors import ArtefactError, CometWarning, DamagedError
 
 HOME = Path(__file__).parents[2]
-BEFORE = Path(__file__).with_name("before")
 ENVIRONMENT = {
     **os.environ, "OMP_NUM_THREADS": "1",
     "PYTHONPATH": os.pathsep.join([str(HOME), str(HOME / "src")]),
@@ -30,8 +29,9 @@ ENVIRONMENT = {
 @pytest.mark.parametrize(
     ("what", "how"), [("run", "exchange"), ("run", "renames"), ("checkpoint", "exchange")]
 )
-def test_killed_before_any_call_a_save_leaves_the_old_or_the_new(what, how, tmp_path):
-    command = [sys.executable, "-m", "tests.artefact.killed", what, how, str(tmp_path / "home")]
+def test_killed_before_any_call_a_save_leaves_the_old_or_the_new(what, how, tmp_path, before):
+    command = [sys.executable, "-m", "tests.artefact.killed", what, how]
+    command += [str(tmp_path / "home"), str(before)]
     done = subprocess.run(command, env=ENVIRONMENT, cwd=HOME, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > (40 if what == "run" else 8)
@@ -66,14 +66,14 @@ def assert_same(run, whole):
     ("exchange", 2000, 200), ("renames", 300, 60),
 ])  # fmt: skip
 def test_a_run_that_is_read_while_it_is_replaced_is_the_old_one_or_the_new_one(
-    how, reads, replacements, tmp_path
+    how, reads, replacements, tmp_path, before
 ):
-    wanted = {name: load_run(BEFORE / name) for name in ("comet", "itemknn")}
+    wanted = {name: load_run(before / name) for name in ("comet", "itemknn")}
     target = tmp_path / "run"
     save_run(wanted["itemknn"], target)
     seen: dict[str, int] = {}
     with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(BEFORE), str(target), how], env=ENVIRONMENT, cwd=HOME,
+        [sys.executable, "-c", WRITER, str(before), str(target), how], env=ENVIRONMENT, cwd=HOME,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as writer:  # fmt: skip
         assert writer.stdin is not None
@@ -93,13 +93,13 @@ def test_a_run_that_is_read_while_it_is_replaced_is_the_old_one_or_the_new_one(
 
 
 @pytest.fixture
-def run():
-    return load_run(BEFORE / "itemknn")
+def run(before):
+    return load_run(before / "itemknn")
 
 
 @pytest.fixture
-def target(tmp_path):
-    return shutil.copytree(BEFORE / "comet", tmp_path / "run")
+def target(tmp_path, before):
+    return shutil.copytree(before / "comet", tmp_path / "run")
 
 
 def name_of(folder: Path) -> str:
@@ -186,7 +186,7 @@ def test_a_link_to_a_run_stays_one_and_the_run_behind_it_is_replaced(run, target
 
 @pytest.mark.parametrize("name", ["model.safetensors", "manifest.json", "log.jsonl"])
 @pytest.mark.parametrize("kind", ["link", "device", "pipe", "folder", "dangling"])
-def test_what_is_no_plain_file_is_refused_and_not_opened(name, kind, target, tmp_path):
+def test_what_is_no_plain_file_is_refused_and_not_opened(name, kind, target, tmp_path, before):
     path = target / name
     path.rename(tmp_path / "kept")
     if kind == "pipe":
@@ -198,7 +198,7 @@ def test_what_is_no_plain_file_is_refused_and_not_opened(name, kind, target, tmp
         path.symlink_to(aims[kind])
     with pytest.raises(DamagedError, match=f"{name}: is (a link|no plain file)"):
         cr.load_model(target)
-    other = load_run(BEFORE / "itemknn")
+    other = load_run(before / "itemknn")
     if name == "manifest.json" and kind in ("pipe", "folder", "dangling"):
         with pytest.raises(ArtefactError, match="exists and is not a run"):
             save_run(other, target)
@@ -217,8 +217,8 @@ def test_a_run_at_a_place_that_is_no_folder_is_refused(place):
         cr.load_model(place)
 
 
-def test_saves_to_one_folder_at_once_wait_for_each_other(target):
-    runs = [load_run(BEFORE / name) for name in ("comet", "itemknn")]
+def test_saves_to_one_folder_at_once_wait_for_each_other(target, before):
+    runs = [load_run(before / name) for name in ("comet", "itemknn")]
     found: list[BaseException] = []
 
     def save(run):
@@ -238,8 +238,8 @@ def test_saves_to_one_folder_at_once_wait_for_each_other(target):
     assert names(target.parent) == ["run"]
 
 
-def test_runs_that_an_earlier_version_wrote_give_what_they_gave():
-    comet, knn = (cr.load_model(BEFORE / name) for name in ("comet", "itemknn"))
+def test_runs_that_an_earlier_version_wrote_give_what_they_gave(before):
+    comet, knn = (cr.load_model(before / name) for name in ("comet", "itemknn"))
     (best,) = comet.recommend([0], k=1).rows()
     assert (best["item_id"], best["score"]) == (6, pytest.approx(0.005011804401874542, rel=1e-5))
     (best,) = knn.recommend([4], k=1).rows()

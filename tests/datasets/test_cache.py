@@ -263,10 +263,7 @@ def entry_at(site, **changes):
         "name": "toy",
         "title": "Toy",
         "url": site.address + "/log.csv",
-        "digest": None,
-        "members": (),
         "interactions_file": "log.csv",
-        "titles_file": None,
         "licence": "Free.",
         "citation": "Nobody.",
     }
@@ -278,14 +275,8 @@ class TestStore:
         said = []
         with_progress = []
 
-        class Bar:
-            def __enter__(self):
-                return lambda *numbers: with_progress.append(numbers)
-
-            def __exit__(self, *error):
-                return None
-
-        cache.fill(entry, home, said.append, Bar)
+        bar = contextlib.nullcontext(lambda *numbers: with_progress.append(numbers))
+        cache.fill(entry, home, said.append, bar)
         return said, with_progress
 
     def test_the_digest_of_the_first_download_is_recorded_and_held(self, site, tmp_path):

@@ -14,11 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from comet_rec.artefact.folder import digest, digest_of, reason, sync
-from comet_rec.artefact.members import Members
-from comet_rec.artefact.plain import check_form, one_line, parsed
+from comet_rec.artefact.folder import TRIES, digest, digest_of, reason, sync
 from comet_rec.artefact.run import LOG
-from comet_rec.artefact.tensors import read_arrays
+from comet_rec.artefact.untrusted import Members, check_form, one_line, parsed
 from comet_rec.data.arrays import Array
 from comet_rec.errors import ArtefactError, InputError
 
@@ -26,11 +24,7 @@ NAME = "last"
 POINTER = f"{NAME}.json"
 BLEND = "blend"
 """Folder beside the checkpoint: the second model of a blend, which is trained first."""
-MOST_POINTER = 1 << 26
-"""Longest text of plain data: the log of all epochs is in it."""
 REMEDY = "remove the folder and train anew"
-TRIES = 1000
-"""Readings of a checkpoint that is replaced again and again."""
 
 STAGES = ("validation", "refit", "all")
 """Stages of a training."""
@@ -102,7 +96,7 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether an unfinished training can be gone on with."""
+    """Whether an unfinished training can be resumed."""
     return has_own_checkpoint(folder) or (folder / BLEND).is_dir()
 
 
@@ -112,7 +106,7 @@ def has_own_checkpoint(folder: Path) -> bool:
 
 
 def forget(folder: Path) -> None:
-    """Remove what an unfinished training left, so that nobody goes on from it."""
+    """Remove what an unfinished training left, so that nothing resumes it."""
     (folder / POINTER).unlink(missing_ok=True)
     for name in (BLEND, "companions"):  # its name until 0.1
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -127,29 +121,28 @@ def load_checkpoint(
     ----------
     folder : Path
     declare : callable
-        Given the plain data, says what the tensors must be; an `InputError` of its own comes out.
+        Takes the plain data and declares the tensors; its own `InputError` is passed on.
 
     Raises
     ------
     ArtefactError
-        When it is damaged, or holds other tensors.
+        When the checkpoint is damaged, or holds other tensors.
     """
     try:
         for _ in range(TRIES):
             if not has_own_checkpoint(folder):
                 return None
             with Members(folder, REMEDY) as members:
-                members.open([POINTER])
-                entry = _entry(members[POINTER].text(MOST_POINTER))
+                entry = _entry(members)
                 declared = declare(entry["about"])
                 name = Path(entry["file"]).name
                 try:
-                    members.open([name])
+                    members.open({name: entry["tensors"]})
                 except FileNotFoundError:
                     if _pointed(folder) != name:
                         continue  # a newer one has taken its place
                     raise ValueError(f"{one_line(name, 100)} is missing") from None
-                arrays = read_arrays(members[name], entry["tensors"], declared, {})
+                arrays = members[name].arrays(declared, {})
                 tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
                 return tensors, entry["about"]
         raise ValueError("replaced again and again")
@@ -157,10 +150,10 @@ def load_checkpoint(
         raise
     except Exception as error:
         # As in `load_run`: one line, whatever a stranger's file sets off.
-        told = isinstance(error, (OSError, ValueError, RecursionError))
-        why = one_line(str(error)) if told else "its form"
-        raise ArtefactError(f"{folder / POINTER}: damaged checkpoint ({why}); {REMEDY}") from (
-            None if told else error
+        expected = isinstance(error, (OSError, ValueError, RecursionError))
+        fault = one_line(str(error)) if expected else "its form"
+        raise ArtefactError(f"{folder / POINTER}: damaged checkpoint ({fault}); {REMEDY}") from (
+            None if expected else error
         )
 
 
@@ -168,15 +161,15 @@ def _pointed(folder: Path) -> str | None:
     """Name of the file that the pointer names; None where there is none."""
     try:
         with Members(folder) as members:
-            members.open([POINTER])
-            return Path(_entry(members[POINTER].text(MOST_POINTER))["file"]).name
+            return Path(_entry(members)["file"]).name
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def _entry(text: bytes) -> dict[str, Any]:
+def _entry(members: Members) -> dict[str, Any]:
     """The pointer's entries, compared with their digest and their form."""
-    entry: dict[str, Any] = parsed(text)
+    members.open({POINTER: None})
+    entry: dict[str, Any] = parsed(members[POINTER].text())
     check_form(entry, _POINTER)
     if entry.pop("sha256") != digest_of(entry):
         raise ValueError("its SHA-256 differs")

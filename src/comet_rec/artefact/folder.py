@@ -18,8 +18,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from comet_rec.artefact.lock import is_trained_into, locked
-from comet_rec.artefact.members import Members, staging_of
-from comet_rec.artefact.plain import check_form, one_line, parsed
+from comet_rec.artefact.untrusted import Members, check_form, one_line, parsed, staging_of
 from comet_rec.errors import ArtefactError, CometWarning, DamagedError
 
 MANIFEST = "manifest.json"
@@ -31,7 +30,7 @@ MOST_FILES = 64
 MOST_MANIFEST = 1 << 24
 """Longest manifest."""
 TRIES = 1000
-"""Openings of a folder that is replaced again and again."""
+"""Openings of a folder, or a checkpoint, that is replaced again and again."""
 _KEPT = re.compile(r"last\.json|last-\w+-\d+\.safetensors|blend|companions|\..*")
 """Names in the folder of checkpoints (`checkpoint`)."""
 _MANIFEST = {"schema": object, "files": {str: str}, "sha256": str}
@@ -71,18 +70,15 @@ def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
             refuse_foreign(target)
             place.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{place.name}.saving-", dir=place.parent))
-        except OSError as error:
-            raise ArtefactError(f"{target}: cannot be written: {error.strerror}") from None
-        try:
-            _fill(staging / "fresh", write)
-            _take_place(staging, place)
+            try:
+                _fill(staging / "fresh", write)
+                _take_place(staging, place)
+                _confirm(place, target)
+            finally:
+                if place.exists() or not (staging / "replaced").exists():
+                    shutil.rmtree(staging, ignore_errors=True)
         except (OSError, SafetensorError) as error:
             raise ArtefactError(f"{target}: cannot be written: {reason(error)}") from None
-        else:
-            _confirm(place, target)
-        finally:
-            if place.exists() or not (staging / "replaced").exists():
-                shutil.rmtree(staging, ignore_errors=True)
     if staging.exists():
         warnings.warn(
             f"{target}: written, but {staging} could not be removed; remove it",
@@ -109,7 +105,7 @@ def _take_place(staging: Path, place: Path) -> None:
     """Give the fresh folder the place's name; what stood there is in `staging` then.
 
     Where two names cannot be exchanged at once, two renames do it. Between them a reader finds
-    the old folder under its other name (`members.put_aside`), and so does the next writer.
+    the old folder under its other name (`untrusted.Members`), and so does the next writer.
     """
     fresh, replaced = staging / "fresh", staging / "replaced"
     if not place.exists():
@@ -179,7 +175,7 @@ def refuse_foreign(target: Path) -> None:
     """
     if not target.exists():
         return
-    why = "exists and is not a run"
+    fault = "exists and is not a run"
     if target.is_dir():
         ours = {name for name in _named(target) if (target / name).is_file()}
         inside = target / CHECKPOINTS
@@ -189,15 +185,16 @@ def refuse_foreign(target: Path) -> None:
         others = {name for name in others if not name.startswith(PASSING)}
         if not others:
             return
-        why = f"holds {one_line(min(others))}, no part of a run" if ours else why
-    raise ArtefactError(f"{target}: {why}; remove it or name another place")
+        if ours:
+            fault = f"holds {one_line(min(others))}, no part of a run"
+    raise ArtefactError(f"{target}: {fault}; remove it or name another place")
 
 
 def _named(folder: Path) -> set[str]:
-    """The manifest and the files that it names; nothing where there is none of ours."""
+    """The manifest and the files that it names; empty without a manifest of ours."""
     try:
         with Members(folder) as members:
-            members.open([MANIFEST])
+            members.open({MANIFEST: None})
             manifest = parsed(members[MANIFEST].text(MOST_MANIFEST))
         check_form(manifest, _MANIFEST)
     except (OSError, ValueError, RecursionError):
@@ -212,14 +209,14 @@ def reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def opened(
-    folder: Path, wanted: Container[str] | None = None
+    folder: Path, names: Container[str] | None = None
 ) -> Iterator[tuple[Members, dict[str, Any]]]:
     """Open a complete folder: its manifest, verified, and the files that the manifest names.
 
     Parameters
     ----------
     folder : Path
-    wanted : container of str, optional
+    names : container of str, optional
         Names of the files that are opened, where the manifest has them; default: all.
 
     Raises
@@ -229,14 +226,14 @@ def opened(
         also for any OSError of the reader.
     """
     try:
-        members, manifest = _opened(folder, wanted)
+        members, manifest = _opened(folder, names)
         with members:
             yield members, manifest
     except OSError as error:
         raise ArtefactError(f"{folder}: cannot be read: {error.strerror}") from None
 
 
-def _opened(folder: Path, wanted: Container[str] | None) -> tuple[Members, dict[str, Any]]:
+def _opened(folder: Path, names: Container[str] | None) -> tuple[Members, dict[str, Any]]:
     """As `opened`; anew where the folder was replaced before all of its files were open."""
     for _ in range(TRIES):
         with contextlib.ExitStack() as stack:
@@ -245,21 +242,17 @@ def _opened(folder: Path, wanted: Container[str] | None) -> tuple[Members, dict[
             except (FileNotFoundError, NotADirectoryError, ValueError):  # a NUL is no name
                 raise _no_run(folder) from None
             try:
-                members.open([MANIFEST])
+                members.open({MANIFEST: None})
                 manifest = _manifest(folder, members)
-                names = [n for n in manifest["files"] if wanted is None or n in wanted]
-                members.open(names)
+                digests = manifest["files"].items()
+                members.open({n: digest for n, digest in digests if names is None or n in names})
             except FileNotFoundError as error:
-                if members.is_current():
-                    missing = error.filename
-                    raise (
-                        _no_manifest(folder)
-                        if missing == MANIFEST
-                        else DamagedError(
-                            f"{folder}: {one_line(str(missing))} is missing; copy the run anew"
-                        )
-                    ) from None
-                continue
+                if not members.is_current():
+                    continue
+                if error.filename == MANIFEST:
+                    raise _no_run(folder) from None
+                missing = one_line(str(error.filename))
+                raise DamagedError(f"{folder}: {missing} is missing; copy the run anew") from None
             stack.pop_all()
             return members, manifest
     raise ArtefactError(f"{folder}: is replaced again and again; read it later")
@@ -272,30 +265,28 @@ def _manifest(folder: Path, members: Members) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = parsed(members[MANIFEST].text(MOST_MANIFEST))
         check_form(manifest, _MANIFEST)
-        stated, schema = manifest.pop("sha256"), manifest["schema"]
-        found = digest_of(manifest)
+        stated = manifest.pop("sha256")
+        computed = digest_of(manifest)
     except (ValueError, RecursionError):
         raise damaged from None
-    if schema != SCHEMA:
-        told = one_line(repr(schema), 40)
-        raise ArtefactError(f"{path}: schema {told}, this version reads {SCHEMA}; train again")
-    if stated != found or len(manifest["files"]) > MOST_FILES:
+    if manifest["schema"] != SCHEMA:
+        schema = one_line(repr(manifest["schema"]), 40)
+        raise ArtefactError(f"{path}: schema {schema}, this version reads {SCHEMA}; train again")
+    if stated != computed or len(manifest["files"]) > MOST_FILES:
         raise damaged
     return manifest
 
 
 def _no_run(folder: Path) -> ArtefactError:
+    """Error for a place without a finished run, which says what is there instead."""
     if is_trained_into(folder):
-        return ArtefactError(f"{folder}: a training writes there; wait for its end")
-    return ArtefactError(f"{folder}: no such run; give the folder that `train --out` wrote")
-
-
-def _no_manifest(folder: Path) -> ArtefactError:
-    """Error for a folder without a manifest, which says what the folder is instead."""
-    if is_trained_into(folder):
-        return _no_run(folder)
-    what = "holds an unfinished training; go on with `train … --resume`"
-    what = what if (folder / CHECKPOINTS).is_dir() else "is not a run: no manifest.json"
+        what = "a training writes there; wait for its end"
+    elif (folder / CHECKPOINTS).is_dir():
+        what = "holds an unfinished training; go on with `train … --resume`"
+    elif folder.is_dir():
+        what = "is not a run: no manifest.json"
+    else:
+        what = "no such run; give the folder that `train --out` wrote"
     return ArtefactError(f"{folder}: {what}")
 
 

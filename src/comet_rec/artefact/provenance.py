@@ -15,12 +15,11 @@ import torch
 
 def versions() -> dict[str, str]:
     """Python, the libraries that compute, a digest of this package's code, and the threads."""
-    names = ("duckdb", "numpy", "scipy", "torch")
-    found = {name: importlib.metadata.version(name) for name in names}
+    libraries = ("duckdb", "numpy", "scipy", "torch")
     return {
         "python": platform.python_version(),
         "comet-rec": _own_version(),
-        **found,
+        **{name: importlib.metadata.version(name) for name in libraries},
         "code": _code(),
         "threads": str(torch.get_num_threads()),
     }

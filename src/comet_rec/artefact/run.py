@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,8 @@ from safetensors.torch import save_file as save_tensors
 from torch import Tensor
 
 from comet_rec.artefact.folder import opened, write_folder
-from comet_rec.artefact.members import Members
-from comet_rec.artefact.plain import MOST_CONTAINERS, check_form, one_line, parsed
 from comet_rec.artefact.provenance import versions
-from comet_rec.artefact.tensors import read_arrays
+from comet_rec.artefact.untrusted import MOST_CONTAINERS, Members, check_form, one_line, parsed
 from comet_rec.config import Config, ProtocolConfig
 from comet_rec.data.arrays import Array, under
 from comet_rec.data.ids import Ids
@@ -39,8 +37,8 @@ FILES = (
 """All that are read; what else a folder holds is nobody's, an older run's that was copied over."""
 BLEND, BLEND_WEIGHT = "blend", "blend_weight"
 """Names of the tensors of a second model: ``blend.NAME``, and its weight."""
-MOST_CONFIG, MOST_TEXT = 1 << 16, 1 << 26
-"""Longest `config.toml`, and longest other text."""
+MOST_CONFIG = 1 << 16
+"""Longest `config.toml`."""
 MOST_INDEX = 2**31 - 2
 """Most users or items: indices, and the one that stands for none, are int32."""
 
@@ -192,36 +190,26 @@ class Run:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """Parameters of the model and of a second one, by the names that they are stored by."""
-        second = None if self.blend is None else self.blend.state
-        return self._stored(self.state, second)
-
-    def _stored(
-        self, state: dict[str, Tensor], second: dict[str, Tensor] | None
-    ) -> dict[str, Tensor]:
-        if self.blend is None:
-            return state
-        second = second or self.blend.state
-        weight = torch.tensor(self.blend.weight, dtype=torch.float32)
-        parts = {f"{BLEND}.{name}": value for name, value in second.items()}
-        return {**state, **parts, BLEND_WEIGHT: weight}
+        return _joined(self.state, self.blend)
 
     @property
     def validation(self) -> dict[str, float] | None:
         """Figures of the validation items in the epoch that they chose; None without any."""
-        found = [line["validation"] for line in self.log if line["stage"] == "validation"]
-        return max((f for f in found if f), key=self.config.train.merit, default=None)
+        lines = (line for line in self.log if line["stage"] == "validation")
+        figures = (line["validation"] for line in lines if line["validation"])
+        return max(figures, key=self.config.train.merit, default=None)
 
     @property
     def chosen(self) -> dict[str, Any]:
         """Settings that validation items chose, for a training on everything."""
-        found: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         if not base.non_iterative(self.config.name):
-            found["train.full_epochs"] = self.epochs
+            settings["train.full_epochs"] = self.epochs
         if self.blend is not None:
-            found["blend.weight"] = round(self.blend.weight, 6)
+            settings["blend.weight"] = round(self.blend.weight, 6)
             if self.blend.epochs:
-                found["blend.epochs"] = self.blend.epochs
-        return found
+                settings["blend.epochs"] = self.blend.epochs
+        return settings
 
     @property
     def known(self) -> Interactions:
@@ -250,9 +238,9 @@ def restored(config: Config, state: dict[str, Tensor], log: Interactions) -> Any
     try:
         model.load_state_dict(state, **more)
     except (RuntimeError, KeyError) as error:
-        told = str(error).splitlines()[-1].strip()
+        reason = str(error).splitlines()[-1].strip()
         raise ArtefactError(
-            f"the parameters are not those of {config.name} in this version ({told}); train it "
+            f"the parameters are not those of {config.name} in this version ({reason}); train it "
             "again"
         ) from None
     return model
@@ -260,22 +248,22 @@ def restored(config: Config, state: dict[str, Tensor], log: Interactions) -> Any
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
     """Declare the stored parameters of a run, those of a second model included."""
-    found = base.state_arrays(config, n_users, n_items)
+    declared = base.state_arrays(config, n_users, n_items)
     if config.blend.model != "none":
-        found |= under(BLEND, base.state_arrays(second_config(config), n_users, n_items))
-        found[BLEND_WEIGHT] = Array(shape=())
-    return found
+        declared |= under(BLEND, base.state_arrays(second_config(config), n_users, n_items))
+        declared[BLEND_WEIGHT] = Array(shape=())
+    return declared
 
 
 def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
     """Declare the vectors of a run; a run that scores pairs has none."""
-    found = base.vector_arrays(config, n_users, n_items)
-    if found and config.blend.model != "none":
-        more = base.vector_arrays(second_config(config), n_users, n_items)
-        for side, array in more.items():
-            columns = int(found[side].shape[1]) + int(array.shape[1])
-            found[side] = Array(shape=(array.shape[0], columns))
-    return found
+    declared = base.vector_arrays(config, n_users, n_items)
+    if declared and config.blend.model != "none":
+        second = base.vector_arrays(second_config(config), n_users, n_items)
+        for side, array in second.items():
+            columns = int(declared[side].shape[1]) + int(array.shape[1])
+            declared[side] = Array(shape=(array.shape[0], columns))
+    return declared
 
 
 def save_run(run: Run, folder: Path) -> None:
@@ -293,8 +281,10 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
     log = run.interactions
     save_tensors(run.tensors, folder / "model.safetensors")
     if run.selected is not None:
-        second = None if run.blend is None else run.blend.selected
-        save_tensors(run._stored(run.selected, second), folder / SELECTED)
+        blend = run.blend
+        if blend is not None and blend.selected is not None:
+            blend = replace(blend, state=blend.selected)
+        save_tensors(_joined(run.selected, blend), folder / SELECTED)
     if run.user_vectors is not None and run.item_vectors is not None:
         vectors = {"users": run.user_vectors, "items": run.item_vectors}
         vectors = {k: v.detach().cpu().contiguous() for k, v in vectors.items()}
@@ -302,20 +292,20 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
     _save(
         {**log.user_ids.arrays("user"), **log.item_ids.arrays("item")}, folder / "ids.safetensors"
     )
-    rows = {"users": log.users, "items": log.items}
+    rows: dict[str, npt.NDArray[Any]] = {"users": log.users, "items": log.items}
     rows |= {"dropped_users": log.dropped_users, "dropped_items": log.dropped_items}
     if log.times is not None:
-        rows["times"] = log.times  # type: ignore[assignment]
+        rows["times"] = log.times
     if run.split is not None:
-        rows["part"] = run.split.part  # type: ignore[assignment]
-        _save(run.split.arrays(), folder / "protocol.safetensors")
+        rows["part"] = run.split.part
+        _save(run.split.arrays(), folder / PROTOCOL)
     _save(rows, folder / "interactions.safetensors")
     (folder / "config.toml").write_text(run.config.to_toml(), encoding="utf-8")
     _json(folder / "metrics.json", run.metrics)
     lines = "".join(json.dumps(line) + "\n" for line in run.log)
     (folder / "log.jsonl").write_text(lines, encoding="utf-8")
     if run.titles:
-        _json(folder / "titles.json", run.titles)
+        _json(folder / TITLES, run.titles)
     return {
         "model": run.config.name,
         "preset": run.config.preset,
@@ -356,8 +346,8 @@ def load_run(folder: Path) -> Run:
         # Whatever the files of a stranger set off is told in one line; a fault of ours keeps its
         # traceback as the cause.
         cause = None if isinstance(error, (OSError, ValueError, RecursionError)) else error
-        said = one_line(str(error)) or type(error).__name__
-        raise ArtefactError(f"{folder}: cannot be read: {said}") from cause
+        reason = one_line(str(error)) or type(error).__name__
+        raise ArtefactError(f"{folder}: cannot be read: {reason}") from cause
 
 
 def _read(members: Members, manifest: dict[str, Any]) -> Run:
@@ -366,26 +356,23 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
     n_users, n_items = data["users"], data["items"]
     if not (1 <= n_users <= MOST_INDEX and 1 <= n_items <= MOST_INDEX):
         raise ValueError(f"{n_users} users and {n_items} items: one of each at least")
+    config = _config(members["config.toml"].text(MOST_CONFIG), manifest["model"])
 
-    def text(name: str, most: int = MOST_TEXT) -> bytes:
-        return members[name].text(most, files.get(name))
-
-    def arrays(name: str, declared: dict[str, Array], **more: Any) -> dict[str, Any]:
-        return read_arrays(members[name], files[name], declared, sizes, **more)
-
-    config = _config(text("config.toml", MOST_CONFIG), manifest["model"])
     sizes = {"rows": data["interactions"]}
-    of_users, of_items = (Ids.declared(*side) for side in (("user", n_users), ("item", n_items)))
-    ids = arrays("ids.safetensors", {**of_users, **of_items})
+    declared = Ids.declared("user", n_users) | Ids.declared("item", n_items)
+    ids = members["ids.safetensors"].arrays(declared, sizes)
     declared = Interactions.declared(n_users, n_items)
     if manifest["protocol"] is not None:
         declared["part"] = Split.declared_part()
-    rows = arrays("interactions.safetensors", declared)
+    rows = members["interactions.safetensors"].arrays(declared, sizes)
+    scopes = get_args(TimeScope)
+    if data["time_scope"] not in scopes:
+        raise ValueError(f"times {data['time_scope']}: must be one of {', '.join(scopes)}")
     log = Interactions(
         users=rows["users"],
         items=rows["items"],
         times=rows.get("times"),
-        time_scope=_time_scope(data["time_scope"]),
+        time_scope=data["time_scope"],
         user_ids=Ids.from_arrays(ids, "user"),
         item_ids=Ids.from_arrays(ids, "item"),
         dropped_users=rows["dropped_users"],
@@ -394,9 +381,10 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
     )
     if log.fingerprint != data["fingerprint"]:
         raise ValueError("the interactions do not match their fingerprint")
+
     split = None
     if manifest["protocol"] is not None:
-        held = arrays(PROTOCOL, Split.declared(n_users, n_items))
+        held = members[PROTOCOL].arrays(Split.declared(n_users, n_items), sizes)
         settings = ProtocolConfig(**manifest["protocol"]["settings"])
         if sizes["test"] == 0:
             raise ValueError("the protocol has no test user")
@@ -404,30 +392,30 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
         if split.hash != manifest["protocol"]["hash"]:
             raise ValueError("the protocol does not match its hash")
 
+    def tensors(name: str, declared: dict[str, Array], **more: Any) -> dict[str, Tensor]:
+        arrays = members[name].arrays(declared, sizes, **more)
+        return {key: torch.from_numpy(array) for key, array in arrays.items()}
+
     version = f"the parameters are not those of {config.name} in this version; train it again"
     parameters = state_arrays(config, n_users, n_items)
-    state = _tensors(arrays("model.safetensors", parameters, remedy=version))
+    state, blend = _parted(tensors("model.safetensors", parameters, remedy=version))
+    if blend is not None:
+        trained_before = manifest.get("companion_epochs", {}).values()  # its name until 0.1
+        epochs = manifest.get("blend_epochs", max(trained_before, default=0))
+        blend = replace(blend, epochs=epochs)
     selected = None
     if SELECTED in files:
-        selected = _tensors(arrays(SELECTED, parameters, remedy=version))
+        selected, second = _parted(tensors(SELECTED, parameters, remedy=version))
+        blend = blend and replace(blend, selected=second.state if second else None)
     declared = vector_arrays(config, n_users, n_items)
-    vectors: dict[str, Tensor] = {}
-    if declared or VECTORS in files:
-        vectors = _tensors(arrays(VECTORS, declared))
-    metrics, titles = parsed(text("metrics.json")), parsed(text(TITLES)) if TITLES in files else {}
-    lines = _lines(text("log.jsonl"))
+    vectors = tensors(VECTORS, declared) if declared or VECTORS in files else {}
+
+    metrics = parsed(members["metrics.json"].text())
+    titles = parsed(members[TITLES].text()) if TITLES in files else {}
+    lines = _lines(members["log.jsonl"].text())
     check_form(metrics, _METRICS, "metrics.json")
     check_form(titles, {str: str}, TITLES)
     check_form(lines, LOG, "log.jsonl")
-    trained_before = manifest.get("companion_epochs", {}).values()  # its name until 0.1
-    epochs = manifest.get("blend_epochs", max(trained_before, default=0))
-    state, second, weight = _parted(state)
-    blend = None
-    if config.blend.model != "none":
-        blend = SecondModel(second, weight, epochs)
-    if selected is not None:
-        selected, second, _ = _parted(selected)
-        blend = blend and replace(blend, selected=second)
     return Run(
         config=config,
         epochs=manifest["epochs"],
@@ -447,21 +435,6 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
     )
 
 
-def _parted(
-    tensors: dict[str, Tensor],
-) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
-    """Parameters of the model, and parameters and weight of the second one."""
-    own, second, weight = {}, {}, 0.0
-    for name, tensor in tensors.items():
-        if name == BLEND_WEIGHT:
-            weight = float(tensor)
-        elif name.startswith(f"{BLEND}."):
-            second[name.removeprefix(f"{BLEND}.")] = tensor
-        else:
-            own[name] = tensor
-    return own, second, weight
-
-
 def _config(data: bytes, name: str) -> Config:
     """The config that `Config.to_toml` wrote; of TOML, nothing else is let through to its parser.
 
@@ -477,22 +450,33 @@ def _config(data: bytes, name: str) -> Config:
     return config
 
 
-def _time_scope(word: str) -> TimeScope:
-    if word not in get_args(TimeScope):
-        raise ValueError(f"times {word}: must be one of {', '.join(get_args(TimeScope))}")
-    return cast(TimeScope, word)
+def _joined(state: dict[str, Tensor], blend: SecondModel | None) -> dict[str, Tensor]:
+    """Parameters by their stored names; those of a second model, and its weight, among them."""
+    if blend is None:
+        return state
+    second = {f"{BLEND}.{name}": value for name, value in blend.state.items()}
+    return {**state, **second, BLEND_WEIGHT: torch.tensor(blend.weight, dtype=torch.float32)}
+
+
+def _parted(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], SecondModel | None]:
+    """Undo `_joined`."""
+    if BLEND_WEIGHT not in tensors:
+        return tensors, None
+    state, second = {}, {}
+    for name, tensor in tensors.items():
+        if name.startswith(f"{BLEND}."):
+            second[name.removeprefix(f"{BLEND}.")] = tensor
+        elif name != BLEND_WEIGHT:
+            state[name] = tensor
+    return state, SecondModel(second, float(tensors[BLEND_WEIGHT]))
 
 
 def _lines(text: bytes) -> list[dict[str, Any]]:
     """A value a line, parsed as one list: what bounds a text bounds them all."""
     if text.count(b"\n") > MOST_CONTAINERS:
         raise ValueError("more lines than a log has")
-    found: list[dict[str, Any]] = parsed(b"[" + b",".join(text.splitlines()) + b"]")
-    return found
-
-
-def _tensors(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    lines: list[dict[str, Any]] = parsed(b"[" + b",".join(text.splitlines()) + b"]")
+    return lines
 
 
 def protocol_entry(split: Split) -> dict[str, Any]:

@@ -33,7 +33,7 @@ if sys.platform != "win32":
 Say = Callable[[str], None]
 Progress = Callable[[int, int | None], None]
 """Takes the bytes that have arrived and the bytes of the whole file (None when not known)."""
-Bar = Callable[[], AbstractContextManager[Progress | None]]
+Bar = AbstractContextManager[Progress | None]
 
 RECORD = "digest.json"
 """File in a data set's folder: where its files came from, and the digest of each."""
@@ -41,6 +41,8 @@ STAGE = ".fetching-"
 """Start of the names of folders that hold files before they are checked."""
 MAX_BYTES = 4 * 2**30
 """No file of a data set is larger; a larger one would fill the disk."""
+CHUNK = 2**16
+"""Bytes that are downloaded between two calls of the progress."""
 SECONDS = 10.0
 """How long a server may stay silent."""
 RETRIES = 1
@@ -137,8 +139,8 @@ def fill(entry: Entry, home: Path, say: Say, bar: Bar) -> None:
         The data set's folder; it is made if it is not there.
     say : callable
         Takes each line for the user: the terms come before anything is downloaded.
-    bar : callable
-        Makes a context manager around the download, which gives the progress callback.
+    bar : context manager
+        Entered around a download; gives the callback for its progress.
 
     Raises
     ------
@@ -191,7 +193,7 @@ def _collect(entry: Entry, home: Path, stage: Path, say: Say, bar: Bar) -> str:
 
 def _from_source(entry: Entry, home: Path, stage: Path, bar: Bar) -> None:
     target = stage / PurePosixPath(entry.url).name
-    with bar() as progress:
+    with bar as progress:
         download(entry.url, target, digest=entry.digest, progress=progress)
     if entry.members:
         unpack(target, entry.members, stage)
@@ -269,19 +271,25 @@ def download(
     import pooch  # only a download needs it
     import requests  # the HTTP library of pooch
 
-    responses: list[Any] = []  # pooch leaves those open that a download broke off
-    http = pooch.HTTPDownloader(
-        progressbar=_Counter(progress),
-        chunk_size=2**16,
-        timeout=SECONDS,
-        headers={"User-Agent": "comet-rec", "Accept-Encoding": "identity"},
-        hooks={"response": lambda response, **_: responses.append(response)},
-    )
-
-    def fetch(url: str, output_file: str, pooch: Any) -> None:
-        http(url, output_file, pooch)
-        with open(output_file, "rb") as stream:
-            start = stream.read(100).lstrip().lower()
+    def fetch(url: str, output_file: str, _: Any) -> None:
+        headers = {"User-Agent": "comet-rec", "Accept-Encoding": "identity"}
+        with (
+            requests.get(url, headers=headers, timeout=SECONDS, stream=True) as response,
+            open(output_file, "w+b") as file,
+        ):
+            if not response.ok:
+                raise SourceUnavailableError(
+                    f"{url} answers {response.status_code} {response.reason}"
+                )
+            total = int(response.headers.get("Content-Length", 0)) or None
+            for chunk in response.iter_content(CHUNK):
+                file.write(chunk)
+                if file.tell() > MAX_BYTES:
+                    raise OverflowError
+                if progress is not None:
+                    progress(file.tell(), total)
+            file.seek(0)
+            start = file.read(100).lstrip().lower()
         if start.startswith((b"<!doctype html", b"<html")):  # the login page of a network
             raise SourceUnavailableError(f"{url} answers with a web page in place of the file")
 
@@ -297,8 +305,6 @@ def download(
     logger.setLevel(logging.WARNING)  # pooch writes a line for each file: our caller has its own
     try:
         store.fetch(target.name, downloader=fetch)
-    except requests.HTTPError as error:
-        raise SourceUnavailableError(f"{url} answers {_status(error.response)}") from None
     except requests.RequestException as error:
         raise SourceUnavailableError(f"{url} cannot be reached: {_reason(error)}") from None
     except OverflowError:
@@ -311,52 +317,12 @@ def download(
         ) from None
     finally:
         logger.setLevel(level)
-        for response in responses:
-            response.close()
-
-
-class _Counter:
-    """Progress bar as pooch wants it: counts bytes, reports them, and stops an endless file."""
-
-    def __init__(self, report: Progress | None) -> None:
-        self.report = report
-        self.done = 0
-        self._total = 0
-
-    @property
-    def total(self) -> int:
-        """Bytes of the whole file; 0 where the server does not say. pooch sets it at the start."""
-        return self._total
-
-    @total.setter
-    def total(self, total: int) -> None:
-        self._total, self.done = total, 0
-
-    def update(self, count: int) -> None:
-        """Count a chunk, or all bytes after `reset`."""
-        # pooch counts the last chunk as a full one.
-        self.done = min(self.done + count, self.total) if self.total else self.done + count
-        if self.done > MAX_BYTES:
-            raise OverflowError
-        if self.report is not None and count > 0:
-            self.report(self.done, self.total or None)
-
-    def reset(self) -> None:
-        """Begin anew; pooch then counts the whole file once more."""
-        self.done = 0
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-def _status(answer: Any) -> str:
-    return f"{answer.status_code} {answer.reason}"
 
 
 def _reason(error: Exception) -> str:
     """The innermost cause that an HTTP error names, without the objects around it."""
-    of_system = re.search(r"\[Errno -?\d+\] [^'\")]+", str(error))
-    return of_system[0] if of_system else str(error).rsplit(": ", 1)[-1].strip("')\"")
+    system_error = re.search(r"\[Errno -?\d+\] [^'\")]+", str(error))
+    return system_error[0] if system_error else str(error).rsplit(": ", 1)[-1].strip("')\"")
 
 
 def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:

@@ -79,20 +79,15 @@ def fetch(
     """
     entry = entry_of(name)
     home = Path(folder).expanduser() if folder is not None else cache.cache_folder() / name
-    found = cache.find_log(entry, home)
-    if found is not None:
-        cache.verify(found)
-        return found.parent
-    tell = _nothing if quiet else say or _to_stderr
+    log = cache.find_log(entry, home)
+    if log is not None:
+        cache.verify(log)
+        return log.parent
+    bar: cache.Bar = contextlib.nullcontext(progress)
     if progress is None and not quiet:
-        cache.fill(entry, home, tell, lambda: cache.terminal_bar(name))
-    else:
-        cache.fill(entry, home, tell, lambda: contextlib.nullcontext(progress))
+        bar = cache.terminal_bar(name)
+    cache.fill(entry, home, (lambda line: None) if quiet else say or _to_stderr, bar)
     return home
-
-
-def _nothing(text: str) -> None:
-    pass
 
 
 def _to_stderr(text: str) -> None:
@@ -131,24 +126,24 @@ def load(
     from comet_rec.reading import readers
 
     entry = entry_of(name)
-    log = None
-    for home in _homes(name, folder):
-        if cache.find_log(entry, home) or cache.find_archive(entry, home):
-            log = cache.find_log(entry, fetch(name, folder=home, quiet=quiet, say=say))
-            break
-    if log is None:
-        log = cache.find_log(entry, fetch(name, quiet=quiet, say=say, progress=progress))
+    filled = (
+        home
+        for home in _homes(name, folder)
+        if cache.find_log(entry, home) or cache.find_archive(entry, home)
+    )
+    home = fetch(name, folder=next(filled, None), quiet=quiet, say=say, progress=progress)
+    log = cache.find_log(entry, home)
     assert log is not None  # `fetch` returns the folder of a log or raises
-    given = {key: value for key, value in options.items() if value is not None}
+    chosen = {key: value for key, value in options.items() if value is not None}
     by_wheel = not log.name.startswith(entry.interactions_file)
     columns = entry.wheel.columns if by_wheel and entry.wheel else entry.columns
     default = {"min_user_interactions": entry.min_user_interactions}
-    interactions = readers.read(log, **{**columns, **default, **given})
+    interactions = readers.read(log, **{**columns, **default, **chosen})
     source = cache.read_record(log.parent)["source"] or f"{log.name} in a folder of your own"
     notes = (
         *interactions.notes,
         f"{name}: from {source}",
-        *_count_note(entry, interactions, given),
+        *_count_note(entry, interactions, chosen),
     )
     return dataclasses.replace(interactions, notes=notes)
 
@@ -164,7 +159,7 @@ def _homes(name: str, folder: str | Path | None) -> list[Path]:
     return [chosen, cached]
 
 
-def _count_note(entry: Entry, log: Interactions, given: Mapping[str, Any]) -> tuple[str, ...]:
+def _count_note(entry: Entry, log: Interactions, options: Mapping[str, Any]) -> tuple[str, ...]:
     """A note when the counts differ from the published ones under the default filter."""
     usual = {
         "min_rating": None,
@@ -172,7 +167,7 @@ def _count_note(entry: Entry, log: Interactions, given: Mapping[str, Any]) -> tu
         "min_item_interactions": 0,
         "skip_bad": 0,
     }
-    if any(given.get(key, value) != value for key, value in usual.items()):
+    if any(options.get(key, value) != value for key, value in usual.items()):
         return ()
     pairs = {
         "users": (log.n_users, entry.users),

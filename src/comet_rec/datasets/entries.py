@@ -31,15 +31,17 @@ class Entry:
         The name that a user writes, and a line that describes the data.
     url : str
         The official source: a zip archive if there are `members`, else the log itself.
+    interactions_file : str
+        File name of the log.
+    licence, citation : str
+        The terms in short with the address of the full text, and the papers to cite.
     digest : str or None
         ``md5:…`` or ``sha256:…`` as the source publishes it. Where the source publishes none, the
         SHA-256 of the first download is recorded, and later downloads must have it too.
     members : tuple of str
         Paths in the archive that are unpacked.
-    interactions_file, titles_file : str, str or None
-        File names of the log and of the item titles.
-    licence, citation : str
-        The terms in short with the address of the full text, and the papers to cite.
+    titles_file : str or None
+        File name of the item titles.
     users, items, interactions : int or None
         Published counts, after the default filter.
     min_user_interactions : int
@@ -53,12 +55,12 @@ class Entry:
     name: str
     title: str
     url: str
-    digest: str | None
-    members: tuple[str, ...]
     interactions_file: str
-    titles_file: str | None
     licence: str
     citation: str
+    digest: str | None = None
+    members: tuple[str, ...] = ()
+    titles_file: str | None = None
     users: int | None = None
     items: int | None = None
     interactions: int | None = None
@@ -95,10 +97,7 @@ def _amazon(name: str, title: str, file: str, counts: tuple[int, int, int]) -> E
         name=name,
         title=f"Amazon {title}: ratings up to 2014, users with 10 or more",
         url="https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/" + file,
-        digest=None,
-        members=(),
         interactions_file=file,
-        titles_file=None,
         licence=_AMAZON_TERMS,
         citation=_AMAZON_CITATION,
         users=counts[0],

@@ -21,6 +21,7 @@ from comet_rec.errors import ArtefactError, DamagedError, NonFiniteError
 from comet_rec.estimators.evaluate import measure
 from comet_rec.estimators.surroundings import undisturbed
 from comet_rec.evaluation.audit import Finding, audit, ordered
+from comet_rec.evaluation.audit.findings import Severity
 from comet_rec.evaluation.ranking import Ranks, sampled_ranks
 from comet_rec.evaluation.scoring import run_scores
 from comet_rec.random import generator
@@ -48,8 +49,11 @@ def audit_folder(folder: Path) -> list[Finding]:
     except ArtefactError as error:
         if not (folder / MANIFEST).is_file():
             raise
-        return [_unreadable(error)]
-    # What is on disk has figures; none at all are all of them missing.
+        # A file was changed, or parts contradict each other.
+        damaged = isinstance(error, DamagedError)
+        check = "artefact-digests" if damaged else "artefact-consistency"
+        return [Finding(check, "error", 1, 1, str(error))]
+    # A run on disk has figures: where there are none, all of them are missing.
     return audit_run(run if run.metrics is not None else replace(run, metrics={}))
 
 
@@ -61,52 +65,34 @@ def audit_run(run: Run) -> list[Finding]:
     stored figures against the same ones measured again where that is cheap (two-tower models);
     and ties among the candidates' scores.
     """
-    found = audit(run.interactions if run.split is None else run.split, run.config)
+    findings = audit(run.interactions if run.split is None else run.split, run.config)
     broken = list(_not_finite(run))
-    found += broken
+    findings += broken
     if run.split is not None:
-        found += _protocol(run, run.split)
+        findings += _protocol(run, run.split)
         if not broken:
-            found += _figures(run, run.split)
-    return ordered(found)
-
-
-def _unreadable(error: ArtefactError) -> Finding:
-    """Findings about a run that cannot be read: a changed file, or contradicting parts."""
-    damaged = isinstance(error, DamagedError)
-    check = "artefact-digests" if damaged else "artefact-consistency"
-    return Finding(check, "error", 1, 1, str(error))
+            findings += _figures(run, run.split)
+    return ordered(findings)
 
 
 def _not_finite(run: Run) -> Iterator[Finding]:
     tensors = {f"parameter {name}": value for name, value in run.tensors.items()}
-    tensors |= {"user vectors": run.user_vectors, "item vectors": run.item_vectors}  # type: ignore[dict-item]
-    bad = [
-        name
-        for name, value in tensors.items()
-        if value is not None and not bool(torch.isfinite(value).all())
-    ]
+    if run.user_vectors is not None and run.item_vectors is not None:
+        tensors |= {"user vectors": run.user_vectors, "item vectors": run.item_vectors}
+    bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if bad:
-        yield Finding(
-            "not-finite",
-            "error",
-            len(bad),
-            sum(value is not None for value in tensors.values()),
-            f"{len(bad)} of the run's tensors hold NaN or infinity: {', '.join(bad)}",
-        )
+        message = f"{len(bad)} of the run's tensors hold NaN or infinity: {', '.join(bad)}"
+        yield Finding("not-finite", "error", len(bad), len(tensors), message)
 
 
 def _protocol(run: Run, split: Split) -> Iterator[Finding]:
     stored = (run.metrics or {}).get("protocol", {}).get("hash")
     if stored is not None and stored != split.hash:
-        yield Finding(
-            "protocol-hash",
-            "error",
-            1,
-            1,
+        message = (
             f"the figures were measured under protocol {stored[:12]}, the run holds "
-            f"{split.hash[:12]}",
+            f"{split.hash[:12]}"
         )
+        yield Finding("protocol-hash", "error", 1, 1, message)
 
 
 def _figures(run: Run, split: Split) -> Iterator[Finding]:
@@ -119,7 +105,7 @@ def _figures(run: Run, split: Split) -> Iterator[Finding]:
                 yield from _differing(run.metrics, report.to_dict(), len(split.test))
             yield from _tied(split.test, report.sampled_ranks, run)
         else:
-            held = _some(split.test)
+            held = _sampled_users(split.test)
             yield from _tied(held, sampled_ranks(run_scores(run), held), run)
     except NonFiniteError as error:
         yield Finding("not-finite", "error", 1, 1, str(error))
@@ -133,28 +119,27 @@ def _differing(
     One flipped pair of nearly equal scores, as another processor's sums can give, moves a mean by
     at most one user's share; that is worth a note.
     """
-    pairs = {
-        f"{room} {name}": (float((stored.get(room) or {}).get(name, np.nan)), value)
-        for room in ("sampled", "sampled_se", "full", "full_se")
-        for name, value in (again[room] or {}).items()
-        if stored.get(room) is not None or room.startswith("sampled")
-    }
+    pairs: dict[str, tuple[float, float]] = {}
+    for room in ("sampled", "sampled_se", "full", "full_se"):
+        figures = stored.get(room)
+        if figures is None and room.startswith("full"):  # it was not ranked in full
+            continue
+        for name, value in (again[room] or {}).items():
+            pairs[f"{room} {name}"] = float((figures or {}).get(name, np.nan)), value
     off = {name: pair for name, pair in pairs.items() if not abs(pair[0] - pair[1]) <= EQUAL}
     if off:
         largest = max(abs(a - b) if np.isfinite(a) else np.inf for a, b in off.values())
-        name, (before, now) = next(iter(off.items()))
-        yield Finding(
-            "metrics-differ",
-            "note" if largest <= 1.0 / users and users >= 100 else "error",
-            len(off),
-            len(pairs),
+        severity: Severity = "note" if largest <= 1.0 / users and users >= 100 else "error"
+        message = (
             f"{len(off)} of {len(pairs)} figures of metrics.json are not what measuring again "
-            f"gives, by up to {largest:.2g}",
-            {"figure": name, "stored": before, "again": now},
+            f"gives, by up to {largest:.2g}"
         )
+        name, (before, now) = next(iter(off.items()))
+        example = {"figure": name, "stored": before, "again": now}
+        yield Finding("metrics-differ", severity, len(off), len(pairs), message, example)
 
 
-def _some(held: HeldOut) -> HeldOut:
+def _sampled_users(held: HeldOut) -> HeldOut:
     if len(held) <= SAMPLED_USERS:
         return held
     rows = np.sort(generator(0, "audit.users").permutation(len(held))[:SAMPLED_USERS])
@@ -167,28 +152,25 @@ def _tied(held: HeldOut, ranks: Ranks, run: Run) -> Iterator[Finding]:
     constant = (ranks.tied == numbers) & (numbers > 0)
     total, tied = int(numbers.sum()), int(ranks.tied.sum())
     if constant.mean() > 0.5:
-        yield Finding(
-            "constant-scores",
-            "error",
-            int(constant.sum()),
-            len(held),
-            f"{int(constant.sum()):,} of {len(held):,} test users have one score for all "
-            "candidates: the figures are the tie rule's",
-            {"user": _plain(run, int(held.users[np.argmax(constant)]))},
+        count = int(constant.sum())
+        message = (
+            f"{count:,} of {len(held):,} test users have one score for all candidates: the "
+            "figures are the tie rule's"
         )
+        example = {"user": _user_id(run, held.users[np.argmax(constant)])}
+        yield Finding("constant-scores", "error", count, len(held), message, example)
     elif tied:
         share = tied / total
-        yield Finding(
-            "tied-scores",
-            "warning" if share > MANY_TIES else "note",
-            tied,
-            total,
+        severity: Severity = "warning" if share > MANY_TIES else "note"
+        message = (
             f"{tied:,} of {total:,} candidates ({share:.1%}) have the score of their positive: "
-            "the tie rule decides there",
-            {"user": _plain(run, int(held.users[np.argmax(ranks.tied)]))},
+            "the tie rule decides there"
         )
+        example = {"user": _user_id(run, held.users[np.argmax(ranks.tied)])}
+        yield Finding("tied-scores", severity, tied, total, message, example)
 
 
-def _plain(run: Run, user: int) -> Any:
+def _user_id(run: Run, user: int) -> int | str:
+    """External id of a user, as JSON can hold it."""
     value = run.interactions.user_ids.external([user]).tolist()[0]
     return value if isinstance(value, int) else str(value)

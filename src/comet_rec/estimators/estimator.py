@@ -147,8 +147,8 @@ class Estimator:
             presets.check_protocol(config, self.settings, data.protocol)
             config = replace(config, protocol=data.protocol)
         else:
-            given = presets.dotted(config, self.settings)
-            if "train.epochs" in given and "train.full_epochs" not in given:
+            chosen = presets.dotted(config, self.settings)
+            if "train.epochs" in chosen and "train.full_epochs" not in chosen:
                 config = config.with_settings({"train.full_epochs": config.train.epochs})
         second: Any = blend_config(config, log)
         for run in starts if second else ():
@@ -195,9 +195,9 @@ class Estimator:
             raise ConfigError("the model was trained on the whole log: validation chose nothing")
         chosen = self.run.chosen
         replaced = {*chosen, *map(presets.bare, chosen)}
-        own = {name: value for name, value in self.settings.items() if name not in replaced}
+        kept = {name: value for name, value in self.settings.items() if name not in replaced}
         device = str(self.device)
-        return {"preset": self.preset, "seed": self.seed, "device": device, **own, **chosen}
+        return {"preset": self.preset, "seed": self.seed, "device": device, **kept, **chosen}
 
     @undisturbed
     def recommend(

@@ -61,15 +61,15 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
             )
         scores = FunctionScores(model, split.interactions)
         return _report(type(model).__name__, scores, split, split.test if full else None)
-    own = run.split
-    if own is None:
+    trained_on = run.split
+    if trained_on is None:
         raise ConfigError(
             "this model was trained on the whole log, so nothing honest can be measured; "
             "fit it on a split"
         )
-    split = own if split is None else split
-    same = split.interactions.fingerprint == own.interactions.fingerprint
-    if not same or bool((split.part != own.part).any()):
+    split = trained_on if split is None else split
+    same_log = split.interactions.fingerprint == trained_on.interactions.fingerprint
+    if not same_log or bool((split.part != trained_on.part).any()):
         raise ConfigError(
             "the model was trained on another log or split; fit it on the split that you measure"
         )

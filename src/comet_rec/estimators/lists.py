@@ -20,6 +20,7 @@ from comet_rec.data.id_lists import IdList, history_lists, id_list
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.nearest import nearest, shown
+from comet_rec.data.ragged import Ragged
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, UnknownIdError, argument
 from comet_rec.evaluation.ranking import checked
@@ -85,8 +86,8 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
     if run.user_vectors is not None:
         source: Source = run.user_vectors[torch.from_numpy(indices[known])]
     else:
-        scores, of_known = run_scores(run), indices[known]
-        source = lambda block: checked(scores.score_all(of_known[block]))  # noqa: E731
+        scorer, known_users = run_scores(run), indices[known]
+        source = lambda block: checked(scorer.score_all(known_users[block]))  # noqa: E731
     parts = [_ranked(run, source, rules, seen, known)]
     if missing.any() and rules.unknown == "popular":
         parts.append(_popular(run, np.flatnonzero(missing), rules))
@@ -101,23 +102,21 @@ def for_histories(
         _history(run.interactions, history, place, rules)
         for place, history in enumerate(history_lists(histories))
     ]
-    places = np.arange(len(indices))
     empty = np.array([len(history) == 0 for history in indices], dtype=bool)
-    # What a closed form makes of nothing is zero for every item.
-    closed = base.non_iterative(run.config.name)
-    fallback = empty if rules.unknown == "popular" or closed else np.zeros_like(empty)
-    known = places[~fallback]
-    picked = [indices[place] for place in known]
-    source = _folded_in(run, picked, device)
+    # A non-iterative model scores every item 0 for an empty history.
+    non_iterative = base.non_iterative(run.config.name)
+    fallback = empty if rules.unknown == "popular" or non_iterative else np.zeros_like(empty)
+    known = np.flatnonzero(~fallback)
+    members = [indices[place] for place in known]
+    source = _folded_in(run, members, device)
     seen = None
     if not rules.include_seen:
-        counts = [len(history) for history in picked]
-        rows = np.repeat(np.arange(len(picked)), counts)
-        seen = rows, np.concatenate([*picked, np.empty(0, np.int64)]).astype(np.int64)
+        ragged = Ragged.of_rows(members)
+        seen = ragged.rows.numpy(), ragged.values.numpy()
     parts = [_ranked(run, source, rules, seen, known)]
     if fallback.any():
-        parts.append(_popular(run, places[fallback], rules))
-    return _table(run, places, parts)
+        parts.append(_popular(run, np.flatnonzero(fallback), rules))
+    return _table(run, np.arange(len(indices)), parts)
 
 
 Source = Tensor | Callable[[slice], npt.NDArray[np.float32]]
@@ -128,7 +127,7 @@ def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source
     """Vectors or scores of users that training never saw."""
     model, n_items = run.model, run.interactions.n_items
     models = [model] if run.blend is None else [model, run.second_model]
-    if any(_reads_histories(each) for each in models):
+    if any(map(_reads_histories, models)):
         parts = [_user_vectors(each, histories, n_items, device) for each in models]
         if run.blend is not None:
             parts[1] *= run.blend.weight
@@ -136,11 +135,10 @@ def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source
         checked(vectors.numpy())
         return vectors
     if base.non_iterative(run.config.name) and model.folds_in:
-        counts = np.array([len(history) for history in histories], dtype=np.int64)
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        members = np.concatenate([*histories, np.empty(0, np.int64)]).astype(np.int64)
-        ones = np.ones(len(members), dtype=np.float32)
-        matrix = csr_array((ones, members, starts), shape=(len(histories), n_items))
+        ragged = Ragged.of_rows(histories)
+        items, starts = ragged.values.numpy(), ragged.starts.numpy()
+        ones = np.ones(len(items), dtype=np.float32)
+        matrix = csr_array((ones, items, starts), shape=(len(histories), n_items))
         matrix.sort_indices()
         nobody = np.full(len(histories), -1)
         return lambda block: checked(model.score_all(nobody[block], matrix[block]))
@@ -151,19 +149,15 @@ def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source
 
 
 def _reads_histories(model: Any) -> bool:
-    if not isinstance(model, TwoTower) or model.histories is None:
-        return False
-    return bool(model.folds_in)
+    return isinstance(model, TwoTower) and model.histories is not None and model.folds_in
 
 
 def _user_vectors(model: Any, histories: list[Int64], n_items: int, device: torch.device) -> Tensor:
     """Vectors of users never seen; zeros by a model whose users are their own parameters alone."""
     if not _reads_histories(model):
         return torch.zeros(len(histories), len(model.weight))
-    found: Tensor = new_user_vectors(
-        model.to(device), fold_in(histories, model.histories, n_items)
-    ).cpu()
-    return found
+    padded = fold_in(histories, model.histories, n_items)
+    return new_user_vectors(model.to(device), padded).cpu()
 
 
 _Part = tuple[Int64, Int64, npt.NDArray[np.float32]]
@@ -175,7 +169,7 @@ def _ranked(
     """Place in the request, items and scores of each list: [Q], [Q, k], [Q, k]."""
     n_items = run.interactions.n_items
     k = min(rules.k, n_items)
-    found = np.full((len(places), k), -1, dtype=np.int64)
+    items = np.full((len(places), k), -1, dtype=np.int64)
     scores = np.full((len(places), k), -np.inf, dtype=np.float32)
     allowed = rules.allowed(run.interactions)
     if isinstance(source, Tensor):
@@ -183,33 +177,32 @@ def _ranked(
         parts = top_k(source, run.item_vectors, k, masked=seen, allowed=allowed)
     else:
         parts = top_k_of_rows(source, len(places), n_items, k, masked=seen, allowed=allowed)
-    for block, items, values in parts:
-        found[block], scores[block] = items, values
-    return places, found, scores
+    for block, best, values in parts:
+        items[block], scores[block] = best, values
+    return places, items, scores
 
 
 def _popular(run: Run, places: Int64, rules: Rules) -> _Part:
     """The most popular items, equal counts by id; the score is the number of users."""
     log = run.interactions
     counts = np.bincount(run.known.items, minlength=log.n_items).astype(np.float32)
-    allowed = rules.allowed(log)
-    one = torch.ones(1, 1)
-    items = torch.from_numpy(counts[:, None])
-    _, found, scores = next(top_k(one, items, rules.k, allowed=allowed))
-    return places, np.repeat(found, len(places), 0), np.repeat(scores, len(places), 0)
+    # The product of the vector (1) with (count): one list, of which each user gets a copy.
+    vectors = torch.ones(1, 1), torch.from_numpy(counts[:, None])
+    _, items, scores = next(top_k(*vectors, rules.k, allowed=rules.allowed(log)))
+    return places, np.repeat(items, len(places), 0), np.repeat(scores, len(places), 0)
 
 
 def _table(run: Run, asked: npt.NDArray[Any], parts: list[_Part]) -> Table:
     """Rows in the order of the request, best first."""
     places = np.concatenate([part[0] for part in parts])
     order = np.argsort(places, kind="stable")
-    found = np.concatenate([part[1] for part in parts])[order]
+    items = np.concatenate([part[1] for part in parts])[order]
     scores = np.concatenate([part[2] for part in parts])[order]
-    row, column = np.nonzero(found >= 0)
+    row, column = np.nonzero(items >= 0)
     return Table(
         {
             "user_id": asked[places[order][row]],
-            "item_id": run.interactions.item_ids.external(found[row, column]),
+            "item_id": run.interactions.item_ids.external(items[row, column]),
             "score": scores[row, column],
             "rank": column + 1,
         }
@@ -241,7 +234,7 @@ def unknown_id(
     return UnknownIdError(f"{what}; {hint}")
 
 
-def known(ids: Ids, given: Iterable[Any], role: str) -> Int64:
+def known(ids: Ids, values: Iterable[Any], role: str) -> Int64:
     """Indices of ids that must all be in the log.
 
     Raises
@@ -249,7 +242,7 @@ def known(ids: Ids, given: Iterable[Any], role: str) -> Int64:
     UnknownIdError
     """
     what = f"{role}s"
-    stored, indices = ids.lookup(id_list(given, what), what)
+    stored, indices = ids.lookup(id_list(values, what), what)
     missing = indices < 0
     if missing.any():
         unknown = ids.as_external(stored[missing])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -150,17 +151,16 @@ def paper(model: str, log: Interactions) -> Config:
     """
     size = "small" if len(log) < SMALL else "large"
     model_settings, train_settings = SEARCHED.get((model, size), ({}, {}))
-    common = COMMON[size]
+    common = COMMON[size] | BATCHES.get(model, {})
     if model == "comet":
         common = {"batch_size": 8192}
         if len(log) >= MEDIUM:
             common = LARGE_TABLES if large_tables(log) else WHOLE_TABLES
-    own = BATCHES.get(model, {})
     return Config(
         name=model,
         preset="paper",
         model=base.config_class(model)(**model_settings),
-        train=TrainConfig(**{"refit": True, **common, **own, **train_settings}),
+        train=TrainConfig(**{"refit": True, **common, **train_settings}),
     )
 
 
@@ -204,14 +204,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """COMET's variants (Tables IV, V, Figures 3, 4) and falsifications: `static` with one change."""
 
 
-def _variant(name: str) -> Callable[[str, Interactions], Config]:
-    def build(model: str, log: Interactions) -> Config:
-        if model != "comet":
-            raise ConfigError(f"preset {name} is a variant of comet; {model} has none")
-        config = static(model, log)
-        return replace(config, preset=name, model=replace(config.model, **VARIANTS[name]))
-
-    return build
+def _variant(name: str, model: str, log: Interactions) -> Config:
+    if model != "comet":
+        raise ConfigError(f"preset {name} is a variant of comet; {model} has none")
+    config = static(model, log)
+    return replace(config, preset=name, model=replace(config.model, **VARIANTS[name]))
 
 
 def blend_config(config: Config, log: Interactions) -> Config | None:
@@ -219,16 +216,14 @@ def blend_config(config: Config, log: Interactions) -> Config | None:
     blend = config.blend
     if blend.model == "none":
         return None
-    own = preset(blend.preset, blend.model, log)
+    second = preset(blend.preset, blend.model, log)
     train = replace(
-        own.train, refit=config.train.refit, selection_metric=config.train.selection_metric,
-        full_epochs=blend.epochs or own.train.full_epochs,
+        second.train, refit=config.train.refit, selection_metric=config.train.selection_metric,
+        full_epochs=blend.epochs or second.train.full_epochs,
     )  # fmt: skip
-    model = replace(own.model, **blend.settings)
-    return replace(own, model=model, train=train, seed=config.seed, protocol=config.protocol)
+    model = replace(second.model, **blend.settings)
+    return replace(second, model=model, train=train, seed=config.seed, protocol=config.protocol)
 
-
-Settings = tuple[dict[str, Any], dict[str, Any]]
 
 COMMON: dict[str, dict[str, Any]] = {
     "small": {"batch_size": 1024, "negatives": 8, "average": 0.99},
@@ -262,7 +257,7 @@ BATCHES: dict[str, dict[str, Any]] = {
     "convncf": {"batch_size": 512, "negatives": 4},
 }
 
-SEARCHED: dict[tuple[str, str], Settings] = {
+SEARCHED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
     ("mf", "small"): ({"embedding_dim": 128}, {"learning_rate": 2e-3, "weight_decay": 5e-7}),
     ("gmf", "small"): ({"embedding_dim": 64}, {"learning_rate": 2e-3, "weight_decay": 5e-7}),
     ("mlp", "small"): ({"embedding_dim": 64, "dropout": 0.3}, {"learning_rate": 5e-3}),
@@ -301,7 +296,7 @@ PRESETS: dict[str, Callable[[str, Interactions], Config]] = {
     "static": static,
     "paper": paper,
     "paper-literal": paper_literal,
-    **{name: _variant(name) for name in VARIANTS},
+    **{name: partial(_variant, name) for name in VARIANTS},
 }
 
 
@@ -342,7 +337,7 @@ def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {names[name]: value for name, value in settings.items()}
 
 
-def check_protocol(config: Config, given: Mapping[str, Any], protocol: ProtocolConfig) -> None:
+def check_protocol(config: Config, settings: Mapping[str, Any], protocol: ProtocolConfig) -> None:
     """Refuse protocol settings that the split at hand was not made with.
 
     Raises
@@ -351,7 +346,7 @@ def check_protocol(config: Config, given: Mapping[str, Any], protocol: ProtocolC
     """
     given_split = protocol.split == "given"
     maker = "given_test" if given_split else "leave_one_out"
-    for key in dotted(config, given):
+    for key in dotted(config, settings):
         room, name = key.split(".", 1)
         if room != "protocol" or (given_split and name == "negatives"):  # a file's has its own
             continue
@@ -374,12 +369,12 @@ def applied(plain: Config, settings: Mapping[str, Any]) -> Config:
         For settings that are unknown, out of range or not for this model, such as another length
         of training for one that has none.
     """
-    given = dotted(plain, settings)
-    config = plain.with_settings(given)
+    changes = dotted(plain, settings)
+    config = plain.with_settings(changes)
     base.check(config)
     check_blend(config)
     if base.non_iterative(config.name):
-        for key in given:
+        for key in changes:
             idle = key.startswith("train.") and key not in OF_A_SOLUTION
             if idle and config.get(key) != plain.get(key):
                 raise ConfigError(f"{key}: {config.name} is not trained in epochs; leave it out")

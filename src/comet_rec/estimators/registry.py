@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
 from pathlib import Path
 from typing import get_type_hints
 
@@ -134,8 +133,8 @@ def _plain(name: str) -> type[Estimator]:
 
 def estimators() -> dict[str, type[Estimator]]:
     """Every registered model's estimator, by name."""
-    own: dict[str, type[Estimator]] = {estimator.name: estimator for estimator in _NAMED}
-    return {**own, **{name: _plain(name) for name in base.names() if name not in own}}
+    named: dict[str, type[Estimator]] = {estimator.name: estimator for estimator in _NAMED}
+    return named | {name: _plain(name) for name in base.names() if name not in named}
 
 
 class _OfThePreset:
@@ -147,8 +146,8 @@ class _OfThePreset:
 
 def _signature(name: str) -> inspect.Signature:
     """Parameters of a model's constructor, with the settings that it takes by keyword."""
-    own = inspect.signature(Estimator).parameters
-    fixed = [own[name] for name in ("preset", "seed", "device")]
+    common = inspect.signature(Estimator).parameters
+    fixed = [common[name] for name in ("preset", "seed", "device")]
     hints = get_type_hints(base.config_class(name))
     training = get_type_hints(TrainConfig)
     if base.non_iterative(name):
@@ -180,11 +179,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
     run = load_run(folder_path(folder, "load_model"))
     model = ESTIMATORS[run.config.name](seed=run.config.seed, device=device)
     model.preset = run.config.preset
-    parts = {"model": run.config.model, "blend": run.config.blend, "train": run.config.train}
-    model.settings = {
-        f"{room}.{f.name}": getattr(part, f.name)
-        for room, part in parts.items()
-        for f in fields(part)
-    }
+    names = [key for key in run.config.setting_names() if not key.startswith("protocol.")]
+    model.settings = {key: run.config.get(key) for key in names}
     model._run = run
     return model

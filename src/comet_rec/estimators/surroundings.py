@@ -7,20 +7,15 @@ of them may change a bit of a result.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from comet_rec.config import unknown
 from comet_rec.errors import ConfigError
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class _Process:
@@ -92,15 +87,8 @@ def own_settings() -> Iterator[None]:
         process.leave()
 
 
-def undisturbed(call: Callable[P, R]) -> Callable[P, R]:
-    """A function that computes under `own_settings`."""
-
-    @functools.wraps(call)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with own_settings():
-            return call(*args, **kwargs)
-
-    return wrapped
+undisturbed = own_settings()
+"""Decorator of a function that computes under `own_settings`."""
 
 
 def torch_device(name: str | torch.device) -> torch.device:
@@ -114,11 +102,8 @@ def torch_device(name: str | torch.device) -> torch.device:
     kind, colon, number = str(name).partition(":")
     if kind not in ("cpu", "cuda", "mps") or bool(colon) != number.isdecimal():
         raise ConfigError(unknown("device", str(name), ["cpu", "cuda", "mps"]))
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(_has_mps())}
-    if int(number or 0) >= there[kind]:
+    has_mps = torch.backends.mps.is_available()
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}
+    if int(number or 0) >= available[kind]:
         raise ConfigError(f"device {str(name)!r} is not available on this machine; use 'cpu'")
     return torch.device(str(name))
-
-
-def _has_mps() -> bool:
-    return torch.backends.mps.is_available()

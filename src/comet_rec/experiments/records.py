@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from comet_rec.artefact.folder import opened
 from comet_rec.artefact.lock import locked
-from comet_rec.artefact.plain import parsed
+from comet_rec.artefact.untrusted import parsed
 from comet_rec.errors import ArtefactError
 from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.ranking import Ranks
@@ -265,7 +265,7 @@ def _members_of_folder(folder: Path) -> Members | None:
         with opened(folder) as (files, manifest):
             expected = manifest["files"]
             packed = {
-                name: files[name].text(1 << 30, expected[name])
+                name: files[name].text(1 << 30)
                 for name in ("ranks.npz", "kernels.npz")
                 if name in expected
             }

@@ -18,7 +18,7 @@ from comet_rec.artefact.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from comet_rec.artefact.plain import one_line
+from comet_rec.artefact.untrusted import one_line
 from comet_rec.config import Config
 from comet_rec.data.arrays import Array, optional, under
 from comet_rec.data.interactions import Interactions
