@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -43,7 +44,7 @@ from freeze_models import (
 
 DATA: dict[str, str] = {}
 """Name of a published log → file, set by `main`."""
-FAULTS = Path(__file__).resolve().parents[1] / "tests" / "reading" / "faults"
+FAULTS = Path(__file__).resolve().parents[1] / "tests" / "reading" / "faults.zip"
 
 
 # Logs.
@@ -78,8 +79,10 @@ def fingerprints() -> Cases:
     again = partial(cr.read, str(planted("timed")), threads=1)
     cases["planted, filtered"] = lambda: _about(again(min_item_interactions=9))
     cases["planted, per user"] = lambda: _about(again(time_scope="per_user"))
-    for path in sorted(path for path in FAULTS.rglob("*") if path.is_file()):
-        label = str(path.relative_to(FAULTS))
+    folder = Path(tempfile.mkdtemp(prefix="freeze-faults-"))
+    zipfile.ZipFile(FAULTS).extractall(folder)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        label = str(path.relative_to(folder))
         cases[f"file {label}"] = lambda path=path: _about(cr.read(str(path), threads=1))
     return cases
 

@@ -1,8 +1,10 @@
-"""Files of real people that went wrong, a folder each in `faults/`: read right, or refused."""
+"""Files of real people that went wrong, a folder each in `faults.zip`: read right, or refused."""
 
 from __future__ import annotations
 
 import re
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,12 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.errors import CometWarning, DataError
 from comet_rec.evaluation.audit import audit
 
-FAULTS = Path(__file__).with_name("faults")
+_UNPACKED = tempfile.TemporaryDirectory(prefix="comet-rec-faults-")
+FAULTS = Path(_UNPACKED.name)
+"""The files of `faults.zip`, in a folder for each case. The archive keeps every byte as it was: line
+ends and encodings too, whatever git does to text. It was made by ``ZipFile.writestr(ZipInfo(name),
+bytes)`` for the sorted names."""
+zipfile.ZipFile(Path(__file__).with_name("faults.zip")).extractall(FAULTS)
 
 
 def whole(log: Interactions) -> tuple[int, int, int]:
