@@ -1,4 +1,4 @@
-"""Draws from what a user has not touched: exact, uniform, never a touched item."""
+"""Sampling: complements, popularity, negatives of a positive, items of a sampled softmax."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comet_rec.data import sampling
-from comet_rec.data.sampling import Complement, distinct_integers
+from comet_rec.data.batches import Batches
+from comet_rec.data.sampling import Complement, Negatives, Popularity, distinct_integers
 from comet_rec.random import generator
+from tests.conftest import make_log
 
 pairs_of = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=30)
 
@@ -93,3 +95,146 @@ def test_fewer_missing_than_asked_gives_all(left):
     complement = Complement(np.zeros(len(touched), int), touched, 1, 40)
     row = complement.draw_distinct(np.array([0]), 30, generator(0, "t"))[0]
     assert row.tolist() == [*range(left), *[40] * (30 - left)]
+
+
+N_ITEMS = 12
+
+
+@pytest.fixture
+def skewed():
+    """40 users with 2 to 4 of 12 items, early items far more often; item 11 has no row."""
+    rng = np.random.default_rng(3)
+    shares = 1.0 / np.arange(1, N_ITEMS)
+    rows = []
+    for user in range(40):
+        own = rng.choice(N_ITEMS - 1, rng.integers(2, 5), replace=False, p=shares / shares.sum())
+        rows += [(user, item) for item in own]
+    return make_log(np.array(rows), n_items=N_ITEMS)
+
+
+def touched_of(log) -> np.ndarray:
+    touched = np.zeros((log.n_users, N_ITEMS), dtype=bool)
+    touched[log.users, log.items] = True
+    return touched
+
+
+def powers(log, power: float) -> np.ndarray:
+    """max(count, 1) ** power, item by item."""
+    counts = [int((log.items == item).sum()) for item in range(N_ITEMS)]
+    return np.array([max(count, 1) ** power for count in counts], dtype=float)
+
+
+def assert_proportions(counts: np.ndarray, weights: np.ndarray) -> None:
+    """Each count within five standard errors of what its weight gives."""
+    total, shares = counts.sum(), weights / weights.sum()
+    assert counts[weights == 0].sum() == 0
+    assert (np.abs(counts - total * shares) <= 5 * np.sqrt(total * shares) + 1e-9).all()
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_popularity_draws_every_item_in_proportion(skewed, power):
+    popularity = Popularity(np.bincount(skewed.items, minlength=N_ITEMS), power)
+    drawn = popularity.draw(40_000, np.random.default_rng(0))
+    assert_proportions(np.bincount(drawn, minlength=N_ITEMS), powers(skewed, power))
+
+
+def test_an_exact_draw_is_in_proportion_among_the_missing(skewed):
+    popularity = Popularity(np.bincount(skewed.items, minlength=N_ITEMS), 0.5)
+    complement = Complement(skewed.users, skewed.items, skewed.n_users, N_ITEMS)
+    users = np.repeat([7, 3], 20_000)
+    drawn = popularity.draw_missing(complement, users, np.random.default_rng(0))
+    for user in (7, 3):
+        weights = np.where(touched_of(skewed)[user], 0, powers(skewed, 0.5))
+        assert_proportions(np.bincount(drawn[users == user], minlength=N_ITEMS), weights)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "pool", "each"), [("popularity", 0, 500), ("popularity", 6, 1)]
+)
+def test_negatives_by_popularity_are_in_proportion_and_untouched(skewed, sampling, pool, each):
+    source = Negatives(skewed, sampling=sampling, power=0.5, pool=pool)
+    users, none = np.array([0, 5, 9]), np.empty(0, np.int64)
+    counts = np.zeros((3, N_ITEMS))
+    for step in range(60_000 // each // 3):
+        drawn = source.of_users(users, each, none, np.random.default_rng(step))
+        np.add.at(counts, (np.repeat(np.arange(3), each), drawn), 1)
+    for row, user in enumerate(users):
+        weights = np.where(touched_of(skewed)[user], 0, powers(skewed, 0.5))
+        assert_proportions(counts[row], weights)
+
+
+def test_negatives_in_the_batch_are_its_other_positives(skewed):
+    source = Negatives(skewed, sampling="in-batch", power=0.0, pool=0)
+    users, positives = np.array([0, 1]), np.repeat(np.arange(11), 1 + np.arange(11) % 3)
+    drawn = source.of_users(users, 20_000, positives, np.random.default_rng(0))
+    for user, own in zip(users, drawn.reshape(2, -1), strict=True):
+        weights = np.bincount(positives, minlength=N_ITEMS) * ~touched_of(skewed)[user]
+        assert_proportions(np.bincount(own, minlength=N_ITEMS), weights)
+
+
+def test_in_a_batch_the_power_means_nothing(skewed):
+    shares = Negatives(skewed, sampling="in-batch", power=0.0, pool=0)._popularity.shares
+    counts = np.maximum(np.bincount(skewed.items, minlength=N_ITEMS), 1)
+    np.testing.assert_allclose(shares, counts / counts.sum())
+
+
+def test_who_touched_the_whole_batch_draws_elsewhere_and_who_touched_everything_not_at_all():
+    pairs = [(0, item) for item in range(5)] + [(1, item) for item in range(6)] + [(2, 5)]
+    log = make_log(np.array(pairs))
+    for sampling in ("in-batch", "popularity"):
+        source = Negatives(log, sampling=sampling, power=1.0, pool=2)
+        positives = np.array([0, 1, 2])
+        drawn = source.of_users(np.array([0, 1]), 3, positives, np.random.default_rng(0))
+        assert drawn.tolist() == [5, 5, 5, -1, -1, -1]
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "popularity", "in-batch"])
+def test_the_weighted_sum_over_shared_items_has_the_catalogues_as_its_expectation(skewed, sampling):
+    source = Negatives(skewed, sampling=sampling, power=0.5, pool=0)
+    values = np.exp(np.random.default_rng(1).normal(size=N_ITEMS))
+    sums = []
+    for step in range(6000):
+        rng = np.random.default_rng(step)
+        positives = rng.choice(skewed.items.astype(np.int64), 8)
+        items, log_weights = source.shared(5, positives, rng)
+        assert (np.diff(items) > 0).all()
+        assert sampling != "in-batch" or set(items) <= set(positives)
+        sums.append((np.exp(log_weights) * values[items]).sum())
+    # Batches hold no item without a row.
+    expected = values.sum() if sampling != "in-batch" else values[:-1].sum()
+    error = np.std(sums) / np.sqrt(len(sums))
+    assert abs(np.mean(sums) - expected) < 5 * error
+
+
+def test_drawing_the_whole_catalogue_weighs_nothing(skewed):
+    source = Negatives(skewed, sampling="uniform", power=0.0, pool=0)
+    items, log_weights = source.shared(99, np.array([1]), np.random.default_rng(0))
+    assert items.tolist() == list(range(N_ITEMS))
+    assert log_weights.tolist() == [0.0] * N_ITEMS
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "popularity", "in-batch"])
+def test_a_softmax_batch_knows_where_each_positive_and_each_drawn_item_stands(skewed, sampling):
+    source = Batches(
+        skewed, batch_size=10, negatives=4, histories=None, seed=0, sampling=sampling,
+        popularity_power=0.5, softmax_items=4,
+    )  # fmt: skip
+    found, hits = [], 0
+    for batch in source.epoch(0):
+        assert batch.labels.tolist() == [1.0] * batch.positives
+        users, items = batch.users[batch.pair_users], batch.items[batch.pair_items]
+        found += zip(users.tolist(), items.tolist(), strict=True)
+        drawn = batch.items[batch.shared.columns].tolist()
+        assert len(drawn) <= 4
+        for item, place in zip(items.tolist(), batch.shared.positive_columns.tolist(), strict=True):
+            assert (drawn.index(item) if item in drawn else -1) == place
+            hits += place >= 0
+    assert sorted(found) == sorted(zip(skewed.users.tolist(), skewed.items.tolist(), strict=True))
+    assert 0 < hits < len(skewed)
+
+
+def test_a_softmax_over_the_catalogue_has_all_items_in_their_order(skewed):
+    source = Batches(skewed, batch_size=10, negatives=4, histories=None, seed=0, softmax_items=0)
+    for batch in source.epoch(0):
+        assert batch.items.tolist() == list(range(N_ITEMS))
+        assert batch.shared is None

@@ -14,7 +14,7 @@ from comet_rec.errors import CometWarning, ConfigError
 from comet_rec.models import base, ease, itemknn
 from comet_rec.models.ease import EASE, EASEConfig
 from comet_rec.models.itemknn import ItemKNN, ItemKNNConfig
-from tests.models import reference_baselines
+from tests.models import reference
 
 SIZES = {"convncf": {"embedding_dim": 8, "channels": 3}, "mlp": {"hidden": (6, 3)}}
 SIZES["neumf"] = SIZES["mlp"]
@@ -31,7 +31,7 @@ def build(name: str, log, seed: int = 0, **changes):
     return model
 
 
-@pytest.mark.parametrize("name", sorted(reference_baselines.LOGITS))
+@pytest.mark.parametrize("name", sorted(reference.LOGITS))
 @pytest.mark.parametrize("seed", [0, 1])
 def test_training_logits_equal_the_loop_reference(name, seed, random_log):
     log = random_log(9, 14, 5, seed=seed)
@@ -43,7 +43,7 @@ def test_training_logits_equal_the_loop_reference(name, seed, random_log):
     for place, (u, i) in enumerate(zip(batch.pair_users, batch.pair_items, strict=True)):
         user, item = int(batch.users[u]), int(batch.items[i])
         history = [j for j in log.items[log.users == user].tolist() if j != item]
-        expected = reference_baselines.LOGITS[name](state, user, item, history)
+        expected = reference.LOGITS[name](state, user, item, history)
         assert logits[place] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 

@@ -18,9 +18,8 @@ from comet_rec.evaluation.audit import audit
 
 _UNPACKED = tempfile.TemporaryDirectory(prefix="comet-rec-faults-")
 FAULTS = Path(_UNPACKED.name)
-"""The files of `faults.zip`, in a folder for each case. The archive keeps every byte as it was: line
-ends and encodings too, whatever git does to text. It was made by ``ZipFile.writestr(ZipInfo(name),
-bytes)`` for the sorted names."""
+"""The files of `faults.zip`, in a folder for each case. In the archive every byte stays as it was,
+line ends and encodings included. ``ZipFile.writestr(ZipInfo(name), bytes)`` stored sorted names."""
 zipfile.ZipFile(Path(__file__).with_name("faults.zip")).extractall(FAULTS)
 
 
