@@ -181,8 +181,8 @@ def test_in_a_batch_the_power_means_nothing(skewed):
 def test_who_touched_the_whole_batch_draws_elsewhere_and_who_touched_everything_not_at_all():
     pairs = [(0, item) for item in range(5)] + [(1, item) for item in range(6)] + [(2, 5)]
     log = make_log(np.array(pairs))
-    for sampling in ("in-batch", "popularity"):
-        source = Negatives(log, sampling=sampling, power=1.0, pool=2)
+    for name in ("in-batch", "popularity"):
+        source = Negatives(log, sampling=name, power=1.0, pool=2)
         positives = np.array([0, 1, 2])
         drawn = source.of_users(np.array([0, 1]), 3, positives, np.random.default_rng(0))
         assert drawn.tolist() == [5, 5, 5, -1, -1, -1]
