@@ -36,8 +36,8 @@ class Paired:
     wilcoxon : float
         p-value of the signed-rank test, two-sided; 1 if no user differs.
     bootstrap : float
-        Two-sided p-value of the bootstrap: how often the resampled mean changes its sign. It is at
-        least 2^(1 − T), the p-value of a sign test on T differences of one sign.
+        Two-sided p-value of the bootstrap: how often the resampled mean changes its sign. The
+        p-value is at least 2^(1 − T), that of a sign test on T differences of one sign.
     """
 
     difference: float
@@ -135,9 +135,9 @@ def over_trainings(
     """Compare two models over the same users and all their trainings.
 
     The variance of the difference is a sum. One term is for the choice of users. One term for each
-    model is for the choice of a training: the variance between the means of its trainings. Noise
-    that users and trainings cause together is in both kinds of terms. So the test is conservative
-    where such noise dominates.
+    model is for the choice of a training: the variance between the means of its trainings. The
+    interaction of users and trainings is in both kinds of terms. So the test is conservative if
+    this interaction dominates.
 
     Parameters
     ----------

@@ -292,7 +292,7 @@ def full_ranks(scores: Scorer, held: HeldOut, seen: Interactions) -> Ranks:
     scores : Scorer
     held : HeldOut
     seen : Interactions
-        Interactions that are known before the positive.
+        Known interactions, whose items the ranking leaves out.
 
     Raises
     ------
@@ -310,7 +310,7 @@ def weighed_full_ranks(
     held: HeldOut,
     seen: Interactions,
 ) -> list[Ranks]:
-    """Rank as `full_ranks` does, by scores + w · second, for each weight w.
+    """Rank each positive as `full_ranks` does, by scores + w · second, for each weight w.
 
     Both scorers run once, whatever the number of weights.
 

@@ -78,7 +78,7 @@ def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tup
     # Number of the stretch within its user, [R].
     stretch = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
     low, high = edges[stretch], np.minimum(edges[stretch + 1], places[users])
-    tied = (low + high - 1) // 2
+    tied = (low + high - 1) // 2  # middle of the places low … high − 1
     others = others[users]
     better = np.minimum(ranks.better[users] + tied, others)
     drawn = np.minimum(negatives, others)

@@ -113,7 +113,7 @@ class FunctionScores:
 
 
 def _order_of_scores(answer: Any, user: Any, count: int) -> Int64:
-    """Position of each score in ascending order, equal for equal scores, int64 [count]."""
+    """Dense rank of each score in ascending order, equal for equal scores, int64 [count]."""
     try:
         scores = np.asarray(answer, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
@@ -241,7 +241,7 @@ def _encoded(model: Any, encode: Any, histories: UserHistories | None, count: in
 def blended(
     users: Tensor, items: Tensor, second_users: Any, second_items: Any, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """Concatenated vectors of two models: inner products are first + weight · second scores."""
+    """Concatenated vectors of two models; inner products are first score + weight · second."""
     scale = torch.tensor(weight, dtype=users.dtype)
     return torch.cat([users, second_users * scale], dim=1), torch.cat([items, second_items], dim=1)
 

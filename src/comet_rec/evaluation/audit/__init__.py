@@ -116,7 +116,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def audit(data: Split | Interactions, config: Config | None = None) -> list[Finding]:
-    """Audit a split, or a log without held-out items; findings come errors first.
+    """Audit a split, or a log without held-out items; errors come first.
 
     Parameters
     ----------

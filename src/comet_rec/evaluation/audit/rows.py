@@ -234,7 +234,7 @@ def _candidates(material: Material, held: Held) -> tuple[Int64, Int64]:
 
 
 def _users_of(material: Material, held: Held, mask: Bool, message: str) -> Hit | None:
-    """Hit that counts users with a marked candidate; `mask` is over `_candidates`."""
+    """Hit that counts users with a marked candidate; `mask` marks results of `_candidates`."""
     rows, items = _candidates(material, held)
     affected = np.bincount(rows[mask], minlength=len(held.users)) > 0
     hit = material.hit(affected, f"{held.name} users {message} ({int(mask.sum()):,} candidates)")

@@ -17,7 +17,7 @@ ENOUGH_STEPS = 100
 ENOUGH_TIMES = 20
 """Number of distinct times below which all could be multiples of 4 by chance."""
 MOST_STEPS = 0.95
-"""Share of steps in the order of item ids above which the order is not people's choice."""
+"""Share of steps in the order of item ids from which the order counts as artificial."""
 
 _HOURS = (3_600, 3_600_000, 3_600_000_000)
 """One hour in seconds, milliseconds and microseconds. Whole hours are coarse on purpose."""
@@ -58,7 +58,7 @@ def tied_steps(material: Material) -> Hit | None:
 
 
 def truncated(material: Material) -> Hit | None:
-    """Times that all equal their 32-bit float, which by chance is true of few times."""
+    """Logs whose times are all exact as 32-bit floats, which is true of few real times."""
     times = material.different_times
     if times is None or len(times) == 0:
         return None
