@@ -43,7 +43,7 @@ def test_the_table_says_what_each_models_epochs_were_chosen_by(split):
     found = as_data(compare(split, ["popularity", "mf", "gmf"], settings=settings))
     assert [row["select_by"] for row in found["models"]] == [None, "sampled", "full"]
     text = as_markdown(found)
-    assert text.endswith("NDCG@10 among drawn items of mf, over the whole catalogue of gmf.")
+    assert text.endswith("by sampled NDCG@10 for mf and by full NDCG@10 for gmf.")
     closed = as_data(compare(split, ["popularity", "ease"]))
     assert "Epochs" not in as_markdown(closed)
 

@@ -76,7 +76,7 @@ def test_a_failed_training_ends_the_command_with_1(csv, tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("name", ["../evil", "a b", "", "-x", "a/b"])
 def test_a_log_is_named_by_what_a_folder_may_be_called(csv, name):
-    with pytest.raises(InputError, match="give letters, digits and hyphens"):
+    with pytest.raises(InputError, match="use letters, digits and hyphens"):
         read_logs([f"{name}={csv}"], {}, lambda line: None)
 
 

@@ -84,7 +84,7 @@ def test_a_damaged_record_is_none_and_the_others_are_found(tmp_path):
 def test_a_file_that_is_no_zip_is_refused_and_left_alone(tmp_path, content):
     file = file_of(tmp_path, "small")
     file.write_bytes(content)
-    with pytest.raises(ArtefactError, match=r"small.zip: damaged; copy it anew, or remove it"):
+    with pytest.raises(ArtefactError, match=r"small.zip: damaged; copy it again, or remove it"):
         find(tmp_path, "small", "a")
     with pytest.raises(ArtefactError, match="damaged"):
         keep_some(tmp_path, "a")

@@ -663,7 +663,7 @@ def test_a_record_keeps_the_kernels_that_figure_5_shows(tmp_path, monkeypatch):
     report = reproduce(study(tmp_path, ["figure5"]), "a command", figures=False)
     (section,) = [s for s in report.sections if s.name == "figure5"]
     assert not section.drawings
-    assert f"its record {record.key} has no kernels" in " ".join(section.text)
+    assert f"record {record.key} has no kernels" in " ".join(section.text)
 
 
 def test_a_setting_at_its_default_changes_no_key():

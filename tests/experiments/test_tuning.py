@@ -86,7 +86,9 @@ def test_a_search_selects_by_the_whole_catalogue_where_it_is_asked_to(split, tmp
     assert [found.selection_metric for found in history(own)] == ["full"]
     (table,) = searches([journals["full"]], {}).tables
     assert table.rows[0][5].endswith(" (full)")
-    with pytest.raises(ConfigError, match=r"train\.selection_metric: is what a search looks at"):
+    with pytest.raises(
+        ConfigError, match=r"train\.selection_metric: is the metric that a search maximises"
+    ):
         tune(
             split, "ease", journal=tmp_path / "new", seconds=1,
             search={"train.selection_metric": ["sampled", "full"]},

@@ -1,1 +1,1 @@
-"""Honest measurement: ranks with ties, sampled and full, with standard errors."""
+"""Metrics and their uncertainty: ranks with ties, paired tests, reliability, the audit."""

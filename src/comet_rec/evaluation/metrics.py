@@ -1,4 +1,4 @@
-"""HR@k and NDCG@k of one positive, as pure functions of what is better and what ties."""
+"""HR@k and NDCG@k of one positive, from the numbers of better and of tied candidates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CUTOFFS = (5, 10)
 
 
 def rank(better: Int64, tied: Int64) -> Float64:
-    """Mean rank over a random order of the tied: better + 1 + tied/2, float64 [T]."""
+    """Mean rank over random orders of tied candidates: better + 1 + tied/2, float64 [T]."""
     return np.asarray(better + 1 + tied / 2)
 
 
@@ -25,13 +25,15 @@ def hit_rate(better: Int64, tied: Int64, k: int, ties: TieRule = "expected") -> 
     Parameters
     ----------
     better, tied : int64 [T]
-        Candidates with a higher score than the positive, and with the same.
+        Numbers of candidates with a higher score than the positive, and with the same score.
     k : int
     ties : {"expected", "pessimistic"}
-        Expectation over a random order of the tied, or the positive behind all of them.
+        "expected" averages over random orders of tied candidates. "pessimistic" ranks the positive
+        behind all of them.
     """
     if ties == "pessimistic":
         return np.asarray(better + tied < k, dtype=np.float64)
+    # The rank is uniform over better + 1 … better + tied + 1; count the ranks up to k.
     return np.asarray(np.clip(k - better, 0, tied + 1) / (tied + 1))
 
 
@@ -41,9 +43,10 @@ def ndcg(better: Int64, tied: Int64, k: int, ties: TieRule = "expected") -> Floa
     Parameters are those of `hit_rate`.
     """
     gains = np.zeros(k + 2)
-    gains[1 : k + 1] = 1 / np.log2(np.arange(1, k + 1) + 1)  # gains[r] at rank r
+    gains[1 : k + 1] = 1 / np.log2(np.arange(1, k + 1) + 1)  # gains[r] at rank r, 0 beyond k
     if ties == "pessimistic":
         return np.asarray(gains[np.minimum(better + tied + 1, k + 1)])
+    # Mean gain over ranks better + 1 … better + tied + 1, as a difference of cumulative sums.
     up_to = np.cumsum(gains)
     last = up_to[np.minimum(better + tied + 1, k)]
     before = up_to[np.minimum(better, k)]
@@ -55,7 +58,7 @@ def figures(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Means over users of HR and NDCG at 5 and 10, and the standard errors of those means.
 
-    Standard errors are those of `standard_error`.
+    The errors come from `standard_error`.
     """
     means, errors = {}, {}
     for k in CUTOFFS:
@@ -67,6 +70,6 @@ def figures(
 
 
 def standard_error(values: Float64) -> float:
-    """Sample deviation of the users' values divided by √T; 0 for T = 1."""
+    """Sample standard deviation of the users' values divided by √T; 0 for T = 1."""
     deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     return deviation / float(np.sqrt(len(values)))

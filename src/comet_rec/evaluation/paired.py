@@ -15,16 +15,17 @@ from comet_rec.random import generator
 Float64 = npt.NDArray[np.float64]
 
 DRAWS = 10_000
+"""Number of bootstrap samples of users."""
 BLOCK = 1_000
-"""Number of resampled means that are computed at a time."""
+"""Number of bootstrap means that are computed at a time."""
 
 LEAST_P = 2 / (DRAWS + 1)
-"""Smallest p-value of the bootstrap: no resampled mean has the other sign."""
+"""Smallest p-value that the bootstrap can give: no resampled mean has the other sign."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """A model against a reference, on one metric.
+    """Comparison of a model with a reference model on one metric.
 
     Parameters
     ----------
@@ -33,10 +34,10 @@ class Paired:
     low, high : float
         95 % percentile interval of that mean under resampling of users.
     wilcoxon : float
-        p-value of the signed-rank test, two-sided; 1 where no user differs.
+        p-value of the signed-rank test, two-sided; 1 if no user differs.
     bootstrap : float
-        Two-sided p-value of the bootstrap: how often the resampled mean changes its sign; not
-        below 2^(1 − T), that of T differences of one sign.
+        Two-sided p-value of the bootstrap: how often the resampled mean changes its sign. The
+        p-value is at least 2^(1 − T), that of a sign test on T differences of one sign.
     """
 
     difference: float
@@ -51,6 +52,7 @@ def paired(values: Float64, reference: Float64, seed: int = 0) -> Paired:
     differences = np.asarray(values - reference, dtype=np.float64)
     means = _resampled_means(differences, seed)
     low, high = np.percentile(means, [2.5, 97.5])
+    # One is added to both counts, so that no p-value is 0.
     below = (np.count_nonzero(means <= 0) + 1) / (len(means) + 1)
     above = (np.count_nonzero(means >= 0) + 1) / (len(means) + 1)
     return Paired(
@@ -71,7 +73,7 @@ class Noise:
     variance : float
         Variance of one training's mean.
     freedom : float
-        Degrees of freedom that it was estimated with.
+        Degrees of freedom of that estimate.
     """
 
     variance: float
@@ -81,8 +83,8 @@ class Noise:
     def largest(models: Iterable[Float64]) -> Noise | None:
         """Largest noise among models with several trainings; None when no model has several.
 
-        The degrees of freedom are those of all: the largest of many estimates is too large rather
-        than too small, and models differ too much for a mean of their variances.
+        The degrees of freedom are summed over these models. The largest estimate is rather too
+        large than too small. A mean of the variances would not fit, since models differ too much.
 
         Parameters
         ----------
@@ -96,12 +98,12 @@ class Noise:
 
 
 SILENT = Noise(0.0, math.inf)
-"""Noise of a model whose training draws nothing."""
+"""Noise of a model whose training has no random draws."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A model against a reference, each with one or several trainings.
+    """Comparison of a model with a reference model, each with one or several trainings.
 
     Parameters
     ----------
@@ -110,12 +112,13 @@ class Difference:
     low, high : float
         95 % interval, from Student's t.
     error : float
-        Standard error: over users, and over trainings.
+        Standard error over users and trainings.
     freedom : float
         Degrees of freedom (Welch and Satterthwaite).
     p : float or None
-        Two-sided; 1 where nothing differs; None where noise is not known and so is not in error
-        and interval: of a training, or of users who all differ alike.
+        Two-sided p-value; 1 if nothing differs. None if the noise of users or of trainings is
+        unknown: one user, equal differences of all users, or one training without a borrowed
+        estimate. `error` and the interval then lack that noise.
     """
 
     difference: float
@@ -131,24 +134,25 @@ def over_trainings(
 ) -> Difference:
     """Compare two models over the same users and all their trainings.
 
-    The variance of the difference has a part of the choice of users, and for each model one of
-    the choice of a training, that between its trainings' means. The part that users and trainings
-    make together is in both, so the test is careful where that is most of the noise.
+    The variance of the difference is a sum. One term is for the choice of users. One term for each
+    model is for the choice of a training: the variance between the means of its trainings. The
+    interaction of users and trainings is in both kinds of terms. So the test is conservative if
+    this interaction dominates.
 
     Parameters
     ----------
     values, reference : float64 [trainings, T]
         Values of each user, users in the same order.
     noise : pair of Noise or None
-        Lent to the model and to the reference where they have one training.
+        Noise that the model and the reference borrow if they have only one training.
     """
     from scipy.stats import t
 
     differences = values.mean(axis=0) - reference.mean(axis=0)
     n = len(differences)
     parts = [(float(differences.var(ddof=1)) / n, n - 1.0)] if n > 1 else []
-    lent: dict[Noise, int] = {}  # one estimate, however many it is lent to
-    known = n > 1  # of one user nothing is known
+    lent: dict[Noise, int] = {}  # estimate → number of models that borrow it
+    known = n > 1  # one user says nothing about the noise of users
     for trainings, estimate in zip((values, reference), noise, strict=True):
         count = len(trainings)
         if count > 1:
@@ -161,23 +165,29 @@ def over_trainings(
     mean, total = float(differences.mean()), sum(variance for variance, _ in parts)
     if total == 0:
         return Difference(mean, mean, mean, 0.0, math.inf, 1.0 if known and mean == 0 else None)
+    # Welch and Satterthwaite
     freedom = total**2 / sum(variance**2 / free for variance, free in parts)
     error = math.sqrt(total)
-    reach = float(t.ppf(0.975, freedom)) * error
+    reach = float(t.ppf(0.975, freedom)) * error  # half of the interval
     p = float(2 * t.sf(abs(mean) / error, freedom))
     return Difference(mean, mean - reach, mean + reach, error, freedom, p if known else None)
 
 
 def _resampled_means(differences: Float64, seed: int) -> Float64:
-    """Means of resampled users; equal values are drawn together, as multinomial counts."""
+    """Means of bootstrap samples of users, float64 [DRAWS].
+
+    Users with equal values are drawn together, as multinomial counts.
+    """
     values, counts = np.unique(differences, return_counts=True)
     n = len(differences)
     rng = generator(seed, "bootstrap")
+    # [BLOCK, distinct values] @ [distinct values]
     blocks = (rng.multinomial(n, counts / n, size=BLOCK) @ values for _ in range(0, DRAWS, BLOCK))
     return np.concatenate(list(blocks)) / n
 
 
 def _signed_rank(differences: Float64) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test; zeros count by Pratt's method."""
     from scipy.stats import wilcoxon
 
     if not differences.any():
@@ -187,10 +197,11 @@ def _signed_rank(differences: Float64) -> float:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """p-values after Holm's step-down correction for their number, in the same order."""
+    """p-values after Holm's step-down correction for the number of tests, in the given order."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     out = np.empty(len(p))
+    # The smallest of n values is multiplied by n, the next by n − 1, …; none falls below the last.
     steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
     out[order] = np.minimum(1, steps)
     return [float(value) for value in out]

@@ -1,4 +1,4 @@
-"""Ranks of held-out items among their candidates and among the whole catalogue."""
+"""Ranks of held-out items among sampled candidates and among all items."""
 
 from __future__ import annotations
 
@@ -21,29 +21,28 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 BLOCK_BYTES = 64 * 2**20
-"""Scores held at a time; a catalogue of a million items is ranked for 16 users at once."""
-
+"""Memory for scores at a time. With a million items, 16 users are ranked at once."""
 
 FEW_USERS = 30
-"""Test users below which figures come with a word of caution."""
+"""Number of test users below which reports carry a caution."""
 
 
 def caution(users: int) -> list[str]:
-    """A line on figures of so few test users that chance decides them; none of more."""
+    """A line of caution for fewer than `FEW_USERS` test users; an empty list for more."""
     if users >= FEW_USERS:
         return []
-    who = f"{users} test user{'s' * (users != 1)}"
-    return [f"caution: only {who}, so chance decides; measure on {FEW_USERS} or more"]
+    count = f"{users} test user{'s' * (users != 1)}"
+    return [f"caution: only {count}, so chance decides; measure on {FEW_USERS} or more"]
 
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """How a positive stands against its candidates, for each test user.
+    """Numbers of candidates that beat or tie each test user's positive.
 
     Parameters
     ----------
     better, tied : int64 [T]
-        Candidates with a higher and with an equal score.
+        Numbers of candidates with a higher score, and with an equal score.
     """
 
     better: Int64
@@ -51,7 +50,7 @@ class Ranks:
 
     @property
     def rank(self) -> npt.NDArray[np.float64]:
-        """Better + 1 + tied/2."""
+        """Rank of each positive: better + 1 + tied/2, float64 [T]."""
         return rank(self.better, self.tied)
 
     def figure(self, name: str, ties: TieRule) -> npt.NDArray[np.float64]:
@@ -60,28 +59,29 @@ class Ranks:
         Raises
         ------
         UnknownNameError
-            For another figure.
+            If `name` is neither HR@k nor NDCG@k.
         """
         match = re.fullmatch(r"(HR|NDCG)@([1-9][0-9]{0,99})", str(name))
         if match is None:
             raise UnknownNameError(
-                f"no figure {name!r}; there are HR@k and NDCG@k for any k, such as HR@10 and "
-                "NDCG@20"
+                f"unknown metric {name!r}; use HR@k or NDCG@k with any k, such as HR@10 or NDCG@20"
             )
         metric = {"HR": hit_rate, "NDCG": ndcg}[match[1]]
-        worst = int((self.better + self.tied).max(initial=0)) + 1  # a larger k adds nothing
+        worst = int((self.better + self.tied).max(initial=0)) + 1  # a larger k changes nothing
         return metric(self.better, self.tied, min(int(match[2]), worst), ties)
 
 
 class Figures(dict[str, float]):
-    """HR@k and NDCG@k of some ranks: at 5 and 10 listed, at any other k made when asked for.
+    """Mean HR@k and NDCG@k over users, as a dict.
+
+    The dict lists k = 5 and 10. It computes any other k on access.
 
     Parameters
     ----------
     ranks : Ranks
     ties : {"expected", "pessimistic"}
     errors : bool
-        Standard errors of the means over users, not the means.
+        Hold standard errors of the means in place of the means.
     """
 
     def __init__(self, ranks: Ranks, ties: TieRule, *, errors: bool = False) -> None:
@@ -102,7 +102,7 @@ class Figures(dict[str, float]):
         return True
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The figure of this name, or the default."""
+        """The metric of this name, or the default for an unknown name."""
         try:
             return self[name]
         except KeyError:
@@ -111,24 +111,24 @@ class Figures(dict[str, float]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Report(Mapping[str, float]):
-    """Figures of one model under one protocol, a mapping of names to the sampled figures.
+    """Metrics of one model under one protocol, a mapping from names to sampled metrics.
 
-    ``report["HR@10"]`` is the figure among sampled candidates, ``report.full["HR@10"]`` the one
-    over the whole catalogue. HR@k and NDCG@k are there at any k; 5 and 10 are listed.
+    ``report["HR@10"]`` is the sampled metric, ``report.full["HR@10"]`` the full metric. HR@k and
+    NDCG@k work for any k; iteration lists k = 5 and 10.
 
     Parameters
     ----------
     model : str
     protocol : dict
-        Its settings and hash.
+        Settings and hash of the protocol.
     users : int64 [T]
         Indices of the test users; `interactions.user_ids.external` has their ids.
     sampled_ranks, full_ranks : Ranks
-        Against the sampled candidates; against the whole catalogue without seen items (for models
-        whose pairs are dear, of a sample of the test users), or None.
+        Ranks among sampled candidates, and among all items that the user has not seen. A model
+        that scores pairs slowly has full ranks of a sample of users. None without a full ranking.
     ties : {"expected", "pessimistic"}
     full_users : int64 [F]
-        The users of `full_ranks`; a subset of `users`, in their order. None where it is.
+        Users of `full_ranks`: a subset of `users`, in the same order. None without a full ranking.
     """
 
     model: str
@@ -160,40 +160,42 @@ class Report(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self.sampled)
 
-    # A report is one measurement: two with equal figures need not be of one model.
+    # Reports compare by identity: two models can have equal metrics.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         parts = [("sampled", self.sampled), ("full", self.full)]
         texts = [
-            f"{room} " + " ".join(f"{name} {value:.4f}" for name, value in means.items())
-            for room, means in parts
+            f"{kind} " + " ".join(f"{name} {value:.4f}" for name, value in means.items())
+            for kind, means in parts
             if means is not None
         ]
         texts += caution(len(self.users))
         return f"Report({self.model}, {len(self.users):,} users: {'; '.join(texts)})"
 
     def of_users(self, name: str, *, full: bool = False) -> npt.NDArray[np.float64]:
-        """HR@k or NDCG@k of each user that was ranked, at any k: what paired tests ask for.
+        """HR@k or NDCG@k of each ranked user, at any k, for paired tests.
 
-        float64 [T]; over the whole catalogue [F], of `full_users`.
+        The array is float64 [T]. For the full metric it is [F], in the order of `full_users`.
 
         Parameters
         ----------
         name : str
             "HR@20", "NDCG@1", …
         full : bool
-            Over the whole catalogue.
+            Return the full metric in place of the sampled one.
 
         Raises
         ------
         UnknownNameError
-            For another figure, and for a full one where the whole catalogue was not ranked.
+            If `name` is neither HR@k nor NDCG@k, or if `full` is True without a full ranking.
         """
         ranks = self.full_ranks if full else self.sampled_ranks
         if ranks is None:
-            raise UnknownNameError(f"no full {name}: the whole catalogue was not ranked")
+            raise UnknownNameError(
+                f"no full {name}: the model was evaluated without a full ranking"
+            )
         return ranks.figure(name, self.ties)
 
     @property
@@ -217,14 +219,14 @@ class Report(Mapping[str, float]):
 
 
 def blocks(count: int, row_items: int) -> Iterator[slice]:
-    """Consecutive blocks of users whose scores, `row_items` each, fit into `BLOCK_BYTES`."""
+    """Consecutive slices of users whose scores, `row_items` per user, fit into `BLOCK_BYTES`."""
     size = max(1, BLOCK_BYTES // (4 * max(row_items, 1)))
     for first in range(0, count, size):
         yield slice(first, min(first + size, count))
 
 
 def sampled_ranks(scores: Scorer, held: HeldOut) -> Ranks:
-    """Rank each positive among its own candidates.
+    """Rank each positive among the sampled candidates of its user.
 
     Parameters
     ----------
@@ -243,9 +245,9 @@ def sampled_ranks(scores: Scorer, held: HeldOut) -> Ranks:
 def weighed_ranks(
     scores: Scorer, second: Scorer | None, weights: Sequence[float], held: HeldOut
 ) -> list[Ranks]:
-    """Rank each positive among its own candidates by scores + w · second, for each weight w.
+    """Rank each positive among its user's candidates by scores + w · second, for each weight w.
 
-    Both are asked for once, whatever the number of weights.
+    Both scorers run once, whatever the number of weights.
 
     Raises
     ------
@@ -255,13 +257,14 @@ def weighed_ranks(
     better, tied = np.empty((2, len(weights), len(held)), np.int64)
     for block in blocks(len(held), 1 + held.candidates.shape[1]):
         users, candidates = held.users[block], held.candidates[block].astype(np.int64)
-        exists = candidates < scores.n_items
+        exists = candidates < scores.n_items  # False for padding, [b, C]
         positives = held.positives[block, None]
-        items = np.hstack([positives, np.where(exists, candidates, positives)])
-        first = checked(scores.score_pairs(users, items))
-        more = None if second is None else checked(second.score_pairs(users, items))
+        # The positive is scored in place of padding, which does not count.
+        items = np.hstack([positives, np.where(exists, candidates, positives)])  # [b, 1 + C]
+        first_scores = checked(scores.score_pairs(users, items))
+        second_scores = None if second is None else checked(second.score_pairs(users, items))
         for place, weight in enumerate(weights):
-            summed = _summed(first, more, weight)
+            summed = _summed(first_scores, second_scores, weight)
             positive, candidate = summed[:, :1], summed[:, 1:]
             better[place, block] = ((candidate > positive) & exists).sum(axis=1)
             tied[place, block] = ((candidate == positive) & exists).sum(axis=1)
@@ -269,12 +272,12 @@ def weighed_ranks(
 
 
 def _summed(first: Float32, second: Float32 | None, weight: float) -> Float32:
-    """The first scores + weight · second; the first alone where there is no second."""
+    """Sum first + weight · second; only `first` if there is no second model."""
     return first if second is None else first + np.float32(weight) * second
 
 
 def drawn_users(held: HeldOut, most: int | None) -> HeldOut:
-    """At most so many of the held-out rows: one draw, the same for every model."""
+    """Random sample of at most `most` held-out rows, the same sample for every model."""
     if most is None or most >= len(held):
         return held
     rows = np.sort(generator(0, "full.users").permutation(len(held))[:most])
@@ -289,7 +292,7 @@ def full_ranks(scores: Scorer, held: HeldOut, seen: Interactions) -> Ranks:
     scores : Scorer
     held : HeldOut
     seen : Interactions
-        Interactions that were known when the positive was still to come.
+        Known interactions, whose items the ranking leaves out.
 
     Raises
     ------
@@ -307,9 +310,9 @@ def weighed_full_ranks(
     held: HeldOut,
     seen: Interactions,
 ) -> list[Ranks]:
-    """Rank as `full_ranks`, by scores + w · second, for each weight w.
+    """Rank each positive as `full_ranks` does, by scores + w · second, for each weight w.
 
-    Both are asked for once, whatever the number of weights.
+    Both scorers run once, whatever the number of weights.
 
     Raises
     ------
@@ -320,31 +323,33 @@ def weighed_full_ranks(
     held_at_once = 1 if second is None else 4
     for block in blocks(len(held), scores.n_items * held_at_once):
         users, positives = held.users[block], held.positives[block]
-        first = checked(scores.score_all(users))
-        more = None if second is None else checked(second.score_all(users))
-        row, item = seen.interacted_items(users)
+        first_scores = checked(scores.score_all(users))
+        second_scores = None if second is None else checked(second.score_all(users))
+        row, item = seen.interacted_items(users)  # [S] each, a pair for each seen item
         is_other = item != positives[row]
         for place, weight in enumerate(weights):
-            summed = _summed(first, more, weight)
-            positive = np.take_along_axis(summed, positives[:, None], axis=1)
-            # Seen items count on neither side: their shares are taken off again.
-            own, seen_scores = positive[row, 0], summed[row, item]
-            seen_better = np.bincount(row, (seen_scores > own) & is_other, len(users))
-            seen_tied = np.bincount(row, (seen_scores == own) & is_other, len(users))
+            summed = _summed(first_scores, second_scores, weight)  # [b, I]
+            positive = np.take_along_axis(summed, positives[:, None], axis=1)  # [b, 1]
+            # Seen items do not count: subtract those that are better or tied.
+            positive_scores, seen_scores = positive[row, 0], summed[row, item]
+            is_better, is_tied = seen_scores > positive_scores, seen_scores == positive_scores
+            seen_better = np.bincount(row, is_better & is_other, len(users))
+            seen_tied = np.bincount(row, is_tied & is_other, len(users))
             better[place, block] = np.count_nonzero(summed > positive, axis=1) - seen_better
+            # The positive ties with itself.
             tied[place, block] = np.count_nonzero(summed == positive, axis=1) - 1 - seen_tied
-    # A log that repeats a pair, as a stranger's run can, takes its share off twice.
+    # A run from elsewhere may repeat a pair; the pair was then subtracted twice.
     better, tied = np.maximum(better, 0), np.maximum(tied, 0)
     return [Ranks(*pair) for pair in zip(better, tied, strict=True)]
 
 
 def checked(scores: Float32) -> Float32:
-    """Pass on scores that are all finite.
+    """Return the scores if all of them are finite.
 
     Raises
     ------
     NonFiniteError
-        Else: a rank among NaNs would mean nothing.
+        If a score is NaN or infinite, since ranks would then mean nothing.
     """
     if not bool(np.isfinite(scores).all()):
         raise NonFiniteError(

@@ -1,8 +1,7 @@
-"""How far sampled figures can be trusted: other draws, other numbers of negatives, popularity.
+"""Reliability of sampled metrics: other samples, other numbers of negatives, popularity.
 
-Krichene & Rendle (KDD 2020): a metric among sampled candidates is another metric than the one over
-the catalogue, and the two may order models differently. From full ranks the expectation of the
-sampled figure follows for any number of negatives, without drawing any.
+A sampled metric may order models differently from the full metric (Krichene & Rendle, KDD 2020).
+The full ranks give the expected sampled metric for any number of negatives, without sampling.
 """
 
 from __future__ import annotations
@@ -23,25 +22,27 @@ from comet_rec.random import generator
 
 Int64 = npt.NDArray[np.int64]
 STRATA = ("head", "middle", "tail")
+"""Strata of items by popularity; see `stratum_of`."""
 TIE_SHARES = 16
-"""Places among the tied that are taken one by one."""
+"""Number of places among tied items that are computed one by one."""
 RESAMPLED = 500
-"""Draws of users for an interval of τ."""
+"""Number of bootstrap samples of users for an interval of τ."""
 
 
 def unseen_others(
     held: HeldOut, seen: Interactions, among: npt.NDArray[np.bool_] | None = None
 ) -> Int64:
-    """Items that a full ranking compares each positive with, int64 [T].
+    """Number of items that a full ranking compares each positive with, int64 [T].
 
     Parameters
     ----------
     held : HeldOut
     seen : Interactions
+        Rows whose items the full ranking leaves out.
     among : bool [n], optional
-        Items that count; all without it.
+        Whether an item counts; by default all items do.
     """
-    rows, items = seen.interacted_items(held.users)
+    rows, items = seen.interacted_items(held.users)  # each row is a position in held
     counts = np.ones(seen.n_items, dtype=bool) if among is None else among
     seen_rows = rows[(items != held.positives[rows]) & counts[items]]
     seen_items = np.bincount(seen_rows, minlength=len(held))
@@ -49,45 +50,49 @@ def unseen_others(
 
 
 def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tuple[float, float]:
-    """HR@k and NDCG@k that sampling `negatives` candidates gives in the mean over all draws.
+    """Expected HR@k and NDCG@k over all samples of `negatives` candidates.
 
-    With b of M other items better than the positive, the number among m that are drawn without
-    replacement is hypergeometric (M, b, m). Of t tied ones 0 to t count as better, each as likely;
-    where they are many, stretches of these places are stood for by their middle: the first
-    `TIE_SHARES` one by one, then each stretch an eighth as long as all before it.
+    Let b of M other items be better than the positive. The number of better items among m that are
+    sampled without replacement is hypergeometric (M, b, m).
+
+    If t items tie with the positive, 0 to t of them count as better, with equal probability. The
+    first `TIE_SHARES` of these places are computed one by one. Later places form stretches, and
+    the middle place of a stretch stands for all its places. Each stretch is an eighth as long as
+    all places before it.
 
     Parameters
     ----------
     ranks : Ranks
-        Over the whole catalogue.
+        Full ranks.
     others : int64 [T]
-        M, items that each positive was ranked against.
+        M, the number of items that each positive was ranked against.
     negatives : int
-        m; all of the others where there are fewer.
+        m, the number of sampled negatives; M if M is smaller.
     k : int
     """
-    # A user with ties stands there once for each share of them.
+    # R rows: one for each user and each stretch of the user's places among tied items.
     places = ranks.tied + 1
     edges = _stretches(int(places.max(initial=1)))
     counts = np.searchsorted(edges, places)
     users = np.repeat(np.arange(len(counts)), counts)
+    # Number of the stretch within its user, [R].
     stretch = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
     low, high = edges[stretch], np.minimum(edges[stretch + 1], places[users])
-    tied = (low + high - 1) // 2
+    tied = (low + high - 1) // 2  # middle of the places low … high − 1
     others = others[users]
     better = np.minimum(ranks.better[users] + tied, others)
     drawn = np.minimum(negatives, others)
-    chances = _hypergeometric(others, better, drawn, k)
+    chances = _hypergeometric(others, better, drawn, k)  # [R, k]
     gains = 1 / np.log2(np.arange(k) + 2)
     weights = (high - low) / places[users] / max(len(counts), 1)
-    # Not a product of the linear algebra library, whose last digits go by the threads.
+    # No matrix product: its last digits would depend on the number of threads.
     figures = np.stack([chances.sum(axis=1), (chances * gains).sum(axis=1)]) * weights
     hits, gain = figures.sum(axis=1)
     return float(hits), float(gain)
 
 
 def _stretches(places: int) -> Int64:
-    """Where each stretch of places begins, and one begin past the last place."""
+    """First place of each stretch; the last entry lies past the last place."""
     edges = list(range(TIE_SHARES + 1))
     while edges[-1] < places:
         edges.append(edges[-1] + edges[-1] // 8)
@@ -95,9 +100,10 @@ def _stretches(places: int) -> Int64:
 
 
 def _hypergeometric(others: Int64, better: Int64, drawn: Int64, k: int) -> npt.NDArray[np.float64]:
-    """Chances of 0 … k − 1 better ones among those drawn, [R, k].
+    """Probabilities of 0 … k − 1 better items among the sampled ones, [R, k].
 
-    From the chance of none and the ratios of neighbours; where none is impossible, as scipy has it.
+    Each probability follows from the one before it, starting at 0 better items. Rows in which 0 is
+    impossible come from scipy.
     """
     from scipy.special import gammaln
     from scipy.stats import hypergeom
@@ -105,10 +111,11 @@ def _hypergeometric(others: Int64, better: Int64, drawn: Int64, k: int) -> npt.N
     places = np.arange(k)
     worse = others - better
     out = np.zeros((len(others), k))
-    certain = worse < drawn  # at least one better item is drawn
+    certain = worse < drawn  # at least one better item is sampled
     numbers = others[certain, None], better[certain, None], drawn[certain, None]
     out[certain] = hypergeom.pmf(places[None], *numbers)
     m, b, n, w = (x[~certain].astype(np.float64) for x in (others, better, drawn, worse))
+    # log P(0) = log C(w, n) − log C(m, n), and ratios[j] = P(j + 1) / P(j).
     none = gammaln(w + 1) - gammaln(w - n + 1) - gammaln(m + 1) + gammaln(m - n + 1)
     ratios = [(b - j) * (n - j) / ((j + 1) * (w - n + j + 1)) for j in range(k - 1)]
     steps = np.cumprod(np.maximum(np.column_stack([np.ones_like(m), *ratios]), 0), axis=1)
@@ -119,19 +126,22 @@ def _hypergeometric(others: Int64, better: Int64, drawn: Int64, k: int) -> npt.N
 def redrawn(
     scores: Scorer, log: Interactions, held: HeldOut, seeds: Sequence[int], ties: TieRule
 ) -> list[dict[str, float]]:
-    """Sampled figures under other draws of as many candidates, one dict for each seed."""
+    """Sampled metrics for new samples of as many candidates, one dict for each seed."""
     unobserved = unobserved_items(log)
-    found = []
+    means = []
     for seed in seeds:
         rng = generator(seed, "candidates.again")
         candidates = unobserved.draw_distinct(held.users, held.candidates.shape[1], rng)
         ranks = sampled_ranks(scores, replace(held, candidates=candidates))
-        found.append(figures(ranks.better, ranks.tied, ties)[0])
-    return found
+        means.append(figures(ranks.better, ranks.tied, ties)[0])
+    return means
 
 
 def stratum_of(items: Int64, popularity: Int64) -> npt.NDArray[np.int8]:
-    """0 head, 1 middle, 2 tail: the most popular items that hold a third of all rows, and so on.
+    """Popularity stratum of each item, int8 [T]: 0 head, 1 middle, 2 tail.
+
+    The head has the most popular items that hold a third of all rows; the middle has the next
+    third.
 
     Parameters
     ----------
@@ -140,7 +150,7 @@ def stratum_of(items: Int64, popularity: Int64) -> npt.NDArray[np.int8]:
         Rows of each item in training.
     """
     order = np.argsort(-popularity, kind="stable")
-    before = np.cumsum(popularity[order]) - popularity[order]
+    before = np.cumsum(popularity[order]) - popularity[order]  # rows of all more popular items
     strata = np.empty(len(popularity), dtype=np.int8)
     strata[order] = np.minimum(3 * before // max(int(popularity.sum()), 1), 2)
     strata[popularity == 0] = 2
@@ -150,22 +160,22 @@ def stratum_of(items: Int64, popularity: Int64) -> npt.NDArray[np.int8]:
 def by_popularity(
     ranks: Ranks, held: HeldOut, train: Interactions, ties: TieRule
 ) -> dict[str, dict[str, float]]:
-    """Users, HR@10 and NDCG@10 by how popular the test item is in training."""
+    """Number of users, HR@10 and NDCG@10 for each popularity stratum of the test items."""
     popularity = np.bincount(train.items, minlength=train.n_items)
     strata = stratum_of(held.positives, popularity)
-    found = {}
+    by_stratum = {}
     for place, name in enumerate(STRATA):
         inside = strata == place
         if not inside.any():
             continue
         means, _ = figures(ranks.better[inside], ranks.tied[inside], ties)
         users = float(inside.sum())
-        found[name] = {"users": users, "HR@10": means["HR@10"], "NDCG@10": means["NDCG@10"]}
-    return found
+        by_stratum[name] = {"users": users, "HR@10": means["HR@10"], "NDCG@10": means["NDCG@10"]}
+    return by_stratum
 
 
 def agreement(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's τ between two figures of the same models; 1 means the same order."""
+    """Kendall's τ between two metrics of the same models; 1 means the same order."""
     from scipy.stats import kendalltau
 
     return float(kendalltau(first, second).statistic)
@@ -174,19 +184,19 @@ def agreement(first: Sequence[float], second: Sequence[float]) -> float:
 def agreement_interval(
     first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile interval of τ between the means of both, under resampling of users.
+    """95 % bootstrap interval of τ between two metrics of the same models; users are resampled.
 
     Parameters
     ----------
     first, second : float64 [models, T]
-        Values of each model's test users.
+        The two metrics by model and test user.
     seed : int
     """
     rng = generator(seed, "agreement.bootstrap")
     users = first.shape[1]
-    found = []
+    taus = []
     for _ in range(RESAMPLED):
         counts = rng.multinomial(users, np.full(users, 1 / users))
-        found.append(agreement((first @ counts).tolist(), (second @ counts).tolist()))
-    low, high = np.nanpercentile(found, [2.5, 97.5])
+        taus.append(agreement((first @ counts).tolist(), (second @ counts).tolist()))
+    low, high = np.nanpercentile(taus, [2.5, 97.5])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""A trained run as scores: of all items, or of chosen pairs."""
+"""Scorers of trained models: scores of all items, or of chosen (user, item) pairs."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
 ENCODED = 2048
-"""Users or items encoded at a time."""
+"""Number of users or items that are encoded at a time."""
 PAIRS = 1 << 16
-"""Pairs scored at a time by a model that scores pairs."""
+"""Number of pairs that `PairScores` scores at a time."""
 
 
 def full_users(model: str) -> int | None:
-    """Most users whose full ranking is computed with a model; None for all."""
-    found: int | None = base.model_class(model).full_ranking_users
-    return found
+    """Largest number of users whose full ranking is computed with a model; None for all users."""
+    limit: int | None = base.model_class(model).full_ranking_users
+    return limit
 
 
 @dataclass(frozen=True, eq=False)
 class VectorScores:
-    """Inner products of two matrices, [m, K] and [n, K]; equal items have equal scores.
+    """Inner products of user vectors [m, K] and item vectors [n, K].
 
-    The last bits of a float32 product depend on where an item stands: among all items each
-    distinct vector is multiplied once, among a user's own products are in float64, rounded.
+    Items with equal vectors get equal scores, although the last bits of a float32 product depend
+    on an item's position. For this, `score_all` multiplies each distinct vector once, and
+    `score_pairs` computes in float64 and rounds.
     """
 
     users: Tensor
@@ -59,30 +60,31 @@ class VectorScores:
 
     @cached_property
     def _distinct(self) -> tuple[Tensor, Int64 | None]:
-        """Distinct item vectors, and each item's place among them; None where all differ."""
-        packed = np.add(self.items.numpy(), 0, order="C")  # −0 becomes 0: bytes are compared
+        """Distinct item vectors, and each item's position among them; None if all differ."""
+        packed = np.add(self.items.numpy(), 0, order="C")  # −0 becomes 0, since bytes are compared
         if packed.size == 0:
             return self.items, None
-        whole = packed.view(np.dtype((np.void, packed.shape[1] * packed.itemsize)))[:, 0]
-        _, first, place = np.unique(whole, return_index=True, return_inverse=True)
+        # One value of raw bytes for each row, [n].
+        row_bytes = packed.view(np.dtype((np.void, packed.shape[1] * packed.itemsize)))[:, 0]
+        _, first, place = np.unique(row_bytes, return_index=True, return_inverse=True)
         if len(first) == len(self.items):
             return self.items, None
         return self.items[torch.from_numpy(first)], place
 
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
-        """Scores of each user's own items [B, C], [B, C]."""
+        """Scores of the items [B, C], a row of items for each user, [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
-        # Item vectors are gathered as float64, which take twice the room of scores.
+        # The gathered item vectors are float64, which takes twice the memory of float32 scores.
         for block in blocks(len(users), 2 * items.shape[1] * self.items.shape[1]):
-            left = self.users[torch.from_numpy(users[block])][:, :, None]
-            right = self.items[torch.from_numpy(np.ascontiguousarray(items[block]))]
+            left = self.users[torch.from_numpy(users[block])][:, :, None]  # [b, K, 1]
+            right = self.items[torch.from_numpy(np.ascontiguousarray(items[block]))]  # [b, C, K]
             out[block] = torch.bmm(right.double(), left.double())[:, :, 0].numpy()
         return out
 
 
 @dataclass(frozen=True, eq=False)
 class FunctionScores:
-    """Scores of a function of a user id and item ids, as the log writes them."""
+    """Scores from a function of a user id and item ids, with ids as the log writes them."""
 
     function: Callable[[Any, list[Any]], Any]
     log: Interactions
@@ -98,28 +100,30 @@ class FunctionScores:
         return self.score_pairs(users, every)
 
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
-        """Scores of each user's own items [B, C], [B, C]."""
+        """Scores of the items [B, C], a row of items for each user, [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
         ids = self.log.user_ids.external(users).tolist()
         for row, (user, user_items) in enumerate(zip(ids, items, strict=True)):
-            # Each item once and in the order of ids: its place must not tell the positive.
+            # Each item once, in the order of ids: an item's position must not reveal the positive.
             distinct, place = np.unique(user_items, return_inverse=True)
             answer = self.function(user, self.log.item_ids.external(distinct).tolist())
-            # Their order is all that ranks need, and a float32 may not hold it.
+            # Ranks need only the order of scores, which rounding to float32 could change.
             out[row] = _order_of_scores(answer, user, len(distinct))[place]
         return out
 
 
 def _order_of_scores(answer: Any, user: Any, count: int) -> Int64:
-    """Scores of one user's items as places in their order, equal ones alike, int64 [count]."""
+    """Dense rank of each score in ascending order, equal for equal scores, int64 [count]."""
     try:
         scores = np.asarray(answer, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise InputError(f"the model's scores for user {user!r} are no numbers: {error}") from error
+        raise InputError(
+            f"the model's scores for user {user!r} are not numbers: {error}"
+        ) from error
     if scores.shape != (count,):
         raise InputError(
             f"the model gave scores of shape {scores.shape} for {count} items of user {user!r}; "
-            "give one for each"
+            "give one score for each item"
         )
     if not np.isfinite(scores).all():
         raise NonFiniteError(
@@ -143,7 +147,7 @@ class PairScores:
 
     @torch.no_grad()
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
-        """Scores of each user's own items [B, C], [B, C]."""
+        """Scores of the items [B, C], a row of items for each user, [B, C]."""
         device = next(self.model.parameters()).device
         out = np.empty(items.shape, dtype=np.float32)
         width = max(1, min(items.shape[1], PAIRS))
@@ -160,7 +164,7 @@ class PairScores:
 
 @dataclass(frozen=True, eq=False)
 class NonIterativeScores:
-    """Scores of a `NonIterative` model, from rows of the known interactions."""
+    """Scores of a `NonIterative` model, from the users' rows of known interactions."""
 
     model: Any
     known: Any
@@ -171,7 +175,7 @@ class NonIterativeScores:
         return np.asarray(self.model.score_all(users, self.known[users]), dtype=np.float32)
 
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
-        """Scores of each user's own items [B, C], [B, C]."""
+        """Scores of the items [B, C], a row of items for each user, [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
         for block in blocks(len(users), self.n_items):
             out[block] = np.take_along_axis(self.score_all(users[block]), items[block], axis=1)
@@ -179,13 +183,13 @@ class NonIterativeScores:
 
 
 def vectors(model: Any, rows: Interactions, histories: Any = None) -> tuple[Tensor, Tensor]:
-    """Both matrices of a two-tower model that is shown these rows, on the CPU.
+    """User and item vectors, on the CPU, of a two-tower model with histories from these rows.
 
-    `histories` is what `input_histories` gave for the same rows, where it is at hand.
+    `histories` may hold the result of `input_histories` for the same rows, to save its computation.
     """
     histories = input_histories(rows, model.histories) if histories is None else histories
-    of_users, of_items = histories
-    users, items = all_vectors(model, of_users, of_items, rows.n_users, rows.n_items)
+    user_histories, item_histories = histories
+    users, items = all_vectors(model, user_histories, item_histories, rows.n_users, rows.n_items)
     return users.cpu(), items.cpu()
 
 
@@ -202,8 +206,8 @@ def all_vectors(
     Parameters
     ----------
     model : TwoTower
-    user_histories, item_histories : int [m, N] and [n, N], whole histories, or None
-        As evaluation and serving give them.
+    user_histories, item_histories : int [m, N] and [n, N], or full histories, or None
+        Input histories as in evaluation and serving.
     n_users, n_items : int
     """
     users = _encoded(model, model.encode_users, user_histories, n_users)
@@ -213,7 +217,7 @@ def all_vectors(
 
 @torch.no_grad()
 def new_user_vectors(model: Any, histories: UserHistories) -> Tensor:
-    """Vectors h ⊙ z_u of users that training never saw, [B, W], from their histories alone."""
+    """Vectors h ⊙ z_u of users that training never saw, from their histories alone, [B, W]."""
 
     def encode(indices: Tensor, block: Any) -> Tensor:
         vectors: Tensor = model.encode_users(None, block)
@@ -224,6 +228,7 @@ def new_user_vectors(model: Any, histories: UserHistories) -> Tensor:
 
 
 def _encoded(model: Any, encode: Any, histories: UserHistories | None, count: int) -> Tensor:
+    """Vectors of indices 0 … count − 1, `ENCODED` at a time, [count, W]."""
     device = model.weight.device
     out = []
     for first in range(0, count, ENCODED):
@@ -236,13 +241,13 @@ def _encoded(model: Any, encode: Any, histories: UserHistories | None, count: in
 def blended(
     users: Tensor, items: Tensor, second_users: Any, second_items: Any, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """Vectors of two models side by side: inner products are first score + weight · second."""
+    """Concatenated vectors of two models; inner products are first score + weight · second."""
     scale = torch.tensor(weight, dtype=users.dtype)
     return torch.cat([users, second_users * scale], dim=1), torch.cat([items, second_items], dim=1)
 
 
 def model_scores(model: Any, rows: Interactions, histories: Any = None) -> Scorer:
-    """Scores of a model that is shown these rows."""
+    """Scorer of a model whose input histories come from these rows."""
     if isinstance(model, NonIterative):
         return NonIterativeScores(model, rows.matrix, rows.n_items)
     if isinstance(model, TwoTower):
@@ -251,7 +256,7 @@ def model_scores(model: Any, rows: Interactions, histories: Any = None) -> Score
 
 
 def run_scores(run: Run) -> Scorer:
-    """Scores of a finished run; histories hold all that it knows."""
+    """Scorer of a finished run; its input histories hold all known interactions."""
     if run.user_vectors is not None and run.item_vectors is not None:
         return VectorScores(run.user_vectors, run.item_vectors)
     return model_scores(run.model, run.known)

@@ -1,1 +1,1 @@
-"""Studies made of runs: searches, comparisons, the tables of the paper."""
+"""Studies of many trainings: searches for settings, comparisons, the tables of the paper."""

@@ -1,4 +1,4 @@
-"""Several models on one split: figures with intervals, paired tests, and what each one cost."""
+"""Comparison of several models on one split: metrics, intervals, paired tests, seconds."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PRETRAINED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "neumf-p": ("neumf", {"gmf": {}, "mlp": {}}),
     "convncf-p": ("convncf", {"mf": {"train.loss": "bpr", "model.biases": False}}),
 }
-"""Name of a pre-trained model → the model, and the settings of each that it starts from."""
+"""Name of a pre-trained model → registered name, and settings of the models that initialise it."""
 
 METRICS = {"HR@10": (hit_rate, 10), "NDCG@10": (ndcg, 10)}
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One model's part of a comparison.
+    """Results of one model in a comparison.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Entry:
         Wall time of training, refit and pre-training included.
     epochs : int
     select_by : {"sampled", "full", None}
-        Candidates among which validation chose; None for a model that is not trained in epochs.
+        Selection metric; None for a non-iterative model.
     values : dict of float64 [T]
         Per-user values of each metric in `METRICS`.
     """
@@ -80,7 +80,7 @@ def compare(
     preset : str
     refit : bool
         Train each model again with the validation rows, unless its own settings say otherwise.
-        Without, models that are shown histories know them at the test and the others do not.
+        Without a refit, only models with input histories know these rows at the test.
     settings : mapping, optional
         Dotted settings by model name, e.g. ``{"convncf": {"train.epochs": 2}}``.
     seed : int
@@ -113,7 +113,7 @@ def compare(
 
 @dataclass
 class _Study:
-    """The models of one comparison; a model that another one starts from is trained once."""
+    """Trains the models of one comparison, each of them once."""
 
     split: Split
     preset: str
@@ -124,7 +124,7 @@ class _Study:
     done: dict[str, tuple[Estimator, float]] = field(default_factory=dict)
 
     def estimator(self, name: str, **more: Any) -> Estimator:
-        """A model with its own settings, and more of them."""
+        """Untrained model with its settings of the study, overridden by `more`."""
         registered, _ = PRETRAINED.get(name, (name, {}))
         settings = {**self.changes.get(name, {}), **more}
         return ESTIMATORS[registered](
@@ -139,6 +139,7 @@ class _Study:
         for source, fixed in sources.items():
             plain = self.estimator(source, **fixed)
             plain_sizes = plain.config_for(self.split.interactions).model
+            # The source model gets the sizes and the refit of the model that it initialises.
             more = {**fixed, **shared_sizes(sizes, plain_sizes)}
             if self._refits(plain) != self._refits(model):
                 more["train.refit"] = self._refits(model)
@@ -150,6 +151,7 @@ class _Study:
         return fitted, before + seconds
 
     def _fit(self, key: str, model: Estimator, start: list[Estimator]) -> tuple[Estimator, float]:
+        """Train a model and return it with its seconds; a known key returns the earlier result."""
         if key not in self.done:
             began = time.perf_counter()
             model.fit(self.split, refit=self._refits(model), init_from=start)
@@ -157,13 +159,14 @@ class _Study:
         return self.done[key]
 
     def _refits(self, model: Estimator) -> bool:
+        """Whether a model is trained again with the validation rows."""
         if {"refit", "train.refit"} & set(model.settings):  # the model's setting wins
             return model.config_for(self.split.interactions).train.refit
         return self.refit
 
 
 def shared_sizes(target: Any, source: Any) -> dict[str, Any]:
-    """Settings of a source model that give it the sizes of the model that starts from it."""
+    """Settings that give a source model the sizes of the target model that it initialises."""
     both = {field.name for field in fields(target)} & {field.name for field in fields(source)}
     shared = [name for name in ("embedding_dim", "hidden") if name in both]
     return {
@@ -196,7 +199,8 @@ def _line(entry: Entry) -> str:
 def as_data(entries: Sequence[Entry]) -> dict[str, Any]:
     """Plain data of a comparison; each model is tested against the first.
 
-    p-values are corrected for the number of models by Holm's method, each metric and test apart.
+    Holm's method corrects the p-values for the number of models, separately for each metric and
+    test.
     """
     first, *others = entries
     tests: dict[str, dict[str, dict[str, float]]] = {entry.name: {} for entry in others}
@@ -229,19 +233,19 @@ def _figures(report: Report) -> dict[str, Any]:
 
 
 def as_markdown(data: Mapping[str, Any]) -> str:
-    """One table, ready for a page: sampled figures ± standard errors, full NDCG, tests, cost."""
+    """Markdown table: sampled metrics ± standard errors, full NDCG@10, tests, seconds."""
     return f"{markdown_table(_table(data))}\n\n{' '.join(_caption(data))}"
 
 
 def as_text(data: Mapping[str, Any], width: int) -> str:
-    """The same for a terminal of so many columns."""
+    """Text of the same table for a terminal of `width` columns."""
     shown = _table(data)
     caption = [line for text in _caption(data) for line in textwrap.wrap(text, width)]
     return "\n".join([*table(shown.columns, shown.texts, width), "", *caption])
 
 
 def _table(data: Mapping[str, Any]) -> Table:
-    """A row for each model."""
+    """Table with a row for each model."""
     columns = [
         "model", "HR@5", "NDCG@5", "HR@10", "NDCG@10", "full NDCG@10",
         f"NDCG@10 against {data['reference']} (95 %)", "p (Wilcoxon)", "p (bootstrap)", "seconds",
@@ -275,11 +279,11 @@ def _caption(data: Mapping[str, Any]) -> list[str]:
         "pre-training and, if there is one, the refit.",
     ]
     chosen = [
-        f"{what} of {', '.join(names)}"
-        for by, what in (("sampled", "among drawn items"), ("full", "over the whole catalogue"))
-        if (names := [row["model"] for row in data["models"] if row["select_by"] == by])
+        f"{metric} NDCG@10 for {', '.join(names)}"
+        for metric in ("sampled", "full")
+        if (names := [row["model"] for row in data["models"] if row["select_by"] == metric])
     ]
     if chosen:
-        sentences.append(f"Epochs were chosen by validation NDCG@10 {', '.join(chosen)}.")
+        sentences.append(f"Validation chose the epochs, by {' and by '.join(chosen)}.")
     few = caution(min(row["n_users"] for row in data["models"]))
     return [*sentences, *(f"{line[0].upper()}{line[1:]}." for line in few)]

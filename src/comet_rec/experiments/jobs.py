@@ -1,10 +1,12 @@
 """One training of a study: from its description to the record of its figures.
 
-A job's key is a digest of its settings, its log and its split. So a finished job is never repeated
-and never mistaken for one with other settings. Settings at their defaults are left out, so a new
-setting changes no key. The code is not part of the key: a change that moves numbers has to remove
-the records that hold them. A job leaves a run directory in the study's `runs` and a small record
-in its `records`. Records alone suffice to write a report, on another machine too.
+A job's key is a digest of its settings, its log and its split. So a finished job is never repeated,
+and jobs with different settings are never confused. Settings at their defaults are left out, so a
+new setting changes no key. The code is not part of the key: a code change that moves numbers must
+also remove the records with the old numbers.
+
+A job leaves a run directory in the study's `runs` and a small record in its `records`. Records
+alone suffice to write a report, on another machine too.
 """
 
 from __future__ import annotations
@@ -40,10 +42,10 @@ RECORDS = "records"
 """Folder of a study with the records of its trainings."""
 
 DRAWS = tuple(range(1, 11))
-"""Seeds of other draws of the candidates."""
+"""Seeds of the other samples of candidates."""
 
 KERNELS_SHOWN = 2
-"""Sets of filters whose kernels a record keeps, and filters of each set."""
+"""Number of filter widths whose kernels a record keeps, and number of filters of each width."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,15 @@ class Job:
     log : str
         Name of the log within the study.
     label : str
-        Its name in tables.
+        Name of the job in tables.
     model : str
-        Its name in the registry.
+        Registered name of the model.
     preset : str
     settings : tuple of (dotted key, value)
     seed : int
         Seed of training.
     starts : tuple of Job
-        Trainings whose parameters it is initialised from.
+        Trainings whose weights initialise the model.
     """
 
     log: str
@@ -86,6 +88,7 @@ class Job:
         return f"{self.log}-{self.model}-{self.preset}-{self.seed}-{state.hexdigest()[:12]}"
 
     def _identity(self, split: Split) -> str:
+        """Text that the key digests."""
         config = self.estimator().config_for(split.interactions)
         parts = [*config.recorded(), split.interactions.fingerprint, split.hash]
         second = blend_config(config, split.interactions)
@@ -95,7 +98,7 @@ class Job:
 
 
 def finished(job: Job, split: Split, home: Path) -> Record | None:
-    """Record of a finished job; None where there is none, or a damaged one."""
+    """Record of a finished job; None if it is missing or damaged."""
     return records.find(home / RECORDS, job.log, job.key(split))
 
 
@@ -107,7 +110,9 @@ def trained(job: Job, split: Split, home: Path) -> Path:
 def carry_out(
     job: Job, split: Split, home: Path, stop: Callable[[], bool], device: str = "cpu"
 ) -> Record:
-    """Train, measure and write what is missing; a stopped training resumes.
+    """Train a job, unless its run exists, then evaluate the run and write the record.
+
+    A stopped training resumes from its checkpoint.
 
     Parameters
     ----------
@@ -117,9 +122,9 @@ def carry_out(
     home : Path
         Folder of the study.
     stop : callable
-        True asks for a stop after the present step.
+        Returns True to stop training after the current step.
     device : str
-        Where to compute.
+        Device of the training.
 
     Raises
     ------
@@ -163,6 +168,7 @@ def carry_out(
 
 
 def _train(job: Job, split: Split, home: Path, hooks: Hooks, device: str) -> None:
+    """Train a job and save its run directory."""
     model = job.estimator(device)
     starts = [load_model(trained(start, split, home)) for start in job.starts]
     model.fit(split, init_from=starts, hooks=hooks)
@@ -171,6 +177,7 @@ def _train(job: Job, split: Split, home: Path, hooks: Hooks, device: str) -> Non
 
 
 def _put_aside_if_damaged(place: Path) -> None:
+    """Rename a run directory that cannot be loaded, so that the job is trained again."""
     if not place.is_dir():
         return
     try:
@@ -182,10 +189,10 @@ def _put_aside_if_damaged(place: Path) -> None:
 
 
 def _reliability(run: Run, split: Split, report: Report) -> dict[str, Any]:
-    """Figures by popularity, and under other draws of candidates."""
+    """Metrics by popularity stratum, and for other samples of candidates."""
     test, ties = split.test, split.protocol.ties
     draws = None
-    if run.model.full_ranking_users is None:  # else scores of pairs take too long
+    if run.model.full_ranking_users is None:  # models that score pairs would take too long
         draws = redrawn(run_scores(run), split.interactions, test, DRAWS, ties)
     strata = by_popularity(report.sampled_ranks, test, split.train, ties)
     return {"by_popularity": strata, "draws": draws}
@@ -200,7 +207,7 @@ def _ranks(report: Report) -> dict[str, npt.NDArray[Any]]:
 
 
 def _kernels(run: Run) -> dict[str, npt.NDArray[Any]]:
-    """Kernels for Figure 5; half precision is more than a heat map shows."""
+    """Kernels for Figure 5, in half precision, which is enough for a heat map."""
     return {
         f"{records.KERNELS}{name}": weights.astype(np.float16)
         for name, weights in kernels_of(run.state).items()
@@ -208,15 +215,15 @@ def _kernels(run: Run) -> dict[str, npt.NDArray[Any]]:
 
 
 def with_seed(job: Job, seed: int) -> Job:
-    """The same training, and those it starts from, with another seed."""
+    """Copy of a job and of the jobs in its `starts`, with another seed."""
     starts = tuple(with_seed(start, seed) for start in job.starts)
     return replace(job, seed=seed, starts=starts)
 
 
 def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str, Kernel]:
-    """First filters of the widest two sets that cover more than one dimension and not all.
+    """First filters of the two widest sets that cover more than one dimension, but not all.
 
-    Without such a set: of the widest two sets.
+    If no set does so, the two widest of all sets are used.
 
     Parameters
     ----------
@@ -228,7 +235,7 @@ def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str,
     -------
     dict
         Title → weights, float32 [N, width], one row for each row of the embedding map. Empty for a
-        tower without filters over all rows.
+        tower without filters over all history rows.
     """
     prefix = f"{tower}.convolution.weights."
     filters = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]

@@ -1,4 +1,4 @@
-"""The logs of a study: read, split, and held against Table I."""
+"""The logs of a study: reading, splitting, and comparing with Table I."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ from comet_rec.reading import readers
 
 TieOrder = Literal["random", "item"]
 TIE_ORDERS: tuple[TieOrder, ...] = ("random", "item")
+"""Other orders of a user's rows with equal times, besides the order of the file."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9-]*"
-"""Form of a log's name: files and folders have it."""
+"""Pattern of a log's name, which becomes part of file names."""
 
 
 @dataclass(frozen=True)
 class StudyLog:
-    """A log of a study, or why it could not be read.
+    """A log of a study, or the reason why it could not be read.
 
     Parameters
     ----------
     name : str
-        Name of the folder of its jobs; the catalog's name where it has one.
+        Name of the log in files; a named data set keeps its name.
     title : str
+        Name of the log in tables.
     split : Split or None
     why : str
-        Why there is no split; empty where there is one.
+        Reason why there is no split; empty if there is one.
     """
 
     name: str
@@ -45,7 +47,7 @@ class StudyLog:
 
     @property
     def is_the_papers(self) -> bool:
-        """Whether its counts are those of Table I, so that figures can be compared."""
+        """Whether the log's counts equal those of Table I, so that metrics can be compared."""
         if self.name not in LOGS or self.split is None:
             return False
         log = self.split.interactions
@@ -60,7 +62,7 @@ def read_logs(
     Parameters
     ----------
     sources : sequence of str
-        Names of the catalog, files, or NAME=FILE for a file that stands for a named data set.
+        Named data sets, files, or NAME=FILE for a file in place of a named data set.
     reading : dict
         Other keyword arguments of `read`.
     say : callable
@@ -69,10 +71,10 @@ def read_logs(
     Raises
     ------
     DataError
-        For a file that cannot be read. A named data set that cannot be fetched is no error: its
-        cells say so.
+        If a file cannot be read. A named data set that cannot be downloaded is no error; the
+        report says so.
     InputError
-        When a log is named twice, or by what cannot be part of a folder's name.
+        If a log is named twice, or if its name does not fit `NAME`.
     """
     logs: list[StudyLog] = []
     for source in sources:
@@ -86,12 +88,13 @@ def read_logs(
 
 
 def _read(source: str, reading: dict[str, Any]) -> StudyLog:
+    """Read and split one log."""
     name, equals, file = source.partition("=")
     if equals and not Path(source).exists():
         if not re.fullmatch(NAME, name):
             raise InputError(
-                f"{argument('data', source)}: {name!r} is no name; give letters, digits and "
-                "hyphens before ="
+                f"{argument('data', source)}: {name!r} is not a valid name; use letters, "
+                "digits and hyphens before ="
             )
         return _study_log(name, readers.read(_existing(file), **reading))
     if not catalog.is_name(source):
@@ -100,7 +103,7 @@ def _read(source: str, reading: dict[str, Any]) -> StudyLog:
     try:
         return _study_log(source, catalog.load(source, **reading))
     except DataError as error:
-        why, _, _ = str(error).partition(";")  # the advice behind it names a folder of the machine
+        why, _, _ = str(error).partition(";")  # the advice after it names a local folder
         return StudyLog(source, _title(source), None, f"cannot be had here: {why}")
 
 
@@ -112,6 +115,7 @@ def _existing(file: str) -> str:
 
 
 def _study_log(name: str, rows: Interactions) -> StudyLog:
+    """Split a log; its title says if it is not the paper's log of that name."""
     log = StudyLog(name, _title(name), leave_one_out(rows))
     if name in LOGS and not log.is_the_papers:
         return replace(log, title=f"{name} (not {log.title})")
@@ -133,15 +137,16 @@ def has_ties(log: Interactions) -> bool:
 
 
 def tied_share(log: Interactions) -> float:
-    """Share of the steps from a user's row to the next that have equal times."""
+    """Share of equal times among the steps from a row of a user to the next."""
     assert log.times is not None
     step = log.users[1:] == log.users[:-1]
     return float((step & (log.times[1:] == log.times[:-1])).sum() / max(int(step.sum()), 1))
 
 
 def reordered(log: Interactions, order: TieOrder) -> Interactions:
-    """The same log, its equal times of a user in another order: random, or by item."""
+    """Copy of a log in which a user's rows of equal times have another order."""
     assert log.times is not None
     keys = log.items if order == "item" else generator(0, "tie order").random(len(log))
     rows = np.lexsort((keys, log.times, log.users))
+    # Only items change places, since rows are sorted by user and time already.
     return replace(log, items=log.items[rows])

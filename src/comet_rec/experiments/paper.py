@@ -10,7 +10,7 @@ METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 DIM = 128
 """K of the COMET in the paper's tables."""
 Figures = tuple[float, float, float, float]
-"""A figure for each of `METRICS`."""
+"""A value for each of `METRICS`."""
 Printed = dict[str, dict[str, Figures]]
 """Figures of a table by model and log."""
 
@@ -22,7 +22,7 @@ class PaperLog:
     Parameters
     ----------
     title : str
-        As the paper calls it.
+        Name in the paper.
     users, items, interactions : int
     density : float
     """

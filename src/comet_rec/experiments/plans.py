@@ -18,7 +18,7 @@ Settings = Mapping[str, Any]
 """Dotted keys and values."""
 
 NON_ITERATIVE = ("popularity", "itemknn", "ease")
-"""Models that are not trained in epochs and draw nothing."""
+"""Models that are trained without epochs and without random draws."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,21 @@ class Budget:
     logs : tuple of str
         Names of data sets to study by default.
     seeds : int
-        Training seeds of the tables' models and of falsifications.
+        Number of training seeds for tables and falsifications.
     neural : mapping
         Settings of all models with epochs.
     models : mapping
         Settings of single models, by registered name.
     compared : mapping
-        Settings of Figures 3 and 6 and of falsifications, which are compared with one another only.
+        Settings of Figures 3 and 6 and of falsifications, whose models are compared only with each
+        other.
     large : mapping
         Settings of COMET in Tables IV and V, figures and falsifications, on a log with many users
-        and items: the paper's sizes cost half an hour each there.
+        and items. There the paper's sizes would take half an hour for each training.
     falsified : mapping
-        More settings of falsifications, which are trained in every seed.
+        Further settings of falsifications, which are trained with every seed.
     dims : tuple of int
-        K of Figure 6.
+        Values of K in Figure 6.
     warning : str
         Text under every section of the page.
     """
@@ -108,9 +109,9 @@ ALGORITHMS = {
     "ConvNCF": "convncf-p",
     "COMET": "comet",
 }
-"""The paper's names of the algorithms → ours; names of `PRETRAINED` start from other models."""
+"""The paper's name of an algorithm → our name; other models initialise those in `PRETRAINED`."""
 BESIDE = {"Popularity": "popularity", "ItemKNN": "itemknn", "EASE": "ease"}
-"""Models that the paper leaves out and no table of this kind should."""
+"""Simple baselines that the paper leaves out, although such a table should have them."""
 FILTER_SETS: dict[str, Settings] = {
     "COMET(1)": {"model.widths": (1,)},
     "COMET(1,8)": {"model.widths": (1, 8)},
@@ -131,7 +132,7 @@ FIGURE_4: dict[str, Settings] = {
     "interaction only": {"model.enrich": "interaction"},
 }
 NO_DECAY: Settings = {"train.weight_decay": 0.0}
-"""For all trainings that vary something else: Figure 6 is where decay varies."""
+"""Settings for all trainings that vary another setting, since Figure 6 varies the decay."""
 DECAYS = (0.0, 1e-6, 5e-6, 1e-5, 5e-5)
 CHANNELS = (4, 8, 16)
 FALSIFICATIONS: dict[str, str] = {
@@ -162,9 +163,12 @@ STEPS: dict[str, tuple[str, ...]] = {
     BLEND: ("blend.model", "blend.embedding_dim", "blend.alpha", "blend.preset"),
     f"chosen {FULL_RANKING}": ("train.selection_metric",),
 }  # fmt: skip
-"""From static COMET to `best`: the settings that change with each step. A taste comes after the
-refit, so that what it is added to is the model without one that other tables show; what is chosen
-by the whole catalogue last, since all opponents are chosen by drawn items."""
+"""Step of the ablation from static COMET to `best` → the settings that change with it.
+
+The blend (label "a taste") comes after the refit. So the row above it is `best` without a blend,
+which other tables show too. The selection by full metrics comes last, since sampled metrics select
+all opponents.
+"""
 FALSIFICATIONS_OF_BEST: dict[str, Settings] = {
     "COMET, best without a taste": {},
     "history shuffled": {"model.shuffle_history": True},
@@ -173,7 +177,7 @@ FALSIFICATIONS_OF_BEST: dict[str, Settings] = {
     "no tower": NO_TOWERS,
 }
 TIE_MODELS = {"EASE": ("ease", "paper"), "BCE-MF": ("mf", "paper"), BEST: ("comet", "best")}
-"""Two models that know no order, and one that does."""
+"""Two models that ignore the order of rows, and one that uses it."""
 
 
 @dataclass(frozen=True)
@@ -187,10 +191,10 @@ class Planner:
     log : Interactions
     budget : Budget
     searched : mapping
-        Model → the best settings of a search on this log, from the preset `paper`. The tables of
-        algorithms use them, except for settings that the budget fixes.
+        Model → best settings of a search on this log that began from the preset `paper`. The tables
+        of algorithms use these settings, except those that the budget fixes.
     searched_full : mapping
-        The same of searches by full metrics; more rows of the results beyond the paper use them.
+        The same for searches by full metrics, for further rows of the results beyond the paper.
     """
 
     name: str
@@ -201,13 +205,13 @@ class Planner:
 
     @property
     def paper(self) -> str:
-        """Preset of the paper's COMET: `static` on small logs, which need more steps an epoch."""
+        """Preset of the paper's COMET: `static` on small logs, which need more steps per epoch."""
         return "static" if len(self.log) < MEDIUM else "paper"
 
     def job(
         self, label: str, name: str, more: Settings | None = None, preset: str | None = None
     ) -> Job:
-        """A training with the budget's settings and more of its own; `name` as in `compare`."""
+        """Job with the settings of the budget, overridden by `more`; `name` is as in `compare`."""
         model, sources = PRETRAINED.get(name, (name, {}))
         preset = preset or (self.paper if model == "comet" else "paper")
         refit = {"train.refit": self._refits()} if preset == "static" else {}
@@ -217,7 +221,7 @@ class Planner:
         return replace(job, starts=tuple(starts))
 
     def _start(self, job: Job, source: str, fixed: Settings) -> Job:
-        """The training that a job is initialised from: it has the job's sizes and refit."""
+        """Job that initialises another job, with the sizes and the refit of that job."""
         label = f"{source} before {job.label}"
         config = job.estimator().config_for(self.log)
         plain = self.job(label, source, fixed).estimator().config_for(self.log)
@@ -225,19 +229,19 @@ class Planner:
         return self.job(label, source, {**fixed, **sizes, "train.refit": config.train.refit})
 
     def algorithms(self) -> list[Job]:
-        """Tables II and III, and the models beside them."""
+        """Tables II and III, and the baselines beside them."""
         return [
             self.job(label, name, self._searched_settings(name, self.searched))
             for label, name in {**BESIDE, **ALGORITHMS}.items()
         ]
 
     def taken(self) -> list[str]:
-        """Labels of the algorithms with settings of a search on this log."""
+        """Labels of the algorithms that take their settings from a search on this log."""
         models = {**BESIDE, **ALGORITHMS}.items()
         return [label for label, name in models if self._searched_settings(name, self.searched)]
 
     def _searched_settings(self, name: str, searched: Mapping[str, Settings]) -> Settings:
-        """Settings found for a model without pre-training, under the preset of the search."""
+        """Settings that a search found; empty for a pre-trained model or another preset."""
         if name in PRETRAINED or (name == "comet" and self.paper != "paper"):
             return {}
         settled = self.budget.settings(name)
@@ -254,14 +258,14 @@ class Planner:
     def figure_4(self) -> list[Job]:
         """COMET, original only, interaction only.
 
-        With a refit where the tables have one: a test shows histories the validation row, and a
-        model that has none would know less.
+        All of them have a refit if the tables have one. At the test, histories contain the
+        validation row; without a refit, a model without histories would not know this row.
         """
         settings = {k: v for k, v in self._smaller().items() if k != "train.refit"}
         return self._variants(FIGURE_4, {**NO_DECAY, **settings})
 
     def figure_5(self) -> list[Job]:
-        """The COMET whose kernels are shown."""
+        """The COMET whose kernels the report shows."""
         return [self.job("COMET", "comet", self._searched_settings("comet", self.searched))]
 
     def figure_6(self) -> dict[str, list[Job]]:
@@ -277,7 +281,7 @@ class Planner:
         }
 
     def falsifications(self) -> list[Job]:
-        """COMET, and changes that should hurt it if its convolution does what it is said to do."""
+        """COMET, and changes that should hurt it if its convolution works as the paper says."""
         variants = {"COMET": self.budget.falsified}
         for label, name in FALSIFICATIONS.items():
             changes = {f"model.{key}": value for key, value in VARIANTS[name].items()}
@@ -285,11 +289,11 @@ class Planner:
         return self._compared(variants)
 
     def falsifications_of_best(self) -> list[Job]:
-        """The preset `best` without its blend, and what its filters are worth there."""
+        """The preset `best` without its blend, and changes that show the worth of its filters."""
         return self._variants(FALSIFICATIONS_OF_BEST, self._without_blend(), preset="best")
 
     def beyond(self) -> list[Job]:
-        """The preset `best`, its variants with less, and the opponents."""
+        """The preset `best`, its variants, and its opponents."""
         best, without = preset("best", "comet", self.log), self._without_blend()
         static = self.job("COMET, static", "comet", self._searched_settings("comet", self.searched))
         variants: dict[str, Settings] = {BEST: {}}
@@ -315,6 +319,7 @@ class Planner:
         return [*self._variants(variants, preset="best"), static, *opponents]
 
     def _without_blend(self) -> dict[str, Any]:
+        """Settings of `best` without its blend, selected by sampled metrics."""
         paper = preset(self.paper, "comet", self.log)
         return {**BY_SAMPLED, **{key: paper.get(key) for key in STEPS[BLEND]}}
 
@@ -335,6 +340,7 @@ class Planner:
                 change.pop(key, None)
         changes["refit"] = {"train.refit": False} if self._refits() else {}
         changes = {label: back for label, back in changes.items() if back}
+        # Settings that still have their values of static COMET; each row removes those of its step.
         back = {key: value for step in changes.values() for key, value in step.items()}
         jobs = [self.job("static COMET, no refit", "comet", back, preset="best")]
         for label, step in changes.items():
@@ -345,6 +351,7 @@ class Planner:
         return jobs
 
     def _compared(self, variants: Mapping[str, Settings]) -> list[Job]:
+        """Variants of COMET that are compared only with each other."""
         return self._variants(variants, {**NO_DECAY, **self.budget.compared, **self._smaller()})
 
     def _variants(
@@ -353,20 +360,22 @@ class Planner:
         fixed: Settings | None = None,
         preset: str | None = None,
     ) -> list[Job]:
-        """A COMET for each label, with its own settings besides the fixed ones."""
+        """A COMET for each label, with the fixed settings, overridden by those of the label."""
         return [
             self.job(label, "comet", {**(fixed or {}), **settings}, preset)
             for label, settings in variants.items()
         ]
 
     def _smaller(self) -> Settings:
+        """Settings of the budget for a log with many users and items; else no settings."""
         return self.budget.large if self.paper == "paper" and large_tables(self.log) else {}
 
     def _refits(self) -> bool:
+        """Whether the budget trains COMET again with the validation rows."""
         return bool(self.budget.settings("comet").get("train.refit", True))
 
     def ties(self) -> list[Job]:
-        """Models whose figures under several orders of equal times are compared."""
+        """Models that are compared under several orders of equal times."""
         return [
             self.job(label, model, {} if model in NON_ITERATIVE else self.budget.compared, preset)
             for label, (model, preset) in TIE_MODELS.items()
@@ -376,7 +385,7 @@ class Planner:
 PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")
 OURS = ("falsification", "reliability", "ties", "beyond", "ablation", "falsification-best")
 PARTS = (*PAPER, "figure6", *OURS)
-"""Parts that can be asked for, besides `all`. Tables II and III are one study, so are IV and V."""
+"""Parts of a report, besides `all`. Tables II and III are one section; so are IV and V."""
 
 JobsOf = Callable[[Planner], list[Job]]
 SEVERAL_SEEDS: dict[str, JobsOf] = {
@@ -389,7 +398,7 @@ SEVERAL_SEEDS: dict[str, JobsOf] = {
     "falsification": Planner.falsifications,
     "falsification-best": Planner.falsifications_of_best,
 }
-"""Jobs of each part that are trained in several seeds; these come first."""
+"""Jobs of each part that are trained with several seeds; these come first."""
 ONE_SEED: dict[str, JobsOf] = {
     "figure5": Planner.figure_5,
     "reliability": Planner.algorithms,
@@ -397,7 +406,7 @@ ONE_SEED: dict[str, JobsOf] = {
     "figure4": Planner.figure_4,
     "figure6": lambda planner: [*chain(*planner.figure_6().values())],
 }
-"""In one seed."""
+"""Jobs of each part that are trained with one seed."""
 
 
 def parts_of(asked: Sequence[str]) -> list[str]:
@@ -406,7 +415,7 @@ def parts_of(asked: Sequence[str]) -> list[str]:
     Raises
     ------
     ConfigError
-        For an unknown part; the nearest one is named.
+        If a part is unknown; the message names the most similar part.
     """
     for name in asked:
         if name not in (*PARTS, "all"):

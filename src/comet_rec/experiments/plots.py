@@ -13,7 +13,7 @@ COLOURS = (
     "#3b6ea5", "#c8553d", "#588157", "#8a5a9e", "#d8a31a", "#4a9a9a", "#8c6d4f", "#6b7280",
     "#b5547c", "#2f3e6b", "#9aa33b",
 )  # fmt: skip
-"""Told apart in print and by most colour-blind readers when lines also differ in marks."""
+"""Colours of models. With different marks, most colour-blind readers can tell lines apart."""
 MARKS = "osD^vP*Xd<>"
 
 Data = Mapping[str, Any]
@@ -21,12 +21,12 @@ Data = Mapping[str, Any]
 
 
 def draw(drawing: Drawing, folder: Path) -> list[str]:
-    """Write a drawing's files and return their names.
+    """Write a drawing as SVG and PNG, and return the names of the files.
 
     Raises
     ------
     ConfigError
-        Without matplotlib.
+        If matplotlib is not installed.
     """
     plt = pyplot()
     kind = KINDS[drawing.kind]
@@ -43,7 +43,7 @@ def draw(drawing: Drawing, folder: Path) -> list[str]:
     names = []
     for form in ("svg", "png"):
         name = f"{drawing.name}.{form}"
-        # No date inside: the same figures give the same bytes.
+        # No date inside, so that equal drawings give equal bytes.
         about = {"Date": None} if form == "svg" else {"Software": None}
         figure.savefig(folder / name, dpi=150, metadata=about)
         names.append(name)
@@ -52,12 +52,12 @@ def draw(drawing: Drawing, folder: Path) -> list[str]:
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot without a screen.
+    """matplotlib.pyplot with a backend that needs no screen.
 
     Raises
     ------
     ConfigError
-        Without matplotlib.
+        If matplotlib is not installed.
     """
     try:
         import matplotlib
@@ -84,7 +84,7 @@ def pyplot() -> Any:
 
 
 def bars(figure: Any, models: Data) -> None:
-    """A bar for each model, with 1.96 standard errors; a panel for each metric."""
+    """Draw a bar for each model, ± 1.96 standard errors, in a panel for each metric."""
     axes = figure.subplots(1, len(METRICS))
     for axis, metric in zip(axes, METRICS, strict=True):
         heights = [row["sampled"][metric] for row in models.values()]
@@ -99,7 +99,7 @@ def bars(figure: Any, models: Data) -> None:
 
 
 def curves(figure: Any, grids: Data) -> None:
-    """A panel for each setting and metric, with bands of 1.96 standard errors."""
+    """Draw a panel for each setting and metric, with bands of ± 1.96 standard errors."""
     axes = figure.subplots(len(METRICS), len(grids), squeeze=False)
     for column, (key, points) in enumerate(grids.items()):
         places = list(range(len(points)))
@@ -117,11 +117,11 @@ def curves(figure: Any, grids: Data) -> None:
 
 
 def kernels(figure: Any, weights: Data) -> None:
-    """A heat map for each kernel, one scale each, centred at zero."""
+    """Draw a heat map for each kernel, each with its own scale, centred at zero."""
     axes = figure.subplots(1, len(weights), squeeze=False)[0]
     for axis, (name, rows) in zip(axes, weights.items(), strict=True):
-        most = max(abs(value) for row in rows for value in row) or 1.0
-        image = axis.imshow(rows, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most)
+        limit = max(abs(value) for row in rows for value in row) or 1.0
+        image = axis.imshow(rows, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
         axis.set_title(name)
         for scale in (axis.xaxis, axis.yaxis):
             scale.get_major_locator().set_params(integer=True)
@@ -135,7 +135,7 @@ def lines(
     figure: Any, models: Mapping[str, Sequence[Sequence[float]]], *, x: str, y: str,
     scale: str = "linear", drawstyle: str = "default",
 ) -> None:  # fmt: skip
-    """A line for each model through its points (x, y)."""
+    """Draw a line for each model through its points (x, y)."""
     axis = figure.subplots()
     for place, (name, points) in enumerate(models.items()):
         axis.plot(
@@ -148,7 +148,7 @@ def lines(
 
 
 class Kind(NamedTuple):
-    """How one log is drawn, the inches that it takes, and how many logs stand side by side."""
+    """How to draw one log, its width and height in inches, and the number of logs in a row."""
 
     fill: Callable[..., None]
     size: Callable[[Data], tuple[float, float]]

@@ -1,7 +1,7 @@
 """Records of finished trainings: one zip file for each log, in the folder `records` of a study.
 
-A record holds the figures of one training as JSON, the ranks of every test user and, of a COMET,
-some kernels. Its name within the file is the job's key:
+A record holds the metrics of one training as JSON and the ranks of every test user. The record of a
+COMET also holds some kernels. The job's key names the record within the file:
 
     records/ml-1m.zip
         ml-1m-comet-best-0-14ed5452bf85/record.json
@@ -41,20 +41,22 @@ VALUES = "record.json"
 Kernel = npt.NDArray[np.floating[Any]]
 
 Members = dict[str, bytes]
-"""Contents of a record's members by their names below the record's key."""
+"""Name of a member below the record's key → its content."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """Figures and ranks of a finished training.
+    """Metrics and ranks of a finished training.
 
     Parameters
     ----------
     values : dict
-        Plain data: figures, seconds, epochs, figures under other draws, popularity strata.
+        Plain data: metrics, seconds, epochs, metrics for other samples of candidates, and metrics
+        by popularity stratum.
     key : str
+        Key of the job.
     arrays : dict of str to ndarray
-        Ranks of each test user, and kernels below ``kernels/``.
+        Ranks of each test user. Names of kernels begin with ``kernels/``.
     """
 
     values: Mapping[str, Any]
@@ -72,14 +74,14 @@ class Record:
 
     @cached_property
     def ranks(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Sampled ranks ``better`` and ``tied`` of each test user; ``full_better``, ``full_tied``.
+        """Counts ``better`` and ``tied`` of each test user, also ``full_better``, ``full_tied``.
 
-        The full ranks may be missing, or of a sample of the users.
+        The full counts may be missing, or cover only a sample of the users.
         """
         return {name: self.arrays[name].astype(np.int64) for name in RANKS if name in self.arrays}
 
     def full_ranks(self, n_users: int) -> Ranks | None:
-        """Ranks over the whole catalogue; None unless all `n_users` test users have one."""
+        """Full ranks; None unless all `n_users` test users have one."""
         ranks = self.ranks
         if len(ranks.get("full_better", ())) != n_users:
             return None
@@ -88,8 +90,8 @@ class Record:
     def user_values(self, metric: str, *, full: bool = False) -> npt.NDArray[np.float64]:
         """HR@10 or NDCG@10 of each test user, float64 [T].
 
-        With `full`: over the whole catalogue. Then the array is empty for a model that was not
-        ranked there, and shorter where only a sample of users was.
+        With `full`, the array holds the full metric. It is empty for a model without full ranks,
+        and shorter if only a sample of users has full ranks.
         """
         measure = hit_rate if metric.startswith("HR") else ndcg
         prefix, k = "full_" if full else "", int(metric.split("@")[1])
@@ -104,7 +106,7 @@ def file_of(folder: Path, log: str) -> Path:
 
 
 def find(folder: Path, log: str, key: str) -> Record | None:
-    """Record of a job; None where there is none, or a damaged one.
+    """Record of a job; None if it is missing or damaged.
 
     Parameters
     ----------
@@ -115,7 +117,7 @@ def find(folder: Path, log: str, key: str) -> Record | None:
     Raises
     ------
     ArtefactError
-        When the log's file is no zip file.
+        If the log's file is not a zip file.
     """
     members = _members(file_of(folder, log), key) or _members_of_folder(folder / key)
     if members is None:
@@ -138,7 +140,7 @@ def keep(
     values: Mapping[str, Any],
     arrays: Mapping[str, npt.NDArray[Any]],
 ) -> None:
-    """Add a record to its log's file; it replaces one of the same key.
+    """Add a record to its log's file; a record with the same key is replaced.
 
     Parameters
     ----------
@@ -152,7 +154,7 @@ def keep(
     Raises
     ------
     ArtefactError
-        When the file cannot be read or written.
+        If the file cannot be read or written.
     """
     members = {VALUES: json.dumps(values, indent=1).encode()}
     for name, array in arrays.items():
@@ -163,12 +165,12 @@ def keep(
 
 
 def keys(file: Path) -> list[str]:
-    """Keys of the records in a file, sorted; empty where there is no file.
+    """Keys of the records in a file, sorted; empty if the file does not exist.
 
     Raises
     ------
     ArtefactError
-        When it is no zip file.
+        If the file is not a zip file.
     """
     if not file.exists():
         return []
@@ -208,15 +210,15 @@ def merge(source: Path, target: Path) -> int:
 def rewrite(
     file: Path, *, add: Mapping[str, Members] | None = None, remove: Collection[str] = ()
 ) -> None:
-    """Write a file of records anew, with some records added or removed.
+    """Rewrite a file of records, with some records added or removed.
 
-    The new file takes the old one's place at once, so a reader never sees half of one. A record
-    with a damaged member is left out.
+    The new file replaces the old one at once, so a reader never sees half a file. A record with a
+    damaged member is dropped.
 
     Raises
     ------
     ArtefactError
-        When the file cannot be read or written.
+        If the file cannot be read or written.
     """
     added = add or {}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -236,18 +238,19 @@ def rewrite(
 
 
 def _opened(file: Path) -> zipfile.ZipFile:
+    """A file of records, open for reading."""
     try:
         return zipfile.ZipFile(file)
     except zipfile.BadZipFile:
         raise ArtefactError(
-            f"{file}: damaged; copy it anew, or remove it to train its models again"
+            f"{file}: damaged; copy it again, or remove it to train its models again"
         ) from None
     except OSError as error:
         raise ArtefactError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _members(file: Path, key: str) -> Members | None:
-    """A record's members; None where there are none or one fails its checksum."""
+    """Members of a record; None if there are none, or if one fails its checksum."""
     if not file.exists():
         return None
     with _opened(file) as archive:
@@ -260,7 +263,7 @@ def _members(file: Path, key: str) -> Members | None:
 
 
 def _members_of_folder(folder: Path) -> Members | None:
-    """The same of a folder as versions before 0.1 wrote them; None where there is none."""
+    """Members of a record in a folder, as versions before 0.1 wrote it; None if there is none."""
     try:
         with opened(folder) as (files, manifest):
             expected = manifest["files"]

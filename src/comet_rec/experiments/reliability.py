@@ -1,4 +1,4 @@
-"""Sections on how far figures can be trusted: sampled against full ranking, orders of ties."""
+"""Sections on reliability: sampled against full metrics, and orders of equal times."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from comet_rec.experiments.tables import (
 )
 
 NEGATIVES = (10, 30, 99, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
-"""Numbers of negatives for which the sampled figure is expected from the full ranks."""
+"""Numbers of negatives for which the full ranks give the expected sampled metric."""
 
 Gain = tuple[float, float]
 """A mean over users and its standard error."""
 
 
 def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Section:
-    """Sampled against full ranking, scatter over draws of candidates, popularity of the hits."""
+    """Section on sampled against full metrics, scatter over samples, and item popularity."""
     section = titled("reliability")
     panels = {}
     for log, jobs in logs:
@@ -49,7 +49,7 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
         if len(records) < 2:
             continue
         expected = {label: _expected(log.split, record) for label, record in records.items()}
-        # Models that were ranked over the whole catalogue for all users.
+        # Models with full ranks of all users.
         ranked = {label: figures for label, figures in expected.items() if figures}
         section.tables.append(_orders(log, records, ranked))
         agreements = _agreements([records[label] for label in ranked])
@@ -59,9 +59,9 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
                 for metric, tau in agreements.items()
             )
             section.text.append(
-                f"{log.title}: τ between sampled and full {listed} over {len(ranked)} models; in "
-                "brackets 95 % of what resampled users give. A resample adds noise to close "
-                "orders, so the bracket lies low."
+                f"{log.title}: τ between sampled and full metrics of {len(ranked)} models: "
+                f"{listed}. Brackets hold the 95 % bootstrap interval over users. Resampling adds "
+                "noise to the order of close models, so the interval lies low."
             )
         kept = ("sampled", "full", "draws", "by_popularity")
         section.data[log.name] = {
@@ -84,7 +84,7 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
 
 
 def _expected(split: Split, record: Record) -> dict[str, dict[str, float]] | None:
-    """Figures over numbers of negatives; None unless all users were ranked over the catalogue."""
+    """Number of negatives → expected metrics; None unless all users have full ranks."""
     ranks = record.full_ranks(len(split.test))
     if ranks is None:
         return None
@@ -106,7 +106,7 @@ def _agreements(records: Sequence[Record]) -> dict[str, dict[str, float]]:
         sampled = np.array([record.user_values(metric) for record in records])  # [models, T]
         full = np.array([record.user_values(metric, full=True) for record in records])
         if any(len(set(values.mean(axis=1).tolist())) == 1 for values in (sampled, full)):
-            continue  # all models are level: no order
+            continue  # all models are equal: no order
         low, high = agreement_interval(sampled, full)
         tau = agreement(sampled.mean(axis=1).tolist(), full.mean(axis=1).tolist())
         agreements[metric] = {"tau": tau, "low": low, "high": high}
@@ -114,7 +114,7 @@ def _agreements(records: Sequence[Record]) -> dict[str, dict[str, float]]:
 
 
 def _orders(log: StudyLog, records: Mapping[str, Record], ranked: Collection[str]) -> Table:
-    """Both ranks of each model; `ranked` were ranked over the catalogue for all users."""
+    """Table of each model's position by sampled and by full metric; `ranked` have full ranks."""
     columns = ["model", "NDCG@10", "rank", "full NDCG@10", "rank", "scatter over draws"]
     columns += [f"HR@10 {name}" for name in STRATA]
     table = Table(log.title, columns, [], log=log.title)
@@ -132,11 +132,12 @@ def _orders(log: StudyLog, records: Mapping[str, Record], ranked: Collection[str
 
 
 def _rank(figures: Mapping[str, float], label: str) -> str:
+    """Position of a model among all models, 1 for the best."""
     return str(1 + sum(value > figures[label] for value in figures.values()))
 
 
 def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: Runner) -> Section:
-    """The same models under several orders of equal times.
+    """Section that compares models under several orders of equal times.
 
     Parameters
     ----------
@@ -176,7 +177,7 @@ def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: R
 
 
 def _gains(records: Mapping[str, Sequence[Record | str]], labels: Sequence[str]) -> dict[str, Gain]:
-    """NDCG@10 of `BEST` above the best of the others, by order; empty if a record is missing."""
+    """Order → NDCG@10 of `BEST` minus that of the best rival; empty if a record is missing."""
     gains = {}
     for order, of_order in records.items():
         by_label = {k: r for k, r in zip(labels, of_order, strict=True) if isinstance(r, Record)}
@@ -190,6 +191,7 @@ def _gains(records: Mapping[str, Sequence[Record | str]], labels: Sequence[str])
 
 
 def _compared_gains(title: str, gains: Mapping[str, Gain]) -> str:
+    """Sentences that compare the gain under the first order with the gains under the others."""
     (first, (first_gain, first_error)), *rest = gains.items()
     others = ", ".join(
         f"{gain:+.3f} ± {error:.3f} under {order} order ({gain - first_gain:+.3f} ± "
@@ -197,7 +199,8 @@ def _compared_gains(title: str, gains: Mapping[str, Gain]) -> str:
         for order, (gain, error) in rest
     )
     return (
-        f"{title}: above the best of the others {BEST} has {first_gain:+.3f} ± {first_error:.3f} "
-        f"NDCG@10 under {first} order, {others}. Brackets hold the change, ± one standard error "
-        "over users as if the two orders were independent. One training each."
+        f"{title}: NDCG@10 of {BEST} minus that of the best other model: {first_gain:+.3f} ± "
+        f"{first_error:.3f} under {first} order, {others}. Brackets hold the change from {first} "
+        "order, ± one standard error over users as if the two orders were independent. Each "
+        "model was trained once."
     )

@@ -19,22 +19,22 @@ from comet_rec.text import code, markdown, paragraph, printable
 
 @dataclass
 class Report:
-    """Report of a study: its sections, and how they are written.
+    """Report of a study: its sections, and facts about the study.
 
     Parameters
     ----------
     title : str
     note : list of str
-        Paragraphs on what its figures are worth.
+        Paragraphs at the top, on the budget and its limits.
     command : str
-        The command that made it.
+        Command that made the report.
     sections : list of Section
     warning : str
-        Stands under every section of the page; empty for nothing.
+        Warning below every section of the HTML page; empty for no warning.
     queue : list of dict
-        Every training, its state and seconds.
+        Every training, with its state and seconds.
     about : dict
-        Versions and machine.
+        Versions of libraries, and the machine.
     """
 
     title: str
@@ -47,14 +47,14 @@ class Report:
 
 
 def write(report: Report, folder: Path, *, figures: bool = True) -> None:
-    """Write the report's files, in place of those of an earlier report there.
+    """Write the report's files; they replace an earlier report in the folder.
 
     Parameters
     ----------
     report : Report
     folder : Path
     figures : bool
-        Draw them (needs matplotlib).
+        Draw the figures (needs matplotlib).
 
     Raises
     ------
@@ -73,6 +73,7 @@ def write(report: Report, folder: Path, *, figures: bool = True) -> None:
 
 
 def _data(report: Report) -> dict[str, Any]:
+    """Content of ``report.json``."""
     return {
         "title": report.title,
         "note": "\n\n".join(report.note),
@@ -102,7 +103,7 @@ def as_markdown(report: Report, pictures: Mapping[str, str]) -> str:
     ----------
     report : Report
     pictures : mapping
-        Name of a drawing → its file.
+        Name of a drawing → name of its file.
     """
     note = "\n>\n".join(f"> {paragraph(text)}" for text in report.note)
     blocks = [f"# {markdown(report.title)}", note, code(report.command)]
@@ -122,7 +123,7 @@ def as_html(report: Report, pictures: Mapping[str, str], folder: Path) -> str:
     # The library is imported here: no other command needs it.
     from markdown_it import MarkdownIt
 
-    # Names of others may hold HTML or links: both stay text.
+    # Ids and names from a log may hold HTML or links; both must stay text.
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "autolink"])
     parser.add_render_rule("image", _figure(folder, {quote(name) for name in pictures.values()}))
     tokens = parser.parse(as_markdown(report, pictures))
@@ -135,6 +136,7 @@ def as_html(report: Report, pictures: Mapping[str, str], folder: Path) -> str:
     )
     if report.warning:
         warning = f'<p class="warn">{_escaped(report.warning)}</p>\n'
+        # The warning goes before every heading but the first, and to the end.
         body = body.replace("<h2", f"{warning}<h2").replace(warning, "", 1) + warning
     start = body.index("<h2") if "<h2" in body else len(body)
     template = files(__package__).joinpath("report.html").read_text(encoding="utf-8")
@@ -143,7 +145,7 @@ def as_html(report: Report, pictures: Mapping[str, str], folder: Path) -> str:
 
 
 def _link_headings(tokens: Sequence[Any], names: Sequence[str]) -> str:
-    """Give sections' headings their ids; links to them for the top of the page."""
+    """Give the heading of each section an id; return links to them for the top of the page."""
     links = []
     # The first heading is the title of the page.
     places = [n for n, token in enumerate(tokens) if token.type == "heading_open"][1:]
@@ -155,7 +157,7 @@ def _link_headings(tokens: Sequence[Any], names: Sequence[str]) -> str:
 
 
 def _mark_cells(tokens: Sequence[Any]) -> None:
-    """Colour a cell by its status, and put what follows its first semicolon in smaller type."""
+    """Colour each cell by its status; show the text after its first semicolon in small type."""
     from markdown_it.token import Token
 
     for place, token in enumerate(tokens):
@@ -176,14 +178,14 @@ def _mark_cells(tokens: Sequence[Any]) -> None:
 
 
 def _figure(folder: Path, sources: Collection[str]) -> Any:
-    """Rule that renders pictures of these sources with data and caption; others stay text."""
+    """Rule that embeds the pictures in `sources` with captions; other pictures stay text."""
 
     def render(renderer: Any, tokens: Any, place: int, options: Any, env: Any) -> str:
         caption = _escaped("".join(child.content for child in tokens[place].children or ()))
         source = str(tokens[place].attrs["src"])
         if source not in sources:
             return f"![{caption}]({_escaped(source)})"
-        # As a picture and not as SVG elements: elements of several pictures would share ids.
+        # An <img>, since the ids inside several inline SVGs would collide.
         data = b64encode((folder / unquote(source)).read_bytes()).decode("ascii")
         return (
             f'<span class="wide"><img alt="{caption}" src="data:image/svg+xml;base64,{data}">'

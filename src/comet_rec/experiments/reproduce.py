@@ -1,4 +1,4 @@
-"""The paper's tables and figures, side by side with ours."""
+"""Study that repeats the paper's tables and figures, with our metrics beside the paper's."""
 
 from __future__ import annotations
 
@@ -22,34 +22,36 @@ from comet_rec.experiments.tables import Section
 from comet_rec.experiments.tuning import searched_on
 
 SAME = {"table3": "table2", "table5": "table4"}
-"""Parts that are one section with another."""
+"""Part → the part whose section it shares."""
 
 
 @dataclass
 class Study:
-    """A report in the making.
+    """A study: the parts, logs and settings of a report, and the queue of its trainings.
 
     Parameters
     ----------
     parts : list of str
+        Names of the parts of the report.
     logs : list of StudyLog
     budget : Budget
     seeds : int
-        Training seeds of the tables' models and of falsifications.
+        Number of training seeds for tables and falsifications.
     folder : Path
-        Folder of the report; trainings go to `runs` in it, their figures to `records`.
+        Folder of the report, with trainings in `runs` and their metrics in `records`.
     tell : callable
-        Called with each training that has ended, and with the whole queue.
+        Called after each training, with its item and all items of the queue.
     stop : callable
-        True asks for a stop after the present step.
+        Returns True to stop after the current step.
     journals : list of Path
-        Journals of searches. Each is shown; one on a log of the study also gives settings.
+        Journals of searches. The report shows each; a search on a log of the study also gives
+        settings.
     only : list of str
-        Labels of the models to train; the report shows what is there of the others.
+        Labels of the models to train; of other models the report shows existing records.
     device : str
-        Where trainings compute; no part of what a training is known by.
+        Device of the trainings; it is not part of a job's key.
     recorded : bool
-        Train nothing: a report of what is there.
+        Train nothing, and report existing records.
     """
 
     parts: Sequence[str]
@@ -78,7 +80,7 @@ class Study:
         )  # fmt: skip
 
     def _orders(self, log: StudyLog) -> dict[str, str]:
-        """Order of ties → name of the log that has it; adds those logs."""
+        """Order of equal times → name of the log with this order; adds the splits of these logs."""
         if log.split is None or not has_ties(log.split.interactions):
             return {}
         names = {"file": log.name}
@@ -88,21 +90,21 @@ class Study:
         return names
 
     def planner(self, name: str) -> Planner:
-        """Jobs on one of the logs."""
+        """Planner of the jobs on one log."""
         log, searched = self.splits[name].interactions, self.searched.get(name, [])
         return Planner(name, log, self.budget, *searched)
 
     def each(self, jobs_of: JobsOf) -> list[tuple[StudyLog, list[Job]]]:
-        """Jobs of a part on every log; none where the log could not be had."""
+        """Jobs of a part on every log; an empty list for a log that could not be read."""
         return [(log, jobs_of(self.planner(log.name)) if log.split else []) for log in self.logs]
 
     def check(self) -> None:
-        """Audit the splits and what the queued trainings are shown, before any of them.
+        """Audit the splits and the training batches of queued jobs, before any training.
 
         Raises
         ------
         DataError
-            When one has a fault that would make its figures worthless.
+            If the audit finds a fault that would make metrics worthless.
         """
         jobs = [item.job for item in self.runner.items]
         self.findings = audit_splits(self.splits) | audit_trainings(jobs, self.splits)
@@ -119,7 +121,7 @@ class Study:
                 self.runner.add(self.planner(name).ties())
 
     def report(self, command: str) -> Report:
-        """The report of what is finished so far."""
+        """Report of all jobs that are finished so far."""
         names = dict.fromkeys(SAME.get(name, name) for name in self.parts)
         parts = [self._section(name) for name in names]
         everything = [summary.what_was_run(parts, self.logs), *parts]
@@ -152,7 +154,7 @@ class Study:
             printed = {"table2": paper.ALGORITHMS, "table4": paper.FILTERS}.get(name, {})
             section = sections.algorithms_table(name, printed, jobs, runner)
             if name != "table4":
-                # The paper's COMET first: the others are held against it.
+                # The paper's COMET comes first, as the reference of the differences.
                 for _, of_log in jobs:
                     of_log.sort(key=lambda job: job.label != "COMET")
                 sections.add_differences(section, jobs, runner, stepwise=name == "ablation")
@@ -172,7 +174,7 @@ class Study:
         return sections.compared(name, self.each(jobs_of), runner)
 
     def _steps(self, planner: Planner) -> list[Job]:
-        """The ablation; a row below rows that were not run says that it has their steps too."""
+        """Jobs of the ablation; a label tells if it includes steps of rows that were not run."""
         jobs = planner.ablation()
         there = [isinstance(self.runner.record(job), Record) for job in jobs]
         return [
@@ -183,6 +185,7 @@ class Study:
         ]
 
     def _ties(self) -> Section:
+        """Section on orders of equal times."""
         tied_logs = []
         for log in self.logs:
             orders = self.orders.get(log.name, {})
@@ -193,12 +196,12 @@ class Study:
 
 
 def audit_splits(splits: Mapping[str, Split]) -> dict[str, list[Finding]]:
-    """Findings about each log and split.
+    """Audit each log and split.
 
     Raises
     ------
     DataError
-        When one has a fault that would make its figures worthless.
+        If the audit finds a fault that would make metrics worthless.
     """
     findings = {name: audit(split) for name, split in splits.items()}
     _refuse_errors(findings)
@@ -206,15 +209,14 @@ def audit_splits(splits: Mapping[str, Split]) -> dict[str, list[Finding]]:
 
 
 def audit_trainings(jobs: Iterable[Job], splits: Mapping[str, Split]) -> dict[str, list[Finding]]:
-    """Findings about the training batches of each kind that the jobs draw.
+    """Audit the training batches of the jobs, once for each log and kind of batches.
 
-    A target that a setting keeps in the history on purpose is a finding as any other; the report
-    shows it.
+    A target that a setting keeps in the history on purpose is only a finding in the report.
 
     Raises
     ------
     DataError
-        When a training would be shown its answer though its settings leave it out.
+        If a history contains the target although the settings exclude the target.
     """
     kinds: dict[tuple[str, Any], Job] = {}
     for job in jobs:
@@ -234,31 +236,32 @@ def audit_trainings(jobs: Iterable[Job], splits: Mapping[str, Split]) -> dict[st
 
 
 def _refuse_errors(findings: Mapping[str, list[Finding]]) -> None:
-    for name, of_name in findings.items():
-        for finding in of_name:
+    """Raise a DataError for the first finding that is an error."""
+    for name, named_findings in findings.items():
+        for finding in named_findings:
             if finding.severity == "error":
                 raise DataError(f"{name}: {finding.check}: {finding.message}")
 
 
 def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:
-    """Train what is not trained yet, and write the report; a stopped study continues.
+    """Run the jobs that have no record, and write the report; a stopped study continues.
 
     Parameters
     ----------
     study : Study
     command : str
-        Command that the report names as its own.
+        Command that the report names as its source.
     figures : bool
         Draw the figures (needs matplotlib).
 
     Raises
     ------
     DataError
-        When the audit finds an error in a split, or in what a training is shown.
+        If the audit finds an error in a split or in training batches.
     ConfigError
-        For a label in `only` that the parts do not have.
+        If a label in `only` belongs to no job of the parts.
     TrainingInterrupted
-        When a stop was asked for; the report holds what is finished.
+        When `stop` returns True; the report then shows the finished jobs.
     """
     study.queue()
     study.runner.check()

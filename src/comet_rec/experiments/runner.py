@@ -1,4 +1,4 @@
-"""Queue of a study: carries out its jobs one after the other, none of them twice."""
+"""Queue of a study: runs its jobs one after the other, each of them once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from comet_rec.experiments.records import Record
 
 State = Literal["waiting", "running", "done", "failed", "left out"]
 DEAR = 1_200.0
-"""Seconds of one training, with the models it starts from, above which it gets one seed only."""
+"""Seconds of a training, pre-training included, above which a job gets only one seed."""
 
 
 @dataclass
@@ -29,11 +29,11 @@ class Item:
     job : Job
     state : str
     note : str
-        Its figure, or why it was not run.
+        HR@10 of a finished job, or the reason why the job was not run.
     seconds : float
         Seconds of training; 0 until it is done.
     rows : list of Job
-        Rows that need its training: itself, where it is a row of a table, and what starts from it.
+        Jobs in rows of tables that need this training: the job itself, or jobs that it initialises.
     """
 
     job: Job
@@ -50,22 +50,22 @@ class Runner:
     Parameters
     ----------
     splits : mapping of str to Split
-        By the name of the log.
+        Name of a log → its split.
     home : Path
         Folder of the study, with the records of finished jobs.
     seeds : int
-        Training seeds of the jobs that are to have several.
+        Number of training seeds for jobs that get several.
     tell : callable
-        Called with each item that has ended, and with the whole queue.
+        Called after each item, with the item and all items of the queue.
     stop : callable
-        True asks for a stop after the present step.
+        Returns True to stop after the current step.
     only : collection of str
-        Labels of the jobs to carry out, with the models they start from and in every seed, however
-        long they take; empty: all.
+        Labels of the jobs to run; empty for all jobs. These jobs, and the jobs that initialise
+        them, run with every seed, however long they take.
     device : str
-        Where trainings compute.
+        Device of the trainings.
     recorded : bool
-        Train nothing: jobs without a record are left out.
+        Train nothing, and leave out jobs without a record.
     """
 
     splits: Mapping[str, Split]
@@ -80,9 +80,9 @@ class Runner:
     records: dict[str, Record] = field(default_factory=dict)
 
     def add(self, jobs: Sequence[Job], *, seeded: bool = False) -> None:
-        """Queue jobs and the models they start from; a queued job keeps its place."""
+        """Queue jobs and the jobs that initialise them; a job in the queue keeps its position."""
         for seed in range(self.seeds if seeded else 1):
-            # A model that draws nothing is trained once.
+            # A non-iterative model draws nothing, so it is trained once.
             for job in (job for job in jobs if seed == 0 or job.model not in NON_ITERATIVE):
                 row = with_seed(job, seed)
                 for each in (*row.starts, row):
@@ -90,7 +90,7 @@ class Runner:
 
     @property
     def items(self) -> list[Item]:
-        """The queue: a first figure of everything, then further seeds."""
+        """Items in the order in which they run: the first seed of all jobs, then further seeds."""
         return sorted(self.queue.values(), key=lambda item: item.job.seed)
 
     def _key(self, job: Job) -> str:
@@ -102,7 +102,7 @@ class Runner:
         Raises
         ------
         ConfigError
-            For a label that no job has; the nearest one is named.
+            If a label belongs to no job; the message names the most similar label.
         """
         labels = {job.label for item in self.items for job in (item.job, *item.rows)}
         for label in self.only:
@@ -110,12 +110,12 @@ class Runner:
                 raise ConfigError(unknown("model", label, sorted(labels)))
 
     def run(self) -> None:
-        """Carry out all jobs that wait.
+        """Run all waiting jobs.
 
         Raises
         ------
         TrainingInterrupted
-            When `stop` asked for it; what is finished stays finished.
+            When `stop` returns True; finished jobs stay finished.
         """
         for item in self.items:
             record = finished(item.job, self.splits[item.job.log], self.home)
@@ -132,7 +132,7 @@ class Runner:
 
     @property
     def failed(self) -> list[Item]:
-        """Trainings that ended in an error; their notes say which."""
+        """Trainings that ended in an error; the note of an item has the error."""
         return [item for item in self.items if item.state == "failed"]
 
     def record(self, job: Job) -> Record | str:
@@ -143,29 +143,29 @@ class Runner:
         return self.records.get(key) or self.queue[key].note or "not run yet"
 
     def why_none(self, jobs: Sequence[Job]) -> str:
-        """Why none of the jobs was carried out, where all were left out; else nothing."""
+        """Reason why all of the jobs were left out; empty if they were not all left out."""
         queued = [self.queue.get(self._key(job)) for job in jobs]
         left_out = [item.note for item in queued if item and item.state == "left out"]
         return left_out[0] if left_out and len(left_out) == len(jobs) else ""
 
     def seeds_of(self, job: Job) -> list[Record]:
-        """Records of all seeds of a job that are there."""
+        """Records of those seeds of a job that have one."""
         records = [self.record(with_seed(job, seed)) for seed in range(self.seeds)]
         return [record for record in records if isinstance(record, Record)]
 
     def seconds(self, job: Job) -> float:
-        """Mean seconds of a job's trainings that are there, with what they start from."""
+        """Mean seconds of a job's recorded trainings, pre-training included."""
         seeded = [with_seed(job, seed) for seed in range(self.seeds)]
         spent = [self._spent(one) for one in seeded if isinstance(self.record(one), Record)]
         return sum(spent) / max(len(spent), 1)
 
     def _spent(self, job: Job) -> float:
-        """Seconds of a job and of what it starts from, as far as they are recorded."""
+        """Recorded seconds of a job and of the jobs that initialise it."""
         records = [self.record(each) for each in (*job.starts, job)]
         return sum(float(r.values["train_seconds"]) for r in records if isinstance(r, Record))
 
     def _recall_weights(self, starts: Sequence[Job]) -> None:
-        """Queue starts again that have a record but no weights: a waiting job needs the weights."""
+        """Queue initialising jobs again if they have a record but no weights on disk."""
         for start in starts:
             item = self.queue[self._key(start)]
             place = trained(start, self.splits[start.log], self.home)
@@ -173,11 +173,13 @@ class Runner:
                 item.state, item.note, item.seconds = "waiting", "", 0.0
 
     def _done(self, item: Item, record: Record) -> None:
+        """Mark an item as done."""
         self.records[self._key(item.job)] = record
         item.state, item.seconds = "done", float(record.values["train_seconds"])
         item.note = f"HR@10 {record.values['sampled']['HR@10']:.4f}"
 
     def _carry_out(self, item: Item) -> None:
+        """Run an item; a training that fails is marked and does not stop the queue."""
         job = item.job
         for start in job.starts:
             if not isinstance(reason := self.record(start), Record):
@@ -196,6 +198,7 @@ class Runner:
             raise TrainingInterrupted("stopped between two trainings")
 
     def _leave_out_unasked(self) -> None:
+        """Mark waiting items that `only` or `recorded` excludes as left out."""
         for item in self.queue.values():
             if item.state != "waiting":
                 continue
@@ -208,9 +211,9 @@ class Runner:
         return any(job.label in self.only for job in (item.job, *item.rows))
 
     def _left_out(self, item: Item) -> bool:
-        """Whether the first seed of all rows that need a job took too long for a further one.
+        """Whether a further seed is left out, because the first seed of all its rows took too long.
 
-        The item then says so. A row that `only` names gets all seeds.
+        If so, state and note of the item are set. A row that `only` names gets all seeds.
         """
         if item.job.seed == 0 or self._asked(item):
             return False
@@ -222,9 +225,9 @@ class Runner:
 
 
 def seconds_left(items: Sequence[Item]) -> float:
-    """Seconds until the queue is empty.
+    """Estimated seconds until the queue is empty.
 
-    A training takes what the same model took on the same log before, else the mean of all.
+    The estimate of a training is the mean of the same model on the same log, else the mean of all.
     """
     spent: dict[tuple[str, str], list[float]] = {}
     for item in items:
@@ -236,7 +239,7 @@ def seconds_left(items: Sequence[Item]) -> float:
 
 
 def plain(item: Item) -> dict[str, Any]:
-    """An item for a report."""
+    """Data of an item in ``report.json``."""
     return {
         "log": item.job.log,
         "label": item.job.label,

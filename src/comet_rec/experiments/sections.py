@@ -1,6 +1,6 @@
-"""Sections of a report on the models of tables and figures: figures and paired differences.
+"""Sections of a report on the models of tables and figures: metrics and paired differences.
 
-The cells that all sections share are here too. The texts of sections are in `texts.md`.
+Helpers that all sections share are here too. The texts of sections are in `texts.md`.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from comet_rec.experiments.tables import (
 )
 
 FULL = "NDCG@10"
-"""Full figure that is compared."""
+"""Full metric in tables of differences."""
 ABOVE = "the row above"
 MORE = 100
-"""Negatives that the literature on sequences reports with; the paper has 99."""
+"""Number of negatives in the literature on sequential recommendation; the paper has 99."""
 CORE = 5
-"""Rows below which that literature leaves an item out."""
+"""Fewest rows of an item that much of the literature on sequential recommendation keeps."""
 
 LogsJobs = Sequence[tuple[StudyLog, list[Job]]]
 Values = npt.NDArray[np.float64]
@@ -72,7 +72,7 @@ def paragraphs(name: str) -> list[str]:
 
 
 def titled(name: str) -> Section:
-    """A section with the title and the paragraphs that `texts.md` has for it."""
+    """Section with the title and the paragraphs of this name in `texts.md`."""
     title, text = _texts()[name]
     return Section(name, title, list(text))
 
@@ -80,14 +80,14 @@ def titled(name: str) -> Section:
 def sampled_cell(
     records: Sequence[Record], metric: str, paper: float | None = None, unlike: str = ""
 ) -> Cell:
-    """Cell of a sampled figure over the seeds that are there; see `compared_cell`."""
+    """Cell of a sampled metric over all recorded seeds; see `compared_cell`."""
     values = [float(record.values["sampled"][metric]) for record in records]
     errors = [float(record.values["sampled_se"][metric]) for record in records]
     return compared_cell(values, errors, int(records[0].values["n_users"]), paper, unlike)
 
 
 def full_cell(records: Sequence[Record], metric: str) -> Cell | None:
-    """Cell of a full figure over the seeds that have one; None where the model was not ranked."""
+    """Cell of a full metric over the seeds that have it; None if no seed has a full ranking."""
     ranked = [record.values for record in records if record.values["full"] is not None]
     if not ranked:
         return None
@@ -101,18 +101,18 @@ def full_cell(records: Sequence[Record], metric: str) -> Cell | None:
 
 
 def records_of(job: Job, runner: Runner) -> list[Record]:
-    """Records of a model's trainings; one for a model that draws nothing."""
+    """Records of all seeds of a job; one record for a non-iterative model."""
     records = runner.seeds_of(job)
     return records[:1] if job.model in NON_ITERATIVE else records
 
 
 def seeds_text(job: Job, records: Sequence[Record]) -> str:
-    """Number of seeds."""
+    """Number of seeds; a dash for a non-iterative model."""
     return "–" if job.model in NON_ITERATIVE else str(len(records))
 
 
 def epochs_text(job: Job, log: StudyLog, records: Sequence[Record]) -> str:
-    """Chosen epoch of each seed, and how many there could have been."""
+    """Chosen epoch of each seed, and the largest possible number of epochs."""
     if job.model in NON_ITERATIVE:
         return "–"
     assert log.split is not None
@@ -146,7 +146,7 @@ def table_1(logs: Sequence[StudyLog]) -> Section:
 
 
 def algorithms_table(name: str, printed: Printed, logs: LogsJobs, runner: Runner) -> Section:
-    """Four sampled figures of each model on each log, beside the paper's where it has them."""
+    """Section with four sampled metrics of each model on each log, beside the paper's figures."""
     section = titled(name)
     section.text += paragraphs("cells-beside-the-paper" if printed else "cells")
     for log, jobs in logs:
@@ -167,7 +167,7 @@ def algorithms_table(name: str, printed: Printed, logs: LogsJobs, runner: Runner
 
 
 def _table_not_run(log: StudyLog, printed: Printed) -> Table:
-    """The paper's figures on a log that could not be had."""
+    """Table of the paper's figures on a log that could not be read."""
     rows = [
         _row_not_run(label, "", figures[log.name])
         for label, figures in printed.items()
@@ -177,14 +177,16 @@ def _table_not_run(log: StudyLog, printed: Printed) -> Table:
 
 
 def _row_not_run(label: str, why: str, figures: Figures) -> list[Cell | str]:
+    """Row of a model that was not run, with the paper's figures."""
     return [label, *(Cell(None, paper=figure, status=NOT_RUN, note=why) for figure in figures)]
 
 
 def _rows_of_models(
     log: StudyLog, jobs: list[Job], printed: Printed, runner: Runner
 ) -> tuple[Table, dict[str, Any]]:
+    """Table and data of the models on one log."""
     after = ["full HR@10", "full NDCG@10", "seeds", "epochs", "seconds a seed"]
-    if not printed:  # past the paper: what others report with
+    if not printed:  # results beyond the paper: also the usual number of negatives
         after = [
             f"HR@10, NDCG@10 with {MORE}", f"with {MORE} of items of {CORE} rows, at least", *after
         ]  # fmt: skip
@@ -219,7 +221,7 @@ def _rows_of_models(
 def _sampled_cells(
     log: StudyLog, job: Job, records: Sequence[Record], theirs: Figures | None
 ) -> dict[str, Cell]:
-    """Cells of the paper's metrics, compared with its figures where log and size are the same."""
+    """Cells of the paper's metrics, compared with its figures if log and size are equal."""
     unlike = unlike_the_papers(log, job)
     printed = theirs or [None] * len(paper.METRICS)
     return {
@@ -229,7 +231,7 @@ def _sampled_cells(
 
 
 def unlike_the_papers(log: StudyLog, job: Job) -> str:
-    """Why a job's figures cannot be held against the paper's; empty where they can."""
+    """Reason why a job's metrics cannot be compared with the paper's; empty if they can."""
     if not log.is_the_papers:
         return OTHER_LOG
     k = dict(job.settings).get("model.embedding_dim", paper.DIM)
@@ -237,6 +239,7 @@ def unlike_the_papers(log: StudyLog, job: Job) -> str:
 
 
 def _data_of_model(records: Sequence[Record], cells: Mapping[str, Cell]) -> dict[str, Any]:
+    """Data of a model in ``report.json``."""
     kept = ("seed", "epochs", "train_seconds", "validation", "sampled", "full", "settings")
     optional = ("machine",)  # the first records do not have it
     return {
@@ -254,10 +257,11 @@ def _data_of_model(records: Sequence[Record], cells: Mapping[str, Cell]) -> dict
 def _with_more(
     log: StudyLog, records: Sequence[Record], least: int = 0
 ) -> tuple[float, float] | None:
-    """HR@10 and NDCG@10 with `MORE` negatives, in expectation over draws, mean over seeds.
+    """Expected HR@10 and NDCG@10 with `MORE` negatives, mean over seeds.
 
-    Negatives are items of `least` rows or more. A record does not say which items are ahead of
-    the positive: all of them are taken to be such items, so the figure is a lower bound.
+    Negatives are items with `least` rows or more. A record does not say which items rank above the
+    positive. All of them are assumed to have that many rows, so the values are lower bounds. None
+    if a seed has no full ranks.
     """
     assert log.split is not None
     test, figures = log.split.test, []
@@ -275,7 +279,7 @@ def _with_more(
 def _chance_of_other_rows(
     log: StudyLog, jobs: list[Job], printed: Printed, runner: Runner
 ) -> list[str]:
-    """How often our rows would reproduce what the paper prints of other models."""
+    """Sentence on how often our rows would reproduce the paper's figures of other models."""
     ours = {job.label: job for job in jobs if isinstance(runner.record(job), Record)}
     statuses = [
         sampled_cell(records_of(job, runner), metric, columns[log.name][place]).status
@@ -289,13 +293,13 @@ def _chance_of_other_rows(
         return []
     same = statuses.count("reproduced")
     return [
-        f"{log.title}: how weak a test that is: held against the paper's figures of each other "
-        f"model, our rows would reproduce {same} of {len(statuses)}."
+        f"{log.title}: this test is weak. Compared with the paper's figures of each other model, "
+        f"our rows would reproduce {same} of {len(statuses)}."
     ]
 
 
 def compared(name: str, logs: LogsJobs, runner: Runner) -> Section:
-    """Models beside the first of them: figures, paired differences, bars (Figures 3, 4, …)."""
+    """Section that compares models with the first: metrics, differences, bars (Figures 3, 4, …)."""
     section = titled(name)
     panels = {}
     for log, jobs in logs:
@@ -317,7 +321,7 @@ def compared(name: str, logs: LogsJobs, runner: Runner) -> Section:
 def add_differences(
     section: Section, logs: LogsJobs, runner: Runner, *, stepwise: bool = False
 ) -> None:
-    """Add each model's paired differences to a section that has their figures."""
+    """Add tables of paired differences to a section that already has the models' metrics."""
     for log, jobs in logs:
         if log.why or runner.why_none(jobs):
             continue
@@ -331,7 +335,7 @@ def add_differences(
 def differences(
     log: StudyLog, jobs: list[Job], runner: Runner, *, stepwise: bool = False
 ) -> tuple[Table, dict[str, dict[str, Any]]]:
-    """Figures of each model and its paired difference from the first, or from the one above."""
+    """Metrics of each model, and its paired difference from the first model or the row above."""
     other = ABOVE if stepwise else jobs[0].label
     columns = ["model", "seeds", "epochs", *METRICS]
     for metric in METRICS:
@@ -377,7 +381,7 @@ def differences(
 
 
 def _trainings(log: StudyLog, runner: Runner) -> list[list[Record]]:
-    """Records of all models on a log, a list for each; a model with two labels counts once."""
+    """Records of each model on a log; a model with two labels counts once."""
     jobs = {with_seed(item.job, 0) for item in runner.items if item.job.log == log.name}
     trainings = [records_of(job, runner) for job in sorted(jobs, key=lambda job: job.label)]
     return list({records[0].key: records for records in trainings if records}.values())
@@ -391,13 +395,13 @@ def _tests(
     *,
     full: bool,
 ) -> dict[str, Tested]:
-    """Paired tests of each job against its reference by label, p corrected for their number.
+    """Label of a job → its paired test against its reference, with a corrected p-value.
 
-    A model with one seed borrows the noise of the noisiest of `trainings` on the same users.
+    A model with one seed borrows the noise of the noisiest model in `trainings` on the same users.
     """
 
     def values(seeds: list[Record]) -> Values | None:
-        """Figures by seed and user, float64 [seeds, T]; None if the seeds differ in users."""
+        """Metric by seed and user, float64 [seeds, T]; None if the seeds differ in users."""
         each = [record.user_values(metric, full=full) for record in seeds]
         same = len({len(row) for row in each}) == 1 and len(each[0]) > 0
         return np.array(each) if same else None
@@ -418,7 +422,7 @@ def _tests(
 
 
 def _texts_of_test(tested: Tested | None) -> list[str]:
-    """Cells of a difference and of its p-value."""
+    """Cells of a difference and of its p-value; empty without a test."""
     if tested is None:
         return ["", ""]
     test, p = tested
@@ -427,7 +431,7 @@ def _texts_of_test(tested: Tested | None) -> list[str]:
 
 
 def _data_of_test(tested: Tested | None) -> dict[str, float | None] | None:
-    """A difference in ``report.json``."""
+    """Data of a difference in ``report.json``."""
     if tested is None:
         return None
     test, p = tested
@@ -438,7 +442,7 @@ def _data_of_test(tested: Tested | None) -> dict[str, float | None] | None:
 
 
 def figure_5(logs: LogsJobs, runner: Runner) -> Section:
-    """Heat maps of learned kernels."""
+    """Section with heat maps of learned kernels."""
     section = titled("figure5")
     panels = {}
     for log, jobs in logs:
@@ -447,8 +451,8 @@ def figure_5(logs: LogsJobs, runner: Runner) -> Section:
         if not kernels:
             if isinstance(record, Record):
                 record = (
-                    f"its record {record.key} has no kernels; take it out of "
-                    f"{RECORDS}/{log.name}.zip to train it anew"
+                    f"record {record.key} has no kernels; remove it from "
+                    f"{RECORDS}/{log.name}.zip to train the model again"
                 )
             section.leave_out(log, {"COMET": record})
             continue
@@ -462,7 +466,7 @@ def figure_5(logs: LogsJobs, runner: Runner) -> Section:
 
 
 def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runner) -> Section:
-    """HR@10 and NDCG@10 over embedding size, regularisation and channels."""
+    """Section on HR@10 and NDCG@10 by embedding size, regularisation and channels."""
     section = titled("figure6")
     panels = {}
     for log, grids in logs:
@@ -484,6 +488,7 @@ def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runn
 def _curve(
     log: StudyLog, key: str, jobs: list[Job], runner: Runner
 ) -> tuple[Table, list[dict[str, Any]]]:
+    """Table and points of the curve of one setting."""
     columns = [key, "HR@10", "NDCG@10", "epochs", "seconds"]
     table = Table(f"{log.title}: {key}", columns, [], log=log.title)
     points = []

@@ -1,4 +1,4 @@
-"""First and last sections of a report: what was run, searches, settings, the audit."""
+"""General sections of a report: what was run, searches, settings, the audit."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ SHOWN_SETTINGS: dict[str, str] = {
     "most epochs": "train.epochs",
     "refit": "train.refit",
 }
-"""Settings that have a column of their own, as far as a training's model has them."""
+"""Column of the settings table → setting. A cell is empty if a model lacks the setting."""
 
 
 def what_was_run(parts: Sequence[Section], logs: Sequence[StudyLog]) -> Section:
-    """For each part and log: rows with figures, and the paper's cells by status."""
+    """Section with the number of rows that were run, and of the paper's cells by status."""
     section = titled("summary")
     for log in logs:
         if log.split is None:
@@ -67,6 +67,7 @@ def what_was_run(parts: Sequence[Section], logs: Sequence[StudyLog]) -> Section:
 
 
 def _rows_run(part: Section, log: StudyLog) -> str:
+    """Number of rows of a part on a log that were run, and its cells by status."""
     rows = [row for table in part.tables if table.log == log.title for row in table.texts]
     done = sum(not any(NOT_RUN in cell for cell in row[1:]) for row in rows)
     statuses = part.statuses_of(log.title)
@@ -79,18 +80,18 @@ def _rows_run(part: Section, log: StudyLog) -> str:
 
 
 def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Section:
-    """A table of each journal's models, and how their best trial rose with the time spent.
+    """Section on searches: a table for each journal, and the best trial over the time spent.
 
     Parameters
     ----------
     journals : list of Path
     used : mapping
-        Title of a log → its models whose settings come out of these journals.
+        Title of a log → its models that take their settings from these journals.
 
     Raises
     ------
     ConfigError
-        For a file that is no journal, or without Optuna.
+        If a file is not a journal, or if Optuna is not installed.
     """
     section = titled("searches")
     section.text += [
@@ -132,6 +133,7 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
 
 
 def _best_so_far(trials: Sequence[Trial]) -> list[list[float]]:
+    """Seconds spent and best value after each trial."""
     spent, best, points = 0.0, 0.0, []
     for trial in trials:
         spent += trial.seconds
@@ -141,7 +143,7 @@ def _best_so_far(trials: Sequence[Trial]) -> list[list[float]]:
 
 
 def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
-    """Settings of each training that is there, and its time."""
+    """Section with the settings and seconds of each recorded training."""
     section = titled("settings")
     columns = [
         "model", "preset", *SHOWN_SETTINGS, "else", "epochs", "seeds", "seconds", "machine"
@@ -156,7 +158,7 @@ def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
             record = runner.record(job)
             if job.log == log.name and isinstance(record, Record):
                 jobs.setdefault(record.key, job)
-                # Two labels may name one training: its row has both.
+                # Two labels may name one training; its row then has both.
                 labels.setdefault(record.key, {})[job.label] = None
         table = Table(log.title, columns, [])
         for key, job in jobs.items():
@@ -167,6 +169,7 @@ def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
 
 
 def _settings_row(job: Job, config: Config, runner: Runner) -> list[Cell | str]:
+    """Cells of a training in the settings table, without its labels."""
     records = records_of(job, runner)
     shown = {column: _value(config, key) for column, key in SHOWN_SETTINGS.items()}
     if job.model in NON_ITERATIVE:
@@ -191,21 +194,24 @@ def _other_settings(config: Config) -> str:
 
 
 def _value(config: Config, key: str) -> str:
+    """Text of a setting; empty for a model without it."""
     try:
         value: Any = config.get(key)
-    except AttributeError:  # a model without this setting
+    except AttributeError:
         return ""
     return "yes" if value is True else "no" if value is False else f"{value}"
 
 
 def audit(findings: Mapping[str, list[Finding]]) -> Section:
-    """Findings of the audit by the log, or the log and the training."""
+    """Section with the findings of the audit, by log or by log and training."""
     section = titled("audit")
-    for name, of_log in findings.items():
-        rows: list[list[Cell | str]] = [[one.check, one.severity, one.message] for one in of_log]
+    for name, log_findings in findings.items():
+        rows: list[list[Cell | str]] = [
+            [finding.check, finding.severity, finding.message] for finding in log_findings
+        ]
         section.add(Table(name, ["check", "severity", "finding"], rows))
-        section.data[name] = as_data(of_log)
-    clean = [name for name, of_log in findings.items() if not of_log]
+        section.data[name] = as_data(log_findings)
+    clean = [name for name, log_findings in findings.items() if not log_findings]
     if clean:
         section.text.append(f"Nothing was found in: {'; '.join(clean)}.")
     return section

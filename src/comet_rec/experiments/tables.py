@@ -1,4 +1,4 @@
-"""Tables of a report: cells hold a number and its status, and become text in one place."""
+"""Cells, tables, drawings and sections of a report. A cell holds a number and its status."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from comet_rec.experiments.logs import StudyLog
 from comet_rec.text import markdown
 
 METRICS = ("HR@10", "NDCG@10")
-"""Metrics of figures, of differences and of full ranking in tables."""
+"""Metrics in drawings, tables of differences and tables of full metrics."""
 NOT_RUN = "not run"
 OTHER_LOG = "another log"
 """Status of a cell whose log is not the paper's."""
 SMALLER = "a smaller model"
 """Status of a COMET's cell whose K is below the paper's."""
 STATUSES = ("reproduced", "better", "lower", OTHER_LOG, SMALLER, NOT_RUN)
-"""Verdicts on a cell beside a figure of the paper, in the order in which they are counted."""
+"""Verdicts on a cell beside a figure of the paper, in the order of the summary."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of ours, and the paper's beside it where the paper prints one.
+    """One metric of ours, with the paper's figure if the paper prints one.
 
     Parameters
     ----------
     value : float or None
-        Mean over training seeds; None where nothing was run.
+        Mean over training seeds; None if nothing was run.
     error : float
         One standard error, over users and, with several seeds, over seeds.
     seeds : tuple of float
-        The figure of each seed.
+        Metric of each seed.
     paper : float, optional
     status : str
-        One of `STATUSES`; empty where the paper prints nothing.
+        One of `STATUSES`; empty if the paper prints no figure.
     note : str
-        Why it was not run, or on how many users it was measured.
+        Reason why nothing was run, or number of users in a sample.
     digits : int
-        Decimals: three for sampled figures, four for full ones.
+        Number of decimals: three for sampled metrics, four for full metrics.
     """
 
     value: float | None
@@ -54,7 +54,7 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Our figure minus the paper's, where the two can be compared."""
+        """Our metric minus the paper's figure; None if they cannot be compared."""
         if self.value is None or self.paper is None or self.status in (OTHER_LOG, SMALLER):
             return None
         return self.value - self.paper
@@ -73,7 +73,7 @@ class Cell:
         return number(value) if self.digits == 3 else f"{value:.{self.digits}f}"
 
     def as_data(self) -> dict[str, Any]:
-        """The cell in ``report.json``."""
+        """Data of the cell in ``report.json``."""
         compared = self.difference is not None
         return {
             "ours": self.value, "error": self.error, "seeds": self.seeds,
@@ -107,7 +107,7 @@ class Table:
 
     @property
     def statuses(self) -> Counter[str]:
-        """How many of the paper's figures have which status."""
+        """Number of the paper's figures with each status."""
         cells = (cell for row in self.rows for cell in row if isinstance(cell, Cell))
         return Counter(cell.status for cell in cells if cell.status and cell.paper is not None)
 
@@ -149,7 +149,7 @@ class Section:
     data : dict
         Figures for ``report.json``.
     missing : dict of str to int
-        Title of a log to the number of its rows that were not run.
+        Title of a log → number of its rows that were not run.
     """
 
     name: str
@@ -161,7 +161,7 @@ class Section:
     missing: dict[str, int] = field(default_factory=dict)
 
     def statuses_of(self, log: str | None = None) -> Counter[str]:
-        """How many of the paper's figures have which status; of all logs without one's title."""
+        """Number of the paper's figures with each status, for one log's title or for all logs."""
         total: Counter[str] = Counter()
         for table in self.tables:
             if log is None or table.log == log:
@@ -169,19 +169,25 @@ class Section:
         return total
 
     def add(self, table: Table) -> None:
-        """Add a table that has rows."""
+        """Add a table, unless it has no rows."""
         if table.rows:
             self.tables.append(table)
 
     def draw(self, kind: str, caption: str, panels: dict[str, Any], **options: str) -> None:
-        """Add a figure that has panels."""
+        """Add a drawing, unless it has no panels."""
         if panels:
             self.drawings.append(Drawing(self.name, kind, caption, panels, options))
 
     def leave_out(self, log: StudyLog, reasons: Mapping[str, str]) -> None:
-        """Say which rows a log's table lacks, and why: labels to reasons.
+        """Add a sentence on the rows that a log's table lacks.
 
-        Nothing is said of a log that could not be read: the summary does that once.
+        A log that could not be read gets no sentence here, since the summary has one.
+
+        Parameters
+        ----------
+        log : StudyLog
+        reasons : mapping
+            Label of a row → reason why it is missing.
         """
         if not reasons or log.split is None:
             return
@@ -194,17 +200,17 @@ class Section:
 
 
 def number(value: float) -> str:
-    """Three decimals and no zero before the point, as the paper prints."""
+    """Text with three decimals and no zero before the point, as in the paper."""
     return f"{value:.3f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.3f}"
 
 
 def interval_text(difference: float, low: float, high: float) -> str:
-    """A difference and its 95 % interval."""
+    """Text of a difference and its 95 % interval."""
     return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def p_text(p: float, *, none_seen: bool = False) -> str:
-    """A p-value; with `none_seen` a bound, since no resampled mean had the other sign."""
+    """Text of a p-value. With `none_seen`, no resampled mean changed its sign: p is a bound."""
     if p < 0.001:
         return "< 0.001"
     return f"< {math.ceil(p * 1000) / 1000:.3f}" if none_seen else f"{p:.3f}"
@@ -217,21 +223,21 @@ def compared_cell(
     paper: float | None = None,
     unlike: str = "",
 ) -> Cell:
-    """Put the figures of several seeds beside the paper's.
+    """Cell with the mean over seeds, compared with the paper's figure.
 
-    Reproduced means |ours − paper's| ≤ 1.96·√(SE² + SE_paper²). The paper reports no error;
-    SE_paper is that of a mean of `users` binomial draws, √(p(1 − p)/T), which bounds that of
-    NDCG from above.
+    Reproduced means |ours − paper's| ≤ 1.96·√(SE² + SE_paper²). The paper reports no error.
+    SE_paper is √(p(1 − p)/T), the standard error of a mean of T binomial draws. For NDCG it is an
+    upper bound.
 
     Parameters
     ----------
     values, errors : sequence of float
-        The figure of each seed, and its standard error over users.
+        Metric of each seed, and its standard error over users.
     users : int
-        T, test users.
+        T, the number of test users.
     paper : float, optional
     unlike : str
-        Status of a cell that cannot be compared with the paper's; empty where it can.
+        Status of a cell that cannot be compared with the paper; empty if it can.
     """
     over_seeds = variance(values) / len(values) if len(values) > 1 else 0.0
     ours, error = mean(values), math.sqrt(mean(e * e for e in errors) + over_seeds)
@@ -245,7 +251,7 @@ def compared_cell(
 
 
 def markdown_table(table: Table) -> str:
-    """A table of Markdown under its title."""
+    """Table as Markdown, below its title."""
     rows = [table.columns, ["---"] * len(table.columns), *table.texts]
     lines = ["| " + " | ".join(map(markdown, row)) + " |" for row in rows]
     return "\n".join([f"**{markdown(table.title)}**\n", *lines] if table.title else lines)

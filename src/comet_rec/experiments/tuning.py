@@ -1,7 +1,7 @@
 """Search for a model's settings on the validation items, for a given wall time.
 
-Trials are kept in a journal, Optuna's text file: a search that was stopped continues from it, on
-another machine too. Test items are never looked at.
+Trials are kept in a journal, a text file of Optuna. A stopped search continues from its journal, on
+another machine too. Test items are never used.
 """
 
 from __future__ import annotations
@@ -65,18 +65,20 @@ SPACES: dict[str, Space] = {
 }
 """Search space of each model.
 
-The paper's grids go down to a rate of 5e-7 and up to a decay of 5e-5. With batches of thousands
-and a mean over pairs, that rate moves nothing and that decay leaves nothing. So the grids are cut
-and go a little further at the other end. Ranges of non-iterative models are the usual ones.
+The paper's grids go down to a rate of 5e-7 and up to a decay of 5e-5. With batches of thousands of
+pairs and a mean over pairs, such a rate changes nothing and such a decay erases the weights. So the
+grids stop earlier at these ends and go a little further at the other ends. Non-iterative models
+have the usual ranges.
 """
 
 REPEATS = 200
-"""Repeated settings in a row after which the sampler has nothing new."""
+"""Number of repeated proposals in a row after which a search ends."""
 COMBINATIONS = 10_000
-"""Combinations that are tested for a valid one before a search begins."""
+"""Number of combinations among which a search looks for a valid one before it begins."""
 CUT = "cut"
-"""Attribute of a trial that ran out of time: a search that continues may try its settings again."""
+"""Attribute of a trial that ran out of time; a continued search may try its settings again."""
 OLD_METRIC = next(old for old, new in renamed.SETTINGS.items() if new == "train.selection_metric")
+"""Former name of the setting, which old journals have."""
 
 
 def tune(
@@ -92,24 +94,24 @@ def tune(
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Spend `seconds` on trials and name the best settings.
+    """Run trials for `seconds` and return the best settings.
 
     Parameters
     ----------
     split : Split
     model, device : str
-        Names.
+        Registered name of the model, and device of the trainings.
     journal : Path
-        Text file that every trial is added to. A search continues from one that exists, and the
-        time of its trials counts (of a killed trial, the time up to its last epoch).
+        Text file to which every trial is added. A search continues from an existing journal, and
+        the time of its trials counts. A killed trial counts up to its last epoch.
     seconds : float
-        Wall time of all trials; the last is cut after the epoch in which it ends.
+        Wall time of all trials. The last trial is cut after the epoch in which the time ends.
     preset_name : str
         Preset of the settings that are not searched.
     settings : mapping, optional
         Dotted keys of settings that stay fixed.
     search : mapping, optional
-        Dotted key → values to try; nothing else is searched then. Without it: `SPACES`.
+        Dotted key → values to try, in place of the model's space in `SPACES`.
     seed : int
         Seed of the search and of training.
     say : callable
@@ -118,13 +120,13 @@ def tune(
     Returns
     -------
     dict
-        ``model``, ``trials``, ``seconds``, ``protocol``, and of the best trial ``validation``,
-        ``settings`` and ``epochs``.
+        ``model``, ``trials``, ``seconds`` and ``protocol`` of the search, and ``validation``,
+        ``settings`` and ``epochs`` of the best trial.
 
     Raises
     ------
     ConfigError
-        For a model without a space, a value that no setting has, or a journal of something else.
+        If the model has no space, a value is invalid, or the journal is of another search.
     """
     check([model], journal, search, device)
     optuna = library()
@@ -132,11 +134,11 @@ def tune(
     search = renamed.settings(search, warn=True) if search else None
     fixed, space = settled(split, model, preset_name, settings, search, seed)
     study = open_study(journal, fixed, split, space, settings)
-    # Nobody will end trials that were killed; the time that they took stays counted.
+    # Killed trials still count as running: mark them as failed. Their seconds still count.
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     tried = tried_in(study)
-    if not tried:  # the preset's own first: a short search has a good trial to compare with
+    if not tried:  # first the values of the preset, so that even a short search has a good trial
         start = {key: fixed.get(key) for key, values in space.items() if fixed.get(key) in values}
         study.enqueue_trial({key: json.dumps(value) for key, value in start.items()})
     config_of = _configs(split, model, preset_name, settings, seed)
@@ -159,22 +161,23 @@ def check(
     search: Mapping[str, Sequence[Any]] | None = None,
     device: str = "cpu",
 ) -> None:
-    """Refuse what no search can do, before any data are read.
+    """Check models, journal and device before any data are read.
 
     Raises
     ------
     ConfigError
-        For an unknown model or device, a model without a space, or a journal that cannot be
-        written.
+        If a model or device is unknown, a model has no space, or the journal cannot be written.
     """
     torch_device(device)
     for model in models:
         if model not in base.names():
             raise ConfigError(unknown("model", model, list(base.names())))
         if model not in SPACES and not search:
-            raise ConfigError(f"{model} has nothing to search; models: {', '.join(sorted(SPACES))}")
+            raise ConfigError(
+                f"{model} has nothing to search; choose among {', '.join(sorted(SPACES))}"
+            )
     if journal.is_dir() or not journal.parent.is_dir():
-        raise ConfigError(f"{journal}: must be a file in a folder that exists; give another")
+        raise ConfigError(f"{journal}: must be a file in a folder that exists; give another path")
     if journal.exists():
         refuse_other_than_file(journal, str(journal))
 
@@ -187,23 +190,25 @@ def settled(
     search: Mapping[str, Sequence[Any]] | None,
     seed: int,
 ) -> tuple[Config, Space]:
-    """Settings that stay fixed, and values to search as the settings read them.
+    """Config of the fixed settings, and the search space with values of the right types.
 
     Raises
     ------
     ConfigError
-        For a setting that is unknown or a value that it cannot have.
+        If a setting is unknown or cannot have a value.
     """
     config_of = _configs(split, model, preset_name, settings, seed)
     fixed = config_of({})
     check_protocol(fixed, settings, split.protocol)
     for key in search or ():
         if key.startswith("protocol."):
-            raise ConfigError(f"{key}: the split's, and nothing to search; leave it out")
+            raise ConfigError(f"{key}: belongs to the split and cannot be searched; leave it out")
         if key == "train.selection_metric":
             one = by_reader(python="in settings", shell="with --set")
-            raise ConfigError(f"{key}: is what a search looks at; give one value, {one}")
-    if not search:  # the preset's own values too: they are tried first
+            raise ConfigError(
+                f"{key}: is the metric that a search maximises; give one value, {one}"
+            )
+    if not search:  # and the values of the preset, which are tried first
         search = {key: (*values, fixed.get(key)) for key, values in SPACES[model].items()}
     space = {
         key: tuple(dict.fromkeys(fixed.coerced(key, value) for value in values))
@@ -211,7 +216,9 @@ def settled(
         if key not in settings
     }
     if not space:
-        raise ConfigError(f"{model}: nothing to search, every setting is fixed; leave out one")
+        raise ConfigError(
+            f"{model}: nothing to search, every setting is fixed; do not fix all of them"
+        )
     wrong: ConfigError | None = None
     for chosen in islice(product(*space.values()), COMBINATIONS):
         try:
@@ -220,13 +227,16 @@ def settled(
             wrong = wrong or error
         else:
             return fixed, space
-    raise wrong or ConfigError(f"{model}: nothing to search: a setting has no values")
+    raise wrong or ConfigError(f"{model}: nothing to search: a setting has no values; give some")
 
 
 def _configs(
     split: Split, model: str, preset_name: str, settings: Settings, seed: int
 ) -> Callable[[Settings], Config]:
-    """Config of a trial; all settings at once, since they may need one another."""
+    """Function that makes the config of a trial.
+
+    It sets all settings at once, since they may depend on each other.
+    """
     plain = replace(preset(preset_name, model, split.interactions), seed=seed)
     return lambda chosen: plain.with_settings({**settings, **chosen})
 
@@ -235,25 +245,25 @@ def _spend(
     study: Any, tried: dict[str, float], seconds: float, split: Split,
     config_of: Callable[[Settings], Config], space: Space, device: str, say: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Try settings that were not tried before, until the time is up or nothing new comes."""
+    """Run trials with new settings until the time is up or the sampler has nothing new."""
     repeated, trained = 0, bool(tried)
     blends: dict[str, Run] = {}
     while len(tried) < math.prod(map(len, space.values())) and repeated < REPEATS:
-        # A search that is too short for one training still has that one.
+        # The first training always runs, even if the search is too short for it.
         left = seconds - seconds_of(study) if trained else math.inf
         if left <= 0:
             break
         trial = study.ask()
         chosen = {k: json.loads(trial.suggest_categorical(k, words(v))) for k, v in space.items()}
         word = json.dumps(chosen, sort_keys=True)
-        if word in tried:  # a sampler of categories repeats itself
+        if word in tried:  # the sampler may repeat itself
             study.tell(trial, tried[word])
             repeated += 1
             continue
         repeated = 0
         try:
             config = config_of(chosen)
-        except ConfigError as error:  # values that are fine, but not together
+        except ConfigError as error:  # each value is valid, but not the combination
             tried[word] = 0.0
             study.tell(trial, 0.0)
             say(f"{study.study_name}: left out: {error}")
@@ -272,7 +282,7 @@ def _trial(
     left: float,
     blends: dict[str, Run],
 ) -> tuple[float, str]:
-    """One training; it ends early when it is behind the median of those before, or time is up."""
+    """Train once. Stop early if the trial is behind the median of earlier trials, or time is up."""
     best: tuple[float, int, Mapping[str, float]] = (0.0, 0, {})
     behind = late = False
     selects = config.train.selects
@@ -283,9 +293,9 @@ def _trial(
         if not progress.finished_epoch:
             return
         spent = time.perf_counter() - began
-        trial.set_user_attr("seconds", round(spent, 2))  # should it be killed
+        trial.set_user_attr("seconds", round(spent, 2))  # written now, in case the trial is killed
         late = spent > left
-        if stage == "validation" and progress.validation is not None:  # and not the second model's
+        if stage == "validation" and progress.validation is not None:  # not of the second model
             figures = progress.validation
             best = max(best, (figures[selects], progress.epoch, figures), key=lambda b: b[0])
             trial.report(best[0], progress.epoch)
@@ -314,10 +324,9 @@ def _trial(
 def validate(
     config: Config, split: Split, device: torch.device, hooks: Hooks, trained: dict[str, Run]
 ) -> tuple[dict[str, float], int]:
-    """Train without a refit: figures of the validation items in the best epoch, and that epoch.
+    """Train without a refit; return the validation metrics of the best epoch, and that epoch.
 
-    `trained` has the second models of blends from earlier calls with this split, by their config;
-    a new one is added.
+    `trained` maps configs to the second models of blends on this split. A new one is added.
     """
     config = replace(config, train=replace(config.train, refit=False))
     second = blend_config(config, split.interactions)
@@ -341,13 +350,13 @@ class Trial:
     settings : dict
         Dotted keys and the values of this trial.
     value : float
-        Validation NDCG@10 of the best epoch, sampled or full as the search selects.
+        Validation NDCG@10 of the best epoch, sampled or full by the selection metric of the search.
     seconds : float
     stopped_early : bool
-        It was behind the median of those before it. (A trial with numbers that are not finite has
-        the value 0.)
+        Whether the trial was behind the median of earlier trials. A trial with
+        non-finite numbers has the value 0 and counts as not stopped early.
     cut : bool
-        The time ran out; its value is that of the best epoch so far.
+        Whether the time ran out; `value` is then that of the best epoch so far.
     """
 
     settings: Mapping[str, Any]
@@ -365,9 +374,9 @@ class Search:
     ----------
     model : str
     trials : list of Trial
-        In their order, without repeated settings.
+        In the order in which they ran, without repeated settings.
     begun : mapping
-        The log, the split and the settings that the search began with: see `open_study`.
+        Log, split and settings at the beginning of the search; see `open_study`.
     """
 
     model: str
@@ -377,35 +386,37 @@ class Search:
     @property
     def selection_metric(self) -> str:
         """Metric that the search maximised: "sampled" or "full" NDCG@10."""
-        lines = self.begun.get("settings", ())  # as they were written, perhaps by an old name
+        lines = self.begun.get("settings", ())  # an old journal has the old name
         full = any(f'{name} = "full"' in lines for name in ("train.selection_metric", OLD_METRIC))
         return "full" if full else "sampled"
 
     @property
     def best(self) -> Trial | None:
-        """The best trial; None where none finished."""
+        """The best trial; None if no trial finished."""
         return max(self.trials, key=lambda trial: trial.value, default=None)
 
 
 def searched_on(
     journals: Sequence[Path], split: Split, preset: str, selection_metric: str = "sampled"
 ) -> dict[str, dict[str, Any]]:
-    """Model → the best settings of a search on this very split that began from `preset`.
+    """Model → the best settings of a search on this split that began from `preset`.
 
-    Only searches by this selection metric count, for each model the one with the best trial. The
-    settings include those that the search had fixed.
+    Only searches by this selection metric count. Of several searches for a model, the one with the
+    best trial counts. The settings include those that the search had fixed.
 
     Raises
     ------
     ConfigError
-        For a file that is no journal, or without Optuna.
+        If a file is not a journal, or if Optuna is not installed.
     """
     about = {"log": split.interactions.fingerprint, "protocol": split.hash, "preset": preset}
     best_values: dict[str, float] = {}
     settings: dict[str, dict[str, Any]] = {}
     for search in (search for journal in journals for search in history(journal)):
         begun, best = search.begun, search.best
-        same = all(begun.get(key) == value for key, value in about.items())  # a preset since 0034
+        same = all(
+            begun.get(key) == value for key, value in about.items()
+        )  # old journals have no preset
         if best is None or not same or search.selection_metric != selection_metric:
             continue
         if best.value > best_values.get(search.model, -math.inf):
@@ -421,9 +432,9 @@ def history(journal: Path) -> list[Search]:
     Raises
     ------
     ConfigError
-        For a file that is no journal, or without Optuna.
+        If the file is not a journal, or if Optuna is not installed.
     """
-    library()  # its absence is no fault of the file
+    library()  # raises here if Optuna is missing, so that the file is not blamed
     if not journal.exists():
         raise ConfigError(f"{journal}: no such file; give a journal that comet-rec tune wrote")
     refuse_other_than_file(journal, str(journal))
@@ -432,7 +443,7 @@ def history(journal: Path) -> list[Search]:
         for study in storage.get_all_studies():
             trials = finished_in(storage.get_all_trials(study._study_id))
             searches.append(Search(study.study_name, trials, study.user_attrs))
-    except Exception:  # of any kind: neither Optuna nor we check what a line holds
+    except Exception:  # any exception, since nothing checks the content of a line
         searches = []
     if not searches or any(search.model not in base.names() for search in searches):
         raise ConfigError(f"{journal}: not a journal; give one that comet-rec tune wrote")
@@ -440,7 +451,7 @@ def history(journal: Path) -> list[Search]:
 
 
 def finished_in(trials: Sequence[Any]) -> list[Trial]:
-    """Trials of Optuna that trained a model: no repeats, none that was killed."""
+    """Trials of Optuna that trained a model; repeated and killed trials are left out."""
     return [
         Trial(
             {key: _as_setting(json.loads(value)) for key, value in trial.params.items()},
@@ -462,8 +473,8 @@ def open_study(journal: Path, fixed: Config, split: Split, space: Space, setting
     Raises
     ------
     ConfigError
-        For a file that is no journal, or one of another log or split, of other settings or values
-        to try; nothing of this call is written into it then.
+        If the file is not a journal, or if its search has another log, split, settings or values to
+        try. This call then writes nothing into the file.
     """
     optuna = library()
     try:
@@ -475,11 +486,11 @@ def open_study(journal: Path, fixed: Config, split: Split, space: Space, setting
             sampler=optuna.samplers.TPESampler(seed=fixed.seed, multivariate=True),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=10),
         )
-        finished_in(study.trials), seconds_of(study), tried_in(study)  # what is asked for later
+        finished_in(study.trials), seconds_of(study), tried_in(study)  # read all now, to fail early
     except OSError as error:
         raise ConfigError(f"{journal}: cannot be written: {error.strerror}") from None
-    except Exception:  # of any kind: Optuna does not check what a line of the file holds
-        raise ConfigError(f"{journal}: is another file, not a journal; give another") from None
+    except Exception:  # any exception, since Optuna does not check the lines
+        raise ConfigError(f"{journal}: is not a journal; give another file") from None
     begun = {
         "protocol": (split.hash, "on another log or split"),
         "log": (split.interactions.fingerprint, "on another log or split"),
@@ -502,7 +513,7 @@ def open_study(journal: Path, fixed: Config, split: Split, space: Space, setting
 
 
 def _same_space(study: Any, space: Space) -> bool:
-    """Optuna's categories cannot change within a study, not even those of a killed trial."""
+    """Whether the search space is that of all trials, since Optuna cannot change it later."""
     choices = {key: words(values) for key, values in space.items()}
     for trial in study.trials:
         before = {key: list(kind.choices) for key, kind in trial.distributions.items()}
@@ -519,7 +530,7 @@ def seconds_of(study: Any) -> float:
 
 
 def tried_in(study: Any) -> dict[str, float]:
-    """Settings that were tried to their end, as JSON, and what came out."""
+    """Settings of completed trials, as JSON → their value."""
     return {
         json.dumps({k: json.loads(v) for k, v in t.params.items()}, sort_keys=True): t.value
         for t in study.trials
@@ -528,27 +539,28 @@ def tried_in(study: Any) -> dict[str, float]:
 
 
 def _as_setting(value: Any) -> Any:
-    """JSON has no tuples."""
+    """Value of a setting from JSON, which has lists in place of tuples."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def words(values: tuple[Any, ...]) -> list[str]:
-    """Values as Optuna's categories, which have to be simple: JSON."""
+    """Values as JSON texts, since Optuna's categories must have simple types."""
     return [json.dumps(value) for value in values]
 
 
 def _storage(journal: Path) -> Any:
+    """Optuna's storage in a journal."""
     optuna = library()
     return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
 
 
 def library() -> Any:
-    """Optuna, quiet.
+    """Import Optuna and turn off its messages.
 
     Raises
     ------
     ConfigError
-        Without it.
+        If Optuna is not installed.
     """
     try:
         import optuna

@@ -1,9 +1,9 @@
-"""The audit: what in a split, its candidates, its times or its training makes figures mean less.
+"""The audit: checks for faults that make the metrics of a split or a model meaningless.
 
-The audit is a table of checks, `CHECKS`; docs/audit.md says what each of them looks at.
-`audit` looks at a split as the library holds it, `audit_files` at the files of a given split before
-anything in them is fixed. A trained run is audited by `comet_rec.estimators.audit`, since measuring
-again needs a room that this one must not import.
+The audit is a table of checks, `CHECKS`; docs/audit.md describes each of them. `audit` checks a
+split as the library holds it. `audit_files` checks the files of a given split before the library
+fixes anything in them. `comet_rec.estimators.audit` checks a trained run: it evaluates the run
+again, with packages that this one must not import.
 """
 
 from __future__ import annotations
@@ -41,19 +41,20 @@ Scope = Literal["held-out", "log", "training", "files", "run"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that the audit looks for.
+    """One check of the audit.
 
     Parameters
     ----------
     name : str
-        ``{part}`` in it stands for test or validation.
+        Name of the check; ``{part}`` in it stands for test or validation.
     severity : {"error", "warning", "note"}
     scope : {"held-out", "log", "training", "files", "run"}
-        Arguments of `function`: the material and a held-out part; the material; the material and a
-        config. Checks of files and runs have no function here: they are a part of joining the
-        files (`material.of_files`) and of measuring again (`comet_rec.estimators.audit`).
+        Scope of the check, which decides the arguments of `function`. "held-out" passes the
+        material and a held-out part; "log" passes the material; "training" passes the material
+        and a config. Checks of files and runs have no function here. They are made by
+        `material.of_files` and by `comet_rec.estimators.audit`.
     function : callable, optional
-        Returns a `Hit`, or None where all is well.
+        Returns a `Hit`, or None if there is no fault.
     """
 
     name: str
@@ -62,12 +63,12 @@ class Check:
     function: Callable[..., Hit | None] | None = None
 
     def finding(self, hit: Hit, part: str = "test") -> Finding:
-        """The finding of a hit."""
+        """Finding of this check for a hit."""
         name = self.name.format(part=part)
         return Finding(name, self.severity, hit.count, hit.of, hit.message, hit.example)
 
     def run(self, *arguments: Any, part: str = "test") -> Iterator[Finding]:
-        """The finding of `function` with these arguments, if it hits."""
+        """Call `function` with these arguments; yield a finding if it returns a hit."""
         hit = self.function(*arguments) if self.function else None
         if hit is not None:
             yield self.finding(hit, part)
@@ -115,19 +116,19 @@ CHECKS: tuple[Check, ...] = (
 
 
 def audit(data: Split | Interactions, config: Config | None = None) -> list[Finding]:
-    """Findings about a split, errors first; about a bare log, those that need no held-out items.
+    """Audit a split, or a log without held-out items; errors come first.
 
     Parameters
     ----------
     data : Split or Interactions
     config : Config, optional
-        Config of a model that is trained on the training part: training batches are drawn with its
-        settings, and looked into for the target.
+        Config of a model to train on the training part. The audit draws training batches with its
+        settings and searches the histories in them for the target.
 
     Returns
     -------
     list of Finding
-        Empty where all is well.
+        Empty if there is no fault.
     """
     material = of_split(data) if isinstance(data, Split) else of_log(data)
     findings = _run_checks(material)
@@ -137,7 +138,7 @@ def audit(data: Split | Interactions, config: Config | None = None) -> list[Find
 
 
 def audit_shown(split: Split, config: Config) -> list[Finding]:
-    """Findings about the training batches of a model with this config alone."""
+    """Audit only the training batches of a model with this config."""
     return ordered(_run_training_checks(of_split(split), config))
 
 
@@ -147,26 +148,25 @@ def audit_files(
     candidates: Pairs | None = None,
     times: Mapping[tuple[Any, Any], int] | None = None,
 ) -> list[Finding]:
-    """Findings about the files of a split, errors first; nothing is drawn, dropped or fixed.
+    """Audit the files of a given split, before anything in them is fixed; errors come first.
 
     Parameters
     ----------
     log : Interactions
         The training file.
     test, candidates : Pairs
-        The other files' rows, by external id. Without candidates nothing is said of them.
+        Rows of the other files, by external id. Without candidates, their checks are skipped.
     times : mapping of (user, item) to int, optional
-        Times of the test rows on the log's clock; without them nothing is said of ties and of
-        rows from the future.
+        Times of the test rows, in the unit of the log. Without them, the checks of ties and of
+        rows from the future are skipped.
 
     Raises
     ------
     DataError
-        When the test file has no row, or ids of the files are of another kind than those of the
-        log.
+        If the test file has no row, or if ids in the files differ in type from ids in the log.
     """
     if len(test.users) == 0:
-        raise DataError("the test file has no row; give one row a user")
+        raise DataError("the test file has no row; give one row for each user")
     material, hits = of_files(log, test, candidates, times)
     findings = []
     for check in CHECKS:
@@ -177,9 +177,9 @@ def audit_files(
 
 
 def _run_checks(material: Material) -> list[Finding]:
-    """Findings of all checks of the log and of its held-out parts, in the table's order.
+    """Run all checks of the log and of its held-out parts, in the order of `CHECKS`.
 
-    Neighbouring checks of held-out items run for the test part first, then for validation.
+    Consecutive checks of held-out items run for the test part first, then for validation.
     """
     findings: list[Finding] = []
     for scope, group in groupby(CHECKS, key=lambda check: check.scope):
@@ -195,7 +195,7 @@ def _run_checks(material: Material) -> list[Finding]:
 
 
 def _run_training_checks(material: Material, config: Config) -> list[Finding]:
-    """Findings about the training batches of a model with this config."""
+    """Run the checks of the training batches of a model with this config."""
     findings: list[Finding] = []
     for check in CHECKS:
         if check.scope == "training":

@@ -16,14 +16,14 @@ Example = dict[str, Any]
 
 @dataclass(frozen=True)
 class Hit:
-    """Count and example of a check that found something; the check adds its name and severity.
+    """Result of a check that found a fault; the check adds its name and severity.
 
     Parameters
     ----------
     count, of : int
-        How many are affected, out of how many that were looked at.
+        Number of affected cases, and number of cases that were checked.
     message : str
-        One line: what, how many of what.
+        One line: the fault and the number of affected cases.
     example : dict or None
     """
 
@@ -35,18 +35,18 @@ class Hit:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that an audit found.
+    """One fault that an audit found.
 
     Parameters
     ----------
     check : str
         Name of the check, e.g. "test-in-training".
     severity : {"error", "warning", "note"}
-        A figure measured like this is wrong; it means less than it seems to; worth knowing.
+        error: metrics are wrong. warning: metrics mean less than they seem to. note: good to know.
     count, of : int
-        How many are affected, out of how many that were looked at.
+        Number of affected cases, and number of cases that were checked.
     message : str
-        One line: what, how many of what.
+        One line: the fault and the number of affected cases.
     example : dict or None
         One affected case by external ids, ready for JSON.
     """
@@ -71,7 +71,7 @@ def passed(findings: Iterable[Finding]) -> bool:
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors first, then warnings, then notes; otherwise as they came."""
+    """Sort by severity, errors first; findings of one severity keep their order."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -82,7 +82,7 @@ def as_data(findings: Iterable[Finding]) -> dict[str, Any]:
 
 
 def as_text(findings: Iterable[Finding]) -> str:
-    """A line a finding, and a last line with their number."""
+    """One line for each finding, and a last line with the number of each severity."""
     rows = list(findings)
     numbers = []
     for severity in SEVERITIES:

@@ -1,4 +1,4 @@
-"""Input of the audit's checks: the rows of a log with their parts, and the candidates as given."""
+"""Input of the audit's checks: the rows of a log with their parts, and the candidates."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Held-out items of one part, and every candidate as a row of its own.
+    """Held-out items of one part, and its candidates, one entry for each.
 
     Parameters
     ----------
     name : {"test", "validation"}
     part : int
-        Code of the part.
+        Code of the part: `TEST` or `VALIDATION`.
     users, positives : int64 [T]
-        Users, ascending, and the item that is held out of each.
+        Users in ascending order, and the held-out item of each user.
     rows, candidates : int64 [M]
-        Place in `users`, ascending, and item of each candidate; repeats and positives included.
+        For each candidate, the position of its user in `users` (ascending), and its item. Repeated
+        candidates and positives are included.
     negatives : int or None
-        Candidates that each user should have; None where they are still to be drawn.
+        Number of candidates that each user should have; None if they are not sampled yet.
     """
 
     name: str
@@ -49,16 +50,17 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A log and what is held out of it, with all their faults.
+    """A log and its held-out items, with all their faults.
 
     Parameters
     ----------
     log : Interactions
-        All rows. Those that another tool put into two parts stand twice.
+        All rows. A row that another tool put into two parts is there twice.
     part : uint8 [R]
+        Code of each row's part.
     held : tuple of Held
     test_times : bool
-        Whether the times of the test rows are the log's own (a given test file may have none).
+        Whether the test rows have real times; a given test file may have none.
     """
 
     log: Interactions
@@ -68,43 +70,43 @@ class Material:
 
     @cached_property
     def train(self) -> Bool:
-        """Whether a row is for training, bool [R]."""
+        """Whether each row is a training row, bool [R]."""
         return np.asarray(self.part == TRAIN)
 
     @cached_property
     def timed(self) -> Bool:
-        """Whether a row's order and time are the log's own, bool [R]."""
+        """Whether each row has a real time and order, bool [R]."""
         return np.ones_like(self.train) if self.test_times else np.asarray(self.part != TEST)
 
     @cached_property
     def times(self) -> Int64 | None:
-        """Times of the rows that have times of their own; None for a log without times."""
+        """Times of the rows with real times; None for a log without times."""
         return None if self.log.times is None else self.log.times[self.timed]
 
     @cached_property
     def different_times(self) -> Int64 | None:
-        """The same; None where they are all equal, too."""
+        """As `times`, but also None if all times are equal."""
         times = self.times
         all_equal = times is not None and len(times) > 1 and bool((times == times[0]).all())
         return None if all_equal else times
 
     @cached_property
     def interacted(self) -> Complement:
-        """Items of each user anywhere in the raw log, dropped rows included."""
+        """Items of each user anywhere in the raw log, including rows that reading dropped."""
         return unobserved_items(self.log)
 
     def keys(self, users: npt.NDArray[Any], items: npt.NDArray[Any]) -> Int64:
-        """One number for each pair, int64."""
+        """One integer for each (user, item) pair, int64."""
         return np.asarray(users.astype(np.int64) * self.log.n_items + items)
 
     def columns(self, rows: Int64) -> dict[str, npt.NDArray[Any]]:
-        """User, item and time of rows of the log, for an example."""
+        """Users, items and times of these rows, as columns for `example`."""
         log = self.log
         times = {} if log.times is None else {"time": log.times[rows]}
         return {"user": log.users[rows], "item": log.items[rows], **times}
 
     def example(self, place: int, **columns: npt.NDArray[Any]) -> Example:
-        """Values at a place of some columns, as JSON can hold them.
+        """Values of the columns at one position, in types that JSON has.
 
         The columns ``user`` and ``item`` hold indices; the example has the external ids.
         """
@@ -115,31 +117,31 @@ class Material:
             example[name] = _plain(ids[name].external(value) if name in ids else value)
         return example
 
-    def hit(self, mask: Bool, what: str, **columns: npt.NDArray[Any]) -> Hit | None:
-        """A hit that counts a mask: "3 of 40 `what`"; None where the mask is False throughout.
+    def hit(self, mask: Bool, message: str, **columns: npt.NDArray[Any]) -> Hit | None:
+        """Hit that counts True in a mask: "3 of 40 `message`"; None if the mask is all False.
 
         Parameters
         ----------
         mask : bool [N]
-        what : str
+        message : str
             ``{share}`` in it stands for the share of True, in percent.
         columns : ndarray [N]
-            The example has their values at the first place where the mask is True.
+            The example has their values at the first position where the mask is True.
         """
         count, total = int(mask.sum()), len(mask)
         if count == 0:
             return None
-        text = f"{count:,} of {total:,} {what}".replace("{share}", f"{count / total:.1%}")
+        text = f"{count:,} of {total:,} {message}".replace("{share}", f"{count / total:.1%}")
         return Hit(count, total, text, self.example(int(np.argmax(mask)), **columns))
 
 
 def of_log(log: Interactions) -> Material:
-    """Material of a log of which nothing is held out."""
+    """Material of a log without held-out items."""
     return Material(log, np.full(len(log), TRAIN, dtype=np.uint8), (), True)
 
 
 def of_split(split: Split) -> Material:
-    """Material of a split; the test times of a given one were made up when it was read."""
+    """Material of a split; the test rows of a given split have no real times."""
     n_items = split.interactions.n_items
     given = split.protocol.split == "given"
     held = []
@@ -147,7 +149,8 @@ def of_split(split: Split) -> Material:
     for name, code, part in parts:
         rows, columns = np.nonzero(part.candidates != n_items)
         candidates = part.candidates[rows, columns].astype(np.int64)
-        # A given split's protocol has the width of its test file; validation was drawn by us.
+        # The protocol of a given split only has the number of candidates in the test file. The
+        # validation candidates are sampled here, maybe in another number.
         negatives = part.candidates.shape[1] if given else split.protocol.negatives
         held.append(Held(name, code, part.users, part.positives, rows, candidates, negatives))
     return Material(split.interactions, split.part, tuple(held), not given)
@@ -166,9 +169,9 @@ def of_files(
     Returns
     -------
     material : Material
-        Only the first test row of each user is in it, and no candidate of other users.
+        Has only the first test row of each user, and only candidates of test users.
     hits : dict
-        What the files hold beyond that, by the name of the check.
+        Name of a check of files → its hit, or None.
     """
     log = _with_ids_of_files(log, test, candidates)
     users, first, counts = np.unique(
@@ -180,14 +183,14 @@ def of_files(
     nothing = np.empty(0, dtype=np.int64)
     held = Held("test", TEST, users, positives, nothing, nothing, negatives=None)
     material = Material(rows, part, (held,), test_times is not None)
-    what = "test users have more than one test row; what follows is about the first"
-    hits = {"test-users-repeated": material.hit(counts > 1, what, user=users, rows=counts)}
+    message = "test users have more than one test row; the other findings use the first"
+    hits = {"test-users-repeated": material.hit(counts > 1, message, user=users, rows=counts)}
     if candidates is None:
         return material, hits
 
     candidate_users = log.user_ids.index(candidates.users)
     place = np.minimum(np.searchsorted(users, candidate_users), len(users) - 1)
-    tested = users[place] == candidate_users
+    tested = users[place] == candidate_users  # False for users without a test row
     hit = material.hit(~tested, "candidates are of users without a test row")
     if hit is not None:
         hit = replace(hit, example={"user": _plain(candidates.users[~tested])})
@@ -200,10 +203,10 @@ def of_files(
 
 
 def _with_ids_of_files(log: Interactions, test: Pairs, candidates: Pairs | None) -> Interactions:
-    """The log over the ids of all files."""
+    """The log with indices over the ids of all files."""
     items = test.items if candidates is None else np.append(test.items, candidates.items)
     user_ids, item_ids = log.user_ids.union(test.users), log.item_ids.union(items)
-    # New ids move the sorted ids behind them: these map old indices to new ones.
+    # Indices follow sorted ids, so new ids shift old indices. These arrays map old to new indices.
     new_users = user_ids.index(log.user_ids.external(np.arange(log.n_users))).astype(np.int32)
     new_items = item_ids.index(log.item_ids.external(np.arange(log.n_items))).astype(np.int32)
     return replace(
@@ -222,7 +225,7 @@ def _with_ids_of_files(log: Interactions, test: Pairs, candidates: Pairs | None)
 def _times_of_pairs(
     log: Interactions, users: Int64, items: Int64, times: Mapping[tuple[Any, Any], int] | None
 ) -> Int64 | None:
-    """Times of the test rows, int64 [T]; None where not all are known."""
+    """Times of the test rows, int64 [T]; None unless all are known."""
     if times is None or log.times is None:
         return None
     user_ids, item_ids = log.user_ids.external(users), log.item_ids.external(items)
@@ -234,10 +237,10 @@ def _times_of_pairs(
 def _with_test_rows(
     log: Interactions, users: Int64, items: Int64, test_times: Int64 | None
 ) -> tuple[Interactions, npt.NDArray[np.uint8]]:
-    """Training rows and, as the last of each user, test rows; and the part of each row."""
+    """Training rows with each user's test row at the end of the user, and the part of each row."""
     all_users = np.concatenate([log.users, users])
     part = np.repeat(np.array([TRAIN, TEST], dtype=np.uint8), [len(log), len(users)])
-    order = np.lexsort((part, all_users))
+    order = np.lexsort((part, all_users))  # by user, then part; otherwise in the old order
     times = log.times
     if times is not None:
         last = np.zeros(len(users), dtype=np.int64) if test_times is None else test_times
@@ -252,6 +255,6 @@ def _with_test_rows(
 
 
 def _plain(values: npt.NDArray[Any]) -> Any:
-    """The first of some values, a UUID as text."""
+    """First value as a plain Python object; a UUID becomes text."""
     value = values.tolist()[0]
     return str(value) if isinstance(value, uuid.UUID) else value

@@ -17,9 +17,12 @@ from comet_rec.evaluation.audit.material import Bool, Held, Int64, Material
 from comet_rec.models import base
 
 SAMPLED_POSITIVES = 8_192
-"""Positives of training batches after which enough were looked at."""
+"""Number of positives after which the check of training batches stops."""
 SAMPLED_NEGATIVES = 1_000
-"""Most negatives of each: they tell nothing of targets, and a run may ask for any number."""
+"""Largest number of negatives for each of these positives.
+
+The check ignores negatives, and a run may set any number of them.
+"""
 
 _REMOVED = re.compile(r"([\d,]+) repeated \(user, item\) rows? removed")
 
@@ -29,43 +32,44 @@ def in_training(material: Material, held: Held) -> Hit | None:
     earlier, log = material.part < held.part, material.log
     known = np.sort(material.keys(log.users[earlier], log.items[earlier]), kind="stable")
     keys = material.keys(held.users, held.positives)
+    # A key is known if its two insertion positions differ.
     mask = np.searchsorted(known, keys, "right") > np.searchsorted(known, keys, "left")
-    what = f"users have their {held.name} item in the training part too"
-    return material.hit(mask, what, user=held.users, item=held.positives)
+    message = f"users have their {held.name} item in the training part too"
+    return material.hit(mask, message, user=held.users, item=held.positives)
 
 
 def rated_zero(material: Material, held: Held) -> Hit | None:
-    """Held-out items that their user rated 0, as files with sampled negatives have them."""
+    """Held-out items that their user rated 0, as in files that include sampled negatives."""
     log = material.log
     zero = material.keys(log.zero_users, log.zero_items)
     mask = np.isin(material.keys(held.users, held.positives), zero)
-    what = (
-        f"users have a {held.name} item with rating 0, which is rather a negative; read the log "
-        "with min_rating (--min-rating 1)"
+    message = (
+        f"users have a {held.name} item with rating 0, which probably marks a negative; read the "
+        "log with min_rating (--min-rating 1)"
     )
-    return material.hit(mask, what, user=held.users, item=held.positives)
+    return material.hit(mask, message, user=held.users, item=held.positives)
 
 
 def candidates_outside(material: Material, held: Held) -> Hit | None:
-    """Candidates that are no index of an item."""
-    what = f"{held.name} candidates are indices outside the catalogue"
+    """Candidates that are not the index of an item."""
+    message = f"{held.name} candidates are not indices of items"
     users = held.users[held.rows]
-    return material.hit(~_is_item(material, held), what, user=users, index=held.candidates)
+    return material.hit(~_is_item(material, held), message, user=users, index=held.candidates)
 
 
 def positive_among_candidates(material: Material, held: Held) -> Hit | None:
     """Users whose own positive is among their negatives."""
     rows, items = _candidates(material, held)
-    what = "have the positive among their own candidates"
-    return _users_of(material, held, items == held.positives[rows], what)
+    message = "have the positive among their own candidates"
+    return _users_of(material, held, items == held.positives[rows], message)
 
 
 def candidates_interacted(material: Material, held: Held) -> Hit | None:
     """Candidates that the user interacted with anywhere in the raw log."""
     rows, items = _candidates(material, held)
     mask = material.interacted.excludes(held.users[rows], items) & (items != held.positives[rows])
-    what = "have candidates that they touched somewhere in the raw log"
-    return _users_of(material, held, mask, what)
+    message = "have candidates that they interacted with in the raw log"
+    return _users_of(material, held, mask, message)
 
 
 def candidates_repeated(material: Material, held: Held) -> Hit | None:
@@ -90,30 +94,30 @@ def cold_users(material: Material, held: Held) -> Hit | None:
     """Held-out users without a training row."""
     log = material.log
     known = np.bincount(log.users[material.train], minlength=log.n_users) > 0
-    what = f"{held.name} users have no training row"
-    return material.hit(~known[held.users], what, user=held.users)
+    message = f"{held.name} users have no training row"
+    return material.hit(~known[held.users], message, user=held.users)
 
 
 def cold_items(material: Material, held: Held) -> Hit | None:
     """Held-out items without a training row."""
-    what = f"users have a {held.name} item without a training row"
+    message = f"users have a {held.name} item without a training row"
     mask = ~_in_training(material)[held.positives]
-    return material.hit(mask, what, user=held.users, item=held.positives)
+    return material.hit(mask, message, user=held.users, item=held.positives)
 
 
 def foreign_candidates(material: Material, held: Held) -> Hit | None:
-    """Candidates in no row of the log."""
+    """Candidates that occur in no row of the log."""
     items = np.unique(_candidates(material, held)[1])
-    what = f"items among the {held.name} candidates are in no row of the log"
-    return material.hit(~_in_the_log(material)[items], what, item=items)
+    message = f"items among the {held.name} candidates are in no row of the log"
+    return material.hit(~_in_the_log(material)[items], message, item=items)
 
 
 def cold_candidates(material: Material, held: Held) -> Hit | None:
     """Candidates without a training row, which are easy to rank low."""
     items = np.unique(_candidates(material, held)[1])
-    what = f"items among the {held.name} candidates have no training row"
+    message = f"items among the {held.name} candidates have no training row"
     mask = (_in_the_log(material) & ~_in_training(material))[items]
-    return material.hit(mask, what, item=items)
+    return material.hit(mask, message, item=items)
 
 
 def repeated_rows(material: Material) -> Hit | None:
@@ -124,24 +128,24 @@ def repeated_rows(material: Material) -> Hit | None:
 
 
 def rows_removed_by_reading(material: Material) -> Hit | None:
-    """Rows of a repeated pair that reading removed, as its notes say."""
+    """Rows of a repeated pair that reading removed, according to the notes of the log."""
     matches = [match for note in material.log.notes if (match := _REMOVED.search(note))]
     removed = sum(int(match[1].replace(",", "")) for match in matches)
     if removed == 0:
         return None
     total = len(material.log) + removed
-    what = (
+    message = (
         f"{removed:,} of {total:,} rows of the log repeat a (user, item) pair; reading kept the "
-        "earliest of each, a tool that keeps all can test on what it trained on"
+        "earliest of each pair; a tool that keeps all rows can test on its training rows"
     )
-    return Hit(removed, total, what)
+    return Hit(removed, total, message)
 
 
 def target_in_history(material: Material, config: Config) -> Hit | None:
     """Training positives that a model with this config sees in its input histories.
 
-    Batches are drawn with the config's own settings and looked into. A model of full histories
-    leaves the target out itself, so its setting is what counts.
+    The check draws training batches with the settings of the config and reads their histories. A
+    model of full histories excludes the target itself, so only its setting is checked.
     """
     settings = history_settings(config)
     if settings is None or not material.train.any():
@@ -154,16 +158,16 @@ def target_in_history(material: Material, config: Config) -> Hit | None:
     if count == 0:
         return None
     excluded = settings.exclude_target
-    remedy = "look for repeated rows" if excluded else "set model.exclude_target=true"
-    what = (
-        f"{count:,} of {total:,} training positives that were drawn stand in the history that "
-        f"{config.name} is shown with them, so it trains on the answer; {remedy}"
+    remedy = "look for repeated rows in the log" if excluded else "set model.exclude_target=true"
+    message = (
+        f"{count:,} of {total:,} sampled training positives are in the history that {config.name} "
+        f"reads for them, so it trains on the answer; {remedy}"
     )
-    return Hit(count, total, what, example)
+    return Hit(count, total, message, example)
 
 
 def shown_by(config: Config) -> tuple[object, ...] | None:
-    """All that decides which histories training batches show; None for a model without any."""
+    """Settings that decide the histories in training batches; None for a model without any."""
     settings = history_settings(config)
     train = config.train
     batches = train.batch_size, train.negatives, train.positives_per_user, train.negative_pool
@@ -172,7 +176,7 @@ def shown_by(config: Config) -> tuple[object, ...] | None:
 
 def history_settings(config: Config) -> HistorySettings | None:
     """Settings of the input histories of a model with this config; None without histories."""
-    # The settings do not depend on the sizes, so small tables do.
+    # The settings do not depend on the sizes of the tables, so a tiny model is enough.
     settings: HistorySettings | None = base.build(config.name, config.model, 2, 2, 0).histories
     return settings
 
@@ -180,7 +184,7 @@ def history_settings(config: Config) -> HistorySettings | None:
 def _targets_in_batches(
     material: Material, config: Config, settings: HistorySettings
 ) -> tuple[int, int, Example | None]:
-    """Positives of some batches that stand in a history, all their positives, and an example."""
+    """Number of positives that are in a history, number of positives, and an example."""
     train = config.train
     batches = Batches(
         material.log.select(material.train),
@@ -205,10 +209,11 @@ def _targets_in_batches(
 
 
 def _targets(batch: Batch) -> tuple[Int64, Int64, Bool]:
-    """User and item of each positive, and whether one stands in the history of the other, [P]."""
+    """User and item of each positive, and whether one is in the history of the other, [P]."""
     positive = batch.labels > 0
     rows, columns = batch.pair_users[positive], batch.pair_items[positive]
     users, items = batch.users[rows], batch.items[columns]
+    # Histories [P, N] against targets [P, 1].
     in_history = torch.zeros(len(users), dtype=torch.bool)
     if isinstance(batch.user_histories, Tensor):
         in_history |= (batch.user_histories[rows] == items[:, None]).any(dim=1)
@@ -218,34 +223,34 @@ def _targets(batch: Batch) -> tuple[Int64, Int64, Bool]:
 
 
 def _is_item(material: Material, held: Held) -> Bool:
-    """Whether a candidate is an index of the catalogue, bool [M]."""
+    """Whether a candidate is the index of an item, bool [M]."""
     return (held.candidates >= 0) & (held.candidates < material.log.n_items)
 
 
 def _candidates(material: Material, held: Held) -> tuple[Int64, Int64]:
-    """Place of the user and item of each candidate within the catalogue."""
+    """User position and item of each candidate that is the index of an item."""
     inside = _is_item(material, held)
     return held.rows[inside], held.candidates[inside]
 
 
-def _users_of(material: Material, held: Held, mask: Bool, what: str) -> Hit | None:
-    """A hit that counts the users of those candidates within the catalogue that a mask marks."""
+def _users_of(material: Material, held: Held, mask: Bool, message: str) -> Hit | None:
+    """Hit that counts users with a marked candidate; `mask` marks results of `_candidates`."""
     rows, items = _candidates(material, held)
     affected = np.bincount(rows[mask], minlength=len(held.users)) > 0
-    hit = material.hit(affected, f"{held.name} users {what} ({int(mask.sum()):,} candidates)")
+    hit = material.hit(affected, f"{held.name} users {message} ({int(mask.sum()):,} candidates)")
     if hit is None:
         return None
     example = material.example(int(np.argmax(mask)), user=held.users[rows], item=items)
     return replace(hit, example=example)
 
 
-def _with_counts(material: Material, held: Held, least: int, most: int, what: str) -> Hit | None:
-    """A hit that counts users with `least` to `most` candidates."""
-    if held.negatives is None:  # candidates are still to be drawn
+def _with_counts(material: Material, held: Held, least: int, most: int, message: str) -> Hit | None:
+    """Hit that counts users with `least` to `most` candidates."""
+    if held.negatives is None:  # candidates are not sampled yet
         return None
     counts = np.bincount(held.rows, minlength=len(held.users))
     mask = (counts >= least) & (counts <= most)
-    return material.hit(mask, f"{held.name} users {what}", user=held.users, candidates=counts)
+    return material.hit(mask, f"{held.name} users {message}", user=held.users, candidates=counts)
 
 
 def _in_training(material: Material) -> Bool:
@@ -261,9 +266,9 @@ def _in_the_log(material: Material) -> Bool:
 
 
 def _repeats(keys: Int64) -> Bool:
-    """Whether an equal key stands before each key, bool [N]."""
+    """Whether each key repeats an earlier one, bool [N]."""
     order = np.argsort(keys, kind="stable")
     mask = np.zeros(len(keys), dtype=bool)
-    # In sorted order a repeat follows its equal.
+    # In sorted order a repeat directly follows an equal key, since the sort is stable.
     mask[order[1:]] = keys[order[1:]] == keys[order[:-1]]
     return mask

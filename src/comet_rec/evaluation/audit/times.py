@@ -13,14 +13,14 @@ from comet_rec.evaluation.audit.findings import Hit
 from comet_rec.evaluation.audit.material import Bool, Held, Int64, Material
 
 ENOUGH_STEPS = 100
-"""Steps below which chance could put them in the order of ids."""
+"""Number of steps below which chance could put all of them in the order of item ids."""
 ENOUGH_TIMES = 20
-"""Distinct times below which they could all be multiples of 4 by chance."""
+"""Number of distinct times below which all could be multiples of 4 by chance."""
 MOST_STEPS = 0.95
-"""Share of steps in the order of ids that no log of people's choices has by chance."""
+"""Share of steps in the order of item ids from which the order counts as artificial."""
 
 _HOURS = (3_600, 3_600_000, 3_600_000_000)
-"""An hour in seconds, milliseconds, microseconds: coarser times are coarse on purpose."""
+"""One hour in seconds, milliseconds and microseconds. Whole hours are coarse on purpose."""
 
 
 def no_times(material: Material) -> Hit | None:
@@ -32,36 +32,37 @@ def no_times(material: Material) -> Hit | None:
 
 
 def all_equal(material: Material) -> Hit | None:
-    """Logs whose times are all one."""
+    """Logs whose times are all equal."""
     times = material.times
     if times is None or material.different_times is not None:
         return None
-    what = "all times are equal: the order of the file decides what is held out"
-    return Hit(len(times), len(times), what, {"time": int(times[0])})
+    message = "all times are equal: the order of the file decides what is held out"
+    return Hit(len(times), len(times), message, {"time": int(times[0])})
 
 
 def held_out_ties(material: Material, held: Held) -> Hit | None:
-    """Held-out rows with the time of the row before them."""
+    """Held-out rows with the same time as the user's row before them."""
     rows = np.flatnonzero(material.part == held.part)
-    what = (
-        f"users ({{share}}): the {held.name} item has the time of the row before it, so the order "
-        "of the file chose it"
+    message = (
+        f"users ({{share}}): the {held.name} item has the same time as the row before it, so the "
+        "order of the file chose it"
     )
-    return material.hit(_tied(material)[rows], what, **material.columns(rows))
+    return material.hit(_tied(material)[rows], message, **material.columns(rows))
 
 
 def tied_steps(material: Material) -> Hit | None:
-    """Steps within users between equal times."""
+    """Steps from a row of a user to the next with an equal time."""
     rows = np.flatnonzero(_steps(material))
-    what = "steps within users ({share}) are between equal times"
-    return material.hit(_tied(material)[rows], what, **material.columns(rows))
+    message = "steps within users ({share}) are between equal times"
+    return material.hit(_tied(material)[rows], message, **material.columns(rows))
 
 
 def truncated(material: Material) -> Hit | None:
-    """Times that all survive the way through 32-bit floats, as by chance only few do."""
+    """Logs whose times are all exact as 32-bit floats, which is true of few real times."""
     times = material.different_times
     if times is None or len(times) == 0:
         return None
+    # Small times lose at most one bit in a 32-bit float, which has 24 bits.
     if max(int(times.max()), -int(times.min())) < 2**25:
         return None
     if bool((times.astype(np.float32).astype(np.float64) != times).any()):
@@ -72,15 +73,15 @@ def truncated(material: Material) -> Hit | None:
     common = int(np.gcd.reduce(distinct))
     if any(common % hour == 0 for hour in _HOURS):
         return None
-    what = (
-        f"all times are multiples of {common & -common}, as 32-bit floats leave them: the order "
-        "within users is blurred; read the times as 64-bit integers"
+    message = (
+        f"all times are multiples of {common & -common}, as after rounding to 32-bit floats: the "
+        "order within users is blurred; read the times as 64-bit integers"
     )
-    return Hit(len(times), len(times), what, {"time": int(distinct[-1])})
+    return Hit(len(times), len(times), message, {"time": int(distinct[-1])})
 
 
 def several_units(material: Material) -> Hit | None:
-    """Times of more than one unit."""
+    """Times in more than one unit."""
     return _doubt(material, "units")
 
 
@@ -95,22 +96,22 @@ def long_past(material: Material) -> Hit | None:
 
 
 def order_of_ids(material: Material) -> Hit | None:
-    """Steps that go up (or down) with the item's id nearly always."""
+    """Rows of users that are nearly always sorted by item id, upwards or downwards."""
     items, steps = material.log.items, _steps(material)
-    # Without times, or with one alone, the order of the file counts for every step.
+    # Without different times, the order of the file decides every step.
     tied = steps if material.different_times is None else _tied(material)
-    for mask, what in ((steps, "steps within users"), (tied, "steps between equal times")):
+    for mask, message in ((steps, "steps within users"), (tied, "steps between equal times")):
         rows = np.flatnonzero(mask)
         if len(rows) < ENOUGH_STEPS:
             continue
         up = items[rows] > items[rows - 1]
         follows = up if 2 * int(up.sum()) >= len(up) else items[rows] < items[rows - 1]
         if follows.mean() >= MOST_STEPS:
-            what += (
+            message += (
                 " are in the order of item ids, a pattern that sequence models learn; unless ids "
-                "are given by age, restore the true order"
+                "grow with the age of items, restore the true order"
             )
-            return material.hit(follows, what, user=material.log.users[rows])
+            return material.hit(follows, message, user=material.log.users[rows])
     return None
 
 
@@ -119,8 +120,8 @@ def per_user_times(material: Material) -> Hit | None:
     rows = len(material.log)
     if material.different_times is None or material.log.time_scope == "global":
         return None
-    what = "times order the rows of one user only: rows from the future cannot be looked for"
-    return Hit(rows, rows, what)
+    message = "times order the rows of one user only: rows from the future cannot be found"
+    return Hit(rows, rows, message)
 
 
 def rows_after_the_test(material: Material) -> Hit | None:
@@ -130,24 +131,26 @@ def rows_after_the_test(material: Material) -> Hit | None:
         return None
     rows = np.flatnonzero(material.train)
     later = times[rows] > np.median(times[material.part == TEST])
-    what = "training rows ({share}) are later than the median test time, as leave-one-out has it"
-    return material.hit(later, what, **material.columns(rows))
+    message = (
+        "training rows ({share}) are later than the median test time, which leave-one-out allows"
+    )
+    return material.hit(later, message, **material.columns(rows))
 
 
 def users_before_others(material: Material) -> Hit | None:
-    """Users who are tested at a time before some training row of others."""
+    """Users whose test time is before some training row of another user."""
     times = _clock(material)
     if times is None:
         return None
     users, train = material.log.users, material.train
     rows = np.flatnonzero(material.part == TEST)
     latest = _latest_of_others(users[train], times[train], users[rows])
-    what = "users are tested at a time before some training row of others"
-    return material.hit(times[rows] < latest, what, **material.columns(rows))
+    message = "users have a test time before some training row of another user"
+    return material.hit(times[rows] < latest, message, **material.columns(rows))
 
 
 def items_from_the_future(material: Material) -> Hit | None:
-    """Test items that first occur in training after the test moment."""
+    """Test items that first occur in training after the test time."""
     times = _clock(material)
     if times is None:
         return None
@@ -157,16 +160,16 @@ def items_from_the_future(material: Material) -> Hit | None:
     first = np.full(log.n_items, never, dtype=np.int64)  # first training time of each item
     np.minimum.at(first, log.items[train], times[train])
     begin = first[log.items[rows]]
-    what = (
-        "users have a test item that first occurs in training after the test moment: nobody could "
+    message = (
+        "users have a test item that first occurs in training after the test time: nobody could "
         "have recommended it then"
     )
     mask = (begin > times[rows]) & (begin < never)
-    return material.hit(mask, what, **material.columns(rows))
+    return material.hit(mask, message, **material.columns(rows))
 
 
 def _steps(material: Material) -> Bool:
-    """Rows with a row of the same user before them, bool [R]."""
+    """Whether each row follows a row of the same user, bool [R]."""
     users = material.log.users
     steps = np.zeros(len(users), dtype=bool)
     steps[1:] = (users[1:] == users[:-1]) & material.timed[1:]
@@ -174,7 +177,10 @@ def _steps(material: Material) -> Bool:
 
 
 def _tied(material: Material) -> Bool:
-    """Steps between equal times, bool [R]; none where the log has no times or one alone."""
+    """Whether each row has the time of the user's row before it, bool [R].
+
+    All False if the log has no times, or if all times are equal.
+    """
     tied, times = _steps(material), material.log.times
     if times is None or material.different_times is None:
         return np.zeros_like(tied)
@@ -183,7 +189,7 @@ def _tied(material: Material) -> Bool:
 
 
 def _doubt(material: Material, kind: Literal["units", "future", "past"]) -> Hit | None:
-    """A hit of rows whose times are doubtful in one way."""
+    """Hit for rows with one kind of doubtful times."""
     log, times = material.log, material.different_times
     if times is None or log.time_scope != "global":
         return None
@@ -196,7 +202,7 @@ def _doubt(material: Material, kind: Literal["units", "future", "past"]) -> Hit 
 
 
 def _clock(material: Material) -> Int64 | None:
-    """Times of all rows if those of test and training rows compare across users; else None."""
+    """Times of all rows if test and training times compare across users; else None."""
     comparable = (
         material.different_times is not None
         and material.log.time_scope == "global"
@@ -210,9 +216,9 @@ def _clock(material: Material) -> Int64 | None:
 def _latest_of_others(
     users: npt.NDArray[np.int32], times: Int64, tested: npt.NDArray[np.int32]
 ) -> Int64:
-    """Latest time that somebody else has, int64 [len(tested)]."""
+    """Latest time of all other users, for each tested user, int64 [len(tested)]."""
     latest = int(np.argmax(times))
     top, lowest = users[latest], np.iinfo(np.int64).min
-    # Only the user with the latest time needs the second-latest user's.
+    # The user with the latest time gets the latest time of the other users.
     second = times.max(where=users != top, initial=lowest)
     return np.asarray(np.where(tested == top, second, times[latest]))
