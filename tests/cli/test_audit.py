@@ -106,7 +106,7 @@ def test_a_log_of_which_nothing_can_be_held_out_is_looked_at_too(tmp_path, capsy
     assert run(["audit", str(path)]) == 0
     out, err = capsys.readouterr()
     assert "repeated-rows" in out
-    assert "and none has: only the rows are looked at" in err
+    assert "and none has: only the rows are checked" in err
 
 
 def test_a_log_of_which_every_user_touched_every_item_is_looked_at_too(tmp_path, capsys):
@@ -115,7 +115,7 @@ def test_a_log_of_which_every_user_touched_every_item_is_looked_at_too(tmp_path,
     path.write_text("user,item,ts\n" + "\n".join(rows) + "\n")
     assert run(["audit", str(path)]) == 0
     assert (
-        "every user interacted with all 3 items: only the rows are looked at"
+        "every user interacted with all 3 items: only the rows are checked"
         in capsys.readouterr().err
     )
 
@@ -161,7 +161,7 @@ def test_a_run(tmp_path, ncf, capsys):
         (["TRAIN", "--candidates", "TEST"], "--candidates needs --test FILE"),
         (["TRAIN", "--test", "nowhere"], "nowhere"),
         (["FOLDER"], "is not a run: no manifest.json"),
-        (["TRAIN", "--test", "TEXT"], "'song' is no plain integer, and the ids of the log are"),
+        (["TRAIN", "--test", "TEXT"], "'song' is no plain integer, unlike the ids of the log"),
     ],
 )
 def test_mistakes_get_one_line_and_no_findings(arguments, text, ncf, tmp_path, capsys):

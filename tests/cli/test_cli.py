@@ -47,15 +47,15 @@ def test_train_prints_figures_and_progress(log_file, tmp_path, capsys):
     assert run(["train", str(log_file), "--out", str(tmp_path / "r"), *FAST]) == 0
     out, err = capsys.readouterr()
     assert "positive + 9 negatives" in out
-    assert "whole catalogue" in out
+    assert "full ranking" in out
     assert "validation epoch 1/1: loss" in err
-    (last,) = [line for line in out.splitlines() if "to train on everything" in line]
+    (last,) = [line for line in out.splitlines() if "to train on all rows" in line]
     words = last.split("--all ")[1].split()
     assert words[:2] == ["--set", "train.full_epochs=1"]
     assert words[3].startswith("blend.weight=")
     live = ["train", str(log_file), "--out", str(tmp_path / "live"), *FAST, "--all", *words]
     assert run(live) == 0
-    assert "to train on everything" not in capsys.readouterr().out
+    assert "to train on all rows" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_train_on_everything_and_on_given_files(log_file, tmp_path, capsys):
         (["train", "LOG", "--out", "NEW", "--candidates", "LOG"], "--candidates needs --test"),
         (["train", "LOG", "--out", "NEW", "--user", "nobody"], "nobody"),
         (["train", "LOG", "--out", "NEW", "--resume"], "nothing to resume"),
-        (["train", "LOG", "--out", "NEW", "--set", "seed=3"], "give the key whole"),
+        (["train", "LOG", "--out", "NEW", "--set", "seed=3"], "give the full key"),
         (["train", "LOG", "--out", "/proc/nowhere/run"], "cannot be written"),
         (["recommend", "RUN", "--user", "9" * 30], "unknown user"),
         (["evaluate", "nowhere"], "no such run"),
@@ -396,9 +396,9 @@ def test_a_search_needs_nothing_but_data(log_file, tmp_path, monkeypatch, capsys
     assert run(["tune", str(log_file), "--seconds", "1", "--preset", "static", *words]) == 0
     told, to_train = capsys.readouterr().out.splitlines()
     assert told.startswith("comet: validation HR@10 ")
-    assert to_train.startswith("to train so: --model comet --preset static --set ")
+    assert to_train.startswith("to train with them: --model comet --preset static --set ")
     assert "--set train.learning_rate=0.003 --set model.widths=[1,8,32,128]" in to_train
-    given = to_train.removeprefix("to train so: ").split()
+    given = to_train.removeprefix("to train with them: ").split()
     assert run(["train", str(log_file), "--out", str(tmp_path / "run"), "--quiet", *given]) == 0
     assert (tmp_path / f"{log_file.name}.journal").is_file()
 
@@ -590,8 +590,7 @@ def test_a_folder_under_a_file_is_refused_first_and_none_is_left(command, tmp_pa
     file.write_text("user,item\n")
     given = [str(file) if word == "LOG" else word for word in command]
     assert run([*given, "--out", str(file / "x")]) == 2
-    assert (
-        capsys.readouterr().err == f"comet-rec: {file / 'x'}: cannot be written: Not a directory\n"
-    )
+    reason = "cannot be written: Not a directory; give another --out"
+    assert capsys.readouterr().err == f"comet-rec: {file / 'x'}: {reason}\n"
     assert run([given[0], str(tmp_path / "none"), "--out", str(tmp_path / "a" / "b")]) == 2
     assert not (tmp_path / "a").exists()

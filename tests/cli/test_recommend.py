@@ -122,7 +122,7 @@ def test_a_format_that_is_named_goes_before_the_name(shop, tmp_path):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--user", "ann", "--out", "lists.xml"], "end it in .txt, .json, .jsonl, .csv"),
+        (["--user", "ann", "--out", "lists.xml"], "use one of .txt, .json, .jsonl, .csv"),
         (["--user", "ann", "--out", "lists"], "or add --format"),
         (["--user", "ann", "--out", "."], "Is a directory"),
         (["--user", "ann", "--out", "no/lists.csv"], "No such file or directory"),

@@ -357,7 +357,7 @@ def test_the_first_signal_is_a_request_and_the_second_stops(sign, capfd):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), sign)
     assert signal.getsignal(sign) is before
-    assert "stopping after this step" in capfd.readouterr().err
+    assert "stopping after the current step" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv"])

@@ -109,7 +109,7 @@ def test_05_a_rule_under_the_header_is_no_row_and_told() -> None:
 
 
 def test_05_a_handful_of_odd_values_is_shown_with_lines() -> None:
-    with pytest.warns(CometWarning, match=r"text for the sake of 'Total' \(line 242\)"):
+    with pytest.warns(CometWarning, match=r"read as text because of 'Total' \(line 242\)"):
         cr.read(FAULTS / "05" / "total.csv")
 
 

@@ -157,7 +157,7 @@ def test_test_users_without_a_training_row_are_left_out_and_counted(tmp_path):
         (["99\t13\t5\t9"], None, "no test user occurs in the training part"),
         (["1\t13\t5\t9"], ["(1,14)\t15"], "give the two files of one split"),
         (["1\t13\t5\t9"], ["(1,13)\t10"], "1 test users, 1 for one, have no candidate"),
-        (["1\t13\t5\t9"], ["1\tabc"], "'abc' is no plain integer, and the ids of the log are"),
+        (["1\t13\t5\t9"], ["1\tabc"], "'abc' is no plain integer, unlike the ids of the log"),
     ],
 )
 def test_splits_that_cannot_be_are_refused(tmp_path, test, negative, text):

@@ -65,8 +65,8 @@ def test_a_word_for_no_id_is_pointed_out(tmp_path: Path) -> None:
     log = read(path)
     assert log.user_ids.values.tolist() == ["1", "2", "NULL"]
     assert log.notes[:2] == (
-        "'NULL' counts as user id, with 2 rows; if it stands for none, drop them",
-        "'\\N' counts as item id, with 1 rows; if it stands for none, drop them",
+        "'NULL' counts as user id, with 2 rows; if it means a missing id, drop these rows",
+        "'\\N' counts as item id, with 1 rows; if it means a missing id, drop these rows",
     )
 
 
@@ -121,7 +121,7 @@ def test_line_ends_may_be_mixed(tmp_path: Path) -> None:
 def test_a_bare_cr_is_a_bad_row(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_bytes(HEAD + b"3,c\rd,30\n4,e,40\n")
-    assert "line 4: holds a CR that ends no line; fix it" in refused(path)
+    assert "line 4: holds a CR that does not end the line; fix it" in refused(path)
     assert read(path, skip_bad=1).item_ids.values.tolist() == ["a", "b", "e"]
 
 
@@ -195,7 +195,7 @@ FILES = {
     "JSON array": (b'[{"user": 1, "item": 2}]', "log.csv: is a JSON array"),
     "JSON list of lines": (b'[\n{"user": 1, "item": 2}\n]', "log.csv: is a JSON array"),
     "pretty JSON": (b'{\n  "user": 1,\n  "item": 2\n}', "log.csv, line 1: is not a JSON object"),
-    "carriage returns": (b"user,item\r1,2\r3,4\r", "log.csv: its lines end in CR alone"),
+    "carriage returns": (b"user,item\r1,2\r3,4\r", "log.csv: lines end in CR alone"),
     "five columns": (b"1\t2\t3\t4\t5\n", "log.csv: has 5 columns and no header row"),
     "third column": (b"1\t2\t12345\n", "log.csv: has 3 columns and no header row"),
     "text only": (b"alice,bread\nbob,milk\n", "log.csv: cannot tell whether its first row"),

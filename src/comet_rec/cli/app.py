@@ -1,7 +1,7 @@
-"""``comet-rec``: the commands, and the exit statuses that every one of them keeps.
+"""``comet-rec``: all commands, and their exit statuses.
 
-0 done, 1 a fault of ours, 2 the user's input or surroundings are at fault (one line on stderr),
-130 interrupted.
+0 means done; 1 an internal error; 2 a fault in the input or the environment, with one line on
+stderr; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from comet_rec.text import printable, shortened
 FULL = {errno.ENOSPC, errno.EDQUOT}
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 LONGEST = 2_000
-"""Letters of a message at most: what a user gave may be of any length."""
-UsageError: Any = typer.BadParameter.__bases__[0]  # typer keeps its click to itself
+"""Longest message in characters; a message may quote user input of any length."""
+UsageError: Any = typer.BadParameter.__bases__[0]  # typer has no public name for it
 
 app = typer.Typer(
     name="comet-rec",
@@ -54,8 +54,8 @@ app.command("audit")(audit.audit)
 app.add_typer(data.app, name="data")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         show(f"comet-rec {__version__}")
         raise typer.Exit
 
@@ -64,7 +64,9 @@ def _version(wanted: bool) -> None:
 def options_of_all(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     """COMET, a recommender for implicit feedback: train, evaluate, recommend."""
@@ -73,31 +75,32 @@ def options_of_all(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     open_descriptors()
-    # For good: what is left in its buffer is written at the very end. Python has none where it
-    # was closed, but libraries write to it.
+    # Replaced for the whole process, because its buffer is written at the very end. If stderr was
+    # closed, Python has none, but libraries write to it.
     sys.stderr = Lenient(sys.stderr or open(os.devnull, "w"))  # noqa: SIM115
     sys.exit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    # Before torch is loaded: threads that wait must not take the core of the one that draws
-    # the next batch (28,000 for 20,000 positives/s on two cores, docs/log.md).
+    # Must be set before torch is loaded. Waiting threads must not take the core of the thread that
+    # samples the next batch (28,000 instead of 20,000 positives/s on two cores, docs/log.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # Large pages: the first touch of fresh memory costs more than the sums that fill it.
+    # Large pages: the first access to new memory costs more than the arithmetic on it.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     with warnings.catch_warnings(), shell_messages():
-        warnings.simplefilter("default", CometWarning)  # once, though a refit fits again
+        warnings.simplefilter("default", CometWarning)  # once, even if a refit trains again
         warnings.showwarning = _show
         begin()
         return _run(arguments)
 
 
 def _run(arguments: list[str] | None) -> int:
+    """Run the command line; turn errors into a line on stderr and an exit status."""
     try:
         _refuse_bytes(sys.argv[1:] if arguments is None else arguments)
         status = int(app(arguments, prog_name="comet-rec", standalone_mode=False) or 0)
-        # An interrupt that no command caught comes back as this, and nobody told it.
+        # Typer returns 130 for an interrupt that no command caught, without a message.
         return _say("interrupted", 130) if status == 130 else status
     except typer.Exit as stop:
         return stop.exit_code
@@ -117,20 +120,20 @@ def _run(arguments: list[str] | None) -> int:
         return _say(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output left, e.g. `| head`
+    except BrokenPipeError:  # the reader of stdout has gone, e.g. `| head`
         sys.stdout = None
         return 0
     except OSError as error:
         if error.errno in FULL and error.filename is None:
-            sys.stdout = None  # which Python would try once more
-            return _say(f"standard output: {error.strerror}; make room, or give another place", 2)
+            sys.stdout = None  # else Python would write to it once more
+            return _say(f"standard output: {error.strerror}; free space, or write elsewhere", 2)
         if error.errno in FULL | REFUSED and error.filename is not None:
-            return _say(f"{error.filename}: {error.strerror}; give another place", 2)
-        raise  # a fault of ours
+            return _say(f"{error.filename}: {error.strerror}; give another path", 2)
+        raise  # an internal error
 
 
 def _refuse_bytes(arguments: list[str]) -> None:
-    """Refuse what no library that opens files, and no file of ids, could take."""
+    """Refuse arguments that are not valid UTF-8: no library could use them as file name or id."""
     for argument in arguments:
         if any("\ud800" <= letter <= "\udfff" for letter in argument):
             raise InputError(
@@ -141,7 +144,7 @@ def _refuse_bytes(arguments: list[str]) -> None:
 def _show(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
 ) -> None:
-    """A warning of ours as the note that it is; any other as Python shows it."""
+    """Show a `CometWarning` as a note, and any other warning as Python does."""
     if sys.stderr is None:
         return
     if issubclass(category, CometWarning):
@@ -166,7 +169,7 @@ def _usage(error: Any) -> str:
 
 
 def _say(text: str, status: int) -> int:
-    """One line on stderr, whatever the text holds."""
+    """Print one line to stderr and return the exit status."""
     say("comet-rec: " + shortened(printable(text), LONGEST))
     return status
 

@@ -22,57 +22,58 @@ if TYPE_CHECKING:
 
 @options.reads_log
 def audit(
-    what: Annotated[
+    source: Annotated[
         str,
         typer.Argument(
             metavar="DATA|RUN",
-            help="A catalog name or log file (a training part, with --test), or a run's folder.",
+            help="Catalog name, log file (with --test: its training part) or folder of a run.",
         ),
     ],
     test: options.Test = None,
     candidates: options.Candidates = None,
     negatives: Annotated[
         int | None,
-        typer.Option(min=1, help="Candidates that are drawn for DATA, as in training; 99."),
+        typer.Option(min=1, help="Number of sampled candidates per user of DATA; default 99."),
     ] = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
     *,
     reading: Reading,
 ) -> None:
-    """Look for leaks, ties, repeats and candidates that are positives: a line a finding.
+    """Check for leaks, ties, repeats and candidates that are positives; one line per finding.
 
-    DATA is split as `train` would do it. The files of a given split are looked at as they are,
-    before anything in them is fixed. For a RUN, digests, figures and scores are checked too.
+    DATA is split as `train` does it. Files of a given split are checked unchanged, before faults
+    in them are fixed. For a RUN, digests, figures and scores are checked too.
 
-    Exit status 2 when there is a finding of severity error, else 0: warnings and notes do not fail.
+    The exit status is 2 if a finding has severity error, else 0.
     """
     if candidates and not test:
         raise InputError("--candidates needs --test FILE")
-    if _is_run(what):
-        own = {k: v for k, v in vars(reading).items() if v != getattr(Reading, k)}
-        findings = _of_run(what, {"test": test, "negatives": negatives, **own})
+    if _is_run(source):
+        changed = {k: v for k, v in vars(reading).items() if v != getattr(Reading, k)}
+        findings = _of_run(source, {"test": test, "negatives": negatives, **changed})
     else:
-        log = options.read_data(what, reading)
+        log = options.read_data(source, reading)
         options.say_notes(log.notes, quiet)
         if test:
             findings = _of_files(log, reading, test, candidates)
         else:
             findings = _of_log(log, negatives or ProtocolConfig.negatives, quiet)
-    _say(what, findings, json_)
+    _say(source, findings, json_)
 
 
-def _is_run(what: str) -> bool:
-    """Whether a run is asked for: a folder, but not one with a catalog name and without a run."""
+def _is_run(source: str) -> bool:
+    """Whether DATA is a run: a folder with a manifest, or one whose name is not in the catalog."""
     from comet_rec.datasets import catalog
 
-    folder = Path(what)
-    return folder.is_dir() and ((folder / "manifest.json").is_file() or not catalog.is_name(what))
+    folder = Path(source)
+    return folder.is_dir() and ((folder / "manifest.json").is_file() or not catalog.is_name(source))
 
 
-def _of_run(folder: str, given: dict[str, Any]) -> list[Finding]:
-    threads = given.pop("threads", None)
-    for name, value in given.items():
+def _of_run(folder: str, arguments: dict[str, Any]) -> list[Finding]:
+    """Audit a run; refuse options that only go with a log."""
+    threads = arguments.pop("threads", None)
+    for name, value in arguments.items():
         if value is not None:
             option = f"--{name.replace('_', '-')}"
             raise InputError(f"{folder}: is a run, which holds its own data; leave {option} out")
@@ -83,6 +84,7 @@ def _of_run(folder: str, given: dict[str, Any]) -> list[Finding]:
 
 
 def _of_log(log: Interactions, negatives: int, quiet: bool) -> list[Finding]:
+    """Audit the split of a log, or only its rows if it cannot be split."""
     from comet_rec.data.split import leave_one_out
     from comet_rec.evaluation.audit import audit as look
 
@@ -90,7 +92,7 @@ def _of_log(log: Interactions, negatives: int, quiet: bool) -> list[Finding]:
         split = leave_one_out(log, negatives=negatives)
     except DataError as error:
         why = str(error).split(";")[0]
-        options.say_notes([f"{why}: only the rows are looked at"], quiet)
+        options.say_notes([f"{why}: only the rows are checked"], quiet)
         return look(log)
     return look(split)
 
@@ -98,6 +100,7 @@ def _of_log(log: Interactions, negatives: int, quiet: bool) -> list[Finding]:
 def _of_files(
     log: Interactions, reading: Reading, test: Path, candidates: Path | None
 ) -> list[Finding]:
+    """Audit the files of a given split."""
     from comet_rec.evaluation.audit import audit_files
 
     rows = options.read_test(log, reading, test, candidates)
@@ -105,7 +108,7 @@ def _of_files(
 
 
 def _times(test: Path, log: Interactions, reading: Reading) -> dict[Any, int] | None:
-    """Times of the test file's rows by (user, item); None where it or the log has none."""
+    """Times of the test rows by (user, item); None if the test file or the log has no times."""
     from comet_rec.reading.given import first_named
     from comet_rec.reading.readers import read
 
@@ -118,7 +121,7 @@ def _times(test: Path, log: Interactions, reading: Reading) -> dict[Any, int] | 
     names = [{**pair, "time": reading.time}, pair, {"time": reading.time}, {}]
     try:
         rows = first_named(read_test, names)
-    except DataError:  # no time column: the rows themselves were read before
+    except DataError:  # no time column; other errors were raised when the rows were read
         return None
     if rows.times is None:
         return None
@@ -127,8 +130,8 @@ def _times(test: Path, log: Interactions, reading: Reading) -> dict[Any, int] | 
     return dict(zip(zip(users, items, strict=True), rows.times.tolist(), strict=True))
 
 
-def _say(what: str, findings: list[Finding], json_: bool) -> None:
-    """Findings on stdout; with an error among them, one line on stderr and exit status 2."""
+def _say(source: str, findings: list[Finding], json_: bool) -> None:
+    """Print findings; if one is an error, print a line to stderr and exit with status 2."""
     from comet_rec.evaluation.audit import as_data, as_text
 
     if json_:
@@ -139,7 +142,7 @@ def _say(what: str, findings: list[Finding], json_: bool) -> None:
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
         say(
-            f"comet-rec: {what}: {errors} finding{'s' * (errors > 1)} of severity error; "
-            "fix what stdout names"
+            f"comet-rec: {source}: {errors} finding{'s' * (errors > 1)} of severity error; "
+            "fix the faults listed on stdout"
         )
         raise typer.Exit(2)

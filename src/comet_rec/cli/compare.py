@@ -20,30 +20,32 @@ def compare(
     data: options.Data,
     models: Annotated[
         str,
-        typer.Option(help="Names, a comma between; the others are tested against the first."),
+        typer.Option(
+            help="Model names, separated by commas; the others are tested against the first."
+        ),
     ],
-    preset: Annotated[str, typer.Option(help="auto, best, static, paper.")] = "auto",
+    preset: Annotated[str, typer.Option(help="Preset: auto, best, static or paper.")] = "auto",
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="MODEL:KEY=VALUE", help="Change a setting of one model; repeat."
+            "--set", metavar="MODEL:KEY=VALUE", help="Change a setting of one model; repeatable."
         ),
     ] = None,
     refit: Annotated[
         bool,
-        typer.Option(help="Train each model again with the validation rows, as a fair test needs."),
+        typer.Option(help="Train each model again with the validation rows, for a fair test."),
     ] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
     device: options.Device = "cpu",
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="JSON of all figures.")
+        Path | None, typer.Option("--out", metavar="FILE", help="JSON file for all figures.")
     ] = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
     *,
     reading: options.Reading,
 ) -> None:
-    """Train several models on one split: a table with intervals, paired tests and costs."""
+    """Train several models on one split; print figures, intervals, paired tests and costs."""
     names = list(dict.fromkeys(options.names(models)))
     if len(names) < 2:
         raise ConfigError("--models: give at least two names, e.g. comet,mf")
@@ -70,24 +72,25 @@ def compare(
         device=device,
         say=lambda line: None if quiet else say(line),
     )
-    found = study.as_data(entries)
+    comparison = study.as_data(entries)
     if json_:
-        show(json.dumps(found))
+        show(json.dumps(comparison))
     elif (columns := width()) is not None:
-        show(study.as_text(found, columns))
+        show(study.as_text(comparison, columns))
     else:
-        show(study.as_markdown(found))
+        show(study.as_markdown(comparison))
     if out is not None:
-        write_text_whole(out, json.dumps(found, indent=1) + "\n")
+        write_text_whole(out, json.dumps(comparison, indent=1) + "\n")
 
 
 def _by_model(settings: list[str]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
+    """Changed settings of each model, from texts such as `mf:train.epochs=20`."""
+    changes: dict[str, dict[str, str]] = {}
     for text in settings:
         model, colon, setting = text.partition(":")
         if not colon:
             raise ConfigError(
                 f"--set {shortened(text)!r}: give MODEL:KEY=VALUE, e.g. mf:train.epochs=20"
             )
-        found.setdefault(model, {}).update(options.pairs([setting]))
-    return found
+        changes.setdefault(model, {}).update(options.pairs([setting]))
+    return changes

@@ -1,4 +1,4 @@
-"""``comet-rec data``: what data sets there are, fetching them, Table I for any log."""
+"""``comet-rec data``: list and download named data sets; Table I for any log."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from comet_rec.cli import options
 from comet_rec.cli.terminal import folded, show, width
 
 app = typer.Typer(
-    cls=options.Commands, help="Named data sets, and Table I for any log.", no_args_is_help=True
+    cls=options.Commands,
+    help="List and download data sets; show the size of a log.",
+    no_args_is_help=True,
 )
 
 
 @app.command("list")
 def list_() -> None:
-    """Named data sets with their licences."""
+    """List the named data sets with their licences."""
     from comet_rec.datasets import catalog
 
     for name, entry in catalog.entries().items():
@@ -27,10 +29,12 @@ def list_() -> None:
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="See `data list`.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a data set; see `data list`.")
+    ],
     quiet: options.Quiet = False,
 ) -> None:
-    """Download a named data set into the cache and print the folder."""
+    """Download a named data set into the cache and print its folder."""
     from comet_rec.datasets import catalog
 
     show(str(catalog.fetch(name, quiet=quiet)))
@@ -45,7 +49,7 @@ def stats(
     *,
     reading: options.Reading,
 ) -> None:
-    """Table I: users, items, interactions, density."""
+    """Print users, items, interactions and density of a log, as in Table I."""
     log = options.read_data(data, reading)
     options.say_notes(log.notes, quiet)
     if json_:

@@ -13,15 +13,15 @@ from comet_rec.cli import options
 from comet_rec.cli.terminal import folded, show
 from comet_rec.text import table
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="What `train --out` wrote.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `train --out` wrote.")]
 
 
 def evaluate(
     run: Run,
-    full: Annotated[bool, typer.Option(help="Also rank the whole catalogue.")] = True,
+    full: Annotated[bool, typer.Option(help="Also rank all items.")] = True,
     json_: options.Json = False,
 ) -> None:
-    """Measure a run again under its own protocol."""
+    """Evaluate a trained run again, with the protocol that the run stores."""
     from comet_rec.estimators.evaluate import evaluate as measure
     from comet_rec.estimators.registry import load_model
 
@@ -30,14 +30,14 @@ def evaluate(
 
 
 def as_text(report: Mapping[str, Any]) -> str:
-    """Four figures, sampled and full, with standard errors, of what `Report.to_dict` gives."""
+    """Sampled and full metrics with standard errors, from the result of `Report.to_dict`."""
     from comet_rec.evaluation.ranking import caution
 
     protocol, users = report["protocol"], report["n_users"]
     columns = {f"positive + {protocol['negatives']} negatives": "sampled"}
     if report["full"] is not None:
         ranked = report["n_users_full"]
-        label = "whole catalogue" if ranked == users else f"catalogue, {ranked:,} users"
+        label = "full ranking" if ranked == users else f"full ranking, {ranked:,} users"
         columns[label] = "full"
     rows = []
     for name in report["sampled"]:

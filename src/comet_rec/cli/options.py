@@ -1,4 +1,4 @@
-"""Options that several commands share, and the reading of DATA."""
+"""Options that several commands share, and functions that read DATA."""
 
 from __future__ import annotations
 
@@ -26,21 +26,25 @@ if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
 
 Data = Annotated[
-    str, typer.Argument(metavar="DATA", help="A catalog name (see `data list`) or a log file.")
+    str, typer.Argument(metavar="DATA", help="Catalog name (see `data list`) or log file.")
 ]
 Test = Annotated[
-    Path | None, typer.Option(help="Test items, a row a user; DATA is then the training part.")
+    Path | None,
+    typer.Option(help="File of test items, one row per user; DATA is then the training part."),
 ]
 Candidates = Annotated[
-    Path | None, typer.Option(help="Negatives of the test users: rows, or NCF's wide file.")
+    Path | None,
+    typer.Option(help="File of negatives for the test users: rows, or NCF's wide form."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes.")]
+Device = Annotated[str, typer.Option(help="Device: cpu, cuda or mps.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")
+]
 
 
 class Commands(TyperGroup):
-    """A group of commands that names the near one for a name that is none."""
+    """Command group that suggests a similar name for an unknown command."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the first argument names."""
@@ -51,12 +55,12 @@ class Commands(TyperGroup):
 
 @dataclass(frozen=True)
 class Reading:
-    """How DATA is to be read: the options of every command that `reads_log`."""
+    """How DATA is read: the options of every command with the decorator `reads_log`."""
 
-    user: Annotated[str | None, typer.Option(help="Column of the user ids.")] = None
-    item: Annotated[str | None, typer.Option(help="Column of the item ids.")] = None
-    time: Annotated[str | None, typer.Option(help="Column of the times.")] = None
-    rating: Annotated[str | None, typer.Option(help="Column of the ratings.")] = None
+    user: Annotated[str | None, typer.Option(help="Column of user ids.")] = None
+    item: Annotated[str | None, typer.Option(help="Column of item ids.")] = None
+    time: Annotated[str | None, typer.Option(help="Column of times.")] = None
+    rating: Annotated[str | None, typer.Option(help="Column of ratings.")] = None
     time_scope: Annotated[
         str,
         typer.Option(help="Whether times compare across users: auto, global, per_user, none."),
@@ -64,29 +68,29 @@ class Reading:
     min_rating: Annotated[float | None, typer.Option(help="Drop rows with a lower rating.")] = None
     min_user: Annotated[int | None, typer.Option(help="Drop users with fewer interactions.")] = None
     min_item: Annotated[int | None, typer.Option(help="Drop items with fewer interactions.")] = None
-    skip_bad: Annotated[int, typer.Option(min=0, help="Skip up to so many unreadable rows.")] = 0
+    skip_bad: Annotated[int, typer.Option(min=0, help="Skip up to this many bad rows.")] = 0
     time_format: Annotated[
-        str | None, typer.Option(help="How times are written: '%d.%m.%Y %H:%M'.")
+        str | None, typer.Option(help="Format of times, such as '%d.%m.%Y %H:%M'.")
     ] = None
     encoding: Annotated[
-        str | None, typer.Option(help="Of text files: latin-1, cp1252, utf-16, gbk.")
+        str | None, typer.Option(help="Encoding of text files, such as latin-1, cp1252, utf-16.")
     ] = None
     quote: Annotated[
         str | None, typer.Option(help="Quote character of text files; '' for none.")
     ] = None
     escape: Annotated[
         str | None,
-        typer.Option(help="Character that makes the next one text."),
+        typer.Option(help="Escape character of text files."),
     ] = None
     threads: Annotated[
-        int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads to compute with.")
+        int | None, typer.Option(min=1, max=MOST_THREADS, help="Number of threads.")
     ] = None
     folder: Annotated[
-        Path | None, typer.Option(help="Folder of a named data set's files that you already have.")
+        Path | None, typer.Option(help="Folder with your own copy of a named data set.")
     ] = None
 
     def keywords(self) -> dict[str, Any]:
-        """Keyword arguments for `read`; options that were left out keep the reader's defaults."""
+        """Keyword arguments for `read`; options that the user left out are not among them."""
         names = {"min_user": "min_user_interactions", "min_item": "min_item_interactions"}
         return {
             names.get(name, name): value
@@ -98,17 +102,17 @@ class Reading:
 def reads_log(
     command: Callable[..., None] | None = None, *, leave_out: tuple[str, ...] = ()
 ) -> Callable[..., Any]:
-    """Give a command the options of `Reading`; it gets them as its parameter `reading`.
+    """Add the options of `Reading` to a command, which gets them as its parameter `reading`.
 
     Parameters
     ----------
     command : callable
     leave_out : tuple of str
-        Options that the command does not have.
+        Options that are not added.
     """
     if command is None:
         return functools.partial(reads_log, leave_out=leave_out)
-    own = inspect.signature(command, eval_str=True).parameters.values()
+    command_options = inspect.signature(command, eval_str=True).parameters.values()
     options = inspect.signature(Reading, eval_str=True).parameters.values()
     shared = [option for option in options if option.name not in leave_out]
 
@@ -119,10 +123,10 @@ def reads_log(
 
     parameters = [
         parameter.replace(kind=parameter.KEYWORD_ONLY)
-        for parameter in (*own, *shared)
+        for parameter in (*command_options, *shared)
         if parameter.name != "reading"
     ]
-    # typer asks for both.
+    # typer reads both the signature and the annotations.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     del run.__wrapped__
@@ -130,12 +134,12 @@ def reads_log(
 
 
 def read_data(source: str, reading: Reading) -> Interactions:
-    """Log behind DATA: a catalog entry, else a file; `./ml-1m` is a file in any case.
+    """Read DATA: a catalog entry or a file; `./ml-1m` is always a file.
 
     Raises
     ------
     DataError
-        When there is neither, or the log cannot be read.
+        When neither exists, or the log cannot be read.
     """
     from comet_rec.datasets import catalog
     from comet_rec.reading import readers
@@ -144,7 +148,7 @@ def read_data(source: str, reading: Reading) -> Interactions:
     if catalog.is_name(source):
         return catalog.load(source, folder=reading.folder, **reading.keywords())
     if reading.folder is not None:
-        raise InputError(f"--folder goes with a catalog name, and {source!r} is none")
+        raise InputError(f"--folder needs a catalog name, and {source!r} is none")
     if not Path(source).exists() and not re.search(r"[*?\[]|://", source):
         names = ", ".join(catalog.entries())
         hint = did_you_mean(source, catalog.entries())
@@ -158,7 +162,7 @@ def read_data(source: str, reading: Reading) -> Interactions:
 def read_test(
     log: Interactions, reading: Reading, test: Path, candidates: Path | None
 ) -> tuple[Pairs, Pairs | None]:
-    """Rows of a test file, and of a file of candidates, with the ids and columns of the log."""
+    """Read a test file and a candidates file, with the id kinds and column names of the log."""
     from comet_rec.reading.given import read_given
 
     return read_given(
@@ -173,7 +177,7 @@ def read_test(
 
 
 def set_threads(threads: int | None) -> None:
-    """Let torch compute with that many threads; None leaves its own choice."""
+    """Set the number of threads of torch; None keeps the default."""
     if threads is not None:
         import torch
 
@@ -181,7 +185,7 @@ def set_threads(threads: int | None) -> None:
 
 
 def titles_of(source: str, folder: Path | None) -> dict[str, str]:
-    """Titles of a catalog entry by item id as text; empty for files."""
+    """Titles of a catalog entry by item id (as text); empty for a file."""
     from comet_rec.datasets import catalog
 
     if not catalog.is_name(source):
@@ -190,29 +194,31 @@ def titles_of(source: str, folder: Path | None) -> dict[str, str]:
 
 
 def say_notes(notes: tuple[str, ...] | list[str], quiet: bool) -> None:
-    """Print what reading and splitting did, on stderr; doubts were shown as warnings before."""
+    """Print notes about reading and splitting to stderr; warnings were printed before."""
     if not quiet:
         for note in notes:
             say(f"note: {note}", again=False)
 
 
 def check_folder(out: Path) -> None:
-    """Refuse what no folder can be written to, before an hour of work; leaves nothing there.
+    """Refuse a path that cannot be an output folder, before a long training; leave nothing there.
 
     Raises
     ------
     InputError
     """
     if out.exists() and not out.is_dir():
-        what = "is a file" if out.is_file() else "is no folder"
-        raise InputError(f"{out}: {what}; give a folder for --out")
+        fault = "is a file" if out.is_file() else "is no folder"
+        raise InputError(f"{out}: {fault}; give a folder for --out")
     made = [path for path in (out, *out.parents) if not path.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not os.access(out, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
+        raise InputError(
+            f"{out}: cannot be written: {error.strerror}; give another --out"
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             for path in made:
@@ -220,7 +226,7 @@ def check_folder(out: Path) -> None:
 
 
 def check_file(out: Path) -> None:
-    """Refuse what no file can be written to, before any work.
+    """Refuse a path that cannot be an output file, before any work.
 
     Raises
     ------
@@ -229,36 +235,36 @@ def check_file(out: Path) -> None:
     try:
         place = out.resolve()
         there = place.exists()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL in the name
+    except (OSError, RuntimeError, ValueError) as error:  # circular links, or a NUL in the name
         why = getattr(error, "strerror", None) or error
         raise InputError(f"{out}: cannot be written: {why}; give another --out") from None
-    # Of a file the folder, as another one takes its place; a pipe or a device itself.
+    # A file is replaced, so its folder must be writable; a pipe or a device must be itself.
     written = place if there and not place.is_file() else place.parent
     if place.is_dir() or not os.access(written, os.W_OK):
         raise InputError(f"{out}: must be a file in a folder to write to; give another --out")
 
 
 def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:
-    """``KEY=VALUE`` texts of an option as a mapping.
+    """Parse ``KEY=VALUE`` texts of an option.
 
     Raises
     ------
     ConfigError
-        For a text without "=", or a key without its room.
+        For a text without "=", or a key without a dot.
     """
     changes = {}
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals or "." not in key:
-            wanted = "the key whole" if equals else "KEY=VALUE"
+            expected = "the full key" if equals else "KEY=VALUE"
             example = "model.embedding_dim=64"
-            raise ConfigError(f"{option} {shortened(text)!r}: give {wanted}, e.g. {example}")
+            raise ConfigError(f"{option} {shortened(text)!r}: give {expected}, e.g. {example}")
         changes[key.strip()] = value.strip()
     return changes
 
 
 def names(models: str) -> list[str]:
-    """Names of models, a comma between."""
+    """Split names of models at commas."""
     chosen = [name.strip() for name in models.split(",") if name.strip()]
     if not chosen:
         raise ConfigError("--models: give at least one name, e.g. mf,gmf")
@@ -266,7 +272,7 @@ def names(models: str) -> list[str]:
 
 
 def values(text: str) -> list[str]:
-    """``VALUE,VALUE…``, commas inside brackets left alone: ``[64],[64,32]`` are two."""
+    """Split ``VALUE,VALUE…`` at commas outside brackets: ``[64],[64,32]`` are two values."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "[(") - (letter in "])")

@@ -1,4 +1,4 @@
-"""A training in the shell: its progress on stderr, and the signals that stop it between steps."""
+"""Training in the shell: progress on stderr, and signals that stop it after a step."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 Report = Callable[[str, "Progress"], None]
 HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
-"""Sent when the terminal goes; no such signal on Windows."""
+"""Signal of a terminal that closes; None on Windows, which has no such signal."""
 
 
 @contextlib.contextmanager
 def training_progress(quiet: bool) -> Iterator[Report]:
-    """Something that takes a stage and its progress and shows it on stderr.
+    """Function that shows the progress of a training stage on stderr.
 
-    A live bar on a terminal, a line an epoch elsewhere, nothing if quiet.
+    It draws a live bar on a terminal, prints one line per epoch elsewhere, and nothing if `quiet`.
     """
     if quiet:
         yield lambda stage, progress: None
@@ -55,7 +55,7 @@ def training_progress(quiet: bool) -> Iterator[Report]:
 
 
 def _lines(write: Callable[[str], None]) -> Report:
-    """A line at the end of each epoch, with the time that the stage may still take."""
+    """Print one line per finished epoch, with the longest time that the stage may still take."""
     began: dict[str, tuple[float, int]] = {}
 
     def report(stage: str, progress: Progress) -> None:
@@ -69,7 +69,7 @@ def _lines(write: Callable[[str], None]) -> Report:
 
 
 def _epoch_line(stage: str, progress: Progress, left: float) -> str:
-    """Line of progress for a finished epoch; `left` is in seconds."""
+    """Progress line for a finished epoch; `left` is the remaining time in seconds."""
     from comet_rec.training.validation import validation_text
 
     text = f"{stage} epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}"
@@ -80,18 +80,18 @@ def _epoch_line(stage: str, progress: Progress, left: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, or hours and minutes."""
+    """A duration as minutes and seconds, or as hours and minutes."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request, and say so; a second stops at once.
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request to stop; the second stops at once.
 
-    SIGTERM is what a scheduler or a container's stop sends first. SIGHUP never stops at once and
-    does not count as a first signal, since a shell and the terminal it goes with may both send it.
-    Where it is ignored, as under `nohup`, it stays ignored.
+    Schedulers and containers send SIGTERM first. A shell and its terminal may both send SIGHUP, so
+    SIGHUP never stops at once and does not count as the first signal. An ignored SIGHUP, as under
+    `nohup`, stays ignored.
     """
     asked = threading.Event()
     counted = 0
@@ -105,9 +105,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             return
         asked.set()
-        note = b"stopping after this step, or what cannot be divided; Ctrl-C again stops at once\n"
-        with contextlib.suppress(OSError):  # what reads it may have been stopped too
-            os.write(2, note)  # a handler may interrupt a print
+        note = b"stopping after the current step; press Ctrl-C again to quit now\n"
+        with contextlib.suppress(OSError):  # the reader of stderr may have been stopped too
+            os.write(2, note)  # not print: the handler may interrupt one
 
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "parquet")
 BY_NAME = {".txt": "table", **{f".{form}": form for form in FORMATS if form != "table"}}
-"""Format by the end of a file's name."""
+"""Format for each file suffix."""
 
-
-MoreItems = Annotated[Path | None, typer.Option(metavar="FILE", help="More of these, one a line.")]
+MoreItems = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="File with more of these ids, one per line.")
+]
 
 
 def recommend(
@@ -37,47 +38,49 @@ def recommend(
         list[str] | None,
         typer.Option(
             metavar="ID,ID,…",
-            help="User ids; repeat for more. A known id that holds a comma is one id; another "
-            "one goes into double quotes.",
+            help="User ids; repeatable. Put an id with a comma into double quotes, unless the "
+            "log has it.",
         ),
     ] = None,
     users_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="User ids, one a line.")
+        Path | None, typer.Option(metavar="FILE", help="File of user ids, one per line.")
     ] = None,
-    all_users: Annotated[bool, typer.Option("--all-users", help="Every user of the log.")] = False,
+    all_users: Annotated[bool, typer.Option("--all-users", help="All users of the log.")] = False,
     history: Annotated[
         list[str] | None,
         typer.Option(
-            help="Item ids of a new user, ID,ID,…, oldest first; repeat for more. An id that "
-            "holds a comma goes into double quotes.",
+            help="Item ids of a new user, ID,ID,…, oldest first; repeat for more users. Put an id "
+            "with a comma into double quotes.",
         ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Items a user.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of items per user.")] = 10,
     include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="List seen items too.")
+        bool, typer.Option("--include-seen", help="Also list items that the user has seen.")
     ] = False,
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID,ID,…", help="The only items that lists may hold; repeat."),
+        typer.Option(metavar="ID,ID,…", help="Recommend only these items; repeatable."),
     ] = None,
     allow_file: MoreItems = None,
     block: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID,ID,…", help="Items that no list may hold; repeat."),
+        typer.Option(metavar="ID,ID,…", help="Never recommend these items; repeatable."),
     ] = None,
     block_file: MoreItems = None,
-    unknown: Annotated[str, typer.Option(help="For unknown ids: error, skip, popular.")] = "error",
+    unknown: Annotated[
+        str, typer.Option(help="What to do with unknown ids: error, skip or popular.")
+    ] = "error",
     form: Annotated[
         str | None,
         typer.Option(
             "--format",
-            help="table, json, jsonl, csv, tsv or parquet. Default: as the name of --out ends, "
+            help="table, json, jsonl, csv, tsv or parquet. Default: from the suffix of --out, "
             "else table.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write.")] = None,
 ) -> None:
-    """Print the best items for known users, or for a new one by history."""
+    """Recommend items to known users, or to new users with a given history."""
     if sum((bool(user or users_file), all_users, bool(history))) != 1:
         raise InputError("give one of --user ID (or --users-file), --all-users, --history ID,ID,…")
     form = _format(form, out)
@@ -94,7 +97,7 @@ def recommend(
     if user or users_file:
         users = _all_ids(log.user_ids, "--user", user or [], lines["users-file"])
         if not users:
-            raise InputError(f"--users-file {users_file}: holds no id; give one a line")
+            raise InputError(f"--users-file {users_file}: holds no id; give one per line")
     rules: dict[str, Any] = {"include_seen": include_seen, "unknown": unknown}
     for name, texts, path in (("allow", allow, allow_file), ("block", block, block_file)):
         if texts or path is not None:
@@ -116,7 +119,7 @@ def recommend(
 
 
 def _format(form: str | None, out: Path | None) -> str:
-    """The format that was asked for, else the one that the file's name ends in."""
+    """The format of `--format`, else the one of the file's suffix."""
     if form is not None and form not in FORMATS:
         hint = did_you_mean(form, FORMATS)
         raise InputError(f"--format {shortened(form)}: must be one of {', '.join(FORMATS)}; {hint}")
@@ -127,8 +130,8 @@ def _format(form: str | None, out: Path | None) -> str:
     by_name = BY_NAME.get(out.suffix.lower())
     if by_name is None and not (out.exists() and not out.is_file()):
         raise InputError(
-            f"--out {out}: no format has such a name; end it in {', '.join(BY_NAME)}, or add "
-            f"--format"
+            f"--out {out}: the suffix gives no format; use one of {', '.join(BY_NAME)}, or "
+            f"add --format"
         )
     return by_name or "table"
 
@@ -136,7 +139,7 @@ def _format(form: str | None, out: Path | None) -> str:
 def _write(
     table: Table, form: str, out: Path | None, asked: Sequence[Any], model: Estimator
 ) -> None:
-    """Lists to a file, or to stdout; the tables for readers alone are escaped."""
+    """Write lists to a file or to stdout; JSON on stdout is escaped for the terminal."""
     to_stdout = out is None or is_stdout(out)
     if form in ("csv", "tsv", "parquet"):
         if to_stdout:
@@ -158,7 +161,7 @@ def _write(
 
 
 def _ids(ids: Ids, text: str, option: str) -> list[Any]:
-    """The ids of a list; a known id that holds a comma, or quotes, is one."""
+    """Ids of a comma-separated text; a known id with commas or quotes counts as one id."""
     is_known = ids.index([ids.parse(text)])[0] >= 0
     if is_known or not any(mark in text for mark in ',"'):
         if not text.strip():
@@ -166,8 +169,8 @@ def _ids(ids: Ids, text: str, option: str) -> list[Any]:
         return [_meant(ids, text)]
     try:
         (parts,) = csv.reader([text], skipinitialspace=True, strict=True)
-    except (csv.Error, ValueError) as error:  # ValueError: not one row
-        why = str(error) if isinstance(error, csv.Error) else "a line ends in it"
+    except (csv.Error, ValueError) as error:  # ValueError: several rows
+        why = str(error) if isinstance(error, csv.Error) else "it holds a line end"
         raise InputError(f"{option} {shortened(text)!r}: {why}; give ID,ID,…") from None
     if not any(part.strip() for part in parts):
         raise InputError(f"{option} {shortened(text)!r}: holds no id; give ID,ID,…")
@@ -177,19 +180,19 @@ def _ids(ids: Ids, text: str, option: str) -> list[Any]:
 
 
 def _meant(ids: Ids, text: str) -> Any:
-    """The id that a text means: blanks count where the log has such an id."""
+    """The id that a text means; blanks around it are dropped unless the log has such an id."""
     exact = ids.parse(text)
     return exact if ids.index([exact])[0] >= 0 else ids.parse(text.strip())
 
 
 def _all_ids(ids: Ids, option: str, texts: list[str], lines: list[str]) -> list[Any]:
-    """The ids of an option, however often it was given, and of the lines of its file."""
-    of_options = [each for text in texts for each in _ids(ids, text, option)]
-    return of_options + [_meant(ids, line) for line in lines]
+    """All ids of an option that may be repeated, and of the lines of its file."""
+    option_ids = [each for text in texts for each in _ids(ids, text, option)]
+    return option_ids + [_meant(ids, line) for line in lines]
 
 
 def _say_absent(ids: Ids, name: str, items: list[Any]) -> None:
-    """A note on items to allow or to block that the log does not have."""
+    """Print a note about items of `--allow` or `--block` that the log does not have."""
     absent = [item for item, at in zip(items, ids.index(items).tolist(), strict=True) if at < 0]
     if absent:
         few = f"{len(absent):,} of {len(items):,} items do not occur in the log"
@@ -197,32 +200,32 @@ def _say_absent(ids: Ids, name: str, items: list[Any]) -> None:
 
 
 def _copy_to_stdout(table: Table, form: str) -> None:
-    """A table on the stream that we have: opened anew by its name it would begin at its start."""
+    """Write a table to the open stdout; opening `/dev/stdout` again would overwrite its start."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "lists"
         table.write(str(path), form)
-        terminal.write(path.read_bytes())  # as text its line ends would change
+        terminal.write(path.read_bytes())  # as text, line ends would change
 
 
 def _lists(table: Table, asked: Sequence[Any]) -> list[dict[str, Any]]:
-    """A list a user, an empty one where no item is left for them; of histories, one each."""
+    """One list per requested user or history, empty if no item is left for it."""
     items = dict(_by_user(table))
     return [{"user_id": user, "items": items.get(user, [])} for user in asked]
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)  # a UUID is no JSON
+    return json.dumps(value, ensure_ascii=False, default=str)  # JSON has no UUIDs
 
 
 def _escaped_json(text: str) -> str:
-    """The same JSON, written so that a terminal obeys nothing in it."""
+    """The same JSON with control characters escaped, for a terminal."""
     return re.sub(
         r"[^ -~\n]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text
     )
 
 
 def _by_user(table: Table) -> list[tuple[Any, list[dict[str, Any]]]]:
-    """User and items of each list; a user asked for twice has two."""
+    """User and items of each list; a user who is requested twice has two lists."""
     lists: list[tuple[Any, list[dict[str, Any]]]] = []
     for row in table.rows():
         user = row.pop("user_id")
@@ -233,7 +236,7 @@ def _by_user(table: Table) -> list[tuple[Any, list[dict[str, Any]]]]:
 
 
 def _text(table: Table, titles: dict[str, str], width: int | None) -> str:
-    """Lists for a reader, within the terminal's width if there is one."""
+    """Lists as plain text, within a terminal's width if there is one."""
     if len(table) == 0:
         return "no items left to list"
     widest = max(width_of(printable(item)) for item in table["item_id"].tolist())
@@ -247,7 +250,7 @@ def _text(table: Table, titles: dict[str, str], width: int | None) -> str:
 
 
 def _line(item: dict[str, Any], titles: dict[str, str], widest: int, width: int | None) -> str:
-    """Rank, id and score of an item; its title has what is left of the terminal's width."""
+    """Rank, id and score of an item; the title is cropped to the terminal's width."""
     name = padded(cropped(printable(item["item_id"]), widest), widest, right=True)
     line = f"{item['rank']:>4}  {name}  {item['score']:>8.4f}"
     title = printable(titles.get(str(item["item_id"]), ""))

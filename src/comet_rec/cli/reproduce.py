@@ -27,30 +27,35 @@ Parts = Annotated[
         "ablation, falsification-best, or all.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the report; continued.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", metavar="FOLDER", help="Folder of the report; an existing one is continued."
+    ),
+]
 Logs = Annotated[
     list[str] | None,
     typer.Option(
         "--data",
         metavar="DATA",
-        help="Catalog name, file, or NAME=FILE for your copy of a named set; repeat. "
-        "Default: the budget's.",
+        help="Catalog name, file, or NAME=FILE for your copy of a named set; repeatable. "
+        "Default: the logs of the budget.",
     ),
 ]
 BudgetName = Annotated[
-    str, typer.Option("--budget", help="smoke (minutes, proves the machinery) or full.")
+    str, typer.Option("--budget", help="smoke (takes minutes, only a test) or full.")
 ]
 Seeds = Annotated[
     int | None,
-    typer.Option("--seeds", min=1, max=1000, help="Training seeds of tables and falsifications."),
+    typer.Option("--seeds", min=1, max=1000, help="Training seeds in tables and falsifications."),
 ]
 Only = Annotated[
     list[str] | None,
     typer.Option(
         "--only",
         metavar="MODEL",
-        help="Train this model of the tables alone, as they name it, in every seed; repeat. "
-        "The report shows what is there of the others.",
+        help="Train only this model, by its name in the tables, with every seed; repeatable. "
+        "The report also shows other models that are trained already.",
     ),
 ]
 Journals = Annotated[
@@ -58,12 +63,13 @@ Journals = Annotated[
     typer.Option(
         "--journal",
         metavar="FILE",
-        help="Of `comet-rec tune`: shown, and its log's algorithms take what it found; repeat.",
+        help="Journal of `comet-rec tune`: the report shows it, and models on the same log use "
+        "its best settings; repeatable.",
     ),
 ]
 Figures = Annotated[bool, typer.Option(help="Draw figures (needs matplotlib).")]
 Recorded = Annotated[
-    bool, typer.Option("--recorded", help="Train nothing: a report of what is there.")
+    bool, typer.Option("--recorded", help="Train nothing; report what is trained already.")
 ]
 
 
@@ -83,7 +89,7 @@ def reproduce(
     *,
     reading: options.Reading,
 ) -> None:
-    """The paper's tables and figures beside ours: report.html, report.md, report.json."""
+    """Reproduce tables and figures of the paper in report.html, report.md and report.json."""
     options.check_folder(out)
     options.set_threads(reading.threads)
     from comet_rec.config import unknown
@@ -99,9 +105,9 @@ def reproduce(
     chosen, asked = BUDGETS[budget], parts_of(parts)
     torch_device(device)
     if figures:
-        pyplot()  # its absence is an error before an hour of training, not after
+        pyplot()  # report a missing matplotlib before the training, not after
     for journal in journals or ():
-        history(journal)  # a wrong file is an error before a log is read
+        history(journal)  # report a wrong file before a log is read
 
     sources = data or chosen.logs
     logs = read_logs(sources, reading.keywords(), lambda line: None if quiet else say(line))
@@ -117,15 +123,15 @@ def reproduce(
             study.reproduce(work, command, figures=figures)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
-                f"{error}; the report in {out} holds what is finished: give the same command to "
-                "go on"
+                f"{error}; the report in {out} holds the finished trainings; repeat the command "
+                "to go on"
             ) from None
     show(f"written to {out / 'report.html'}")
     _say_failed(work.runner)
 
 
 def ended_line(item: Item, items: Sequence[Item]) -> str:
-    """Line for a training that has ended or was left out, with the time left for the others."""
+    """Line for a training that has ended or was left out, with the time left for the rest."""
     from comet_rec.experiments.runner import seconds_left
 
     ended = sum(each.state not in ("waiting", "running") for each in items)
@@ -137,13 +143,13 @@ def ended_line(item: Item, items: Sequence[Item]) -> str:
 
 
 def _say_failed(runner: Runner) -> None:
-    """One line and status 1 where a training failed; the report holds the others."""
+    """Print one line and exit with status 1 if a training failed."""
     if not runner.failed:
         return
     first = runner.failed[0]
     say(
         f"{len(runner.failed)} of {len(runner.items)} trainings failed, first {first.job.log} "
-        f"{first.job.label} seed {first.job.seed}: {first.note}; the same command tries again"
+        f"{first.job.label} seed {first.job.seed}: {first.note}; repeat the command to try again"
     )
     raise typer.Exit(1)
 
@@ -152,7 +158,7 @@ def _command(
     parts: list[str], data: list[str] | None, budget: str, seeds: int | None,
     only: list[str] | None, journals: list[Path] | None,
 ) -> str:  # fmt: skip
-    """The command that makes the same report, files by their names alone."""
+    """The command that makes the same report, with file names instead of paths."""
     words = ["comet-rec", "reproduce", *parts, "--budget", budget]
     for source in data or ():
         name, equals, file = source.partition("=")
@@ -166,20 +172,22 @@ def _command(
 
 
 def _reading(reading: options.Reading) -> str:
-    """Its options that say what is read; not where or with how many threads."""
-    told = {k: v for k, v in vars(reading).items() if v != getattr(options.Reading, k)}
-    names = (name for name in told if name not in ("threads", "folder"))
-    return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(told[name]))}" for name in names)
+    """Changed options of `reading` as text, without `threads` and `folder`."""
+    changed = {k: v for k, v in vars(reading).items() if v != getattr(options.Reading, k)}
+    names = (name for name in changed if name not in ("threads", "folder"))
+    return "".join(
+        f" --{name.replace('_', '-')} {shlex.quote(str(changed[name]))}" for name in names
+    )
 
 
 def inspect(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Of a trained COMET.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained COMET.")],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Where the pictures go.")
+        Path, typer.Option("--out", metavar="FOLDER", help="Folder for the pictures.")
     ] = Path("kernels"),
-    tower: Annotated[str, typer.Option(help="user or item.")] = "user",
+    tower: Annotated[str, typer.Option(help="Tower to draw: user or item.")] = "user",
 ) -> None:
-    """Heat maps of a trained COMET's filters, as in Figure 5: PNG and SVG."""
+    """Draw the filters of a trained COMET as heat maps (Figure 5), in PNG and SVG."""
     if tower not in ("user", "item"):
         raise ConfigError(f"--tower {tower}: give user or item")
     options.check_folder(out)
@@ -199,9 +207,10 @@ def inspect(
 
 
 def _without_filters(config: Config, tower: str) -> str:
+    """Why a run has no filters to draw, and what to give instead."""
     if config.name != "comet":
-        return f"a {config.name} without filters; give a trained COMET"
+        return f"is a {config.name}, which has no filters; give a trained COMET"
     if config.get("model.cross") != "cnn+mlp":
         cross = config.get("model.cross")
-        return f"model.cross is {cross}: no filters over all rows; give a COMET with cnn+mlp"
-    return f"this COMET has no {tower}'s tower; give the other --tower"
+        return f"model.cross is {cross}, without filters over all rows; give a COMET with cnn+mlp"
+    return f"this COMET has no {tower} tower; give the other --tower"

@@ -12,43 +12,43 @@ from typing import Any
 from comet_rec.text import printable
 
 NARROWEST = 40
-"""Columns below which a terminal is written to as if it had as many."""
+"""A narrower terminal is treated as if it had this many columns."""
 
 
 def show(text: str) -> None:
-    """Lines of a result, on stdout; what a terminal would obey is escaped."""
+    """Print a result to stdout; control characters are escaped."""
     write("\n".join(map(printable, text.split("\n"))) + "\n")
 
 
 def write(text: str | bytes) -> None:
-    """Text on stdout as it is, in UTF-8 whatever the locale; nowhere where there is no stdout."""
+    """Write text to stdout unchanged, always in UTF-8; do nothing without a stdout."""
     if sys.stdout is None:
         return
     stream = getattr(sys.stdout, "buffer", None)
     if stream is None:
         sys.stdout.write(text if isinstance(text, str) else text.decode())
     else:
-        sys.stdout.flush()  # what was written before stays before
+        sys.stdout.flush()  # keep the order of earlier text
         stream.write(text.encode() if isinstance(text, str) else text)
     sys.stdout.flush()
 
 
-_said: set[str] = set()
+_printed: set[str] = set()
 
 
 def begin() -> None:
-    """A new command: nothing was said yet."""
-    _said.clear()
+    """Start a new command: forget the lines that an earlier one printed."""
+    _printed.clear()
 
 
 def say(line: str, *, again: bool = True) -> None:
-    """One line for the user, on stderr; a terminal gets it in as many as it takes.
+    """Print one line for the user to stderr; on a terminal it is wrapped.
 
-    With `again=False` a line that this command has said before is left out.
+    With `again=False` a line that this command has printed before is left out.
     """
-    if sys.stderr is None or (line in _said and not again):
+    if sys.stderr is None or (line in _printed and not again):
         return
-    _said.add(line)
+    _printed.add(line)
     shown = printable(line)
     if sys.stderr.isatty():
         shown = folded(shown, 2, max(shutil.get_terminal_size().columns, NARROWEST))
@@ -57,28 +57,28 @@ def say(line: str, *, again: bool = True) -> None:
 
 
 def width() -> int | None:
-    """Columns that a table may take; None for as many as it needs.
+    """Number of columns that a table may take; None if there is no limit.
 
-    A file or a pipe has a width only where the environment variable COLUMNS gives one.
+    For a file or a pipe, only the environment variable COLUMNS sets a limit.
     """
-    given = os.environ.get("COLUMNS", "")
-    if on_terminal() or (given.isdecimal() and len(given) < 5):
+    columns = os.environ.get("COLUMNS", "")
+    if on_terminal() or (columns.isdecimal() and len(columns) < 5):
         return max(shutil.get_terminal_size().columns, NARROWEST)
     return None
 
 
 def on_terminal() -> bool:
-    """Whether a person is looking at stdout."""
+    """Whether stdout is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 def folded(text: str, indent: int = 0, columns: int | None = None) -> str:
-    """A line in so many columns, further lines indented; default: the terminal's, if any."""
+    """Wrap a line and indent the lines after the first; by default to the terminal's width."""
     if columns is None and on_terminal():
         columns = width()
     if columns is None:
         return text
-    # A word that is longer than a line stays whole: it may be a path or an id.
+    # Do not break a word that is longer than a line: it may be a path or an id.
     return textwrap.fill(
         printable(text),
         columns,
@@ -89,7 +89,7 @@ def folded(text: str, indent: int = 0, columns: int | None = None) -> str:
 
 
 class Lenient:
-    """A stream that loses what cannot be written to it: nobody ends a training for a note."""
+    """A stream that ignores write errors, so that a lost message cannot end a training."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -98,7 +98,7 @@ class Lenient:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write, or lose the text: the device is full, or its reader has gone."""
+        """Write the text; ignore a full device or a reader that has gone."""
         with contextlib.suppress(OSError, ValueError):  # ValueError: the stream was closed
             self._stream.write(text)
         return len(text)
@@ -109,25 +109,25 @@ class Lenient:
             self.write(line)
 
     def flush(self) -> None:
-        """Flush, where that is possible."""
+        """Flush, and ignore errors."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
     def isatty(self) -> bool:
-        """Whether it is a terminal that is still there."""
+        """Whether the stream is a terminal that still exists."""
         with contextlib.suppress(OSError, ValueError):
             return bool(self._stream.isatty())
         return False
 
 
 def open_descriptors() -> None:
-    """Give closed standard streams the null device.
+    """Connect closed standard streams to the null device.
 
-    Else the next file that is opened takes the number of a closed one, and what a library
-    writes to its stderr would go into that file.
+    Otherwise the next opened file would take the number of a closed stream. A library's output to
+    stderr would then go into that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number

@@ -31,47 +31,50 @@ if TYPE_CHECKING:
 @options.reads_log
 def train(
     data: options.Data,
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to write.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the trained run.")],
     model: Annotated[
-        str, typer.Option(help="comet, mf, svdpp, fism, gmf, mlp, neumf, convncf, ease, …")
+        str, typer.Option(help="Model: comet, mf, svdpp, fism, gmf, mlp, neumf, convncf, ease, …")
     ] = "comet",
     preset: Annotated[
-        str, typer.Option(help="auto, best, static, paper, paper-literal, or a variant.")
+        str, typer.Option(help="Preset: auto, best, static, paper, paper-literal or a variant.")
     ] = "auto",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of training; candidates have their own.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of training; candidates have their own seed.")
+    ] = 0,
     refit: Annotated[
         bool | None,
-        typer.Option(help="Train again with the validation rows. Default: the preset's."),
+        typer.Option(help="Train again with the validation rows. Default: as the preset says."),
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Train on everything, measure nothing.")
+        bool, typer.Option("--all", help="Train on all rows, without evaluation.")
     ] = False,
     test: options.Test = None,
     candidates: options.Candidates = None,
     init_from: Annotated[
         list[Path] | None,
-        typer.Option(metavar="RUN", help="Trained run to start from; repeat (NeuMF: two)."),
+        typer.Option(
+            metavar="RUN", help="Run whose weights initialise the model; repeatable (NeuMF: two)."
+        ),
     ] = None,
     device: options.Device = "cpu",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a stopped training.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped training.")] = False,
     quiet: options.Quiet = False,
     *,
     reading: options.Reading,
 ) -> None:
-    """Split, train with progress, evaluate, and write RUN."""
+    """Split a log, train a model, evaluate it, and write the run to a folder."""
     if all_ and (test or candidates or refit):
-        raise InputError("--all holds nothing out: it goes without --test, --candidates, --refit")
+        raise InputError("--all holds nothing out; leave out --test, --candidates and --refit")
     if candidates and not test:
         raise InputError("--candidates needs --test FILE")
     from comet_rec.artefact.lock import locked
 
     options.check_folder(out)
-    with locked(out, "train"):  # from the start: hours later it would be too late
+    with locked(out, "train"):  # lock now: after hours of training it would be too late
         _check_target(out, resume)
         from comet_rec.config import unknown
         from comet_rec.estimators.registry import ESTIMATORS, load_model
@@ -87,7 +90,7 @@ def train(
         options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
         _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)
         keywords = reading.keywords()
-        keywords.pop("threads", None)  # they change nothing that is read
+        keywords.pop("threads", None)  # they do not change the log
         estimator.describe(data, titles, keywords)
         written = _save(estimator, out)
     if not quiet:
@@ -95,14 +98,14 @@ def train(
 
 
 def _save(estimator: Estimator, out: Path) -> Path:
-    """Write the run; beside `out` where somebody has put a finished run there meanwhile."""
+    """Save the run; beside `out` if another process has finished a run there meanwhile."""
     named = out.resolve() if out.name in ("", "..") else out
     place, number = out, 2
     while (place / "manifest.json").exists():
         place, number = named.with_name(f"{named.name}-{number}"), number + 1
     if place != out:
         warnings.warn(
-            f"{out}: another run was finished there while this one was trained; this one is in "
+            f"{out}: another run was saved there during this training; this run is saved in "
             f"{place}",
             CometWarning,
             stacklevel=2,
@@ -112,13 +115,14 @@ def _save(estimator: Estimator, out: Path) -> Path:
 
 
 def _say_result(estimator: Estimator, out: Path) -> None:
+    """Print the metrics, the settings for training on all rows, and the folder."""
     if estimator.run.split is not None:
         show(evaluate.as_text(estimator.run.metrics or {}))
         if estimator.run.chosen:
             words = " ".join(f"--set {key}={value}" for key, value in estimator.run.chosen.items())
             if estimator.run.started_from:
                 words += ", and --init-from runs that were trained with --all"
-            show(f"to train on everything as validation chose: --all {words}")
+            show(f"to train on all rows with the settings that validation chose: --all {words}")
     show(f"written to {out}")
 
 
@@ -129,6 +133,7 @@ def _split(
     candidates: Path | None,
     estimator: Estimator,
 ) -> Split:
+    """Split a log by the files of the user, or leave one item per user out."""
     from comet_rec.data.given_split import given_split
     from comet_rec.data.split import leave_one_out
 
@@ -142,28 +147,28 @@ def _split(
 
 
 def _check_target(out: Path, resume: bool) -> None:
-    """Refuse to write over anything but an unfinished training that is to be resumed."""
+    """Refuse a folder that is not empty, except an unfinished training that is resumed."""
     from comet_rec.artefact.folder import refuse_foreign
 
     if not out.exists():
         return
     if not any(out.iterdir()):
         try:
-            out.rmdir()  # nothing is left behind if the training fails
-        except OSError as error:  # a mount point, or a parent that is not ours
+            out.rmdir()  # a failed training leaves nothing behind
+        except OSError as error:  # a mount point, or a parent folder without write access
             raise InputError(
                 f"{out}: cannot be replaced: {error.strerror}; give a new folder inside it"
             ) from None
         return
     finished = (out / "manifest.json").exists()
     if finished or not (out / "checkpoints").is_dir():
-        what = "is a finished run" if finished and resume else "exists and is not empty"
-        raise InputError(f"{out}: {what}; remove it or give another --out")
+        fault = "is a finished run" if finished and resume else "exists and is not empty"
+        raise InputError(f"{out}: {fault}; remove it or give another --out")
     if not resume:
         raise InputError(
             f"{out}: holds an unfinished training; add --resume to go on, or remove the folder"
         )
-    refuse_foreign(out)  # now, not when it is trained
+    refuse_foreign(out)  # before the training, not after
 
 
 def _fit(
@@ -175,6 +180,7 @@ def _fit(
     resume: bool,
     quiet: bool,
 ) -> None:
+    """Train with progress and checkpoints; an interrupt saves the state."""
     from comet_rec.artefact.checkpoint import has_checkpoint
     from comet_rec.training.checkpoints import Hooks
 
@@ -184,12 +190,12 @@ def _fit(
             estimator.fit(data, refit=refit, init_from=starts, hooks=hooks)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
-                f"{error}; saved in {out}: give the same command with --resume to go on"
+                f"{error}; saved in {out}: repeat the command with --resume to go on"
             ) from None
         except CometError as error:
             saved = isinstance(error, ArtefactError) and has_checkpoint(out / "checkpoints")
-            if not resume and not saved:  # there was nothing before, and nothing is left behind
+            if not resume and not saved:  # the folder was empty before, so leave nothing behind
                 shutil.rmtree(out / "checkpoints", ignore_errors=True)
                 with contextlib.suppress(OSError):
-                    out.rmdir()  # not a run that somebody has put there meanwhile
+                    out.rmdir()  # fails if another process has saved a run there meanwhile
             raise

@@ -19,14 +19,15 @@ def tune(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Text file of all trials, continued if there. Default: DATA's name, here.",
+            help="File that records all trials; continued if it exists. Default: named after "
+            "DATA, in this folder.",
         ),
     ] = None,
-    models: Annotated[
-        str, typer.Option(help="Names, a comma between; each gets --seconds.")
-    ] = "comet",
-    seconds: Annotated[float, typer.Option(min=1, help="Wall time a model.")] = 600,
-    preset: Annotated[str, typer.Option(help="What is not searched.")] = "auto",
+    models: Annotated[str, typer.Option(help="Model names, separated by commas.")] = "comet",
+    seconds: Annotated[float, typer.Option(min=1, help="Search time for each model.")] = 600,
+    preset: Annotated[
+        str, typer.Option(help="Preset for settings that are not searched.")
+    ] = "auto",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Fix a setting.")
     ] = None,
@@ -35,17 +36,17 @@ def tune(
         typer.Option(
             "--search",
             metavar="KEY=VALUE,VALUE…",
-            help="Values of a setting to try; repeat. Default: the model's own space.",
+            help="Values of a setting to try; repeatable. Default: the model's search space.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of search and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of search and training.")] = 0,
     device: options.Device = "cpu",
     json_: options.Json = False,
     quiet: options.Quiet = False,
     *,
     reading: options.Reading,
 ) -> None:
-    """Search settings on the validation items, the same wall time for every model."""
+    """Search for the best settings on the validation items, for the same time per model."""
     from comet_rec.data.split import leave_one_out
     from comet_rec.evaluation.ranking import caution
     from comet_rec.experiments import tuning
@@ -58,30 +59,31 @@ def tune(
     log = options.read_data(data, reading)
     split = leave_one_out(log)
     options.say_notes([*log.notes, *split.notes, *caution(len(split.validation))], quiet)
-    for name in names:  # a wrong setting of the last is told before the first is searched
+    for name in names:  # report a wrong setting of any model before the first search
         tuning.settled(split, name, preset, fixed, space or None, seed)
-    found = []
+    results = []
     for name in names:
         best = tuning.tune(
             split, name, journal=journal, seconds=seconds, preset_name=preset, settings=fixed,
             search=space or None, seed=seed, device=device,
             say=lambda line: None if quiet else say(line),
         )  # fmt: skip
-        found.append(best)
+        results.append(best)
         if not json_:
             show(folded(_as_text(best), 2))
             show(_as_words(name, preset, {**fixed, **best["settings"]}))
     if json_:
-        show(json.dumps({"journal": str(journal), "models": found}))
+        show(json.dumps({"journal": str(journal), "models": results}))
 
 
 def _as_words(name: str, preset: str, settings: dict[str, Any]) -> str:
-    """Settings as `--set` options for `train`; a list is one word."""
+    """Settings as `--set` options for `train`, without blanks inside a list."""
     words = [f"--set {key}={value}".replace(", ", ",") for key, value in settings.items()]
-    return f"to train so: {' '.join([f'--model {name} --preset {preset}', *words])}"
+    return f"to train with them: {' '.join([f'--model {name} --preset {preset}', *words])}"
 
 
 def _as_text(best: dict[str, Any]) -> str:
+    """One line for the best trial of a model."""
     from comet_rec.training.validation import validation_text
 
     chosen = ", ".join(f"{key}={value}" for key, value in best["settings"].items())

@@ -1,1 +1,1 @@
-"""Any log, file or frame, to `Interactions`; DuckDB parses, joins and sorts."""
+"""Read any log (files, frames, matrices) into `Interactions`; DuckDB parses, joins and sorts."""

@@ -1,4 +1,4 @@
-"""Which rows of a log are bad: their lines, what is wrong with them, and the error that says so."""
+"""Bad rows of a log: their lines, what is wrong with them, and the error message."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from comet_rec.reading.typed import ACCEPTED, EXACT_BITS, family
 SHOWN = 5
 BLOCK_BYTES = 1 << 22
 ADVISED_SHARE = 0.1
-"""Share of bad rows above which the columns or the format are wrong, and skipping is no advice."""
+"""Above this share of bad rows a column or the format is wrong: skipping is not advised."""
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """Where a bad row is ("log.csv", "line", 7), and what is wrong (": has a quote …")."""
+    """A bad row: its place ("log.csv", "line", 7) and the reason (": has a quote …")."""
 
     file: str
     unit: str
@@ -31,16 +31,16 @@ class BadRow:
 
     @property
     def place(self) -> str:
-        """Where it is in its file."""
+        """Place in the file, such as "line 7"."""
         return f"{self.unit} {self.number}"
 
     def __str__(self) -> str:
         return f"{self.file}, {self.place}{self.reason}"
 
 
-def bad_rows(table: LogTable, most: int = SHOWN) -> list[BadRow]:
-    """The first bad rows of each part, at most `most` in all."""
-    query = f"SELECT rowid FROM log WHERE {table.misfit} ORDER BY rowid LIMIT {most}"
+def bad_rows(table: LogTable, limit: int = SHOWN) -> list[BadRow]:
+    """The first bad rows of a log, at most `limit`."""
+    query = f"SELECT rowid FROM log WHERE {table.misfit} ORDER BY rowid LIMIT {limit}"
     misfits = [int(row) for (row,) in table.con.execute(query).fetchall()]
     rows: list[BadRow] = []
     ends = [*table.starts[1:], math.inf]
@@ -48,14 +48,15 @@ def bad_rows(table: LogTable, most: int = SHOWN) -> list[BadRow]:
         bad = [_bad_row(table, part, misfit - start) for misfit in misfits if start <= misfit < end]
         if part.bad is not None:
             bad += [
-                BadRow(part.name, "line", line, reason) for line, reason in part.bad.rows[:most]
+                BadRow(part.name, "line", line, reason) for line, reason in part.bad.rows[:limit]
             ]
             bad.sort(key=lambda row: row.number)
         rows += bad
-    return rows[:most]
+    return rows[:limit]
 
 
 def _bad_row(table: LogTable, part: Part, row: int) -> BadRow:
+    """Place and reason of one bad row of a part."""
     file, unit, number, text = _located(table, part, row)
     if part.rows is not None:  # delimited text, read by DuckDB
         fields = part.text.splitter.fields(text) or part.text.splitter.plain(text)
@@ -65,7 +66,7 @@ def _bad_row(table: LogTable, part: Part, row: int) -> BadRow:
 
 
 def place_of_row(table: LogTable, row: int) -> str:
-    """Where a row of `log` stands, such as "line 7" or "log.csv, line 7"."""
+    """Place of a row of `log`, such as "line 7" or "log.csv, line 7"."""
     at = max(place for place, start in enumerate(table.starts) if start <= row)
     file, unit, number, _ = _located(table, table.parts[at], row - table.starts[at])
     one_file = sum(len(part.files) for part in table.parts) <= 1
@@ -73,7 +74,7 @@ def place_of_row(table: LogTable, row: int) -> str:
 
 
 def _located(table: LogTable, part: Part, row: int) -> tuple[str, str, int, str]:
-    """File of a row of a part, "line" or "row", its number, and the line's text where known."""
+    """Place of a row of a part: file, "line" or "row", its number, and the line's text if known."""
     if not part.plain:
         return part.name, "row", row + 1, ""
     if part.bad is not None:
@@ -84,7 +85,7 @@ def _located(table: LogTable, part: Part, row: int) -> tuple[str, str, int, str]
 
 
 def _line_of(part: Part, path: Path, record: int) -> tuple[int, str]:
-    """Number and text of the line that holds a record, counted from 0; each line is a record."""
+    """Number and text of the line that holds a record; records are single lines, counted from 0."""
     skip = part.text.skip
     blank = b" \t\r" if part.is_json else b"\r"
     blank_line = re.compile(rb"(?:\A|\n)[%s]*\n" % blank)
@@ -93,7 +94,7 @@ def _line_of(part: Part, path: Path, record: int) -> tuple[int, str]:
         while block := file.read(BLOCK_BYTES):
             block += file.readline()
             count = block.count(b"\n") + (not block.endswith(b"\n"))
-            # A block in front of the record is only counted where each of its lines is a record.
+            # Skip a block before the record in one step only if each of its lines is a record.
             only_records = lines >= skip and not blank_line.search(block)
             if only_records and records + count <= record:
                 lines, records = lines + count, records + count
@@ -109,9 +110,9 @@ def _line_of(part: Part, path: Path, record: int) -> tuple[int, str]:
 
 
 def _reason(table: LogTable, part: Part, row: int) -> str:
-    """Fault in the values of one row of a part."""
+    """Reason why the values of one row are bad."""
     typed = part.values(table.kinds, table.roles)
-    # As text: Python has no type for some of what DuckDB reads.
+    # Cast to text: Python has no equivalent of some DuckDB types.
     letters = ", ".join(f"CAST({LETTER[role]} AS VARCHAR)" for role in typed)
     fits = ", ".join(f"({value}) IS NOT NULL" for value in typed.values())
     picked = table.con.execute(
@@ -129,6 +130,7 @@ def _reason(table: LogTable, part: Part, row: int) -> str:
 
 
 def _fault(role: Role, value: str | None, part: Part) -> str:
+    """Reason why one value is bad."""
     if value is None or value == "":
         return "is missing, or neither a number nor text" if part.is_json else "is empty"
     shown = re.sub(r"\s", " ", value)
@@ -153,12 +155,12 @@ def _fault(role: Role, value: str | None, part: Part) -> str:
     if role == "rating":
         return f"{shown} is not a rating"
     if group == "text":
-        return f"{shown} is no plain integer, and the ids of the log are"
+        return f"{shown} is no plain integer, unlike the ids of the log"
     return f"{shown}: ids are integers or text"
 
 
 def too_many(table: LogTable) -> DataError:
-    """The error for a log with more bad rows than may be skipped: the first one, and what to do."""
+    """The error for too many bad rows: it shows the first bad row and says what to do."""
     first = bad_rows(table, 1)[0]
     count = table.n_bad
     rows = table.count("SELECT count(*) FROM log") + count - table.misfits
@@ -173,10 +175,10 @@ def too_many(table: LogTable) -> DataError:
 
 
 def _other_advice(first: BadRow) -> str:
-    """Advice when so many rows are bad that a column or the format must be wrong."""
+    """Advice for a log with so many bad rows that a column or the format must be wrong."""
     if "is not a time" in first.reason:
         return (
-            f"accepted are {ACCEPTED}; for another form pass {argument('time_format')}, such as "
+            f"accepted are {ACCEPTED}; for another format pass {argument('time_format')}, such as "
             "'%d.%m.%Y %H:%M'"
         )
     if " quote " in first.reason:
@@ -187,7 +189,7 @@ def _other_advice(first: BadRow) -> str:
 
 
 def skipped(table: LogTable) -> str:
-    """The note on bad rows that were skipped."""
+    """Note on the bad rows that were skipped."""
     shown = bad_rows(table)
     several = sum(max(1, len(part.files)) for part in table.parts) > 1
     listed = "; ".join(str(row) if several else f"{row.place}{row.reason}" for row in shown)

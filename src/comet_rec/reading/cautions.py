@@ -1,4 +1,4 @@
-"""Notes and doubts of a reading: ids and ratings that may not mean what they seem to."""
+"""Notes and warnings about a log: ids and ratings that may not mean what they seem to."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from comet_rec.reading.table import LogTable
 from comet_rec.reading.typed import EXACT_BITS, HASH
 
 MISSING = ("<NA>", "NA", "NULL", "NaN", "None", "\\N", "nan", "null")
-"""Words that exports write for a missing id."""
+"""Words that exports write in place of a missing id."""
 
 HANDFUL = 5
 MANY = 20
 LIST_SHARE = 0.8
 MOST_LOOKED = 1000
-"""Lines of JSON that are parsed for the spelling of a number."""
+"""JSON lines that are parsed at most to see how a number is written."""
 
 _MEMBER = r"[A-Za-z_]{0,3}-?\d+(-[01])?"
 _ARRAY = r"\[[^\]]*,[^\]]*\]|\[\d*\]"
-# Ids that are lists of ids, `N5 N6 N7` or `[1, 2]`; two numbers may be one id as well.
+# Ids that are lists of ids, such as `N5 N6 N7` or `[1, 2]`; two numbers may also be one id.
 _PAIR = rf"{_ARRAY}|{_MEMBER}[ ,;|]{_MEMBER}"
 _LIST = rf"{_ARRAY}|{_MEMBER}([ ,;|]{_MEMBER}){{2,}}"
 # Spreadsheets and floats write the sign; a hexadecimal id such as 12345e67 has none.
@@ -40,35 +40,36 @@ _SPELLED = r"[+-]?0*\d+(\.0*)?"
 
 @dataclass
 class Remarks:
-    """What a reading has to say, in the order in which it came up.
+    """Messages about the reading of one log, in the order in which they arose.
 
     Parameters
     ----------
     notes : list of str
-        All of it, doubts included.
+        All messages, warnings included.
     doubts : list of str
-        Those after which the log may not mean what its owner thinks.
+        Warnings: the log may not mean what its owner expects.
     """
 
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
     def doubt(self, texts: Iterable[str]) -> None:
-        """Something may be wrong."""
+        """Add warnings."""
         texts = list(texts)
         self.notes += texts
         self.doubts += texts
 
 
 class IdCautions:
-    """Looks at the distinct text ids of one side, in the table `ids_u` or `ids_i`.
+    """Checks the distinct text ids of users or items for signs of damaged data.
 
     Parameters
     ----------
     table : LogTable
+        Its database has the ids in the table `ids_u` or `ids_i`.
     role : {"user", "item"}
     text : str
-        The column of the ids' text.
+        Column of that table with the text of the ids.
     """
 
     def __init__(self, table: LogTable, role: Role, text: str) -> None:
@@ -77,7 +78,7 @@ class IdCautions:
         self.label = table.parts[0].labels[role]
 
     def doubts(self) -> list[str]:
-        """A line for each doubt.
+        """One line per warning.
 
         Raises
         ------
@@ -101,19 +102,19 @@ class IdCautions:
             )
         if count["marked"]:
             doubts.append(
-                f"{self.role} id {example['marked']!r} begins with a byte-order mark, as joined "
-                "files have it; remove it"
+                f"{self.role} id {example['marked']!r} begins with a byte-order mark, as in "
+                "joined files; remove it"
             )
         if count["exponent"]:
             doubts.append(
                 f"column {self.label!r} holds numbers with an exponent ({example['exponent']!r}), "
-                "as spreadsheets round long ids: different ids may have become one; export the "
-                "column as text"
+                "as spreadsheets write long ids after rounding; different ids may have become "
+                "one; export the column as text"
             )
         if count["padded"]:
             doubts.append(
                 f"{count['padded']:,} {self.role} ids begin or end with blanks "
-                f"({example['padded']!r}) and are kept so; strip them if the blanks mean nothing"
+                f"({example['padded']!r}) and keep them; strip the blanks if they mean nothing"
             )
         others = total - count["integer"]
         if count["integer"] >= MANY and 0 < others <= min(HANDFUL, 0.05 * total):
@@ -123,7 +124,7 @@ class IdCautions:
         return doubts
 
     def _counted(self) -> tuple[int, dict[str, int], dict[str, str]]:
-        """Number of all ids; of each doubtful form the number of its ids, and one of them."""
+        """Number of all ids; for each doubtful form, the number of such ids and an example."""
         text = self.text
         conditions = {
             "list": f"regexp_full_match({text}, {quoted(_LIST)})",
@@ -136,7 +137,7 @@ class IdCautions:
         }
         picked = ["count(*)"]
         for form, condition in conditions.items():
-            # The largest number shows best what rounding did.
+            # The largest number shows the effect of rounding best.
             example = "max" if form == "exponent" else "min"
             picked += [f"count(*) FILTER ({condition})", f"{example}({text}) FILTER ({condition})"]
         query = f"SELECT {', '.join(picked)} FROM {self.ids}"
@@ -145,16 +146,17 @@ class IdCautions:
         return total, counts, dict(zip(conditions, pairs[1::2], strict=True))
 
     def _missing(self) -> list[str]:
+        """Warnings about words for a missing value that count as ids."""
         words = ", ".join(map(quoted, MISSING))
         query = f"SELECT {self.text}, n FROM {self.ids} WHERE {self.text} IN ({words}) ORDER BY 1"
         return [
-            f"'{word}' counts as {self.role} id, with {count:,} rows; if it stands for none, drop "
-            "them"
+            f"'{word}' counts as {self.role} id, with {count:,} rows; if it means a missing id, "
+            "drop these rows"
             for word, count in self.table.con.execute(query).fetchall()
         ]
 
     def _handful(self, integers: int) -> str:
-        """The few values that make a column of integers a column of text, with their lines."""
+        """Warning about the few ids in a column of integers that are text, with their lines."""
         text, letter = self.text, LETTER[self.role]
         odd = f"CAST(TRY_CAST({text} AS BIGINT) AS VARCHAR) IS DISTINCT FROM {text}"
         query = f"SELECT {text} FROM {self.ids} WHERE {odd} ORDER BY 1 LIMIT {HANDFUL}"
@@ -165,12 +167,12 @@ class IdCautions:
             row = self.table.count(f"SELECT min(rowid) FROM log WHERE {letter} = {key}")
             shown.append(f"{value!r} ({place_of_row(self.table, row)})")
         return (
-            f"the {self.role} ids are text for the sake of {', '.join(shown)}; the other "
-            f"{integers:,} are integers: if these rows do not belong, remove them"
+            f"the {self.role} ids are read as text because of {', '.join(shown)}; the other "
+            f"{integers:,} are integers; remove these rows if they are no interactions"
         )
 
     def _spellings(self) -> list[str]:
-        """Ids that are the same number, such as 7 and 7.0."""
+        """Warning about ids that are the same number, such as 7 and 7.0."""
         text = self.text
         number = f"TRY_CAST({text} AS DECIMAL(38, 9))"
         pairs = self.table.con.execute(
@@ -179,14 +181,14 @@ class IdCautions:
             f"GROUP BY {number} HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
         ).fetchall()
         return [
-            f"column {self.label!r} spells one number in more than one way, {one!r} and {other!r}, "
-            "and each counts as an id of its own; make them alike"
+            f"column {self.label!r} writes one number in several ways, {one!r} and {other!r}, "
+            "and each counts as a separate id; write it in one way"
             for one, other in pairs
         ]
 
 
 def rounded_ids(table: LogTable, role: Role, ids: npt.NDArray[np.int64]) -> list[str]:
-    """A doubt about float ids at the limit of exactness, to which greater ones are rounded."""
+    """Warnings about float ids at the limit of exactness, to which larger ids may be rounded."""
     types = {part.types[role] for part in table.parts}
     limits = sorted(2**bits for sql_type, bits in EXACT_BITS.items() if sql_type in types)
     label = table.parts[0].labels[role]
@@ -199,7 +201,7 @@ def rounded_ids(table: LogTable, role: Role, ids: npt.NDArray[np.int64]) -> list
 
 
 def json_spellings(table: LogTable) -> list[str]:
-    """Doubts about JSON ids that are written as 7 in one line and 7.0 in another."""
+    """Warnings about JSON ids that are written as 7 in one line and 7.0 in another."""
     doubts = []
     for part in table.parts:
         for role in IDS if part.is_json else ():
@@ -214,29 +216,29 @@ def json_spellings(table: LogTable) -> list[str]:
 
 
 def _spellings_of_member(part: Part, label: str) -> dict[bool, str]:
-    """An integer (False) and a float (True) that a member is written as, where there are some."""
+    """An integer (key False) and a float (key True) among the values of a member, if any."""
     name = re.escape(json.dumps(label).encode())
     number = re.compile(rb"[^\n]*" + name + rb"\s*:\s*-?\d+(\.\d+|[eE])?[^\n]*")
     spellings: dict[bool, str] = {}
-    looked = 0
+    n_parsed = 0
     for path in part.plain:
         with path.open("rb") as file:
-            while looked < MOST_LOOKED and (block := file.read(1 << 22)):
+            while n_parsed < MOST_LOOKED and (block := file.read(1 << 22)):
                 block += file.readline(1 << 22)
                 for match in number.finditer(block):
                     if (match[1] is not None) in spellings:
                         continue
-                    looked += 1  # a name within another member looks the same, so parse the line
+                    n_parsed += 1  # the name may stand inside another member, so parse the line
                     value = _member(match[0], label)
                     if value is not None:
                         spellings[isinstance(value, JsonFloat)] = str(value)
-                    if len(spellings) == 2 or looked >= MOST_LOOKED:
+                    if len(spellings) == 2 or n_parsed >= MOST_LOOKED:
                         return spellings
     return spellings
 
 
 def _member(line: bytes, label: str) -> str | None:
-    """The number that a member of a line is, as it is written."""
+    """The number in a member of a JSON line, as it is written; None if it is no number."""
     try:
         record = json.loads(line, parse_int=JsonInteger, parse_float=JsonFloat)
     except (ValueError, RecursionError):
@@ -246,7 +248,7 @@ def _member(line: bytes, label: str) -> str | None:
 
 
 def zero_ratings(table: LogTable) -> list[str]:
-    """A doubt about rows rated 0, when nobody asked to drop them."""
+    """A warning about rows rated 0, if the caller set no `min_rating`."""
     if not table.watches_ratings:
         return []
     zeros, rows, binary = table.con.execute(
@@ -255,8 +257,8 @@ def zero_ratings(table: LogTable) -> list[str]:
     if not zeros:
         return []
     label = table.parts[0].labels["rating"]
-    what = "holds only 0 and 1, so it may mark negatives" if binary else "has zeros"
+    finding = "holds only 0 and 1, so it may mark negatives" if binary else "has zeros"
     return [
-        f"column {label!r} {what}: {zeros:,} of {rows:,} rows have 0 and count as interactions; "
+        f"column {label!r} {finding}: {zeros:,} of {rows:,} rows have 0 and count as interactions; "
         f"pass {argument('min_rating', 1)} to leave them out"
     ]

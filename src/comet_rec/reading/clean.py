@@ -1,8 +1,8 @@
-"""The careful way through a text log: each line is a row, part of one, or a bad row with a reason.
+"""Careful parser of text logs: it reads line by line and gives a reason for each bad row.
 
-It is for files that `scan` finds fault with, and for NDJSON that DuckDB's parser refuses. The
-columns that play a role go to a plain copy that DuckDB can read in one way only. A line that cannot
-be read spoils no line behind it: reading goes on at the next one.
+It reads files that `scan` rejects, and NDJSON that DuckDB's parser refuses. It writes the columns
+that play a role to a plain copy, which DuckDB can read in one way only. A bad line affects no later
+line: reading goes on at the next one.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ MOST_LINE_BYTES = 8 << 20
 MOST_RECORD_LINES = 10_000
 MOST_RECORD_CHARS = 4 << 20
 MOST_TRIES = 64
-"""Times that the lines of one record are looked at anew: each look costs all of them."""
+"""Attempts to end a record over several lines; each attempt parses all of its lines again."""
 MOST_VALUE_CHARS = 1_000_000
 LITERAL_SHARE = 0.9
+"""If more of the lines inside a quoted field look like rows, its quotes may be text."""
 LITERAL_LINES = 10
-"""Rows within one quoted field, if no column of numbers vouches for them, that are no accident."""
+"""Number of such lines that is no accident; with a column of numbers or dates, one is enough."""
 REMEMBERED = 1000
-"""Bad rows of which line and reason are kept; all are counted."""
+"""Bad rows that are stored with line and reason; all are counted."""
 
 DELIMITER = "\x1f"
-# What would end a field or a line of the copy, behind a byte that stands for nothing else.
+# Characters that would end a field or a line of the copy are escaped with the byte \x10.
 _ESCAPES = {"\x10": "\x10p", "\n": "\x10n", "\r": "\x10r", DELIMITER: "\x10s"}
 _ESCAPE_TABLE = str.maketrans(_ESCAPES)
 _SPECIAL = re.compile("[\x10\n\r\x1f]")
 _BROKEN = re.compile("[\ud800-\udfff]")
 LARGEST_EXACT = 2**53
-"""Above it not every integer is a 64-bit float."""
+"""Above this limit a 64-bit float cannot represent every integer."""
 FRACTION = "has a fraction; ids are integers or text"
 INEXACT = "is no exact integer (floats lose digits above 2^53); write ids as integers or text"
 
 
 def decoded(value: str) -> str:
-    """SQL that gives back a value of the copy."""
+    """SQL that restores an escaped value of the copy."""
     for plain, escaped in reversed(_ESCAPES.items()):  # the escape of the escape comes last
         value = f"replace({value}, '{escaped}', chr({ord(plain)}))"
     return value
@@ -52,26 +53,26 @@ def decoded(value: str) -> str:
 
 @dataclass
 class Bad:
-    """The bad rows of a file, and what else its lines had to be forgiven.
+    """The bad rows of a file, and irregular rows that were accepted.
 
     Parameters
     ----------
     rows : list of (int, str)
-        Line and reason of the first ones.
+        Line and reason of the first bad rows.
     count : int
-        Number of all of them.
+        Number of all bad rows.
     literal : list of int
         First lines in which a quote was taken as text.
     n_literal : int
-        Number of all of those.
+        Number of all such lines.
     escaped : bool
-        Whether the copy holds values that `decoded` has to give back.
+        Whether the copy holds escaped values, which `decoded` restores.
     doubtful : list of (int, int)
-        First and last lines of records whose lines could be rows of their own.
+        First and last lines of records whose lines could also be separate rows.
     n_joined : int
-        Records over several lines.
+        Number of records over several lines.
     rounded : str
-        A JSON float that greater integers may have been rounded to.
+        A JSON float to which larger integers may have been rounded; empty without one.
     """
 
     rows: list[tuple[int, str]] = field(default_factory=list)
@@ -84,13 +85,13 @@ class Bad:
     rounded: str = ""
 
     def add(self, line: int, reason: str) -> None:
-        """One more bad row; the reason follows "line 7" in a message."""
+        """Add a bad row; the reason follows "line 7" in a message."""
         self.count += 1
         if len(self.rows) < REMEMBERED:
             self.rows.append((line, reason))
 
     def add_literal(self, line: int) -> None:
-        """One more line in which a quote is text."""
+        """Add a line in which a quote is text."""
         self.n_literal += 1
         if len(self.literal) < 3:
             self.literal.append(line)
@@ -107,10 +108,10 @@ class Bad:
         ]
 
     def cautions(self) -> list[str]:
-        """Doubts about how rows were read."""
+        """Warnings about rows that may have been misread."""
         doubts = [
-            f"one quoted field spans the lines {first} to {last}, which could be rows of their "
-            f"own; if quotes are text in this file, pass {argument('quote', '')}"
+            f"one quoted field spans the lines {first} to {last}, which could be separate "
+            f"rows; if quotes are text in this file, pass {argument('quote', '')}"
             for first, last in self.doubtful[:1]
         ]
         if self.rounded:
@@ -129,17 +130,21 @@ def write_clean(
     copy: Path,
     most_lines: int | None = None,
 ) -> Bad:
-    """Write line number and values of every good row to a copy.
+    """Write the line number and the values of every good row to a copy.
 
     Parameters
     ----------
     path : Path
-        A plain file; its bytes should be UTF-8, but a row is bad only where a value is not.
+        A plain file. Bytes that are not UTF-8 make a row bad only if they are in an id.
+    name : str
+        Name of the file in messages.
+    file_format : Format
     labels : mapping of role to str
         Columns whose values are written, in this order.
     copy : Path
+        Where the copy is written.
     most_lines : int, optional
-        Lines to read; all when not given.
+        Number of lines to read; by default all.
 
     Raises
     ------
@@ -159,7 +164,7 @@ def write_clean(
                     if fault:
                         bad.add(number, fault)
                         continue
-                    # A time or a rating that is no text is none, which matters only if it is read.
+                    # A time or rating that is not UTF-8 becomes empty, which matters only if used.
                     values = ["" if _BROKEN.search(value) else value for value in values]
                     row = DELIMITER.join(values)
                 if len(row) > MOST_VALUE_CHARS:
@@ -175,7 +180,7 @@ def write_clean(
 
 
 def _broken_id(values: Sequence[str], labels: Mapping[Role, str]) -> str:
-    """Fault of an id with broken characters; empty when only other values are broken."""
+    """Reason for a row with an invalid id; empty if only other values have invalid characters."""
     for (role, label), value in zip(labels.items(), values, strict=True):
         if role not in IDS or not _BROKEN.search(value):
             continue
@@ -189,14 +194,14 @@ def _broken_id(values: Sequence[str], labels: Mapping[Role, str]) -> str:
 
 
 def width_fault(n_fields: int, width: int) -> str:
-    """Fault of a row with another number of fields than the table has columns."""
+    """Reason for a row with more or fewer fields than the table has columns."""
     return f": has {'more' if n_fields > width else 'fewer'} than {width} columns"
 
 
 def _lines(path: Path, bad: Bad) -> Iterator[tuple[int, str]]:
-    """Number and text of each line, a CR at its end included.
+    """Number and text of each line, including a CR at its end.
 
-    A line that is too long is bad, and never in memory whole.
+    A line that is too long is a bad row, and is never in memory as a whole.
     """
     number = 0
     with path.open("rb") as file:
@@ -213,7 +218,7 @@ def _lines(path: Path, bad: Bad) -> Iterator[tuple[int, str]]:
 
 @dataclass
 class _Ahead:
-    """Lines with a look ahead, so that an open quote can be followed and given up."""
+    """Iterator over lines that can look ahead, to follow an open quote and give up again."""
 
     source: Iterator[tuple[int, str]]
     waiting: deque[tuple[int, str]] = field(default_factory=deque)
@@ -228,14 +233,14 @@ class _Ahead:
                 return
 
     def peek(self) -> Iterator[tuple[int, str]]:
-        """The lines behind the last one that was handed out; they stay to be handed out."""
+        """Iterate over the next lines without consuming them."""
         yield from self.waiting
         while (line := next(self.source, None)) is not None:
             self.waiting.append(line)
             yield line
 
     def drop(self, count: int) -> None:
-        """Leave out lines that `peek` showed."""
+        """Consume the first `count` lines that `peek` showed."""
         for _ in range(count):
             self.waiting.popleft()
 
@@ -243,6 +248,7 @@ class _Ahead:
 def _delimited_rows(
     path: Path, file_format: Format, labels: Mapping[Role, str], bad: Bad
 ) -> Iterator[tuple[int, list[str]]]:
+    """Line number and values of each good row of a delimited file."""
     splitter, width = file_format.splitter, len(file_format.columns)
     lines = _Ahead(_lines(path, bad))
     places = [file_format.columns.index(label) for label in labels.values()]
@@ -255,14 +261,14 @@ def _delimited_rows(
         if not splitter.needs_care(line):
             fields = splitter.plain(line)
             if "\r" in line and any("\r" in field for field in fields):
-                bad.add(number, ": holds a CR that ends no line")
+                bad.add(number, ": holds a CR that does not end the line")
                 continue
         else:
             fields = _quoted_record(number, raw, lines, file_format, id_places, bad)
         if fields is None:
             bad.add(number, ": has a quote that is not closed")
         elif not fields:
-            continue  # a record over several lines, which is counted already
+            continue  # a bad record over several lines, counted already
         elif len(fields) != width:
             bad.add(number, width_fault(len(fields), width))
         else:
@@ -272,10 +278,10 @@ def _delimited_rows(
 def _quoted_record(
     number: int, raw: str, lines: _Ahead, file_format: Format, id_places: Sequence[int], bad: Bad
 ) -> list[str] | None:
-    """Fields of a record that begins on a line with quotes; None when its quote stays open.
+    """Fields of a record that starts on a line with quotes; None if a quote stays open.
 
-    Tried in turn: the line by its quotes; a record over several lines, [] when it is bad; the line
-    with its quotes as text, unless that text would be part of an id.
+    Three readings are tried in turn: the line with its quotes, a record over several lines ([] if
+    the record is bad), and the line with quotes as text. In the last one no id may hold a quote.
     """
     splitter, width = file_format.splitter, len(file_format.columns)
     line = raw.removesuffix("\r")
@@ -296,17 +302,17 @@ def _quoted_record(
 def _record_over_lines(
     number: int, raw: str, lines: _Ahead, file_format: Format, bad: Bad
 ) -> list[str] | None:
-    """Fields of a record whose quotes hold line ends; None when it is no such record."""
+    """Fields of a record with line ends inside quotes, [] if it is bad; None if it is no record."""
     splitter, width = file_format.splitter, len(file_format.columns)
     parts = [raw]
     size, tries = len(raw), 0
-    for _, more in lines.peek():
-        parts.append(more)
-        size += len(more)
+    for _, next_line in lines.peek():
+        parts.append(next_line)
+        size += len(next_line)
         if len(parts) > MOST_RECORD_LINES or size > MOST_RECORD_CHARS:
             return None
-        # Doubled quotes are text, so a line of nothing but pairs cannot close the field.
-        if splitter.quote not in more.replace(splitter.quote * 2, ""):
+        # Doubled quotes are text, so a line with doubled quotes alone cannot close the field.
+        if splitter.quote not in next_line.replace(splitter.quote * 2, ""):
             continue
         text = "\n".join(parts).removesuffix("\r")
         tries += 1
@@ -317,18 +323,18 @@ def _record_over_lines(
             return None
     else:
         return None
-    # Lines that would be rows of their own if quotes were text. Within a field they are no accident
-    # where they are nearly all of its lines, and columns of numbers or their number vouch for them.
+    # Lines inside a field may be separate rows in a file whose quotes are text. That is likely if
+    # nearly all lines look like rows, and a column of numbers or the number of lines confirms it.
     are_rows = sum(_is_row(part, file_format) for part in parts) >= LITERAL_SHARE * len(parts)
-    within = len(parts) - 2
-    if are_rows and within >= (1 if any(file_format.typed) else LITERAL_LINES):
+    n_inside = len(parts) - 2  # lines between the first and the last one of the record
+    if are_rows and n_inside >= (1 if any(file_format.typed) else LITERAL_LINES):
         return None
-    lines.drop(within + 1)
+    lines.drop(n_inside + 1)
     bad.n_joined += 1
-    last = number + within + 1
+    last = number + n_inside + 1
     if len(fields) != width:
         fault = width_fault(len(fields), width)
-        bad.add(number, f"{fault} (a record over the lines to {last})")
+        bad.add(number, f"{fault} (in a record over lines, up to line {last})")
         return []
     if are_rows:
         bad.doubtful.append((number, last))
@@ -336,7 +342,7 @@ def _record_over_lines(
 
 
 def _is_row(line: str, file_format: Format) -> bool:
-    """Whether a line would be a row if quotes were text: its width fits, and so do its numbers."""
+    """Whether a line looks like a row with quotes as text: width and columns of numbers fit."""
     fields = file_format.splitter.plain(line.removesuffix("\r"))
     if len(fields) != len(file_format.columns):
         return False
@@ -347,11 +353,12 @@ def _is_row(line: str, file_format: Format) -> bool:
 def _json_rows(
     path: Path, file_format: Format, labels: Mapping[Role, str], bad: Bad
 ) -> Iterator[tuple[int, list[str]]]:
+    """Line number and values of each good row of an NDJSON file."""
     for number, line in _lines(path, bad):
         if not line.strip():
             continue
         try:
-            # Numbers as text: a float would lose digits, and an integer may have 5,000 of them.
+            # Keep numbers as text: floats lose digits, and Python refuses very long integers.
             record = json.loads(
                 line, parse_float=JsonFloat, parse_int=JsonInteger, object_pairs_hook=_first_wins
             )
@@ -387,11 +394,11 @@ class JsonFloat(str):
 
     @property
     def has_fraction(self) -> bool:
-        """Whether it is small enough to have a fraction, and has one."""
+        """Whether the number has a fraction; a number above the limit of exactness has none."""
         return abs(float(self)) < LARGEST_EXACT and float(self) != int(float(self))
 
     def integer(self) -> int | None:
-        """The one integer that it stands for, if there is one."""
+        """The integer that the number equals; None for a fraction or an inexact number."""
         if len(self) > 40:
             return None
         number = Decimal(self)
@@ -401,12 +408,12 @@ class JsonFloat(str):
 
 
 def _first_wins(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A repeated member counts where it is first, as with DuckDB."""
+    """Build a JSON object from its members; of a repeated member the first counts, as in DuckDB."""
     return dict(reversed(pairs))
 
 
 def _json_text(value: object) -> str:
-    """Text as it is, an integer's digits, 7.0 as 7, and nothing for what is neither."""
+    """A JSON value as text: text unchanged, digits of an integer, 7.0 as 7, else an empty text."""
     if isinstance(value, JsonFloat) and (integer := value.integer()) is not None:
         return str(integer)
     return str(value) if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Which column of a log is the user, the item, the time and the rating."""
+"""Choose the columns of a log that hold the user, the item, the time and the rating."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Role = Literal["user", "item", "time", "rating"]
 ROLES: tuple[Role, ...] = ("user", "item", "time", "rating")
 IDS: tuple[Role, ...] = ("user", "item")
 LETTER: Mapping[Role, str] = {"user": "u", "item": "i", "time": "t", "rating": "r"}
-"""Name of a role's column in SQL."""
+"""SQL name of each role's column."""
 
-# The order is the order of preference; case, "_", "-", spaces and a ":type" suffix are ignored.
+# Common names, best first; case, "_", "-", spaces and a ":type" suffix are ignored.
 RECOGNISED: dict[Role, tuple[str, ...]] = {
     "user": (
         "userid", "user", "uid", "customerid", "customer", "reviewerid", "reviewer", "visitorid",
@@ -39,12 +39,12 @@ def plain(name: str) -> str:
 
 
 def recognised(name: str) -> bool:
-    """Whether a name is one that some role is recognised by."""
+    """Whether a name is a common name of some role."""
     return any(plain(name) in names for names in RECOGNISED.values())
 
 
 def find(name: str, columns: Sequence[str]) -> int | None:
-    """Position of a column that was asked for: exactly, else case-insensitively, else by stem."""
+    """Position of a named column: by exact name, else ignoring case, else without `:type`."""
     if name in columns:
         return columns.index(name)
     lower_name = name.strip().lower()
@@ -58,7 +58,7 @@ def find(name: str, columns: Sequence[str]) -> int | None:
 def rivals(
     columns: Sequence[str], asked: Mapping[Role, str | None], chosen: Mapping[Role, int]
 ) -> dict[Role, str]:
-    """A note on each role that could have fallen on another column as well."""
+    """A note for each recognised role that another column could also play."""
     notes: dict[Role, str] = {}
     for role, position in chosen.items():
         if asked.get(role) is not None:
@@ -77,24 +77,24 @@ def rivals(
 
 
 def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str) -> dict[Role, int]:
-    """Position of the column of every role that the log has.
+    """Choose the column of every role that the log has; return the positions.
 
     Parameters
     ----------
     columns : sequence of str
         The log's column names, in order.
     asked : mapping of role to name or None
-        What the caller named; the other roles are recognised by common names.
+        Column names that the caller gave; other columns are recognised by common names.
     where : str
         The log's name in messages.
 
     Raises
     ------
     NoColumnError
-        When a named column does not exist, or the user or the item column is neither named nor
+        When a given column does not exist, or the user or the item column is neither given nor
         recognised.
     DataError
-        When two roles fall on one column, or two columns of one name on a role.
+        When two roles have the same column, or two columns have the name of a chosen one.
     """
     chosen: dict[Role, int] = {}
     for role in ROLES:
@@ -132,5 +132,8 @@ def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str)
             position = chosen[role]
             other = taken.setdefault(position, role)
             if other != role:
-                raise DataError(f"{where}: column {columns[position]!r} is both {other} and {role}")
+                raise DataError(
+                    f"{where}: column {columns[position]!r} is both {other} and {role}; name two "
+                    "columns"
+                )
     return chosen

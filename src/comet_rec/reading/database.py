@@ -15,18 +15,18 @@ import duckdb
 from comet_rec.config import MOST_THREADS, is_whole
 from comet_rec.errors import DataError
 
-# Above this, tables go to temporary files. The hashes and times of 20 M rows stay below it.
+# Above this limit DuckDB moves tables to temporary files. Hashes and times of 20 M rows fit.
 BASE_MEMORY_MB = 512
 THREAD_MEMORY_MB = 160
 
 
 def whole_number(name: str, value: Any) -> int:
-    """The value of an argument that counts something.
+    """Check an argument that must be a whole number, and return it as an int.
 
     Raises
     ------
     DataError
-        For a fraction, a text, or less than 0.
+        When the value is not a whole number, or negative.
     """
     if not is_whole(value) or value < 0:
         raise DataError(f"{name} is {value!r}; give a whole number, 0 or more")
@@ -35,7 +35,7 @@ def whole_number(name: str, value: Any) -> int:
 
 @contextmanager
 def connect(name: str, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database to read a source; it touches no network and leaves no file behind.
+    """Open a database to read a source; it uses no network and leaves no files behind.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def connect(name: str, threads: int | None = None) -> Iterator[duckdb.DuckDBPyCo
     Raises
     ------
     DataError
-        When the number of threads is not in 1 … `MOST_THREADS`, and in place of any error of
-        DuckDB, of text that is not Unicode or of a number that is too large.
+        When `threads` is not in 1 … `MOST_THREADS`. Errors of DuckDB, text that is not Unicode
+        and numbers that are too large also raise it.
     """
     if threads is not None and not 1 <= whole_number("threads", threads) <= MOST_THREADS:
         raise DataError(f"threads is {threads}; give 1 to {MOST_THREADS}")
@@ -84,16 +84,16 @@ def named(name: str) -> str:
 
 
 def spill_folder(con: duckdb.DuckDBPyConnection) -> str:
-    """The database's own folder for temporary files, which goes when the reading ends."""
+    """The database's folder for temporary files, which is deleted when the reading ends."""
     return str(con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
 
 
 def reader_path(path: str | PathLike[str]) -> str:
-    """A path in which DuckDB's readers see no pattern."""
+    """A path with escaped wildcards, so that DuckDB's readers see no pattern in it."""
     return re.sub(r"([*?\[])", r"[\1]", fspath(path))
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's text, without DuckDB's class in front."""
+    """The first line of an error's text, without the class name that DuckDB puts before it."""
     text = str(error).strip().split("\n")[0]
     return re.sub(r"^[A-Z][A-Za-z ]*Error: ", "", text)

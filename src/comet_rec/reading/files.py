@@ -1,4 +1,4 @@
-"""The files of a log: which they are, and their bytes, unpacked and recoded to UTF-8."""
+"""Files of a log: find them, unpack them and recode them to UTF-8."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class LogFile:
     ----------
     path : Path
     name : str
-        What messages call it.
+        Name in messages.
     partition : mapping of str to str
-        Columns that the folders around it stand for, as hive writes them (`day=2024-05-01/`).
+        Columns from the names of its folders, as Hive writes them (`day=2024-05-01/`).
     """
 
     path: Path
@@ -49,12 +49,12 @@ class LogFile:
 
 
 def is_path(source: Any) -> TypeGuard[str | os.PathLike[str]]:
-    """Whether a source is one path."""
+    """Whether a source is a single path."""
     return isinstance(source, (str, os.PathLike))
 
 
 def is_path_list(source: Any) -> TypeGuard[Sequence[str | os.PathLike[str]]]:
-    """Whether a source is a list of paths, and not one of rows."""
+    """Whether a source is a list of paths, not a list of rows."""
     return isinstance(source, (list, tuple, set, frozenset)) and any(map(is_path, source))
 
 
@@ -64,24 +64,26 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 
 def log_files(source: Any) -> list[LogFile]:
-    """The files of a log, sorted by path, whatever order they are given in.
+    """The files of a log, sorted by path; the order of a given list does not count.
 
     Parameters
     ----------
     source : path or list of paths
-        A file, a folder, a pattern with `*`, `?` or `[…]` (`**` goes through folders), or a list
-        of them. In a folder, names that begin with "." or "_" and empty files are left out.
+        A file, a folder, a pattern with `*`, `?` or `[…]`, or a list of them. The pattern `**`
+        matches folders at any depth. In a folder, empty files and names that start with "." or
+        "_" are skipped.
 
     Raises
     ------
     DataError
-        When a path does not exist, is remote or no regular file, or a file is named twice.
+        When a path does not exist, is remote or is not a regular file; when a file is given
+        twice; or when the folders stand for different columns.
     """
     paths = [source] if is_path(source) else list(source)
     files: list[LogFile] = []
     for path in paths:
         if not is_path(path):
-            raise DataError(f"a list of files holds a {type(path).__name__}; give paths alone")
+            raise DataError(f"a list of files holds a {type(path).__name__}; give only paths")
         files += _files_of(shown(path))
     files.sort(key=lambda file: file.name)
     seen: dict[str, str] = {}
@@ -91,11 +93,15 @@ def log_files(source: Any) -> list[LogFile]:
             raise DataError(f"{file.name}: is given twice; name each file once")
     keys = {tuple(sorted(file.partition)) for file in files}
     if len(keys) > 1:
-        raise DataError(f"{files[0].name}: its files lie in folders of different partitions")
+        raise DataError(
+            f"{files[0].name}: the folders of the files have different partition columns; give "
+            "files of one layout"
+        )
     return files
 
 
 def _files_of(name: str) -> list[LogFile]:
+    """Files of one path: a file, a folder or a pattern."""
     if _REMOTE.match(name):
         raise DataError(f"{name}: remote paths are not supported; download the file first")
     try:
@@ -111,12 +117,12 @@ def _files_of(name: str) -> list[LogFile]:
 
 
 def regular_file(name: str, partition: Mapping[str, str] | None = None) -> LogFile:
-    """One file on disk.
+    """Check that a name is a readable file on disk.
 
     Raises
     ------
     DataError
-        When there is none of that name, or it is a device, a pipe or a folder.
+        When the file does not exist, cannot be read, or is a device, a pipe or a folder.
     """
     path = Path(name)
     if any("\ud800" <= letter <= "\udfff" for letter in name):
@@ -133,14 +139,14 @@ def regular_file(name: str, partition: Mapping[str, str] | None = None) -> LogFi
 
 
 def _files_in(folder: str) -> list[LogFile]:
-    """All files below a folder, but for hidden ones and empty ones (Spark writes both)."""
+    """All files below a folder except hidden and empty ones; Spark writes both."""
     if os.path.isfile(os.path.join(folder, "manifest.json")):
         raise DataError(f"{folder}: is a run of a trained model; give the log")
     data_files = []
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:  # a link to a folder above
+        if real in seen:  # a link to a folder that was visited before
             folders[:] = []
             continue
         seen.add(real)
@@ -159,20 +165,21 @@ def _is_empty(path: str) -> bool:
 
 
 def _files_like(pattern: str) -> list[LogFile]:
+    """All files that match a pattern, except hidden and empty ones."""
     matches = {
         os.path.realpath(name): name
         for name in sorted(glob.glob(pattern, recursive=True), reverse=True)
         if not os.path.isdir(name) and os.path.basename(name)[0] not in "._" and not _is_empty(name)
     }
     if not matches:
-        raise DataError(f"{pattern}: no file with data has such a name")
-    # Folders in front of the first pattern are the place of the log, not a part of it.
+        raise DataError(f"{pattern}: matches no file with data; check the pattern")
+    # Folders before the first wildcard only locate the log; they are no partitions.
     fixed = os.path.dirname(pattern[: _PATTERN.search(pattern).start()])  # type: ignore[union-attr]
     return [regular_file(name, _partition(name, fixed)) for name in sorted(matches.values())]
 
 
 def _partition(path: str, folder: str) -> dict[str, str]:
-    """Columns that the folders between `folder` and a file stand for."""
+    """Columns from the names of the folders between `folder` and a file."""
     between = os.path.relpath(os.path.dirname(path) or ".", folder or ".").split(os.sep)
     columns: dict[str, str] = {}
     for part in between:
@@ -185,12 +192,13 @@ def _partition(path: str, folder: str) -> dict[str, str]:
 Compression = Literal["none", "gzip", "bzip2", "xz", "zstd"]
 CHUNK_BYTES = 1 << 20
 
-# A file that unpacks to more than this many bytes, and to more than this many times its size, or
-# to a line without an end, was made to fill a disk. Real logs pack at most fifty to one.
+# A compressed file is refused if it unpacks to more than BOMB_BYTES and more than BOMB_RATIO times
+# its size, or to a longer line than BOMB_BYTES: it may be meant to fill the disk. Real logs shrink
+# at most to a fiftieth.
 BOMB_BYTES = 64 << 20
 BOMB_RATIO = 200
 ZSTD_WINDOW_LOG = 27
-"""The largest window that the command `zstd` takes without being asked: 128 MB."""
+"""Largest window that the command `zstd` accepts by default: 128 MB."""
 
 _MAGIC: tuple[tuple[bytes, Compression], ...] = (
     (b"\x1f\x8b", "gzip"),
@@ -198,30 +206,30 @@ _MAGIC: tuple[tuple[bytes, Compression], ...] = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
 
-# A text may begin with "BZh" too; the first block's mark follows (or that of an empty file's end).
+# A text may also start with "BZh", so the mark of a block, or of an empty file's end, must follow.
 _BZIP2 = re.compile(rb"BZh[1-9](1AY|\x17rE)")
 
 
 def compression_of(magic: bytes) -> Compression:
-    """The compression that a file's first bytes announce."""
+    """Detect the compression of a file from its first bytes."""
     if _BZIP2.match(magic):
         return "bzip2"
     for start, name in _MAGIC:
         if magic.startswith(start):
             return name
-    # A zstd file may begin with a frame that readers skip (RFC 8878, section 3.1.2).
+    # A zstd file may start with a skippable frame (RFC 8878, section 3.1.2).
     if magic[1:4] == b"\x2a\x4d\x18" and magic[:1] and magic[0] >> 4 == 5:
         return "zstd"
     return "none"
 
 
 def text_encoding(encoding: str | None, name: str) -> str | None:
-    """The codec of a named encoding; None for UTF-8.
+    """Name of the codec for an encoding; None for UTF-8.
 
     Raises
     ------
     DataError
-        When Python knows no such encoding of text.
+        When Python knows no such text encoding.
     """
     if encoding is None:
         return None
@@ -237,7 +245,7 @@ def text_encoding(encoding: str | None, name: str) -> str | None:
 
 
 def chunks(path: Path, name: str, compression: Compression) -> Iterator[bytes]:
-    """The unpacked bytes of a file; it is whole and undamaged when the last chunk has come.
+    """Unpack a file in chunks; only after the last chunk is the file known to be undamaged.
 
     Raises
     ------
@@ -257,14 +265,15 @@ def chunks(path: Path, name: str, compression: Compression) -> Iterator[bytes]:
                 endless = since_line_end > BOMB_BYTES
                 if endless or size > max(BOMB_BYTES, BOMB_RATIO * packed):
                     raise DataError(
-                        f"{name}: {packed:,} bytes of {compression} hold more than {size:,} bytes"
+                        f"{name}: {packed:,} bytes of {compression} unpack to over {size:,} bytes"
                         f"{' without a line end' if endless else ''}; if that is right, unpack it"
+                        " yourself"
                     )
     except EOFError as error:
         raise DataError(f"{name}: is a truncated {compression} file; fetch it again") from error
     except (zlib.error, lzma.LZMAError, zstd.ZstdError) as error:
-        if "memory" in str(error).lower():  # a window beyond ours is no damage
-            raise DataError(f"{name}: needs too much memory to unpack; unpack it") from error
+        if "memory" in str(error).lower():  # a window above the limit is no damage
+            raise DataError(f"{name}: needs too much memory; unpack it yourself") from error
         raise DataError(f"{name}: is a damaged {compression} file; fetch it again") from error
     except OSError as error:
         if compression != "none" and error.errno is None:
@@ -273,6 +282,7 @@ def chunks(path: Path, name: str, compression: Compression) -> Iterator[bytes]:
 
 
 def _unpacked(raw: IO[bytes], compression: Compression) -> Iterator[bytes]:
+    """Unpack an open file in chunks, without error messages for the user."""
     if compression in ("bzip2", "xz"):
         yield from _streams(raw, bz2.BZ2Decompressor if compression == "bzip2" else _xz)
         return
@@ -293,8 +303,8 @@ def _xz() -> lzma.LZMADecompressor:
 def _streams(raw: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
     """The unpacked bytes of all streams in a file.
 
-    Python's own file objects take a damaged later stream for garbage behind the first one, and
-    leave it out without a word.
+    Python's own file objects take a damaged later stream for garbage after the first one, and
+    silently drop it.
     """
     data = raw.read(CHUNK_BYTES)
     while data:
@@ -309,7 +319,7 @@ def _streams(raw: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
                 if not data:
                     raise EOFError
         data = unpacker.unused_data or raw.read(CHUNK_BYTES)
-        # Streams of xz may be padded with zeros, four at a time; those of bzip2 begin with "B".
+        # Zeros may follow a stream of xz as padding; a stream of bzip2 never starts with zeros.
         while data and not data.strip(b"\0"):
             data = raw.read(CHUNK_BYTES)
         data = data.lstrip(b"\0")
@@ -318,12 +328,12 @@ def _streams(raw: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
 def plain_file(
     path: Path, name: str, compression: Compression, codec: str | None, place: Path
 ) -> Path:
-    """The file itself where it is plain UTF-8 by promise, else a plain copy at `place`.
+    """The file itself if nothing is to be unpacked or recoded, else a UTF-8 copy at `place`.
 
     Raises
     ------
     DataError
-        As `chunks` does; when the bytes are not of the named encoding; when the disk is full.
+        As `chunks` does, and when the bytes do not fit the encoding or the disk is full.
     """
     if compression == "none" and codec is None:
         return path
@@ -337,16 +347,17 @@ def plain_file(
 
 
 def _recoded(source: Iterator[bytes], name: str, codec: str) -> Iterator[bytes]:
+    """Recode chunks of bytes to UTF-8."""
     decoder = codecs.getincrementaldecoder(codec)()
     line = 1
     for chunk in source:
         try:
             text = decoder.decode(chunk)
         except UnicodeDecodeError as error:
-            # The chunk may begin within a character, so the line is counted in what was decoded.
+            # The chunk may start inside a character, so lines are counted in the decoder's input.
             line += error.object[: error.start].decode(codec, errors="ignore").count("\n")
             raise _not_encoded(name, line, codec) from error
-        except UnicodeError as error:  # of UTF-16 and UTF-32
+        except UnicodeError as error:  # UTF-16 or UTF-32 without a byte-order mark
             raise DataError(
                 f"{name}: has no byte-order mark; pass {argument('encoding', codec + '-le')} or "
                 f"{argument('encoding', codec + '-be')}"
@@ -360,6 +371,7 @@ def _recoded(source: Iterator[bytes], name: str, codec: str) -> Iterator[bytes]:
 
 
 def _not_encoded(name: str, line: int, codec: str) -> DataError:
+    """The error for bytes that do not fit the encoding."""
     return DataError(
-        f"{name}, line {line:,}: is not {codec}; name the right one with {argument('encoding')}"
+        f"{name}, line {line:,}: is not {codec} text; pass the right {argument('encoding')}"
     )

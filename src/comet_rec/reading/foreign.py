@@ -1,4 +1,4 @@
-"""Files that are no log, or a log in another layout: what each is called, and how to convert it."""
+"""Refuse files that are no log, or a log in another layout, and say how to convert them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%PDF", "a PDF", _EXPORT),
     (0, b"\x89PNG", "a picture", "give a log"),
     (0, b"\x7fELF", "a program", "give a log"),
-    (0, b"PAR1", "Parquet inside another compression, or damaged", "unpack it"),
+    (0, b"PAR1", "Parquet that is compressed again or damaged", "unpack it"),
     (0, b"version https://git-lfs", "a pointer of Git LFS and not the file", "run `git lfs pull`"),
     (0, b"%%MatrixMarket", "a Matrix Market file", "give scipy.io.mmread(path)"),
 )
@@ -43,20 +43,20 @@ _PICKLE = re.compile(
 
 
 def refuse_binary(head: bytes, name: str) -> None:
-    """Refuse the first bytes of what is no text.
+    """Refuse a file whose first bytes are not text.
 
     Raises
     ------
     DataError
-        With the name of the format and what to do.
+        The message names the format and says what to do.
     """
     binary = any(byte < 9 for byte in head[:4096])
-    for offset, magic, what, remedy in _MAGIC:
-        # Letters alone may begin a text as well.
+    for offset, magic, file_format, remedy in _MAGIC:
+        # A text may also start with a magic number of letters alone.
         if head[offset:].startswith(magic) and (binary or not magic.isalnum()):
-            if what.startswith("a zip") and b"xl/" in head[:4096]:
-                what, remedy = "an Excel workbook", "export the sheet to CSV"
-            raise DataError(f"{name}: is {what}; {remedy}")
+            if file_format.startswith("a zip") and b"xl/" in head[:4096]:
+                file_format, remedy = "an Excel workbook", "export the sheet to CSV"
+            raise DataError(f"{name}: is {file_format}; {remedy}")
     if _PICKLE.match(head):
         raise DataError(
             f"{name}: is a pickle, which can run any program when it is opened; if you trust it, "
@@ -70,10 +70,10 @@ def refuse_binary(head: bytes, name: str) -> None:
         raise DataError(f"{name}: is UTF-16 text; pass {argument('encoding', 'utf-16')}")
     even, odd = head[:4096:2], head[1:4096:2]
     for codec, high, low in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
-        # Of Latin text the high bytes are zero, and the low ones are not.
+        # In Latin text as UTF-16 the high bytes are zero and the low bytes are not.
         if high.count(0) > 0.4 * len(high) and low.count(0) < 0.1 * len(low) + 1 and b"\n" in low:
             raise DataError(
-                f"{name}: holds NUL bytes, as UTF-16 text does; if it is that, pass "
+                f"{name}: holds NUL bytes, as UTF-16 text does; if it is UTF-16, pass "
                 f"{argument('encoding', codec)}"
             )
     if b"\x00" in head:
@@ -81,24 +81,24 @@ def refuse_binary(head: bytes, name: str) -> None:
 
 
 def refuse_layout(lines: Sequence[str], name: str, *, numbered: bool = False) -> None:
-    """Refuse text that holds interactions in a layout other than one row each.
+    """Refuse text in a layout other than one interaction per row.
 
     Parameters
     ----------
     lines : sequence of str
         The first lines of the file, without blank ones.
     numbered : bool
-        Whether the caller named columns by number, so that it is a table.
+        Whether the caller named columns by number. Then the lines are not taken for lists.
 
     Raises
     ------
     DataError
-        With the name of the layout and a conversion of three lines.
+        The message names the layout and shows a short conversion.
     """
     first = lines[0].strip()
     if first == "[" or first.startswith(("[{", "[ {", "[[")):
         raise DataError(
-            f"{name}: is a JSON array; write an object a line, such as "
+            f"{name}: is a JSON array; write one object per line, for example with "
             "pandas.read_json(path).to_json(out, orient='records', lines=True)"
         )
     if re.match(r"\{\s*u?'", first):
@@ -110,49 +110,49 @@ def refuse_layout(lines: Sequence[str], name: str, *, numbered: bool = False) ->
     if first.startswith("{") and (nested := _nested_events(first)):
         session, events, item = nested
         raise DataError(
-            f"{name}: holds a session a line with its events in the list {events!r} (the layout "
-            f"of OTTO); write an event a line: for line in open('FILE'): s = json.loads(line); "
+            f"{name}: holds one session per line, its events in the list {events!r} (the layout "
+            f"of OTTO); write one event per line: for line in open('FILE'): s = json.loads(line); "
             f"for e in s[{events!r}]: print(json.dumps({{'user_id': s[{session!r}], 'item_id': "
             f"e[{item!r}], 'timestamp': e.get('ts')}}))"
         )
     if re.fullmatch(r"\d+:", first) and any(re.match(r"\d+,", line) for line in lines[1:3]):
         raise DataError(
             f"{name}: holds blocks under lines such as {first!r} (the layout of the Netflix "
-            "prize); write rows: for line in open('FILE'): line = line.strip(); "
+            "prize); write one row per rating: for line in open('FILE'): line = line.strip(); "
             "if line.endswith(':'): movie = line[:-1]; else: print(f'{movie},{line}'), under the "
             "header item_id,user_id,rating,date"
         )
     mind = r"\d+\t\S+\t[^\t]*\t(N\d+ ?)*\t(N\d+(-[01])? ?)+"
     if re.fullmatch(mind, lines[0].rstrip("\r\n")):
         raise DataError(
-            f"{name}: holds an impression a line, with lists of news (the layout of MIND); write "
-            "a row for each click: for line in open('FILE'): _, user, time, past, shown = "
+            f"{name}: holds one impression per line, with lists of news (the layout of MIND); "
+            "write one row per click: for line in open('FILE'): _, user, time, past, shown = "
             "line.rstrip().split('\\t'); for news in shown.split(): "
             "if news.endswith('-1'): print(user, news[:-2], time, sep='\\t')"
         )
     if not numbered and _is_list_layout(lines):
         raise DataError(
-            f"{name}: holds a user and all of its items on a line (the layout of LightGCN and "
-            "NGCF); write a pair a line: for line in open('FILE'): user, *items = line.split(); "
+            f"{name}: holds one user per line, with all items (the layout of LightGCN and NGCF); "
+            "write one pair per line: for line in open('FILE'): user, *items = line.split(); "
             "for item in items: print(user, item)"
         )
 
 
 def _is_list_layout(lines: Sequence[str]) -> bool:
-    """Whether lines are numbers between blanks: a user, then items without repeats."""
+    """Whether lines are numbers between blanks, a user and then items, and not a table."""
     if any(mark in line for line in lines for mark in "\t,;|"):
         return False
     rows = [line.split() for line in lines]
     if not all(field.isdigit() for row in rows for field in row):
         return False
     widths = {len(row) for row in rows}
-    if len(widths) == 1:  # a table, unless it is far too wide for one and no column repeats
+    if len(widths) == 1:  # a table, unless it is very wide and its first column has no repeats
         return min(widths) > 5 and len({row[0] for row in rows}) == len(rows)
     return len(rows) > 1 and max(widths) > 3
 
 
 def _nested_events(line: str) -> tuple[str, str, str] | None:
-    """Member of the session, of its list of events, and of the item in each event."""
+    """Names of the JSON members for the session, its list of events, and the item of an event."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

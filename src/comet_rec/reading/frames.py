@@ -1,4 +1,4 @@
-"""Frames, matrices and rows in memory as a part of a log."""
+"""Open frames, matrices and rows in memory as a part of a log."""
 
 from __future__ import annotations
 
@@ -45,12 +45,20 @@ def frame_name(source: Any) -> str:
 
 
 def open_frame(con: duckdb.DuckDBPyConnection, source: Any, asked: Asked) -> Part:
-    """The part of a log that a frame, a matrix or rows make.
+    """Open a frame, a matrix or rows as a part of a log.
+
+    Parameters
+    ----------
+    con : connection
+    source : object
+        A frame, an Arrow stream, a mapping of columns, an array, a sparse matrix or rows.
+    asked : mapping of role to str or None
+        Column names that the caller gave.
 
     Raises
     ------
     DataError
-        When the source is of no known kind, or its columns cannot be told.
+        When the type of the source is not supported, or its columns cannot be recognised.
     """
     if hasattr(source, "collect_schema") and hasattr(source, "collect"):  # a polars LazyFrame
         source = _collected(source, asked)
@@ -77,7 +85,7 @@ def open_frame(con: duckdb.DuckDBPyConnection, source: Any, asked: Asked) -> Par
 
 
 def _collected(frame: Any, asked: Asked) -> Any:
-    """The columns of a lazy frame that are read."""
+    """Collect the needed columns of a lazy frame."""
     name = frame_name(frame)
     try:
         columns = list(frame.collect_schema().names())
@@ -85,11 +93,12 @@ def _collected(frame: Any, asked: Asked) -> Any:
         return frame.select([columns[place] for place in sorted(set(chosen.values()))]).collect()
     except DataError:
         raise
-    except Exception as error:  # whatever its plan runs into: files, types, functions of others
+    except Exception as error:  # a lazy plan may fail in any way: files, types, user functions
         raise DataError(f"{name}: cannot be collected: {one_line(error)}") from error
 
 
 def _listed(key: object, values: Any) -> list[Any]:
+    """The values of one column as a list."""
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
         raise DataError(f"the columns: {key!r} is a {type(values).__name__}; give lists")
     try:
@@ -99,7 +108,7 @@ def _listed(key: object, values: Any) -> list[Any]:
 
 
 class _Stream:
-    """Only the Arrow stream of a frame, so that DuckDB asks for no further library."""
+    """Exposes only the Arrow stream of a frame, so that DuckDB needs no other library."""
 
     def __init__(self, frame: Any) -> None:
         self.frame = frame
@@ -109,6 +118,7 @@ class _Stream:
 
 
 def _arrow(con: duckdb.DuckDBPyConnection, frame: Any, asked: Asked) -> Part:
+    """Open a polars frame, an Arrow table or another Arrow stream."""
     name = frame_name(frame)
     names = getattr(getattr(frame, "schema", None), "names", None)  # polars: a method
     columns = [str(column) for column in (names() if callable(names) else names or [])]
@@ -120,14 +130,14 @@ def _arrow(con: duckdb.DuckDBPyConnection, frame: Any, asked: Asked) -> Part:
     con.register("frame", _Stream(frame))
     table = "frame"
     if not hasattr(frame, "shape"):
-        # A stream without a shape may be consumed by its first reading.
+        # A stream without a shape may be readable only once.
         con.execute("CREATE TEMP TABLE streamed AS SELECT * FROM frame")
         table = "streamed"
     return described(con, table, name, asked, columns or None, halves)
 
 
 def _half_columns(frame: Any, names: Sequence[str]) -> list[str]:
-    """Columns of 16-bit floats, which DuckDB does not read."""
+    """Names of 16-bit float columns, which DuckDB cannot read."""
     schema = getattr(frame, "schema", None)
     types = getattr(schema, "types", None)
     if types is not None and not callable(types):  # pyarrow
@@ -138,6 +148,7 @@ def _half_columns(frame: Any, names: Sequence[str]) -> list[str]:
 
 
 def _single_precision(frame: Any, halves: Sequence[str]) -> Any:
+    """Cast 16-bit float columns to 32 bits."""
     if "polars" in type(frame).__module__:
         return frame.cast(dict.fromkeys(halves, sys.modules["polars"].Float32))
     pyarrow = sys.modules["pyarrow"]
@@ -150,6 +161,7 @@ def _single_precision(frame: Any, halves: Sequence[str]) -> Any:
 
 
 def _pandas(con: duckdb.DuckDBPyConnection, frame: Any, asked: Asked) -> Part:
+    """Open a pandas DataFrame."""
     name = frame_name(frame)
     if len(frame) == 0:
         raise DataError(f"{name}: is empty")
@@ -180,7 +192,7 @@ def _lettered(
     width: int,
     frame: Callable[[dict[str, Any]], Any] = dict,
 ) -> Part:
-    """A part of arrays that play roles; DuckDB sees them under the letters of the roles."""
+    """A part made of one array per role; DuckDB sees each array under the letter of its role."""
     halves = [LETTER[role] for role, column in columns.items() if str(column.dtype) in _HALF]
     arrays = {LETTER[role]: column for role, column in columns.items()}
     for letter in halves:
@@ -192,7 +204,10 @@ def _lettered(
 
 
 def _categories(column: Any) -> Any:
-    """A categorical column as its categories' type; missing integers without a way over floats."""
+    """A categorical column in the type of its categories.
+
+    Integers with missing values stay integers: a cast to floats would round large ids.
+    """
     kind = column.cat.categories.dtype
     if not column.hasnans or kind.kind not in "iu":
         return column.astype(kind)
@@ -236,15 +251,16 @@ def _plain_column(column: Any, label: str, name: str) -> Any:
 
 
 def _exact_text(value: Decimal) -> str:
-    """A decimal's digits; 7.00 as 7."""
+    """Digits of a decimal number; 7.00 becomes 7."""
     is_integer = value.is_finite() and value == value.to_integral_value()
     return format(value.to_integral_value() if is_integer else value, "f")
 
 
 def _sparse(con: duckdb.DuckDBPyConnection, matrix: Any, asked: Asked) -> Part:
+    """Open a scipy sparse matrix of users × items."""
     name = frame_name(matrix)
     if any(column is not None for column in asked.values()):
-        raise DataError(f"{name}: has rows (users) and columns (items), no named columns")
+        raise DataError(f"{name}: has no named columns, but users x items; leave out names")
     if len(matrix.shape) != 2:
         raise DataError(f"{name}: has {len(matrix.shape)} dimensions; give users x items")
     rows = matrix.tocsr(copy=True)
@@ -253,7 +269,7 @@ def _sparse(con: duckdb.DuckDBPyConnection, matrix: Any, asked: Asked) -> Part:
     if rows.nnz == 0:
         raise DataError(f"{name}: is empty")
     users = np.repeat(np.arange(rows.shape[0], dtype=np.int64), np.diff(rows.indptr))
-    # In the order of its columns each user's highest item would be held out.
+    # A random order: in column order, a split would hold out the highest index of each user.
     order = generator(0, "matrix.order").permutation(rows.nnz)
     columns: dict[Role, Any] = {
         "user": users[order],
@@ -262,16 +278,16 @@ def _sparse(con: duckdb.DuckDBPyConnection, matrix: Any, asked: Asked) -> Part:
     }
     labels: dict[Role, str] = {"user": "row", "item": "column", "rating": "value"}
     part = _lettered(con, name, columns, labels, 3)
-    remark = "a matrix has no order: its entries are taken in one random order, always the same"
+    remark = "a matrix has no order: its entries are read in a random order that is always the same"
     return replace(part, remarks=(remark,))
 
 
 def _rows(con: duckdb.DuckDBPyConnection, source: Iterable[Any], asked: Asked) -> Part:
-    """Rows of two to four values: user, item, then rating and time as the values tell."""
+    """Open rows of two to four values: user, item, then rating and time, told apart by value."""
     name = "the rows"
     rows = [tuple(row) if isinstance(row, _ROWS) else row for row in source]
     if not rows:
-        raise DataError(f"{name}: there are none")
+        raise DataError(f"{name}: are empty; give (user, item) tuples")
     for place, row in enumerate(rows, 1):
         if not isinstance(row, tuple):
             raise DataError(
@@ -294,6 +310,7 @@ def _rows(con: duckdb.DuckDBPyConnection, source: Iterable[Any], asked: Asked) -
 
 
 def _text_of(value: Any) -> str:
+    """Short text of a value, from which its role is guessed."""
     return str(value)[:40] if not isinstance(value, int) or abs(value) < 10**40 else "1e40"
 
 
@@ -303,10 +320,10 @@ def _columns(
     asked: Asked,
     name: str = "the columns",
 ) -> Part:
-    """Named lists of Python values of equal length."""
+    """Open named lists of Python values."""
     lengths = {len(values) for values in columns.values()}
     if len(lengths) != 1 or lengths == {0}:
-        raise DataError(f"{name}: give lists of one length, not empty")
+        raise DataError(f"{name}: are empty or differ in length; give lists of one length")
     chosen = choose(list(columns), asked, name)
     labels = {role: list(columns)[place] for role, place in chosen.items()}
     arrays = {role: _array(columns[label], label, name) for role, label in labels.items()}
@@ -314,7 +331,7 @@ def _columns(
 
 
 def _array(values: list[Any], label: str, name: str) -> Any:
-    """Values of one type as an array that DuckDB takes; what is missing becomes NULL."""
+    """Values of one type as an array for DuckDB; missing values become NULL."""
     values = [None if _is_missing(value) else value for value in values]
     present = [value for value in values if value is not None]
     kinds = {_kind(value) for value in present}
@@ -341,7 +358,7 @@ def _array(values: list[Any], label: str, name: str) -> Any:
 
 
 def _text(value: Any, kind: str | None, label: str, name: str) -> Any:
-    """An id as DuckDB takes it among objects: text, or a UUID."""
+    """A value as an object for DuckDB: text or a UUID."""
     if kind == "int" and int(value).bit_length() > MOST_BITS:
         raise DataError(f"{name}: column {label!r} holds numbers of thousands of digits")
     if kind == "int":
@@ -350,25 +367,26 @@ def _text(value: Any, kind: str | None, label: str, name: str) -> Any:
 
 
 def _shown(value: Any) -> str:
+    """Short form of a value for messages."""
     return shortened(repr(value) if _kind(value) != "int" else value)
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether a value is None, NaN, NaT or another word of a library for nothing."""
+    """Whether a value is None, NaN, NaT or the NA of a library."""
     if value is None or type(value).__name__ in ("NaTType", "NAType"):
         return True
     return isinstance(value, (float, np.floating, np.datetime64)) and bool(value != value)
 
 
 def _universal(value: Any) -> np.datetime64:
-    """A time as numpy has it, in UTC and without a zone; NaT for None."""
+    """A time as numpy's datetime64 in UTC; NaT for None."""
     if isinstance(value, dt.datetime) and value.tzinfo is not None:
         value = value.astimezone(dt.UTC).replace(tzinfo=None)
     return np.datetime64("NaT" if value is None else value, "us")
 
 
 def _kind(value: Any) -> str | None:
-    """Kind of a value, or None; a truth value, though Python counts it as an int, has none."""
+    """Kind of a value; None for unsupported ones, such as a bool, which Python calls an int."""
     if isinstance(value, (bool, np.bool_)):
         return None
     return next((kind for types, kind in _KINDS if isinstance(value, types)), None)

@@ -1,4 +1,4 @@
-"""Test items and candidates of one's own, read from files or frames; `data.given_split` splits."""
+"""Read given test items and candidates from files or frames; `data.given_split` splits."""
 
 from __future__ import annotations
 
@@ -41,32 +41,33 @@ def given_test(
     ties: Literal["expected", "pessimistic"] = "expected",
     skip_bad: int = 0,
 ) -> Split:
-    """Split by a test set of one's own: one item a user, such as what came after a point in time.
+    """Split by a given test set with one item per user, such as the interactions after a date.
 
     Parameters
     ----------
     interactions : Interactions
-        The training part. The latest row of each user with at least two is held out from it as
-        the validation item.
+        The training part. The latest row of each user with at least two rows is held out as the
+        validation item.
     test : path, DataFrame or Arrow table
-        One (user, item) row a user; users without a training row are left out and counted.
+        One (user, item) row per user. Users without a training row are left out and counted.
     candidates : path, DataFrame or Arrow table, optional
-        (user, item) rows to rank beside each user's test item, or NCF's wide file. A user's other
-        positives among them are dropped and counted. By default sampled as in `leave_one_out`.
+        (user, item) rows to rank beside each user's test item, or NCF's wide file. Candidates
+        that are positives of their user are dropped and counted. By default candidates are
+        sampled as in `leave_one_out`.
     user, item : str or int, optional
-        Column names in both; common names are recognised when not given.
+        Column names in both sources; common names are recognised by default.
     negatives, seed, ties
-        As for `leave_one_out`; for the test items where no candidates are given.
+        As for `leave_one_out`. Without `candidates` they apply to the test items too.
     skip_bad : int
-        Number of bad rows that may be skipped in each.
+        Number of bad rows that may be skipped in each source.
 
     Raises
     ------
     DataError
         When a source cannot be read, a test user occurs twice or has no candidate, a test pair is
-        also a training row, or no user has two training rows to validate with.
+        also a training row, or no user has two training rows for validation.
     InputError
-        When `interactions` is no log.
+        When `interactions` is not a log.
     """
     if not isinstance(interactions, Interactions):
         raise InputError(not_a_log(interactions, "given_test"))
@@ -85,10 +86,10 @@ def read_given(
     skip_bad: int = 0,
     or_common: bool = False,
 ) -> tuple[Pairs, Pairs | None]:
-    """Read test rows, and candidates as rows or in NCF's wide form, with the ids of the log.
+    """Read test rows, and candidates as rows or in NCF's wide form, with the id kinds of the log.
 
-    `user` and `item` may be the columns of the log: with `or_common`, a file without these columns
-    is read by common names.
+    `user` and `item` may be column names of the log. With `or_common`, a file without these columns
+    is read by common column names.
 
     Raises
     ------
@@ -118,12 +119,12 @@ def read_given(
 
 
 def first_named(read: Callable[..., Read], names: Sequence[Mapping[str, Any]]) -> Read:
-    """Result of `read` with the first of these sets of column names that the source has.
+    """Result of `read` with the first set of column names that the source has.
 
     Raises
     ------
     NoColumnError
-        The error of the first set, when the source has none of them.
+        When the source has none of the sets; the error is that of the first set.
     """
     missing: NoColumnError | None = None
     for columns in names:
@@ -149,17 +150,17 @@ def read_pairs(
     source : path, DataFrame, Arrow table or sparse matrix
         As for `read`.
     user, item : str or int, optional
-        Column names; common names are recognised when not given.
+        Column names; common names are recognised by default.
     id_kinds : mapping of role to kind, optional
-        Kinds of the ids of the log that the pairs belong to: a column of digits stays text
-        beside a log whose ids are text. Decided from the values when not given.
+        Kinds of the ids of the log that the pairs belong to. A column of digits stays text if
+        the ids of the log are text. By default the values decide.
     skip_bad : int
         Number of bad rows that may be skipped.
 
     Raises
     ------
     DataError
-        When the source cannot be read as asked; one line.
+        When the source cannot be read; the message is one line.
     """
     asked: dict[Role, str | int | None] = {"user": user, "item": item}
     remarks = Remarks()
@@ -172,7 +173,7 @@ def read_pairs(
 
 
 def is_wide(path: str | PathLike[str]) -> bool:
-    """Whether a file begins like NCF's `.test.negative`."""
+    """Whether a file starts like NCF's `.test.negative`."""
     path = Path(path).expanduser()
     if not path.is_file():
         return False
@@ -196,19 +197,19 @@ def read_wide_candidates(
 ) -> tuple[Pairs, Pairs]:
     """Read the test pairs and their negatives of NCF's `.test.negative`.
 
-    Each line is `(user,item)<tab>negative<tab>negative…`; a negative goes with its line's user.
+    Each line is `(user,item)<tab>negative<tab>negative…`; the negatives belong to its user.
 
     Parameters
     ----------
     path : path
-        The file, plain, gzip or zstd.
+        The file, plain or compressed.
     id_kinds : mapping of role to kind, optional
         As for `read_pairs`.
 
     Raises
     ------
     DataError
-        When there is no such file or a line is of another form; one line.
+        When there is no such file or a line has another form; the message is one line.
     """
     name, path = str(path), Path(path).expanduser()
     regular_file(str(path))
@@ -227,7 +228,7 @@ def read_wide_candidates(
         match = re.fullmatch(r"\(([^,]+),([^,]+)\)", pair.strip())
         if match is None or not all(rest):
             raise DataError(
-                f"{name}, line {number}: is not (user,item) and negatives between tabs; fix it"
+                f"{name}, line {number}: is not (user,item) and negatives, tabs between; fix it"
             )
         users.append(match[1].strip())
         positives.append(match[2].strip())
@@ -245,19 +246,20 @@ def read_wide_candidates(
 
 
 def _typed(texts: list[str], kind: IdKind | None, name: str, lines: list[int]) -> External:
-    """Integers if every text survives text → int64 → text, UUIDs for a log of them, else texts.
+    """Convert ids to the kind of the log's ids; without a kind, to int64 if all are plain integers.
 
-    A log of integers, or of UUIDs, takes nothing else; `lines` are the texts' own.
+    For a log of integers or UUIDs any other id is an error. `lines` are the line numbers of the
+    texts.
     """
     parse = {"int": _integer, "uuid": _uuid}.get(kind or "int")
     values: list[Any] = texts if parse is None else [parse(text) for text in texts]
     if None in values:
         if kind is not None:
             place = values.index(None)
-            what = "UUID" if kind == "uuid" else "plain integer"
+            expected = "UUID" if kind == "uuid" else "plain integer"
             raise DataError(
-                f"{name}, line {lines[place]}: {texts[place]!r} is no {what}, and the ids of the "
-                "log are; fix it"
+                f"{name}, line {lines[place]}: {texts[place]!r} is no {expected}, unlike the "
+                "ids of the log; fix it"
             )
         values = texts
     elif parse is _integer:
@@ -268,12 +270,14 @@ def _typed(texts: list[str], kind: IdKind | None, name: str, lines: list[int]) -
 
 
 def _integer(text: str) -> int | None:
+    """The int64 that a text writes in plain digits; None for other texts."""
     if re.fullmatch(r"-?[1-9]\d{0,18}|0", text) and -(2**63) <= int(text) < 2**63:
         return int(text)
     return None
 
 
 def _uuid(text: str) -> UUID | None:
+    """The UUID that a text writes; None for other texts."""
     try:
         return UUID(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""From the table `log(u, i, t, r)` to index arrays in canonical order, in little memory."""
+"""Turn the table `log(u, i, t, r)` into index arrays in canonical order, in little memory."""
 
 from __future__ import annotations
 
@@ -35,20 +35,21 @@ _NO_PAIRS = (np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32))
 
 
 class HashError(Exception):
-    """The hashes of a log are not those of its texts, one for one."""
+    """Hashes and text ids of a log do not correspond one to one."""
 
 
 @dataclass(frozen=True)
 class Indexer:
-    """Makes index arrays of the good rows of a log, and consumes its table.
+    """Makes index arrays from the good rows of a log, and drops its table on the way.
 
     Parameters
     ----------
     table : LogTable
+        Table that holds only good rows.
     min_rating : float or None
-        Rows rated lower are left out.
+        Rows with a lower rating are left out.
     remarks : Remarks
-        Grows by what is done and what is doubtful.
+        Collects notes and warnings.
     """
 
     table: LogTable
@@ -56,14 +57,14 @@ class Indexer:
     remarks: Remarks
 
     def interactions(self, time_scope: Scope) -> Interactions:
-        """Index arrays in canonical order.
+        """Build the interactions in canonical order.
 
         Raises
         ------
         DataError
-            When no row passes the rating filter, or an id holds a NUL byte or is a list.
+            When no row passes the rating filter, or an id holds a NUL byte or a list.
         HashError
-            When two ids have one hash (or the file changes): read the log without hashes.
+            When two ids share a hash, or the file has changed. Read the log without hashes then.
         """
         table = self.table
         if table.hashed_ids():
@@ -82,12 +83,12 @@ class Indexer:
             kept = _keys(users, items, len(item_ids))
             new = ~np.isin(_keys(*dropped, len(item_ids)), kept)
             dropped = dropped[0][new], dropped[1][new]
-        # Dates are microseconds since 1970; other times are numbers of an unknown unit.
+        # Dates are microseconds since 1970; other times are numbers in an unknown unit.
         dated = times is not None and (
             table.kinds.time == "date" or family(table.parts[0].types["time"]) == "date"
         )
         if times is not None and scope != "per_user":
-            # Fractions of seconds are kept in millionths, but what they count from is not known.
+            # Times with fractions are stored in millionths; the checks expect the original unit.
             known = times // 1_000_000 if table.kinds.time == "fraction" else times
             self.remarks.doubt(doubt.message for doubt in doubtful_times(known, dated=dated))
         return Interactions(
@@ -97,6 +98,7 @@ class Indexer:
 
     @property
     def _kept(self) -> str:
+        """SQL clause for the rows that pass the rating filter."""
         return "" if self.min_rating is None else f"WHERE r >= {float(self.min_rating)!r}::DOUBLE"
 
     def _create_texts(self) -> None:
@@ -105,19 +107,22 @@ class Indexer:
         selects = []
         for part in self.table.parts:
             typed = part.values(self.table.kinds, IDS)
-            # A text file is parsed once for both; of Parquet each column is read alone.
+            # A text file is parsed once for both ids; Parquet gives each column alone.
             for scanned in [letters] if part.plain else [[letter] for letter in letters]:
                 rows = ", ".join(
                     f"{typed[role]} AS {LETTER[role]}" for role in IDS if LETTER[role] in scanned
                 )
                 selects.append(_distinct(scanned, f"(SELECT {rows} FROM {part.relation})"))
         union = " UNION ALL BY NAME ".join(selects)
-        if len(self.table.parts) > 1:  # an id of several parts is one id
+        if len(self.table.parts) > 1:  # an id in several parts is one id
             union = _distinct(letters, f"({union})")
         self.table.con.execute(f"CREATE TEMP TABLE texts AS {union}")
 
     def _ids(self, role: Role) -> tuple[Ids, Int64]:
-        """The ids of one side, and the rows of each; fill the table whose rowid is their index."""
+        """The ids of one side, and the number of rows of each.
+
+        The method also fills the table `ids_u` or `ids_i`, whose rowid is the index.
+        """
         table, con = self.table, self.table.con
         kind, letter = table.kinds.ids[role], LETTER[role]
         groups = f"(SELECT {letter}, count(*) AS n FROM log {self._kept} GROUP BY {letter})"
@@ -148,13 +153,14 @@ class Indexer:
         return Ids(kind, ids.astype(object)), counts
 
     def _span(self) -> tuple[int, int] | None:
-        """The first and the last time; None without times."""
+        """The first and the last time; None if the log has no times."""
         if "time" not in self.table.roles:
             return None
         low, high = self.table.con.execute("SELECT min(t), max(t) FROM log").fetchall()[0]
         return int(low), int(high)
 
     def _scope(self, asked: Scope, span: tuple[int, int] | None) -> TimeScope:
+        """The time scope; "auto" is decided from the times."""
         if span is None:
             if asked == "auto":
                 self.remarks.notes.append("no time column: rows count in the order of the file")
@@ -162,7 +168,7 @@ class Indexer:
         if asked != "auto":
             return asked
         low, high = span
-        # Cheap to rule out: positions begin at 0 or 1 and no user has more rows than the log.
+        # A cheap test first: positions start at 0 or 1 and do not exceed the number of rows.
         if low not in (0, 1) or high > self.table.count("SELECT count(*) FROM log"):
             return "global"
         positions = self.table.con.execute(
@@ -177,7 +183,7 @@ class Indexer:
         return "per_user"
 
     def _dropped(self) -> tuple[Int32, Int32]:
-        """Distinct pairs of known ids that the rating filter drops, sorted."""
+        """Distinct (user, item) pairs that the rating filter drops, sorted; both ids are known."""
         if self.min_rating is None:
             return _NO_PAIRS
         low = f"r < {float(self.min_rating)!r}::DOUBLE"
@@ -186,7 +192,7 @@ class Indexer:
         return self._pairs(low)
 
     def _pairs(self, condition: str) -> tuple[Int32, Int32]:
-        """Distinct pairs of known ids in the rows that meet a condition, sorted."""
+        """Distinct pairs of known ids in the rows that satisfy a condition, sorted."""
         columns = self.table.con.execute(
             f"SELECT DISTINCT {_CODES} FROM {_JOINED} WHERE {condition} ORDER BY 1, 2"
         ).fetchnumpy()
@@ -195,22 +201,22 @@ class Indexer:
     def _ordered(
         self, counts: Int64, n_items: int, span: tuple[int, int] | None
     ) -> tuple[Int32, Int32, Int64 | None]:
-        """The rows by user, time and place, repeats removed; `log` is used up."""
+        """Rows in order of user, time and place, without repeated pairs; `log` is dropped."""
         table, con = self.table, self.table.con
-        # Half the memory wherever the times allow, and they nearly always do.
+        # Times relative to the first one nearly always fit into 32 bits: half the memory.
         short = span is not None and span[1] - span[0] < 1 << 32
         time = "" if span is None else f", (t - {span[0]})::UINTEGER AS t" if short else ", t"
         coded = f"SELECT {_CODES}{time}, log.rowid::UINTEGER AS n FROM {_JOINED} {self._kept}"
         place, last = "log.rowid", table.count("SELECT max(rowid) FROM log") + 1
         and_, total = "AND" if self._kept else "WHERE", int(counts.sum())
-        # Codes need a fraction of the memory of texts, so texts go before the rest.
+        # Codes need a fraction of the memory of texts, so `log` with its texts is dropped here.
         if list(table.kinds.ids.values()).count("text") > len(table.hashed_ids()):
             con.execute(f"CREATE TEMP TABLE coded AS {coded}")
             con.execute("DROP TABLE log")
             coded, place, and_ = "FROM coded", "n", "WHERE"
         clock = None if span is None else np.uint32 if short else np.int64
         rows = Rows(counts, n_items, clock)
-        # Every chunk makes the joins' tables anew: not more often than rows make up for it.
+        # Each chunk builds the hash tables of the joins again, so a chunk has as many rows as them.
         size = max(CHUNK_ROWS, len(counts), n_items)
         for begin in range(0, last, size):
             chunk = con.execute(
@@ -218,7 +224,7 @@ class Indexer:
             ).fetchnumpy()
             rows.add({name: np.ma.getdata(column) for name, column in chunk.items()})
         con.execute("DROP TABLE IF EXISTS log; DROP TABLE IF EXISTS coded")
-        # DuckDB's allocator gives memory back to the system when a limit is set, not before.
+        # DuckDB returns free memory to the system only when a memory limit is set.
         limit = con.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
         con.execute(f"SET memory_limit = '{limit}'")
         users, items, since = rows.ordered(table.count("SELECT current_setting('threads')"))
@@ -232,18 +238,19 @@ class Indexer:
 
 
 def _distinct(letters: Sequence[str], rows: str) -> str:
-    """SQL for the distinct values of each column, the others NULL beside it."""
+    """SQL for the distinct values of each column; the other columns are NULL in these rows."""
     sets = ", ".join(f"({letter})" for letter in letters)
     return f"SELECT {', '.join(letters)} FROM {rows} GROUP BY GROUPING SETS ({sets})"
 
 
 def _keys(users: Int32, items: Int32, n_items: int) -> Int64:
+    """One integer for each (user, item) pair."""
     return users.astype(np.int64) * n_items + items
 
 
 @dataclass
 class Rows:
-    """Rows of a log, dealt out to blocks of whole users.
+    """Rows of a log, distributed over blocks; all rows of a user are in one block.
 
     Parameters
     ----------
@@ -252,7 +259,7 @@ class Rows:
     n_items : int
         Number of items.
     clock : dtype or None
-        Type of the times, an integer; None without times.
+        Integer type of the times; None without times.
     """
 
     counts: Int64
@@ -262,17 +269,17 @@ class Rows:
 
     def __post_init__(self) -> None:
         rows = int(self.counts.sum())
-        # So small that (user, item, place) of a block is one 64-bit number as well.
-        most = 1 << min(BLOCK_BITS, (64 - _bits(self.n_items)) // 2)
+        # A block is so small that its (user, item, place) fit into one 64-bit number.
+        block_rows = 1 << min(BLOCK_BITS, (64 - _bits(self.n_items)) // 2)
         ends = np.concatenate([[0], np.cumsum(self.counts)])
         first = [0]
         while first[-1] < len(self.counts):
-            fit = int(np.searchsorted(ends, ends[first[-1]] + most, side="right")) - 1
+            fit = int(np.searchsorted(ends, ends[first[-1]] + block_rows, side="right")) - 1
             first.append(max(first[-1] + 1, fit))
-        self._first = np.array(first)
+        self._first = np.array(first)  # first user of each block
         self._starts: Int64 = ends[self._first].astype(np.int64)
-        self._filled = self._starts[:-1].copy()
-        # Numpy sorts 16-bit numbers by counting.
+        self._filled = self._starts[:-1].copy()  # where the next row of each block goes
+        # Block of each user; numpy sorts 16-bit numbers faster (radix sort).
         small = np.uint16 if len(first) <= 1 << 16 else np.uint32
         self._block = np.repeat(np.arange(len(first) - 1, dtype=small), np.diff(self._first))
         types: dict[str, npt.DTypeLike] = {"u": np.int32, "i": np.int32}
@@ -281,14 +288,14 @@ class Rows:
         self.columns = {name: np.empty(rows, dtype=kind) for name, kind in types.items()}
 
     def add(self, chunk: dict[str, npt.NDArray[Any]]) -> None:
-        """Deal out rows that stand behind all those before.
+        """Distribute more rows over the blocks; they come after all earlier rows.
 
         Parameters
         ----------
         chunk : mapping of str to array [C]
             User `u`, item `i`, place in the file `n` (distinct) and, with times, time `t`.
         """
-        if bool(np.any(chunk["n"][1:] < chunk["n"][:-1])):  # a join may turn rows around
+        if bool(np.any(chunk["n"][1:] < chunk["n"][:-1])):  # a join may change the order of rows
             turned = np.argsort(chunk["n"])
             chunk = {name: column[turned] for name, column in chunk.items()}
         blocks = self._block[chunk["u"]]
@@ -303,25 +310,25 @@ class Rows:
         self._filled += counts
 
     def ordered(self, threads: int) -> tuple[Int32, Int32, npt.NDArray[Any] | None]:
-        """All rows by user, time and place; the first row of each pair, without the others.
+        """Rows in order of user, time and place; of a repeated pair only the first row.
 
         Returns
         -------
         users, items : int32 [K]
         times : array [K] or None
         """
-        with ThreadPoolExecutor(threads) as pool:  # numpy's sorts let other threads run
+        with ThreadPoolExecutor(threads) as pool:  # numpy sorts without the GIL
             kept = list(pool.map(self._order_block, range(len(self._filled))))
         for column in self.columns.values():
             filled = 0
             for start, count in zip(self._starts[:-1].tolist(), kept, strict=True):
                 column[filled : filled + count] = column[start : start + count]
                 filled += count
-            column.resize(filled, refcheck=False)  # gives the rest back; a slice would hold it
+            column.resize(filled, refcheck=False)  # frees the rest; a slice would keep it
         return self.columns["u"], self.columns["i"], self.columns.get("t")
 
     def _order_block(self, block: int) -> int:
-        """Order a block in its place; the number of rows that are kept, at its beginning."""
+        """Sort a block in place; return how many rows are kept, at its start."""
         here = slice(int(self._starts[block]), int(self._starts[block + 1]))
         rows = {name: column[here] for name, column in self.columns.items()}
         users = (rows["u"] - np.int32(self._first[block])).astype(np.uint64)
@@ -337,7 +344,7 @@ class Rows:
 
 
 def _bits(n: int) -> int:
-    """Bits that the numbers 0…n−1 need."""
+    """Number of bits that the numbers 0…n−1 need."""
     return max(0, int(n) - 1).bit_length()
 
 
@@ -346,11 +353,12 @@ def _shifted(numbers: UInt64, bits: int) -> UInt64:
 
 
 def _numbered(keys: UInt64) -> tuple[UInt64, Int64]:
-    """Sorted keys, and the place of each before; equal keys keep their order.
+    """Sorted keys, and the position of each before sorting; equal keys keep their order.
 
-    Keys must leave free the bits that their number needs.
+    The upper bits of the keys must be free, as many as the positions need.
     """
     bits = _bits(len(keys))
+    # The key in the high bits, the position in the low bits: one sort gives both.
     packed = _shifted(keys, bits) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()
     places = (packed & np.uint64((1 << bits) - 1)).astype(np.int64)
@@ -364,19 +372,20 @@ def stable_order(users: UInt64, times: npt.NDArray[Any] | None) -> Int64:
     Parameters
     ----------
     users : uint64 [R]
-        Less than 2⁶⁴ / R.
+        Every value must be less than 2⁶⁴ / R.
     times : integers [R] or None
     """
     if times is None or len(times) == 0:
         return _numbered(users)[1]
     low, high = int(times.min()), int(times.max())
-    # Modulo 2⁶⁴: right for any span of int64, where the difference itself may overflow.
+    # Arithmetic modulo 2⁶⁴ is right for every span; a signed difference may overflow.
     since = times.astype(np.uint64) - np.uint64(low % 2**64)
+    # Low bits of the times are cut off where user, time and position exceed 64 bits.
     spare = 64 - _bits(len(users)) - _bits(int(users.max()) + 1)
     coarse = max(0, _bits(high - low + 1) - spare)
     width = _bits(high - low + 1) - coarse
     keys, order = _numbered(_shifted(users, width) | (since >> np.uint64(coarse)))
-    if coarse:  # close times of one user still stand as in the file
+    if coarse:  # rows whose times differ only in those bits are sorted again
         same = keys[1:] == keys[:-1]
         close = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
         among = np.lexsort((since[order[close]], keys[close]))
@@ -385,7 +394,7 @@ def stable_order(users: UInt64, times: npt.NDArray[Any] | None) -> Int64:
 
 
 def first_of_pair(users: UInt64, items: Int32, n_items: int) -> npt.NDArray[np.bool_]:
-    """True at the first row of each pair, bool [R]; users · items · R must be below 2⁶⁴."""
+    """True at the first row of each pair, bool [R]; users × items × R must be below 2⁶⁴."""
     pairs, places = _numbered(_shifted(users, _bits(n_items)) | items.astype(np.uint64))
     first = np.ones(len(pairs), dtype=np.bool_)
     first[places[1:][pairs[1:] == pairs[:-1]]] = False

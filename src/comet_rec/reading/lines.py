@@ -1,9 +1,9 @@
-"""Lines of delimited text: how one is cut into fields, and one fast pass over all of a file's.
+"""Lines of delimited text: splitting a line into fields, and a fast check of a whole file.
 
-DuckDB reads clean text much faster than Python could, but it loses rows, or gives up, where quotes,
-line ends or encodings are broken. So `scan` looks at every file first. Clean files go to DuckDB,
-and the number of lines that `scan` counts is held against the number of rows that DuckDB returns;
-anything else goes through `clean`.
+DuckDB reads clean text much faster than Python, but it loses rows or fails if quotes, line ends or
+encodings are broken. So `scan` checks every file first. DuckDB reads the clean files, and its
+number of rows must equal the number of lines that `scan` counted. Python reads all other files,
+with the parser in `clean`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Padding = Literal["", "left", "both"]
 
 @dataclass(frozen=True)
 class Splitter:
-    """How the lines of one file are cut into fields.
+    """Splits the lines of one file into fields.
 
     Parameters
     ----------
     delimiter : str
         A blank stands for any run of blanks and tabs.
     quote : str
-        One character, or "" where quotes are text.
+        One character, or "" if quotes are plain text.
     escape : str
-        The character that makes the next one text; "" where a quote is doubled instead.
+        Character that makes the next one plain text; "" if a quote inside a field is doubled.
     padded : {"", "left", "both"}
-        On which sides blanks are no part of a field.
+        Sides on which blanks do not belong to a field.
     """
 
     delimiter: str
@@ -44,7 +44,7 @@ class Splitter:
     padded: Padding = ""
 
     def plain(self, line: str) -> list[str]:
-        """The fields when every quote is text."""
+        """Split a line as if every quote were text."""
         if self.delimiter == " ":
             return line.split()
         fields = line.split(self.delimiter)
@@ -53,15 +53,16 @@ class Splitter:
         return [field.strip(" ") for field in fields] if self.padded else fields
 
     def needs_care(self, line: str) -> bool:
-        """Whether `plain` could be wrong about a line."""
+        """Whether a line has quotes or escapes that `plain` may misread."""
         if self.escape and self.escape in line:
             return True
         return bool(self.quote) and self.quote in line
 
     def fields(self, line: str) -> list[str] | None:
-        """The fields by the quotes; None when a quote is not closed, or closes within a field.
+        """Split a line, with delimiters inside quotes as text; None if the quotes are broken.
 
-        A quote in the middle of a field that does not begin with one is text.
+        Quotes are broken if one is not closed, or closes before the end of its field. A quote in
+        the middle of a field that does not start with one is text.
         """
         fields: list[str] = []
         if self.padded == "both":
@@ -82,7 +83,7 @@ class Splitter:
             at += self._step.match(line, at).end() - at  # type: ignore[union-attr]
 
     def is_open(self, text: str) -> bool:
-        """Whether the text ends within quotes that a later line may close."""
+        """Whether the text ends inside quotes that a later line may close."""
         at = 0
         while match := self._field.match(text, at):
             if match.end() == len(text):
@@ -91,13 +92,14 @@ class Splitter:
         return self._unclosed.match(text, at) is not None
 
     def _unescaped(self, field: str) -> str:
+        """The field without escape characters."""
         if not self.escape or self.escape not in field:
             return field
         return re.sub(re.escape(self.escape) + r"(.)", r"\1", field, flags=re.DOTALL)
 
     @cached_property
     def _between(self) -> str:
-        """Pattern of what stands between two fields."""
+        """Regular expression for the separator between two fields."""
         if self.delimiter == " ":
             return r"[ \t]+"
         before, behind = {"": ("", ""), "left": ("", " *"), "both": (" *", " *")}[self.padded]
@@ -105,9 +107,9 @@ class Splitter:
 
     @cached_property
     def _inside(self) -> str:
-        """Pattern of what stands between two quotes.
+        """Regular expression for the text between two quotes.
 
-        Possessive: there is one way to read it, and to keep others in mind takes memory.
+        Its quantifiers are possessive: it can match in one way only, and backtracking takes memory.
         """
         quote = re.escape(self.quote)
         if not self.escape:
@@ -118,6 +120,7 @@ class Splitter:
 
     @cached_property
     def _field(self) -> re.Pattern[str]:
+        """Regular expression for one field: group 1 if it is quoted, else group 2."""
         end = f"(?={self._between}|\\Z)"
         escape = re.escape(self.escape)
         if len(self.delimiter) == 1 and self.delimiter != " " and self.padded != "both":
@@ -135,35 +138,37 @@ class Splitter:
 
     @cached_property
     def _step(self) -> re.Pattern[str]:
+        """Regular expression that skips one separator."""
         return re.compile(self._between)
 
     @cached_property
     def _unclosed(self) -> re.Pattern[str]:
+        """Regular expression for a quoted field that is open at the end of the text."""
         quote = re.escape(self.quote) if self.quote else "(?!)"
         return re.compile(f"{quote}{self._inside}\\Z", re.DOTALL)
 
 
 BLOCK_BYTES = 1 << 20
 LONG_LINE = BLOCK_BYTES
-"""Lines of more bytes are left to `clean`: DuckDB drops, in silence, those over 32 MB."""
+"""Lines with more bytes are left to `clean`: DuckDB silently drops lines over 32 MB."""
 
 _LF, _CR = 10, 13
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Result of a scan of a text file.
+    """Result of `scan`.
 
     Parameters
     ----------
     lines : int
-        Lines that are not empty.
+        Number of non-empty lines.
     line_end : str
-        As SQL writes it.
+        Line ending, escaped for SQL.
     quoted : bool
-        Whether there is a quote character at all.
+        Whether the file holds a quote character.
     open_quote : int
-        The line of the first quote that does not enclose a field; 0 when all do.
+        Line of the first quote that does not enclose a field; 0 if all quotes do.
     """
 
     lines: int
@@ -173,12 +178,12 @@ class Scan:
 
 
 def scan(path: Path, splitter: Splitter) -> Scan | None:
-    """Look at every byte of a plain file; None when DuckDB should not read it."""
+    """Check every byte of a plain file; None if DuckDB should not read the file."""
     delimiter, quote = splitter.delimiter, splitter.quote
     lines = returns = ends = open_quote = 0
     quoted = False
     decoder = codecs.getincrementaldecoder("utf-8")()
-    # Only a quote after one of these bytes opens a field, only one before them closes it.
+    # A quote opens a field only after one of these bytes, and closes it only before one.
     fences = np.zeros(256, dtype=np.bool_)
     fences[[_LF, _CR, *delimiter.encode()[-1:], *delimiter.encode()[:1]]] = True
     mark = quote.encode()
@@ -190,14 +195,14 @@ def scan(path: Path, splitter: Splitter) -> Scan | None:
                 decoder.decode(block)
             except UnicodeDecodeError:
                 return None
-            if b"\n\xef\xbb\xbf" in block:  # a byte-order mark, as joined files have it
+            if b"\n\xef\xbb\xbf" in block:  # a byte-order mark inside a joined file
                 return None
         if delimiter == " " and _has_runs_of_blanks(block):
             return None
         if splitter.escape and splitter.escape.encode() in block:
             return None
         data = np.frombuffer(block, dtype=np.uint8)
-        is_end = data == _LF  # numpy counts and pairs bytes ten times as fast as bytes.count
+        is_end = data == _LF  # numpy counts bytes ten times as fast as bytes.count
         count = int(np.count_nonzero(is_end))
         ends += count
         lines += count + (not is_end[-1])
@@ -217,7 +222,7 @@ def scan(path: Path, splitter: Splitter) -> Scan | None:
 
 
 def all_of_width(path: Path, delimiter: str, width: int) -> bool:
-    """Whether every line that is not empty has that many fields when quotes are text."""
+    """Whether every non-empty line has `width` fields if quotes are text."""
     mark = delimiter.encode()
     if len(mark) != 1:
         return False
@@ -226,15 +231,16 @@ def all_of_width(path: Path, delimiter: str, width: int) -> bool:
             return False
         data = np.frombuffer(block if block.endswith(b"\n") else block + b"\n", dtype=np.uint8)
         ends = np.flatnonzero(data == _LF)
+        # Delimiters before each line end; their differences are the delimiters per line.
         before = np.searchsorted(np.flatnonzero(data == mark[0]), ends)
-        empty = np.diff(ends, prepend=-1) <= 2  # perhaps a CR; one field of one letter is no row
+        empty = np.diff(ends, prepend=-1) <= 2  # at most one byte, perhaps a CR: no row
         if bool(np.any((np.diff(before, prepend=0) != width - 1) & ~empty)):
             return False
     return True
 
 
 def _whole_lines(path: Path) -> Iterator[bytes | None]:
-    """Blocks that end where a line ends; None in place of one with a line that is too long."""
+    """Blocks of complete lines; None in place of a block with a line that is too long."""
     with path.open("rb") as file:
         if file.read(3) != codecs.BOM_UTF8:
             file.seek(0)
@@ -254,7 +260,7 @@ def _whole_lines(path: Path) -> Iterator[bytes | None]:
 
 
 def _empty_lines(data: npt.NDArray[np.uint8]) -> int:
-    """Number of lines of no byte, or of a CR alone."""
+    """Number of lines that are empty or hold a CR alone."""
     ends = np.flatnonzero(data == _LF)
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
     lengths = ends - starts
@@ -263,7 +269,7 @@ def _empty_lines(data: npt.NDArray[np.uint8]) -> int:
 
 
 def _has_runs_of_blanks(block: bytes) -> bool:
-    """Whether blanks are more than one between two fields, at a line's ends, or tabs."""
+    """Whether a block has tabs, adjacent blanks, or blanks at the start or end of a line."""
     odd = (b"  ", b"\n ", b" \n", b" \r", b"\t")
     return block[:1] == b" " or block[-1:] == b" " or any(mark in block for mark in odd)
 
@@ -277,6 +283,7 @@ def _first_open(block: bytes, splitter: Splitter) -> int:
 
 
 def _encloses(splitter: Splitter, line: str) -> bool:
+    """Whether every quote of a line belongs to a quoted field."""
     fields = splitter.fields(line)
     return fields is not None and all(
         splitter.quote not in bare for bare in line.split(splitter.delimiter) if bare in fields
@@ -284,11 +291,11 @@ def _encloses(splitter: Splitter, line: str) -> bool:
 
 
 def _is_regular(data: npt.NDArray[np.uint8], mark: int, fences: npt.NDArray[np.bool_]) -> bool:
-    """Whether quotes come in pairs around whole fields, on one line, doubled within (RFC 4180)."""
+    """Whether quotes pair up around complete fields of one line, doubled inside (RFC 4180)."""
     at = np.flatnonzero(data == mark)
     if len(at) % 2:
         return False
-    # An even number of quotes lies before every line end, so none is open there.
+    # With an even number of quotes before every line end, no quote is open there.
     before = np.searchsorted(at, np.flatnonzero(data == _LF))
     if bool(np.any(before % 2)):
         return False

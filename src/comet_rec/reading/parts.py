@@ -1,4 +1,4 @@
-"""Parts of a log, each a piece of SQL that gives the columns u, i and, where known, t and r."""
+"""Parts of a log: SQL that gives the columns u (user), i (item) and, if known, t and r."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ MAGIC_BYTES = 16
 LARGE_BYTES = 20 << 20
 TRIED_LINES = 100_000
 SEVERAL = 20
-"""Lines with quotes as text, among `TRIED_LINES`, that speak for a file without quoting."""
+"""If this many of `TRIED_LINES` lines hold a quote as text, the file may use no quoting."""
 NO_NULL = "\x10N"
-"""Text that no field holds: an empty field is '', and only a field that is not there is NULL."""
+"""NULL marker that no field equals: an empty field stays '', only a missing field is NULL."""
 WIDE = ("UBIGINT", "HUGEINT", "UHUGEINT")
-"""Types that may hold more than an int64, as hashes do."""
+"""Types for integers beyond int64, such as hashes."""
 
 
 @dataclass(frozen=True)
@@ -47,32 +47,32 @@ class Part:
     name : str
         Name of the part in messages.
     relation : str
-        SQL that gives a row for each record, in order; a record of the wrong shape is a row with
+        SQL that gives one row per record, in order. A record with a wrong number of fields has
         u = NULL.
     labels, types : mapping of role to str
-        The column's own name, and its DuckDB type (`HALFFLOAT` for 16 bits).
+        Name and DuckDB type (`HALFFLOAT` for 16 bits) of each role's column.
     width : int
-        Number of columns of the whole part.
+        Number of all columns, with or without a role.
     files : tuple of LogFile
         Empty for a frame.
     rows : tuple of int or None
-        Records of each file, counted without DuckDB; None where nobody counted.
+        Number of records of each file, counted without DuckDB; None if not counted.
     text : Format
-        The format of text files; of the kind "typed" for frames and Parquet.
+        Format of text files; its kind is "typed" for frames and Parquet.
     plain : tuple of Path
-        Text files, unpacked and recoded; empty for frames and Parquet.
+        Text files, unpacked and in UTF-8; empty for frames and Parquet.
     bad : Bad or None
-        Bad rows that the careful way found, when the part was read that way.
+        Bad rows that the careful parser (`clean`) found; None if it was not used.
     remarks : tuple of str
         Notes for the user about how the part is read.
     cautions : tuple of str
-        The same, where the part may not mean what it seems to.
+        Notes about choices that may be wrong.
     guessed : mapping of role to str
-        A note on each role that could have fallen on another column.
+        A note for each role that another column could also play.
     placed : mapping of role to str
-        Columns, by number, that were taken for their place in a file without a header row.
+        Number of each column that has its role from its values, in a file without a header row.
     careful : callable or None
-        Gives the same rows as parts that were read in the careful way.
+        Reads the same rows again with the careful parser; None if there is no such way.
     """
 
     name: str
@@ -98,16 +98,16 @@ class Part:
 
     @property
     def file_labels(self) -> dict[Role, str]:
-        """Labels of the columns that the text files hold; folders may stand for the others."""
+        """Labels of the columns inside the text files; folder names may hold the other columns."""
         columns = self.text.columns
         return {role: self.labels[role] for role in ROLES if self.labels.get(role) in columns}
 
     def values(self, kinds: Kinds, roles: Sequence[Role]) -> dict[Role, str]:
-        """SQL for the typed values of some roles."""
+        """SQL for the typed values of the roles."""
         return {role: kinds.value(role, self.types[role]) for role in roles}
 
     def notes(self, roles: Sequence[Role]) -> list[str]:
-        """Notes for the user about the columns that are read."""
+        """Notes for the user about the columns of the roles."""
         placed = [
             f"column {self.placed[role]} is the {role}" for role in roles if role in self.placed
         ]
@@ -119,7 +119,7 @@ class Part:
         return [f"{self.name}: {note}" for note in notes]
 
     def file_of_row(self, row: int) -> tuple[int, int]:
-        """Which file a record is in, and its number there."""
+        """Index of the file that holds a record, and the record's number in that file."""
         if self.rows is None:
             return 0, row
         ends = np.cumsum(self.rows)
@@ -128,7 +128,7 @@ class Part:
 
 
 def select(columns: Mapping[str, str], table: str) -> str:
-    """A relation from SQL for each of its columns."""
+    """Subquery that selects named SQL expressions from a table."""
     picked = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
     return f"(SELECT {picked} FROM {table})"
 
@@ -141,15 +141,21 @@ def described(
     names: Sequence[str] | None = None,
     halves: Sequence[str] = (),
 ) -> Part:
-    """A part whose columns DuckDB knows by name and type.
+    """A part made from a table whose column names and types DuckDB knows.
 
     Parameters
     ----------
+    table : str
+        SQL of the table.
+    name : str
+        Name of the part in messages.
+    asked : mapping of role to str or None
+        Column names that the caller gave.
     names : sequence of str, optional
-        The columns' names: DuckDB gives another one to a name that differs from an earlier one in
-        case alone.
+        The original column names. DuckDB renames a column whose name differs from an earlier one
+        only in case.
     halves : sequence of str
-        Columns that are 16-bit floats by origin, though DuckDB has them in 32 bits.
+        Columns that were 16-bit floats before they were cast to 32 bits for DuckDB.
     """
     rows = con.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
     renamed, types = [str(row[0]) for row in rows], [str(row[1]) for row in rows]
@@ -174,26 +180,27 @@ class FileOpener:
     ----------
     con : connection
     options : TextOptions
-        What the caller said of columns and text files.
+        The caller's column names and text options.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, options: TextOptions) -> None:
         self.con = con
         self.options = options
-        # Within the database's own folder, which goes when the reading ends.
+        # Inside the database's temporary folder, which is deleted when the reading ends.
         self._folder = Path(tempfile.mkdtemp(dir=spill_folder(con)))
         self._made = 0
 
     def parts(self, files: Sequence[LogFile]) -> list[Part]:
-        """The parts of a log; neighbouring files of one format are one part."""
+        """Open the files of a log; adjacent files of one format become one part."""
         opened = [self._open(file) for file in files]
         merged = [opened[0]]
         for part in opened[1:]:
-            together = _merged(merged[-1], part)
-            merged[-1:] = [merged[-1], part] if together is None else [together]
+            joined = _merged(merged[-1], part)
+            merged[-1:] = [merged[-1], part] if joined is None else [joined]
         return merged
 
     def _place(self) -> Path:
+        """Path for a new temporary file."""
         self._made += 1
         return self._folder / f"{self._made}.txt"
 
@@ -214,17 +221,17 @@ class FileOpener:
             head = opened.read(HEAD_BYTES)
             if b"\n" not in head:  # a long first line
                 head += opened.read(MOST_LINE_BYTES)
-            whole = not opened.read(1)
+            is_whole = not opened.read(1)
         if not head:
             raise DataError(f"{name}: is empty")
         refuse_binary(head, name)
-        return self._open_text(file, plain, sniff(head, name, self.options, whole=whole))
+        return self._open_text(file, plain, sniff(head, name, self.options, whole=is_whole))
 
     def _open_parquet(self, file: LogFile) -> Part:
         path = quoted(reader_path(file.path))
         schema = f"parquet_schema({path})"
         nodes = self.con.execute(f"SELECT name, num_children FROM {schema}").fetchall()
-        names, inside = [], 0  # those inside of others are left out
+        names, inside = [], 0  # columns inside a nested column are left out
         for name, children in nodes[1:]:
             if not inside:
                 names.append(str(name))
@@ -273,7 +280,7 @@ class FileOpener:
             return self._json(part)
         scanned = scan(plain, text.splitter)
         padded = text.splitter.padded
-        # DuckDB does not see a quote behind a blank.
+        # DuckDB does not recognise a quote after a blank.
         if scanned is None or (scanned.quoted and padded) or padded == "both":
             return self._careful(part)
         part = replace(part, text=replace(text, line_end=scanned.line_end))
@@ -282,7 +289,7 @@ class FileOpener:
         return self._direct(part, scanned)
 
     def _direct(self, part: Part, scanned: Scan) -> Part:
-        """The part as DuckDB reads it."""
+        """The part as DuckDB's own CSV reader gives it."""
         rows = scanned.lines - _rows_in_front(part.plain[0], part.text.skip)
         return replace(
             part,
@@ -292,10 +299,10 @@ class FileOpener:
         )
 
     def _unquoted(self, part: Part, scanned: Scan) -> Part | None:
-        """A large part with quotes as text, when it is plainly so.
+        """A large part with quotes read as text, if they clearly are; otherwise None.
 
-        Plainly: every line has the right width, no id holds a quote, and of many lines that were
-        read carefully some had quotes as text and none was part of a longer record.
+        Three conditions hold then. Every line has the right number of fields. No id holds a quote.
+        A careful trial of many lines finds quotes as text, but no bad row and no record over lines.
         """
         splitter, plain = part.text.splitter, part.plain[0]
         if self.options.quote is not None or splitter.padded or splitter.escape:
@@ -328,7 +335,7 @@ class FileOpener:
         scanned = scan(part.plain[0], Splitter(DELIMITER, quote=""))
         if scanned is None:
             return self._careful(part)
-        # A line that is no JSON becomes NULL here, so that it is a bad row and never an error.
+        # Invalid JSON becomes NULL: a bad row in place of an error that ends the query.
         lines = _reader(part.plain, DELIMITER, "", 0, scanned.line_end, ["line", "beyond"])
         rows = f"(SELECT CASE WHEN json_valid(line) THEN line END AS json FROM {lines} "
         rows += "WHERE trim(line) <> '')"
@@ -339,14 +346,14 @@ class FileOpener:
         return replace(part, relation=relation, careful=lambda: [self._careful(part)])
 
     def _careful(self, part: Part) -> Part:
-        """The part read line by line into a plain copy of the columns that count."""
+        """Parse the part line by line into a plain copy of the columns that play a role."""
         copy = self._place()
         bad = write_clean(part.plain[0], part.name, part.text, part.file_labels, copy)
         if copy.stat().st_size == 0:
             if not bad.rows:
                 raise DataError(f"{part.name}: has no rows")
             line, reason = bad.rows[0]
-            raise DataError(f"{part.name}, line {line:,}{reason}; and no row is good")
+            raise DataError(f"{part.name}, line {line:,}{reason}; the file has no good row")
         names = {role: f"c{place}" for place, role in enumerate(part.file_labels)}
         fields = {role: decoded(name) if bad.escaped else name for role, name in names.items()}
         reader = _reader((copy,), DELIMITER, "", 0, "\\n", ["line", *names.values()])
@@ -356,7 +363,7 @@ class FileOpener:
 
 
 def _ends_as_parquet(path: Path) -> bool:
-    """Whether a file that begins like Parquet is no text: it ends likewise, or is binary."""
+    """Whether a file that starts like Parquet also ends like it, or is at least binary."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
         file.seek(max(0, path.stat().st_size - 4))
@@ -364,7 +371,7 @@ def _ends_as_parquet(path: Path) -> bool:
 
 
 def _lettered(part: Part, fields: Mapping[Role, str]) -> dict[str, str]:
-    """SQL for each column of a part: a field of the file, or what its folders say."""
+    """SQL for each role's column: a field of the file, or a value from its folder's name."""
     partition = part.files[0].partition
     return {
         LETTER[role]: fields[role] if role in fields else quoted(partition[label])
@@ -373,7 +380,7 @@ def _lettered(part: Part, fields: Mapping[Role, str]) -> dict[str, str]:
 
 
 def _direct_relation(part: Part) -> str:
-    """Delimited files as DuckDB's reader gives them."""
+    """SQL that reads delimited files with DuckDB's CSV reader."""
     text = part.text
     fields: dict[Role, str] = {}
     for role, label in part.file_labels.items():
@@ -381,7 +388,7 @@ def _direct_relation(part: Part) -> str:
         padded = text.splitter.padded and place > 0
         fields[role] = f"ltrim(c{place}, ' ')" if padded else f"c{place}"
     columns = _lettered(part, fields)
-    # A field that is missing is NULL, an empty one is not; one too many lands in `beyond`.
+    # A missing field is NULL, an empty one is not; a surplus field lands in `beyond`.
     shaped = f"c{part.width - 1} IS NOT NULL AND beyond IS NULL"
     columns["u"] = f"CASE WHEN {shaped} THEN {columns['u']} END"
     names = [f"c{place}" for place in range(part.width)]
@@ -400,7 +407,7 @@ def _reader(
     line_end: str,
     columns: Sequence[str],
 ) -> str:
-    """A CSV reader that gives every line as a row of text, whatever its width."""
+    """SQL of a CSV reader that gives every line as a row of text, with any number of fields."""
     listed = ", ".join(quoted(reader_path(path)) for path in paths)
     declared = ", ".join(f"'{column}': 'VARCHAR'" for column in columns)
     return (
@@ -412,7 +419,7 @@ def _reader(
 
 
 def _merged(first: Part, second: Part) -> Part | None:
-    """Two parts as one, where a single reader can read both."""
+    """Two parts merged into one, if a single reader can read both; otherwise None."""
     if first.rows is None or second.rows is None:
         return None
     if (first.labels, first.text) != (second.labels, second.text):
@@ -431,20 +438,23 @@ def _merged(first: Part, second: Part) -> Part | None:
 
 
 def _rows_in_front(path: Path, skip: int) -> int:
-    """Number of the lines in front of the first row that are not empty."""
+    """Number of non-empty lines before the first row."""
     with path.open("rb") as file:
         lines = [file.readline() for _ in range(skip)]
     return sum(line.strip(b"\r\n") != b"" for line in lines)
 
 
 def _json_text(key: str, *, is_id: bool) -> str:
-    """SQL for a member as text: a string or an integer as it is, 7.0 as 7; NULL for all else."""
+    """SQL for a JSON member as text; NULL unless it is a string or a number.
+
+    Strings and integers stay as they are. As an id, 7.0 becomes 7, and other floats become NULL.
+    """
     pointer = quoted("/" + key.replace("~", "~0").replace("/", "~1"))
     value = f"(json ->> {pointer})"
     real = value
     if is_id:
         number = f"TRY_CAST({value} AS DOUBLE)"
-        # What is at the limit may have been rounded to it: the careful way looks at the digits.
+        # A number at the limit may be rounded: NULL leaves it to the careful parser.
         exact = f"{number} = trunc({number}) AND abs({number}) < {LARGEST_EXACT}"
         real = f"CASE WHEN {exact} THEN CAST(CAST({number} AS BIGINT) AS VARCHAR) END"
     return (

@@ -1,4 +1,4 @@
-"""Any log, file or frame, to `Interactions`."""
+"""`read`: the function that turns a log (file, frame or matrix) into `Interactions`."""
 
 from __future__ import annotations
 
@@ -54,54 +54,55 @@ def read(
     Parameters
     ----------
     source : path, list of paths, frame, matrix, file object, bytes or rows
-        Files: CSV with `,` `;` `|` tabs or blanks, `::`, NDJSON or Parquet; text plain, gzip,
-        bzip2, xz or zstd; told by content. Several files are one log: a list, a folder, a pattern
-        such as `day-*.csv`, hive partitions; they count in the order of their names. In memory: a
-        pandas or polars frame, anything with an Arrow stream, a mapping of columns, (user, item)
-        tuples with a rating or a time behind, or a scipy sparse matrix of users × items whose
-        stored non-zeros are the ratings.
+        Files: CSV (separated by `,` `;` `|` `::`, tabs or blanks), NDJSON or Parquet, recognised
+        by content. Text may be compressed with gzip, bzip2, xz or zstd. Several files are one log,
+        in the order of their names: a list, a folder, a pattern such as `day-*.csv`, or Hive
+        partitions. In memory: a pandas or polars frame, an object with an Arrow stream, a mapping
+        of columns, or tuples of user, item and optionally rating and time. A scipy sparse matrix
+        of users × items has its ratings as stored non-zeros.
     user, item, time, rating : str or int, optional
-        Column names; common names are recognised when not given. Columns of a file without a
-        header row are named "1", "2", …. Rows without times keep their order; a matrix has none
-        and is read in a random one, always the same.
+        Column names; common names are recognised by default. Columns of a file without a header
+        row are named "1", "2", …. Rows without times keep their order. A matrix has no order: it
+        is read in a random order that is always the same.
     min_rating : float, optional
-        Rows rated lower are dropped; their pairs are kept apart as `dropped_users` and
+        Drop rows with a lower rating. The result keeps their pairs as `dropped_users` and
         `dropped_items`.
     min_user_interactions, min_item_interactions : int
-        Users (items) with fewer distinct pairs are dropped, until both limits hold.
+        Drop users (items) with fewer distinct pairs, repeatedly, until both limits hold.
     skip_bad : int
         Number of bad rows that may be skipped.
     time_scope : {"auto", "global", "per_user", "none"}
-        Whether times compare across users. "auto": per user when every user's times are just the
-        positions 0…n−1 (or 1…n) of the rows, else global. "none" ignores the time column.
+        Whether times compare across users. "auto" means per user if every user's times are just
+        the positions 0…n−1 (or 1…n) of the rows, and global otherwise. "none" ignores the time
+        column.
     time_format : str, optional
-        How times are written, as for `strptime`: "%d.%m.%Y %H:%M". Numbers and common forms of
-        dates are recognised without it.
+        Format of the times for `strptime`, such as "%d.%m.%Y %H:%M". Numbers and common date
+        formats are recognised without it.
     encoding : str, optional
-        Of text files: "latin-1", "cp1252", "utf-16", "gbk", …; UTF-8 when not given.
+        Encoding of text files, such as "latin-1", "cp1252", "utf-16" or "gbk"; by default UTF-8.
     quote, escape : str, optional
-        The quote character of text files ("" for none), and the character that makes the next one
-        text. Without them fields are quoted with `"`, which is doubled (or escaped with a
-        backslash) inside; files that are plainly not quoted are recognised.
+        Quote character of text files ("" for none), and the character that makes the next one
+        plain text. By default `"` quotes a field; inside, it is doubled or escaped with a
+        backslash. Files that clearly use no quotes are recognised.
     threads : int, optional
-        Number of threads; all cores when not given.
+        Number of threads; by default all cores.
 
     Returns
     -------
     Interactions
-        In canonical order; integer times as they are, dates and fractions in microseconds. Its
-        `notes` say what was done.
+        In canonical order. Integer times stay as they are; dates and times with fractions become
+        microseconds. Its `notes` say what was done.
 
     Raises
     ------
     DataError
-        When the log cannot be read as asked; one line that says where and what to do.
+        When the log cannot be read. The message is one line: where, what is wrong, how to fix it.
 
     Warns
     -----
     CometWarning
-        For what may not mean what it seems to: ids that a spreadsheet rounded, times of two units,
-        ratings of 0, ….
+        When values may not mean what they seem to: ids that a spreadsheet rounded, times in two
+        units, ratings of 0, ….
     """
     asked: dict[Role, str | int | None] = {
         "user": user, "item": item, "time": time, "rating": rating
@@ -110,13 +111,13 @@ def read(
     min_item = whole_number("min_item_interactions", min_item_interactions)
     if time_format is not None and not (isinstance(time_format, str) and "%" in time_format):
         raise DataError(
-            f"time_format is {time_format!r}; give a form of strptime, such as '%d.%m.%Y %H:%M'"
+            f"time_format is {time_format!r}; give a format of strptime, such as '%d.%m.%Y %H:%M'"
         )
     with connect(source_name(source), threads) as con:
         name, parts = open_log(con, source, asked, encoding=encoding, quote=quote, escape=escape)
         roles = _roles(name, parts, min_rating, time_scope)
-        # Hashes take half the memory of texts, but a second scan: too dear where that parses JSON.
-        # A frame is in memory already.
+        # Hashes of text ids take half the memory of the texts but need a second scan. That is too
+        # slow for JSON, and frames are in memory already.
         hashed = all(part.files and not part.is_json for part in parts)
         watches = min_rating is None and all("rating" in part.labels for part in parts)
         table = LogTable(
@@ -159,14 +160,14 @@ def open_log(
     quote: str | None = None,
     escape: str | None = None,
 ) -> tuple[str, list[Part]]:
-    """Find out what a source is, and which of its columns play which role.
+    """Open a source: detect its type and which of its columns play which role.
 
     Raises
     ------
     DataError
-        When the source is of no known kind, or its columns cannot be told.
+        When the type of the source is not supported, or its columns cannot be recognised.
     """
-    # A frame's columns may be named by numbers.
+    # The column names of a frame may be integers.
     asked = {role: None if name is None else str(name) for role, name in columns.items()}
     name = source_name(source)
     if is_path(source) or is_path_list(source):
@@ -184,7 +185,7 @@ def open_log(
 
 
 def _write(source: Any, name: str, path: Path) -> bool:
-    """Write bytes or what an open file gives; whether it was text."""
+    """Write bytes, or the content of an open file, to a path; return whether it was text."""
     was_text = False
     with path.open("wb") as out:
         if not hasattr(source, "read"):
@@ -194,7 +195,7 @@ def _write(source: Any, name: str, path: Path) -> bool:
             while chunk := source.read(1 << 20):
                 was_text = isinstance(chunk, str)
                 out.write(chunk.encode() if isinstance(chunk, str) else chunk)
-        except Exception as error:  # a file of others, which may unpack, decode or fetch
+        except Exception as error:  # a file object of the caller may fail in any way
             raise DataError(f"{name}: cannot be read: {one_line(error)}") from error
     return was_text
 
@@ -204,13 +205,17 @@ def load_rows(table: LogTable, skip_bad: int, remarks: Remarks) -> None:
 
     Parameters
     ----------
+    table : LogTable
+        Table with the parts of the log.
     skip_bad : int
-        Number of bad rows that may be left out.
+        Number of bad rows that may be skipped.
+    remarks : Remarks
+        Collects notes and warnings.
 
     Raises
     ------
     DataError
-        When more rows are bad than may be, or none is good.
+        When more than `skip_bad` rows are bad, or no row is good.
     """
     whole_number("skip_bad", skip_bad)
     table.fill()
@@ -223,13 +228,13 @@ def load_rows(table: LogTable, skip_bad: int, remarks: Remarks) -> None:
         remarks.notes.append(skipped(table))
         table.con.execute(f"DELETE FROM log WHERE {table.misfit}")
     if table.count("SELECT count(*) FROM log") == 0:
-        raise DataError(f"{table.name}: has no rows{' that are good' if table.n_bad else ''}")
+        raise DataError(f"{table.name}: has no {'good ' if table.n_bad else ''}rows")
 
 
 def _indexed(
     table: LogTable, min_rating: float | None, skip_bad: int, time_scope: Scope
 ) -> tuple[Interactions, list[str]]:
-    """The log of a table, and doubts about it."""
+    """The interactions of a table, and the warnings about them."""
     remarks = Remarks()
     load_rows(table, skip_bad, remarks)
     log = Indexer(table, min_rating, remarks).interactions(time_scope)
@@ -239,7 +244,7 @@ def _indexed(
 def _roles(
     name: str, parts: Sequence[Part], min_rating: float | None, time_scope: str
 ) -> tuple[Role, ...]:
-    """The columns that the call needs."""
+    """Roles whose columns this call of `read` needs."""
     labels = parts[0].labels
     if time_scope not in ("auto", "global", "per_user", "none"):
         raise DataError(f"time_scope is {time_scope!r}; give auto, global, per_user or none")
@@ -261,8 +266,8 @@ def _roles(
 
 
 def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
-    """Drop users and items with too few pairs, until none is left."""
-    if max(min_user, min_item) <= 1:  # an id that the log knows has a pair
+    """Drop users and items with too few pairs, until no such user or item is left."""
+    if max(min_user, min_item) <= 1:  # every id of the log has a pair
         return log
     keep = np.ones(len(log), dtype=np.bool_)
     while True:
@@ -304,7 +309,7 @@ def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
 
 
 def _renumbered(indices: Int32, ids: Ids) -> tuple[Int32, Ids]:
-    """New index of each old one, −1 where it does not occur any more, and the ids that do."""
+    """New index of each old index (−1 if it occurs no more), and the ids that are left."""
     used = np.bincount(indices, minlength=len(ids)) > 0
     new = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
     return new, Ids(ids.kind, ids.values[used])

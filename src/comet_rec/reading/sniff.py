@@ -1,4 +1,4 @@
-"""Tell the format of a text log by its first lines: delimiter, quotes, header, columns."""
+"""Detect the format of a text log from its first lines: delimiter, quotes, header, columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAD_BYTES = 1 << 18
 HEAD_RECORDS = 200
 UNNAMED = ("::", "\t", " ")
 """Delimiters of files that often have no header row."""
-DELIMITERS = ("::", "\t", ";", "|", ",")  # the order breaks ties; blanks come after all of them
+DELIMITERS = ("::", "\t", ";", "|", ",")  # ties go to the first; blanks are tried last
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
 _DATE = re.compile(
@@ -37,23 +37,25 @@ class Format:
     Parameters
     ----------
     kind : {"delimited", "ndjson", "typed"}
-        "typed" is what needs no format: frames and Parquet.
+        "typed" stands for sources that need no format: frames and Parquet.
     splitter : Splitter
-        How a line of a delimited file is cut into fields.
+        Splits a line of a delimited file into fields.
     skip : int
-        Number of lines in front of the first row.
-    header : tuple of str
-        The fields of the header row as they stand there; empty without one.
+        Number of lines before the first row.
     columns : tuple of str
-        Names; columns of a file without a header row are named "1", "2", ….
+        Column names. Columns of a file without a header row are named "1", "2", ….
+    header : tuple of str
+        The raw fields of the header row; empty without one.
     roles : mapping of role to str
-        The columns that are the user, item, rating and time by their place.
+        Columns whose role was decided from their values, in a file without a header row.
     typed : tuple of bool
-        Which columns hold nothing but numbers or dates.
+        Whether each column holds only numbers or dates.
     line_end : str
-        As SQL writes it.
-    remarks, cautions : tuple of str
-        Notes for the user about these choices; `cautions` where they may be wrong.
+        Line ending, escaped for SQL.
+    remarks : tuple of str
+        Notes for the user about the detected format.
+    cautions : tuple of str
+        Notes about choices that may be wrong.
     """
 
     kind: Literal["delimited", "ndjson", "typed"]
@@ -75,20 +77,21 @@ class Format:
 
 @dataclass(frozen=True)
 class TextOptions:
-    """Options that a caller gave for files; None leaves a choice to the values.
+    """The caller's options for text files; an option that is None is detected from the file.
 
     Parameters
     ----------
     columns : mapping of role to str or None
-        Names of columns: a first row that has one of them is a header.
+        Column names. A first row that holds one of them is a header.
     encoding : str or None
+        Encoding of the files; UTF-8 if None.
     quote, escape : str or None
         As for `Splitter`.
 
     Raises
     ------
     DataError
-        When `quote` or `escape` is no character.
+        When `quote` or `escape` is not a single character.
     """
 
     columns: Mapping[Role, str | None] = field(default_factory=dict)
@@ -105,27 +108,29 @@ class TextOptions:
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns that the caller named."""
+        """Column names that the caller gave."""
         return [name for name in self.columns.values() if name]
 
 
 def sniff(head: bytes, name: str, options: TextOptions, *, whole: bool) -> Format:
-    """Tell a text file's format by its first bytes.
+    """Detect the format of a text file from its first bytes.
 
     Parameters
     ----------
     head : bytes
-        At most `HEAD_BYTES` of a plain file.
+        The first bytes of a plain file.
     name : str
         Name of the file in messages.
+    options : TextOptions
+        The caller's column names and text options.
     whole : bool
-        Whether `head` is all of it.
+        Whether `head` is the whole file.
 
     Raises
     ------
     DataError
-        When the text is no table with at least two columns, or it cannot be told whether its
-        first row is a header.
+        When the text is not a table with at least two columns, or when it is unclear whether
+        the first row is a header.
     """
     text = _text(head, name, whole=whole)
     all_lines = text.split("\n")
@@ -168,7 +173,7 @@ def sniff(head: bytes, name: str, options: TextOptions, *, whole: bool) -> Forma
         if below and _is_rule(below[0]):
             skip += 1
             shown = below[0].strip()[:40]
-            cautions.append(f"line {skip} ({shown!r}) is a rule under the header, and no row")
+            cautions.append(f"line {skip} ({shown!r}) is a rule under the header, not a row")
     else:
         columns = [str(position + 1) for position in range(len(table.rows[0]))]
         roles = _by_position(table.rows, splitter.delimiter, asked, name)
@@ -179,35 +184,36 @@ def sniff(head: bytes, name: str, options: TextOptions, *, whole: bool) -> Forma
 
 
 def _text(head: bytes, name: str, *, whole: bool) -> str:
-    """The head as text, in whole lines."""
+    """Decode the head up to its last complete line."""
     if not whole:
         end = head.rfind(b"\n")
         if end < 0:
-            raise DataError(f"{name}: line 1 is longer than {len(head):,} bytes; is this a log?")
+            raise DataError(f"{name}: line 1 has over {len(head):,} bytes; write a row per line")
         head = head[: end + 1]
     text = head.decode("utf-8", errors="replace").removeprefix("\ufeff").replace("\r\n", "\n")
     if not text.strip():
         raise DataError(f"{name}: is empty")
     if "\r" in text.strip() and "\n" not in text.strip():
-        raise DataError(f"{name}: its lines end in CR alone; save it with LF or CRLF")
+        raise DataError(f"{name}: lines end in CR alone; save the file with LF or CRLF")
     return text
 
 
 def _object(line: str) -> dict[str, object] | None:
+    """Parse a line as a JSON object; None if it is not one."""
     try:
-        value = json.loads(line, parse_int=str)  # as text, a number may have any length
+        value = json.loads(line, parse_int=str)  # text: Python refuses very long numbers
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
 def _is_rule(line: str) -> bool:
-    """Whether a line is drawn and not written, as between header and rows."""
+    """Whether a line only draws a rule, such as `----+----` between header and rows."""
     return set(line) <= set("-+=|:_ \t,;\r") and sum(map(line.count, "-=_")) >= 3
 
 
 def _marked(lines: Sequence[str]) -> int:
-    """Number of lines in front that are blank or begin as comments do."""
+    """Number of leading lines that are blank or start with a comment sign."""
     count = 0
     for line in lines:
         if line.strip() and not line.startswith(("%", "#")):
@@ -219,10 +225,10 @@ def _marked(lines: Sequence[str]) -> int:
 def _comments(
     lines: Sequence[str], marked: int, splitter: Splitter, table: _Table, asked: Sequence[str]
 ) -> int:
-    """Number of lines in front that are comments, as KONECT and SNAP write them.
+    """Number of leading comment lines, as KONECT and SNAP write them.
 
-    Of the lines that begin like one, the last may be the header, and one without a blank behind the
-    sign may be a row: both have the width of the table.
+    Two kinds of lines with a comment sign belong to the table, if they have its width: a last line
+    with column names is the header, and a line without a blank after `#` is a row.
     """
     for place, line in enumerate(lines[:marked]):
         fields = splitter.plain(line.lstrip("#% "))
@@ -237,6 +243,8 @@ def _comments(
 
 @dataclass(frozen=True)
 class _Table:
+    """The first records of a text, split into fields."""
+
     rows: list[list[str]]
     lines: list[int]  # the physical line on which each row ends
 
@@ -247,12 +255,12 @@ class _Table:
 
     @property
     def share(self) -> float:
-        """Share of the rows that have the most common number of fields."""
+        """Share of the rows with the most common number of fields."""
         return sum(len(row) == self.width for row in self.rows) / len(self.rows)
 
 
 def _split(text: str, splitter: Splitter) -> _Table:
-    """The first records under one delimiter; blank lines are no records."""
+    """Split the first records of a text; blank lines are skipped."""
     rows: list[list[str]] = []
     ends: list[int] = []
     lines = text.split("\n")
@@ -267,7 +275,7 @@ def _split(text: str, splitter: Splitter) -> _Table:
 
 
 def _record(lines: Sequence[str], at: int, splitter: Splitter) -> tuple[list[str], int]:
-    """Fields of the record that begins at a line, and the number of its lines."""
+    """Fields of the record that starts at line `at`, and the number of its lines."""
     line = lines[at]
     if not splitter.needs_care(line):
         return splitter.plain(line), 1
@@ -283,7 +291,7 @@ def _record(lines: Sequence[str], at: int, splitter: Splitter) -> tuple[list[str
 
 
 def _delimiter(text: str, name: str, options: TextOptions) -> tuple[Splitter, _Table]:
-    """The delimiter that makes the best table of the text."""
+    """Choose the delimiter that gives the most regular table."""
     best: tuple[tuple[float, ...], Splitter, _Table] | None = None
     for place, delimiter in enumerate((*DELIMITERS, " ")):
         if delimiter == " " and best is not None:
@@ -298,19 +306,20 @@ def _delimiter(text: str, name: str, options: TextOptions) -> tuple[Splitter, _T
         if delimiter == " " and (table.share < 0.95 or table.width > 5):
             continue
         named = sum(_names(field, options.names) for field in table.rows[0])
+        # Prefer known column names, then rows of equal width, then many columns.
         key = (min(named, 2), round(table.share, 2), table.width, -place)
         if best is None or key > best[0]:
             best = (key, splitter, table)
     if best is None:
         raise DataError(
-            f"{name}: has one column; columns are told apart by ',' ';' '|' '::', a tab or a blank"
+            f"{name}: has one column; separate columns by ',' ';' '|' '::', a tab or a blank"
         )
     return best[1], best[2]
 
 
 def _padding(table: _Table, splitter: Splitter) -> Padding:
-    """On which sides of every field there are blanks for the eye alone, as in `a, b` or psql."""
-    # A comma in quotes that were not seen makes a row of another width.
+    """Sides on which blanks pad every field, as in `a, b` or in output of psql."""
+    # A row of another width may hold a delimiter inside quotes, so it does not count.
     rows = [row for row in table.rows if len(row) == table.width]
     if splitter.delimiter in ("\t", " "):
         return ""
@@ -321,7 +330,7 @@ def _padding(table: _Table, splitter: Splitter) -> Padding:
 
 
 def _escaped_by_backslash(text: str, splitter: Splitter) -> bool:
-    """Whether more rows are of one width with a backslash as escape than without (Spark)."""
+    """Whether a backslash as escape makes the row widths more regular, as in files of Spark."""
     if "\\" + splitter.quote not in text:
         return False
     escaping = replace(splitter, escape="\\")
@@ -329,7 +338,7 @@ def _escaped_by_backslash(text: str, splitter: Splitter) -> bool:
 
 
 def _names(field: str, asked: Sequence[str]) -> bool:
-    """Whether a field of the first row is a column's name, asked for or well known."""
+    """Whether a field of the first row is a column name: the caller's, or a common one."""
     field = field.removeprefix("#")
     is_asked = any(not name.isdigit() and find(name, [field]) is not None for name in asked)
     return is_asked or recognised(field)
@@ -341,17 +350,21 @@ def is_value(field: str) -> bool:
 
 
 def _typed(table: _Table, first: int) -> tuple[bool, ...]:
-    """Which columns hold numbers or dates alone, in rows of the right width without quotes."""
+    """Whether each column holds only numbers or dates.
+
+    Rows of another width, and rows with quotes or line breaks, do not count.
+    """
     rows = [row for row in table.rows[first:] if len(row) == table.width]
     rows = [row for row in rows if not any('"' in field or "\n" in field for field in row)]
     return tuple(bool(rows) and all(map(is_value, column)) for column in zip(*rows, strict=True))
 
 
 def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) -> bool:
+    """Decide whether the first row is a header."""
     first, rest = table.rows[0], [row for row in table.rows[1:] if len(row) == table.width]
     numbered = bool(asked) and all(column.isdigit() for column in asked)
     if numbered and any(is_value(field) for field in first):
-        return False  # though an id may be a well-known name
+        return False  # even if an id equals a common column name
     if any(_names(field, asked) for field in first):
         return True
     if any(is_value(field) for field in first):
@@ -368,7 +381,10 @@ def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) 
 
 
 def _looks_like_time(fields: Sequence[str]) -> bool:
-    """Unix times (from 1973 on, in any unit) or dates; ratings and positions are smaller."""
+    """Whether all fields are dates, or Unix times from 1973 on in any unit.
+
+    Ratings and positions are smaller numbers.
+    """
     numbers = [re.fullmatch(r"\s*(\d+)(\.\d*)?\s*", field) for field in fields]
     return all(
         _DATE.fullmatch(field) or (number and len(number[1].lstrip("0")) >= 9)
@@ -379,7 +395,7 @@ def _looks_like_time(fields: Sequence[str]) -> bool:
 def _by_position(
     rows: Sequence[Sequence[str]], delimiter: str, asked: Sequence[str], name: str
 ) -> dict[Role, str]:
-    """Roles of the columns of a file without a header row; the values decide."""
+    """Roles of the columns of a file without a header row, decided from the values."""
     width = len(rows[0])
     columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
     roles = roles_by_values(columns)
@@ -403,10 +419,10 @@ def _by_position(
 
 
 def roles_by_values(columns: Sequence[Sequence[str]]) -> dict[Role, str]:
-    """Roles of two to four columns without names.
+    """Assign roles to two to four columns without names.
 
-    The first two are user and item. A third or fourth is the time where it looks like one, and the
-    rating where its values are those of a scale. Integers behind ratings are positions in time.
+    The first two are user and item. A third or fourth column is the time if it looks like times,
+    and the rating if its values fit a rating scale. Integers after a rating are the time.
     """
     roles: dict[Role, str] = {"user": "1", "item": "2"}
     rest = {str(place): column for place, column in enumerate(columns[2:4], 3)}
@@ -414,7 +430,7 @@ def roles_by_values(columns: Sequence[Sequence[str]]) -> dict[Role, str]:
     if len(times) == 1:
         roles["time"] = times[0]
         rest.pop(times[0])
-    # A third column alone needs no scale from 0 to 10.
+    # Of three columns the last may have any rating scale; of four, one within 0…10.
     low, high = (-1000, 1000) if len(columns) == 3 else (0, 10)
     for place, column in rest.items():
         rated = all(_NUMBER.fullmatch(field) and low <= float(field) <= high for field in column)

@@ -1,4 +1,4 @@
-"""From the parts of a log to the table `log(u, i, t, r)`; a value that does not fit is NULL."""
+"""Fill the table `log(u, i, t, r)` from the parts of a log; values that do not fit are NULL."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SAMPLE_ROWS = 10_000
 
 
 class _Miscount(Exception):
-    """DuckDB gives another number of rows than the file has."""
+    """DuckDB returned another number of rows than the file has."""
 
 
 @dataclass
 class LogTable:
-    """The table `log` of a database, whose rowid is the order of the rows.
+    """The table `log` of a database; its rowid is the order of the rows.
 
     Parameters
     ----------
@@ -44,24 +44,25 @@ class LogTable:
     name : str
         Name of the log in messages.
     parts : list of Part
-        In the order of their rows in `log`; `fill` has those that DuckDB had trouble with read
-        carefully.
+        In the order of their rows in `log`. `fill` uses the careful parser for parts that DuckDB
+        cannot read.
     roles : tuple of role
-        Columns of `log`.
+        Roles with a column in `log`.
     id_kinds : mapping of role to kind
-        Kinds of ids that are known beforehand.
+        Kinds of ids that are known in advance.
     time_form : str, optional
-        Of strptime: how times are written.
+        Format of the times for strptime.
     watches_ratings : bool
-        Whether `log` has a column z: 0 and 1 for these ratings, 2 for others; no row is bad for it.
+        Whether `log` has a column z: 0 and 1 for these ratings, 2 for others. A wrong rating there
+        makes no row bad.
     hashed : bool
         Whether `log` holds hashes in place of text ids.
     kinds : Kinds
         Kinds of the columns' values.
     starts : list of int
-        Row of `log` at which each part begins.
+        Row of `log` at which each part starts.
     misfits : int
-        Rows of `log` with a value that does not fit, or of the wrong shape.
+        Number of rows of `log` with a value that does not fit, or a wrong number of fields.
     """
 
     con: duckdb.DuckDBPyConnection
@@ -78,34 +79,34 @@ class LogTable:
 
     @property
     def n_bad(self) -> int:
-        """Number of all bad rows, those that never reached `log` included."""
+        """Number of all bad rows, including those that never reached `log`."""
         return self.misfits + sum(part.bad.count for part in self.parts if part.bad)
 
     @property
     def misfit(self) -> str:
-        """SQL that is true of a row with a value that did not fit."""
+        """SQL condition for a row with a value that does not fit."""
         return " OR ".join(f"{LETTER[role]} IS NULL" for role in self.roles)
 
     def hashed_ids(self) -> dict[str, Role]:
-        """Letters of the text ids that `log` holds as hashes."""
+        """Letters and roles of the text ids that `log` holds as hashes."""
         if not self.hashed:
             return {}
         return {LETTER[role]: role for role, kind in self.kinds.ids.items() if kind == "text"}
 
     def count(self, query: str) -> int:
-        """The one number that a query gives."""
+        """The single number that a query returns."""
         return int(self.con.execute(query).fetchall()[0][0])
 
     def fill(self) -> None:
         """Read the parts.
 
-        The kinds are guessed from the first rows, and decided over all of them only where that
-        leaves a value that does not fit.
+        The kinds are guessed from the first rows. Only if a value does not fit, the kinds are
+        decided from all rows.
 
         Raises
         ------
         DataError
-            When DuckDB cannot read a part, or the parts do not go together.
+            When DuckDB cannot read a part, or the parts have different layouts.
         """
         for part in self.parts:
             _check_types(part)
@@ -122,7 +123,7 @@ class LogTable:
                     raise DataError(f"{self.name}: cannot be read: {one_line(error)}") from error
 
     def _read_carefully(self) -> bool:
-        """Open all parts carefully where they are not yet; False when they are."""
+        """Open all parts with the careful parser; False if they all are already."""
         if not any(part.careful for part in self.parts):
             return False
         parts: list[Part] = []
@@ -132,13 +133,13 @@ class LogTable:
         return True
 
     def _check_alike(self) -> None:
-        """Refuse parts of different columns, or with ids and times of kinds that do not mix."""
+        """Refuse parts with different columns, or with types of ids and times that do not mix."""
         first = self.parts[0]
         for part in self.parts[1:]:
             for role in self.roles:
                 if role not in part.labels:
                     raise DataError(
-                        f"{part.name}: has no {role} column, and {first.name} has; give files of "
+                        f"{part.name}: has no {role} column, unlike {first.name}; give files of "
                         "one layout"
                     )
                 kinds = {family(first.types[role]), family(part.types[role])}
@@ -147,7 +148,7 @@ class LogTable:
                 ):
                     raise DataError(
                         f"{part.name}: column {part.labels[role]!r} is of type {part.types[role]}, "
-                        f"and {first.types[role]} in {first.name}; give files of one layout"
+                        f"but {first.types[role]} in {first.name}; give files of one layout"
                     )
 
     def _read(self) -> None:
@@ -156,14 +157,14 @@ class LogTable:
         self._insert()
         if self.misfits:
             if any(part.is_json and part.careful for part in self.parts):
-                raise _Miscount  # Python's parser takes lines that DuckDB's does not
+                raise _Miscount  # the careful parser accepts more lines
             kinds = self._decided_kinds(None)
             if kinds != self.kinds:
                 self.kinds = kinds
                 self._insert()
 
     def _insert(self) -> None:
-        """Read the parts into `log`.
+        """Insert the parts into `log`.
 
         Raises
         ------
@@ -192,11 +193,11 @@ class LogTable:
             if part.rows is not None and rows - self.starts[-1] != sum(part.rows):
                 raise _Miscount
         if set(self.kinds.ids.values()) == {"text"}:
-            self._refuse_headers()  # among integers they do not fit anyway
+            self._refuse_headers()  # in a column of integers a header does not fit anyway
         self.misfits = self.count(f"SELECT count(*) FROM log WHERE {self.misfit}")
 
     def _refuse_headers(self) -> None:
-        """Make rows that repeat the header misfits."""
+        """Mark rows that repeat the header as bad."""
         pairs = {pair for part in self.parts for pair in header_pairs(part)}
         same = []
         for pair in sorted(pairs):
@@ -208,12 +209,12 @@ class LogTable:
             self.con.execute(f"UPDATE log SET u = NULL WHERE {' OR '.join(same)}")
 
     def _decided_kinds(self, limit: int | None) -> Kinds:
-        """The kind of every column from its values; rows that are bad otherwise do not vote.
+        """Decide the kind of every column from its values; rows that are bad anyway do not count.
 
         Parameters
         ----------
         limit : int or None
-            Number of rows of each part to look at; None for all.
+            Number of rows to use from each part; None for all.
         """
         limited = "" if limit is None else f" LIMIT {limit}"
         tables = [f"(FROM {part.relation}{limited})" for part in self.parts]
@@ -237,7 +238,7 @@ class LogTable:
             for role in IDS:
                 if family(part.types[role]) in ("text", "wide", "decimal"):
                     voters.append(role)
-                else:  # a 64-bit integer or no id
+                else:  # the value is a 64-bit integer, or no valid id
                     votes[role].append(True)
             if not voters:
                 continue
@@ -247,19 +248,19 @@ class LogTable:
             )
             query = f"SELECT {ballots} FROM {table} WHERE {good} AND NOT {_header_row(part)}"
             for role, vote in zip(voters, self.con.execute(query).fetchall()[0], strict=True):
-                # Without a good row nothing speaks for integers.
+                # Without a good row there is no evidence for integers.
                 votes[role] += [] if vote is None and len(self.parts) > 1 else [bool(vote)]
         ids: dict[Role, IdKind] = {}
         for role in IDS:
             ids[role] = "int" if votes[role] and all(votes[role]) else "text"
             if self.id_kinds.get(role) in ("int", "text"):
-                ids[role] = self.id_kinds[role]  # of a log: a misfit is a bad row, not a text
+                ids[role] = self.id_kinds[role]  # fixed: a value of another kind is a bad row
             if family(self.parts[0].types[role]) == "uuid":
                 ids[role] = "uuid"
         return Kinds(ids, as_text.time, as_text.form)
 
     def _time_kind(self, tables: Sequence[str], *, sampled: bool) -> tuple[TimeKind, str]:
-        """Kind of the times, and the form of dates in text."""
+        """Kind of the times, and the format of dates in text."""
         sql_type = self.parts[0].types["time"]
         group = family(sql_type)
         table = "(" + " UNION ALL ".join(f"SELECT t FROM {table}" for table in tables) + ")"
@@ -293,15 +294,15 @@ class LogTable:
         return ("fraction" if fractions else "whole"), ISO
 
     def _form(self, table: str, *, sampled: bool) -> str | None:
-        """The form that most of a column's dates have; None when none is recognised.
+        """The format that most dates of a column have; None if no format is recognised.
 
         Raises
         ------
         DataError
-            When all of them could have the day or the month in front.
+            When all dates fit two formats, such as day first and month first.
         """
         candidates = list(FORMS)
-        if not sampled:  # every form is tried on each value, so try those of the first rows alone
+        if not sampled:  # to save time, try only formats that fit some of the first rows
             counts = self._fitting(f"(FROM {table} LIMIT {SAMPLE_ROWS})", candidates)
             candidates = [form for form in candidates if counts[form]] or candidates[:1]
         counts = self._fitting(table, candidates)
@@ -312,7 +313,7 @@ class LogTable:
         if twin is None:
             return best
         if sampled:
-            # Later rows may tell; a value that fits neither makes `fill` look at all of them.
+            # Later rows may decide between the two formats.
             every = " UNION ALL ".join(f"SELECT t FROM {part.relation}" for part in self.parts)
             return self._form(f"({every})", sampled=False)
         part = self.parts[0]
@@ -331,26 +332,27 @@ class LogTable:
 
 
 def _check_types(part: Part) -> None:
-    """Refuse columns whose type can never play their role, such as a Boolean id."""
+    """Refuse columns whose type cannot play their role, such as a Boolean id."""
     fit = {"int", "wide", "decimal", "real", "text"}
     more = {"user": "uuid", "item": "uuid", "time": "date"}
     for role, sql_type in part.types.items():
         if family(sql_type) in {*fit, more.get(role)}:
             continue
-        what = {"time": "a time", "rating": "a rating"}.get(role, "an id")
+        expected = {"time": "a time", "rating": "a rating"}.get(role, "an id")
         todo = "make it integers or text"
         if sql_type.endswith("[]"):
             todo = "write a row for each member (explode the list)"
         raise DataError(
             f"{part.name}: column {part.labels[role]!r} is of type {sql_type}, which cannot be "
-            f"{what}; {todo}"
+            f"{expected}; {todo}"
         )
 
 
 def header_pairs(part: Part) -> list[tuple[str, str]]:
     """User and item values of a row that repeats the header.
 
-    The names, or what the header row has around them; a joined file may begin with a mark.
+    They are the column names, or the raw header fields. In a joined file a byte-order mark may
+    precede the first field.
     """
     text = part.text
     labels = (part.labels["user"], part.labels["item"])
@@ -367,7 +369,7 @@ def header_pairs(part: Part) -> list[tuple[str, str]]:
 
 
 def _header_row(part: Part) -> str:
-    """SQL that is true of a row that repeats the header, as joined files have it."""
+    """SQL condition for a row that repeats the header, as in joined files."""
     pairs = [
         f"(coalesce(u = {quoted(user)}, false) AND coalesce(i = {quoted(item)}, false))"
         for user, item in header_pairs(part)

@@ -1,4 +1,4 @@
-"""SQL for ids, times and ratings of a known kind; NULL where a value is none."""
+"""SQL that converts ids, times and ratings to one kind; a value that does not fit is NULL."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from comet_rec.reading.columns import LETTER, Role
 from comet_rec.reading.database import quoted
 
 ISO = ""
-"""In place of a form: what DuckDB casts to a time, such as 2024-05-01 or 2024-05-01T10:00:00Z."""
+"""Marks times that DuckDB casts without a format: 2024-05-01 or 2024-05-01T10:00:00Z."""
 
 YEAR = 366 * 86_400
 YEAR_1000 = -30_610_224_000_000_000
-"""The beginning of the year 1000, in microseconds since 1970."""
+"""Start of the year 1000, in microseconds since 1970."""
 
-# Forms of which a date may fit several: the day, the month or the year could be in front.
+# One date may fit several of these formats: day, month or year could come first.
 _MONTH_FIRST = ("%m/%d/%Y", "%m-%d-%Y", "%m.%d.%Y", "%m/%d/%y", "%m-%d-%y")
 _DAY_FIRST = ("%d/%m/%Y", "%d-%m-%Y", "%d/%m/%y", "%d-%m-%y", "%d.%m.%y")
 _YEAR_FIRST = ("%y/%m/%d", "%y-%m-%d", "%y.%m.%d")
@@ -30,7 +30,7 @@ _AMBIGUOUS = tuple(
     f"{date}{clock}" for date in (*_MONTH_FIRST, *_DAY_FIRST, *_YEAR_FIRST) for clock in _CLOCKS
 )
 
-# Forms of strptime, in order of preference where a value fits several.
+# Formats of strptime. If equally many values fit several, the first one is used.
 FORMS: tuple[str, ...] = (
     "%Y-%m-%d %H:%M:%S UTC",
     "%Y-%m-%d %H:%M:%S %Z",
@@ -59,12 +59,13 @@ ACCEPTED = (
 
 
 def parsed(text: str, form: str) -> str:
-    """SQL for microseconds since 1970 of a text; NULL where it is no such time."""
+    """SQL that parses text to microseconds since 1970; NULL if it does not fit the format."""
     if form == ISO:
         time = f"TRY(epoch_us(TRY_CAST(trim({text}) AS TIMESTAMPTZ)))"
     else:
         time = f"TRY(epoch_us(CAST(try_strptime(trim({text}), {quoted(form)}) AS TIMESTAMPTZ)))"
-    # "17" is no year 17, and a date of two digits, whatever is in front, no future one.
+    # The text "17" must not pass as the year 17. With two-digit years, a time in the future
+    # means that the format is wrong.
     fits = f"{time} >= {YEAR_1000}"
     if "%y" in form:
         fits = f"{time} <= {int((clock.time() + YEAR) * 1e6)}"
@@ -72,7 +73,7 @@ def parsed(text: str, form: str) -> str:
 
 
 def twin_of(form: str, counts: Mapping[str, int]) -> str | None:
-    """Another form with the day, month or year in front that as many values fit, if any."""
+    """Another ambiguous format, such as day first, that as many values fit; None without one."""
     if form not in _AMBIGUOUS:
         return None
     twins = [twin for twin in _AMBIGUOUS if twin != form and counts.get(twin) == counts[form]]
@@ -82,11 +83,12 @@ def twin_of(form: str, counts: Mapping[str, int]) -> str | None:
 TimeKind = Literal["int", "whole", "fraction", "date"]
 Family = Literal["int", "wide", "decimal", "real", "text", "uuid", "date", "other"]
 LARGEST_SECONDS = 9_000_000_000_000
-# 64 bits; the hash of NULL would be a number.
+"""About the largest number of seconds that fits into an int64 in microseconds."""
+# A 64-bit hash. DuckDB gives NULL a hash too, so NULL is left out.
 HASH = "CASE WHEN {0} IS NOT NULL THEN hash({0}) END"
 
 EXACT_BITS = {"HALFFLOAT": 11, "FLOAT": 24, "DOUBLE": 53}
-"""Floats of each type stand for one integer alone up to two to this power."""
+"""Up to two to this power, floats of each type represent every integer exactly."""
 
 _INTEGERS = frozenset(
     f"{sign}{size}" for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
@@ -101,10 +103,12 @@ class Kinds:
     Parameters
     ----------
     ids : mapping of role to kind
-        Of users and items.
+        Kinds of the user ids and of the item ids.
     time : {"int", "whole", "fraction", "date"}
+        Integers; other numbers without a fraction; numbers with a fraction, stored as
+        millionths; dates.
     form : str
-        How dates in text are written.
+        The strptime format of dates in text, or `ISO`.
     """
 
     ids: Mapping[Role, IdKind] = field(default_factory=lambda: {"user": "text", "item": "text"})
@@ -112,7 +116,7 @@ class Kinds:
     form: str = ISO
 
     def value(self, role: Role, sql_type: str) -> str:
-        """SQL for the typed value of a column."""
+        """SQL for the typed value of a role's column."""
         if role == "time":
             return time_value(LETTER[role], sql_type, self.time, self.form)
         if role == "rating":
@@ -121,7 +125,7 @@ class Kinds:
 
 
 def family(sql_type: str) -> Family:
-    """The kind of a DuckDB type."""
+    """Group of DuckDB types that are converted alike."""
     if sql_type in _INTEGERS:
         return "int"
     if sql_type in ("UBIGINT", "HUGEINT", "UHUGEINT"):
@@ -138,7 +142,7 @@ def family(sql_type: str) -> Family:
 
 
 def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
-    """SQL for an id of one kind: an exact integer, or text."""
+    """SQL for an id of one kind: an exact integer or text; NULL if the value does not fit."""
     group = family(sql_type)
     if group == "uuid":
         return letter
@@ -149,21 +153,21 @@ def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
         return f"CASE WHEN CAST({value} AS VARCHAR) = {letter} THEN {value} END"
     exact = letter
     if group == "real":
-        most = 2 ** EXACT_BITS[sql_type]
+        limit = 2 ** EXACT_BITS[sql_type]
         exact = (
-            f"CASE WHEN {letter} = trunc({letter}) AND abs({letter}) <= {most} THEN {letter} END"
+            f"CASE WHEN {letter} = trunc({letter}) AND abs({letter}) <= {limit} THEN {letter} END"
         )
     elif group == "decimal":
         exact = f"CASE WHEN {letter} = trunc({letter}) THEN {letter} END"
     if kind == "int":
         return f"TRY_CAST({exact} AS BIGINT)"
-    # Digits of an integer of any size.
+    # An integer of any size becomes its digits.
     widest = "UHUGEINT" if sql_type == "UHUGEINT" else "HUGEINT"
     return f"CAST(TRY_CAST({exact} AS {widest}) AS VARCHAR)"
 
 
 def time_value(letter: str, sql_type: str, kind: TimeKind, form: str = ISO) -> str:
-    """SQL for a time, int64."""
+    """SQL for a time as int64; NULL if the value does not fit the kind."""
     group = family(sql_type)
     if group == "date":
         return f"TRY(epoch_us(CAST({letter} AS TIMESTAMPTZ)))"
@@ -176,23 +180,26 @@ def time_value(letter: str, sql_type: str, kind: TimeKind, form: str = ISO) -> s
     number = letter if group == "real" else as_number(letter)
     if kind == "fraction":
         return f"TRY(CAST(round({number} * 1000000) AS BIGINT))"
-    # A fraction among whole times is a misfit, so that `LogTable` looks at all of them.
+    # A fraction among whole times does not fit: `LogTable` then decides from all rows.
     return f"TRY(CAST(CASE WHEN NOT {is_fraction(number)} THEN round({number}) END AS BIGINT))"
 
 
 def as_number(text: str) -> str:
-    """SQL for a decimal number from text; NULL for `inf`, `nan` and what is none."""
+    """SQL that reads a decimal number from text; NULL for other text, `inf` and `nan`."""
     decimal = f"TRY_CAST(trim({text}) AS DECIMAL(38, 6))"
     return f"(CASE WHEN regexp_full_match({text}, '{_NUMBER}') THEN {decimal} END)"
 
 
 def is_fraction(number: str) -> str:
-    """Times too large for seconds are rounded: a millionth of them would not fit into an int64."""
+    """SQL condition for a number with a fraction.
+
+    Numbers too large to be seconds do not count: in microseconds they would not fit into an int64.
+    """
     return f"({number} <> trunc({number}) AND abs({number}) < {LARGEST_SECONDS})"
 
 
 def rating_value(letter: str, sql_type: str) -> str:
-    """SQL for a rating, DOUBLE; NULL for NaN."""
+    """SQL for a rating as DOUBLE; NULL for NaN and text that is no number."""
     number = f"TRY_CAST({letter} AS DOUBLE)"
     if family(sql_type) == "text":
         number = f"TRY_CAST(trim({letter}) AS DOUBLE)"
