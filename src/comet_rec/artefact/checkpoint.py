@@ -25,7 +25,7 @@ POINTER = f"{NAME}.json"
 """JSON file that names the current tensor file and holds the checkpoint's plain data."""
 BLEND = "blend"
 """Folder beside the checkpoint: state of a blend's second model, which is trained first."""
-REMEDY = "remove the folder and train anew"
+REMEDY = "remove the folder and train again"
 """Advice in the error for a damaged checkpoint."""
 
 STAGES = ("validation", "refit", "all")

@@ -181,15 +181,15 @@ def refuse_foreign(target: Path) -> None:
         return
     fault = "exists and is not a run"
     if target.is_dir():
-        ours = {name for name in _named(target) if (target / name).is_file()}
+        run_files = {name for name in _named(target) if (target / name).is_file()}
         inside = target / CHECKPOINTS
         if inside.is_dir() and all(_KEPT.fullmatch(path.name) for path in inside.iterdir()):
-            ours.add(CHECKPOINTS)
-        others = {path.name for path in target.iterdir()} - ours
+            run_files.add(CHECKPOINTS)
+        others = {path.name for path in target.iterdir()} - run_files
         others = {name for name in others if not name.startswith(PASSING)}
         if not others:
             return
-        if ours:
+        if run_files:
             fault = f"holds {one_line(min(others))}, which is not part of a run"
     raise ArtefactError(f"{target}: {fault}; remove it, or name another folder")
 
@@ -263,7 +263,7 @@ def _opened(folder: Path, names: Container[str] | None) -> tuple[Members, dict[s
                 if error.filename == MANIFEST:
                     raise _no_run(folder) from None
                 missing = one_line(str(error.filename))
-                raise DamagedError(f"{folder}: {missing} is missing; copy the run anew") from None
+                raise DamagedError(f"{folder}: {missing} is missing; copy the run again") from None
             stack.pop_all()
             return members, manifest
     raise ArtefactError(f"{folder}: other processes keep replacing it; try again later")
@@ -272,7 +272,7 @@ def _opened(folder: Path, names: Container[str] | None) -> tuple[Members, dict[s
 def _manifest(folder: Path, members: Members) -> dict[str, Any]:
     """Read the manifest, and check its digest and its schema."""
     path = folder / MANIFEST
-    damaged = DamagedError(f"{path}: damaged; train again or copy the run anew")
+    damaged = DamagedError(f"{path}: damaged; train again or copy the run again")
     try:
         manifest: dict[str, Any] = parsed(members[MANIFEST].text(MOST_MANIFEST))
         check_form(manifest, _MANIFEST)

@@ -1,4 +1,4 @@
-"""Versions and machine of a run, stored with it because figures depend on them."""
+"""Versions and machine of a run, stored with it because its metrics depend on them."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Members:
         When the folder does not exist.
     """
 
-    def __init__(self, path: Path, remedy: str = "copy the run anew") -> None:
+    def __init__(self, path: Path, remedy: str = "copy the run again") -> None:
         self.path = path
         self.remedy = remedy
         self._handle = _open_folder(path)
@@ -153,7 +153,7 @@ class Member:
         self.left = self.size
 
     def text(self, most_bytes: int = MOST_JSON) -> bytes:
-        """Read the whole file.
+        """Read all bytes of the file.
 
         Raises
         ------
@@ -288,11 +288,11 @@ class Member:
 def _check_plain(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = "a link" if stat.S_ISLNK(status.st_mode) else "not a plain file"
-        raise DamagedError(f"{path}: is {kind}; a run has plain files only, copy it anew")
+        raise DamagedError(f"{path}: is {kind}; a run has plain files only; copy the run again")
     # A sparse file is small on disk but large in memory. Some systems report 0 blocks for any file.
     bytes_on_disk = 512 * status.st_blocks
     if status.st_size > HOLLOW_BYTES and 0 < HOLLOW_TIMES * bytes_on_disk < status.st_size:
-        raise DamagedError(f"{path}: is a sparse file, which no run has; copy the run anew")
+        raise DamagedError(f"{path}: is a sparse file, which no run has; copy the run again")
 
 
 def _open_folder(folder: Path) -> int:

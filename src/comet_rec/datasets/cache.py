@@ -390,6 +390,6 @@ def terminal_bar(title: str) -> Iterator[Progress | None]:
     from rich.console import Console
 
     columns = (rich.TextColumn(title), rich.BarColumn(), rich.DownloadColumn())
-    with rich.Progress(*columns, console=Console(stderr=True)) as drawn:
-        task = drawn.add_task(title, total=None)
-        yield lambda done, total: drawn.update(task, completed=done, total=total)
+    with rich.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
