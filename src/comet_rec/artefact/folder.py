@@ -297,7 +297,7 @@ def _no_run(folder: Path) -> ArtefactError:
     elif (folder / CHECKPOINTS).is_dir():
         content = "holds an unfinished training; go on with `train … --resume`"
     elif folder.is_dir():
-        content = "is not a run: it has no manifest.json"
+        content = "is not a run: no manifest.json"
     else:
         content = "no such run; give the folder that `train --out` wrote"
     return ArtefactError(f"{folder}: {content}")
