@@ -59,7 +59,7 @@ def test_second_training_into_one_folder_is_refused_at_its_start(tmp_path, capsy
     with holder(out, "train") as other:
         assert command(["train", "nowhere.csv", "--out", str(out)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert f"{out}: another training (process {other.pid}) writes there" in line
+        assert f"{out}: another training (process {other.pid}) is writing there" in line
         assert names(tmp_path / "runs") == [".shop.lock"]
     assert not (tmp_path / "runs").exists()  # it was made for the lock, and stayed empty
 
@@ -69,7 +69,7 @@ def test_reading_a_folder_that_is_trained_into_says_so(tmp_path, there):
     out = tmp_path / "shop"
     if there:
         (out / there).mkdir(parents=True)
-    with holder(out, "train"), pytest.raises(ArtefactError, match="a training writes there"):
+    with holder(out, "train"), pytest.raises(ArtefactError, match="a training is writing there"):
         cr.load_model(out)
     with pytest.raises(ArtefactError, match=r"unfinished training|no such run"):
         cr.load_model(out)

@@ -102,7 +102,7 @@ def test_parameters_of_another_version_are_told(copy):
 @pytest.mark.parametrize("name", ["model.safetensors", "ids.safetensors"])
 def test_a_file_that_was_cut_before_its_digest_is_told(copy, name):
     redone(copy, name, lambda path: path.write_bytes(path.read_bytes()[:40]))
-    with pytest.raises(ArtefactError, match=f"{name}: damaged, its header does not fit it"):
+    with pytest.raises(ArtefactError, match=f"{name}: damaged, its header does not match its data"):
         cr.load_model(copy)
 
 
@@ -175,7 +175,7 @@ def test_an_earlier_run_is_replaced_whole(saved, copy):
         ({"checkpoints/last_week/thesis.tex": "x"}, "exists and is not a run"),
         ({"manifest.json": '{"name": "a web page", "files": []}'}, "exists and is not a run"),
         ({"manifest.json": "[]"}, "exists and is not a run"),
-        ({"checkpoints/last.json": "{}", "notes.md": "x"}, "holds notes.md, no part of a run"),
+        ({"checkpoints/last.json": "{}", "notes.md": "x"}, "holds notes.md, which is not part of"),
     ],
 )
 def test_what_is_not_ours_stays(saved, tmp_path, files, why):

@@ -94,7 +94,7 @@ def test_what_was_saved_stays_when_the_disk_is_full(log_file, tmp_path, capsys, 
     assert contents(checkpoints) == saved
     (tmp_path / "r" / "notes.md").write_text("mine")
     assert run([*given, "--resume"]) != 0
-    assert "holds notes.md, no part of a run" in capsys.readouterr().err
+    assert "holds notes.md, which is not part of a run" in capsys.readouterr().err
     (tmp_path / "r" / "notes.md").unlink()
     assert run([*given, "--resume"]) == 0
 

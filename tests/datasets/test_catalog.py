@@ -219,7 +219,7 @@ class TestFetch:
     def test_a_damaged_file_is_found_later(self, toy, cache):
         catalog.fetch("toy", quiet=True)
         (cache / "toy" / "u.data").write_text("1\t1\t1\t1\n")
-        with pytest.raises(DataError, match=r"u\.data is not the file .* fetch again"):
+        with pytest.raises(DataError, match=r"u\.data does not have the digest .* fetch again"):
             catalog.fetch("toy")
 
     def test_a_wrong_digest_is_no_reason_for_the_wheel(self, toy, served, cache, fake_pip):

@@ -1,1 +1,1 @@
-"""A run on disk: written whole or not at all, verified on reading, no pickle anywhere."""
+"""A run on disk: written atomically, verified when it is read, stored without pickle."""

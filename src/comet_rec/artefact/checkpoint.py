@@ -1,4 +1,4 @@
-"""An unfinished training on disk: parameters, optimizer, and where it stood."""
+"""Checkpoint of an unfinished training: parameters, optimizer state and position."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from comet_rec.errors import ArtefactError, InputError
 
 NAME = "last"
 POINTER = f"{NAME}.json"
+"""JSON file that names the current tensor file and holds the checkpoint's plain data."""
 BLEND = "blend"
-"""Folder beside the checkpoint: the second model of a blend, which is trained first."""
-REMEDY = "remove the folder and train anew"
+"""Folder beside the checkpoint: state of a blend's second model, which is trained first."""
+REMEDY = "remove the folder and train again"
+"""Advice in the error for a damaged checkpoint."""
 
 STAGES = ("validation", "refit", "all")
-"""Stages of a training."""
+"""Stages of a training that can leave a checkpoint."""
 _POINTER = {"about": {str: object}, "file": str, "tensors": str, "sha256": str}
 _ABOUT = {
     "stage": str,
@@ -49,32 +51,34 @@ _ABOUT = {
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write a checkpoint under `folder`; the earlier one stays until the new one is whole.
+    """Write a checkpoint; the earlier one is removed only after the new one is complete.
 
     Parameters
     ----------
     folder : Path
         The run's `checkpoints` folder.
     tensors : dict of Tensor
+        Parameters and optimizer state, by name.
     about : dict
-        Plain data: step, stage, config, fingerprint of the data.
+        Plain data that JSON can hold: stage, step, trainer state, log, identity of the training.
 
     Raises
     ------
     ArtefactError
-        When the place cannot be written.
+        When the folder cannot be written.
     """
     try:
         _write(folder, tensors, about)
     except (OSError, SafetensorError) as error:
-        stays = "; --resume goes on from what was saved before" if has_checkpoint(folder) else ""
+        stays = "; --resume goes on from the last checkpoint" if has_checkpoint(folder) else ""
         raise ArtefactError(f"{folder}: cannot be written: {reason(error)}{stays}") from None
 
 
 def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{NAME}-{about['stage']}-{about['step']}.safetensors"
-    if name == _pointed(folder):  # stopped where it began: the pointer's file stays until then
+    # Without a step since the last checkpoint, its file must stay until the pointer is replaced.
+    if name == _pointed(folder):
         name = f"{NAME}-{about['stage']}_-{about['step']}.safetensors"
     fresh = folder / f".{name}.tmp"
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, fresh)
@@ -86,11 +90,12 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
     sync(pointer)
     fresh.replace(folder / name)
     pointer.replace(folder / POINTER)
-    # The new one stands: a fault from here on changes nothing, and the next one sweeps again.
+    # The new checkpoint is complete. If cleaning up fails, the next checkpoint cleans up again.
     with contextlib.suppress(OSError):
         sync(folder)
-        killed = *folder.glob(".tmp*"), *folder.glob(f".{NAME}-*.tmp")  # safetensors' own, and ours
-        for old in (*folder.glob("*.safetensors"), *killed):
+        # A killed process leaves temporary files: of safetensors, and of this function.
+        leftovers = *folder.glob(".tmp*"), *folder.glob(f".{NAME}-*.tmp")
+        for old in (*folder.glob("*.safetensors"), *leftovers):
             if old.name != name:
                 old.unlink()
 
@@ -101,32 +106,33 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def has_own_checkpoint(folder: Path) -> bool:
-    """Whether the model's own training had begun, not that of a blend's second model alone."""
+    """Whether the main model has a checkpoint; the second model of a blend does not count."""
     return (folder / POINTER).is_file()
 
 
 def forget(folder: Path) -> None:
-    """Remove what an unfinished training left, so that nothing resumes it."""
+    """Make an earlier training impossible to resume, by removing its pointer and blend folder."""
     (folder / POINTER).unlink(missing_ok=True)
-    for name in (BLEND, "companions"):  # its name until 0.1
+    for name in (BLEND, "companions"):  # the folder's name until 0.1
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def load_checkpoint(
     folder: Path, declare: Callable[[Mapping[str, Any]], Mapping[str, Array]]
 ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and plain data of the last checkpoint; None where there is none.
+    """Tensors and plain data of the last checkpoint, or None if there is no checkpoint.
 
     Parameters
     ----------
     folder : Path
     declare : callable
-        Takes the plain data and declares the tensors; its own `InputError` is passed on.
+        Takes the plain data and returns the declarations of the tensors. An `InputError` that it
+        raises is passed on.
 
     Raises
     ------
     ArtefactError
-        When the checkpoint is damaged, or holds other tensors.
+        When the checkpoint is damaged, or its tensors differ from the declared ones.
     """
     try:
         for _ in range(TRIES):
@@ -140,25 +146,25 @@ def load_checkpoint(
                     members.open({name: entry["tensors"]})
                 except FileNotFoundError:
                     if _pointed(folder) != name:
-                        continue  # a newer one has taken its place
+                        continue  # a newer checkpoint has replaced this file
                     raise ValueError(f"{one_line(name, 100)} is missing") from None
                 arrays = members[name].arrays(declared, {})
                 tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
                 return tensors, entry["about"]
-        raise ValueError("replaced again and again")
+        raise ValueError("it was replaced each time it was read")
     except InputError:
         raise
     except Exception as error:
-        # As in `load_run`: one line, whatever a stranger's file sets off.
+        # As in `load_run`: any error that an untrusted file causes becomes one line.
         expected = isinstance(error, (OSError, ValueError, RecursionError))
-        fault = one_line(str(error)) if expected else "its form"
+        fault = one_line(str(error)) if expected else "unexpected content"
         raise ArtefactError(f"{folder / POINTER}: damaged checkpoint ({fault}); {REMEDY}") from (
             None if expected else error
         )
 
 
 def _pointed(folder: Path) -> str | None:
-    """Name of the file that the pointer names; None where there is none."""
+    """Name of the current tensor file, or None without a readable pointer."""
     try:
         with Members(folder) as members:
             return Path(_entry(members)["file"]).name
@@ -167,7 +173,7 @@ def _pointed(folder: Path) -> str | None:
 
 
 def _entry(members: Members) -> dict[str, Any]:
-    """The pointer's entries, compared with their digest and their form."""
+    """Entries of the pointer file, after checking their digest and their types."""
     members.open({POINTER: None})
     entry: dict[str, Any] = parsed(members[POINTER].text())
     check_form(entry, _POINTER)
@@ -175,5 +181,5 @@ def _entry(members: Members) -> dict[str, Any]:
         raise ValueError("its SHA-256 differs")
     check_form(entry["about"], _ABOUT)
     if entry["about"]["stage"] not in STAGES:
-        raise ValueError(f"stage {one_line(entry['about']['stage'], 40)!r}")
+        raise ValueError(f"unknown stage {one_line(entry['about']['stage'], 40)!r}")
     return entry

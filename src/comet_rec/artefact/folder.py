@@ -1,4 +1,4 @@
-"""Folders that appear whole: a temporary sibling, synced, exchanged; every file has its SHA-256."""
+"""Atomic folders: written beside their target, synced and swapped in, with SHA-256 digests."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ from comet_rec.errors import ArtefactError, CometWarning, DamagedError
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
+"""Version of the folder format; folders of another version are refused."""
 CHECKPOINTS = "checkpoints"
 PASSING = (".tmp", ".nfs", ".DS_Store")
-"""How names begin that a killed writer or an operating system leaves."""
+"""Prefixes of file names that a killed writer or the operating system leaves behind."""
 MOST_FILES = 64
+"""Largest number of files that a manifest may name."""
 MOST_MANIFEST = 1 << 24
-"""Longest manifest."""
+"""Largest manifest, in bytes (16 MiB)."""
 TRIES = 1000
-"""Openings of a folder, or a checkpoint, that is replaced again and again."""
+"""Attempts to open a folder or checkpoint that other processes keep replacing."""
 _KEPT = re.compile(r"last\.json|last-\w+-\d+\.safetensors|blend|companions|\..*")
-"""Names in the folder of checkpoints (`checkpoint`)."""
+"""File names that the `checkpoints` folder of a run may hold; see `artefact.checkpoint`."""
 _MANIFEST = {"schema": object, "files": {str: str}, "sha256": str}
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
-"""Error numbers of systems that cannot exchange two names at once."""
+"""Error numbers of systems that cannot swap two names atomically."""
 
 
 def digest(path: Path) -> str:
@@ -45,27 +47,28 @@ def digest(path: Path) -> str:
 
 
 def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
-    """Make `target` hold exactly what `write` puts into a fresh folder, and a manifest of it.
+    """Replace `target` atomically by a new folder with a manifest.
 
-    At no moment is there nothing where something was. Leftovers of killed writers are removed.
+    Readers see the old folder or the new one, never a partial one. Leftovers of killed writers are
+    removed.
 
     Parameters
     ----------
     target : Path
-        An earlier folder of this kind there, or an unfinished training, is replaced; never seen
-        half written. A link to one stays a link.
+        An earlier run or an unfinished training in this place is replaced. If `target` is a
+        symbolic link, the folder behind the link is replaced.
     write : callable
-        Fills the folder that it is given and returns the manifest's other entries.
+        Takes an empty folder, fills it, and returns further entries of the manifest.
 
     Raises
     ------
     ArtefactError
-        When the place cannot be written, holds anything else, or another process trains into it.
+        When the target cannot be written, holds other files, or another process is training there.
     """
     place = Path(os.path.realpath(target))
-    with locked(target, "save") as alone:
+    with locked(target, "save") as has_lock:
         try:
-            if alone:
+            if has_lock:
                 sweep(place)
             refuse_foreign(target)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +91,7 @@ def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
 
 
 def _fill(fresh: Path, write: Callable[[Path], dict[str, Any]]) -> None:
-    fresh.mkdir()  # unlike mkdtemp's, as open to others as the user lets it be
+    fresh.mkdir()  # has the permissions of the user's umask; mkdtemp's folder is private
     readable = fresh.stat().st_mode & 0o666
     about = write(fresh)
     files = {p.name: digest(p) for p in sorted(fresh.iterdir()) if p.is_file()}
@@ -102,10 +105,10 @@ def _fill(fresh: Path, write: Callable[[Path], dict[str, Any]]) -> None:
 
 
 def _take_place(staging: Path, place: Path) -> None:
-    """Give the fresh folder the place's name; what stood there is in `staging` then.
+    """Move the new folder to its place, and the old folder into `staging`.
 
-    Where two names cannot be exchanged at once, two renames do it. Between them a reader finds
-    the old folder under its other name (`untrusted.Members`), and so does the next writer.
+    If the system cannot swap two names atomically, two renames do it. Between the renames, readers
+    (`untrusted.Members`) and the next writer find the old folder in `staging`.
     """
     fresh, replaced = staging / "fresh", staging / "replaced"
     if not place.exists():
@@ -125,7 +128,7 @@ def _take_place(staging: Path, place: Path) -> None:
 
 
 def _confirm(place: Path, target: Path) -> None:
-    """Put the new name on the disk before the old folder goes; the new one stands either way."""
+    """Sync the parent folder before the old folder is removed; warn if that fails."""
     try:
         sync(place.parent)
     except OSError as error:
@@ -137,28 +140,28 @@ def _confirm(place: Path, target: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Exchange two names at once.
+    """Swap the names of two files or folders atomically.
 
     Raises
     ------
     OSError
-        With ENOSYS where the system cannot.
+        With the error number ENOSYS if the system has no such call.
     """
-    import ctypes  # no command but one that saves needs it
+    import ctypes  # imported here because only saving needs it
 
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    at_fdcwd, rename_exchange = -100, 2  # constants of the Linux system call
     if call is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    if call(here, os.fsencode(one), here, os.fsencode(other), both) != 0:
+    if call(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), str(other))
 
 
 def sweep(place: Path) -> None:
-    """Remove what killed saves to a place left; if they had put its folder aside, it comes back.
+    """Remove the leftovers of killed saves to a folder, and restore a folder moved aside by one.
 
-    For holders of the lock: all other savers are dead.
+    The caller must hold the lock, so that no other process is still saving.
     """
     for staging in staging_of(place):
         if (staging / "replaced").exists() and not place.exists():
@@ -167,31 +170,32 @@ def sweep(place: Path) -> None:
 
 
 def refuse_foreign(target: Path) -> None:
-    """Refuse a place that holds anything but a folder of ours or an unfinished training.
+    """Refuse a target that holds files which no run or unfinished training has.
 
     Raises
     ------
     ArtefactError
+        When saving would delete such files.
     """
     if not target.exists():
         return
     fault = "exists and is not a run"
     if target.is_dir():
-        ours = {name for name in _named(target) if (target / name).is_file()}
+        run_files = {name for name in _named(target) if (target / name).is_file()}
         inside = target / CHECKPOINTS
         if inside.is_dir() and all(_KEPT.fullmatch(path.name) for path in inside.iterdir()):
-            ours.add(CHECKPOINTS)
-        others = {path.name for path in target.iterdir()} - ours
+            run_files.add(CHECKPOINTS)
+        others = {path.name for path in target.iterdir()} - run_files
         others = {name for name in others if not name.startswith(PASSING)}
         if not others:
             return
-        if ours:
-            fault = f"holds {one_line(min(others))}, no part of a run"
-    raise ArtefactError(f"{target}: {fault}; remove it or name another place")
+        if run_files:
+            fault = f"holds {one_line(min(others))}, which is not part of a run"
+    raise ArtefactError(f"{target}: {fault}; remove it, or name another folder")
 
 
 def _named(folder: Path) -> set[str]:
-    """The manifest and the files that it names; empty without a manifest of ours."""
+    """Names of the manifest and of the files that it lists; empty without a valid manifest."""
     try:
         with Members(folder) as members:
             members.open({MANIFEST: None})
@@ -203,7 +207,7 @@ def _named(folder: Path) -> set[str]:
 
 
 def reason(error: Exception) -> str:
-    """Why something could not be written; safetensors has errors of its own."""
+    """Cause of a failed write, from an `OSError` or from an error of safetensors."""
     return str(getattr(error, "strerror", None) or error)
 
 
@@ -211,19 +215,26 @@ def reason(error: Exception) -> str:
 def opened(
     folder: Path, names: Container[str] | None = None
 ) -> Iterator[tuple[Members, dict[str, Any]]]:
-    """Open a complete folder: its manifest, verified, and the files that the manifest names.
+    """Open a folder: verify its manifest and open the files that the manifest names.
 
     Parameters
     ----------
     folder : Path
     names : container of str, optional
-        Names of the files that are opened, where the manifest has them; default: all.
+        Files to open, as far as the manifest names them. Default: all files of the manifest.
+
+    Yields
+    ------
+    Members
+        The open files.
+    dict
+        The verified manifest.
 
     Raises
     ------
     ArtefactError
-        When the folder is missing, incomplete or of another schema, or its manifest is damaged;
-        also for any OSError of the reader.
+        When the folder is missing, incomplete or of another schema, or its manifest is damaged.
+        An `OSError` inside the block is raised as an `ArtefactError` too.
     """
     try:
         members, manifest = _opened(folder, names)
@@ -234,12 +245,12 @@ def opened(
 
 
 def _opened(folder: Path, names: Container[str] | None) -> tuple[Members, dict[str, Any]]:
-    """As `opened`; anew where the folder was replaced before all of its files were open."""
+    """Open as `opened` does; start again if the folder was replaced before all files were open."""
     for _ in range(TRIES):
         with contextlib.ExitStack() as stack:
             try:
                 members = stack.enter_context(Members(folder))
-            except (FileNotFoundError, NotADirectoryError, ValueError):  # a NUL is no name
+            except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in path
                 raise _no_run(folder) from None
             try:
                 members.open({MANIFEST: None})
@@ -252,16 +263,16 @@ def _opened(folder: Path, names: Container[str] | None) -> tuple[Members, dict[s
                 if error.filename == MANIFEST:
                     raise _no_run(folder) from None
                 missing = one_line(str(error.filename))
-                raise DamagedError(f"{folder}: {missing} is missing; copy the run anew") from None
+                raise DamagedError(f"{folder}: {missing} is missing; copy the run again") from None
             stack.pop_all()
             return members, manifest
-    raise ArtefactError(f"{folder}: is replaced again and again; read it later")
+    raise ArtefactError(f"{folder}: other processes keep replacing it; try again later")
 
 
 def _manifest(folder: Path, members: Members) -> dict[str, Any]:
-    """The manifest, if it is the one that was written, for this schema."""
+    """Read the manifest, and check its digest and its schema."""
     path = folder / MANIFEST
-    damaged = DamagedError(f"{path}: damaged; train again or copy the run anew")
+    damaged = DamagedError(f"{path}: damaged; train again or copy the run again")
     try:
         manifest: dict[str, Any] = parsed(members[MANIFEST].text(MOST_MANIFEST))
         check_form(manifest, _MANIFEST)
@@ -271,32 +282,34 @@ def _manifest(folder: Path, members: Members) -> dict[str, Any]:
         raise damaged from None
     if manifest["schema"] != SCHEMA:
         schema = one_line(repr(manifest["schema"]), 40)
-        raise ArtefactError(f"{path}: schema {schema}, this version reads {SCHEMA}; train again")
+        raise ArtefactError(
+            f"{path}: schema {schema}, but this version reads {SCHEMA}; train again"
+        )
     if stated != computed or len(manifest["files"]) > MOST_FILES:
         raise damaged
     return manifest
 
 
 def _no_run(folder: Path) -> ArtefactError:
-    """Error for a place without a finished run, which says what is there instead."""
+    """Error for a folder without a finished run; the message names what the folder holds."""
     if is_trained_into(folder):
-        what = "a training writes there; wait for its end"
+        content = "a training is writing there; wait until it ends"
     elif (folder / CHECKPOINTS).is_dir():
-        what = "holds an unfinished training; go on with `train … --resume`"
+        content = "holds an unfinished training; go on with `train … --resume`"
     elif folder.is_dir():
-        what = "is not a run: no manifest.json"
+        content = "is not a run: no manifest.json"
     else:
-        what = "no such run; give the folder that `train --out` wrote"
-    return ArtefactError(f"{folder}: {what}")
+        content = "no such run; give the folder that `train --out` wrote"
+    return ArtefactError(f"{folder}: {content}")
 
 
 def digest_of(entries: dict[str, Any]) -> str:
-    """SHA-256 of plain data as JSON, hexadecimal: of a manifest without that entry."""
+    """SHA-256 of plain data as JSON with sorted keys, hexadecimal."""
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
+    """Flush a file or folder to the disk (`fsync`)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,8 +1,8 @@
-"""Lock that lets one process at a time write to a folder, until that process ends.
+"""Lock that lets one process at a time write to a folder.
 
-The lock is `flock` on a file beside the folder, ``.NAME.lock``: the system lets go of it when its
-process ends, however it ends. The file goes when the lock is given back; one that a killed process
-left is in nobody's way.
+The lock is `flock` on a file beside the folder, ``.NAME.lock``. The system releases the lock when
+its process ends, even if the process is killed. Releasing the lock removes the file; a file that a
+killed process left does no harm.
 """
 
 from __future__ import annotations
@@ -24,49 +24,52 @@ if sys.platform != "win32":
 
 Purpose = Literal["train", "save"]
 WAIT_SECONDS = 600.0
-"""How long a save waits for another save to the same folder."""
+"""Longest wait of a save for another save to the same folder."""
 SURE_SECONDS = 0.3
-"""How long anybody waits: a look at the lock takes it for a moment."""
+"""Wait before a lock counts as taken: `is_trained_into` holds the lock for a moment."""
 PAUSE_SECONDS = 0.02
+"""Pause between two attempts to take the lock."""
 _NOT_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
-"""Error numbers of file systems that have no such locks."""
+"""Error numbers of file systems without `flock`."""
 
 _held: dict[Path, tuple[int, int]] = {}
-"""Process and thread of each lock of this process: within a training its own save goes through."""
+"""Process and thread that hold each lock, by folder: a training may save to its own folder."""
 
 
 @contextlib.contextmanager
 def locked(folder: Path, purpose: Purpose) -> Iterator[bool]:
-    """Hold the lock of a folder that this process is to write.
+    """Hold the lock of a folder while this process writes to the folder.
 
     Parameters
     ----------
     folder : Path
-        It need not exist; missing folders above it are made, and go again if they stay empty.
+        The folder may be missing. Missing parent folders are created, and removed again if they
+        stay empty.
     purpose : {"train", "save"}
-        A save waits for another save; nothing waits for a training, nor a training for anything.
+        A save waits until another save ends. If either process is training, the call fails
+        within a second.
 
     Yields
     ------
     bool
-        Whether the lock is held: some network file systems have none.
+        Whether the lock is held; some network file systems have no locks.
 
     Raises
     ------
     ArtefactError
-        When another process trains or saves there, or nothing can be written beside the folder.
+        When another process trains or saves there, or the lock file cannot be written.
     """
     place = Path(os.path.realpath(folder))
     owner = os.getpid(), threading.get_ident()
     if _held.get(place) == owner:
         yield True
         return
-    made: list[Path] = []
+    created: list[Path] = []
     try:
-        made += [path for path in place.parents if not path.exists()]
+        created += [path for path in place.parents if not path.exists()]
         handle = _acquired(folder, _file_of(place), purpose)
     except (OSError, ArtefactError) as error:
-        _remove_empty(made)
+        _remove_empty(created)
         if isinstance(error, ArtefactError):
             raise
         raise ArtefactError(f"{folder}: cannot be written: {error.strerror}") from None
@@ -79,17 +82,18 @@ def locked(folder: Path, purpose: Purpose) -> Iterator[bool]:
     finally:
         del _held[place]
         with contextlib.suppress(OSError):
-            _file_of(place).unlink()  # while it is held: who waits sees that it is another file
-        fcntl.flock(handle, fcntl.LOCK_UN)  # of children that were forked, too
+            # Unlinked while locked: waiting processes see that the path names another file.
+            _file_of(place).unlink()
+        fcntl.flock(handle, fcntl.LOCK_UN)  # forked children share the lock: closing is not enough
         os.close(handle)
-        _remove_empty(made)
+        _remove_empty(created)
 
 
 def is_trained_into(folder: Path) -> bool:
-    """Whether a training of another process writes to this folder just now."""
+    """Whether another process is training into this folder now."""
     try:
         handle = os.open(_file_of(Path(os.path.realpath(folder))), os.O_RDONLY | _flags())
-    except (OSError, ValueError):  # a NUL is no name
+    except (OSError, ValueError):  # ValueError: NUL in the path
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -109,7 +113,7 @@ def _file_of(place: Path) -> Path:
 
 
 def _acquired(folder: Path, path: Path, purpose: Purpose) -> int | None:
-    """Descriptor that holds the lock; None where the file system has none."""
+    """Take the lock; returns its file descriptor, or None if the file system has no locks."""
     began = time.monotonic()
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,12 +132,12 @@ def _acquired(folder: Path, path: Path, purpose: Purpose) -> int | None:
                 return None
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            what = "another training" if holder == "train" else "another process"
-            alone = purpose == "train" or holder == "train"
-            if time.monotonic() - began > (SURE_SECONDS if alone else WAIT_SECONDS):
+            writer = "another training" if holder == "train" else "another process"
+            has_training = purpose == "train" or holder == "train"
+            if time.monotonic() - began > (SURE_SECONDS if has_training else WAIT_SECONDS):
                 raise ArtefactError(
-                    f"{folder}: {what} (process {process}) writes there; wait for its end, or "
-                    "name another folder"
+                    f"{folder}: {writer} (process {process}) is writing there; wait until it "
+                    "ends, or name another folder"
                 ) from None
             time.sleep(PAUSE_SECONDS)
             continue
@@ -141,10 +145,11 @@ def _acquired(folder: Path, path: Path, purpose: Purpose) -> int | None:
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{purpose} {os.getpid()}\n".encode(), 0)
             return handle
-        os.close(handle)  # its holder removed it between opening and locking
+        os.close(handle)  # the previous holder unlinked this file before it was locked here
 
 
 def _is(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one that the path names."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
@@ -152,7 +157,7 @@ def _is(handle: int, path: Path) -> bool:
 
 
 def _holder(handle: int) -> tuple[str, str]:
-    """Purpose and process that the lock's file names."""
+    """Purpose and process id written in the lock file."""
     words = os.pread(handle, 100, 0).decode("ascii", "replace").split()
     return (words[0], words[1]) if len(words) == 2 else ("", "unknown")
 

@@ -1,4 +1,4 @@
-"""Versions and machine that figures depend on, besides the code and the data."""
+"""Versions and machine of a run, stored with it because its metrics depend on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """Python, the libraries that compute, a digest of this package's code, and the threads."""
+    """Versions of Python and the numerical libraries, digest of this code, number of threads."""
     libraries = ("duckdb", "numpy", "scipy", "torch")
     return {
         "python": platform.python_version(),
@@ -28,13 +28,13 @@ def versions() -> dict[str, str]:
 def _own_version() -> str:
     try:
         return importlib.metadata.version("comet-rec")
-    except importlib.metadata.PackageNotFoundError:  # a copy on the path
+    except importlib.metadata.PackageNotFoundError:  # imported from a source folder
         return "not installed"
 
 
 @cache
 def _code() -> str:
-    """Twelve digits of the SHA-256 over the package's modules, the same from a clone or a wheel."""
+    """First twelve digits of a SHA-256 of the package's source, equal for a clone and a wheel."""
     home = Path(__file__).parents[1]
     state = hashlib.sha256()
     for path in sorted(home.rglob("*.py"), key=lambda path: path.relative_to(home).as_posix()):

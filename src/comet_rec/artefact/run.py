@@ -1,4 +1,4 @@
-"""A run: config, weights, log, split and figures, and how they are saved and loaded."""
+"""A run: config, weights, log, split and metrics of one training; saving and loading it."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from comet_rec.models import base
 
 VECTORS, SELECTED = "vectors.safetensors", "selected.safetensors"
 PROTOCOL, TITLES = "protocol.safetensors", "titles.json"
-"""Files that not every run has."""
+"""Names of files that only some runs have."""
 FILES = (
     "config.toml", "ids.safetensors", "interactions.safetensors", "log.jsonl", "metrics.json",
     "model.safetensors", PROTOCOL, SELECTED, TITLES, VECTORS,
 )  # fmt: skip
-"""All that are read; what else a folder holds is nobody's, an older run's that was copied over."""
+"""Files that `load_run` reads. It ignores other files, such as those of an older run."""
 BLEND, BLEND_WEIGHT = "blend", "blend_weight"
-"""Names of the tensors of a second model: ``blend.NAME``, and its weight."""
+"""Stored tensors of a blend's second model: the prefix of its parameters, and its weight."""
 MOST_CONFIG = 1 << 16
-"""Longest `config.toml`."""
+"""Largest `config.toml`, in bytes."""
 MOST_INDEX = 2**31 - 2
-"""Most users or items: indices, and the one that stands for none, are int32."""
+"""Largest number of users or items: indices and the pad index must fit into int32."""
 
 _SETTING = re.compile(r'\[\w+\]|\w+ = (?:"(?:[^"\\]|\\.)*"|\[[\d., ]*\]|[-+.\w]+)')
-"""A line of `config.toml`: a room, or a setting that is a text, whole numbers, or one word."""
+"""A line of `config.toml`: a section, or a setting with a string, a list of integers or a word."""
 _MANIFEST = {
     "model": str,
     "epochs": int,
@@ -86,23 +86,23 @@ LOG = [
         "validation": _FIGURES,
     }
 ]
-"""A line an epoch."""
+"""Form of `log.jsonl`: one line for each epoch."""
 
 
 @dataclass(frozen=True, eq=False)
 class SecondModel:
-    """The second model of a blend, whose score is added to the first one's.
+    """The second model of a blend: its score, times a weight, is added to the main model's score.
 
     Parameters
     ----------
     state : dict of Tensor
-        Its parameters.
+        Parameters of the second model.
     weight : float
         Factor of the second model's score.
     epochs : int
-        Passes that it was trained for; 0 for one that was given.
+        Epochs that the second model was trained for; 0 if the caller passed a trained model.
     selected : dict of Tensor or None
-        As `Run.selected`.
+        Parameters that validation chose, as in `Run.selected`.
     """
 
     state: dict[str, Tensor]
@@ -113,38 +113,39 @@ class SecondModel:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished training with all that evaluating, listing and folding in need.
+    """A finished training, complete enough to evaluate, to recommend and to fold in new users.
 
     Parameters
     ----------
     config : Config
     epochs : int
-        Passes that the weights were trained for.
+        Epochs that the weights were trained for.
     state : dict of Tensor
         The model's parameters.
     interactions : Interactions
-        The whole log.
+        The full log, held-out rows included.
     split : Split or None
-        Split with the held-out items; None after training on everything.
-    user_vectors, item_vectors : Tensor [m, K] and [n, K], or None
-        Their inner product is the score; None for models that are no inner product. With a blend
-        the columns of the second model come last, its weight in the users' part.
+        Split with the held-out items; None if the model was trained on all rows.
+    user_vectors, item_vectors : Tensor [U, K] and [I, K], or None
+        Vectors whose inner product is the score; None for models without such vectors. A blend
+        appends the second model's columns; the user columns already contain its weight.
     selected : dict of Tensor or None
-        The parameters that validation chose, where a refit replaced them: what the first stage
-        of another model's training may start from.
+        Parameters that validation chose, kept if a refit replaced them. The validation stage of
+        another model can start from them.
     started_from : tuple of str
-        Trained models that the parameters started from, with the digests of their states.
+        Pre-trained models that the parameters started from, with the digests of their states.
     blend : SecondModel or None
+        Second model, if the config has a blend.
     metrics : dict or None
-        Figures as ``evaluate --json`` prints them; None without a split.
+        Metrics as ``evaluate --json`` prints them; None before measuring, or without a split.
     log : list of dict
-        A line an epoch.
+        One entry for each epoch.
     titles : dict
-        Item id (as text) → title, where the data set has titles.
+        Item id (as text) → title; empty if the data set has no titles.
     source : str
         Name of the data set or file.
     reading : dict
-        Options that were given for reading it: columns, filters, limits.
+        Options that the log was read with: columns, filters, limits.
     """
 
     config: Config
@@ -170,18 +171,18 @@ class Run:
         Raises
         ------
         ArtefactError
-            When the parameters are not those of this model, as another version's may be.
+            When the parameters do not fit the model, e.g. in a run of another version.
         """
         return restored(self.config, self.state, self.interactions)
 
     @cached_property
     def second_model(self) -> Any:
-        """The second model of the blend, on the CPU; None without one.
+        """The second model of the blend, on the CPU; None without a blend.
 
         Raises
         ------
         ArtefactError
-            As `model`.
+            When the parameters do not fit the model.
         """
         if self.blend is None:
             return None
@@ -189,19 +190,19 @@ class Run:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters of the model and of a second one, by the names that they are stored by."""
+        """Parameters of the model and of a second model, by their stored names."""
         return _joined(self.state, self.blend)
 
     @property
     def validation(self) -> dict[str, float] | None:
-        """Figures of the validation items in the epoch that they chose; None without any."""
+        """Validation metrics of the chosen epoch; None without validation items."""
         lines = (line for line in self.log if line["stage"] == "validation")
         figures = (line["validation"] for line in lines if line["validation"])
         return max(figures, key=self.config.train.merit, default=None)
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """Settings that validation items chose, for a training on everything."""
+        """Settings that validation chose, for a final training on all rows."""
         settings: dict[str, Any] = {}
         if not base.non_iterative(self.config.name):
             settings["train.full_epochs"] = self.epochs
@@ -213,30 +214,30 @@ class Run:
 
     @property
     def known(self) -> Interactions:
-        """Rows that histories hold and lists leave out: all but the held-out test items."""
+        """Interactions that the model may know: all rows except the test items."""
         return self.interactions if self.split is None else self.split.known
 
 
 def second_config(config: Config) -> Config:
-    """Config of a blend's second model, as far as scoring needs it."""
+    """Config of a blend's second model, with the settings that scoring needs."""
     blend = config.blend
     model = base.config_class(blend.model)(**blend.settings)
     return Config(name=blend.model, preset=blend.preset, model=model)
 
 
 def restored(config: Config, state: dict[str, Tensor], log: Interactions) -> Any:
-    """Model with these parameters, on the CPU.
+    """Build a model with the given parameters, on the CPU.
 
     Raises
     ------
     ArtefactError
-        When the parameters are not those of this model, as another version's may be.
+        When the parameters do not fit the model, e.g. in a run of another version.
     """
     model = base.build(config.name, config.model, log.n_users, log.n_items, 0)
-    # The state's own memory where a module takes it over: no second copy.
-    more = {} if base.non_iterative(config.name) else {"assign": True}
+    # `assign` makes a module use the tensors of the state without copying them.
+    options = {} if base.non_iterative(config.name) else {"assign": True}
     try:
-        model.load_state_dict(state, **more)
+        model.load_state_dict(state, **options)
     except (RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise ArtefactError(
@@ -247,7 +248,7 @@ def restored(config: Config, state: dict[str, Tensor], log: Interactions) -> Any
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declare the stored parameters of a run, those of a second model included."""
+    """Declarations of a run's stored parameters, including those of a second model."""
     declared = base.state_arrays(config, n_users, n_items)
     if config.blend.model != "none":
         declared |= under(BLEND, base.state_arrays(second_config(config), n_users, n_items))
@@ -256,7 +257,7 @@ def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]
 
 
 def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declare the vectors of a run; a run that scores pairs has none."""
+    """Declarations of a run's user and item vectors; empty for a model that scores pairs."""
     declared = base.vector_arrays(config, n_users, n_items)
     if declared and config.blend.model != "none":
         second = base.vector_arrays(second_config(config), n_users, n_items)
@@ -267,12 +268,12 @@ def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array
 
 
 def save_run(run: Run, folder: Path) -> None:
-    """Write a run; the folder appears whole or not at all.
+    """Write a run to a folder atomically; an earlier run in the folder is replaced.
 
     Raises
     ------
     ArtefactError
-        When the place cannot be written.
+        When the folder cannot be written, or holds files that are not part of a run.
     """
     write_folder(folder, lambda fresh: _write(run, fresh))
 
@@ -330,7 +331,7 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run: each file once, its SHA-256 verified, all that it holds checked before use.
+    """Read a run from a folder, and verify the digests and contents of its files.
 
     Raises
     ------
@@ -343,8 +344,8 @@ def load_run(folder: Path) -> Run:
     except ArtefactError:
         raise
     except Exception as error:
-        # Whatever the files of a stranger set off is told in one line; a fault of ours keeps its
-        # traceback as the cause.
+        # Any error that an untrusted file causes becomes one line. An unexpected type of error is a
+        # bug of this library, so its traceback is kept as the cause.
         cause = None if isinstance(error, (OSError, ValueError, RecursionError)) else error
         reason = one_line(str(error)) or type(error).__name__
         raise ArtefactError(f"{folder}: cannot be read: {reason}") from cause
@@ -355,7 +356,7 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
     files, data = manifest["files"], manifest["data"]
     n_users, n_items = data["users"], data["items"]
     if not (1 <= n_users <= MOST_INDEX and 1 <= n_items <= MOST_INDEX):
-        raise ValueError(f"{n_users} users and {n_items} items: one of each at least")
+        raise ValueError(f"{n_users} users and {n_items} items: need 1 to {MOST_INDEX} of each")
     config = _config(members["config.toml"].text(MOST_CONFIG), manifest["model"])
 
     sizes = {"rows": data["interactions"]}
@@ -367,7 +368,7 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
     rows = members["interactions.safetensors"].arrays(declared, sizes)
     scopes = get_args(TimeScope)
     if data["time_scope"] not in scopes:
-        raise ValueError(f"times {data['time_scope']}: must be one of {', '.join(scopes)}")
+        raise ValueError(f"time scope {data['time_scope']}: must be one of {', '.join(scopes)}")
     log = Interactions(
         users=rows["users"],
         items=rows["items"],
@@ -392,16 +393,16 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
         if split.hash != manifest["protocol"]["hash"]:
             raise ValueError("the protocol does not match its hash")
 
-    def tensors(name: str, declared: dict[str, Array], **more: Any) -> dict[str, Tensor]:
-        arrays = members[name].arrays(declared, sizes, **more)
+    def tensors(name: str, declared: dict[str, Array], **options: Any) -> dict[str, Tensor]:
+        arrays = members[name].arrays(declared, sizes, **options)
         return {key: torch.from_numpy(array) for key, array in arrays.items()}
 
     version = f"the parameters are not those of {config.name} in this version; train it again"
     parameters = state_arrays(config, n_users, n_items)
     state, blend = _parted(tensors("model.safetensors", parameters, remedy=version))
     if blend is not None:
-        trained_before = manifest.get("companion_epochs", {}).values()  # its name until 0.1
-        epochs = manifest.get("blend_epochs", max(trained_before, default=0))
+        old_entry = manifest.get("companion_epochs", {}).values()  # the entry's name until 0.1
+        epochs = manifest.get("blend_epochs", max(old_entry, default=0))
         blend = replace(blend, epochs=epochs)
     selected = None
     if SELECTED in files:
@@ -436,22 +437,22 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
 
 
 def _config(data: bytes, name: str) -> Config:
-    """The config that `Config.to_toml` wrote; of TOML, nothing else is let through to its parser.
+    """Parse a config that `Config.to_toml` wrote; any other TOML is refused before parsing.
 
-    A key of 20,000 dots would take minutes and gigabytes there.
+    Python's TOML parser takes minutes and gigabytes for a key of 20,000 dots.
     """
     text = data.decode("utf-8")
     for number, line in enumerate(text.split("\n"), 1):
         if line and not _SETTING.fullmatch(line):
-            raise ValueError(f"config.toml, line {number}: {one_line(line, 60)!r} is no setting")
+            raise ValueError(f"config.toml, line {number}: {one_line(line, 60)!r} is not a setting")
     config = Config.from_toml(text, base.config_class(name), "config.toml")
     if config.name != name:
-        raise ValueError(f"config.toml is of {config.name}, the manifest of {name}")
+        raise ValueError(f"config.toml names the model {config.name}, manifest.json {name}")
     return config
 
 
 def _joined(state: dict[str, Tensor], blend: SecondModel | None) -> dict[str, Tensor]:
-    """Parameters by their stored names; those of a second model, and its weight, among them."""
+    """Merge the parameters of a model and of its blend into one dict, by their stored names."""
     if blend is None:
         return state
     second = {f"{BLEND}.{name}": value for name, value in blend.state.items()}
@@ -459,7 +460,7 @@ def _joined(state: dict[str, Tensor], blend: SecondModel | None) -> dict[str, Te
 
 
 def _parted(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], SecondModel | None]:
-    """Undo `_joined`."""
+    """Split stored parameters into those of the model and of the blend; inverse of `_joined`."""
     if BLEND_WEIGHT not in tensors:
         return tensors, None
     state, second = {}, {}
@@ -472,15 +473,15 @@ def _parted(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], SecondModel 
 
 
 def _lines(text: bytes) -> list[dict[str, Any]]:
-    """A value a line, parsed as one list: what bounds a text bounds them all."""
+    """Parse JSON lines as one list, so that the limits of `parsed` hold for all lines together."""
     if text.count(b"\n") > MOST_CONTAINERS:
-        raise ValueError("more lines than a log has")
+        raise ValueError("log.jsonl has more lines than any training writes")
     lines: list[dict[str, Any]] = parsed(b"[" + b",".join(text.splitlines()) + b"]")
     return lines
 
 
 def protocol_entry(split: Split) -> dict[str, Any]:
-    """Hash and settings of a split, as the manifest holds them."""
+    """Hash and settings of a split, as stored in the manifest."""
     return {"hash": split.hash, "settings": asdict(split.protocol)}
 
 

@@ -1,12 +1,12 @@
-"""Files that a stranger may have written: opened once, digested, and parsed within bounds.
+"""Safe reading of files from untrusted sources: opened once, digested, parsed within limits.
 
-A run may be replaced while it is read. The folder is opened once, and its files by that
-descriptor, before any is read: all are of the old run or all of the new one.
+Another process may replace a run while it is read. So the folder is opened once, and all files are
+opened through its descriptor before any is read. All files then belong to the same run.
 
-Files are read into memory of the process's own and not mapped. Mapped bytes could change after
-they were digested, and a file that somebody cuts short would end the process by a signal. For the
-same reason arrays are not read by the safetensors library, which opens a file by its name: it could
-meet another file than the one that was digested.
+Files are read into private memory and not memory-mapped. Mapped bytes could change after the
+digest was computed, and truncating a mapped file would kill the process by a signal. The
+safetensors library is not used for reading, because it opens a file by name a second time: by then
+the name could point to another file.
 """
 
 from __future__ import annotations
@@ -30,42 +30,47 @@ from comet_rec.data.arrays import Array, Form, check_forms, check_values
 from comet_rec.errors import ArtefactError, DamagedError
 
 CHUNK = 1 << 20
-"""Bytes that are read at a time, and digested while they are in the cache."""
+"""Bytes read at a time: small enough to stay in the CPU cache for the digest."""
 HOLLOW_BYTES, HOLLOW_TIMES = 1 << 28, 100
-"""Files from this size on must take a hundredth of it on the disk."""
+"""A file above HOLLOW_BYTES must occupy at least 1/HOLLOW_TIMES of its size on disk."""
 MOST_JSON = 1 << 26
-"""Longest JSON text that is parsed."""
+"""Largest JSON text that is parsed, in bytes (64 MiB)."""
 MOST_CONTAINERS, MOST_VALUES = 250_000, 5_000_000
-"""Lists and objects, and values in all: a container takes up to 240 bytes, a text 60 and more."""
+"""Limits on lists and objects, and on all values, in a JSON text.
+
+They bound memory: Python takes up to 240 bytes for a container, and 60 or more for a string.
+"""
 MOST_DIGITS = 77
-"""Longest whole number: 256 bits."""
+"""Largest number of digits of an integer in JSON (about 256 bits)."""
 DTYPES = {"F32": "float32", "I64": "int64", "I32": "int32", "U8": "uint8"}
-"""Types of stored arrays, by the names of the safetensors format."""
+"""Types of stored arrays: name in the safetensors format → numpy name."""
 MOST_HEADER = 1 << 22
-"""Longest description of the arrays in a file."""
+"""Largest header of a safetensors file, in bytes."""
 MOST_SKIMMED = 1 << 28
-"""Bytes of a file of impossible shapes that are read to see whether it is the one written."""
+"""Most bytes read of a file with wrong shapes, to tell a damaged file from another version's."""
 MOST_DIMENSIONS = 8
 ALIGNMENT = 64
+"""Alignment of array memory in bytes, as in PyTorch."""
 _ENTRY = {"dtype": str, "shape": [int], "data_offsets": [int]}
 
 
 class Members:
-    """An open folder, whose files are opened by its descriptor; a link to a folder is followed.
+    """An open folder whose files are opened through its descriptor.
 
     Parameters
     ----------
     path : Path
+        The folder, or a symbolic link to it.
     remedy : str
-        Advice for a damaged file, as an error gives it.
+        Advice at the end of an error about a damaged file.
 
     Raises
     ------
     OSError
-        When there is no such folder.
+        When the folder does not exist.
     """
 
-    def __init__(self, path: Path, remedy: str = "copy the run anew") -> None:
+    def __init__(self, path: Path, remedy: str = "copy the run again") -> None:
         self.path = path
         self.remedy = remedy
         self._handle = _open_folder(path)
@@ -85,32 +90,32 @@ class Members:
         return self._open[name]
 
     def open(self, digests: Mapping[str, str | None]) -> None:
-        """Open files, before any of them is read.
+        """Open files by name, without reading them.
 
         Parameters
         ----------
         digests : mapping of str
-            SHA-256 that each file must have, by its name; None where none is known.
+            File name → SHA-256 that the file must have, or None to skip that check.
 
         Raises
         ------
         FileNotFoundError
         DamagedError
-            For what is no plain file: a link, a pipe, a device, a folder. None of them is opened.
+            For anything that is not a plain file: a link, pipe, device or folder. It stays closed.
         """
-        # Without waiting for a pipe's writer, and without following a link.
+        # O_NONBLOCK: do not wait for a pipe's writer. O_NOFOLLOW: do not follow a link.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
         for name, digest in digests.items():
             if Path(name).name != name or not name.isprintable():
-                raise DamagedError(f"{self.path}: {one_line(name, 100)!r} is no name of a file")
+                raise DamagedError(f"{self.path}: {one_line(name, 100)!r} is not a file name")
             path = self.path / name
             _check_plain(path, os.stat(name, dir_fd=self._handle, follow_symlinks=False))
             handle = os.open(name, flags, dir_fd=self._handle)
             self._open[name] = Member(path, handle, digest, self.remedy)
-            _check_plain(path, os.fstat(handle))  # not what stood there a moment before
+            _check_plain(path, os.fstat(handle))  # the file may have been replaced since
 
     def is_current(self) -> bool:
-        """Whether the folder is still the one that its path names."""
+        """Whether the path still names the folder that is open."""
         try:
             with Members(self.path) as now:
                 return os.path.samestat(os.fstat(now._handle), os.fstat(self._handle))
@@ -119,23 +124,23 @@ class Members:
 
 
 class Member:
-    """An open file, of which every byte is digested as it is read.
+    """An open file that adds every byte to its SHA-256 while it is read.
 
     Parameters
     ----------
     path : Path
-        Its name in errors.
+        Path shown in errors.
     handle : int
-        Descriptor of a plain file.
+        File descriptor of a plain file.
     digest : str or None
-        SHA-256 that the file must have.
+        SHA-256 that the file must have; None to skip that check.
     remedy : str
-        Advice for a damaged file, as an error gives it.
+        Advice at the end of an error about a damaged file.
 
     Attributes
     ----------
     left : int
-        Bytes that are not read yet.
+        Number of bytes not read yet.
     """
 
     def __init__(self, path: Path, handle: int, digest: str | None, remedy: str) -> None:
@@ -148,15 +153,15 @@ class Member:
         self.left = self.size
 
     def text(self, most_bytes: int = MOST_JSON) -> bytes:
-        """All bytes.
+        """Read all bytes of the file.
 
         Raises
         ------
         DamagedError
-            When the file is not the one of this SHA-256.
+            When the file is longer than `most_bytes`, or its SHA-256 differs.
         """
         if self.size > most_bytes:
-            raise DamagedError(f"{self.path}: longer than {most_bytes:,} bytes, no part of a run")
+            raise DamagedError(f"{self.path}: longer than {most_bytes:,} bytes; {self.remedy}")
         data = self._read(self.size)
         self._check()
         return data
@@ -164,35 +169,36 @@ class Member:
     def arrays(
         self, declared: Mapping[str, Array], sizes: dict[str, int], remedy: str | None = None
     ) -> dict[str, npt.NDArray[Any]]:
-        """Arrays of a safetensors file, which all are as declared.
+        """Read a safetensors file and check its arrays against their declarations.
 
         Parameters
         ----------
         declared : mapping of Array
+            Declarations by array name.
         sizes : dict of int
-            Named sizes of the declared shapes; those that the file decides are added.
+            Values of the size names in declared shapes. Sizes that the file decides are added.
         remedy : str, optional
-            Advice for arrays that do not fit, as an error gives it.
+            Advice at the end of an error about an array that differs from its declaration.
 
         Raises
         ------
         DamagedError
-            When it is another file, or no safetensors file.
+            When the SHA-256 differs, or the file is not a safetensors file.
         ArtefactError
-            When an array is not as declared; one of another size is not allocated.
+            When an array differs from its declaration. Shapes are checked before memory is taken.
         """
         remedy = remedy or self.remedy
         try:
             forms = self._header()
         except (ValueError, RecursionError) as error:
             raise DamagedError(
-                f"{self.path}: damaged, its header does not fit it ({one_line(str(error), 100)}); "
-                f"{self.remedy}"
+                f"{self.path}: damaged, its header does not match its data "
+                f"({one_line(str(error), 100)}); {self.remedy}"
             ) from None
         try:
             check_forms(forms, declared, sizes)
         except ValueError as error:
-            if self.left <= MOST_SKIMMED:  # damage is told as damage
+            if self.left <= MOST_SKIMMED:  # a damaged file must raise DamagedError
                 while self.left:
                     self._read(min(self.left, CHUNK))
                 self._check()
@@ -208,18 +214,18 @@ class Member:
         return arrays
 
     def _header(self) -> dict[str, Form]:
-        """Forms of the arrays of a safetensors file, in the order of their bytes.
+        """Types and shapes of the arrays of a safetensors file, in the order of their bytes.
 
         Raises
         ------
         ValueError
-            When they do not fill the rest of the file, one behind the other.
+            When the arrays do not fill the rest of the file without gaps.
         """
         if self.size < 8:
-            raise ValueError("too short")
+            raise ValueError("the file is too short")
         size = int.from_bytes(self._read(8), "little")
         if size > min(self.left, MOST_HEADER):
-            raise ValueError("a header of impossible length")
+            raise ValueError("the length of the header is impossible")
         entries = parsed(self._read(size))
         check_form(entries, {str: object}, "header")
         entries.pop("__metadata__", None)
@@ -227,32 +233,32 @@ class Member:
         place, forms = 0, {}
         for name, entry in sorted(entries.items(), key=lambda pair: pair[1]["data_offsets"]):
             if entry["dtype"] not in DTYPES or len(entry["shape"]) > MOST_DIMENSIONS:
-                raise ValueError(f"{name} has another type or shape than arrays of a run have")
+                raise ValueError(f"{name} has a type or shape that no array of a run has")
             form = Form(DTYPES[entry["dtype"]], tuple(entry["shape"]))
             end = place + _bytes(form)
             if entry["data_offsets"] != [place, end]:
                 raise ValueError(f"{name} has impossible offsets")
             name = renamed.tensor(name)
             if name in forms:
-                raise ValueError(f"{name} is there twice, under an old name too")
+                raise ValueError(f"{name} is stored twice, once under an old name")
             place, forms[name] = end, form
         if place != self.left:
-            raise ValueError("too short or too long")
+            raise ValueError("the file is too short or too long")
         return forms
 
     def _read(self, count: int) -> bytes:
-        """Read and digest so many bytes."""
+        """Read `count` bytes and add them to the digest."""
         data = bytearray(count)
         self._fill(memoryview(data))
         return bytes(data)
 
     def _fill(self, buffer: memoryview) -> None:
-        """Read and digest as many bytes as the buffer takes.
+        """Fill the buffer from the file and add its bytes to the digest.
 
         Raises
         ------
         DamagedError
-            When the file has become shorter.
+            When the file ends before the buffer is full.
         """
         for first in range(0, len(buffer), CHUNK):
             part = buffer[first : first + CHUNK]
@@ -260,18 +266,20 @@ class Member:
             while done < len(part):
                 count = os.readv(self.handle, [part[done:]])
                 if count == 0:
-                    raise DamagedError(f"{self.path}: was cut while it was read; {self.remedy}")
+                    raise DamagedError(
+                        f"{self.path}: became shorter while it was read; {self.remedy}"
+                    )
                 done += count
             self._state.update(part)
         self.left -= len(buffer)
 
     def _check(self) -> None:
-        """Compare the digest of all that was read.
+        """Compare the digest of all bytes read with the expected one.
 
         Raises
         ------
         DamagedError
-            When the file is not the one of this SHA-256.
+            When the SHA-256 differs.
         """
         if self.digest is not None and self._state.hexdigest() != self.digest:
             raise DamagedError(f"{self.path}: damaged, its SHA-256 differs; {self.remedy}")
@@ -279,28 +287,30 @@ class Member:
 
 def _check_plain(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        kind = "a link" if stat.S_ISLNK(status.st_mode) else "no plain file"
-        raise DamagedError(f"{path}: is {kind}; a run has plain files only, copy it anew")
-    # Zeros that take no room on the disk would take it in memory; some systems count no blocks.
-    held = 512 * status.st_blocks
-    if status.st_size > HOLLOW_BYTES and 0 < HOLLOW_TIMES * held < status.st_size:
-        raise DamagedError(f"{path}: is full of holes, no part of a run; copy it anew")
+        kind = "a link" if stat.S_ISLNK(status.st_mode) else "not a plain file"
+        raise DamagedError(f"{path}: is {kind}; a run has plain files only; copy the run again")
+    # A sparse file is small on disk but large in memory. Some systems report 0 blocks for any file.
+    bytes_on_disk = 512 * status.st_blocks
+    if status.st_size > HOLLOW_BYTES and 0 < HOLLOW_TIMES * bytes_on_disk < status.st_size:
+        raise DamagedError(f"{path}: is a sparse file, which no run has; copy the run again")
 
 
 def _open_folder(folder: Path) -> int:
+    """Descriptor of a folder, also while another process replaces the folder."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         return os.open(folder, flags)
     except FileNotFoundError:
-        # Two renames are replacing it, or were cut short: it may stand under its other name.
+        # A writer is replacing the folder by two renames, or was killed between them. The old
+        # folder is then inside the writer's temporary folder.
         for staging in staging_of(folder):
             with contextlib.suppress(FileNotFoundError):
                 return os.open(staging / "replaced", flags)
-        return os.open(folder, flags)  # between the two names
+        return os.open(folder, flags)  # the second rename may have finished by now
 
 
 def staging_of(folder: Path) -> list[Path]:
-    """Folders beside a folder that saves to it have, or had when they were killed."""
+    """Temporary folders of saves to `folder`: of running saves and of killed ones."""
     place = Path(os.path.realpath(folder))
     name = re.compile(rf"\.{re.escape(place.name)}\.saving-[a-z0-9_]{{8}}")
     with contextlib.suppress(OSError), os.scandir(place.parent) as entries:
@@ -313,58 +323,64 @@ def _bytes(form: Form) -> int:
 
 
 def _allocated(form: Form) -> npt.NDArray[Any]:
-    """Memory for an array, aligned as PyTorch's own: products depend on that in the last bit."""
+    """Empty array, aligned as in PyTorch: the last bits of matrix products depend on alignment."""
     raw = np.empty(_bytes(form) + ALIGNMENT, dtype=np.uint8)
     first = -raw.ctypes.data % ALIGNMENT
     return raw[first : first + _bytes(form)].view(form.dtype).reshape(form.shape)
 
 
 def parsed(data: bytes) -> Any:
-    """Parse a JSON text at a bounded cost.
+    """Parse a JSON text with limits on memory and time.
 
     Raises
     ------
     ValueError
-        When it is no JSON, is too large, or holds NaN or infinity.
+        When the text is not JSON, is too large, or holds NaN or infinity.
     RecursionError
-        When it is too deep.
+        When the text is nested too deeply.
     """
     if len(data) > MOST_JSON:
         raise ValueError(f"longer than {MOST_JSON:,} bytes")
-    # Each value but the first stands behind one of these, so this is never too low a count.
+    # Every value but the first follows one of these characters, so the counts are upper bounds.
     containers = data.count(b"{") + data.count(b"[")
     if containers > MOST_CONTAINERS or data.count(b",") + data.count(b":") > MOST_VALUES:
-        raise ValueError("more values than a run has")
+        raise ValueError("more values than any run has")
     return json.loads(data.decode("utf-8"), parse_constant=_refused, parse_int=_whole)
 
 
 def _refused(word: str) -> Any:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _whole(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
-        raise ValueError(f"a whole number of {len(digits):,} digits")
+        raise ValueError(f"an integer has {len(digits):,} digits; the most is {MOST_DIGITS}")
     return int(digits)
 
 
 def check_form(value: Any, form: Any, where: str = "it") -> None:
-    """Compare plain data with a form.
+    """Check parsed JSON against a form, a small schema language.
 
     Parameters
     ----------
-    value : plain data
+    value
+        Parsed JSON.
     form
-        A type (`int`: a whole number from 0 on; `float`: a finite number; `object`: anything); a
-        pair of a form and None, where the value may be None; a list with the form of each element;
-        a dict with the form under each key (``"key?"`` may be missing, other keys may be there),
-        or with the form of all values under `str`.
+        One of:
+
+        - a type: `int` (at least 0), `float` (finite), `str`, `bool`, or `object` for anything;
+        - ``(form, None)``: the form, or None;
+        - ``[form]``: a list whose elements have the form;
+        - ``{"key": form, "key?": form}``: a dict with these keys, where ``?`` marks an optional
+          key and further keys are allowed;
+        - ``{str: form}``: a dict whose values all have the form.
     where : str
-        Name of the value in an error.
+        Name of the value in errors.
 
     Raises
     ------
     ValueError
+        When the value does not have the form.
     """
     if isinstance(form, tuple):
         if value is not None:
@@ -398,10 +414,10 @@ def _check_type(value: Any, kind: type, where: str) -> None:
             not isinstance(value, bool) and math.isfinite(value) and (kind is float or value >= 0)
         )
     if not fits:
-        raise ValueError(f"{where} is {type(value).__name__}, or out of range; not {kind.__name__}")
+        raise ValueError(f"{where} is not a valid {kind.__name__} (type {type(value).__name__})")
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """The first line of a text, in characters that a terminal prints, cut where it is long."""
+    """First line of a text, cut to `most` characters, with unprintable characters escaped."""
     line = next(iter(text.splitlines()), "")[:most]
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

@@ -1,1 +1,1 @@
-"""Named data sets: entries as data, a local cache, reading by name."""
+"""Named data sets: their entries, a local cache, and loading by name."""

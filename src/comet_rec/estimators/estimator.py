@@ -1,4 +1,4 @@
-"""The estimator: one class for every model; a model is a name and a preset (`registry`)."""
+"""The estimator: the base class of all models, with `fit`, `recommend`, `score` and `save`."""
 
 from __future__ import annotations
 
@@ -37,37 +37,38 @@ from comet_rec.training.validation import validation_text
 
 
 def folder_path(folder: Any, call: str) -> Path:
-    """Path of a folder as a caller gives it.
+    """Convert the caller's folder to a `Path`; `call` is the function to name in an error.
 
     Raises
     ------
     InputError
-        For what is no path.
+        When `folder` is not a path.
     """
     if not isinstance(folder, (str, PathLike)):
-        raise InputError(f"{call}: {shown(folder)} is no path; give the folder of a run")
+        raise InputError(f"{call}: {shown(folder)} is not a path; give the folder of a run")
     return Path(os.fsdecode(folder)).expanduser()
 
 
 class Estimator:
-    """A model with the life that a user knows: settings, `fit`, `recommend`, `save`.
+    """Base class of all models: train with `fit`, then `recommend`, `score` and `save`.
 
     Parameters
     ----------
     preset : str
-        Named settings; "auto" chooses by the size of the log.
+        Name of a complete set of settings. "auto" chooses settings by the log: its size, and
+        whether its times give an order.
     seed : int
         Seed of everything random in training. Evaluation candidates have their own seed.
     device : str
-        "cpu", "cuda", "cuda:1", "mps".
+        Device for training and for encoding new users: "cpu", "cuda", "cuda:1" or "mps".
     settings
-        Any setting of the model or of training by its own name, e.g. ``embedding_dim=64``,
-        ``epochs=20``.
+        Settings that replace those of the preset, e.g. ``embedding_dim=64`` or ``epochs=20``.
+        The signature of each model lists all of them.
 
     Raises
     ------
     ConfigError
-        For an unknown setting; the nearest one is named.
+        When a setting is unknown or out of range. The message suggests the nearest name.
     """
 
     name = "comet"
@@ -91,7 +92,7 @@ class Estimator:
         Raises
         ------
         ConfigError
-            For settings that are unknown, out of range, or not for this model.
+            When a setting is unknown, out of range, or does not apply to this model.
         """
         plain = replace(preset(self.preset, self.name, log), seed=self.seed)
         return presets.applied(plain, self.settings)
@@ -106,38 +107,50 @@ class Estimator:
         progress: bool = False,
         hooks: Hooks | None = None,
     ) -> Self:
-        """Train; `cr.evaluate` measures.
+        """Train the model on a split or on a full log.
+
+        Training never reads the test items; `evaluate` measures on them afterwards.
 
         Parameters
         ----------
         data : Split or Interactions
-            A split stops training by its validation items; a bare log trains on everything for
-            a fixed number of epochs, `full_epochs` (where `epochs` alone was given, that many),
-            and nothing can be measured afterwards.
+            With a split, the validation items choose the number of epochs. With a log, the model
+            is trained on all rows for a fixed number of epochs and cannot be evaluated. That
+            number is `full_epochs`; if only `epochs` is set, `epochs` is used.
         refit : bool, optional
-            Train once more on training and validation rows for the epochs that validation
-            chose. Default: the constructor's ``refit``, else the preset's.
+            Train again from the start on training and validation rows, for the number of epochs
+            that validation chose. Default: the setting ``refit``, else the preset decides.
         init_from : Estimator or sequence of Estimator
-            Trained models that the parameters start from: a GMF and an MLP for NeuMF, an MF for
-            ConvNCF, a FISM for COMET's blend; trained on the same split, with or without a refit
-            as this one.
+            Trained models to initialise from: a GMF and an MLP for NeuMF, an MF for ConvNCF, a
+            FISM for the blend of COMET. They must be trained on the same data and with the same
+            choice of `refit`.
         progress : bool
-            Tell each epoch on stderr.
+            Print one line for each epoch to stderr.
         hooks : Hooks, optional
-            Progress, stopping, checkpoints; in the place of `progress`.
+            Callbacks for progress and stopping, and a folder for checkpoints. They replace
+            `progress`.
+
+        Returns
+        -------
+        Estimator
+            The model itself.
 
         Raises
         ------
         NonFiniteError
-            When the loss is not finite.
+            When the loss is NaN or infinite.
+        TrainingInterrupted
+            When `hooks` asked to stop.
         ConfigError
-            When the model cannot start from the models given, or the protocol is not the split's.
+            When the model cannot be initialised from `init_from`, or a protocol setting differs
+            from the split.
         InputError
-            For data that are neither a split nor a log, or an `init_from` without a model.
+            When `data` is neither a split nor a log, or `init_from` holds anything but fitted
+            models.
         """
         if not isinstance(data, (Interactions, Split)):
             raise InputError(not_a_log(data, "fit", "leave_one_out or "))
-        starts = pretraining.runs_of(init_from)
+        initial_runs = pretraining.runs_of(init_from)
         hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
@@ -151,22 +164,24 @@ class Estimator:
             if "train.epochs" in chosen and "train.full_epochs" not in chosen:
                 config = config.with_settings({"train.full_epochs": config.train.epochs})
         second: Any = blend_config(config, log)
-        for run in starts if second else ():
-            if run.config.name == second.name:  # trained before
+        for run in initial_runs if second else ():
+            if run.config.name == second.name:  # the caller has trained the second model already
                 second = run
-                starts.remove(run)
+                initial_runs.remove(run)
                 break
-        self._run = fit(config, data, second=second, starts=starts, hooks=hooks, device=self.device)
+        self._run = fit(
+            config, data, second=second, starts=initial_runs, hooks=hooks, device=self.device
+        )
         return self
 
     @property
     def run(self) -> Run:
-        """The finished training.
+        """Result of the training: config, weights, log and split.
 
         Raises
         ------
         NotFittedError
-            Before `fit`.
+            When the model is not trained yet.
         """
         if self._run is None:
             raise NotFittedError("this model is not trained yet; call fit first")
@@ -174,25 +189,30 @@ class Estimator:
 
     @property
     def config(self) -> Config:
-        """Config that the model was trained with."""
+        """Complete config of the training."""
         return self.run.config
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """Arguments of a fresh model to be trained on everything as validation chose.
+        """Constructor arguments for a final model, with the epochs that validation chose.
 
-        ``COMET(**model.chosen).fit(interactions)``: this model's own, the epochs that validation
-        chose (the schedule stays as long as it was), and the weight and the epochs of a blend. A
-        model that started from given runs needs them again, trained on everything too.
+        ``COMET(**model.chosen).fit(log)`` trains on all rows, with this model's settings and the
+        chosen number of epochs. The learning rate schedule keeps its length. For a blend, the
+        arguments include its chosen weight and epochs. Models passed as `init_from` must be
+        trained on all rows and passed again.
 
         Raises
         ------
         NotFittedError
+            When the model is not trained yet.
         ConfigError
-            For a model that was trained without validation items.
+            When the model was trained without validation items.
         """
         if self.run.split is None:
-            raise ConfigError("the model was trained on the whole log: validation chose nothing")
+            raise ConfigError(
+                "the model was trained on the full log, so validation chose nothing; "
+                "fit it on a split"
+            )
         chosen = self.run.chosen
         replaced = {*chosen, *map(presets.bare, chosen)}
         kept = {name: value for name, value in self.settings.items() if name not in replaced}
@@ -210,35 +230,41 @@ class Estimator:
         block: Iterable[Any] | None = None,
         unknown: lists.Unknown = "error",
     ) -> Table:
-        """Best items for known users.
+        """Recommend the k best items to users of the log.
 
         Parameters
         ----------
         users : list of ids, optional
-            Any list, array, Series or Arrow array; None for every user. An id that stands for the
-            log's type exactly is that id: with integers 7, 7.0 and "7", with text also the number
-            of its digits. Any other value is an error, whatever `unknown` says.
+            User ids in any list, array, Series or Arrow array; None for all users. Ids may have
+            another type with the same value: 7, 7.0 and "7" are one id. A value that cannot be
+            an id, such as 7.5 in a log of integers, is always an error.
         k : int
-            Items a user; fewer where fewer are left.
+            Items per user. A list is shorter if fewer items are left.
         include_seen : bool
-            Whether items that the model knows of the user may be listed. A model that was
-            fitted on a split does not know the test items.
-        allow, block : list of item ids, optional
-            List nothing but these; never list these. Ids that the log does not hold are passed
-            over; what cannot be an id of its items is an error.
+            Also list items that the user has interacted with. Test items of a split may be
+            listed in any case, because the model does not know them.
+        allow : list or set of item ids, optional
+            List only these items. Ids that the log does not hold are ignored.
+        block : list or set of item ids, optional
+            Never list these items. Ids that the log does not hold are ignored.
         unknown : {"error", "skip", "popular"}
-            Answer for a user outside the log: an error, no rows, or the most popular items
-            (their score is the number of users).
+            For a user outside the log: raise an error, return no rows, or return the most popular
+            items, with the number of their users as the score.
 
         Returns
         -------
         Table
-            Rows user_id, item_id, score (the logit of Eq. 8), rank (from 1); equal scores in
-            the order of ids.
+            Columns user_id, item_id, score (the logit of Eq. 8) and rank (from 1). Items with
+            equal scores are ordered by id.
 
         Raises
         ------
-        UnknownIdError, NotFittedError, InputError
+        UnknownIdError
+            When a user is not in the log and `unknown` is "error".
+        NotFittedError
+            When the model is not trained yet.
+        InputError
+            When an argument is not a list of ids, or `k` is not a whole number above 0.
         """
         rules = lists.Rules(k, include_seen, allow, block, unknown)
         return lists.for_users(self.run, users, rules)
@@ -254,97 +280,134 @@ class Estimator:
         block: Iterable[Any] | None = None,
         unknown: lists.Unknown = "error",
     ) -> Table:
-        """Best items for users that the model never saw: one tower pass over each history.
+        """Recommend the k best items to new users, from the items of their histories.
+
+        Nothing is trained: COMET encodes each history with one pass through the user tower.
 
         Parameters
         ----------
         histories : list of lists of item ids
-            Oldest first; an item that occurs again counts once, at its first place. Ids are taken
-            as in `recommend`.
+            One history per new user, oldest item first. A repeated item counts once, at its first
+            place.
         k, include_seen, allow, block
-            As in `recommend`; seen means in the history given.
+            As in `recommend`. Seen items are those of the history.
         unknown : {"error", "skip", "popular"}
-            Answer to an item outside the log: an error, no entry, or no entry and a
-            history without a known item gets the most popular items. An empty history gets what
-            the model makes of none; EASE and ItemKNN make nothing of it, and list popular items.
+            For an item outside the log: raise an error, or ignore the item ("skip", "popular").
+            With "popular", a history without known items gets the most popular items. Otherwise
+            the model scores the empty history; EASE and ItemKNN list popular items for it.
 
         Returns
         -------
         Table
-            As `recommend`; user_id is the place of the history, from 0.
+            Columns as in `recommend`; user_id is the position of the history, from 0.
+
+        Raises
+        ------
+        UnknownIdError
+            When an item is not in the log and `unknown` is "error".
+        ConfigError
+            When the model cannot score new users, such as MF.
+        NotFittedError
+            When the model is not trained yet.
+        InputError
+            When an argument is not a list of ids, or `k` is not a whole number above 0.
         """
         rules = lists.Rules(k, include_seen, allow, block, unknown)
         return lists.for_histories(self.run, histories, rules, self.device)
 
     @undisturbed
     def score(self, users: Iterable[Any], items: Iterable[Any]) -> npt.NDArray[np.float32]:
-        """Scores of known users for items: what `recommend` ranks by, float32 [B].
+        """Scores of (user, item) pairs, as `recommend` ranks by them.
 
-        MLP, NeuMF and ConvNCF pass pairs through a network: their last bits depend on how many are
-        scored at a time.
+        For MLP, NeuMF and ConvNCF the last bits depend on how many pairs one call scores.
 
         Parameters
         ----------
         users, items : list of ids [B]
-            A pair at each place; seen items are scored like any other.
+            The user and the item of each pair. Items that the user has seen are scored too.
+
+        Returns
+        -------
+        float32 [B]
+            One score per pair; higher is better.
 
         Raises
         ------
-        UnknownIdError, InputError, NotFittedError
+        UnknownIdError
+            When a user or an item is not in the log.
+        InputError
+            When the two lists differ in length, or are not lists of ids.
+        NotFittedError
+            When the model is not trained yet.
         """
         log = self.run.interactions
-        left = lists.known(log.user_ids, users, "user")
-        right = lists.known(log.item_ids, items, "item")
-        if len(left) != len(right):
+        user_indices = lists.known(log.user_ids, users, "user")
+        item_indices = lists.known(log.item_ids, items, "item")
+        if len(user_indices) != len(item_indices):
             raise InputError(
-                f"score: {len(left)} users and {len(right)} items; give an item for each user"
+                f"score: {len(user_indices)} users and {len(item_indices)} items; "
+                "give an item for each user"
             )
-        return checked(run_scores(self.run).score_pairs(left, right[:, None]))[:, 0]
+        # One candidate per user: [B], [B, 1] -> [B, 1].
+        scores = run_scores(self.run).score_pairs(user_indices, item_indices[:, None])
+        return checked(scores)[:, 0]
 
     def user_vectors(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-        """All users' ids, and vectors whose inner product with an item's is the score, [m, W].
+        """Ids and vectors of all users, e.g. for your own search index.
 
-        For an index of one's own. W is K, and more where a model has biases (a column that meets
-        the constant 1) or a blend (the second model's columns come last).
+        The score of a pair is the inner product of its user vector and its item vector.
+
+        Returns
+        -------
+        array [U]
+            User ids.
+        float32 [U, W]
+            User vectors. W is K, plus columns for biases (a constant 1 on the other side) and for
+            the second model of a blend.
 
         Raises
         ------
         ConfigError
-            For a model whose scores are no inner product: EASE, ItemKNN, MLP, NeuMF, ConvNCF.
+            When scores are not inner products: EASE, ItemKNN, MLP, NeuMF, ConvNCF.
         NotFittedError
+            When the model is not trained yet.
         """
         return self._vectors(self.run.user_vectors, self.run.interactions.user_ids)
 
     def item_vectors(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-        """All items' ids, and their vectors, [n, W]; as `user_vectors`."""
+        """Ids [I] and vectors [I, W] of all items; see `user_vectors`."""
         return self._vectors(self.run.item_vectors, self.run.interactions.item_ids)
 
     def _vectors(
         self, vectors: Tensor | None, ids: Ids
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         if vectors is None:
-            raise ConfigError(f"{self.name} has no vectors: its scores are no inner product")
+            raise ConfigError(f"{self.name} has no vectors: its scores are not inner products")
         return ids.external(np.arange(len(ids))), vectors.numpy().copy()
 
     def describe(self, source: str, titles: Mapping[str, str], reading: Mapping[str, Any]) -> None:
-        """Add a log's source, items' titles by id as text, and the options it was read with."""
+        """Store three facts with the run: the log's source, item titles by id, reading options."""
         self._run = replace(self.run, source=source, titles=dict(titles), reading=dict(reading))
 
     @undisturbed
     def save(self, folder: str | Path) -> None:
-        """Write the run directory, whole or not at all; an earlier run there is replaced.
+        """Save the model to a folder, which `load_model` reads; an earlier run is replaced.
 
-        With the figures of its test items, over the whole catalogue too, if it holds any out.
+        A model that was fitted on a split is evaluated first, and its metrics are saved too. The
+        folder is replaced atomically.
 
         Raises
         ------
-        NotFittedError, ArtefactError
+        NotFittedError
+            When the model is not trained yet.
+        ArtefactError
+            When the folder cannot be written, or holds files that are not part of a run.
         InputError
-            For what is no path.
+            When `folder` is not a path.
         """
-        place = folder_path(folder, "save")
+        path = folder_path(folder, "save")
         self._run = measured(self.run)
-        save_run(self._run, place)
+        save_run(self._run, path)
 
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"
@@ -352,10 +415,10 @@ class Estimator:
 
 
 def tell_epochs(stage: str, progress: Progress) -> None:
-    """A line on stderr at the end of each epoch."""
+    """Print one line to stderr at the end of each epoch."""
     if not progress.finished_epoch:
         return
-    figures = f", {validation_text(progress.validation)}" if progress.validation else ""
-    where = f"{stage} epoch {progress.epoch}/{progress.epochs}"
-    sys.stderr.write(f"{where}: loss {progress.loss:.4f}{figures}\n")
+    metrics = f", {validation_text(progress.validation)}" if progress.validation else ""
+    epoch = f"{stage} epoch {progress.epoch}/{progress.epochs}"
+    sys.stderr.write(f"{epoch}: loss {progress.loss:.4f}{metrics}\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Figures of a finished run, and of any other model under the same protocol."""
+"""Evaluation of a trained model, or of any scoring function, on the test items of a split."""
 
 from __future__ import annotations
 
@@ -21,29 +21,40 @@ if TYPE_CHECKING:
 
 
 Score = Callable[[Any, list[Any]], Any]
-"""A model of somebody else: a user id and item ids, in the log's own ids, to a score for each."""
+"""Model of another library: takes a user id and a list of item ids, returns a score per item."""
 
 
 def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool = True) -> Report:
-    """Figures of a trained model on the test items of a split.
+    """Evaluate a model on the test items of a split: HR@k and NDCG@k.
+
+    ``report["NDCG@10"]`` is the sampled metric: the test item is ranked among its sampled
+    candidates. ``report.full["NDCG@10"]`` ranks the test item among all items.
 
     Parameters
     ----------
     model : estimator or callable
-        A callable is any other model: ``model(user_id, item_ids)`` gives a score for each item,
-        the higher the better. It must not have seen the test items.
+        A fitted estimator, or a function ``model(user_id, item_ids)`` that returns a score per
+        item. Higher scores are better. The function must not know the test items.
     split : Split, optional
-        Default: the one that the model was trained on. Another one must hold out the same rows
-        (its candidates may differ). A callable needs one.
+        Default: the split that the model was trained on. Another split must hold out the same
+        rows; its candidates may differ. A function needs a split.
     full : bool
-        Also rank the whole catalogue; seen items are left out.
+        Also compute the full ranking, over all items that the user has not seen. ConvNCF, which
+        scores slowly, ranks a sample of the test users only.
+
+    Returns
+    -------
+    Report
+        Metrics, standard errors and the rank of each test item. `Report.full` is None with
+        ``full=False``.
 
     Raises
     ------
     ConfigError
-        When the model was trained on rows that the split holds out.
+        When the model was not trained on this split, so that it may know the test items.
     InputError
-        For what is no model, or no split; for a callable that gives another number of scores.
+        When `model` is neither fitted nor a function, `split` is not a split, or a function
+        returns a wrong number of scores.
     NonFiniteError
         When a score is NaN or infinite.
     """
@@ -53,48 +64,50 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
     if isinstance(model, type):
         raise InputError(f"evaluate: {model.__name__} is a class; give a fitted model of it")
     if split is not None and not isinstance(split, Split):
-        raise InputError(f"evaluate: {type(split).__name__} is no split; give leave_one_out(log)")
+        raise InputError(
+            f"evaluate: {type(split).__name__} is not a split; give leave_one_out(log)"
+        )
     if not isinstance(run, Run):
         if not callable(model) or split is None:
             raise InputError(
-                "evaluate: give a fitted model, or a function of a user id and item ids and a split"
+                "evaluate: give a fitted model, or a function model(user_id, item_ids) and a split"
             )
         scores = FunctionScores(model, split.interactions)
         return _report(type(model).__name__, scores, split, split.test if full else None)
     trained_on = run.split
     if trained_on is None:
         raise ConfigError(
-            "this model was trained on the whole log, so nothing honest can be measured; "
+            "this model was trained on the full log, so no test items are held out; "
             "fit it on a split"
         )
     split = trained_on if split is None else split
     same_log = split.interactions.fingerprint == trained_on.interactions.fingerprint
     if not same_log or bool((split.part != trained_on.part).any()):
         raise ConfigError(
-            "the model was trained on another log or split; fit it on the split that you measure"
+            "the model was trained on another log or split; fit it on the split that you evaluate"
         )
     return measure(run, split, full=full)
 
 
 @undisturbed
 def measure(run: Run, split: Split, *, full: bool = True) -> Report:
-    """Figures of the test items.
+    """Evaluate a run on the test items of a split, without checking that they belong together.
 
     Parameters
     ----------
     run : Run
     split : Split
-        Split of the log that the run was trained on.
+        A split of the log that the run was trained on.
     full : bool
-        Also rank the whole catalogue, seen items left out; for models whose pairs are dear, for
-        a sample of the test users.
+        Also compute the full ranking, without seen items. For models with costly pair scores
+        only a sample of the test users is ranked.
     """
     ranked = drawn_users(split.test, full_users(run.config.name)) if full else None
     return _report(run.config.name, run_scores(run), split, ranked)
 
 
 def measured(run: Run) -> Run:
-    """The run with the figures of its test items, if it holds any out."""
+    """The run with its test metrics added, if it has a split and no metrics yet."""
     if run.split is None or run.metrics is not None:
         return run
     return replace(run, metrics=measure(run, run.split).to_dict())

@@ -1,4 +1,4 @@
-"""Lists for known users and for histories, by the user's own ids."""
+"""Top-k lists for known users and for new histories, with external ids."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Rules:
-    """Rules for the items of a list; see `Estimator.recommend`."""
+    """Checked arguments of `Estimator.recommend`: which items a list may hold, and how many."""
 
     k: int
     include_seen: bool
@@ -45,7 +45,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         for name in ("allow", "block"):
-            if getattr(self, name) is not None:  # an iterator could be read only once
+            if getattr(self, name) is not None:  # kept as a list: an iterator works only once
                 ids = id_list(getattr(self, name), name, ordered=False)
                 object.__setattr__(self, name, ids)
         if not is_whole(self.k) or self.k < 1:
@@ -56,7 +56,7 @@ class Rules:
             raise ConfigError(unknown_word("policy", str(self.unknown), list(get_args(Unknown))))
 
     def allowed(self, log: Interactions) -> npt.NDArray[np.bool_] | None:
-        """Mask of the items that lists may hold, bool [n]; None for all."""
+        """Mask of the items that lists may hold, bool [I]; None for all items."""
         if self.allow is None and self.block is None:
             return None
         mask = np.full(log.n_items, self.allow is None)
@@ -64,21 +64,21 @@ class Rules:
             ids: IdList | None = getattr(self, name)
             if ids is not None:
                 _, indices = log.item_ids.lookup(ids, name)
-                mask[indices[indices >= 0]] = value
+                mask[indices[indices >= 0]] = value  # -1: not in the log
         return mask
 
 
 def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
-    """Lists for users of the log, in the order asked; see `Estimator.recommend`."""
+    """Lists for users of the log, in the order of the request; see `Estimator.recommend`."""
     log = run.interactions
     if users is None:
         indices, asked = np.arange(log.n_users), log.user_ids.external(np.arange(log.n_users))
     else:
         stored, indices = log.user_ids.lookup(id_list(users, "users"), "users")
         asked = log.user_ids.as_external(stored)
-        if rules.unknown == "skip":  # of a user who is skipped no row is left
+        if rules.unknown == "skip":  # skipped users (index -1) get no rows, so their id is unused
             asked = log.user_ids.external(np.maximum(indices, 0))
-    missing = indices < 0
+    missing = indices < 0  # [Q]
     if missing.any() and rules.unknown == "error":
         raise unknown_id(log.user_ids, asked[missing], len(indices), "user")
     known = np.flatnonzero(~missing)
@@ -97,7 +97,7 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
 def for_histories(
     run: Run, histories: Sequence[Sequence[Any]], rules: Rules, device: torch.device
 ) -> Table:
-    """Lists for users that the log never saw; see `Estimator.recommend_for_history`."""
+    """Lists for new users; see `Estimator.recommend_for_history`."""
     indices = [
         _history(run.interactions, history, place, rules)
         for place, history in enumerate(history_lists(histories))
@@ -120,31 +120,31 @@ def for_histories(
 
 
 Source = Tensor | Callable[[slice], npt.NDArray[np.float32]]
-"""Vectors of the users, [Q, K]; or what gives the scores of all items of a block of them."""
+"""Vectors of the requested users, [Q, K], or a function: block of users → scores of all items."""
 
 
 def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source:
-    """Vectors or scores of users that training never saw."""
+    """Vectors or scores of new users, from their histories."""
     model, n_items = run.model, run.interactions.n_items
     models = [model] if run.blend is None else [model, run.second_model]
     if any(map(_reads_histories, models)):
         parts = [_user_vectors(each, histories, n_items, device) for each in models]
         if run.blend is not None:
             parts[1] *= run.blend.weight
-        vectors = torch.cat(parts, dim=1)
+        vectors = torch.cat(parts, dim=1)  # [Q, K + K of the second model]
         checked(vectors.numpy())
         return vectors
     if base.non_iterative(run.config.name) and model.folds_in:
         ragged = Ragged.of_rows(histories)
         items, starts = ragged.values.numpy(), ragged.starts.numpy()
         ones = np.ones(len(items), dtype=np.float32)
-        matrix = csr_array((ones, items, starts), shape=(len(histories), n_items))
+        matrix = csr_array((ones, items, starts), shape=(len(histories), n_items))  # [Q, I]
         matrix.sort_indices()
-        nobody = np.full(len(histories), -1)
-        return lambda block: checked(model.score_all(nobody[block], matrix[block]))
+        no_user = np.full(len(histories), -1)  # index of a user without parameters
+        return lambda block: checked(model.score_all(no_user[block], matrix[block]))
     raise ConfigError(
-        f"{run.config.name} cannot fold in new users: its users are nothing but their own "
-        "parameters; train a model that reads histories, e.g. comet"
+        f"{run.config.name} cannot fold in new users, because it reads no histories; train a "
+        "model that reads histories, e.g. comet"
     )
 
 
@@ -153,7 +153,7 @@ def _reads_histories(model: Any) -> bool:
 
 
 def _user_vectors(model: Any, histories: list[Int64], n_items: int, device: torch.device) -> Tensor:
-    """Vectors of users never seen; zeros by a model whose users are their own parameters alone."""
+    """Vectors of new users, [Q, K]; zeros for a model that reads no histories."""
     if not _reads_histories(model):
         return torch.zeros(len(histories), len(model.weight))
     padded = fold_in(histories, model.histories, n_items)
@@ -161,12 +161,13 @@ def _user_vectors(model: Any, histories: list[Int64], n_items: int, device: torc
 
 
 _Part = tuple[Int64, Int64, npt.NDArray[np.float32]]
+"""Positions in the request [Q], items [Q, k] and scores [Q, k] of some of the lists."""
 
 
 def _ranked(
     run: Run, source: Source, rules: Rules, seen: tuple[Int64, Int64] | None, places: Int64
 ) -> _Part:
-    """Place in the request, items and scores of each list: [Q], [Q, k], [Q, k]."""
+    """Lists ranked by the model; unused places hold item -1 and score -inf."""
     n_items = run.interactions.n_items
     k = min(rules.k, n_items)
     items = np.full((len(places), k), -1, dtype=np.int64)
@@ -183,22 +184,22 @@ def _ranked(
 
 
 def _popular(run: Run, places: Int64, rules: Rules) -> _Part:
-    """The most popular items, equal counts by id; the score is the number of users."""
+    """The same list of popular items for each place; the score is the number of users."""
     log = run.interactions
     counts = np.bincount(run.known.items, minlength=log.n_items).astype(np.float32)
-    # The product of the vector (1) with (count): one list, of which each user gets a copy.
+    # A user vector (1) and item vectors (count) make one list, which is copied to each user.
     vectors = torch.ones(1, 1), torch.from_numpy(counts[:, None])
     _, items, scores = next(top_k(*vectors, rules.k, allowed=rules.allowed(log)))
     return places, np.repeat(items, len(places), 0), np.repeat(scores, len(places), 0)
 
 
 def _table(run: Run, asked: npt.NDArray[Any], parts: list[_Part]) -> Table:
-    """Rows in the order of the request, best first."""
+    """Merge parts into one table, in the order of the request and best items first."""
     places = np.concatenate([part[0] for part in parts])
     order = np.argsort(places, kind="stable")
     items = np.concatenate([part[1] for part in parts])[order]
     scores = np.concatenate([part[2] for part in parts])[order]
-    row, column = np.nonzero(items >= 0)
+    row, column = np.nonzero(items >= 0)  # lists may be shorter than k
     return Table(
         {
             "user_id": asked[places[order][row]],
@@ -210,7 +211,7 @@ def _table(run: Run, asked: npt.NDArray[Any], parts: list[_Part]) -> Table:
 
 
 def _history(log: Interactions, history: IdList, place: int, rules: Rules) -> Int64:
-    """Distinct indices in the order of their first occurrence."""
+    """Item indices of one history, each once, in the order of first occurrence."""
     stored, indices = log.item_ids.lookup(history, f"history {place}")
     missing = indices < 0
     if missing.any() and rules.unknown == "error":
@@ -223,7 +224,7 @@ def unknown_id(
     ids: Ids, missing: npt.NDArray[Any], asked: int, role: str, where: str = "", *,
     policies: bool = True,
 ) -> UnknownIdError:  # fmt: skip
-    """Error for ids that the log does not hold; it suggests the nearest id for the first."""
+    """Error for ids missing in the log; it suggests the nearest id to the first of them."""
     first = missing[:1].tolist()[0]
     near = nearest(ids, first)
     what = f"unknown {role} {shown(first)}{where} ({len(missing)} of {asked} unknown)"
@@ -240,9 +241,10 @@ def known(ids: Ids, values: Iterable[Any], role: str) -> Int64:
     Raises
     ------
     UnknownIdError
+        When an id is not in the log.
     """
-    what = f"{role}s"
-    stored, indices = ids.lookup(id_list(values, what), what)
+    argument_name = f"{role}s"
+    stored, indices = ids.lookup(id_list(values, argument_name), argument_name)
     missing = indices < 0
     if missing.any():
         unknown = ids.as_external(stored[missing])

@@ -1,4 +1,4 @@
-"""Presets: functions that return a complete frozen config for a model and a log."""
+"""Presets: functions that choose all settings of a model by the log, and return a config."""
 
 from __future__ import annotations
 
@@ -18,47 +18,71 @@ from comet_rec.models import base
 from comet_rec.training.blend import check as check_blend
 
 SMALL = 500_000
-"""Rows below which `auto` takes the small settings."""
+"""Rows of a log below which the presets take their settings for small logs.
+
+In `best` (ADR 0026): K = 64 instead of 128, N = 50 instead of 100, batches of 2,048 instead of
+4,096, and 16 epochs instead of at most 10. In `paper`: the "small" settings of `COMMON` and
+`SEARCHED` for the baselines (ADR 0019).
+"""
 
 SHORT = 40
-"""Mean rows a user below which a FISM has a softmax: better with 9 and 28, worse with 106
-(ADR 0026)."""
+"""Mean rows per user below which histories count as short.
+
+On small logs with short histories, `best` trains FISM with a softmax loss. That was better with 9
+and 28 rows per user, and worse with 106 (ADR 0026).
+"""
 
 MANY = 10_000
-"""Validation items from which on figures over the whole catalogue choose: a guess between 1,500,
-where that gained nothing, and 17,000 (ADR 0026)."""
+"""Validation items from which on `best` selects by the full metric if histories are short.
+
+Below, `best` selects by the sampled metric. The number is a guess: full metrics gained nothing with
+1,500 validation items, and something with 17,000 (ADR 0026).
+"""
 
 WIDE = 50_000
-"""Items from which on a softmax of `best` is estimated from drawn ones."""
+"""Items of a log from which on `best` uses a sampled softmax instead of the full softmax.
+
+The cost of a full softmax grows with the number of items (ADR 0026).
+"""
 
 PRODUCTS = 2_560_000_000_000
-"""Products of an epoch, rows times items times K, from which on it is too (ADR 0026)."""
+"""Multiply-adds per epoch (rows × items × K) from which on `best` uses a sampled softmax.
+
+The limit counts for logs with fewer than `WIDE` items. It lies above every log with recorded
+metrics (ADR 0026).
+"""
 
 DRAWN = 8_192
-"""Items that it is estimated from."""
+"""Number of items in the sampled softmax (ADR 0026)."""
 
 BLEND_DIM = 256
-"""K of a FISM under a softmax (ADR 0026)."""
+"""Embedding size K of a FISM with a softmax loss; other FISMs have K = 64 (ADR 0026)."""
 
 POSITIVES = 20_000_000
-"""Positives that a training of `best` sees at most, but for two epochs (ADR 0026)."""
+"""Most positives that a training of `best` sees, in all epochs together (ADR 0026).
+
+On logs of more than 2 million rows, this limit lowers the number of epochs from 10 to at least 2.
+"""
 
 
 def auto(model: str, log: Interactions) -> Config:
-    """Preset of a caller who chooses none: like `best`, without a refit (ADR 0026)."""
+    """The default preset: `best` without a refit (ADR 0026)."""
     config = best(model, log)
     return replace(config, preset="auto", train=replace(config.train, refit=False))
 
 
 def best(model: str, log: Interactions) -> Config:
-    """The best lists that we know how to get, figures with a refit.
+    """Settings for the best recommendations, with a refit (ADR 0026).
 
-    COMET on a log with times: causal histories, a softmax over the catalogue, the user's tower
-    alone, averaged weights and a rate that falls to zero; K, N, batches, epochs and whether items
-    are drawn by the size of the log (ADR 0026). On a log without an order: as
-    `static`. FISM on a log of short histories: a softmax too (ADR 0026). The others: as `paper`.
-    Where histories are short and users many, what ranks a catalogue at once is chosen by figures
-    over the whole of it (ADR 0026).
+    - COMET on a log with an order: causal histories, a softmax loss, the user tower alone, averaged
+      weights, a cosine schedule and a blended FISM. K, N, batch size, number of epochs and the
+      sampled softmax depend on the size of the log.
+    - COMET on a log without an order: `static` with a refit.
+    - FISM on a small log with short histories: a softmax loss.
+    - Any other model: `paper`.
+
+    The selection metric is the full one on small logs with short histories and `MANY` validation
+    items, for models that rank all items at once.
     """
     short, selection_metric = _short(log), _selection_metric(model, log)
     if model == "fism" and short:
@@ -102,30 +126,31 @@ def best(model: str, log: Interactions) -> Config:
 
 
 def _short(log: Interactions) -> bool:
-    """Whether histories are short, and the log small enough for a second softmax (ADR 0026)."""
+    """Whether the log is small and its histories are short; see `SMALL` and `SHORT`."""
     return len(log) < min(SMALL, SHORT * log.n_users)
 
 
 def _selection_metric(model: str, log: Interactions) -> Literal["sampled", "full"]:
-    """Selection metric for a log; models of pairs could rank few users in full (ADR 0026)."""
-    at_once = base.non_iterative(model) or base.two_tower(model)
-    if not at_once or not _short(log):
+    """Selection metric of `best`; models that score pairs are too slow for the full one."""
+    ranks_all_items = base.non_iterative(model) or base.two_tower(model)
+    if not ranks_all_items or not _short(log):
         return "sampled"
-    validated = int((np.diff(log.user_starts) > 2).sum())  # others have no validation item
-    return "full" if validated >= MANY else "sampled"
+    # Users with one or two rows have no validation item.
+    validation_items = int((np.diff(log.user_starts) > 2).sum())
+    return "full" if validation_items >= MANY else "sampled"
 
 
 def _drawn(log: Interactions, k: int) -> int:
-    """Items that a softmax is estimated from; 0 for all."""
+    """Number of items in the sampled softmax; 0 means the full softmax."""
     return 0 if log.n_items < WIDE and len(log) * log.n_items * k < PRODUCTS else DRAWN
 
 
 def static(model: str, log: Interactions) -> Config:
-    """Histories without order, settings by the size of the log.
+    """Settings for histories without an order, without a refit.
 
-    COMET: from 350,000 rows on, the paper's setting. Below, K = 64 and batches of 2,048:
-    on MovieLens-100K more steps an epoch count for more than fewer tower passes, and K = 64 makes
-    an epoch short enough for that (docs/log.md, 2026-11-23).
+    COMET has the settings of `paper` from `MEDIUM` rows on. Below, it has K = 64 and batches of
+    2,048. On MovieLens-100K, more steps per epoch matter more than fewer tower passes, and K = 64
+    keeps such an epoch short (docs/log-archive.md, 2026-11-23). Other models: as `paper`.
     """
     config = paper(model, log)
     train = replace(config.train, refit=False)
@@ -143,11 +168,12 @@ def static(model: str, log: Interactions) -> Config:
 
 
 def paper(model: str, log: Interactions) -> Config:
-    """Settings that figures are reported with.
+    """Settings of the reproduced tables, with a refit.
 
-    COMET: the paper's own, K 128, widths 1/8/32/128, 8 channels, N 50, dropout 0.3, Adam; batch,
-    rate and averaging, which it leaves open, are ours (ADR 0010, 0028). The paper prints
-    grids for the others, not what they chose: theirs are ours (ADR 0019).
+    COMET has the settings of the paper: K = 128, widths 1, 8, 32 and 128, 8 channels, N = 50,
+    dropout 0.3 and Adam. The paper does not state batch size, learning rate and averaging, so this
+    library chose them (ADR 0010, 0028). For other models the paper prints search grids without the
+    chosen values, so this library searched them (ADR 0019).
     """
     size = "small" if len(log) < SMALL else "large"
     model_settings, train_settings = SEARCHED.get((model, size), ({}, {}))
@@ -165,26 +191,26 @@ def paper(model: str, log: Interactions) -> Config:
 
 
 def large_tables(log: Interactions) -> bool:
-    """Whether users and items are more than a batch of `WHOLE_TABLES` could hold."""
+    """Whether the log has more users and items together than a batch of `WHOLE_TABLES`."""
     return log.n_users + log.n_items > int(WHOLE_TABLES["batch_size"])
 
 
 def paper_literal(model: str, log: Interactions) -> Config:
-    """As `paper`, with the target kept in the history: the leak that the paper may have had.
+    """As `paper`, but the target stays in the history: a leak that the paper may have had.
 
     Raises
     ------
     ConfigError
-        For models that are shown no history.
+        When the model reads no history.
     """
     config = paper(model, log)
     settings = {field.name for field in fields(config.model)}
     if "exclude_target" not in settings:
-        raise ConfigError(f"{model} is shown no history: paper-literal means nothing for it")
-    kept: dict[str, Any] = {"exclude_target": False}
+        raise ConfigError(f"{model} reads no history, so it has no preset paper-literal; use paper")
+    changes: dict[str, Any] = {"exclude_target": False}
     if "history_dropout" in settings:
-        kept["history_dropout"] = 0.0
-    return replace(config, preset="paper-literal", model=replace(config.model, **kept))
+        changes["history_dropout"] = 0.0
+    return replace(config, preset="paper-literal", model=replace(config.model, **changes))
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -201,12 +227,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "matched-mlp": {"cross": "matched-mlp"},
     "kept-target": {"exclude_target": False, "history_dropout": 0.0},
 }
-"""COMET's variants (Tables IV, V, Figures 3, 4) and falsifications: `static` with one change."""
+"""COMET's variants (Tables IV, V, Figures 3, 4) and falsifications: the changes to `static`."""
 
 
 def _variant(name: str, model: str, log: Interactions) -> Config:
+    """Preset `static` with the changes of a variant."""
     if model != "comet":
-        raise ConfigError(f"preset {name} is a variant of comet; {model} has none")
+        raise ConfigError(f"preset {name} is a variant of comet; {model} has no such preset")
     config = static(model, log)
     return replace(config, preset=name, model=replace(config.model, **VARIANTS[name]))
 
@@ -229,33 +256,46 @@ COMMON: dict[str, dict[str, Any]] = {
     "small": {"batch_size": 1024, "negatives": 8, "average": 0.99},
     "large": {"batch_size": 4096, "negatives": 8, "average": 0.998},
 }
-"""Training of the baselines by the size of the log: more negatives and averaged weights than the
-paper names, since both helped MF (docs/log.md, 2026-11-24): opponents are tuned, not copied."""
+"""Training settings of the baselines, by the size of the log (`SMALL`).
+
+The paper states 4 negatives and no averaging. Eight negatives and averaged weights helped MF on
+validation items (docs/log-archive.md, 2026-11-24), and baselines should be well tuned (ADR 0019).
+"""
 
 MEDIUM = 350_000
-"""Rows from which on COMET takes `WHOLE_TABLES`, whose batch is at most a tenth of the log, or
-`LARGE_TABLES`."""
+"""Rows of a log from which on COMET's `paper` and `static` use the settings below (ADR 0028).
+
+A batch is at most a tenth of the log (ADR 0010). A tenth of 350,000 rows is enough for the batch
+of `WHOLE_TABLES`.
+"""
 
 WHOLE_TABLES: dict[str, Any] = {
     "batch_size": 32_768, "learning_rate": 8e-3, "weight_decay": 1e-6, "warmup": 1.0,
     "average": 0.98, "full_epochs": 40, "patience": 8,
 }  # fmt: skip
-"""A batch in which nearly every user and item occurs: few tower passes a positive (ADR 0028)."""
+"""Settings if users and items together are at most one batch.
+
+Nearly every user and item occurs in each batch, so a positive needs few tower passes (ADR 0028).
+"""
 
 LARGE_TABLES: dict[str, Any] = {
     **WHOLE_TABLES, "batch_size": 8192, "learning_rate": 4e-3, "average": 0.995,
     "negative_pool": 2048, "positives_per_user": 4, "patience": 4,
 }  # fmt: skip
-"""Where users and items are more than such a batch could hold: more steps, each of few tower
-passes (ADR 0028)."""
+"""Settings if users and items together are more than one batch of `WHOLE_TABLES`.
+
+Smaller batches give more steps per epoch. Grouped positives and a pool of negatives keep the tower
+passes of a step few (ADR 0028).
+"""
 
 BATCHES: dict[str, dict[str, Any]] = {
-    # A whole history is summed once for all of a user's positives in a batch.
+    # The full history of a user is summed once per batch, so grouping positives saves time.
     "svdpp": {"positives_per_user": 16, "negatives": 4},
     "fism": {"positives_per_user": 16, "negatives": 4},
-    # A pair costs 3 MFLOP and 130 KiB.
+    # A pair takes 3 MFLOP and 130 KiB of memory, so batches are small.
     "convncf": {"batch_size": 512, "negatives": 4},
 }
+"""Training settings of single baselines that replace those of `COMMON`."""
 
 SEARCHED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
     ("mf", "small"): ({"embedding_dim": 128}, {"learning_rate": 2e-3, "weight_decay": 5e-7}),
@@ -287,8 +327,10 @@ SEARCHED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
         {"embedding_dim": 64, "alpha": 0.75}, {"learning_rate": 5e-3, "batch_size": 8192}
     ),
 }  # fmt: skip
-"""Model and size of the log → settings of the model and of training; ADR 0019 says which come
-out of a recorded search and which do not yet."""
+"""Model and size of the log → settings of the model, and settings of its training.
+
+ADR 0019 lists which settings come from a recorded search.
+"""
 
 PRESETS: dict[str, Callable[[str, Interactions], Config]] = {
     "auto": auto,
@@ -298,6 +340,7 @@ PRESETS: dict[str, Callable[[str, Interactions], Config]] = {
     "paper-literal": paper_literal,
     **{name: partial(_variant, name) for name in VARIANTS},
 }
+"""All presets by name."""
 
 
 def preset(name: str, model: str, log: Interactions) -> Config:
@@ -306,7 +349,7 @@ def preset(name: str, model: str, log: Interactions) -> Config:
     Raises
     ------
     ConfigError
-        For an unknown name; the nearest one is named.
+        When the name is unknown. The message suggests the nearest name.
     """
     if name not in PRESETS:
         raise ConfigError(unknown("preset", str(name), list(PRESETS)))
@@ -314,18 +357,20 @@ def preset(name: str, model: str, log: Interactions) -> Config:
 
 
 OF_A_SOLUTION = ("train.refit", "train.matmul_precision", "train.selection_metric")
-"""Training settings of a model without epochs. A table gives all models one precision, and a search
-looks at the selection metric."""
+"""Training settings that non-iterative models accept, although they have no epochs.
+
+A comparison gives one precision to all models, and a search reads the selection metric.
+"""
 
 
 def bare(key: str) -> str:
-    """Name of a dotted key as a keyword: ``epochs``, and ``blend_epochs`` of a blend."""
+    """Keyword argument of a dotted key: "train.epochs" → "epochs", "blend.x" → "blend_x"."""
     room, _, name = key.partition(".")
     return f"blend_{name}" if room == "blend" else name
 
 
 def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by their dotted keys; bare names are looked up in the model, then in training."""
+    """Settings by dotted keys; a bare name belongs to the model if the model has such a setting."""
     names = {f.name: f"train.{f.name}" for f in fields(config.train)}
     names |= {f.name: f"model.{f.name}" for f in fields(config.model)}
     names |= {f"blend_{f.name}": f"blend.{f.name}" for f in fields(config.blend)}
@@ -338,36 +383,37 @@ def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_protocol(config: Config, settings: Mapping[str, Any], protocol: ProtocolConfig) -> None:
-    """Refuse protocol settings that the split at hand was not made with.
+    """Refuse protocol settings that differ from the protocol of the split.
 
     Raises
     ------
     ConfigError
+        When a setting differs.
     """
     given_split = protocol.split == "given"
     maker = "given_test" if given_split else "leave_one_out"
     for key in dotted(config, settings):
         room, name = key.split(".", 1)
-        if room != "protocol" or (given_split and name == "negatives"):  # a file's has its own
+        if room != "protocol" or (given_split and name == "negatives"):  # candidates from a file
             continue
         if config.get(key) != getattr(protocol, name):
-            todo = f"give it to {maker}, or to train --set"
+            advice = f"pass it to {maker}, or to train --set"
             if name == "split":
-                todo = "leave it out; --test and given_test take one of your own"
+                advice = "leave it out; --test and given_test read a split of your own"
             raise ConfigError(
                 f"{key} = {config.get(key)}: the split was made with {getattr(protocol, name)}; "
-                f"{todo}"
+                f"{advice}"
             )
 
 
 def applied(plain: Config, settings: Mapping[str, Any]) -> Config:
-    """A preset with settings by their callers' names.
+    """Config of a preset with the caller's settings on top.
 
     Raises
     ------
     ConfigError
-        For settings that are unknown, out of range or not for this model, such as another length
-        of training for one that has none.
+        When a setting is unknown, out of range, or does not apply to this model, such as `epochs`
+        of a non-iterative model.
     """
     changes = dotted(plain, settings)
     config = plain.with_settings(changes)
@@ -375,14 +421,14 @@ def applied(plain: Config, settings: Mapping[str, Any]) -> Config:
     check_blend(config)
     if base.non_iterative(config.name):
         for key in changes:
-            idle = key.startswith("train.") and key not in OF_A_SOLUTION
-            if idle and config.get(key) != plain.get(key):
+            unused = key.startswith("train.") and key not in OF_A_SOLUTION
+            if unused and config.get(key) != plain.get(key):
                 raise ConfigError(f"{key}: {config.name} is not trained in epochs; leave it out")
     return config
 
 
 def check_without_log(config_for: Callable[[Interactions], Config]) -> None:
-    """Tell a setting that is wrong for every kind of log, before any data are read."""
+    """Raise the error of settings that are wrong for every kind of log, before reading a log."""
     for log in (_NO_LOG, _SHORT_HISTORIES):
         with suppress(ConfigError):
             config_for(log)
@@ -398,6 +444,8 @@ _NO_LOG = Interactions(
     user_ids=Ids("int", np.empty(0, np.int64)),
     item_ids=Ids("int", np.empty(0, np.int64)),
 )
+"""Empty log whose times give no order."""
 _ORDERED = replace(_NO_LOG, times=np.empty(0, np.int64), time_scope="per_user")
+"""Empty log whose times order the rows of each user."""
 _SHORT_HISTORIES = replace(_ORDERED, user_ids=Ids("int", np.zeros(1, np.int64)))
-"""Presets look at a log's order, and at its rows a user."""
+"""Ordered log with one user and no rows, so its histories count as short."""

@@ -1,4 +1,4 @@
-"""Every model by its name: a class each, and reading one back."""
+"""All models by name, one estimator class each, and `load_model`."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from comet_rec.models import base
 
 
 class COMET(Estimator):
-    """COMET (arXiv 2007.14129v1): embeddings enriched by convolutions over stacked histories.
+    """COMET (arXiv 2007.14129v1): embeddings enriched by convolutions over histories.
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "comet"
 
 
 class MF(Estimator):
-    """BCE-MF: matrix factorisation with biases, trained with binary cross-entropy.
+    """MF: matrix factorisation with biases and binary cross-entropy ("BCE-MF" in the paper).
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "mf"
 
 
 class SVDpp(Estimator):
-    """SVD++ on implicit data (Koren 2008).
+    """SVD++: matrix factorisation plus the items of a history, on implicit data (Koren 2008).
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "svdpp"
@@ -44,7 +44,7 @@ class SVDpp(Estimator):
 class FISM(Estimator):
     """FISM: factored item similarity (Kabbur et al. 2013).
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "fism"
@@ -53,70 +53,70 @@ class FISM(Estimator):
 class GMF(Estimator):
     """GMF: generalised matrix factorisation (He et al. 2017).
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "gmf"
 
 
 class MLP(Estimator):
-    """MLP: a perceptron on two joined embeddings (He et al. 2017).
+    """MLP: a multi-layer perceptron on the concatenated embeddings of a pair (He et al. 2017).
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "mlp"
 
 
 class NeuMF(Estimator):
-    """NeuMF: GMF and MLP side by side (He et al. 2017).
+    """NeuMF: GMF and MLP combined in one output layer (He et al. 2017).
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "neumf"
 
 
 class ConvNCF(Estimator):
-    """ConvNCF: convolutions over an outer product (He et al. 2018).
+    """ConvNCF: convolutions over the outer product of two embeddings (He et al. 2018).
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "convncf"
 
 
 class Popularity(Estimator):
-    """The most chosen items for everyone.
+    """Popularity: the same most popular items for every user.
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "popularity"
 
 
 class ItemKNN(Estimator):
-    """Cosine similarity between items.
+    """ItemKNN: nearest neighbours of items by cosine similarity.
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "itemknn"
 
 
 class EASE(Estimator):
-    """EASE: a linear autoencoder in closed form (Steck 2019).
+    """EASE: a linear item-item autoencoder with a closed-form solution (Steck 2019).
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "ease"
 
 
 class Random(Estimator):
-    """Scores without meaning: the floor of every table.
+    """Random scores, as a lower bound for comparisons.
 
-    Takes what `Estimator` takes, and the settings of its signature.
+    The arguments are those of `Estimator`; the signature lists every setting.
     """
 
     name = "random"
@@ -126,26 +126,26 @@ _NAMED = (COMET, MF, SVDpp, FISM, GMF, MLP, NeuMF, ConvNCF, Popularity, ItemKNN,
 
 
 def _plain(name: str) -> type[Estimator]:
-    """Estimator of a registered model without a class above."""
+    """Make an estimator class for a registered model that has none in this file."""
     model = base.model_class(name)
     return type(model.__name__, (Estimator,), {"name": name, "__doc__": model.__doc__})
 
 
 def estimators() -> dict[str, type[Estimator]]:
-    """Every registered model's estimator, by name."""
+    """Estimator classes of all registered models, by name."""
     named: dict[str, type[Estimator]] = {estimator.name: estimator for estimator in _NAMED}
     return named | {name: _plain(name) for name in base.names() if name not in named}
 
 
 class _OfThePreset:
-    """Default of a setting in a signature."""
+    """Default value in a signature: the preset decides the setting."""
 
     def __repr__(self) -> str:
         return "<the preset's>"
 
 
 def _signature(name: str) -> inspect.Signature:
-    """Parameters of a model's constructor, with the settings that it takes by keyword."""
+    """Signature of a model's constructor, with every setting as a keyword argument."""
     common = inspect.signature(Estimator).parameters
     fixed = [common[name] for name in ("preset", "seed", "device")]
     hints = get_type_hints(base.config_class(name))
@@ -169,12 +169,28 @@ for _name, _estimator in ESTIMATORS.items():
 
 @undisturbed
 def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
-    """Read a run that `save` or ``comet-rec train`` wrote; the folder alone is enough.
+    """Load a model that `save` or ``comet-rec train`` wrote.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the run. It contains everything: settings, weights, ids, log and split.
+    device : str
+        Device for encoding new users and for further training: "cpu", "cuda", "cuda:1" or "mps".
+
+    Returns
+    -------
+    Estimator
+        The fitted model, an object of its own class, such as `COMET`.
 
     Raises
     ------
     ArtefactError
-        When it is missing, incomplete or damaged.
+        When the folder is missing, is not a run, is incomplete, or is damaged.
+    ConfigError
+        When this machine has no such device.
+    InputError
+        When `folder` is not a path.
     """
     run = load_run(folder_path(folder, "load_model"))
     model = ESTIMATORS[run.config.name](seed=run.config.seed, device=device)

@@ -1,7 +1,7 @@
-"""The caller's settings of PyTorch and numpy, put aside while the library computes; devices.
+"""Default settings of PyTorch and numpy while the library computes; choice of the device.
 
-A default dtype of float64, `no_grad`, a default device or an `errstate` are the caller's own. None
-of them may change a bit of a result.
+A caller may have set a default dtype, `no_grad`, a default device or an `errstate`. None of these
+may change a result, so they are replaced during a call and restored after it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from comet_rec.errors import ConfigError
 
 
 class _Process:
-    """Settings that all threads share: the first call puts them aside, the last one puts them back.
+    """Settings of the whole process: the first running call replaces them, the last restores them.
 
-    A fork copies the numbers of PyTorch's threads, but not the threads: an operation that is
-    divided among them would wait for ever. A forked process therefore computes with one.
+    A forked process inherits PyTorch's number of threads, but not the threads themselves. A
+    parallel operation would wait for them for ever, so a forked process uses one thread.
     """
 
     def __init__(self, *, forked: bool = False) -> None:
@@ -32,17 +32,17 @@ class _Process:
         self._dtype, self._threads = torch.float32, 1
 
     def enter(self) -> None:
-        """Put the caller's settings aside."""
+        """Replace the caller's settings by the defaults."""
         with self._lock:
             if self._running == 0:
                 self._dtype, self._threads = torch.get_default_dtype(), torch.get_num_threads()
                 torch.set_default_dtype(torch.float32)
-            if self.forked:  # by every thread, for PyTorch keeps the number by thread
+            if self.forked:  # in every call, because PyTorch stores this number per thread
                 torch.set_num_threads(1)
             self._running += 1
 
     def leave(self) -> None:
-        """Put them back."""
+        """Restore the caller's settings after the last running call."""
         with self._lock:
             self._running -= 1
             if self._running == 0:
@@ -55,7 +55,7 @@ _process = _Process()
 
 
 def _after_fork() -> None:
-    """Begin anew: another thread of the parent may have held the lock."""
+    """Replace the shared state in a forked child: its copy of the lock may be held for ever."""
     global _process
     _process = _Process(forked=True)
 
@@ -66,18 +66,18 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
 
 @contextlib.contextmanager
 def own_settings() -> Iterator[None]:
-    """PyTorch's and numpy's settings as they are by default, inside the block."""
+    """Use the default settings of PyTorch and numpy inside the block."""
     process = _process
     process.enter()
     try:
         with contextlib.ExitStack() as stack:
-            # Outside of inference mode, gradients are on again too.
+            # `inference_mode(False)` enables gradients only as a side effect, so say it here.
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             for kind in ("cpu", "cuda"):
                 if torch.is_autocast_enabled(kind):
                     stack.enter_context(torch.autocast(kind, enabled=False))
-            if torch.get_default_device().type != "cpu":  # where it is, every operation is slower
+            if torch.get_default_device().type != "cpu":  # a needless context slows every operation
                 stack.enter_context(torch.device("cpu"))
             stack.enter_context(
                 np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
@@ -88,16 +88,16 @@ def own_settings() -> Iterator[None]:
 
 
 undisturbed = own_settings()
-"""Decorator of a function that computes under `own_settings`."""
+"""Decorator: run a function with the default settings of PyTorch and numpy."""
 
 
 def torch_device(name: str | torch.device) -> torch.device:
-    """Device of this name; ``cuda:1`` is the second GPU.
+    """PyTorch device of a name such as "cpu", "cuda", "cuda:1" (the second GPU) or "mps".
 
     Raises
     ------
     ConfigError
-        When the name is unknown or the machine has none.
+        When the name is unknown, or this machine has no such device.
     """
     kind, colon, number = str(name).partition(":")
     if kind not in ("cpu", "cuda", "mps") or bool(colon) != number.isdecimal():
