@@ -22,8 +22,8 @@ MOST_THREADS = 1024
 """Largest number of threads that a caller may ask for. A mistyped larger number would overload the
 machine, because every thread is started."""
 LARGEST = 10**20
-"""Settings must be smaller integers. Larger ones are typing errors that would fail later, as the
-size of an array or as a float."""
+"""Integer settings must be below this number. A larger one is a typing error that would fail later,
+as the size of an array or as a float."""
 OF_A_SOFTMAX: Mapping[str, Any] = {"softmax_items": 0, "mask_known_positives": False}
 """Settings of `TrainConfig` that only the softmax loss uses, with the values that switch them
 off."""

@@ -125,7 +125,7 @@ def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:
     try:
         return model(config, n_users, n_items, rng)
     except (RuntimeError, MemoryError, TypeError) as error:
-        # PyTorch has no special exception for sizes that are too large, only the message tells.
+        # PyTorch has no special exception for sizes that are too large: check the message.
         text = str(error).lower()
         if not isinstance(error, MemoryError) and "memory" not in text and "overflow" not in text:
             raise

@@ -242,7 +242,7 @@ class Trainer:
     def _step(self, batch: Batch) -> float:
         """Update the parameters once; return the mean loss per pair, or per positive for a softmax.
 
-        For BPR it is the mean per negative.
+        With BPR the mean is per negative.
         """
         where = (self.state.epoch, self.state.batch)
         rng = torch.Generator(self.device)
