@@ -94,7 +94,7 @@ def test_a_link_stays_one_and_a_pipe_is_written_through(tmp_path):
 def test_a_pipe_that_nobody_reads_from_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("comet_rec.files.READER_SECONDS", 0.0)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="nobody reads"), written_whole(tmp_path / "pipe") as f:
+    with pytest.raises(InputError, match="no program reads"), written_whole(tmp_path / "pipe") as f:
         f.write_text("x")
 
 

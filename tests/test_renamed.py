@@ -59,7 +59,7 @@ def test_a_run_of_before_is_saved_by_its_present_names(tmp_path, before):
     ],
 )
 def test_an_old_name_is_accepted_with_a_warning(given, key, value, random_log):
-    with pytest.warns(CometWarning, match=r"is now|is gone"):
+    with pytest.warns(CometWarning, match=r"is now|was removed"):
         model = cr.COMET(preset="best", **given)
     assert model.config_for(random_log(30, 40, 8)).get(key) == value
 

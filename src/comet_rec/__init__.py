@@ -1,7 +1,7 @@
-"""comet-rec: COMET, the convolutional dimension interaction recommender, and what it needs.
+"""comet-rec: COMET, the convolutional dimension interaction recommender, with baselines and data.
 
-Names are imported when they are first used, so that ``import comet_rec`` and
-``comet-rec --help`` do not wait for torch.
+Each name is imported at its first use, so ``import comet_rec`` and ``comet-rec --help`` do not
+wait for torch.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Settings: frozen dataclasses, TOML in and out, and errors that name the nearest key."""
+"""Settings as frozen dataclasses, read from and written to TOML."""
 
 from __future__ import annotations
 
@@ -17,81 +17,85 @@ from comet_rec.errors import ConfigError, did_you_mean
 from comet_rec.text import shortened
 
 ROOMS = ("model", "blend", "train", "protocol")
-"""Groups of settings; a dotted key begins with one of them."""
+"""Groups of settings. A dotted key such as ``model.embedding_dim`` begins with its group."""
 MOST_THREADS = 1024
-"""Each is started, needed or not: a mistyped number would stop the machine."""
+"""Largest number of threads that a caller may ask for. A mistyped larger number would overload the
+machine, because every thread is started."""
 LARGEST = 10**20
-"""Integers from here on are slips: they would fail as an array's size, or as a float, later."""
+"""Integer settings must be below this number. A larger one is a typing error that would fail later,
+as the size of an array or as a float."""
 OF_A_SOFTMAX: Mapping[str, Any] = {"softmax_items": 0, "mask_known_positives": False}
-"""Settings of `TrainConfig` that no other loss has, and how they are off."""
+"""Settings of `TrainConfig` that only the softmax loss uses, with the values that switch them
+off."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a model is trained, whatever the model.
+    """Settings of training, the same for every trainable model.
 
     Parameters
     ----------
     epochs : int
-        Most passes over the positives; fewer when validation stops the run.
+        Largest number of passes over the positives. Validation may stop training earlier.
     full_epochs : int
-        Passes when nothing is held out (`fit(interactions)`, `train --all`).
+        Number of passes when no rows are held out (`fit(interactions)`, `train --all`).
     batch_size : int
-        Positives in a batch, before their negatives. A batch never holds more than a tenth of
-        the log, so that it cannot empty the histories (ADR 0003).
+        Positives in a batch, negatives not counted. A batch holds at most a tenth of the log, so
+        that it cannot empty the histories (ADR 0003).
     learning_rate, weight_decay : float
-        Settings of Adam, the paper's optimizer. The decay is L2 and is added to the gradient.
+        Settings of Adam, the paper's optimizer. The decay is an L2 penalty, added to the gradient.
     schedule : {"constant", "cosine"}
-        Learning rate over the run: the same throughout, or falling along half a cosine to zero at
-        the end of the last of `epochs` (on everything of `full_epochs`, where those are more).
-        Choice: constant; the paper names none.
+        Learning rate over the run. With "cosine" the rate falls along half a cosine to zero, which
+        it reaches after `epochs` epochs, or after `full_epochs` if no rows are held out and
+        `full_epochs` is larger. Choice: constant; the paper names no schedule.
     warmup : float
-        Epochs over which the learning rate first rises in a line to its full height, times
-        whatever the schedule says; parts of an epoch count. Choice: 0, as the paper names none.
+        Epochs in which the learning rate rises linearly from zero, as a factor on top of
+        `schedule`. Fractions are allowed. Choice: 0; the paper names no warm-up.
     average : float
-        Decay a step of the exponential moving average of the parameters that is validated and
-        kept in their place; 0 keeps the last parameters themselves. Choice: off by
+        Decay per step of the exponential moving average of the parameters. The average is
+        validated and stored in place of the last parameters; 0 switches it off. Choice: off by
         default; on in `best`, in the presets of the baselines, and in `paper` from 350,000 rows
         on (ADR 0028).
     decay_on : {"all", "embeddings"}
-        Which parameters are decayed. Choice: the paper does not say.
+        Parameters that weight decay applies to. Choice: all; the paper does not say.
     negatives : int
-        Unobserved items drawn for each positive, anew each epoch (Eq. 9).
+        Unobserved items sampled for each positive, anew in each epoch (Eq. 9).
     positives_per_user : int
-        Most positives of a user that come together in a batch: fewer distinct users, hence
-        fewer tower passes a positive. Each positive still occurs once an epoch.
+        Largest number of a user's positives that are grouped in one batch. A larger number gives
+        fewer distinct users in a batch, and so fewer tower passes. Each positive still occurs once
+        per epoch.
     negative_pool : int
-        Items in a random pool from which a batch draws its negatives: fewer distinct items.
-        0 draws each from all items.
+        Size of a random pool of items from which a batch samples its negatives. A pool gives fewer
+        distinct items in a batch. With 0 every negative is sampled from all items.
     sampling : {"uniform", "popularity", "in-batch"}
-        How items are sampled, as negatives or for the softmax: all alike; in proportion to a
-        power of their number of rows; or among the positives of the batch. Negatives are never
-        positives of the user. Choice: uniform (ADR 0023).
+        Sampling of items, as negatives or for the softmax. "popularity" samples in proportion to a
+        power of an item's number of rows, "in-batch" among the positives of the batch. Negatives
+        are never positives of the user. Choice: uniform (ADR 0023).
     popularity_power : float
-        The power of ``sampling = "popularity"``.
+        The power for ``sampling = "popularity"``.
     loss : {"bce", "bpr", "softmax"}
-        Binary cross-entropy on logits (Eq. 9), Bayesian personalised ranking, or cross-entropy
-        of each positive among the items of the catalogue (ADR 0022).
+        Binary cross-entropy on logits (Eq. 9), Bayesian personalised ranking, or softmax
+        cross-entropy of each positive among all or sampled items (ADR 0022).
     softmax_items : int
-        Items of the sampled softmax, drawn by `sampling` once for all positives of a batch; 0
-        takes the full softmax.
+        Items of the sampled softmax, sampled once for all positives of a batch as `sampling` says.
+        With 0 the softmax is full.
     mask_known_positives : bool
-        Leave the user's other positives out of the softmax of each positive. Otherwise they
-        count against it, like any other item. Choice: false (ADR 0022).
+        Leave the user's other positives out of the softmax of each positive. If false, they count
+        as negatives, like any other item. Choice: false (ADR 0022).
     reduction : {"mean", "sum"}
-        Over the pairs of a batch. Choice: Eq. 9 prints a sum.
+        Reduction of the loss over the pairs of a batch. Choice: mean; Eq. 9 prints a sum.
     matmul_precision : {"highest", "high", "medium"}
-        Precision of float32 products in training, by the words of
-        `torch.set_float32_matmul_precision`: "medium" multiplies in bfloat16 and adds in float32
-        where the processor can. Sums, transforms, parameters and measuring stay in float32.
-        Choice: highest (ADR 0027).
+        Precision of float32 matrix products in training, as in
+        `torch.set_float32_matmul_precision`. "medium" multiplies in bfloat16 and adds in float32
+        if the processor can. All other computation stays in float32. Choice: highest (ADR 0027).
     selection_metric : {"sampled", "full"}
-        NDCG@10 of the validation items that chooses the epoch, the weight of a blend and, in a
-        search, the settings: among sampled candidates, or of the full ranking (ADR 0037, 0026).
+        Whether NDCG@10 over sampled candidates or over the full ranking chooses the best epoch.
+        The same metric chooses the weight of a blend and, in a search, the settings (ADR 0026,
+        0037).
     patience : int
-        Validations without a better figure of that kind before training stops; 0 never does.
+        Validations without a better selection metric after which training stops; 0 means never.
     refit : bool
-        Train once more on training and validation rows, for the epochs that validation chose.
+        Train again on training and validation rows, for as many epochs as validation chose.
     """
 
     epochs: int = 60
@@ -119,7 +123,7 @@ class TrainConfig:
 
     @property
     def selects(self) -> str:
-        """Name of the validation figure that `selection_metric` means."""
+        """Name of the selection metric among the validation figures."""
         return "NDCG@10" if self.selection_metric == "sampled" else "full NDCG@10"
 
     def merit(self, validation: Mapping[str, float]) -> tuple[float, float]:
@@ -136,7 +140,7 @@ class TrainConfig:
         self._check_softmax()
 
     def _check_softmax(self) -> None:
-        """Refuse settings that the loss would pass over in silence."""
+        """Refuse settings that the chosen loss would ignore."""
         if self.loss != "softmax":
             for name in OF_A_SOFTMAX:
                 if getattr(self, name) > 0:
@@ -146,39 +150,40 @@ class TrainConfig:
                     )
         elif self.negative_pool > 0:
             raise ConfigError(
-                f'train.negative_pool = {self.negative_pool}: train.loss = "softmax" draws no '
+                f'train.negative_pool = {self.negative_pool}: train.loss = "softmax" samples no '
                 "negatives; give train.softmax_items"
             )
         elif self.softmax_items == 0 and self.sampling != "uniform":
             raise ConfigError(
-                f'train.sampling = "{self.sampling}": the full softmax draws nothing; give '
-                "train.softmax_items, the number of items to draw"
+                f'train.sampling = "{self.sampling}": the full softmax samples no items; give '
+                "train.softmax_items, the number of items to sample"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlendConfig:
-    """A second model whose score, times a weight, is added to the model's own (ADR 0026).
+    """Settings of a blend: the weighted score of a second model is added to the model's (ADR 0026).
 
     Parameters
     ----------
     model : {"none", "fism"}
-        The second model. It is trained first, by itself. Choice: none.
+        The second model, which is trained first and separately. Choice: none.
     embedding_dim : int
         K of the second model.
     alpha : float
         Exponent of FISM's normaliser, as in `FISMConfig`.
     preset : {"paper", "best"}
-        Preset of the second model's training: binary cross-entropy, or a softmax where histories
-        are short (ADR 0026).
+        Training preset of the second model. "paper" has binary cross-entropy, "best" has a softmax
+        if histories are short (ADR 0026).
     weight : float
-        Weight of the second score where no validation items choose it (`training.blend.WEIGHTS`).
+        Weight of the second model's score, used only if no rows are held out. Otherwise the
+        validation items choose one of `training.validation.WEIGHTS`.
     epochs : int
-        Epochs of the second model where no validation items choose them; 0 takes its preset's.
+        Epochs of the second model, used only if no rows are held out; 0 means its preset's number.
     """
 
     model: Literal["none", "fism"] = "none"
-    # In the order that records were written in (`Config.recorded`).
+    # The order of these fields is the order in stored records (`Config.recorded`).
     embedding_dim: int = 64
     alpha: float = 0.5
     preset: Literal["paper", "best"] = "paper"
@@ -199,7 +204,7 @@ class BlendConfig:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings of the second model that this one decides, by their own names."""
+        """Settings that the blend fixes for the second model, by their names in that model."""
         return {"embedding_dim": self.embedding_dim, "alpha": self.alpha}
 
 
@@ -210,13 +215,15 @@ class ProtocolConfig:
     Parameters
     ----------
     split : {"leave_one_out", "given"}
-        Source of the test items: the latest row of each user, or files.
+        Source of the test items: the latest row of each user, or the user's own files.
     negatives : int
-        Candidates drawn beside the positive of each user, for test and for validation.
+        Candidates sampled for each user besides the positive, for test and for validation.
     ties : {"expected", "pessimistic"}
-        How a candidate with the positive's score counts.
+        Treatment of candidates with the same score as the positive: the average over their random
+        orders, or all of them ranked above the positive.
     seed : int
-        Seed of the candidates alone, so that all models and training seeds meet the same ones.
+        Seed of the sampled candidates, separate from the training seed. So all models and training
+        seeds rank the same candidates.
     """
 
     split: Literal["leave_one_out", "given"] = "leave_one_out"
@@ -226,7 +233,7 @@ class ProtocolConfig:
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
-            # As they are stored: a wrong word would be found when the run is read, too late.
+            # Check here what a stored run would check, or an error would appear only on loading.
             object.__setattr__(self, name, coerce(f"protocol.{name}", getattr(self, name), hint))
         positive(self, "protocol", "negatives")
         not_negative(self, "protocol", "seed")
@@ -234,7 +241,10 @@ class ProtocolConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that decides a run but the data: model, blend, training, protocol, seed."""
+    """All settings of a run: model, blend, training, protocol and seed.
+
+    Together with the data they determine the result.
+    """
 
     name: str
     preset: str
@@ -245,35 +255,35 @@ class Config:
     seed: int = 0
 
     def with_settings(self, settings: Mapping[str, Any]) -> Config:
-        """Copy with dotted keys changed, e.g. ``{"model.embedding_dim": 64}``.
+        """Copy with changed settings, given by dotted keys such as ``model.embedding_dim``.
 
-        Values may be text, as the command line gives them.
+        Values may be text from the command line.
 
         Raises
         ------
         ConfigError
-            For an unknown key (the nearest one is named) or a value out of range.
+            For an unknown key or a value out of range.
         """
         changes: dict[str, dict[str, Any]] = {room: {} for room in ROOMS}
         for key, value in settings.items():
             coerced = self.coerced(key, value)
             room, name = key.split(".", 1)
             changes[room][name] = coerced
-        # What a preset has for a blend goes with it.
+        # Without a blend, the preset's other settings of the blend go back to their defaults.
         if changes["blend"].get("model") == "none":
             changes["blend"] = {f.name: f.default for f in fields(BlendConfig)} | changes["blend"]
-        # What a preset has for another loss goes with that.
+        # With another loss, settings that only suit the preset's loss are switched off.
         if changes["train"].get("loss") == "softmax":
             changes["train"].setdefault("negative_pool", 0)
         elif "loss" in changes["train"]:
             changes["train"] = {**OF_A_SOFTMAX, **changes["train"]}
-        # All of a room at once: settings that belong together may come in any order.
+        # One `replace` per group: settings are checked together, so their order does not matter.
         return replace(
             self, **{room: replace(getattr(self, room), **changes[room]) for room in ROOMS}
         )
 
     def coerced(self, key: str, value: Any) -> Any:
-        """A value of a dotted key in that setting's type, text as the command line gives it.
+        """Value for a dotted key, converted to the type of that setting; text is parsed.
 
         Raises
         ------
@@ -296,7 +306,7 @@ class Config:
         return getattr(getattr(self, room), name)
 
     def changed(self) -> list[str]:
-        """``key = value`` of all that decides a run, settings at their defaults left out."""
+        """Lines ``key = value``: name, preset, seed, and settings that differ from the defaults."""
         lines = [f"{key} = {literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
         for room in ROOMS:
             part, plain = getattr(self, room), type(getattr(self, room))()
@@ -308,23 +318,23 @@ class Config:
         return lines
 
     def recorded(self) -> list[str]:
-        """`changed` by the names that finished records were written with: digests cover these."""
+        """`changed` with the old names of renamed settings, which the digests of records cover."""
         old = {new: old for old, new in renamed.SETTINGS.items()}
-        found = []
+        lines = []
         for line in self.changed():
             key, _, value = line.partition(" = ")
-            if key == "blend.model":  # the old size of a blend switched it on
-                found.append(f"{renamed.BLEND_SIZE} = {self.blend.embedding_dim}")
+            if key == "blend.model":  # in old records a size above 0 switched the blend on
+                lines.append(f"{renamed.BLEND_SIZE} = {self.blend.embedding_dim}")
             elif key != "blend.embedding_dim":
-                found.append(f"{old.get(key, key)} = {value}")
-        return found
+                lines.append(f"{old.get(key, key)} = {value}")
+        return lines
 
     def to_toml(self) -> str:
         """Render as TOML that `from_toml` reads back to an equal object."""
         lines = [f"{key} = {literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
         for room in ROOMS:
             part = getattr(self, room)
-            if part == BlendConfig():  # most models have none
+            if part == BlendConfig():  # most models have no blend: leave the section out
                 continue
             lines += ["", f"[{room}]"]
             lines += [f"{f.name} = {literal(getattr(part, f.name))}" for f in fields(part)]
@@ -343,7 +353,7 @@ class Config:
             tree = tomllib.loads(text)
         except RecursionError:
             raise ConfigError(f"{where}: not TOML: nested too deeply") from None
-        except ValueError as error:  # its own kind, or a number of thousands of digits
+        except ValueError as error:  # invalid TOML, or a number with thousands of digits
             raise ConfigError(f"{where}: not TOML: {error}") from None
         name, preset = (str(tree.pop(key, "")) for key in ("name", "preset"))
         seed = tree.pop("seed", 0)
@@ -362,12 +372,15 @@ class Config:
 
 @cache
 def _type_hints(room: Any) -> dict[str, Any]:
-    """Types of a room's settings; finding them takes longer than all else in reading a config."""
+    """Types of a group's settings, cached because finding them is slow."""
     return get_type_hints(room)
 
 
 def unknown(what: str, given: str, known: list[str]) -> str:
-    """One line that names the nearest known word; of a setting, within its room."""
+    """Message for an unknown name: it suggests the most similar known one.
+
+    A dotted setting is compared only with settings of its group, if that group exists.
+    """
     room, dot, name = given.rpartition(".")
     prefix = f"{room}."
     within = [word.removeprefix(prefix) for word in known if dot and word.startswith(prefix)]
@@ -401,21 +414,21 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
     try:
         if hint is bool:
             return _boolean(value)
-        # Compared as text: truth values of numpy are refused without importing numpy.
+        # Comparing the text refuses numpy's truth values too, without importing numpy.
         if hint in (int, float) and str(value) in ("True", "False"):
             raise ValueError
         if hint is int and not isinstance(value, str) and int(value) != value:
             raise ValueError
-        found = hint(value)
+        converted = hint(value)
     except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{key} = {_quoted(value)}: must be {_type_name(hint)}") from None
-    if hint is int and abs(found) >= LARGEST:
-        raise ConfigError(f"{key} = {_quoted(value)}: is too large; nothing is of that size")
-    return found
+    if hint is int and abs(converted) >= LARGEST:
+        raise ConfigError(f"{key} = {_quoted(value)}: is too large; give a number below {LARGEST}")
+    return converted
 
 
 def _quoted(value: Any) -> str:
-    """Text of a value for a message, shortened."""
+    """Shortened text of a value for a message."""
     return repr(shortened(value)) if isinstance(value, str) else shortened(value)
 
 
@@ -433,7 +446,7 @@ def _type_name(hint: type) -> str:
 
 
 def literal(value: Any) -> str:
-    """A setting's value as TOML writes it."""
+    """Value of a setting in TOML notation."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
@@ -449,7 +462,7 @@ def is_whole(value: Any) -> bool:
 
 
 def positive(config: Any, room: str, *names: str) -> None:
-    """Refuse settings that are not above zero."""
+    """Refuse settings that are zero, negative or infinite."""
     for name in names:
         value = getattr(config, name)
         if not 0 < value < math.inf:
@@ -457,11 +470,11 @@ def positive(config: Any, room: str, *names: str) -> None:
 
 
 def not_negative(config: Any, room: str, *names: str) -> None:
-    """Refuse settings below zero."""
+    """Refuse settings that are negative or infinite."""
     for name in names:
         if not 0 <= getattr(config, name) < math.inf:
             raise ConfigError(
-                f"{room}.{name} = {getattr(config, name)}: must not be below 0, and finite"
+                f"{room}.{name} = {getattr(config, name)}: must be 0 or above, and finite"
             )
 
 

@@ -1,4 +1,4 @@
-"""Errors and warnings whose text is written for the user, and exit statuses."""
+"""Errors and warnings for the user, and parts of their messages."""
 
 import difflib
 import shlex
@@ -9,15 +9,18 @@ from comet_rec.text import printable
 
 _SHELL_NAMES = {"min_user_interactions": "min-user", "min_item_interactions": "min-item"}
 _NEAR = 0.7
-"""Likeness from which on a name is suggested: `itme` for `item` has .75, `title` for `time` .67."""
+"""Least similarity of a suggested name: `itme` and `item` have 0.75, `title` and `time` 0.67."""
 _LISTED = 40
-"""Names that a message lists at most."""
+"""Largest number of names that a message lists."""
 _in_shell = False
 
 
 @contextmanager
 def shell_messages() -> Iterator[None]:
-    """Let messages name shell options (`--skip-bad 3`) instead of Python arguments."""
+    """Let messages name shell options (`--skip-bad 3`) instead of Python arguments (`skip_bad=3`).
+
+    The setting holds inside the ``with`` block.
+    """
     global _in_shell
     before, _in_shell = _in_shell, True
     try:
@@ -27,10 +30,7 @@ def shell_messages() -> Iterator[None]:
 
 
 def argument(name: str, value: object = "…") -> str:
-    """How a reader passes an argument: `skip_bad=3` in Python, `--skip-bad 3` in the shell.
-
-    Texts are quoted as each of the two needs it.
-    """
+    """Text of an argument for messages: `skip_bad=3` in Python, `--skip-bad 3` in the shell."""
     if not _in_shell:
         return f"{name}={value if value == '…' else repr(value)}"
     option = "--" + _SHELL_NAMES.get(name, name.replace("_", "-"))
@@ -44,15 +44,15 @@ def argument(name: str, value: object = "…") -> str:
 
 
 def by_reader(*, python: str, shell: str) -> str:
-    """Words for a reader in Python, or in the shell, where an argument's name does not do."""
+    """Text of a message that differs between Python and the shell in more than an argument."""
     return shell if _in_shell else python
 
 
 def did_you_mean(name: str, valid: Iterable[str], prefix: str = "") -> str:
-    """The name that was meant, where one is near, else all valid ones: the end of a message.
+    """End of a message about an unknown name: a similar valid name, or else all valid names.
 
-    Case and leading dashes do not count. A name that begins another one is near to it. `prefix`
-    is shown in front of each valid name.
+    Case and leading dashes are ignored. The beginning of a valid name counts as similar to it.
+    `prefix` is shown in front of each valid name.
 
     Examples
     --------
@@ -62,38 +62,42 @@ def did_you_mean(name: str, valid: Iterable[str], prefix: str = "") -> str:
     'known: user, item, rating'
     """
     names = list(valid)
-    # The first of two that differ in case alone.
+    # In reverse, so that the first of two names that differ only in case is kept.
     plain = {each.lstrip("-").lower(): each for each in reversed(names)}
-    wanted = name.lstrip("-").lower()
-    likeness = {each: _likeness(wanted, each) for each in plain}
-    # Of equally near ones that with the same first letter, which is seldom mistyped.
-    near = max(plain, key=lambda each: (likeness[each], each[:1] == wanted[:1]), default="")
-    if near and likeness[near] >= _NEAR:
-        return f"did you mean {prefix + plain[near]!r}?"
+    unknown = name.lstrip("-").lower()
+    likeness = {each: _likeness(unknown, each) for each in plain}
+    # The first letter is seldom mistyped: it decides between equally similar names.
+    nearest = max(plain, key=lambda each: (likeness[each], each[:1] == unknown[:1]), default="")
+    if nearest and likeness[nearest] >= _NEAR:
+        return f"did you mean {prefix + plain[nearest]!r}?"
     listed = ", ".join(prefix + each for each in names[:_LISTED])
     more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
     return f"known: {listed}{more}"
 
 
-def _likeness(wanted: str, name: str) -> float:
-    """Share of letters that two names have in common; 0.99 where one begins the other."""
-    if len(wanted) > 2 and name.startswith(wanted):
-        return 1.0 if name == wanted else 0.99
-    # No more than this is possible: nothing is compared with a text of a megabyte.
-    most = 2 * min(len(wanted), len(name)) / max(len(wanted) + len(name), 1)
-    return 0.0 if most < _NEAR else difflib.SequenceMatcher(None, name, wanted).ratio()
+def _likeness(unknown: str, name: str) -> float:
+    """Share of letters that two names have in common; 0.99 if `unknown` begins `name`."""
+    if len(unknown) > 2 and name.startswith(unknown):
+        return 1.0 if name == unknown else 0.99
+    # An upper bound from the lengths alone saves a slow comparison with a very long text.
+    bound = 2 * min(len(unknown), len(name)) / max(len(unknown) + len(name), 1)
+    return 0.0 if bound < _NEAR else difflib.SequenceMatcher(None, name, unknown).ratio()
 
 
 class CometError(Exception):
-    """Base of every deliberate error; its text is one line: what, where, what to do."""
+    """Base of all errors that this library raises on purpose.
+
+    The text is one line: what is wrong, where, and how to fix it.
+    """
 
     def __str__(self) -> str:
-        # Ids and file names are parts of messages. (A KeyError's own text would be a repr.)
+        # Ids and file names in the message may hold control characters. `Exception.__str__` is
+        # called because `KeyError.__str__` would return a repr.
         return printable(Exception.__str__(self))
 
 
 class CometWarning(UserWarning):
-    """Something was done otherwise than one would expect; one line, like an error's."""
+    """Warning that the library did something that the user may not expect; the text is one line."""
 
     def __str__(self) -> str:
         return printable(Exception.__str__(self))
@@ -108,7 +112,7 @@ class DataError(InputError):
 
 
 class NoColumnError(DataError):
-    """A column was named that is not there, or none could be recognised."""
+    """A named column does not exist, or no column could be recognised by its name."""
 
 
 class ConfigError(InputError):
@@ -120,7 +124,7 @@ class UnknownIdError(InputError, KeyError):
 
 
 class UnknownNameError(InputError, KeyError):
-    """A figure of a report, or a column of a table, that is not there."""
+    """A figure of a report, or a column of a table, does not exist."""
 
 
 class ArtefactError(InputError):
@@ -128,7 +132,7 @@ class ArtefactError(InputError):
 
 
 class DamagedError(ArtefactError):
-    """A file of a run is missing, or is not the one that was written."""
+    """A file of a run is missing, or its content has changed."""
 
 
 class NotFittedError(InputError):

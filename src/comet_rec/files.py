@@ -1,4 +1,7 @@
-"""Files that a caller names: read only where they are files, written whole or not at all."""
+"""Reading and writing of files that a caller names.
+
+Only regular files are read. A file is written as a whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -17,87 +20,88 @@ from typing import IO
 from comet_rec.errors import InputError
 
 MOST_BYTES = 2**30
-"""Size of the largest file of ids that is read."""
+"""Largest size of a file of ids."""
 
 READER_SECONDS = 1.0
-"""How long a pipe that is written to may be without a reader."""
+"""How long writing waits for a program that reads from the pipe."""
 _KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
 )  # fmt: skip
 
 
-def refuse_other_than_file(path: Path, said: str) -> None:
-    """Refuse a place that is no file: a pipe may never end, and a device has no end.
+def refuse_other_than_file(path: Path, label: str) -> None:
+    """Refuse a path that is no regular file, such as a folder, a pipe or a device.
 
     Parameters
     ----------
     path : Path
-    said : str
-        Beginning of messages, e.g. the option and its value.
+    label : str
+        Beginning of error messages, e.g. the option and its value.
 
     Raises
     ------
     InputError
     """
-    with _opened(path, said):
+    with _opened(path, label):
         pass
 
 
-def read_lines(path: Path, said: str) -> list[str]:
-    """Lines of a text file in UTF-8, without their ends and without empty ones.
+def read_lines(path: Path, label: str) -> list[str]:
+    """Lines of a UTF-8 text file, without line ends and without empty lines.
 
     Raises
     ------
     InputError
-        When it is no file, too large, cannot be read, or is not UTF-8.
+        When the path is no regular file, or the file is too large, unreadable or not UTF-8.
     """
-    with _opened(path, said) as file:
+    with _opened(path, label) as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise InputError(f"{said}: is larger than {MOST_BYTES:,} bytes; give a shorter list")
+        raise InputError(f"{label}: is larger than {MOST_BYTES:,} bytes; give a shorter list")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{said}: line {line} is not UTF-8; write the file in UTF-8") from None
+        raise InputError(f"{label}: line {line} is not UTF-8; write the file in UTF-8") from None
     lines = (line.removesuffix("\r") for line in text.split("\n"))
     return [line for line in lines if line]
 
 
 @contextlib.contextmanager
-def _opened(path: Path, said: str) -> Iterator[IO[bytes]]:
-    """A file, opened for reading only where it is one."""
+def _opened(path: Path, label: str) -> Iterator[IO[bytes]]:
+    """Open a regular file for reading; refuse everything else."""
     try:
-        mode = path.stat().st_mode  # before it is opened: that alone may wait, or rewind a tape
+        mode = path.stat().st_mode  # before `open`, which may wait for a pipe or rewind a tape
         for is_kind, kind in _KINDS:
             if is_kind(mode):
-                raise InputError(f"{said}: is {kind}; give a file")
-        # Not to wait, should a pipe have taken the place of the file just now.
+                raise InputError(f"{label}: is {kind}; give a file")
+        # O_NONBLOCK: never wait, even if a pipe has replaced the file since the check.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with open(descriptor, "rb", buffering=0) as raw:
-            # Some files of the system look like others and have nothing to give yet.
+            # Some system files look regular, but have no content yet: `read` returns None.
             if raw.read(1) is None:
-                raise InputError(f"{said}: cannot be read without waiting; give a file")
+                raise InputError(f"{label}: has no content yet; give a regular file")
             raw.seek(0)
             with io.BufferedReader(raw) as file:
                 yield file
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{said}: cannot be read: {_reason(error)}") from None
+        raise InputError(f"{label}: cannot be read: {_reason(error)}") from None
 
 
 @contextlib.contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """Path to write a file to that then takes the place of `target`, or is never seen.
+    """Path of a temporary file that replaces `target` when the block ends without an error.
 
-    A link stays one. A target that is no regular file, such as a pipe, is written into.
+    A symbolic link stays a link, and the file that it points to is replaced. If `target` is a pipe
+    or a device, the content is copied into it.
 
     Raises
     ------
     InputError
-        When the place cannot be written.
+        When `target` cannot be written.
     """
     try:
         path = target.resolve()
@@ -126,7 +130,10 @@ def written_whole(target: Path) -> Iterator[Path]:
 
 
 def is_stdout(path: Path) -> bool:
-    """Whether a path names what stdout goes to; opened anew it would begin at its start."""
+    """Whether a path is the file or device that stdout writes to.
+
+    Opening that file again would overwrite it from the start.
+    """
     try:
         return os.path.samestat(path.stat(), os.fstat(1))
     except (OSError, ValueError):
@@ -134,19 +141,19 @@ def is_stdout(path: Path) -> bool:
 
 
 def write_text_whole(target: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all.
+    """Write a text file in UTF-8, as a whole or not at all.
 
     Raises
     ------
     InputError
-        When the place cannot be written.
+        When the file cannot be written.
     """
     with written_whole(target) as fresh:
         fresh.write_text(text, encoding="utf-8", newline="")
 
 
 def _into(target: Path) -> IO[bytes]:
-    """Open a pipe or a device for writing; a pipe without a reader is refused."""
+    """Open a pipe or a device for writing; refuse a pipe that no program reads from."""
     deadline = time.monotonic() + READER_SECONDS
     while True:
         try:
@@ -155,7 +162,7 @@ def _into(target: Path) -> IO[bytes]:
             if error.errno != errno.ENXIO or not target.is_fifo():
                 raise
             if time.monotonic() > deadline:
-                raise OSError(errno.ENXIO, "nobody reads from this pipe") from None
+                raise OSError(errno.ENXIO, "no program reads from this pipe") from None
             time.sleep(0.05)
         else:
             os.set_blocking(descriptor, True)
@@ -163,8 +170,8 @@ def _into(target: Path) -> IO[bytes]:
 
 
 def _beside(path: Path) -> Path:
-    """An empty file beside another, as open to others as that one is."""
-    # The end of the name stays: DuckDB compresses by it.
+    """Create an empty file in the folder of `path`, with the same permissions."""
+    # DuckDB chooses the compression by the suffix, so the suffix stays.
     fresh = path.with_name(f".comet-rec-{os.urandom(6).hex()}{path.suffix[:16]}")
     fresh.open("xb").close()
     if path.exists():

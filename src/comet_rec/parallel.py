@@ -1,8 +1,8 @@
-"""Blocks of rows that fit a cache, and threads that each compute their own blocks.
+"""Blocks of rows that fit the cache, and threads that each compute their own blocks.
 
-Work in cache-sized blocks is a long series of small operations. If all cores share each
-operation, they wait for one another thousands of times a step. If each core has blocks of its
-own, they wait once. So PyTorch's own threading is off inside a part.
+Work in cache-sized blocks is a long series of small operations. If all threads share each
+operation, they wait for each other thousands of times per step. If each thread has its own part
+of the rows, they wait once. So PyTorch uses one thread inside a part.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from torch import Tensor
 T = TypeVar("T")
 
 ACCELERATOR_BYTES = 1 << 26
-"""Size of a block on an accelerator: few kernel launches, bounded memory."""
+"""Size of a block on an accelerator. Large blocks need few kernel launches, and the limit bounds
+the memory."""
 
 
 def block_bytes(like: Tensor, cached: int) -> int:
-    """Bytes of a block on this tensor's device; `cached` on a CPU."""
+    """Size of a block in bytes on the device of `like`; `cached` on a CPU."""
     return cached if like.device.type == "cpu" else ACCELERATOR_BYTES
 
 
@@ -36,16 +37,17 @@ def blocks(part: slice, size: int) -> Iterator[slice]:
 
 
 def in_parts(count: int, least: int, run: Callable[[slice], T]) -> list[T]:
-    """Results of `run` on consecutive parts of ``range(count)``, in their order.
+    """Results of `run` on consecutive parts of ``range(count)``, in order.
 
-    There are as many parts as PyTorch has threads, unless a part would be shorter than `least`.
-    So the results depend on the number of threads, and on nothing else.
+    There are as many parts as PyTorch has threads, but no part is shorter than `least`. So
+    rounding depends on the number of threads.
 
     Parameters
     ----------
     count, least : int
     run : callable
-        Called with a slice, without gradients, in a thread of its own.
+        Called with a slice. If there are several parts, each call has a thread of its own,
+        without gradients.
     """
     threads = torch.get_num_threads()
     parts = max(1, min(threads, count // max(least, 1)))
@@ -58,16 +60,15 @@ def in_parts(count: int, least: int, run: Callable[[slice], T]) -> list[T]:
 
 @cache
 def _workers(threads: int, pid: int) -> ThreadPoolExecutor:
-    """Pool of that many threads. `pid` is a key: a forked process has no thread of its parent."""
+    """Pool of threads, one for each process: a forked process lacks the threads of its parent."""
     pool = ThreadPoolExecutor(threads, initializer=_use_one_thread)
     all_started = threading.Barrier(threads)
     list(pool.map(lambda _: all_started.wait(), range(threads)))
-    # The workers' calls have set the default of threads that do not exist yet, which is common to
-    # the process: put it back.
+    # The workers' calls have also changed the process-wide default for new threads: restore it.
     torch.set_num_threads(threads)
     return pool
 
 
 def _use_one_thread() -> None:
-    torch.get_num_threads()  # the first call in a thread resets the number: make it now
+    torch.get_num_threads()  # the first call in a thread resets the number, so it comes first
     torch.set_num_threads(1)

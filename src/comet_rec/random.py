@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of (seed, stream, counters): there is no state to save."""
+"""Random numbers as a pure function of (seed, stream, counters), without a global state."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 
 
 def generator(seed: int, stream: str, *counters: int) -> np.random.Generator:
-    """Generator that depends on its arguments alone.
+    """Generator that depends only on these arguments.
 
     Parameters
     ----------
     seed : int
         The seed of the run, or of the protocol.
     stream : str
-        The use of the numbers, e.g. ``"order"``. Streams are independent. Their names decide the
-        numbers: never rename one.
+        The purpose of the numbers, e.g. ``"order"``. Different streams are independent. Never
+        rename a stream, because its name determines the numbers.
     counters : int
         The position in the run, e.g. epoch and batch.
     """
@@ -25,5 +25,5 @@ def generator(seed: int, stream: str, *counters: int) -> np.random.Generator:
 
 
 def torch_seed(seed: int, stream: str, *counters: int) -> int:
-    """Seed for a torch generator of the same stream."""
+    """Seed for a torch generator, from the same seed, stream and counters as `generator`."""
     return int(generator(seed, stream, *counters).integers(2**63))

@@ -1,7 +1,7 @@
-"""Names of before: settings and tensors, each with its present name.
+"""Old names of renamed settings and tensors, with their present names.
 
-Runs on disk and records of finished trainings keep the names that they were written with. Reading
-them is silent. A caller who gives an old name is warned; old names go after one release.
+Stored runs and records keep the names of the version that wrote them, and are read without a
+warning. A caller who passes an old name gets a warning. Old names are dropped after one release.
 """
 
 from __future__ import annotations
@@ -30,44 +30,49 @@ GONE = {
     "train.label_smoothing": 0.0,
     "train.optimizer": "adam",
 }
-"""Settings that are gone, and the value that runs have: that value still passes."""
+"""Removed settings, with the only value that stored runs may have for them."""
 TENSORS = {"taste_weight": "blend_weight"}
 """Old tensor → present tensor."""
 TENSOR_PREFIXES = {"taste.": "blend."}
-"""How the names of tensors began → how they begin."""
+"""Old prefix of tensor names → present prefix."""
 BLEND_SIZE = "model.taste_dim"
-"""The old setting that switched the blend on; 0 was off."""
+"""The old setting that switched the blend on; 0 meant off."""
 
 
 def settings(given: Mapping[str, Any], *, warn: bool = False) -> dict[str, Any]:
-    """Settings by their present names; `warn` tells the caller of each old one.
+    """Settings with their present names; `warn` warns about each old name.
 
-    Keys are dotted, as in ``model.taste_dim``, or bare, as in ``taste_dim``.
+    Keys are dotted (``model.taste_dim``) or bare (``taste_dim``).
+
+    Raises
+    ------
+    ConfigError
+        When `given` has a setting by its old and its present name.
     """
     bare = {old.split(".")[1]: old for old in (*SETTINGS, *GONE)}
-    # Old sizes of a blend that was off meant nothing.
+    # If the blend was off, its other settings had no effect and are dropped.
     off = any(bare.get(key, key) == BLEND_SIZE and str(given[key]) == "0" for key in given)
-    found: dict[str, Any] = {}
+    present: dict[str, Any] = {}
     for key, value in given.items():
         old = bare.get(key, key)
         if old in GONE and value == GONE[old]:
             if warn:
-                _warn(f"{key} is gone, it had no other value; leave it out")
+                _warn(f"{key} was removed, because it had only this value; leave it out")
             continue
         new = SETTINGS.get(old, key)
         if new == key:
-            found[key] = value
+            present[key] = value
             continue
         if new in given:
             raise ConfigError(f"{key} and {new}: are the same setting; give {new} alone")
         if old == BLEND_SIZE:
-            found["blend.model"] = "none" if off else "fism"
+            present["blend.model"] = "none" if off else "fism"
         if not (off and new.startswith("blend.")):
-            found[new] = value
+            present[new] = value
         if warn:
-            told = 'blend.model = "none"' if off and old == BLEND_SIZE else new
-            _warn(f"{key} is now {told}; the old name goes with the next release")
-    return found
+            replacement = 'blend.model = "none"' if off and old == BLEND_SIZE else new
+            _warn(f"{key} is now {replacement}; the next release drops the old name")
+    return present
 
 
 def _warn(message: str) -> None:

@@ -1,7 +1,7 @@
-"""Text of others as it may be shown: ids, titles and file names on a terminal and in Markdown.
+"""Safe display of ids, titles and file names on a terminal and in Markdown.
 
-A terminal obeys escape codes, and a reader is deceived by characters without a width. So all that
-prints goes through `printable`. Files of data (CSV, JSON, Parquet) hold the text as it is.
+Such text may hold escape codes that a terminal would obey, or invisible characters that deceive a
+reader. So `printable` escapes all printed text. Data files (CSV, JSON, Parquet) hold it unchanged.
 """
 
 from __future__ import annotations
@@ -11,26 +11,25 @@ import unicodedata
 from collections.abc import Sequence
 
 _INVISIBLE = re.compile(
-    # Fillers and variation selectors, which Unicode counts among letters and marks.
+    # Fillers and variation selectors: Unicode classifies them as letters and marks.
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0d\U000e0100-\U000e01ef]"
-    # Selectors of text and emoji style, except behind a symbol that has the two.
+    # Selectors of text and emoji style, except after a symbol that has both styles.
     "|(?<![\u00a9\u00ae\u2122\u2190-\u2bff\u3030\u3297\u3299\U0001f000-\U0001faff])"
     "[\ufe0e\ufe0f](?!\u20e3)"
 )
 _PUNCTUATION = r"[!-/:-@\[-`{-~]"
 _MARKDOWN = re.compile(
-    # What CommonMark, or a table of GitHub's, would take for its own.
+    # Characters with a meaning in CommonMark or in GitHub's tables.
     rf"(?P<mark>\\(?={_PUNCTUATION}|$)|[|`*~]|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_]))"
     r"|(?P<tag><(?=[A-Za-z/!?]))|(?P<entity>&(?=#?\w+;))"
 )
 
 
 def printable(value: object) -> str:
-    r"""Text that a terminal shows as it is: one line, no escape codes, nothing invisible.
+    r"""Text in one line, without escape codes and invisible characters.
 
-    Control characters, line ends, marks of writing direction, characters without a width and what
-    cannot be encoded are written as Python writes them: ``\x1b``, ``\n``, ``\u202e``. A text that
-    went through once is left as it is.
+    Control characters, line ends, direction marks, invisible and unencodable characters become
+    Python escapes: ``\x1b``, ``\n``, ``\u202e``. Applying the function twice changes nothing more.
     """
     text = value if isinstance(value, str) else str(value)
     if text.isascii() and text.isprintable():
@@ -40,7 +39,7 @@ def printable(value: object) -> str:
 
 
 def _is_space(character: str) -> bool:
-    """Whether a character is a blank with a width, such as the one between Japanese words."""
+    """Whether a character is a visible space, such as the wide space of Japanese text."""
     return unicodedata.category(character) == "Zs"
 
 
@@ -49,16 +48,16 @@ def _escaped(character: str) -> str:
 
 
 def shortened(value: object, most: int = 60) -> str:
-    """Text for a message, its middle left out where it is longer."""
+    """Text of at most `most` characters for a message; a longer text loses its middle."""
     try:
         text = value if isinstance(value, str) else str(value)
-    except ValueError:  # an integer of more digits than Python writes
+    except ValueError:  # Python refuses to write an integer of more than 4,300 digits
         text = "a number of thousands of digits"
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2 - 1) :]}"
 
 
 def markdown(value: object) -> str:
-    """Text of others within a line or a table's cell of Markdown, where it marks nothing up."""
+    """Text with escaped Markdown, for a line or a table's cell."""
     return _MARKDOWN.sub(_unmarked, printable(value))
 
 
@@ -69,20 +68,21 @@ def _unmarked(match: re.Match[str]) -> str:
 
 
 def paragraph(text: str) -> str:
-    """A paragraph of ours that names of others may be part of: its marks stay, no tag does."""
+    """Paragraph of Markdown with escaped HTML tags, for our own text with foreign names in it."""
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", printable(text))
 
 
 def code(value: object) -> str:
-    """Text as a code span of Markdown, between more backticks than it has in a row."""
+    """Text as a code span of Markdown."""
     text = printable(value)
+    # The fence must be longer than the longest row of backticks in the text.
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     blank = " " if "`" in (text[:1], text[-1:]) else ""
     return f"{fence}{blank}{text}{blank}{fence}"
 
 
 def width_of(text: str) -> int:
-    """Columns of a terminal that a text takes; Chinese letters and emoji take two each."""
+    """Width of a text in terminal columns; a Chinese character or an emoji takes two."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -91,7 +91,7 @@ def width_of(text: str) -> int:
 
 
 def cropped(text: str, most: int) -> str:
-    """Text of at most so many columns; an ellipsis stands for what is cut off."""
+    """Text of at most `most` terminal columns; a cut text ends with an ellipsis."""
     if width_of(text) <= most:
         return text
     from rich.cells import set_cell_size
@@ -100,7 +100,7 @@ def cropped(text: str, most: int) -> str:
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:
-    """Text with blanks up to a width, on its left if it is to stand at the right."""
+    """Text filled with spaces up to a width; `right` aligns it to the right."""
     blanks = " " * (width - width_of(text))
     return blanks + text if right else text + blanks
 
@@ -109,17 +109,17 @@ def table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None,
     *, left: int = 1,
 ) -> list[str]:  # fmt: skip
-    """Lines of a table; one that is too wide goes on below, its first column once more.
+    """Lines of a table; a table that is too wide continues below and repeats its first column.
 
     Parameters
     ----------
     columns : sequence of str
     rows : sequence of sequences
-        A cell a column; shown `printable`.
+        One cell for each column, escaped by `printable`.
     width : int, optional
-        Columns of the terminal; default: as wide as the table is.
+        Width of the terminal; by default the table may have any width.
     left : int
-        Number of columns, from the first, whose cells stand at the left.
+        Number of left-aligned columns, from the first. The other columns are right-aligned.
     """
     cells = [[printable(cell) for cell in row] for row in (columns, *rows)]
     if width is not None:

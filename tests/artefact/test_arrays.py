@@ -92,8 +92,8 @@ def test_arrays_of_another_form_are_told_by_name(forms, fault):
     [
         (Array(shape=(3,)), [0, np.nan, 0], "NaN, infinite or above 1e"),
         (Array(shape=(3,)), [0, 1e16, 0], "NaN, infinite or above 1e"),
-        (indices((3,), 5), [0, 5, 1], "holds 5, and the most is 4"),
-        (indices((3,), 5), [0, -1, 1], "holds -1, and the least is 0"),
+        (indices((3,), 5), [0, 5, 1], "holds 5, but the largest allowed value is 4"),
+        (indices((3,), 5), [0, -1, 1], "holds -1, but the smallest allowed value is 0"),
         (indices((3,), 5, order="increasing"), [0, 1, 1], "not in increasing order"),
         (indices((3,), 5, order="ascending"), [0, 2, 1], "not in ascending order"),
         (starts(2, "k"), [0, 4, 3], "does not ascend from 0 to 3"),

@@ -90,7 +90,7 @@ def test_what_was_saved_stays_when_the_disk_is_full(log_file, tmp_path, capsys, 
     for other in ("ease", "mf"):  # the one has no epochs, the other no blend
         words = ["train", str(log_file), "--out", str(tmp_path / "r"), "--model", other]
         assert run([*words, "--resume", "--quiet"]) == 2
-        assert "begun with another model" in capsys.readouterr().err
+        assert "began with another model" in capsys.readouterr().err
     assert contents(checkpoints) == saved
     (tmp_path / "r" / "notes.md").write_text("mine")
     assert run([*given, "--resume"]) != 0
@@ -123,7 +123,7 @@ def test_a_model_without_epochs_takes_no_training_for_its_own(
     assert out / "checkpoints" / "last.json" in saved
     capsys.readouterr()
     assert run([*words, "--model", "ease", "--resume"]) == 2
-    assert "begun with another model" in capsys.readouterr().err
+    assert "began with another model" in capsys.readouterr().err
     assert contents(out) == saved
     assert run([*words, "--model", "mf", "--resume"]) == 0
 

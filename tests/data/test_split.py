@@ -49,7 +49,7 @@ def test_candidates_are_unobserved_distinct_and_not_dropped_rows(random_log):
 def test_fewer_items_left_than_asked_is_said(random_log):
     split = leave_one_out(random_log(5, 12, 8), negatives=6)
     assert (split.test.candidates == 12).sum() == 10
-    assert "5 users have fewer than 6 items left to draw from" in split.notes
+    assert "5 users have fewer than 6 items left to sample from" in split.notes
 
 
 def test_the_hash_is_taken_over_external_ids(random_log):

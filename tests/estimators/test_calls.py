@@ -320,7 +320,7 @@ def test_seeds_may_be_numpys_and_of_any_size(checkerboard_split):
         (lambda m, s: m.save(None), "save: None is not a path"),
         (lambda m, s: cr.load_model(None), "load_model: None is not a path"),
         (lambda m, s: m.recommend([4], unknown="skp"), "did you mean 'skip'"),
-        (lambda m, s: m.recommend([4]).write("x.csv", "xls"), "must be csv or parquet"),
+        (lambda m, s: m.recommend([4]).write("x.csv", "xls"), "must be csv, tsv or parquet"),
         (lambda m, s: m.recommend([4])["items"], "no column 'items'; there are user_id, item_id"),
     ],
 )

@@ -91,7 +91,7 @@ def test_a_softmax_takes_no_pool_from_a_preset():
     config = paper("comet", Sized(MEDIUM, 100_000))  # type: ignore[arg-type]
     assert config.train.negative_pool > 0
     assert config.with_settings({"train.loss": "softmax"}).train.negative_pool == 0
-    with pytest.raises(ConfigError, match="draws no negatives"):
+    with pytest.raises(ConfigError, match="samples no negatives"):
         config.with_settings({"train.loss": "softmax", "train.negative_pool": 5})
 
 

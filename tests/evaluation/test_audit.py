@@ -220,7 +220,7 @@ def test_a_rating_of_zero_is_found_beside_new_ids_of_the_files():
 
 def test_ids_of_another_kind_are_refused():
     log = read_rows([(1, 1, 1), (1, 2, 2)])
-    with pytest.raises(DataError, match="'x' is no integer, and the ids of the log are"):
+    with pytest.raises(DataError, match="'x' is no integer, but the ids of the log are"):
         audit_files(log, Pairs(np.array([1]), np.array(["x"], dtype=object)))
 
 

@@ -63,7 +63,7 @@ def test_candidates_in_rows_that_a_filter_dropped_are_touched_and_few_are_told(t
     drawn = given_split(
         log, *read_given(tmp_path / "test.csv", None, log), ProtocolConfig(negatives=99)
     )
-    assert "3 users have fewer than 99 items left to draw from" in drawn.notes
+    assert "3 users have fewer than 99 items left to sample from" in drawn.notes
 
 
 def test_the_ncf_trio_is_read(tmp_path):

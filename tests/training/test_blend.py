@@ -135,7 +135,7 @@ def test_settings_of_a_blend_that_is_not_there_are_refused():
 
 
 def test_only_models_with_vectors_are_blended(split):
-    with pytest.raises(ConfigError, match="mlp has no vectors"):
+    with pytest.raises(ConfigError, match="user and item vectors, and mlp has none"):
         cr.MLP(blend_model="fism")
     run = cr.MF(epochs=2, embedding_dim=8, blend_model="fism", blend_embedding_dim=4).fit(split).run
     assert run.user_vectors.shape[1] == (8 + 2) + (4 + 2)
@@ -153,7 +153,7 @@ def test_one_that_is_given_is_taken_and_another_size_refused(split):
     assert torch.equal(model.run.blend.state["item_embedding"], given.run.state["item_embedding"])
     assert [name.split()[0] for name in model.run.started_from] == ["fism"]
     assert "blend.epochs" not in model.run.chosen
-    with pytest.raises(ConfigError, match="embedding_dim = 4 where this model needs 6"):
+    with pytest.raises(ConfigError, match="embedding_dim = 4 and this blend needs 6"):
         comet(blend_embedding_dim=6).fit(split, init_from=[given])
     with pytest.raises(ConfigError, match="it takes none"):
         comet(blend_model="none").fit(split, init_from=[given])
@@ -250,7 +250,7 @@ def test_a_training_begun_from_a_given_fism_is_not_gone_on_with_without_it(split
             comet().fit(split, refit=True, init_from=[given], hooks=hooks)
         heard = StopAt("never", 0)
         hooks = Hooks(heard.report, heard.stop, tmp_path / stage, resume=True)
-        with pytest.raises(ConfigError, match="begun from a fism that was given"):
+        with pytest.raises(ConfigError, match="began with a given fism run"):
             comet().fit(split, refit=True, hooks=hooks)
         assert heard.stages == []
         model = comet().fit(split, refit=True, init_from=[given], hooks=hooks)
@@ -299,7 +299,7 @@ def test_one_of_other_settings_is_not_gone_on_from(split, tmp_path):
     stopper = StopAt("validation", 1)
     with pytest.raises(TrainingInterrupted):
         comet().fit(split, hooks=Hooks(stopper.report, stopper.stop, tmp_path / "c"))
-    with pytest.raises(ConfigError, match="a fism of other settings or other data"):
+    with pytest.raises(ConfigError, match="a fism with other settings or other data"):
         comet(blend_alpha=0.9).fit(split, hooks=Hooks(checkpoints=tmp_path / "c", resume=True))
     # Begun anew it is trained again.
     rest = StopAt("never", 0)

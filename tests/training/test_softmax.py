@@ -206,7 +206,7 @@ def test_models_of_pairs_refuse_it_and_closed_forms_have_no_loss(name):
 
 
 def test_a_target_left_out_pair_by_pair_refuses_it():
-    with pytest.raises(ConfigError, match="each item sees another user"):
+    with pytest.raises(ConfigError, match="the user vector differs for each item"):
         ESTIMATORS["svdpp"](loss="softmax")
     assert ESTIMATORS["svdpp"](loss="softmax", exclude_target=False).name == "svdpp"
 
@@ -245,9 +245,9 @@ def test_a_fism_shows_each_positive_its_user_without_it(random_log, alpha):
         ),
         ({"softmax_items": 9}, 'train.softmax_items = 9 needs train.loss = "softmax"'),
         ({"loss": "softmax", "sampling": "popularity"}, "give train.softmax_items"),
-        ({"loss": "softmax", "negative_pool": 5}, "draws no negatives"),
+        ({"loss": "softmax", "negative_pool": 5}, "samples no negatives"),
         ({"sampling": "in batch"}, "must be one of 'uniform', 'popularity', 'in-batch'"),
-        ({"warmup": -1}, "train.warmup = -1.0: must not be below 0"),
+        ({"warmup": -1}, "train.warmup = -1.0: must be 0 or above"),
     ],
 )
 def test_settings_that_would_be_passed_over_are_refused(settings, text):

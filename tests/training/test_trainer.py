@@ -216,11 +216,11 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(split, tmp_path, rand
     with pytest.raises(TrainingInterrupted):
         cr.COMET(**SMALL).fit(split, hooks=hooks)
     go_on = Hooks(checkpoints=tmp_path, resume=True)
-    with pytest.raises(ConfigError, match="begun with another model, other settings or other data"):
+    with pytest.raises(ConfigError, match="began with another model, other settings or other data"):
         cr.COMET(**SMALL, seed=1).fit(split, hooks=go_on)
-    with pytest.raises(ConfigError, match="begun with another model, other settings or other data"):
+    with pytest.raises(ConfigError, match="began with another model, other settings or other data"):
         cr.COMET(**SMALL).fit(cr.leave_one_out(random_log(40, 50, 9)), hooks=go_on)
-    with pytest.raises(ConfigError, match="begun with another model, other settings or other data"):
+    with pytest.raises(ConfigError, match="began with another model, other settings or other data"):
         cr.COMET(**SMALL).fit(split.interactions, hooks=go_on)
     with pytest.raises(ConfigError, match="nothing to resume"):
         cr.COMET(**SMALL).fit(split, hooks=Hooks(checkpoints=tmp_path / "no", resume=True))

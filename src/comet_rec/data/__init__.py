@@ -1,5 +1,5 @@
-"""Arrays behind a log: ids, interactions, splits, sampling, histories, batches.
+"""Array form of a log: ids, interactions, splits, sampling, histories and batches.
 
-A log is read and split with numpy alone, because importing torch takes longer than reading most
-logs. Histories and batches are made of tensors, because models are all that uses them.
+Reading and splitting use numpy alone, because importing torch takes longer than reading most logs.
+Histories and batches are tensors for the models.
 """

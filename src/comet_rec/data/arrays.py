@@ -1,4 +1,4 @@
-"""Declarations of stored arrays, and the checks that a stored array must pass before use."""
+"""Declarations of stored arrays, and checks that each stored array must pass before use."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 LARGEST = 1e15
-"""Largest stored real number: inner products of vectors of such numbers are finite in float32."""
+"""Largest absolute value of a stored real number. Inner products of such vectors stay finite in
+float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """Declaration of one stored array. Real numbers must be finite, and at most `LARGEST`.
+    """Declaration of one stored array; real numbers must be finite and at most `LARGEST`.
 
     Parameters
     ----------
     shape : tuple of int or str
-        A text names a size, which is the same wherever the name stands.
+        A text is the name of a size. Arrays with the same name must have the same size.
     dtype : {"float32", "int64", "int32", "uint8"}
     low, high : int or None
-        Smallest value, and one past the largest.
+        Smallest allowed value, and one past the largest.
     order : {"any", "ascending", "increasing"}
-        Whether each value must be at least the one before it, or larger.
+        "ascending" allows equal neighbours, "increasing" does not.
     ends_at : str or None
-        Name of a size: the array holds the starts of ragged rows, so it ascends from 0 to that
-        size.
+        Name of a size, for the starts of ragged rows: the array must ascend from 0 to that size.
     optional : bool
         Whether the array may be missing.
     """
@@ -66,42 +66,44 @@ def starts(rows: int, values: str) -> Array:
 
 
 def under(prefix: str, declared: Mapping[str, Array]) -> dict[str, Array]:
-    """The same declarations with the prefix and a dot before each name."""
+    """Declarations with a prefix and a dot before each name."""
     return {f"{prefix}.{name}": array for name, array in declared.items()}
 
 
 def optional(declared: Mapping[str, Array]) -> dict[str, Array]:
-    """The same declarations of arrays that may be missing."""
+    """Declarations with each array marked as optional."""
     return {name: replace(array, optional=True) for name, array in declared.items()}
 
 
 def check_forms(
     found: Mapping[str, Form], declared: Mapping[str, Array], sizes: dict[str, int]
 ) -> None:
-    """Compare names, types and shapes with the declarations; nothing is allocated.
+    """Compare names, types and shapes with the declarations, without reading the values.
 
     Parameters
     ----------
     found : mapping of Form
+        Forms of the stored arrays.
     declared : mapping of Array
     sizes : dict of int
-        Known sizes by name. Sizes that `found` decides are added.
+        Known sizes by name. Named sizes that occur first in `found` are added.
 
     Raises
     ------
     ValueError
+        When an array is missing, unexpected, or of another type or shape.
     """
     check_names(found, declared)
     for name, form in found.items():
-        wanted = declared[name]
-        if form.dtype != wanted.dtype:
-            raise ValueError(f"{name} has type {form.dtype}, not {wanted.dtype}")
+        array = declared[name]
+        if form.dtype != array.dtype:
+            raise ValueError(f"{name} has type {form.dtype}, not {array.dtype}")
         shape = tuple(
             sizes.setdefault(size, actual) if isinstance(size, str) else size
-            for size, actual in zip(wanted.shape, form.shape, strict=False)
+            for size, actual in zip(array.shape, form.shape, strict=False)
         )
-        if len(form.shape) != len(wanted.shape) or form.shape != shape:
-            raise ValueError(f"{name} has shape {list(form.shape)}, not {list(wanted.shape)}")
+        if len(form.shape) != len(array.shape) or form.shape != shape:
+            raise ValueError(f"{name} has shape {list(form.shape)}, not {list(array.shape)}")
 
 
 def check_names(found: Iterable[str], declared: Mapping[str, Array]) -> None:
@@ -110,24 +112,26 @@ def check_names(found: Iterable[str], declared: Mapping[str, Array]) -> None:
     Raises
     ------
     ValueError
+        When an array is missing or unexpected.
     """
     names = set(found)
     missing = [name for name, array in declared.items() if not array.optional and name not in names]
     if missing:
         raise ValueError(f"{min(missing)} is missing")
-    foreign = names - declared.keys()
-    if foreign:
-        raise ValueError(f"{min(foreign)} is not expected")
+    unexpected = names - declared.keys()
+    if unexpected:
+        raise ValueError(f"{min(unexpected)} is not expected")
 
 
 def check_values(
     found: Mapping[str, npt.NDArray[Any]], declared: Mapping[str, Array], sizes: Mapping[str, int]
 ) -> None:
-    """Compare values with the declarations; `check_forms` comes first.
+    """Compare values with the declarations; call `check_forms` first.
 
     Raises
     ------
     ValueError
+        When a value is out of range or out of order.
     """
     for name, values in found.items():
         fault = _fault(values, declared[name], sizes)
@@ -135,26 +139,26 @@ def check_values(
             raise ValueError(f"{name} {fault}")
 
 
-def _fault(values: npt.NDArray[Any], wanted: Array, sizes: Mapping[str, int]) -> str:
-    """Fault of an array's values in words; empty if there is none."""
-    if wanted.ends_at is not None:
-        end = sizes.get(wanted.ends_at)
+def _fault(values: npt.NDArray[Any], array: Array, sizes: Mapping[str, int]) -> str:
+    """End of a message about a fault in an array's values; empty if there is no fault."""
+    if array.ends_at is not None:
+        end = sizes.get(array.ends_at)
         if end is None:
             return "holds starts of rows that are missing"
         if values[0] != 0 or values[-1] != end or bool((values[1:] < values[:-1]).any()):
             return f"does not ascend from 0 to {end}"
     if values.size == 0:
         return ""
-    # With a NaN both extremes are NaN. No second array of this size is made.
+    # A NaN makes both extremes NaN, so they show it too, without a second array of this size.
     lowest, highest = values.min(), values.max()
     if values.dtype.kind == "f" and not (lowest >= -LARGEST and highest <= LARGEST):
         return f"holds a number that is NaN, infinite or above {LARGEST:g}"
-    if wanted.low is not None and lowest < wanted.low:
-        return f"holds {lowest}, and the least is {wanted.low}"
-    if wanted.high is not None and highest >= wanted.high:
-        return f"holds {highest}, and the most is {wanted.high - 1}"
-    if wanted.order == "ascending" and bool((values[1:] < values[:-1]).any()):
+    if array.low is not None and lowest < array.low:
+        return f"holds {lowest}, but the smallest allowed value is {array.low}"
+    if array.high is not None and highest >= array.high:
+        return f"holds {highest}, but the largest allowed value is {array.high - 1}"
+    if array.order == "ascending" and bool((values[1:] < values[:-1]).any()):
         return "is not in ascending order"
-    if wanted.order == "increasing" and bool((values[1:] <= values[:-1]).any()):
+    if array.order == "increasing" and bool((values[1:] <= values[:-1]).any()):
         return "is not in increasing order"
     return ""

@@ -1,4 +1,4 @@
-"""Training batches: distinct users and items, and the pairs that a step scores."""
+"""Training batches: their distinct users and items, and the pairs to score."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from comet_rec.random import generator
 Int64 = npt.NDArray[np.int64]
 
 LARGEST_SHARE = 0.1
-"""Largest share of the log, and so of any user's history, that one batch holds as positives."""
+"""Largest share of the log that one batch holds as positives. The same limit holds for the rows of
+one user."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +31,11 @@ class SharedItems:
     Parameters
     ----------
     columns : int64 [C]
-        Places of the sampled items among the batch's items, ascending.
+        Positions of the sampled items in `Batch.items`, ascending.
     log_weights : float32 [C]
-        Added to the logit of each sampled item (`Negatives.shared`).
+        Numbers to add to the logits of the sampled items (`Negatives.shared`).
     positive_columns : int64 [B]
-        Place of each positive's item in `columns`; −1 where it was not sampled.
+        Position of each positive's item in `columns`; −1 if the item was not sampled.
     """
 
     columns: Tensor
@@ -42,7 +43,7 @@ class SharedItems:
     positive_columns: Tensor
 
     def to(self, device: torch.device) -> SharedItems:
-        """The same items on a device."""
+        """Copy on a device."""
         return SharedItems(
             self.columns.to(device), self.log_weights.to(device), self.positive_columns.to(device)
         )
@@ -50,28 +51,29 @@ class SharedItems:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Index tensors of one training step. Each distinct user and item is encoded once.
+    """Index tensors of one training step; a model encodes each distinct user and item once.
 
     Parameters
     ----------
     users : int64 [U]
-        Distinct users. With causal histories there is one row a positive, since the rows before
-        it differ.
+        Distinct users. With causal histories there is one entry for each positive, because the
+        history before each positive differs.
     items : int64 [I]
-        Distinct items, positives and negatives; all items for a full softmax.
+        Distinct items of positives and negatives; all items for a full softmax.
     user_histories : int32 [U, N], Ragged or None
-        N(u), padded in front with n_items; ragged for models that read all of it; None for models
-        that read none.
+        N(u), padded in front with n_items. Ragged for models that read full histories; None for
+        models without histories.
     item_histories : int32 [I, N] or None
         N(i), padded in front with n_users.
     pair_users, pair_items : int64 [P]
-        Places of each pair in `users` and `items`, ascending by user.
+        Positions of each pair's user and item in `users` and `items`; `pair_users` ascends.
     labels : float32 [P]
-        1 for an observed pair, 0 for a sampled one (Eq. 1).
+        1 for a positive, 0 for a negative (Eq. 1).
     groups : int64 [P]
-        Number of the positive that a pair is, or that it is a negative of.
+        Number of the positive that each pair belongs to: the positive itself, or one of its
+        negatives.
     shared : SharedItems or None
-        The items of a sampled softmax. The pairs are then the positives alone.
+        Items of a sampled softmax. With a softmax, the pairs are only the positives.
     masked : Ragged or None
         For each positive, the columns of the softmax that are left out.
     """
@@ -93,7 +95,7 @@ class Batch:
         return int((self.labels > 0).sum())
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
+        """Copy on a device."""
         moved: dict[str, Any] = {
             name: value.to(device) for name, value in vars(self).items() if value is not None
         }
@@ -101,39 +103,39 @@ class Batch:
 
 
 class Batches:
-    """All batches of a training log, each a pure function of (seed, epoch, number).
+    """All training batches of a log; each one is a pure function of (seed, epoch, batch number).
 
-    Every positive occurs once an epoch, with `negatives` items that its user has no interaction
-    with in training (Eq. 9). A user's positives are spread evenly over the epoch: no batch holds
-    more of a history than its own share of the log, give or take one row or group.
+    Every positive occurs once per epoch, with `negatives` items that its user has not interacted
+    with in the training rows (Eq. 9). A user's positives are spread evenly over the epoch, so no
+    batch holds a large part of one history.
 
-    Two settings give a batch fewer distinct users and items, hence fewer tower passes, and do not
-    change the expectation of the loss. With `positives_per_user`, rows of a user come in groups
-    (grouped sampling). With `negative_pool`, a batch shares a random pool of negatives: by
-    symmetry each is still uniform over the user's unobserved items.
+    Two settings reduce the distinct users and items of a batch, and so the tower passes, without
+    changing the expectation of the loss. `positives_per_user` groups rows of a user (grouped
+    sampling). `negative_pool` samples the negatives of a batch from a small random pool. By
+    symmetry each negative is still uniform over the user's unobserved items.
 
     Parameters
     ----------
     log : Interactions
         The training rows.
     batch_size : int
-        Positives a batch; at most a tenth of the log is taken.
+        Positives in a batch; at most a tenth of the log.
     negatives : int
         Negatives of each positive.
     histories : HistorySettings or None
         None for models without histories.
     seed : int
     positives_per_user : int
-        Most rows of a user that come together; never more than a tenth of the history.
+        Largest number of a user's rows in one group; at most a tenth of the history.
     negative_pool : int
         Items in the pool of a batch; 0 for no pool.
     sampling, popularity_power
-        As in `Negatives`.
+        Settings of `Negatives`.
     softmax_items : int or None
-        None gives each positive its own negatives. Otherwise a batch has this number of sampled
-        items that its positives share; 0 stands for all items.
+        None samples negatives for each positive. A number is for a softmax: all positives of a
+        batch share this number of sampled items, or all items if it is 0.
     mask_known_positives : bool
-        Leave the user's other items out of the softmax of a positive.
+        Leave the user's other positives out of the softmax of each positive.
     """
 
     def __init__(
@@ -170,11 +172,11 @@ class Batches:
         )
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Number of batches in an epoch."""
         return -(-len(self.log) // self.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Batches of an epoch in order, beginning with number `first`."""
+        """Batches of an epoch in order, from number `first` on."""
         order = self._order(epoch)
         for number in range(first, len(self)):
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
@@ -183,7 +185,7 @@ class Batches:
             yield make(np.sort(rows), rng)
 
     def _order(self, epoch: int) -> Int64:
-        """Rows of the log for one epoch, int64 [R]: each user's rows shuffled and evenly spaced."""
+        """Order of the log's rows in an epoch, int64 [R]: a user's rows shuffled, evenly spaced."""
         rng = generator(self.seed, "order", epoch)
         log = self.log
         shuffled_rows = rng.permutation(len(log))
@@ -194,11 +196,12 @@ class Batches:
         group = place // np.repeat(self._group_sizes, counts)
         groups = np.repeat(-(-counts // self._group_sizes), counts)
         start = np.repeat(rng.random(log.n_users), counts)
-        # Group g of G stands at (g + start) / G of the epoch; a random start for each user.
+        # Group g of a user's G groups stands at the fraction (g + start) / G of the epoch. The
+        # start is random for each user.
         return np.asarray(by_user[np.argsort((group + start) / groups, kind="stable")])
 
     def _batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
-        """Positives and their own negatives."""
+        """Batch of positives, each with its own negatives."""
         positive_users = self.log.users[rows].astype(np.int64)  # [B]
         positive_items = self.log.items[rows].astype(np.int64)
         drawn = self._negatives.of_users(positive_users, self.negatives, positive_items, rng)
@@ -216,7 +219,7 @@ class Batches:
         items, pair_items = np.unique(
             np.concatenate([positive_items, drawn[exists]]), return_inverse=True
         )
-        by_user = np.argsort(pair_users, kind="stable")  # sparse products need ascending rows
+        by_user = np.argsort(pair_users, kind="stable")  # `pair_products` needs ascending users
         user_histories, item_histories = self._input_histories(rows, users, items, rng)
         return Batch(
             users=torch.from_numpy(users),
@@ -230,7 +233,7 @@ class Batches:
         )
 
     def _softmax_batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
-        """Positives, and the items that all of them are scored against."""
+        """Batch of positives for a softmax, with the items that all of them are scored against."""
         positive_users = self.log.users[rows].astype(np.int64)  # [B]
         positive_items = self.log.items[rows].astype(np.int64)
         positive = np.arange(len(rows))
@@ -246,9 +249,9 @@ class Batches:
                 np.concatenate([sampled, positive_items]), return_inverse=True
             )
             columns, pair_items = np.split(places, [len(sampled)])
-            # `sampled` is ascending, so a search finds the positive if it was sampled.
-            found = np.minimum(np.searchsorted(sampled, positive_items), len(sampled) - 1)
-            positive_columns = np.where(sampled[found] == positive_items, found, -1)
+            # `sampled` is ascending, so a binary search finds a positive that was sampled.
+            column = np.minimum(np.searchsorted(sampled, positive_items), len(sampled) - 1)
+            positive_columns = np.where(sampled[column] == positive_items, column, -1)
             shared = SharedItems(
                 torch.from_numpy(columns),
                 torch.from_numpy(weights),
@@ -277,9 +280,9 @@ class Batches:
     def _input_histories(
         self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator
     ) -> tuple[Tensor | Ragged | None, Tensor | None]:
-        """Histories of the batch's users and items, without its positives if the settings say so.
+        """Histories of the batch's users and items; `exclude_target` leaves its positives out.
 
-        The random draws for users come before those for items.
+        The histories of users are drawn before those of items.
         """
         if self.settings is None or self._histories is None:
             return None, None

@@ -1,4 +1,4 @@
-"""Units of numeric times, and times that are doubtful."""
+"""Checks of a log's times: mixed units, times in the future, times that are too early."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 
 from comet_rec.data.interactions import Int64
 
-# Unix times from 1973 to 5138: below are positions and small numbers, above is the next unit.
+# Smallest number in each unit: a Unix time of the year 1973. Smaller numbers are positions or
+# counts. Larger times, after the year 5138, are taken for the next unit.
 _UNITS = {"seconds": 10**8, "milliseconds": 10**11, "microseconds": 10**14, "nanoseconds": 10**17}
 _YEAR_9999 = 253_402_300_800
-"""The end of the calendar of most databases, in seconds since 1970."""
+"""Last date of most databases, in seconds since 1970."""
 _PER_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _YEAR = 366 * 86_400
 LATE = "more than a year in the future,"
@@ -20,15 +21,15 @@ LATE = "more than a year in the future,"
 
 @dataclass(frozen=True)
 class Doubt:
-    """Times of some rows that do not fit the times of the others.
+    """Finding about times of some rows that do not fit the other times of the log.
 
     Parameters
     ----------
     kind : {"units", "future", "past"}
     count : int
-        Number of rows with such a time.
+        Number of rows with a doubtful time.
     example : int
-        One of these times.
+        One of the doubtful times.
     message : str
     """
 
@@ -39,18 +40,19 @@ class Doubt:
 
 
 def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = False) -> list[Doubt]:
-    """Doubts about the times of a log whose times compare across users.
+    """Doubtful times of a log: mixed units, more than a year in the future, or too early.
 
-    A trait that all rows share is no doubt: a log may be old, or count from a start of its own.
+    Nothing is reported if all rows share the property: a log may be old, or count time from a
+    start of its own. Times must be comparable across users.
 
     Parameters
     ----------
     times : int64 [R]
         In the log's own unit.
-    dated : bool
-        Whether they are microseconds since 1970, and not numbers of an unknown unit.
     now : float, optional
-        Unix time of the present; by default the clock of the machine.
+        Present Unix time; by default the clock of the machine.
+    dated : bool
+        Whether the times are microseconds since 1970. If not, their unit is unknown.
     """
     if len(times) == 0:
         return []
@@ -59,19 +61,19 @@ def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = Fals
     if dated:
         late, early = times > int(latest * 1e6), times < 0
         return [
-            _part(times, rows, kind, what)
-            for rows, kind, what in (
+            _part(times, rows, kind, description)
+            for rows, kind, description in (
                 (late, "future", LATE),
                 (early, "past", "before 1970,"),
             )
             if rows.any() and not rows.all()
         ]
     if high < _UNITS["seconds"]:
-        return []  # positions, days, or seconds since a start of their own
+        return []  # positions, days, or seconds since another start than 1970
     first, last = _unit_of(low), _unit_of(high)
     if first == last is not None and high <= latest * _PER_SECOND[last]:
-        return []  # the usual case: both ends have one unit, so all rows have it
-    if first == last is not None:  # one unit, so all that is left to doubt is the future
+        return []  # the usual case: smallest and largest time have the same unit, so all have it
+    if first == last is not None:  # one unit: only times in the future are left to check
         late = times > int(latest * _PER_SECOND[last])
         return [] if late.all() else [_part(times, late, "future", LATE)]
     names, limits = list(_UNITS), list(_UNITS.values())
@@ -80,8 +82,8 @@ def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = Fals
     main = int(np.argmax(counts[1:]))
     if counts[1:].max() < counts[0]:
         return []  # mostly small numbers, which have no unit
-    # Dates up to the year 9999 in the unit of most rows mean "never". They reach the range of the
-    # next unit, so they are put back.
+    # Dates up to the year 9999 stand for "never". In the main unit they fall into the range of the
+    # next unit, so put them back into the main unit.
     far = (bucket == main + 2) & (times <= _YEAR_9999 * _PER_SECOND[names[main]])
     bucket[far] = main + 1
     counts = np.bincount(bucket, minlength=len(limits) + 1)
@@ -117,9 +119,12 @@ def _unit_of(value: int) -> str | None:
 
 
 def _part(
-    times: Int64, rows: np.ndarray[tuple[int], np.dtype[np.bool_]], kind: str, what: str
+    times: Int64, rows: np.ndarray[tuple[int], np.dtype[np.bool_]], kind: str, description: str
 ) -> Doubt:
     count, example = int(rows.sum()), int(times[np.argmax(rows)])
     return Doubt(
-        kind, count, example, f"{count:,} of {len(times):,} times are {what} such as {example}"
+        kind,
+        count,
+        example,
+        f"{count:,} of {len(times):,} times are {description} such as {example}",
     )

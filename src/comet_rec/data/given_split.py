@@ -1,4 +1,4 @@
-"""A split with test items, and perhaps candidates, that come from outside the log."""
+"""A split with test items, and optionally candidates, from the user's own files."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """(user, item) pairs in the order of their file, by external id.
+    """(user, item) pairs by external id, in the order of their file.
 
     Parameters
     ----------
     users, items : ndarray [R], int64 or object (of `str` or `uuid.UUID`)
     notes : tuple of str
-        Notes of the reader, a line each.
+        Notes for the user from reading the file, one line each.
     """
 
     users: External
@@ -39,18 +39,18 @@ class Pairs:
 def given_split(
     log: Interactions, test: Pairs, candidates: Pairs | None, protocol: ProtocolConfig
 ) -> Split:
-    """Split whose test items come from outside, and its candidates too if they are given.
+    """Split with given test items; candidates are given too, or sampled.
 
     Parameters
     ----------
     log : Interactions
-        The training part. The latest row of each user with at least two is held out as the
-        validation item.
+        The training part. A user with at least two rows has the latest one held out for
+        validation.
     test : Pairs
-        One row a user. Users without a training row are left out and counted.
+        One row for each test user. Users without a training row are left out, with a note.
     candidates : Pairs or None
-        Items to rank beside the positive. A user's other positives among them are dropped and
-        counted. None samples `protocol.negatives` of them.
+        Items to rank with each user's positive. Other positives of the user are dropped, with a
+        note. If None, `protocol.negatives` candidates are sampled for each user.
     protocol : ProtocolConfig
 
     Raises
@@ -69,7 +69,7 @@ def given_split(
 
     unobserved = unobserved_items(whole_log)
     validated = np.flatnonzero(counts - has_test >= 2)
-    validated = validated[unobserved.size(validated) > 0]  # a rank among nothing would be a hit
+    validated = validated[unobserved.size(validated) > 0]  # without candidates all would be hits
     part[ends[validated] - 1 - has_test[validated]] = VALIDATION  # the row before the test row
     if len(validated) == 0:
         raise DataError(
@@ -97,17 +97,17 @@ def given_split(
 def _with_test_rows(
     log: Interactions, test: Pairs, candidates: Pairs | None, notes: list[str]
 ) -> tuple[Interactions, Int64]:
-    """The log with each test row as its user's last row, and the test users, ascending."""
+    """The log with each test row added as the user's last row, and the test users, ascending."""
     users, test_items = _known_users(log, test, candidates, notes)
     new_items = test_items if candidates is None else np.append(test_items, candidates.items)
     item_ids = log.item_ids.union(new_items)
-    # New ids move the sorted ids behind them: `renumber` maps old indices to new ones.
+    # New ids shift the indices of the ids after them: `renumber` maps old indices to new ones.
     renumber = item_ids.index(log.item_ids.external(np.arange(log.n_items)))
     n_items = len(item_ids)
     items = item_ids.index(test_items)
     train_items = renumber[log.items]
 
-    # One number a pair, so that sets of pairs can be compared.
+    # One number for each pair, so that sets of pairs can be compared.
     test_keys = users * n_items + items
     leaked = np.isin(test_keys, log.users.astype(np.int64) * n_items + train_items)
     if leaked.any():
@@ -129,7 +129,8 @@ def _with_test_rows(
         times = np.concatenate([times, latest + 1])
     all_users = np.concatenate([log.users, users])
     is_test = np.arange(len(all_users)) >= len(log)
-    order = np.lexsort((is_test, all_users))  # by user, the test row last; stable, so as before
+    # By user, the test row last. The sort is stable, so the other rows keep their order.
+    order = np.lexsort((is_test, all_users))
     whole_log = Interactions(
         users=all_users[order].astype(np.int32),
         items=np.concatenate([train_items, items])[order].astype(np.int32),
@@ -150,7 +151,7 @@ def _with_test_rows(
 def _known_users(
     log: Interactions, test: Pairs, candidates: Pairs | None, notes: list[str]
 ) -> tuple[Int64, External]:
-    """Indices of the test users that the log knows, and the external ids of their items."""
+    """Indices of the test users with training rows, and the external ids of their test items."""
     users = log.user_ids.index(test.users)
     known = users >= 0
     if not known.all():
@@ -195,10 +196,10 @@ def _given_candidates(
     candidates: Pairs,
     notes: list[str],
 ) -> Int32:
-    """Candidates of each test user, int32 [T, C]; positives and repeats are dropped and noted."""
+    """Candidates of each test user, int32 [T, C]; positives and repeats are dropped with a note."""
     users = log.user_ids.index(candidates.users)
     items = log.item_ids.index(candidates.items)
-    # `test_users` is ascending: a search finds a user's row if there is one.
+    # `test_users` is ascending, so a binary search finds the row of each candidate's user.
     place = np.minimum(np.searchsorted(test_users, users), len(test_users) - 1)
     tested = test_users[place] == users
     if not tested.all():

@@ -1,9 +1,8 @@
-"""Histories N(u) and N(i): which rows a model sees, in which order, and how they are padded.
+"""Histories N(u) and N(i): the rows that a model reads, their order and their padding.
 
-Training, evaluation and serving all take their histories from here. Two leaks of the label are
-closed here as well (ADR 0003). A training batch's own positives are left out of the histories of
-both sides. Random other rows are left out too, and their number does not depend on the positives:
-otherwise a missing row would give the answer away.
+Training, evaluation and serving all build their histories here. The module also closes two leaks of
+the label (ADR 0003). A batch's own positives are left out of the histories of users and items. Some
+other rows are left out at random, because a missing row alone would reveal the positive.
 """
 
 from __future__ import annotations
@@ -30,29 +29,29 @@ Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 BLOCK = 1 << 16
-"""Histories that are padded at a time."""
+"""Number of histories that are padded at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HistorySettings:
-    """Which histories a model needs.
+    """Settings of the histories that a model reads.
 
     Parameters
     ----------
     length : int
-        Most rows of a padded history, N.
+        Largest number of rows in a padded history, N.
     policy : {"sampled", "recent", "causal", "full"}
         - ``"sampled"``: a random subset, new in each training step and fixed at evaluation.
         - ``"recent"``: the latest rows.
-        - ``"causal"``: for users, in training the rows just before each positive and at
-          evaluation the latest; for items a random subset.
-        - ``"full"``: all of N(u) as ragged rows and nothing of N(i). `length` is not used, and
-          the model itself leaves each pair's own item out.
+        - ``"causal"``: for users, the rows just before each positive in training, and the latest
+          rows at evaluation; for items, a random subset.
+        - ``"full"``: all of N(u) as ragged rows, without N(i). `length` is ignored, and the model
+          itself leaves each pair's own item out.
     exclude_target : bool
-        Leave a training batch's positives out of its histories.
+        Leave the positives of a training batch out of its histories.
     dropout : float
-        Largest share of a history's other rows that a training step leaves out. Each history
-        draws its own share uniformly from [0, dropout].
+        Largest share of a history's other rows that a training step leaves out. The share is drawn
+        uniformly from [0, dropout] for each history.
     shuffle : bool
         Put the rows in a random order.
     items : bool
@@ -68,33 +67,33 @@ class HistorySettings:
 
 
 FULL = HistorySettings(length=0, policy="full", exclude_target=False, dropout=0.0)
-"""All of N(u), nothing of N(i)."""
+"""Settings for all of N(u), without N(i)."""
 
 
 UserHistories = Tensor | Ragged
-"""Histories of users: padded int32 [U, N], or full."""
+"""Histories of users: padded int32 [U, N], or full as ragged rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class HistoryIndex:
-    """Where each user's items stand, or each item's users: one side of a log.
+    """Histories on one side of a log: the items of each user, or the users of each item.
 
-    "Owner" is the user whose items, or the item whose users, a history holds.
+    The owner of a history is the user whose items, or the item whose users, the history holds. The
+    members are those items or users.
 
     Parameters
     ----------
     starts : int64 [n + 1]
-        Where each owner's rows begin.
+        Start of each owner's history in `members`.
     members : int32 [R]
-        Items of a user, or users of an item: in time order where the log's times allow it,
-        otherwise in the order of indices.
+        Members of all histories, in time order if the log's times allow it, otherwise in the order
+        of indices.
     rows : int64 [R] or None
-        Row of the log at each place; None where the place itself is the row.
+        Row of the log for each entry of `members`; None if both have the same order.
     pad : int
         Index that means "no row": the number of possible members.
     timed : bool
-        Whether the rows are in time order. If not, "recent" has no meaning and a random subset
-        takes its place.
+        Whether the members are in time order. If not, the policy "recent" takes a random subset.
     """
 
     starts: Int64
@@ -108,21 +107,21 @@ class HistoryIndex:
         return np.asarray(self.starts[owners + 1] - self.starts[owners])
 
     def before(self, rows: Int64, owners: Int64, length: int) -> Int32:
-        """The `length` latest members before each row, int32 [B, length], padded in front.
+        """The `length` members just before each row, int32 [B, length], padded in front.
 
         Parameters
         ----------
         rows : int64 [B]
-            Places in `members`.
+            Positions in `members`.
         owners : int64 [B]
             Owner of each row.
         """
         places = rows[:, None] + np.arange(-length, 0)  # [B, length]
-        earlier = places >= self.starts[owners, None]  # the others belong to the owner before
+        earlier = places >= self.starts[owners, None]  # otherwise a row of the previous owner
         return np.where(earlier, self.members[np.maximum(places, 0)], np.int32(self.pad))
 
     def full(self) -> Ragged:
-        """All histories without a limit of length."""
+        """All histories at their full length."""
         return Ragged.of_arrays(self.members.astype(np.int64), self.starts)
 
     def fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
@@ -138,7 +137,7 @@ class HistoryIndex:
             padded[block] = self._newest(block, settings.length, settings.length)
         if self._latest(settings):
             return padded
-        # A history that fits is complete already. Only longer ones need a random subset.
+        # A history of at most N rows is complete already. Longer ones need a random subset.
         long = owners[self.counts(owners) > settings.length]
         if len(long) > 0:
             places = distinct_integers(self.counts(long), settings.length, rng)
@@ -146,9 +145,9 @@ class HistoryIndex:
         return padded
 
     def _latest(self, settings: HistorySettings) -> bool:
-        """Whether evaluation takes the latest rows."""
+        """Whether evaluation takes the latest rows, and not a random subset."""
         if settings.policy == "causal":
-            return self.rows is None  # only the user side stands in the order of the log
+            return self.rows is None  # the user side, whose order is that of the log
         return settings.policy == "recent" and self.timed
 
     def drawn(
@@ -165,7 +164,7 @@ class HistoryIndex:
         owners : int64 [U]
             Distinct owners.
         masked : bool [rows of the log] or None
-            The batch's positives; None leaves nothing out.
+            Marks the batch's positives, which are left out; None leaves nothing out.
         """
         share = rng.random(len(owners)) * settings.dropout if settings.exclude_target else None
         if settings.policy == "recent" and self.timed:
@@ -175,7 +174,7 @@ class HistoryIndex:
         return shuffled(padded, self.pad, rng) if settings.shuffle else padded
 
     def _open(self, places: Int64, masked: Bool | None) -> Bool:
-        """Whether the row at each place may be an input, bool shaped like `places`."""
+        """Whether the row at each position of `members` may be read, shaped like `places`."""
         if masked is None:
             return np.ones(places.shape, dtype=bool)
         return np.asarray(~masked[places if self.rows is None else self.rows[places]])
@@ -189,10 +188,10 @@ class HistoryIndex:
         share: Float64 | None = None,
         rng: np.random.Generator | None = None,
     ) -> Int32:
-        """Latest `length` open rows out of the latest `window`, int32 [U, length]."""
+        """Latest `length` unmasked members among the latest `window`, int32 [U, length]."""
         if len(self.members) == 0:
             return np.full((len(owners), length), self.pad, dtype=np.int32)
-        # Places counted back from the end of each history; those before its start are not kept.
+        # Positions counted back from the end of each history, kept if not before its start.
         places = self.starts[owners + 1, None] + np.arange(-window, 0)  # [U, window]
         keep = places >= self.starts[owners, None]
         places = np.maximum(places, 0)  # a valid index, though it is not kept
@@ -212,18 +211,18 @@ class HistoryIndex:
         share: Float64 | None,
         rng: np.random.Generator,
     ) -> Int32:
-        """Random subset of at most `length` open rows in the order of the history, [U, length]."""
+        """Random subset of at most `length` unmasked members in their order, int32 [U, length]."""
         counts = self.counts(owners)
         window = 2 * length
         padded = np.full((len(owners), length), self.pad, dtype=np.int32)
-        # Short histories first, then long ones: the order of the draws is part of the numbers.
+        # Short histories first, then long ones: this order of the draws determines the numbers.
         for is_long in (False, True):
             group = np.flatnonzero((counts > window) == is_long)
             if len(group) == 0 or len(self.members) == 0:
                 continue
             group_counts = counts[group, None]
             if is_long:
-                # Far more rows than needed: draw twice as many with repeats, drop the repeats.
+                # More than 2 N rows: draw 2 N positions with replacement, then drop the repeats.
                 place = np.sort(rng.integers(0, group_counts, size=(len(group), window)), axis=1)
                 keep = np.ones(place.shape, dtype=bool)
                 keep[:, 1:] = place[:, 1:] > place[:, :-1]
@@ -232,13 +231,13 @@ class HistoryIndex:
                 place = np.broadcast_to(np.arange(window), (len(group), window))
                 keep = place < group_counts
                 place = np.where(keep, place, 0)
-            # `minimum`: an empty history at the end of the log would point past the last row.
+            # `minimum`: the start of an empty history at the end of the log is past the last row.
             places = np.minimum(self.starts[owners[group], None] + place, len(self.members) - 1)
             is_open = self._open(places, masked)
             left = group_counts[:, 0]
             if share is not None:
-                # A long history fills `length` rows however many are masked, so its targets
-                # need not be counted.
+                # A long history has enough rows even if some are masked, so its targets need not
+                # be counted.
                 targets = np.zeros_like(left) if is_long else (keep & ~is_open).sum(axis=1)
                 left = left - masked_number(left, targets, share[group], rng)
             keep = random_subset(keep & is_open, np.clip(left, 0, length), rng)
@@ -247,12 +246,14 @@ class HistoryIndex:
 
 
 class Histories:
-    """Both sides of a log: N(u) for every user, N(i) for every item (sorted when first used).
+    """Histories of both sides of a log: N(u) of every user, N(i) of every item.
+
+    N(i) is sorted at its first use.
 
     Parameters
     ----------
     log : Interactions
-        The rows that may be inputs.
+        The rows that histories may hold.
     """
 
     def __init__(self, log: Interactions) -> None:
@@ -267,7 +268,7 @@ class Histories:
         if timed:
             rows = np.lexsort((log.users, log.times, log.items))  # type: ignore[arg-type]
         else:
-            # Times of different users do not compare: their order of indices takes over.
+            # Times of different users are not comparable, so users stand in the order of indices.
             rows = np.argsort(log.items, kind="stable")
         starts = row_starts(np.bincount(log.items, minlength=log.n_items))
         return HistoryIndex(starts, log.users[rows], rows, log.n_users, timed=timed)
@@ -276,13 +277,14 @@ class Histories:
 def input_histories(
     log: Interactions, settings: HistorySettings | None
 ) -> tuple[UserHistories | None, Tensor | None]:
-    """All N(u) and N(i) for evaluation and serving: one fixed draw, the same for every seed.
+    """All N(u) and N(i) for evaluation and serving, drawn once and the same for every seed.
 
     Returns
     -------
     users : int32 [m, N], Ragged or None
-        None where the model reads no histories.
+        None if the model reads no histories.
     items : int32 [n, N] or None
+        None if the model does not read N(i).
     """
     if settings is None:
         return None, None
@@ -296,10 +298,10 @@ def input_histories(
 
 
 def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> UserHistories:
-    """Histories of users that the log does not hold, padded int32 [U, N] or full.
+    """Input histories of users that are not in the log, padded int32 [U, N] or full.
 
-    Each history has distinct items in the order given. How it is cut and shuffled depends on its
-    length alone, so a batch gives the same as one user at a time.
+    Each given history must hold distinct items. A random cut or shuffle depends only on the length
+    of the history, so a user gets the same rows alone and in a batch.
     """
     if settings.policy == "full":
         return Ragged.of_rows(histories)
@@ -312,25 +314,25 @@ def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> User
         kept = kept[-settings.length :]
         if settings.shuffle:
             kept = generator(0, "shown.new.order", len(kept)).permutation(kept)
-        if len(kept) > 0:  # [-0:] would be the whole row
+        if len(kept) > 0:  # an index of -0 would select the whole row
             padded[row, -len(kept) :] = kept
     return torch.from_numpy(padded)
 
 
 def masked_number(counts: Int64, targets: Int64, share: Float64, rng: np.random.Generator) -> Int64:
-    """Number of rows that each history leaves out, int64 [U]: at least one, targets or not.
+    """Number of rows that each history leaves out, int64 [U]; at least one, even without a target.
 
-    The number is drawn without regard to the targets, which then count into it. So the length of
-    a history does not tell whether it had a target: of items, only those with a positive do.
+    The number is drawn independently of the targets, and the targets count towards it. Otherwise
+    the length of a history would reveal whether it had a target.
     """
     drawn = 1 + np.floor(counts * share + rng.random(len(counts))).astype(np.int64)
     return np.maximum(targets, drawn)
 
 
 def random_subset(keep: Bool, sizes: Int64, rng: np.random.Generator) -> Bool:
-    """Random `sizes[r]` of the kept places of row r; all of them where fewer are kept."""
-    # The places with the smallest random keys are a uniform subset. Keys lie in [0, 1), so 2
-    # puts places that are not kept behind all others.
+    """Random subset of `sizes[r]` of the kept positions in row r, or all if fewer are kept."""
+    # The positions with the smallest random keys are a uniform subset. Keys lie in [0, 1), so a
+    # key of 2 puts positions that are not kept behind all others.
     keys = rng.random(keep.shape, dtype=np.float32)
     keys[~keep] = 2.0
     ordered = np.sort(keys, axis=1)
@@ -339,8 +341,8 @@ def random_subset(keep: Bool, sizes: Int64, rng: np.random.Generator) -> Bool:
 
 
 def right_aligned(values: Int32, keep: Bool, length: int, pad: int) -> Int32:
-    """Last `length` kept values of each row at the end of the row, `pad` in front."""
-    # 1 for the last kept value of a row, 2 for the one before it, …
+    """Last `length` kept values of each row, aligned to the right with `pad` in front."""
+    # 1 for the last kept value of a row, 2 for the one before it, and so on.
     from_end = np.cumsum(keep[:, ::-1], axis=1)[:, ::-1]
     row, column = np.nonzero(keep & (from_end <= length))
     aligned = np.full((len(values), length), pad, dtype=np.int32)
@@ -349,7 +351,7 @@ def right_aligned(values: Int32, keep: Bool, length: int, pad: int) -> Int32:
 
 
 def shuffled(rows: Int32, pad: int, rng: np.random.Generator) -> Int32:
-    """Members of each row in a random order, the padding still in front."""
+    """Members of each row in a random order; the padding stays in front."""
     keys = rng.random(rows.shape, dtype=np.float32)
     keys[rows == pad] = -1  # below all random keys; the stable sort keeps padding together
     return np.asarray(np.take_along_axis(rows, np.argsort(keys, axis=1, kind="stable"), axis=1))

@@ -1,4 +1,4 @@
-"""Arguments that should be lists of ids: converted, or refused with a hint."""
+"""Conversion of a caller's arguments to lists of ids; other arguments are refused with a hint."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def id_list(given: Any, what: str, *, ordered: bool = True) -> IdList:
     what : str
         Name of the argument, for messages.
     ordered : bool
-        Whether the order matters, so that a set is refused.
+        Whether the order of the ids matters; if so, a set is refused.
 
     Raises
     ------
     InputError
-        For anything else, such as a text, a frame or a dict.
+        For another type, such as a text, a frame or a dict.
     """
     if _is_frame(given):
         raise InputError(
@@ -57,26 +57,26 @@ def id_list(given: Any, what: str, *, ordered: bool = True) -> IdList:
 
 
 def history_lists(given: Any) -> list[IdList]:
-    """Histories, each a flat list of ids in the order of time.
+    """Histories as a list with one flat list of ids, in time order, for each user.
 
     Raises
     ------
     InputError
-        For anything else, such as one flat list.
+        For another type, such as one flat list.
     """
-    what = "histories"
-    wanted = "give a list of lists of item ids"
+    remedy = "give a list of lists of item ids"
     if _is_frame(given) or isinstance(given, (Mapping, set, frozenset)):
-        raise InputError(f"{what}: a {type(given).__name__} is no list of histories; {wanted}")
+        raise InputError(f"histories: a {type(given).__name__} is no list of histories; {remedy}")
     if _is_single(given):
-        raise InputError(f"{what}: {shown(given)} is no list of histories; {wanted}")
+        raise InputError(f"histories: {shown(given)} is no list of histories; {remedy}")
     histories = []
     for place, history in enumerate(given):
-        # Arrow's and polars' lists hold a typed array: a Python list would lose its type.
+        # A list of Arrow or polars holds a typed array; converting it to a Python list would lose
+        # the type.
         history = getattr(history, "values", history) if hasattr(history, "as_py") else history
         if _is_single(history):
             raise InputError(
-                f"{what}: {shown(history)} (place {place}) is no history; {wanted}, such as "
+                f"histories: {shown(history)} (place {place}) is no history; {remedy}, such as "
                 f"{_in_a_list([history])}"
             )
         histories.append(id_list(history, f"history {place}"))
@@ -84,8 +84,8 @@ def history_lists(given: Any) -> list[IdList]:
 
 
 def _is_frame(given: Any) -> bool:
-    """Whether it is a table of pandas, polars, Arrow, DuckDB or ours, or a structured array."""
-    # The class is asked: some libraries compute the columns of an instance, with a warning.
+    """Whether an argument is a data frame, a `Table` or a structured array."""
+    # Ask the class: on an instance, some libraries compute the columns and warn.
     if hasattr(type(given), "columns") or hasattr(type(given), "column_names"):
         return True
     if isinstance(given, Table):
@@ -94,14 +94,14 @@ def _is_frame(given: Any) -> bool:
 
 
 def _is_single(given: Any) -> bool:
-    """Whether it is one value: a text, a number, an array without dimensions, None."""
+    """Whether an argument is a single value: a text, a number, a 0-dimensional array or None."""
     if isinstance(given, (str, bytes, bytearray, memoryview)) or not isinstance(given, Iterable):
         return True
     return getattr(given, "ndim", 1) == 0
 
 
 def _in_a_list(given: Any) -> str:
-    """Text of the list that a single value should have been in."""
+    """Text of a list with this value in it, for a hint."""
     if isinstance(given, list):
         return f"[{_in_a_list(given[0])}]"
     if isinstance(given, (str, int, float, np.generic, np.ndarray, uuid.UUID)):
@@ -110,11 +110,12 @@ def _in_a_list(given: Any) -> str:
 
 
 def _as_array(given: Any) -> npt.NDArray[Any] | None:
-    """Array of an array or Series, in its own type; None for other objects."""
+    """Array from an array or Series, in its own type; None for other objects."""
     if isinstance(given, np.ma.MaskedArray) or not hasattr(given, "__array__"):
         return None
     try:
-        # Through `to_numpy`: in numpy's fixed-width text, one long id would widen all others.
+        # `to_numpy` keeps text as objects. In numpy's fixed-width text, one long id would make
+        # every entry as long.
         if hasattr(given, "to_list") and hasattr(given, "to_numpy"):
             return np.asarray(given.to_numpy())
         return np.asarray(given)

@@ -1,4 +1,4 @@
-"""Ids as the user writes them, and their indices 0 … n − 1."""
+"""Ids as the user writes them, and their mapping to indices 0 … n − 1."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ Indices = npt.NDArray[np.int64]
 Stored = npt.NDArray[Any]
 
 FEW = 1_000
-"""Fewer texts than this are looked up one by one, without a table."""
+"""Fewer texts than this are found by binary search, without building a lookup table."""
 LONGEST_NUMBER = 40
-"""Digits of the longest integer that may be an id; ids of a log have at most 20."""
+"""Largest number of digits of an integer that may be an id; ids of a log have at most 20."""
 UUID_TEXT = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}"
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class NoIdError(Exception):
-    """A value that cannot be an id of a log; the text is a reason that begins with its verb."""
+    """A value cannot be an id of a log; the text is the end of a sentence, e.g. "is no UUID"."""
 
 
 class MissingIdError(NoIdError):
-    """A missing value."""
+    """A value is missing, such as None or NaN."""
 
 
 def unwrapped(value: Any) -> Any:
-    """Python or numpy scalar of an Arrow scalar, an array without dimensions or a tensor."""
+    """Python or numpy scalar from an Arrow scalar, a 0-dimensional array or a tensor."""
     if hasattr(value, "as_py"):
         width = {"halffloat": np.float16, "float": np.float32}.get(str(value.type))
         value = value.as_py()
@@ -53,15 +53,15 @@ def unwrapped(value: Any) -> Any:
 
 
 def as_integer(value: Any) -> int | None:
-    """The integer that a number equals exactly; None for a value that is no number.
+    """Integer that is exactly equal to a number; None for a value that is no number.
 
-    Floats of 16, 32 and 64 bits are exact up to 2^11, 2^24 and 2^53. Beyond, several integers
-    share one float.
+    Floats of 16, 32 and 64 bits represent integers exactly up to 2^11, 2^24 and 2^53. Larger
+    floats are refused, because several integers are rounded to the same float.
 
     Raises
     ------
     NoIdError
-        For a truth value, a fraction, a missing number and a float beyond its exact range.
+        For a truth value, a fraction, a missing number or a float beyond its exact range.
     """
     if isinstance(value, (bool, np.bool_)):
         raise NoIdError("is a truth value")
@@ -83,7 +83,7 @@ def as_integer(value: Any) -> int | None:
             raise MissingIdError("is a missing value")
         if not value:
             return 0
-        # The size comes first: the digits of 1E+1000000 would fill the memory.
+        # Check the size before any conversion: the digits of 1E+1000000 would fill the memory.
         if not value.is_finite() or not 0 <= value.adjusted() < LONGEST_NUMBER:
             raise NoIdError("is no whole number, or too large")
         value = Fraction(value)
@@ -95,12 +95,12 @@ def as_integer(value: Any) -> int | None:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value is one of the libraries' marks for a missing value."""
+    """Whether a value is None, or the missing value of pandas or numpy's masked arrays."""
     return value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant")
 
 
 def _whole(values: Iterable[Any]) -> TypeGuard[npt.NDArray[np.int64]]:
-    """Whether values are an array of signed integers, which needs no check of each value."""
+    """Whether values are an array of signed integers, so that no value needs a check."""
     return isinstance(values, np.ndarray) and values.dtype.kind == "i"
 
 
@@ -111,7 +111,7 @@ class Ids:
     Parameters
     ----------
     kind : {"int", "text", "uuid"}
-        The type of the ids, the same on the way in and out.
+        Type of the ids, both as given and as returned.
     values : ndarray [n], int64 for "int", object (of `str`) otherwise
         Strictly increasing; text in the order of its code points. A UUID is stored in its
         canonical text form and returned as `uuid.UUID`.
@@ -137,7 +137,7 @@ class Ids:
         return {value: index for index, value in enumerate(self.values.tolist())}
 
     def _prepare(self, count: int) -> None:
-        """Make the lookup table of all texts if it pays: for ten million it takes seconds."""
+        """Build the lookup table if `count` texts justify it: for ten million ids it is slow."""
         if self.kind != "int" and count >= FEW:
             _ = self._position
 
@@ -149,10 +149,10 @@ class Ids:
         return place if place < len(self.values) and self.values[place] == text else -1
 
     def stored(self, value: Any) -> int | str:
-        """The stored form of an id that a caller gives, known or not.
+        """Stored form of an id that a caller gives; the id need not be in the log.
 
-        A value of another type counts if it equals an id exactly. For integer ids, 1, 1.0 and "1"
-        are one id and "01" is none. For text ids, the integer 1 is "1".
+        A value of another type is accepted if it equals an id exactly. For integer ids, 1, 1.0 and
+        "1" are the same id, and "01" is refused. For text ids, the integer 1 is "1".
 
         Raises
         ------
@@ -163,7 +163,7 @@ class Ids:
         if is_missing(value):
             raise MissingIdError("is a missing value")
         if isinstance(value, str):
-            return self._of_text(str.__str__(value))  # for a member of an enumeration, its value
+            return self._of_text(str.__str__(value))  # a str enum gives its value, not its name
         if self.kind == "text" and isinstance(value, uuid.UUID):
             return self._of_object(value)
         if self.kind == "uuid" and isinstance(value, uuid.UUID):
@@ -174,7 +174,7 @@ class Ids:
         return number if self.kind == "int" else self._of_object(number)
 
     def _of_text(self, text: str) -> int | str:
-        if self.kind == "int":  # stricter than int(), which takes 1_0, ' 7', 07, +7 and ٣
+        if self.kind == "int":  # stricter than int(), which accepts 1_0, ' 7', 07, +7 and ٣
             if not re.fullmatch(rf"0|-?[1-9][0-9]{{0,{LONGEST_NUMBER - 1}}}", text):
                 raise NoIdError("is no plain integer")
             return int(text)
@@ -185,7 +185,7 @@ class Ids:
         return text
 
     def _of_object(self, value: int | uuid.UUID) -> str:
-        """Text of a number or UUID; refused if the log has it only in another spelling."""
+        """Text id of a number or UUID; refuse it if the log has only another spelling of it."""
         text = str(value)
         if self._at(text) < 0 and any(self._at(way) >= 0 for way in other_spellings(text)):
             raise NoIdError("is no text")
@@ -225,25 +225,25 @@ class Ids:
         return _column(stored, self.kind), self._index_stored(stored)
 
     def _hint(self, value: Any, error: NoIdError) -> str:
-        """Advice about a value that is no id."""
+        """Advice for a message about a value that cannot be an id."""
         if isinstance(error, MissingIdError):
             return "leave it out"
-        near = nearest(self, unwrapped(value))
-        return (
-            f"the ids of the log are {self.in_words}" if near is None else f"did you mean {near!r}?"
-        )
+        similar = nearest(self, unwrapped(value))
+        if similar is None:
+            return f"the ids of the log are {self.in_words}"
+        return f"did you mean {similar!r}?"
 
     @property
     def in_words(self) -> str:
-        """Kind of the ids in words, with examples."""
+        """Type of the ids in words, with examples."""
         words = {"int": "integers", "text": "text", "uuid": "UUIDs"}[self.kind]
         examples = ", ".join(shown(value) for value in self.values[:3].tolist())
         return f"{words}, such as {examples}" if examples else words
 
     def index(self, external: Iterable[Any]) -> Indices:
-        """Indices of external ids, int64 [len(external)]; −1 where an id is unknown.
+        """Indices of external ids, int64 [len(external)]; −1 for an unknown id.
 
-        Values that cannot be ids of this type are unknown here; `lookup` refuses them.
+        A value that cannot be an id of this type also gets −1, while `lookup` refuses it.
         """
         if self.kind == "int" and _whole(external):
             return self._found(external)
@@ -260,19 +260,20 @@ class Ids:
     def _index_stored(self, stored: list[Any]) -> Indices:
         if self.kind != "int":
             self._prepare(len(stored))
-            places = [-1 if value is None else self._at(value) for value in stored]
-            return np.array(places, dtype=np.int64)
-        found = np.full(len(stored), -1, dtype=np.int64)
+            indices = [-1 if value is None else self._at(value) for value in stored]
+            return np.array(indices, dtype=np.int64)
+        places = np.full(len(stored), -1, dtype=np.int64)
         fits = [value is not None and -(2**63) <= value < 2**63 for value in stored]
         numbers = [value for value, fit in zip(stored, fits, strict=True) if fit]
-        found[np.array(fits, dtype=bool)] = self._found(np.array(numbers, dtype=np.int64))
-        return found
+        places[np.array(fits, dtype=bool)] = self._found(np.array(numbers, dtype=np.int64))
+        return places
 
     def _found(self, values: npt.NDArray[np.int64]) -> Indices:
         """Indices of integers, −1 for unknown ones."""
         if len(self.values) == 0:
             return np.full(len(values), -1, dtype=np.int64)
-        # The place where each value would stand; it is known if it does stand there.
+        # The search gives the position where a value would stand. The value is known only if the
+        # entry at that position equals it.
         place = np.minimum(np.searchsorted(self.values, values), len(self.values) - 1)
         return np.where(self.values[place] == values, place, -1)
 
@@ -281,13 +282,16 @@ class Ids:
         return self.as_external(self.values[np.asarray(indices, dtype=np.int64)])
 
     def as_external(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """External ids, known or not, of their stored form."""
+        """External ids from their stored form; the ids need not be in the log."""
         if self.kind == "uuid":
             return np.array([uuid.UUID(value) for value in stored.tolist()], dtype=object)
         return stored
 
     def parse(self, text: str) -> Any:
-        """Id of a text from the command line, in the type of this log's ids."""
+        """Id from a text of the command line, in the type of this log's ids.
+
+        A text that cannot be such an id is returned unchanged.
+        """
         try:
             stored = self.stored(text)
         except NoIdError:
@@ -295,12 +299,12 @@ class Ids:
         return uuid.UUID(str(stored)) if self.kind == "uuid" else stored
 
     def union(self, extra: Iterable[Any]) -> Ids:
-        """These ids and the new ids of `extra`.
+        """Ids of this log together with the ids in `extra`.
 
         Raises
         ------
         DataError
-            When an id of `extra` is no integer and these are.
+            When the ids of this log are integers and an id in `extra` is not.
         """
         if self.kind == "int" and _whole(extra):
             return Ids("int", np.union1d(self.values, extra))
@@ -309,8 +313,8 @@ class Ids:
             foreign = [value for value in values if not isinstance(value, (int, np.integer))]
             if foreign:
                 raise DataError(
-                    f"{min(map(str, foreign))!r} is no integer, and the ids of the log are; "
-                    "take the files of one split"
+                    f"{min(map(str, foreign))!r} is no integer, but the ids of the log are "
+                    "integers; give files of the same split"
                 )
             return Ids("int", np.union1d(self.values, np.array(sorted(values), dtype=np.int64)))
         merged = sorted(values | set(self.values.tolist()))
@@ -319,7 +323,7 @@ class Ids:
         return Ids(self.kind, out)
 
     def arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
-        """Plain arrays of the ids, for `from_arrays`; text as UTF-8 in ragged rows."""
+        """Plain arrays of the ids for storage; text is UTF-8 in ragged rows."""
         if self.kind == "int":
             return {f"{prefix}.int": np.ascontiguousarray(self.values, dtype=np.int64)}
         encoded = [value.encode() for value in self.values.tolist()]
@@ -332,18 +336,18 @@ class Ids:
 
     @staticmethod
     def declared(prefix: str, count: int) -> dict[str, Array]:
-        """Declarations of `arrays` for this number of ids of any kind."""
-        whole = Array(shape=(count,), dtype="int64", order="increasing", optional=True)
-        found = {f"{prefix}.int": whole}
+        """Declarations of `arrays` for `count` ids of any type."""
+        integers = Array(shape=(count,), dtype="int64", order="increasing", optional=True)
+        declared = {f"{prefix}.int": integers}
         for kind in ("text", "uuid"):
             name = f"{prefix}.{kind}"
-            found[f"{name}.utf8"] = Array(shape=(f"{name}.utf8",), dtype="uint8", optional=True)
-            found[f"{name}.offsets"] = replace(starts(count, f"{name}.utf8"), optional=True)
-        return found
+            declared[f"{name}.utf8"] = Array(shape=(f"{name}.utf8",), dtype="uint8", optional=True)
+            declared[f"{name}.offsets"] = replace(starts(count, f"{name}.utf8"), optional=True)
+        return declared
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Ids:
-        """Ids of the arrays that `arrays` returned.
+        """Ids from the arrays that the method `arrays` returned.
 
         Raises
         ------
@@ -368,7 +372,7 @@ class Ids:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the kind and every id."""
+        """SHA-256 over the type and every id."""
         state = hashlib.sha256(self.kind.encode())
         for name, array in sorted(self.arrays("").items()):
             state.update(name.encode())

@@ -1,4 +1,4 @@
-"""A log of interactions: index arrays, the ids behind them, and the scope of its times."""
+"""A log of interactions: index arrays, the ids of the indices, and the scope of the times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 def not_a_log(data: object, call: str, more: str = "") -> str:
-    """Message of a call whose argument is no log."""
+    """Message for a call with an argument that is no log."""
     return (
         f"{call}: {type(data).__name__} is no log; give what {more}load or read returns, e.g. "
         "read(frame, user=…, item=…)"
@@ -35,30 +35,32 @@ def _empty() -> Int32:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
-    """All distinct (user, item) pairs that were observed (Eq. 1), sorted.
+    """All distinct observed (user, item) pairs (Eq. 1), sorted by user and time.
 
-    Rows are sorted by user, then time, then place in the file. A pair that the log repeats is
-    kept once, at its earliest time. Indices follow the order of sorted ids, so the order of rows
-    in a file changes nothing but the order of equal times of one user.
+    Rows with the same user and time keep the order of the file. A repeated pair is kept once, at
+    its earliest time. Indices follow the order of the sorted ids.
 
     Parameters
     ----------
     users, items : int32 [R]
-        Indices of the pair.
+        Indices of each pair.
     times : int64 [R] or None
-        In the log's own unit (microseconds for dates and fractions); None without a time column.
+        Times in the log's own unit (microseconds for dates and fractions); None without a time
+        column.
     time_scope : {"global", "per_user", "none"}
-        Whether times compare across users, compare within one user only, or do not exist.
+        Whether times are comparable across users, comparable only within a user, or missing.
     user_ids, item_ids : Ids
-        The ids behind the indices.
+        The ids of the indices.
     dropped_users, dropped_items : int32 [D]
-        Pairs of kept users and items that a filter removed: never negatives, never in histories.
+        Pairs that a filter removed, of users and items that stay in the log. Such pairs are never
+        sampled as negatives and never part of histories.
     notes : tuple of str
-        Notes of the reader, a line each (repeated rows, filtered rows, skipped rows, …).
+        Notes for the user from reading the log, one line each: repeated rows, filtered rows,
+        skipped rows and more.
     dated : bool
-        Whether times are microseconds since 1970 (dates), and not numbers of an unknown unit.
+        Whether the times are microseconds since 1970. If not, their unit is unknown.
     zero_users, zero_items : int32 [Z]
-        Pairs with a rating of 0 that count as interactions: perhaps negatives by mistake.
+        Pairs with a rating of 0, which count as interactions but may be meant as negatives.
     """
 
     users: Int32
@@ -79,7 +81,7 @@ class Interactions:
 
     @staticmethod
     def declared(n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the stored arrays; histories rely on the ascending users."""
+        """Declarations of the stored arrays; `users` ascends, because histories rely on it."""
         return {
             "users": indices(("rows",), n_users, dtype="int32", order="ascending"),
             "items": indices(("rows",), n_items, dtype="int32"),
@@ -106,18 +108,18 @@ class Interactions:
 
     @property
     def density(self) -> float:
-        """Share of the m·n cells that were observed (Table I)."""
+        """Share of the m·n user-item pairs that were observed (Table I)."""
         return len(self) / (self.n_users * self.n_items)
 
     @cached_property
     def user_starts(self) -> Int64:
-        """Where each user's rows begin, int64 [n_users + 1]."""
+        """Start of each user's rows, int64 [n_users + 1]."""
         return row_starts(np.bincount(self.users, minlength=self.n_users))
 
     @cached_property
     def matrix(self) -> csr_array:
-        """Ones where a pair was observed, sparse float32 [n_users, n_items]."""
-        from scipy.sparse import csr_array  # half a second that reading a log need not wait for
+        """Matrix of observed pairs, sparse float32 [n_users, n_items] with ones."""
+        from scipy.sparse import csr_array  # slow to import, and reading a log does not need it
 
         order = np.lexsort((self.items, self.users))
         ones = np.ones(len(self), dtype=np.float32)
@@ -125,12 +127,13 @@ class Interactions:
         return csr_array((ones, self.items[order].astype(np.int64), self.user_starts), shape=shape)
 
     def interacted_items(self, users: Int64) -> tuple[Int64, Int64]:
-        """All items that these users interacted with, rows that a filter dropped included.
+        """All items that these users interacted with, including rows that a filter dropped.
 
         Returns
         -------
-        rows, items : int64 [M]
-            Place in `users`, ascending, and item.
+        rows : int64 [M]
+            Position of the user in `users`, ascending.
+        items : int64 [M]
         """
         rows, items = _values_of_rows(self.user_starts, self.items, users)
         if len(self.dropped_users) > 0:
@@ -142,13 +145,13 @@ class Interactions:
 
     @cached_property
     def _dropped(self) -> tuple[Int64, Int32]:
-        """Dropped rows as ragged rows: where each user's begin, and their items."""
+        """Dropped pairs as ragged rows: the start of each user's row, and the items."""
         order = np.argsort(self.dropped_users, kind="stable")
         starts = row_starts(np.bincount(self.dropped_users, minlength=self.n_users))
         return starts, self.dropped_items[order]
 
     def select(self, rows: npt.NDArray[np.bool_]) -> Interactions:
-        """Part of the rows with all ids.
+        """Log with some of the rows and all ids.
 
         Parameters
         ----------
@@ -160,7 +163,7 @@ class Interactions:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the ids and all rows in their order, times included."""
+        """SHA-256 over the ids and all rows in order, including their times."""
         state = hashlib.sha256()
         for part in (self.user_ids.digest, self.item_ids.digest, self.time_scope):
             state.update(part.encode())
@@ -172,15 +175,15 @@ class Interactions:
 
 
 def row_starts(counts: npt.NDArray[np.integer]) -> Int64:
-    """Where rows of these lengths begin when they stand one after the other, int64 [n + 1]."""
+    """Starts of ragged rows with these lengths, int64 [n + 1]."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def row_places(starts: Int64, rows: Int64) -> tuple[Int64, Int64]:
-    """Places of all values of chosen ragged rows, in the order of `rows`, and each row's length.
+    """Positions of all values of chosen ragged rows, in the order of `rows`, and the row lengths.
 
-    The lengths 2 and 3 give the places 0 1 | 0 1 2 within the rows: the numbers 0 1 2 3 4 less
-    the number at which each row begins, 0 0 2 2 2. No loop over rows is needed.
+    There is no loop over rows. For lengths 2 and 3, the positions within the rows are 0 1 0 1 2.
+    They are the numbers 0 1 2 3 4 minus the start of each row, 0 0 2 2 2.
     """
     first = starts[rows]
     counts = starts[rows + 1] - first
@@ -190,6 +193,6 @@ def row_places(starts: Int64, rows: Int64) -> tuple[Int64, Int64]:
 
 
 def _values_of_rows(starts: Int64, values: Int32, rows: Int64) -> tuple[Int64, Int64]:
-    """Place in `rows` of each value of these ragged rows, and the value."""
+    """All values of chosen ragged rows, each with the position of its row in `rows`."""
     places, counts = row_places(starts, rows)
     return np.repeat(np.arange(len(rows)), counts), values[places].astype(np.int64)

@@ -1,4 +1,4 @@
-"""The known id that is written most like an unknown one."""
+"""Suggestions for unknown ids: the known id with the most similar spelling."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from comet_rec.data.ids import Ids
 
 NEIGHBOURS = 50
-"""Ids compared on each side of the place where an id would stand in the sorted order."""
+"""Ids that are compared on each side of the position where the unknown id would be sorted."""
 LONGEST = 100
-"""Characters of the longest text that is compared letter by letter."""
+"""Largest number of characters in a text that is compared letter by letter."""
 WIDEST = 24
-"""Characters of the widest padded id that is tried."""
+"""Largest number of characters in a padded spelling that is tried."""
 
 
 def shown(value: Any) -> str:
@@ -31,13 +31,13 @@ def shown(value: Any) -> str:
         value = value.item()  # 7.0, not np.float32(7.0)
     try:
         text = " ".join(repr(value).split())
-    except ValueError:  # Python writes no integer of more than 4,300 digits
+    except ValueError:  # Python refuses to write an integer of more than 4,300 digits
         text = f"an integer of {value.bit_length()} bits"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def other_spellings(text: str) -> Iterator[str]:
-    """Other texts for the same id: blanks, quotes, case, zeros in front, a fraction of zero."""
+    """Other spellings of an id: without quotes or hyphens, in other case, padded, as a float."""
     bare = text.strip().strip("\"'").strip()
     yield bare
     yield re.sub(r"(?<![0-9])0+(?=[0-9])", "", bare)
@@ -55,13 +55,14 @@ def other_spellings(text: str) -> Iterator[str]:
 
 
 def nearest(ids: Ids, value: Any) -> Any | None:
-    """The known id that is written most like an unknown one; None where none is near.
+    """Known id with the spelling most similar to an unknown one; None without a similar id.
 
-    Other spellings are looked up first. Then the ids near it in sorted order are compared.
+    Other spellings of the unknown id are looked up first. Then it is compared with its neighbours
+    in sorted order.
     """
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         value = int(value)
-    # Two near numbers are two ids; one is not likely a misprint of the other.
+    # Similar numbers are different ids, hardly ever misprints of each other.
     if not isinstance(value, str if ids.kind == "int" else (str, int)) or isinstance(value, bool):
         return None
     text = str(value)
@@ -75,7 +76,7 @@ def nearest(ids: Ids, value: Any) -> Any | None:
 
 
 def _alike(ids: Ids, text: str, spellings: list[str]) -> str | None:
-    """The neighbour in sorted order that differs in the fewest letters."""
+    """Neighbour in sorted order with the most letters in common; None if none is similar."""
     neighbours: dict[str, str] = {}
     for spelling in spellings:
         place = bisect.bisect_left(ids.values, spelling)

@@ -22,7 +22,7 @@ class Ragged:
     ----------
     values : int64 [R]
     starts : int64 [n + 1]
-        Where each row begins; the last one is R.
+        Start of each row in `values`; the last entry is R.
     """
 
     values: Tensor
@@ -38,29 +38,29 @@ class Ragged:
 
     @property
     def rows(self) -> Tensor:
-        """Row of each value, int64 [R]."""
+        """Number of the row that each value belongs to, int64 [R]."""
         return torch.arange(len(self), device=self.starts.device).repeat_interleave(self.counts)
 
     def __getitem__(self, rows: slice | Tensor) -> Ragged:
-        """Neighbouring rows of any tensor, or chosen rows [m] of one on the CPU."""
+        """Rows of a slice, or chosen rows [m]; chosen rows need tensors on the CPU."""
         if isinstance(rows, slice):
             starts = self.starts[rows.start : rows.stop + 1]
             return Ragged(self.values[starts[0] : starts[-1]], starts - starts[0])
-        # By numpy, in one thread: batches are made beside the threads that compute.
+        # numpy uses one thread here: a background thread makes batches while others compute.
         places, counts = row_places(self.starts.numpy(), rows.numpy())
         return Ragged.of_arrays(self.values.numpy()[places], row_starts(counts))
 
     def to(self, device: torch.device) -> Ragged:
-        """The same rows on a device."""
+        """Copy on a device."""
         return Ragged(self.values.to(device), self.starts.to(device))
 
     @staticmethod
     def of_arrays(values: Int64, starts: Int64) -> Ragged:
-        """Rows that share the memory of two arrays."""
+        """Ragged rows from values and starts, sharing their memory."""
         return Ragged(torch.from_numpy(values), torch.from_numpy(starts))
 
     @staticmethod
     def of_rows(rows: list[Int64]) -> Ragged:
-        """Rows from one array each."""
+        """Ragged rows from a list with one array for each row."""
         values = np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.int64)
         return Ragged.of_arrays(values, row_starts(np.array([len(row) for row in rows], np.int64)))

@@ -16,19 +16,19 @@ Int64 = npt.NDArray[np.int64]
 SamplingName = Literal["uniform", "popularity", "in-batch"]
 
 BLOCK = 16_384
-"""Users at a time."""
+"""Users that are processed at a time."""
 ROUNDS = 20
-"""Rounds of drawing again, after which a user who interacted with nearly everything gets an exact
-draw."""
+"""Rounds of rejection sampling, after which the remaining negatives are drawn exactly. Only users
+who interacted with nearly all items need so many rounds."""
 
 
 class Complement:
-    """For each user, the items that are *not* in a set of pairs, for exact uniform draws.
+    """For each user, the items that are *not* in a set of pairs, sampled exactly and uniformly.
 
-    One binary search finds the r-th missing item of a user. Let the user's items be sorted, and
-    let position p hold item i: then i − p items are missing below i. The missing item of rank r
-    is r plus the number of positions with i − p ≤ r. So a draw is never repeated, however few
-    items are missing.
+    "Missing items" are the items without a pair of the user. One binary search finds the r-th
+    missing item. If item i is at position p of the user's sorted items, then i − p items are
+    missing below i. The missing item of rank r is r plus the number of positions with i − p ≤ r.
+    So no draw needs rejection, even if few items are missing.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Complement:
         n_users: int,
         n_items: int,
     ) -> None:
-        keys = users.astype(np.int64) * n_items + items  # one number a pair: sorts as pairs do
+        keys = users.astype(np.int64) * n_items + items  # one number per pair, in the same order
         if not np.all(keys[1:] > keys[:-1]):
             keys = np.sort(keys, kind="stable")  # fast where the keys are sorted in long runs
             keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
@@ -53,8 +53,8 @@ class Complement:
         self._keys = keys
         self._starts = row_starts(np.bincount(user, minlength=n_users))
         position = np.arange(len(keys)) - self._starts[user]
-        # Missing items below each item, 0 … n. The offset of each user makes one ascending array
-        # of all users, so that one search serves many users at once.
+        # Missing items below each item, 0 … n. A different offset for each user makes one ascending
+        # array of all users, so that one search serves many users at once.
         self._missing_below = user * (n_items + 1) + item - position
 
     def size(self, users: npt.NDArray[np.integer]) -> Int64:
@@ -70,13 +70,13 @@ class Complement:
     def excludes(
         self, users: npt.NDArray[np.integer], items: npt.NDArray[np.integer]
     ) -> npt.NDArray[np.bool_]:
-        """Whether each pair is in the set, so that its item is not missing, bool [P]."""
+        """Whether each pair is in the set, bool [P]; such a pair is never drawn."""
         keys = users.astype(np.int64) * self.n_items + items
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.asarray(self._keys[place] == keys)
 
     def rows(self) -> tuple[Int64, Int64]:
-        """The set itself as ragged rows: items ascending by user, and where each user begins."""
+        """The set of pairs as ragged rows: each user's items, ascending, and the starts."""
         return self._keys % self.n_items, self._starts
 
     def draw(
@@ -110,7 +110,7 @@ class Complement:
             for first in range(0, len(many), BLOCK):
                 rows, block = many[first : first + BLOCK], ranks[first : first + BLOCK]
                 out[rows] = self.pick(np.broadcast_to(users[rows, None], block.shape), block)
-        # More than half of what is missing: drawing repeats again would take very many rounds.
+        # More than half of the missing items: drawing repeats again would take very many rounds.
         for row in np.flatnonzero(~few & (sizes < 2 * per_user)):
             row_ranks = np.sort(rng.choice(sizes[row], per_user, replace=False))
             out[row] = self.pick(np.full(per_user, users[row]), row_ranks)
@@ -118,7 +118,7 @@ class Complement:
 
 
 def unobserved_items(log: Interactions) -> Complement:
-    """For each user, the items without an interaction in the raw log, dropped rows included."""
+    """For each user, the items without an interaction, not even one that a filter dropped."""
     return Complement(
         np.concatenate([log.users, log.dropped_users]),
         np.concatenate([log.items, log.dropped_items]),
@@ -135,9 +135,9 @@ class Popularity:
     Parameters
     ----------
     counts : int64 [n]
-        Rows of each item.
+        Number of rows of each item.
     power : float
-        0 makes all items alike; 1 follows the log.
+        0 gives every item the same probability, 1 a probability in proportion to its rows.
     """
 
     def __init__(self, counts: Int64, power: float) -> None:
@@ -150,9 +150,10 @@ class Popularity:
         return _inverted(self._ends, rng.random(count))
 
     def draw_missing(self, complement: Complement, users: Int64, rng: np.random.Generator) -> Int64:
-        """One draw a user from the missing items, in the same proportions, int64 [len(users)].
+        """One draw for each user from the missing items, in the same proportions, int64 [U].
 
-        A user without a missing item gets −1. Each distinct user costs a pass over all items.
+        A user without a missing item gets −1. The cost is one pass over all items per distinct
+        user.
         """
         out = np.full(len(users), -1, dtype=np.int64)
         for user in np.unique(users[complement.size(users) > 0]):
@@ -166,15 +167,15 @@ class Popularity:
 
 def _inverted(ends: npt.NDArray[np.float64], uniform: npt.NDArray[np.float64]) -> Int64:
     """Indices drawn by inverse transform: `ends` is the running sum of the weights."""
-    # Without the last end the index stays valid when rounding makes a number reach the total.
+    # Leaving the last sum out keeps the index valid if rounding makes a number equal the total.
     return np.asarray(np.searchsorted(ends[:-1], uniform * ends[-1], side="right"), dtype=np.int64)
 
 
 def distinct_integers(bounds: Int64, count: int, rng: np.random.Generator) -> Int64:
     """Uniform sets of `count` distinct integers below each bound, sorted, [len(bounds), count].
 
-    Repeated values are drawn again until none is left, and the other values stay. By symmetry
-    the result is uniform over sets. Every bound must be at least `count`.
+    Repeated values are drawn again until all are distinct, and the other values stay. By symmetry
+    every set has the same probability. Every bound must be at least `count`.
     """
     drawn = np.empty((len(bounds), count), dtype=np.int64)
     rows, again = np.arange(len(bounds)), np.ones((len(bounds), count), dtype=bool)
@@ -191,18 +192,19 @@ def distinct_integers(bounds: Int64, count: int, rng: np.random.Generator) -> In
 
 
 class Negatives:
-    """Sampling of the items that a training step scores beside its positives.
+    """Sampling of negatives, or of the items of a sampled softmax, for training batches.
 
     Parameters
     ----------
     log : Interactions
         The training rows.
     sampling : {"uniform", "popularity", "in-batch"}
-        All items alike; in proportion to their rows to the power of `power`; or the positives
-        of the batch, which follow the log.
+        Probability of an item: equal for all items; in proportion to its number of rows to the
+        power of `power`; or its share of the positives of the batch.
     power : float
     pool : int
-        Number of items that a batch draws first and takes all its negatives from; 0 for no pool.
+        Size of the pool that each batch draws first and then samples all its negatives from; 0 for
+        no pool.
     """
 
     def __init__(
@@ -222,22 +224,23 @@ class Negatives:
     def of_users(
         self, users: Int64, each: int, positives: Int64, rng: np.random.Generator
     ) -> Int64:
-        """Unobserved items of each user, int64 [len(users) · each]; −1 where there is none.
+        """Negatives of each positive, int64 [B · each]; −1 if its user interacted with all items.
 
         Parameters
         ----------
         users : int64 [B]
             Users of the batch's positives.
         each : int
+            Number of negatives for each positive.
         positives : int64 [B]
-            Their items.
+            Items of the batch's positives.
         """
         no_pool = self.pool == 0 or self.pool >= self.n_items
         if self.sampling == "uniform" and no_pool:
             return self._unobserved.draw(users, each, rng).ravel()
         source = self._source(positives, rng)
-        # Draw, then draw again where the user has interacted with the item: rejection keeps the
-        # proportions of the source.
+        # Rejection sampling: draw again if the user has interacted with the item. This keeps the
+        # proportions of the source among the user's unobserved items.
         owners = np.repeat(users, each)
         drawn = source(len(owners))
         again = np.flatnonzero(self._unobserved.excludes(owners, drawn))
@@ -250,14 +253,14 @@ class Negatives:
         return drawn
 
     def _source(self, positives: Int64, rng: np.random.Generator) -> Callable[[int], Int64]:
-        """The batch's source of negatives: a function that draws a number of items."""
+        """Function that draws a given number of items for this batch."""
         size = self.pool
         if self.sampling == "uniform":
             pool = rng.choice(self.n_items, size, replace=False)
         elif self.sampling == "popularity":
             if size == 0:
                 return lambda count: self._popularity.draw(count, rng)
-            # With repeats: independent draws keep the right proportions after rejection.
+            # The pool may repeat items: independent draws keep the proportions after rejection.
             pool = self._popularity.draw(size, rng)
         else:
             pool = positives
@@ -266,7 +269,7 @@ class Negatives:
         return lambda count: pool[rng.integers(0, len(pool), count)]
 
     def _exactly(self, owners: Int64, rng: np.random.Generator) -> Int64:
-        """One exact draw for each owner."""
+        """One unobserved item for each user in `owners`, drawn without rejection."""
         if self.sampling == "uniform":
             return self._unobserved.draw(owners, 1, rng).ravel()
         return self._popularity.draw_missing(self._unobserved, owners, rng)
@@ -274,12 +277,12 @@ class Negatives:
     def shared(
         self, count: int, positives: Int64, rng: np.random.Generator
     ) -> tuple[Int64, npt.NDArray[np.float32]]:
-        """Items for the sampled softmax of a batch, positives among them or not.
+        """Items for the sampled softmax of a batch; positives of the batch may be among them.
 
         Parameters
         ----------
         count : int
-            Number of draws; there are fewer items where draws repeat or the catalogue is smaller.
+            Number of draws. There are fewer items if draws repeat or the log has fewer items.
         positives : int64 [B]
             Items of the batch's positives.
 
@@ -289,9 +292,9 @@ class Negatives:
             Distinct, ascending.
         log_weights : float32 [C]
             Log of the number of draws of each item over the expected number. With these weights
-            Σ exp(logit) over the draws has the sum over all items as its expectation. For
-            ``"in-batch"`` one of the B positives is the positive itself, so the others have
-            (B − 1)/B of that expectation.
+            the expectation of Σ exp(logit) over the draws is the sum over all items. For
+            ``"in-batch"`` one of the B draws is the positive itself, so the expectation over the
+            other items is (B − 1)/B of their sum.
         """
         if self.sampling == "uniform":
             count = min(count, self.n_items)
@@ -309,19 +312,21 @@ class Negatives:
     def positives_among(
         self, users: Int64, positives: Int64, items: Int64 | None
     ) -> tuple[Int64, Int64]:
-        """Other items of each positive's user, as places among `items`: ragged rows [B].
+        """Known positives of each positive's user, as ragged rows [B] of positions in `items`.
+
+        The positive itself is left out.
 
         Parameters
         ----------
         users, positives : int64 [B]
-            The batch's positives.
+            Users and items of the batch's positives.
         items : int64 [C] or None
-            Ascending; None for all items.
+            Items, ascending; None for all items.
 
         Returns
         -------
         values : int64
-            The places, ascending in each row.
+            Positions in `items`, ascending in each row.
         starts : int64 [B + 1]
         """
         observed, starts = self._observed
@@ -329,7 +334,8 @@ class Negatives:
         row, item = np.repeat(np.arange(len(users)), counts), observed[places]
         place, keep = item, item != positives[row]
         if items is not None:
-            # The place where an item would stand; it is among `items` if it stands there.
+            # The search gives the position where an item would stand. The item is in `items` only
+            # if the entry at that position equals it.
             place = np.minimum(np.searchsorted(items, item), len(items) - 1)
             keep &= items[place] == item
         return place[keep], row_starts(np.bincount(row[keep], minlength=len(users)))

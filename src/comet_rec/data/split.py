@@ -1,8 +1,7 @@
-"""Splits: training rows, held-out items, and the candidates that each is ranked among.
+"""Splits: training rows, held-out items, and the candidates that each held-out item is ranked with.
 
-Leave-one-out: a user's latest row is the test positive, the second-latest the validation
-positive. Of equal times the row that comes later in the file is the later one. All rows of users
-with fewer than three stay in training.
+Leave-one-out holds out a user's latest row for test and the second-latest for validation. Rows with
+equal times keep the order of the file. A user with fewer than three rows stays in training.
 """
 
 from __future__ import annotations
@@ -30,16 +29,17 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Held-out items, one a user, and the candidates that each is ranked among.
+    """Held-out items, one for each user, and the sampled candidates to rank with each of them.
 
     Parameters
     ----------
     users : int64 [T]
         Test users, ascending.
     positives : int64 [T]
-        The held-out item of each.
+        Held-out item of each test user.
     candidates : int32 [T, C]
-        Items without an interaction of the user, ascending; `n_items` where fewer were left.
+        Items without an interaction of the user, ascending. If a user has fewer than C of them,
+        the row is padded with `n_items`.
     """
 
     users: npt.NDArray[np.int64]
@@ -59,11 +59,11 @@ class Split:
     interactions : Interactions
         The whole log.
     part : uint8 [R]
-        0 training, 1 validation, 2 test, for each row.
+        Part of each row: 0 training, 1 validation, 2 test.
     validation, test : HeldOut
     protocol : ProtocolConfig
     notes : tuple of str
-        Notes of the splitting, a line each.
+        Notes for the user about the split, one line each.
     """
 
     interactions: Interactions
@@ -81,20 +81,23 @@ class Split:
 
     @cached_property
     def train(self) -> Interactions:
-        """Training rows: all that a model may learn from before validation has chosen."""
+        """Training rows, without the rows held out for validation and test."""
         return self.interactions.select(self.part == TRAIN)
 
     @cached_property
     def known(self) -> Interactions:
-        """Training and validation rows: the histories with which test items are ranked."""
+        """Training and validation rows; test items are ranked with histories from these rows."""
         return self.interactions.select(self.part != TEST)
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the protocol: its settings, and by external ids all users and candidates."""
+        """SHA-256 of the protocol: its settings, test users, held-out items and candidates.
+
+        Users and items enter by their external ids.
+        """
         log = self.interactions
         users, items = _id_digests(log.user_ids), _id_digests(log.item_ids)
-        items = np.append(items, np.uint64(0))  # the pad, where a user has fewer candidates
+        items = np.append(items, np.uint64(0))  # the pad, for users with fewer candidates
         state = hashlib.sha256(json.dumps(asdict(self.protocol), sort_keys=True).encode())
         for held in (self.validation, self.test):
             state.update(users[held.users].tobytes())
@@ -106,7 +109,7 @@ class Split:
         return state.hexdigest()
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Held-out items and candidates as plain arrays, to be stored."""
+        """Held-out items and candidates as plain arrays for storage."""
         return {
             f"{name}.{field}": getattr(held, field)
             for name, held in (("validation", self.validation), ("test", self.test))
@@ -120,7 +123,7 @@ class Split:
 
     @staticmethod
     def declared(n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of `arrays`; the candidate `n_items` means "no more candidates"."""
+        """Declarations of `arrays`; `n_items` is the pad of a row of candidates."""
         declared = {}
         for name in ("validation", "test"):
             shape = (name, f"candidates of {name}")
@@ -136,7 +139,7 @@ class Split:
         arrays: Mapping[str, npt.NDArray[Any]],
         protocol: ProtocolConfig,
     ) -> Split:
-        """Split whose `arrays` were stored."""
+        """Split from the arrays that the method `arrays` returned."""
         held = [
             HeldOut(*(arrays[f"{name}.{field}"] for field in ("users", "positives", "candidates")))
             for name in ("validation", "test")
@@ -157,17 +160,19 @@ def leave_one_out(
     ----------
     interactions : Interactions
     negatives : int
-        Candidates beside the positive, sampled without replacement from the items without an
-        interaction of the user anywhere in the raw log. Validation and test have their own.
+        Candidates for each user besides the positive. They are sampled without replacement from
+        the items that the user never interacted with in the log, separately for validation and
+        test.
     seed : int
         Seed of the candidates.
     ties : {"expected", "pessimistic"}
-        How a candidate with the same score as the positive counts: half, or as better.
+        Treatment of candidates with the same score as the positive: the average over their random
+        orders, or all of them ranked above the positive.
 
     Raises
     ------
     DataError
-        When no user has three rows, or no such user has an item left to be ranked against.
+        When no user has three rows, or all such users interacted with every item.
     InputError
         When `interactions` is no log.
     """
@@ -184,7 +189,7 @@ def leave_one_out(
         )
     unobserved = unobserved_items(log)
     full = int((unobserved.size(users) == 0).sum())
-    users = users[unobserved.size(users) > 0]  # a rank among nothing would be a hit
+    users = users[unobserved.size(users) > 0]  # without candidates every rank would be a hit
     if len(users) == 0:
         raise DataError(
             "leave-one-out needs an item to compare with, and every user interacted with all "
@@ -210,13 +215,17 @@ def _on_all() -> str:
 
 
 IN_ORDER = 0.95
-"""Share of steps to a higher item id above which a log counts as sorted by item id."""
+"""Least share of steps to a higher item id in a log that counts as sorted by item id. A step leads
+from one row of a user to the next."""
 STEPS = 100
-"""Fewer steps than this prove nothing."""
+"""Fewest steps from which the order of a log is judged."""
 
 
 def _notes_on_order(log: Interactions, ends: npt.NDArray[np.int64]) -> list[str]:
-    """Notes when not the times alone decide the latest item; `ends` is one past its row."""
+    """Notes for the user if the order of the file decides which item is a user's latest.
+
+    `ends`, int64 [T], holds the position after the last row of each test user.
+    """
     if log.time_scope == "none":
         notes = ["no time column: the latest item is the last in the order of the file"]
         return notes + _notes_on_sorted_ids(
@@ -235,17 +244,18 @@ def _notes_on_order(log: Interactions, ends: npt.NDArray[np.int64]) -> list[str]
 
 
 def _notes_on_sorted_ids(log: Interactions, free: npt.NDArray[np.bool_], remedy: str) -> list[str]:
-    """A note when a user's rows are sorted by item id, so that the latest item is no choice.
+    """Note for the user if rows are sorted by item id, so that the highest id is held out.
 
-    `free`, bool [R − 1], marks the steps from row to row that the order of the file decides.
+    `free`, bool [R − 1], marks the steps from row to row whose order the file decides.
     """
     steps = free & (log.users[1:] == log.users[:-1])
     up = (log.items[1:] > log.items[:-1])[steps]
     if len(up) < STEPS or up.mean() < IN_ORDER:
         return []
-    what = "rows" if steps.sum() == (log.users[1:] == log.users[:-1]).sum() else "rows of one time"
+    all_rows = steps.sum() == (log.users[1:] == log.users[:-1]).sum()
+    rows = "rows" if all_rows else "rows of one time"
     return [
-        f"each user's {what} are in the order of item ids, so the highest id is held out, and "
+        f"each user's {rows} are in the order of item ids, so the highest id is held out, and "
         f"figures mean little: {remedy}, or shuffle the rows"
     ]
 
@@ -257,7 +267,7 @@ def _held_out(
     protocol: ProtocolConfig,
     unobserved: Complement,
 ) -> list[HeldOut]:
-    """Validation and test items of the same users, each with candidates of its own."""
+    """Validation and test items of these users, with separately sampled candidates."""
     held = []
     for name, code in (("validation", VALIDATION), ("test", TEST)):
         rng = generator(protocol.seed, f"candidates.{name}")
@@ -268,9 +278,9 @@ def _held_out(
 
 
 def few_left(unobserved: Complement, users: npt.NDArray[np.int64], negatives: int) -> list[str]:
-    """A note when some users [T] have fewer than `negatives` items to sample from."""
+    """Note for the user if some users [T] have fewer than `negatives` items to sample from."""
     few = int((unobserved.size(users) < negatives).sum())
-    return [f"{few:,} users have fewer than {negatives} items left to draw from"] if few else []
+    return [f"{few:,} users have fewer than {negatives} items left to sample from"] if few else []
 
 
 def _id_digests(ids: Ids) -> npt.NDArray[np.uint64]:

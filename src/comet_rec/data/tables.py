@@ -1,4 +1,4 @@
-"""Result tables: named columns, converted to the frame library that the user has."""
+"""Tables of results: named columns that convert to pandas, polars, Arrow or a file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from comet_rec.files import written_whole
 from comet_rec.text import cropped, printable, table
 
 SHOWN = 10
-"""Rows of a table's text form."""
+"""Largest number of rows in the text form of a table."""
 WIDEST = 50
-"""Width of a cell of the text form, in characters."""
+"""Largest width of a cell in the text form, in characters."""
 _OPTIONS = {
     "csv": "FORMAT csv, HEADER",
     "tsv": "FORMAT csv, HEADER, DELIMITER '\t'",
@@ -27,11 +27,11 @@ _OPTIONS = {
 
 
 class Table:
-    """Named columns of equal length; ``table["item_id"]`` is one of them.
+    """Named columns of equal length; ``table["item_id"]`` is a column.
 
     ``in``, ``keys`` and ``dict`` refer to the columns; ``len`` and iteration refer to the rows.
-    A conversion imports only the library that it names. Libraries that read Arrow streams also
-    accept the table itself (``__arrow_c_stream__``, through pyarrow).
+    A conversion such as `to_pandas` imports only its own library. Libraries that read Arrow streams
+    accept a table directly (``__arrow_c_stream__``, if pyarrow is installed).
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ class Table:
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         if name not in self:
             raise UnknownNameError(
-                f"no column {name!r}; there are {', '.join(self.columns)} (and .rows(), each a "
-                "dict)"
+                f"no column {name!r}; there are {', '.join(self.columns)} (.rows() gives each row "
+                "as a dict)"
             )
         return self.columns[name]
 
@@ -91,7 +91,7 @@ class Table:
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def write(self, path: str, form: str) -> None:
-        """Write as ``csv``, ``tsv`` or ``parquet``: the whole file, or none.
+        """Write a ``csv``, ``tsv`` or ``parquet`` file, as a whole or not at all.
 
         Cells are written unchanged. A spreadsheet reads a cell that begins with ``=``, ``+``,
         ``-`` or ``@`` as a formula.
@@ -99,12 +99,12 @@ class Table:
         Raises
         ------
         InputError
-            When the file cannot be written, or `form` is none of these.
+            When the file cannot be written, or `form` is another format.
         """
         import duckdb
 
         if form not in _OPTIONS:
-            raise InputError(f"form = {form!r}: must be csv or parquet, or tsv")
+            raise InputError(f"form = {form!r}: must be csv, tsv or parquet")
         columns = {k: _texts(v) for k, v in self.columns.items()}
         selected = ", ".join(
             f'CAST("{k}" AS VARCHAR) AS "{k}"' if v.dtype == object else f'"{k}"'
@@ -139,7 +139,7 @@ def _plain(column: npt.NDArray[Any]) -> Any:
 
 
 def _texts(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """UUIDs and mixed ids as text; everything else as it is."""
+    """Column with UUIDs and mixed ids as text; columns of other types are unchanged."""
     if column.dtype != object:
         return column
     texts = [None if _missing(value) else str(value) for value in column.tolist()]
@@ -151,7 +151,7 @@ def _missing(value: Any) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The system's message without DuckDB's, which names a temporary path."""
+    """Reason of the operating system for an error; DuckDB's text would name a temporary path."""
     number = re.search(r'"errno":"(\d+)"', str(error))
     if number:
         return os.strerror(int(number[1]))

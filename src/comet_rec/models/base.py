@@ -26,8 +26,8 @@ _REGISTRY = {
     "ease": ("comet_rec.models.ease", "EASE", "EASEConfig"),
     "random": ("comet_rec.models.random", "Random", "RandomConfig"),
 }
-"""Name → module, model class, config class. A new model is one file and one line here; a class
-in `estimators.registry` and a name in `comet_rec` make it ``comet_rec.NAME`` as well."""
+"""Name → module, model class, config class. A new model needs one file and one line here. To offer
+it as ``comet_rec.NAME``, add a class to `estimators.registry` and the name to `comet_rec`."""
 
 
 def names() -> list[str]:
@@ -47,7 +47,7 @@ def config_class(name: str) -> type[Any]:
     Raises
     ------
     ConfigError
-        For an unknown name; the nearest one is named.
+        For an unknown name.
     """
     module, _, config = _entry(name)
     settings: type[Any] = getattr(importlib.import_module(module), config)
@@ -60,7 +60,7 @@ def model_class(name: str) -> type[Any]:
     Raises
     ------
     ConfigError
-        For an unknown name; the nearest one is named.
+        For an unknown name.
     """
     module, model, _ = _entry(name)
     loaded: type[Any] = getattr(importlib.import_module(module), model)
@@ -68,23 +68,23 @@ def model_class(name: str) -> type[Any]:
 
 
 def non_iterative(name: str) -> bool:
-    """Whether a model is fitted once, without epochs."""
+    """Whether a model is fitted in one computation, without epochs."""
     return follows(model_class(name), NonIterative)
 
 
 def two_tower(name: str) -> bool:
-    """Whether a model's score is an inner product of a user's vector and an item's."""
+    """Whether a model's score is an inner product of a user vector and an item vector."""
     return follows(model_class(name), TwoTower)
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Arrays of the state of a model with this config, from settings and sizes alone."""
+    """Declarations of the arrays in the state of a model with this config."""
     declared: dict[str, Array] = model_class(config.name).arrays(config.model, n_users, n_items)
     return declared
 
 
 def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Arrays of the vectors of a two-tower model; other models have none."""
+    """Declarations of the stored vectors of a two-tower model; empty for other models."""
     if not two_tower(config.name):
         return {}
     width = model_class(config.name).vector_dim(config.model)
@@ -92,13 +92,11 @@ def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array
 
 
 def check(config: Config) -> None:
-    """Refuse a loss that does not suit the model.
+    """Refuse a softmax loss for a model that cannot score one user vector with all items.
 
     Raises
     ------
     ConfigError
-        For a softmax, when the model's training logits are not inner products of one vector per
-        user with all items.
     """
     if config.train.loss != "softmax" or non_iterative(config.name):
         return
@@ -109,25 +107,25 @@ def check(config: Config) -> None:
         )
     if not model_class(config.name).scores_one_user(config.model):
         raise ConfigError(
-            f'train.loss = "softmax": {config.name} leaves a pair\'s own item out of N(u): '
-            "each item sees another user; take bce or bpr, or model.exclude_target = false"
+            f'train.loss = "softmax": {config.name} leaves a pair\'s own item out of N(u), so the '
+            "user vector differs for each item; take bce or bpr, or model.exclude_target = false"
         )
 
 
 def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:
-    """Model with freshly drawn parameters, a function of `seed` alone.
+    """New model with initial parameters drawn from `seed`.
 
     Raises
     ------
     ConfigError
-        For an unknown name, or parameters that no memory holds.
+        For an unknown name, or parameters that do not fit into memory.
     """
     rng = torch.Generator().manual_seed(seed)
     model = model_class(name)
     try:
         return model(config, n_users, n_items, rng)
     except (RuntimeError, MemoryError, TypeError) as error:
-        # PyTorch has no exception of its own for sizes that it cannot allocate or even count.
+        # PyTorch has no special exception for sizes that are too large: check the message.
         text = str(error).lower()
         if not isinstance(error, MemoryError) and "memory" not in text and "overflow" not in text:
             raise

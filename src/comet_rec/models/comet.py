@@ -1,7 +1,7 @@
-"""COMET: convolutional dimension interaction (arXiv 2007.14129v1), Eqs. 2–8, as the paper has it.
+"""COMET: convolutional dimension interaction (arXiv 2007.14129v1), Eqs. 2–8 as in the paper.
 
 Users u and items i have embeddings p_u and q_i of size K, the rows of two tables. N(u) is the
-history of a user, N(i) that of an item, at most N of each, padded in front.
+history of a user, and N(i) is the history of an item. Each has at most N rows, padded in front.
 
     E_i   = rows q_j, j ∈ N(u)                    embedding map of a user, [N, K]          (Eq. 2)
     E_u   = rows p_k, k ∈ N(i)                    embedding map of an item, [N, K]         (Eq. 3)
@@ -11,20 +11,20 @@ history of a user, N(i) that of an item, at most N of each, padded in front.
     p'_u  = W x + b                               interaction vector, [K]; q'_i likewise   (Eq. 7)
     ŷ_ui  = σ(hᵀ((p_u + p'_u) ⊙ (q_i + q'_i)))    prediction                               (Eq. 8)
 
-Eq. 8 separates into z_u = p_u + p'_u and z_i = q_i + q'_i, so a step encodes each distinct user and
-item once, and not once a pair: the numbers are the same. One choice changes numbers: histories
-leave out the batch's own positives (ADR 0003).
+Eq. 8 separates into z_u = p_u + p'_u and z_i = q_i + q'_i. So a step encodes each distinct user and
+item once, and not once per pair, with the same result. One choice differs from the paper: the
+histories leave out the batch's own positives (ADR 0003).
 
-| parameter | shape | starts as |
+| parameter | shape | initial values |
 |---|---|---|
 | user_embedding (p), item_embedding (q) | [m, K], [n, K] | uniform ± init_scale |
 | filters and biases of a convolution | [channels, N, H_l], [channels] | uniform ± 1/√(N · H_l) |
 | weights and biases of an MLP | [out, in], [out] | Xavier uniform, 0 |
 | h | [K] | Xavier uniform |
 
-Other towers, and COMET with one tower or none, are in `comet_variants`. The preset `best` is one of
-these. The variants' class is what the registry builds; with the paper's settings every line that
-computes is one of this file.
+`comet_variants` holds other towers, and COMET with one tower or without towers. The preset `best`
+is one of these variants. The registry builds the class of the variants. With the paper's settings
+that class runs the code of this file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = ["COMET", "CometConfig", "Tower"]
 
 
 class Tower(nn.Module):
-    """Embedding map → convolutions → MLP: the interaction vector (Eqs. 2–7).
+    """From a history to an interaction vector: embedding map, convolutions, MLP (Eqs. 2–7).
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Tower(nn.Module):
         histories: Int[Tensor, "B N"],
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "B K"]:
-        """Interaction vectors of histories whose rows come from `table`.
+        """Interaction vectors of histories; `histories` picks rows of `table`.
 
         Parameters
         ----------
@@ -78,12 +78,12 @@ class Tower(nn.Module):
         histories : int [B, N]
             Index V is the pad, a row of zeros.
         rng : torch.Generator or None
-            Draws dropout; None switches it off.
+            Draws dropout; None switches dropout off.
         """
-        # Eqs. 2–5, then W¹ c of Eq. 6 in the same pass: the cross features [B, D] are wide (D is
-        # 2,776 in the paper's setting), and the product meets them while they are in the cache.
+        # Eqs. 2–5 and the product W¹ c of Eq. 6, in one call. The cross features [B, D] are wide (D
+        # is 2,776 in the paper's setting), so they are multiplied while they are in the cache.
         product = self.convolution(table, histories, self.mlp.weights[0])  # [B, O]
-        return self.mlp.after_first(product, rng)  # the rest of Eqs. 6 and 7: [B, K]
+        return self.mlp.after_first(product, rng)  # the rest of Eq. 6, and Eq. 7: [B, K]
 
 
 class COMET(nn.Module):
@@ -93,7 +93,7 @@ class COMET(nn.Module):
     ----------
     config : CometConfig
     n_users, n_items : int
-        m and n; these indices are the pads of the two histories.
+        m and n. Index n pads the histories of users, and index m those of items.
     rng : torch.Generator
         Draws the initial parameters, in the order of `__init__`.
     """
@@ -121,11 +121,11 @@ class COMET(nn.Module):
         Parameters
         ----------
         users : int64 [U] or None
-            None for users that training never saw: p_u is zero.
+            None for users who were not in training; p_u is then zero.
         histories : int [U, N]
             Items, padded in front with n.
         rng : torch.Generator or None
-            Draws dropout; None switches it off.
+            Draws dropout; None switches dropout off.
         """
         interaction: Tensor = self.user_tower(self.item_embedding, histories, rng)  # p'_u, [U, K]
         if users is None:
@@ -143,11 +143,11 @@ class COMET(nn.Module):
         Parameters
         ----------
         items : int64 [I] or None
-            None for items that training never saw: q_i is zero.
+            None for items that were not in training; q_i is then zero.
         histories : int [I, N]
             Users, padded in front with m.
         rng : torch.Generator or None
-            Draws dropout; None switches it off.
+            Draws dropout; None switches dropout off.
         """
         interaction: Tensor = self.item_tower(self.user_embedding, histories, rng)  # q'_i, [I, K]
         if items is None:
@@ -160,13 +160,13 @@ class COMET(nn.Module):
         indices: Int[Tensor, " B"],
         rng: torch.Generator | None,
     ) -> Float[Tensor, "B K"]:
-        """p_u or q_i; in training a share `id_embedding_dropout` of them is zero as a whole."""
-        own = table.index_select(0, indices)
+        """p_u or q_i; training sets a share `id_embedding_dropout` of these vectors to zero."""
+        own = table.index_select(0, indices)  # [B, K]
         if rng is None or self.config.id_embedding_dropout == 0:
             return own
-        # The others are not made larger to match: a user whom training never saw meets exactly
-        # this case, an interaction vector beside a zero.
-        kept = torch.rand((len(own), 1), generator=rng, device=own.device)
+        # The kept embeddings are not scaled up, unlike in usual dropout: a zero embedding beside an
+        # interaction vector is exactly the input of a new user.
+        kept = torch.rand((len(own), 1), generator=rng, device=own.device)  # whole vectors
         return own * (kept >= self.config.id_embedding_dropout)
 
     def score(
@@ -182,5 +182,5 @@ class COMET(nn.Module):
         pair_users: Int[Tensor, " P"],
         pair_items: Int[Tensor, " P"],
     ) -> Float[Tensor, " P"]:
-        """Entries of `score` at chosen pairs, ascending by user: what a training step needs."""
+        """Entries of `score` at the pairs of a training step; `pair_users` must ascend."""
         return pair_products(z_users * self.h, z_items, pair_users, pair_items)

@@ -11,43 +11,44 @@ from comet_rec.errors import ConfigError
 from comet_rec.models.layers import ConvolutionForm
 
 LONGEST_HISTORY = 1 << 16
-"""A table of histories takes 4 bytes a row and owner, whether a tower reads it or not."""
+"""Largest history length. Padded histories take 4 bytes per row for every user and item."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CometConfig:
-    """Settings of COMET; the defaults are the paper's, and "Choice:" marks what it leaves open.
+    """Settings of COMET, by default those of the paper; "Choice:" marks settings it leaves open.
 
     Parameters
     ----------
     embedding_dim : int
         K.
     history_length : int
-        Most rows of an input history, N.
+        Largest number of rows in an input history, N.
     history : {"sampled", "recent", "causal"}
-        Rows of the input history. Choice: sampled, new in each training step. Causal: the rows
-        of the user just before a training positive, newest last, and the latest rows at
-        evaluation; N(i) is sampled.
+        Rows of the input history. Choice: sampled, new in each training step. With "causal" a
+        training positive has the user's rows just before it, newest last, and evaluation has the
+        latest rows; N(i) is still sampled.
     exclude_target : bool
         Leave a batch's positives out of its histories. Choice: true (ADR 0003).
     history_dropout : float
-        Largest share of a history's other rows that a training step leaves out too, if
-        `exclude_target`. Choice: ADR 0003.
+        If `exclude_target` is true, largest share of a history's other rows that a training step
+        leaves out as well. Choice: 0.5 (ADR 0003).
     widths : tuple of int
-        Filter widths H_l; those above K become K, repeats are dropped.
+        Filter widths H_l. Widths above K become K, and repeated widths are dropped.
     channels : int
-        Filters of each width.
+        Number of filters of each width.
     convolution : {"frequency", "direct"}
-        Two forms of the same numbers.
+        Form of the computation: Fourier transforms or PyTorch's convolution, with equal results.
     hidden : tuple of int
         Hidden layers of the MLP. Choice: one of 256.
     cross : {"cnn+mlp", "cnn", "mlp", "matched-mlp"}
-        The way from the map to p'_u (Figure 3): Eqs. 4–7; three strided convolutions and the
-        output layer; the flattened map and the MLP; or the same with one hidden layer, so wide
-        that the tower has as many parameters as Eqs. 4–7.
+        Computation of p'_u from the map. "cnn+mlp": Eqs. 4–7. "cnn" (Figure 3): three strided
+        convolutions and the output layer. "mlp" (Figure 3): the MLP on the flattened map.
+        "matched-mlp": as "mlp", with one hidden layer that gives the tower as many parameters as
+        Eqs. 4–7.
     enrich : {"both", "original", "interaction"}
-        Parts of z_u and z_i (Figure 4): own embedding and interaction vector, or one of them.
-        "original" has no towers.
+        Parts of z_u and z_i (Figure 4): own embedding and interaction vector, or only one of them.
+        With "original" there are no towers.
     permute_dimensions : bool
         Put the embedding's dimensions in a fixed random order before the convolution.
     shuffle_history : bool
@@ -55,19 +56,19 @@ class CometConfig:
     freeze_filters : bool
         Keep the initial filters of the convolution.
     gate : {"none", "squeeze"}
-        Weight of each filter's features before the MLP: none, or squeeze and excitation.
-        Choice: none, the paper's (ADR 0024).
+        Weight for each filter's features before the MLP. "squeeze" is squeeze and excitation.
+        Choice: none, as in the paper (ADR 0024).
     towers : {"both", "user"}
-        Which sides are encoded; "user" leaves an item its own embedding, z_i = q_i. Choice: both.
+        Sides with a tower. With "user" an item has only its own embedding, z_i = q_i. Choice: both.
     user_embedding : bool
-        Whether z_u holds p_u; without it the history alone stands for a user. Choice: true.
+        Whether z_u contains p_u. If false, only the history represents a user. Choice: true.
     dropout : float
-        Dropout after each hidden layer. Choice: 0.3, at that place.
+        Dropout after each hidden layer. Choice: 0.3, after the hidden layers.
     id_embedding_dropout : float
-        Share of own embeddings set to zero in a training step, so that the tower learns to serve
-        new users. It has no effect without towers. Choice: ADR 0012.
+        Share of own embeddings that a training step sets to zero, so that the tower learns to
+        encode new users. The setting has no effect without towers. Choice: 0.1 (ADR 0012).
     init_scale : float
-        Embeddings start uniform in ± this. Choice: 0.05.
+        Initial embeddings are uniform in ± this number. Choice: 0.05.
     """
 
     embedding_dim: int = 128
@@ -110,31 +111,32 @@ class CometConfig:
             )
         if self.gate != "none" and self.cross != "cnn+mlp":
             raise ConfigError(
-                f'model.gate = "{self.gate}" weighs the filters of model.cross = "cnn+mlp"; '
-                f'"{self.cross}" has none of them'
+                f'model.gate = "{self.gate}" weighs the filters of model.cross = "cnn+mlp", and '
+                f'"{self.cross}" has no such filters; change one of the two'
             )
         if self.enrich == "original" and not self.user_embedding:
             raise ConfigError(
-                'model.enrich = "original" with model.user_embedding = false leaves no user'
+                'model.enrich = "original" with model.user_embedding = false leaves no user '
+                "vector; change one of the two"
             )
 
     @property
     def effective_widths(self) -> tuple[int, ...]:
-        """Widths after those above K became K, ascending, without repeats."""
+        """Filter widths, at most K, ascending and without repeats."""
         return tuple(sorted({min(width, self.embedding_dim) for width in self.widths}))
 
     @property
     def user_table(self) -> bool:
-        """Whether anything reads the users' embeddings: z_u, or the map of an N(i)."""
+        """Whether the model needs the users' embeddings, for z_u or for the maps of N(i)."""
         own = self.user_embedding and self.enrich != "interaction"
         return own or self.item_tower
 
     @property
     def user_tower(self) -> bool:
-        """Whether N(u) is encoded."""
+        """Whether there is a tower for N(u)."""
         return self.enrich != "original"
 
     @property
     def item_tower(self) -> bool:
-        """Whether N(i) is encoded."""
+        """Whether there is a tower for N(i)."""
         return self.towers == "both" and self.enrich != "original"

@@ -1,6 +1,6 @@
-"""COMET with other parts: ablations and falsifications of the paper, one tower, no tower.
+"""Variants of COMET: ablations and falsifications of the paper, and fewer towers.
 
-| setting | the paper's | variants |
+| setting | in the paper | variants |
 |---|---|---|
 | `cross` | `cnn+mlp`: Eqs. 4–7 | `cnn`, `mlp` (Figure 3), `matched-mlp` |
 | `enrich` | `both` | `original`: no towers; `interaction`: no own embeddings (Figure 4) |
@@ -9,8 +9,8 @@
 | `gate` | `none` | `squeeze`: a weight for each filter |
 | `permute_dimensions`, `freeze_filters` | off | on |
 
-`CometVariant` is `COMET` with the parts that its settings choose, and says what the rest of the
-library asks of a model. A part that a setting leaves out draws no parameters.
+`CometVariant` builds only the parts that its settings choose, and implements the interfaces of
+models. A part that is left out has no parameters and draws no random numbers.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
 __all__ = ["CometConfig", "CometVariant", "VariantTower", "build_tower"]
 
 MAPS = 64
-"""Maps that are convolved at a time on a CPU: the output of a layer stays in the cache."""
+"""Number of maps that are convolved at a time on a CPU, so that layers' outputs fit the cache."""
 
 
 class CometVariant(COMET, TwoTower, FoldIn):
-    """COMET with the parts that the settings choose; with the paper's, `COMET` itself.
+    """COMET with the parts that the settings choose; equal to `COMET` with the paper's settings.
 
     Parameters
     ----------
     config : CometConfig
     n_users, n_items : int
-        m and n; these indices are the pads of the two histories.
+        m and n. Index n pads the histories of users, and index m those of items.
     rng : torch.Generator
         Draws the initial parameters, in the order of `COMET`.
     """
@@ -58,7 +58,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
     def __init__(
         self, config: CometConfig, n_users: int, n_items: int, rng: torch.Generator
     ) -> None:
-        nn.Module.__init__(self)  # not COMET's: a part that is missing must draw nothing
+        nn.Module.__init__(self)  # COMET.__init__ would draw parameters of parts left out
         k = config.embedding_dim
         self.config = config
         users = uniform((n_users, k), config.init_scale, rng) if config.user_table else None
@@ -70,7 +70,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
 
     @classmethod
     def arrays(cls, config: CometConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         k = config.embedding_dim
         declared = {"item_embedding": Array(shape=(n_items, k)), "h": Array(shape=(k,))}
         if config.user_table:
@@ -83,17 +83,17 @@ class CometVariant(COMET, TwoTower, FoldIn):
 
     @classmethod
     def vector_dim(cls, config: CometConfig) -> int:
-        """K."""
+        """Dimensions of the vectors, K."""
         return config.embedding_dim
 
     @property
     def folds_in(self) -> bool:
-        """Whether anything is left of a user who has no embedding of their own."""
+        """Whether the model can score users who were not in training; this needs a user tower."""
         return self.config.user_tower
 
     @property
     def histories(self) -> HistorySettings | None:
-        """Histories that the towers read; None without a tower."""
+        """Settings of the histories that the towers read; None without a tower."""
         if not self.folds_in:
             return None
         return HistorySettings(
@@ -116,9 +116,9 @@ class CometVariant(COMET, TwoTower, FoldIn):
         histories: Int[Tensor, "U N"] | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U K"]:
-        """z_u: p_u + p'_u, or the one of them that the settings leave."""
+        """z_u = p_u + p'_u, or only one of the two if the settings say so."""
         if not self.config.user_embedding:
-            users = None  # every user is nothing but the history
+            users = None  # leave p_u out
         if not self.config.user_tower:
             return self._user_rows(users, histories)
         if self.config.enrich == "interaction":
@@ -131,14 +131,15 @@ class CometVariant(COMET, TwoTower, FoldIn):
         histories: Int[Tensor, "I N"] | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "I K"]:
-        """z_i: q_i + q'_i, or the one of them that the settings leave.
+        """z_i = q_i + q'_i, or only one of the two if the settings say so.
 
-        Without an item tower it is q_i, whole in training too: an item has nothing else.
+        Without an item tower, z_i = q_i without ID-embedding dropout.
         """
         if not self.config.item_tower:
             if items is None:
                 raise ConfigError(
-                    "COMET without an item tower knows no item without its own embedding"
+                    "COMET without an item tower cannot encode an item without its own embedding; "
+                    'set model.towers = "both"'
                 )
             return self.item_embedding.index_select(0, items)
         if self.config.enrich == "interaction":
@@ -146,39 +147,39 @@ class CometVariant(COMET, TwoTower, FoldIn):
         return super().encode_items(items, _given(histories), rng)
 
     def _user_rows(self, users: Tensor | None, histories: Tensor | None) -> Tensor:
-        """p_u alone, 0 for users never seen; whole in training, as there is no tower to teach."""
+        """p_u without ID-embedding dropout; 0 for users who were not in training."""
         if users is not None:
             return self.user_embedding.index_select(0, users)
         return self.h.new_zeros((len(_given(histories)), len(self.h)))
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs (Eq. 8 before σ); each distinct user and item is encoded once."""
-        assert not isinstance(batch.user_histories, Ragged)  # `histories` asks for padded rows
+        assert not isinstance(batch.user_histories, Ragged)  # COMET's histories are padded
         z_users = self.encode_users(batch.users, batch.user_histories, rng)
         z_items = self.encode_items(batch.items, batch.item_histories, rng)
         return self.score_of_pairs(z_users, z_items, batch.pair_users, batch.pair_items)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """The two tables, or the items' where nothing reads the users'."""
+        """The tables of users and items; only the items' table if nothing reads the users'."""
         tables = [self.user_embedding] if self.config.user_table else []
         return [*tables, self.item_embedding]
 
 
 def _given(histories: Tensor | None) -> Tensor:
     if histories is None:
-        raise ValueError("COMET encodes histories; give them")
+        raise ValueError("histories = None: COMET's towers need histories; give them")
     return histories
 
 
 def build_tower(config: CometConfig, rng: torch.Generator) -> Tower:
-    """The paper's tower, or the variant that the settings ask for."""
+    """Tower of the paper, or a variant if the settings choose one."""
     plain = config.cross == "cnn+mlp" and config.gate == "none"
     plain = plain and not config.permute_dimensions and not config.freeze_filters
     return Tower(config, rng) if plain else VariantTower(config, rng)
 
 
 class VariantTower(Tower):
-    """A tower with another way from map to interaction vector.
+    """Tower that differs from the paper in one of the steps from history to interaction vector.
 
     Parameters
     ----------
@@ -190,7 +191,7 @@ class VariantTower(Tower):
     order: Tensor | None
 
     def __init__(self, config: CometConfig, rng: torch.Generator) -> None:
-        nn.Module.__init__(self)  # not Tower's: other parts draw other parameters
+        nn.Module.__init__(self)  # Tower.__init__ would draw the parameters of the paper's parts
         n, k = config.history_length, config.embedding_dim
         convolution: MultiWidthConvolution | StridedConvolution | Flattened
         if config.cross == "cnn+mlp":
@@ -219,9 +220,9 @@ class VariantTower(Tower):
         histories: Int[Tensor, "B N"],
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "B K"]:
-        """Interaction vectors of histories whose rows come from `table`."""
+        """Interaction vectors of histories; `histories` picks rows of `table`."""
         if self.order is not None:
-            # Columns of the table are those of all maps: permuting it once permutes every map.
+            # Every map stacks rows of the table, so permuting the table permutes all maps.
             table = table.index_select(1, self.order)
         if self.gate is None:
             return super().forward(table, histories, rng)
@@ -230,19 +231,19 @@ class VariantTower(Tower):
 
 
 def hidden_layers(config: CometConfig) -> tuple[int, ...]:
-    """Widths of a tower's hidden layers."""
+    """Widths of the hidden layers of a tower's MLP."""
     if config.cross == "cnn":
         return ()
     return (matched_width(config),) if config.cross == "matched-mlp" else config.hidden
 
 
 def tower_layout(config: CometConfig) -> Layout:
-    """Where the cross features of Eq. 5 stand."""
+    """Order of a tower's cross features (Eq. 5)."""
     return Layout(config.embedding_dim, config.effective_widths, config.channels)
 
 
 def tower_arrays(config: CometConfig) -> dict[str, Array]:
-    """Arrays of a tower's state."""
+    """Declarations of the arrays in a tower's state."""
     n, k, channels = config.history_length, config.embedding_dim, config.channels
     convolution: dict[str, Array] = {}
     features = n * k
@@ -262,9 +263,9 @@ def tower_arrays(config: CometConfig) -> dict[str, Array]:
 
 
 def matched_width(config: CometConfig) -> int:
-    """Hidden width at which an MLP on the flattened map has a tower's number of parameters.
+    """Hidden width that gives an MLP on the flattened map as many parameters as the paper's tower.
 
-    The tower is that of Eqs. 4–7: its filters, their biases, and the MLP on the cross features.
+    The paper's tower (Eqs. 4–7) has filters, their biases, and the MLP on the cross features.
     """
     n, k, c = config.history_length, config.embedding_dim, config.channels
     widths = config.effective_widths
@@ -275,14 +276,14 @@ def matched_width(config: CometConfig) -> int:
 
 
 class StridedConvolution(nn.Module):
-    """Three 3×3 layers, stride 2, padding 0, ReLU, over the map as one image (Figure 3, CNN only).
+    """Three convolutions (3×3, stride 2, no padding, ReLU) over the map (Figure 3, CNN only).
 
     Parameters
     ----------
     rows, embedding_dim : int
         N and K, each at least 15.
     channels : int
-        Filters of each layer.
+        Number of filters in each layer.
     rng : torch.Generator
         Draws the initial weights, uniform in ±1/√(fan in).
     """
@@ -298,7 +299,7 @@ class StridedConvolution(nn.Module):
 
     @staticmethod
     def arrays(channels: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         declared = {f"biases.{layer}": Array(shape=(channels,)) for layer in range(3)}
         for layer, inputs in enumerate((1, channels, channels)):
             declared[f"weights.{layer}"] = Array(shape=(channels, inputs, 3, 3))
@@ -306,7 +307,7 @@ class StridedConvolution(nn.Module):
 
     @staticmethod
     def features(rows: int, embedding_dim: int, channels: int) -> int:
-        """Features of one map: each layer halves its sides."""
+        """Number of features of one map; each layer halves the rows and the columns."""
         for _ in range(3):
             rows, embedding_dim = (rows - 3) // 2 + 1, (embedding_dim - 3) // 2 + 1
         return channels * rows * embedding_dim
@@ -318,7 +319,7 @@ class StridedConvolution(nn.Module):
         weight: Float[Tensor, "O D"] | None = None,
     ) -> Float[Tensor, "B _"]:
         """Features [B, D], or their product with the next layer's weight, [B, O]."""
-        maps = embedding_maps(table, histories)[:, None]  # one input channel: [B, 1, N, K]
+        maps = embedding_maps(table, histories)[:, None]  # with one input channel, [B, 1, N, K]
         size = MAPS if histories.device.type == "cpu" else max(1, len(maps))
         x = torch.cat([self._features(block) for block in torch.split(maps, size)])  # [B, D]
         return x if weight is None else nnf.linear(x, weight)
@@ -330,7 +331,7 @@ class StridedConvolution(nn.Module):
 
 
 class Flattened(nn.Module):
-    """The map as one long vector (Figure 3, MLP only).
+    """The map flattened into one vector (Figure 3, MLP only).
 
     Parameters
     ----------
@@ -354,19 +355,20 @@ class Flattened(nn.Module):
 
 
 class SqueezeGate(nn.Module):
-    """Weight of each filter, from the means of all filters' features (squeeze and excitation).
+    """Squeeze and excitation: multiplies each filter's features by a computed weight.
 
-    With s the mean of each filter's features over its places, the features of filter f are
-    multiplied by ``σ(W₂ · ReLU(W₁ s + b₁) + b₂)_f`` (Hu et al. 2018).
+    Let s hold the mean of each filter's features. Then the features of filter f are multiplied by
+    ``σ(W₂ · ReLU(W₁ s + b₁) + b₂)_f`` (Hu et al. 2018).
 
-    Choice: the bottleneck has a quarter of the filters.
+    Choice: the hidden layer has a quarter as many units as there are filters.
 
     Parameters
     ----------
     layout : Layout
-        Which features belong to which filter.
+        Order of the features.
     rng : torch.Generator
-        Draws the initial weights (Xavier uniform); biases start at zero, all weights near ½.
+        Draws the initial W₁ and W₂ (Xavier uniform). The biases start at zero, so the initial
+        weights of filters are near ½.
     """
 
     def __init__(self, layout: Layout, rng: torch.Generator) -> None:
@@ -377,16 +379,16 @@ class SqueezeGate(nn.Module):
 
     @staticmethod
     def bottleneck(filters: int) -> tuple[int, ...]:
-        """Hidden layers of the gate."""
+        """Widths of the hidden layers of the gate."""
         return (max(1, filters // 4),)
 
     @staticmethod
     def arrays(filters: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         return under("mlp", Perceptron.arrays(filters, SqueezeGate.bottleneck(filters), filters))
 
     def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Features, each filter's with its weight."""
+        """Features times the weights of their filters."""
         shape = (len(features), self.layout.channels)
         blocks = []  # for each width the features of its filters, [B, channels, places]
         for _, where, places in self.layout.parts():
@@ -395,5 +397,5 @@ class SqueezeGate(nn.Module):
         weights = torch.sigmoid(self.mlp(means, None)).chunk(len(blocks), dim=1)
         weighted = []
         for block, weight in zip(blocks, weights, strict=True):
-            weighted.append((block * weight[:, :, None]).flatten(1))  # all places of a filter alike
+            weighted.append((block * weight[:, :, None]).flatten(1))  # one weight for all places
         return torch.cat(weighted, dim=1)

@@ -1,6 +1,6 @@
 """ConvNCF: convolutions over an outer product (He et al., Outer Product-based NCF, IJCAI 2018).
 
-| parameter | shape | starts as |
+| parameter | shape | initial values |
 |---|---|---|
 | user_embedding, item_embedding | [m, K], [n, K] | uniform ± init_scale |
 | convolution weights, biases | [channels, in, 2, 2], [channels] | Xavier uniform, 0 |
@@ -31,21 +31,21 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
 PAIRS = 256
-"""Pairs at a time: the second layer's output takes 32 KiB a pair at K = 64."""
+"""Pairs that are computed at a time. The second layer's output takes 32 KiB per pair at K = 64."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvNCFConfig:
-    """Settings of ConvNCF; the defaults are its paper's.
+    """Settings of ConvNCF, by default those of its paper.
 
     Parameters
     ----------
     embedding_dim : int
-        K, a power of two from 4 on: each of the log2 K layers halves the map.
+        K, a power of two of at least 4, because each of the log2 K layers halves the map.
     channels : int
-        Filters of each layer.
+        Number of filters in each layer.
     init_scale : float
-        Embeddings start uniform in ± this.
+        Initial embeddings are uniform in ± this number.
     """
 
     embedding_dim: int = 64
@@ -57,7 +57,7 @@ class ConvNCFConfig:
         if self.embedding_dim < 4 or self.embedding_dim & (self.embedding_dim - 1):
             raise ConfigError(
                 f"model.embedding_dim = {self.embedding_dim}: must be a power of two "
-                "from 4 on, each layer halves the map; give 32 or 64"
+                "from 4 on, because each layer halves the map; give 32 or 64"
             )
 
 
@@ -75,7 +75,7 @@ class ConvNCF(nn.Module, PairScorer):
     """
 
     full_ranking_users = 200
-    """Test users of a full ranking: each pair costs about 3 MFLOP."""
+    """Number of test users in a full ranking; a pair costs about 3 MFLOP."""
 
     def __init__(
         self, config: ConvNCFConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -95,33 +95,33 @@ class ConvNCF(nn.Module, PairScorer):
 
     @staticmethod
     def arrays(config: ConvNCFConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         k, c = config.embedding_dim, config.channels
-        found = {
+        declared = {
             "user_embedding": Array(shape=(n_users, k)),
             "item_embedding": Array(shape=(n_items, k)),
             "output": Array(shape=(1, c)),
             "bias": Array(shape=(1,)),
         }
         for layer, inputs in enumerate(_inputs(config)):
-            found[f"weights.{layer}"] = Array(shape=(c, inputs, 2, 2))
-            found[f"biases.{layer}"] = Array(shape=(c,))
-        return found
+            declared[f"weights.{layer}"] = Array(shape=(c, inputs, 2, 2))
+            declared[f"biases.{layer}"] = Array(shape=(c,))
+        return declared
 
     def _logits(self, users: Float[Tensor, "P K"], items: Float[Tensor, "P K"]) -> Tensor:
         """Logits of pairs of embeddings, [P]."""
         (first, second, *others) = zip(self.weights, self.biases, strict=True)
         x = two_layers(users, items, first, second)  # [P, (K/4)², C]
-        # Patches first: from here each layer's 2×2 patches are neighbours in memory.
+        # Reorder once so that the four cells of each later 2×2 patch are neighbours in memory.
         x = x.index_select(1, _nested(self.config.embedding_dim // 4, x.device))
         for weight, bias in others:
-            patches = x.reshape(-1, 4 * self.config.channels)  # a patch a row
+            patches = x.reshape(-1, 4 * self.config.channels)  # one patch per row
             x = torch.addmm(bias, patches, patch_weight(weight)).relu()
         return nnf.linear(x.view(len(users), -1), self.output, self.bias)[:, 0]
 
     @classmethod
     def sources(cls, config: ConvNCFConfig) -> tuple[str, ...]:
-        """Models that the parameters may start from."""
+        """Names of the pre-trained models for `initial_state`."""
         return ("mf",)
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
@@ -138,7 +138,7 @@ class ConvNCF(nn.Module, PairScorer):
     def score_pairs(
         self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
     ) -> Float[Tensor, "B C"]:
-        """Logits of each user's own items."""
+        """Logits of each user [B] with the items [B, C] in the user's row."""
         owners = users.repeat_interleave(items.shape[1])
         parts = [
             self._logits(self.user_embedding[u], self.item_embedding[i])
@@ -147,17 +147,17 @@ class ConvNCF(nn.Module, PairScorer):
         return torch.cat(parts).view(items.shape)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """The two tables."""
+        """The tables of users and items."""
         return [self.user_embedding, self.item_embedding]
 
     def initial_state(self, **states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Embeddings of a trained MF (Sec. 3.4: BPR-MF); the rest as drawn."""
+        """State with the embeddings of a trained MF (Sec. 3.4); other parameters stay as drawn."""
         tables = ("user_embedding", "item_embedding")
         return {**self.state_dict(), **{name: states["mf"][name] for name in tables}}
 
 
 def _inputs(config: ConvNCFConfig) -> list[int]:
-    """Input channels of each of the log2 K layers."""
+    """Number of input channels of each of the log2 K layers."""
     return [1] + [config.channels] * (config.embedding_dim.bit_length() - 2)
 
 
@@ -168,10 +168,10 @@ def _blocks(users: Tensor, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 @cache
 def _nested(side: int, device: torch.device) -> Tensor:
-    """Places of a [side, side] map, row by row, in the order in which patches nest (Morton's).
+    """Cells of a [side, side] map, numbered row by row, in the order of nested 2×2 patches.
 
-    Four that follow one another are a 2×2 patch, and so are four such patches: each layer's input
-    is a view of the output below it.
+    This is the Morton order: each group of four cells is a 2×2 patch, each group of four patches is
+    a 4×4 patch, and so on. So each layer's input is a view of the previous layer's output.
     """
     order = torch.zeros(1, 1, dtype=torch.int64, device=device)
     while len(order) < side:

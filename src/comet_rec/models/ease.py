@@ -20,7 +20,7 @@ from comet_rec.errors import CometWarning, ConfigError
 from comet_rec.models.interfaces import FoldIn, NonIterative
 
 MIRRORED = 1024
-"""Columns of XᵀX that are made at a time, and rows of what is inverted or made of the inverse."""
+"""Rows or columns of a large matrix that are computed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +32,13 @@ class EASEConfig:
     l2 : float
         λ, added to the diagonal of XᵀX.
     memory_gib : float
-        Most that dense matrices may take. Items² of them: 12 bytes a cell in float64, where that
-        fits (23,170 items into the default), else 4 in float32 (40,132). With fewer users than
-        items, 4 a cell and 8 or 4 for each of users², where that fits. What a product of 1,024
-        columns takes comes on top.
+        Largest memory of the dense matrices, in GiB. An items × items matrix takes 12 bytes per
+        cell if float64 fits (up to 23,170 items by default), otherwise 4 (up to 40,132 items). With
+        fewer users than items it takes 4 bytes per cell, plus 8 or 4 for each cell of a
+        users × users matrix. Blocks of 1,024 columns need some more memory.
     beyond : {"popular", "error"}
-        What to do with a larger catalogue: keep the most popular items that fit and score the
-        others 0, with a `CometWarning`, or refuse.
+        Treatment of more items than fit. "popular" ranks the most popular items that fit and scores
+        the others 0, with a `CometWarning`. "error" raises a `ConfigError`.
     """
 
     l2: float = 500.0
@@ -54,8 +54,8 @@ class EASEConfig:
 class EASE(NonIterative, FoldIn):
     """Score x_u B, B = I − P diag(1/P), P = (XᵀX + λI)⁻¹ (Steck 2019, Eq. 8).
 
-    Folds in new users. Kept in float32. Solved over users where they are fewer: by Woodbury's
-    identity λP = I − Xᵀ(XXᵀ + λI)⁻¹X.
+    The weights B are stored in float32. With fewer users than items, the matrix over users is
+    inverted instead, by Woodbury's identity λP = I − Xᵀ(XXᵀ + λI)⁻¹X.
     """
 
     def __init__(
@@ -67,12 +67,13 @@ class EASE(NonIterative, FoldIn):
         self.weights = np.zeros((0, 0), dtype=np.float32)
 
     def fit(self, log: Interactions) -> None:
-        """Solve for B.
+        """Compute the weights B.
 
         Raises
         ------
         ConfigError
-            When the catalogue does not fit and `beyond` says "error".
+            When the items do not fit into `memory_gib` and `beyond` is "error", or when the matrix
+            is singular.
         """
         memory, most = self.config.memory_gib * 2**30, log.n_items
         if memory < 4 * most**2:
@@ -101,7 +102,7 @@ class EASE(NonIterative, FoldIn):
         if weights is None:
             also = "" if dtype is np.float64 else " or, for float64, a larger model.memory_gib"
             raise ConfigError(
-                f"model.l2 = {self.config.l2}: the matrix is singular; give a larger one{also}"
+                f"model.l2 = {self.config.l2}: the matrix is singular; give a larger l2{also}"
             )
         np.fill_diagonal(weights, 0)
         self.weights = weights.astype(np.float32, copy=False)
@@ -109,7 +110,7 @@ class EASE(NonIterative, FoldIn):
     def score_all(
         self, users: npt.NDArray[np.int64], histories: csr_array
     ) -> npt.NDArray[np.float32]:
-        """Scores of all items, [B, n]."""
+        """Scores of all items, [B, n]; items that did not fit into memory score 0."""
         scores = np.asarray(histories[:, self.items] @ self.weights, dtype=np.float32)
         if len(self.items) == self.n_items:
             return scores
@@ -119,7 +120,7 @@ class EASE(NonIterative, FoldIn):
 
     @staticmethod
     def arrays(config: EASEConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state: the items that are ranked, and the weights among them."""
+        """Declarations of the arrays in the state: the ranked items and their weights B."""
         items = indices(("kept",), n_items, order="increasing")
         return {"items": items, "weights": Array(shape=("kept", "kept"))}
 
@@ -128,12 +129,12 @@ class EASE(NonIterative, FoldIn):
         return {"items": torch.from_numpy(self.items), "weights": torch.from_numpy(self.weights)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over a state."""
+        """Load a state that `state_dict` returned."""
         self.items, self.weights = state["items"].numpy(), state["weights"].numpy()
 
 
 def _solved_over_items(x: csr_array, l2: float) -> npt.NDArray[Any] | None:
-    """B but for its diagonal, −P diag(1/P), by P itself; None where that is singular."""
+    """Weights −P diag(1/P), which equal B except on the diagonal; None for a singular matrix."""
     inverse = _inverted(_gram(x), l2)
     if inverse is not None:
         inverse /= -np.diag(inverse).copy()
@@ -141,7 +142,7 @@ def _solved_over_items(x: csr_array, l2: float) -> npt.NDArray[Any] | None:
 
 
 def _solved_over_users(x: csr_array, l2: float) -> npt.NDArray[np.float32] | None:
-    """The same by W = Xᵀ(XXᵀ + λI)⁻¹X: −P_ij / P_jj = W_ij / (1 − W_jj)."""
+    """As `_solved_over_items`, from W = Xᵀ(XXᵀ + λI)⁻¹X: −P_ij / P_jj = W_ij / (1 − W_jj)."""
     transposed = x.T.tocsr()
     inverse = _inverted(_gram(transposed), l2)
     if inverse is None:
@@ -159,7 +160,7 @@ def _solved_over_users(x: csr_array, l2: float) -> npt.NDArray[np.float32] | Non
 
 
 def _gram(x: csr_array) -> npt.NDArray[Any]:
-    """XᵀX, dense, columns together; the sparse product of some columns at a time."""
+    """Dense XᵀX in column-major order, from sparse products of a block of columns at a time."""
     transposed = x.T.tocsr()
     gram = np.empty((x.shape[1], x.shape[1]), dtype=x.dtype, order="F")
     for first in range(0, x.shape[1], MIRRORED):
@@ -169,9 +170,10 @@ def _gram(x: csr_array) -> npt.NDArray[Any]:
 
 
 def _inverted(gram: npt.NDArray[Any], l2: float) -> npt.NDArray[Any] | None:
-    """Inverse of gram + λI in gram's memory, rows together; None if singular.
+    """Inverse of gram + λI in the memory of `gram`, in row-major order; None for a singular matrix.
 
-    LAPACK wants columns together and writes one triangle; the transpose of that is the other.
+    LAPACK expects column-major order and writes only the lower triangle. The transpose is a
+    row-major upper triangle, and the loop mirrors it into the lower one.
     """
     gram[np.diag_indices_from(gram)] += l2
     double = gram.dtype == np.float64

@@ -1,6 +1,6 @@
 """FISM: factored item similarity (Kabbur, Ning, Karypis 2013), trained with BCE or a softmax.
 
-| parameter | shape | starts as |
+| parameter | shape | initial values |
 |---|---|---|
 | history_embedding (P), item_embedding (Q) | [n, K] each | uniform ± init_scale |
 | biases | [m], [n], [1] | 0 |
@@ -41,11 +41,11 @@ class FISMConfig:
     embedding_dim : int
         K.
     alpha : float
-        Exponent of the normaliser: 0 sums over the history, 1 takes its mean.
+        Exponent of the normaliser: 0 sums over the history, 1 takes the mean.
     exclude_target : bool
         Leave a training pair's own item out of N(u).
     init_scale : float
-        Embeddings start uniform in ± this.
+        Initial embeddings are uniform in ± this number.
     """
 
     embedding_dim: int = 64
@@ -62,36 +62,36 @@ class FISMConfig:
 class FISM(LatentFactors, FoldIn):
     """Logit b + b_u + b_i + |N|^(−α) Σ_{j∈N} p_j · q_i (Kabbur et al. 2013, Eq. 4).
 
-    N is N(u), in training without i. Under a softmax the positive's item leaves N(u) for all the
-    items that it competes with. New users have b_u = 0.
+    N is N(u); in training it leaves i out. A softmax leaves the positive's item out of N(u) for all
+    items that it scores. New users have b_u = 0.
     """
 
     tables = ("history_embedding", "item_embedding")
 
     @property
     def histories(self) -> HistorySettings:
-        """All of N(u)."""
+        """Settings for the full N(u)."""
         return replace(FULL, exclude_target=self.config.exclude_target)
 
     def factors_of(
         self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U K"]:
-        """|N(u)|^(−α) Σ p_j."""
+        """Factors f_u = |N(u)|^(−α) Σ p_j."""
         assert histories is not None
         return history_means(self.history_embedding, histories, self.config.alpha)
 
     def positives_and_items(
         self, batch: Batch, rng: torch.Generator | None
     ) -> tuple[Float[Tensor, "B W"], Float[Tensor, "I W"]]:
-        """Vectors of each positive's user without its own item in N(u), and of the items."""
+        """For a softmax: vectors of users, with the positive left out of N(u), and of items."""
         histories = batch.user_histories
         assert isinstance(histories, Ragged)
         assert self.biases is not None
         sums = history_sums(self.history_embedding, histories)  # [U, K]
         sums = sums.index_select(0, batch.pair_users)  # [B, K]
-        counts = histories.counts.index_select(0, batch.pair_users)
+        counts = histories.counts.index_select(0, batch.pair_users)  # [B]
         if self.config.exclude_target:
-            # A positive's item is in N(u), so leaving it out is one subtraction.
+            # A positive's item is always in N(u): subtract its factors from the sum.
             targets = batch.items.index_select(0, batch.pair_items)
             sums = sums - self.history_embedding.index_select(0, targets)
             counts = counts - 1
@@ -101,7 +101,7 @@ class FISM(LatentFactors, FoldIn):
         return z_users, self.encode_items(batch.items)
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs, each one's own item left out of N(u)."""
+        """Logits of the pairs, with each pair's own item left out of N(u)."""
         assert self.biases is not None
         config = self.config
         items = self.item_embedding.index_select(0, batch.items)  # [I, K]

@@ -1,6 +1,6 @@
 """GMF: generalised matrix factorisation (He et al., Neural Collaborative Filtering, 2017).
 
-| parameter | shape | starts as |
+| parameter | shape | initial values |
 |---|---|---|
 | user_embedding, item_embedding | [m, K], [n, K] | uniform ± init_scale |
 | h | [K] | 1 |
@@ -33,7 +33,7 @@ class GMFConfig:
     embedding_dim : int
         K.
     init_scale : float
-        Embeddings start uniform in ± this.
+        Initial embeddings are uniform in ± this number.
     """
 
     embedding_dim: int = 64
@@ -46,7 +46,7 @@ class GMFConfig:
 class GMF(LatentFactors):
     """Logit hᵀ(p_u ⊙ q_i) + b (He et al. 2017, Eq. 8, 9): vectors [p_u, b] and [q_i, 1].
 
-    Choice: the output layer has a bias, as in the authors' code; the paper prints none.
+    Choice: the output layer has a bias, as in the authors' code; their paper prints none.
     """
 
     tables = ("user_embedding", "item_embedding")
@@ -58,29 +58,29 @@ class GMF(LatentFactors):
 
     @classmethod
     def has_biases(cls, config: GMFConfig) -> bool:
-        """No: one constant alone."""
+        """False: a GMF has only the constant bias b."""
         return False
 
     @classmethod
     def arrays(cls, config: GMFConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         output = {"h": Array(shape=(config.embedding_dim,)), "bias": Array(shape=(1,))}
         return super().arrays(config, n_users, n_items) | output
 
     @classmethod
     def vector_dim(cls, config: GMFConfig) -> int:
-        """W: the embedding and a column for b."""
+        """Dimensions W of the vectors: the embedding and a column for b."""
         return config.embedding_dim + 1
 
     @property
     def weight(self) -> Float[Tensor, " W"]:
-        """[h, 1]."""
+        """Weight [h, 1] of the inner product."""
         return torch.cat([self.h, torch.ones_like(self.bias)])
 
     def factors_of(
         self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U W"]:
-        """[p_u, b]."""
+        """Vectors [p_u, b] of users."""
         vectors = self.user_embedding.index_select(0, known(users, "user", self))
         return torch.column_stack([vectors, self.bias.expand(len(vectors))])
 
@@ -90,6 +90,6 @@ class GMF(LatentFactors):
         histories: Tensor | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "I W"]:
-        """[q_i, 1]."""
+        """Vectors [q_i, 1] of items."""
         vectors = super().encode_items(items)
         return torch.column_stack([vectors, vectors.new_ones(len(vectors))])

@@ -1,17 +1,17 @@
-"""Everything that other rooms ask of a model, as Protocols with defaults.
+"""Interfaces of models: Protocols with all attributes and methods that other packages use.
 
-A model class inherits from the Protocols that it follows, after `torch.nn.Module` if it is one, and
-so gets their defaults. Code elsewhere asks a declared attribute or ``isinstance``, never `hasattr`.
+A model class inherits from its Protocols, after `torch.nn.Module` if it is one, and so gets their
+defaults. Other code uses declared attributes or ``isinstance``, never `hasattr`.
 
-| Protocol | it says | followed by |
+| Protocol | it declares | models |
 |---|---|---|
-| `Model` | what is stored, which histories are read, which models it starts from | all |
-| `Scorer` | scores of known users: all items, or chosen pairs | trained models |
+| `Model` | stored arrays, input histories, pre-trained models to start from | all |
+| `Scorer` | scores of known users, for all items or for chosen pairs | trained models |
 | `Trainable` | a torch module that the trainer drives with batches | neural models |
-| `TwoTower` | vectors whose weighted inner product is the logit | COMET, MF, SVD++, GMF, FISM |
-| `PairScorer` | a logit that needs the pair itself | MLP, NeuMF, ConvNCF |
-| `NonIterative` | fitted once, without epochs | Popularity, ItemKNN, EASE, Random |
-| `FoldIn` | serves users that training never saw | COMET, SVD++, FISM, ItemKNN, EASE, Popularity |
+| `TwoTower` | vectors with the logit as weighted inner product | COMET, MF, SVD++, GMF, FISM |
+| `PairScorer` | a logit that is computed for each pair | MLP, NeuMF, ConvNCF |
+| `NonIterative` | a fit without epochs | Popularity, ItemKNN, EASE, Random |
+| `FoldIn` | scores of users not seen in training | COMET, SVD++, FISM, ItemKNN, EASE, Popularity |
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ Float32 = npt.NDArray[np.float32]
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Scores of known users by a trained model, as evaluation and lists ask for them."""
+    """Scores of known users by a trained model, for evaluation and recommendation lists."""
 
     @property
     def n_items(self) -> int:
         """Number of items."""
 
     def score_all(self, users: Int64) -> Float32:
-        """Scores of all items, [B, I]."""
+        """Scores of all items for each user, [B, I]."""
 
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
-        """Scores of each user's own items [B, C], [B, C]."""
+        """Scores [B, C] of each user [B] with the items [B, C] in the user's row."""
 
 
 @runtime_checkable
@@ -60,42 +60,42 @@ class Model(Protocol):
     """
 
     full_ranking_users: ClassVar[int | None] = None
-    """Test users of a full ranking where pairs are expensive; None for all of them."""
+    """Number of test users in a full ranking, for models with expensive pairs; None means all."""
 
     @staticmethod
     def arrays(config: Any, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of `state_dict` by name, from the settings and sizes: checked before use."""
+        """Declarations of the arrays in `state_dict`; a stored state is checked against them."""
 
     @classmethod
     def sources(cls, config: Any) -> tuple[str, ...]:
-        """Models that the parameters may start from; `initial_state` joins their states."""
+        """Names of pre-trained models that `initial_state` can initialise the parameters from."""
         return ()
 
     @property
     def histories(self) -> HistorySettings | None:
-        """Settings of the model's input histories; None without histories."""
+        """Settings of the model's input histories; None for a model without histories."""
         return None
 
     @property
     def folds_in(self) -> bool:
-        """Whether it serves users that training never saw."""
+        """Whether the model can score users that were not in training."""
         return False
 
     def initial_state(self, **states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """State made of trained models' states, given by the names in `sources`."""
+        """State for this model from the states of pre-trained models, by their names."""
         raise TypeError(f"{type(self).__name__} starts from no other model")
 
 
 class FoldIn(Model, Protocol):
-    """A model that serves users it never saw, from their histories alone.
+    """A model that can score users who were not in training, from their histories alone.
 
-    A `TwoTower` does so by ``encode_users(None, histories)``, a `NonIterative` model by the rows
-    that `score_all` is given.
+    A `TwoTower` encodes such users with ``encode_users(None, histories)``. A `NonIterative` model
+    gets their histories in `score_all`.
     """
 
     @property
     def folds_in(self) -> bool:
-        """Whether it serves users that training never saw."""
+        """Whether the model can score users that were not in training."""
         return True
 
 
@@ -104,15 +104,15 @@ class Trainable(Model, Protocol):
     """A torch module that the trainer drives with batches."""
 
     def forward(self, batch: Any, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the batch's pairs; `rng` draws dropout, None switches it off."""
+        """Logits of the batch's pairs; `rng` draws dropout, None switches dropout off."""
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """Tables with a row per user or item (what ``decay_on = "embeddings"`` decays)."""
+        """Tables with one row per user or item: ``decay_on = "embeddings"`` decays only these."""
 
 
 @runtime_checkable
 class TwoTower(Trainable, Protocol):
-    """A model whose logit is ``(weight ⊙ z_u) · z_i`` (Eq. 8 separates)."""
+    """A model with the logit ``(weight ⊙ z_u) · z_i``, as in Eq. 8."""
 
     def encode_users(
         self,
@@ -120,9 +120,10 @@ class TwoTower(Trainable, Protocol):
         histories: Any = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U W"]:
-        """z_u of users with these histories, of the form that `histories` asks for.
+        """Vectors z_u of users with these input histories.
 
-        `users` None stands for users never seen. `rng` draws dropout, None switches it off.
+        `users` is None for users who were not in training. `rng` draws dropout, None switches
+        dropout off.
         """
 
     def encode_items(
@@ -131,25 +132,28 @@ class TwoTower(Trainable, Protocol):
         histories: Any = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "I W"]:
-        """z_i of items with these histories."""
+        """Vectors z_i of items with these input histories."""
 
     @property
     def weight(self) -> Float[Tensor, " W"]:
-        """Weight of each dimension in the inner product, h."""
+        """Weight h of each dimension in the inner product."""
 
     @classmethod
     def vector_dim(cls, config: Any) -> int:
-        """Number of these dimensions, from the settings alone."""
+        """Number of dimensions W of the vectors."""
 
     @classmethod
     def scores_one_user(cls, config: Any) -> bool:
-        """Whether training scores all items against the same user vector, as a softmax needs."""
+        """Whether training scores all items with the same user vector; a softmax loss needs this.
+
+        A model that leaves each pair's own item out of N(u) has a different vector for each item.
+        """
         return True
 
     def positives_and_items(
         self, batch: Any, rng: torch.Generator | None
     ) -> tuple[Float[Tensor, "B W"], Float[Tensor, "I W"]]:
-        """Vectors h ⊙ z_u of each positive's user and z_i of the batch's items, for a softmax."""
+        """For a softmax: h ⊙ z_u of each positive's user, and z_i of the batch's items."""
         z_users = self.encode_users(batch.users, batch.user_histories, rng) * self.weight  # [U, W]
         z_items = self.encode_items(batch.items, batch.item_histories, rng)  # [I, W]
         return z_users.index_select(0, batch.pair_users), z_items
@@ -157,31 +161,34 @@ class TwoTower(Trainable, Protocol):
 
 @runtime_checkable
 class PairScorer(Trainable, Protocol):
-    """A model that scores pairs; nothing cheaper than the pair itself exists."""
+    """A model that must compute each pair separately, because its logit is no inner product."""
 
     def score_pairs(
         self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
     ) -> Float[Tensor, "B C"]:
-        """Logits of each user's own items, without dropout."""
+        """Logits of each user [B] with the items [B, C] in the user's row, without dropout."""
 
 
 @runtime_checkable
 class NonIterative(Model, Protocol):
-    """A model without epochs or gradients."""
+    """A model that is fitted in one computation, without epochs or gradients."""
 
     def fit(self, log: Interactions) -> None:
-        """Compute the state from the rows that may be known."""
+        """Compute the state from the training rows."""
 
     def score_all(self, users: Int64, histories: csr_array) -> Float32:
-        """Scores of all items [B, I], from users' indices and known rows [B, I]."""
+        """Scores of all items [B, I], from the indices of users and their histories [B, I]."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """State as named tensors."""
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over a state."""
+        """Load a state that `state_dict` returned."""
 
 
 def follows(model: type[Any], interface: type[Any]) -> bool:
-    """Whether a model class inherits from a Protocol (`issubclass` refuses those with data)."""
+    """Whether a model class inherits from a Protocol.
+
+    `issubclass` does not work here, because it refuses Protocols with attributes.
+    """
     return interface in model.__mro__

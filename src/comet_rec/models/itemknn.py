@@ -17,7 +17,7 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.models.interfaces import FoldIn, NonIterative
 
 ROW_BLOCK_BYTES = 256 * 2**20
-"""Most that the similarities take that are held at a time while the nearest are picked."""
+"""Largest memory of a block of similarities, before only the nearest items are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,10 @@ class ItemKNNConfig:
     Parameters
     ----------
     neighbours : int
-        Most similar items kept of each item, equally similar ones by index.
+        Number of most similar items that are kept for each item. A lower index decides between
+        equal similarities.
     shrink : float
-        Added to the denominator: few common users count for less.
+        Number added to the denominator, which lowers similarities that rest on few common users.
     """
 
     neighbours: int = 100
@@ -41,9 +42,10 @@ class ItemKNNConfig:
 
 
 class ItemKNN(NonIterative, FoldIn):
-    """Score Σ_{j∈N(u)} s_ji, s_ji = c_ji / (√(c_jj c_ii) + shrink) over i's nearest j.
+    """Score Σ_{j∈N(u)} s_ji, s_ji = c_ji / (√(c_jj c_ii) + shrink).
 
-    c counts common users.
+    c_ji is the number of common users of items j and i. s_ji is 0 unless j is among the nearest
+    neighbours of i.
     """
 
     def __init__(
@@ -54,12 +56,13 @@ class ItemKNN(NonIterative, FoldIn):
         self.similarity: Any = csr_array((n_items, n_items), dtype=np.float32)
 
     def fit(self, log: Interactions) -> None:
-        """Similarities of all items, the nearest of each kept."""
+        """Compute the similarities of all items and keep the nearest neighbours of each item."""
         x = log.matrix
         transposed = x.T.tocsr()
         norms = np.sqrt(np.diff(transposed.indptr)).astype(np.float32)
         n, k = log.n_items, min(self.config.neighbours, log.n_items - 1)
-        size = max(1, ROW_BLOCK_BYTES // (12 * n))  # were all similar: a float, an index of 8 bytes
+        # A similarity takes 12 bytes: a float of 4 and an index of 8. At worst a row has n of them.
+        size = max(1, ROW_BLOCK_BYTES // (12 * n))
         rows, columns, values = [], [], []
         for first in range(0, n if k > 0 else 0, size):
             common = transposed[first : first + size] @ x
@@ -72,7 +75,7 @@ class ItemKNN(NonIterative, FoldIn):
             columns.append(column[kept])
             values.append(similar[kept])
         if rows:
-            place = np.concatenate(columns), np.concatenate(rows)  # s_ji stands in row j
+            place = np.concatenate(columns), np.concatenate(rows)  # transposed: s_ji is in row j
             self.similarity = csr_array((np.concatenate(values), place), shape=(n, n))
 
     def score_all(
@@ -83,7 +86,7 @@ class ItemKNN(NonIterative, FoldIn):
 
     @staticmethod
     def arrays(config: ItemKNNConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state: a sparse matrix over the items, row by row."""
+        """Declarations of the arrays in the state: a sparse items × items matrix (CSR)."""
         return {
             "values": Array(shape=("pairs",)),
             "columns": indices(("pairs",), n_items),
@@ -100,7 +103,7 @@ class ItemKNN(NonIterative, FoldIn):
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over a state."""
+        """Load a state that `state_dict` returned."""
         parts = tuple(state[name].numpy() for name in ("values", "columns", "starts"))
         self.similarity = csr_array(parts, shape=(self.n_items, self.n_items))
 
@@ -108,8 +111,9 @@ class ItemKNN(NonIterative, FoldIn):
 def _nearest(
     similar: npt.NDArray[np.float32], starts: npt.NDArray[np.integer], k: int
 ) -> npt.NDArray[np.bool_]:
-    """The k highest of each row, equal ones by place: a partition alone goes by the processor."""
+    """Mask of the k highest values in each row; the first of equal values are kept."""
     kept = np.ones(len(similar), dtype=np.bool_)
+    # `argpartition` alone would choose between equal values differently on different processors.
     for row in np.flatnonzero(np.diff(starts) > k):
         values, chosen = (part[starts[row] : starts[row + 1]] for part in (similar, kept))
         least = np.partition(values, -k)[-k]

@@ -1,4 +1,4 @@
-"""Latent factor models: the abstract base of MF, SVD++, GMF and FISM, with biases and sums."""
+"""Latent factor models: the common base of MF, SVD++, GMF and FISM, and sums over histories."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
 
 
 class LatentFactors(nn.Module, TwoTower):
-    """Logit b + b_u + b_i + f_u · q_i; what f_u is made of is the subclass's (`factors_of`).
+    """Base of models with the logit b + b_u + b_i + f_u · q_i; subclasses define f_u.
 
-    Biases are two more columns of the vectors, [f_u, b + b_u, 1] and [q_i, 1, b_i], so the logit is
-    a plain inner product of width W = K + 2.
+    Biases are two more columns of the vectors, [f_u, b + b_u, 1] and [q_i, 1, b_i]. So the logit is
+    a plain inner product of W = K + 2 dimensions.
 
     Parameters
     ----------
     config : dataclass
-        With `embedding_dim` and `init_scale`.
+        Settings with `embedding_dim` and `init_scale`.
     n_users, n_items : int
     rng : torch.Generator
-        Draws the tables, in the order of `tables`, uniform in ± `init_scale`; biases start at 0.
+        Draws the tables, in the order of `tables`, uniform in ± `init_scale`. Biases start at 0.
     """
 
     tables: ClassVar[tuple[str, ...]]
-    """Parameters [m, K] (``user_embedding``) and [n, K] (all others), in the order of draws."""
+    """Names of the embedding tables in the order of their draws. ``user_embedding`` has shape
+    [m, K], all others [n, K]."""
 
     user_embedding: nn.Parameter
     item_embedding: nn.Parameter
@@ -55,12 +56,12 @@ class LatentFactors(nn.Module, TwoTower):
 
     @classmethod
     def has_biases(cls, config: Any) -> bool:
-        """Whether the logit holds b + b_u + b_i."""
+        """Whether the logit contains b + b_u + b_i."""
         return True
 
     @classmethod
     def arrays(cls, config: Any, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state: the tables and the biases."""
+        """Declarations of the arrays in the state: the tables and the biases."""
         declared = {}
         for name in cls.tables:
             rows = n_users if name == "user_embedding" else n_items
@@ -71,20 +72,20 @@ class LatentFactors(nn.Module, TwoTower):
 
     @classmethod
     def vector_dim(cls, config: Any) -> int:
-        """W: the embedding and the two columns of the biases."""
+        """Dimensions W of the vectors: the embedding and the two columns of the biases."""
         width: int = config.embedding_dim
         return width + 2 if cls.has_biases(config) else width
 
     @property
     def weight(self) -> Float[Tensor, " W"]:
-        """Ones: a plain inner product."""
+        """Ones, because the logit is a plain inner product."""
         return self.item_embedding.new_ones(self.vector_dim(self.config))
 
     @abstractmethod
     def factors_of(
         self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U _"]:
-        """f_u of users with these histories, `users` None for users never seen."""
+        """f_u of users with these histories; `users` is None for users who were not in training."""
 
     def encode_users(
         self,
@@ -92,7 +93,7 @@ class LatentFactors(nn.Module, TwoTower):
         histories: Ragged | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U W"]:
-        """[f_u, b + b_u, 1]; without biases f_u."""
+        """Vectors [f_u, b + b_u, 1] of users; without biases f_u."""
         factors = self.factors_of(users, histories)
         return factors if self.biases is None else self.biases.with_users(factors, users)
 
@@ -102,7 +103,7 @@ class LatentFactors(nn.Module, TwoTower):
         histories: Tensor | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "I W"]:
-        """[q_i, 1, b_i]; without biases q_i."""
+        """Vectors [q_i, 1, b_i] of items; without biases q_i."""
         items = known(items, "item", self)
         factors = self.item_embedding.index_select(0, items)
         return factors if self.biases is None else self.biases.with_items(factors, items)
@@ -116,12 +117,12 @@ class LatentFactors(nn.Module, TwoTower):
         return pair_products(users, items, batch.pair_users, batch.pair_items)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """The tables."""
+        """The embedding tables."""
         return [self.get_parameter(name) for name in self.tables]
 
 
 class Biases(nn.Module):
-    """b, b_u and b_i as two more columns of the vectors that an inner product joins."""
+    """Biases b, b_u and b_i as two more columns of the vectors in an inner product."""
 
     def __init__(self, n_users: int, n_items: int) -> None:
         super().__init__()
@@ -131,14 +132,14 @@ class Biases(nn.Module):
 
     @staticmethod
     def arrays(n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         sizes = {"bias": 1, "users": n_users, "items": n_items}
         return {name: Array(shape=(size,)) for name, size in sizes.items()}
 
     def with_users(
         self, vectors: Float[Tensor, "U K"], users: Int[Tensor, " U"] | None
     ) -> Float[Tensor, "U W"]:
-        """Append b + b_u and 1; users that training never saw have b_u = 0."""
+        """Append the columns b + b_u and 1; users who were not in training have b_u = 0."""
         column = self.bias.expand(len(vectors))  # b + b_u, [U]
         if users is not None:
             column = column + self.users.index_select(0, users)
@@ -147,42 +148,42 @@ class Biases(nn.Module):
     def with_items(
         self, vectors: Float[Tensor, "I K"], items: Int[Tensor, " I"]
     ) -> Float[Tensor, "I W"]:
-        """Append 1 and b_i."""
+        """Append the columns 1 and b_i."""
         column = self.items.index_select(0, items)
         return torch.column_stack([vectors, torch.ones_like(column), column])
 
     def of_pairs(self, batch: Batch) -> Float[Tensor, " P"]:
-        """B + b_u + b_i of a batch's pairs."""
+        """Sum b + b_u + b_i for each pair of a batch."""
         users = self.users.index_select(0, batch.users.index_select(0, batch.pair_users))
         items = self.items.index_select(0, batch.items.index_select(0, batch.pair_items))
         return self.bias + users + items
 
 
 def known(indices: Tensor | None, role: str, model: nn.Module) -> Tensor:
-    """The indices, for a model that has nothing else of a user or item.
+    """Return the indices unchanged; refuse None in a model that needs every embedding.
 
     Raises
     ------
     ValueError
-        For None, which stands for users or items that training never saw.
+        For None, which stands for users or items that were not in training.
     """
     if indices is None:
         name = type(model).__name__
-        raise ValueError(f"{name} knows no {role} without its own embedding; give indices")
+        raise ValueError(f"{name} needs the embedding of each {role}; give indices of the log")
     return indices
 
 
 def history_means(
     table: Float[Tensor, "n K"], histories: Ragged, alpha: float
 ) -> Float[Tensor, "U K"]:
-    """|N(u)|^(−α) Σ_{j ∈ N(u)} table[j] of each user."""
+    """Normalised sum |N(u)|^(−α) Σ_{j ∈ N(u)} table[j] for each user."""
     return history_sums(table, histories) * normaliser(histories.counts, alpha)[:, None]
 
 
 def history_sums(table: Float[Tensor, "n K"], histories: Ragged) -> Float[Tensor, "U K"]:
-    """Σ_{j ∈ N(u)} table[j] of each user; zero for an empty history."""
+    """Sum Σ_{j ∈ N(u)} table[j] for each user; zero for an empty history."""
     if len(histories) == 0:
-        return table[:0]  # embedding_bag refuses no bags at all
+        return table[:0]  # embedding_bag refuses an empty batch
     sums: Tensor = nnf.embedding_bag(
         histories.values, table, histories.starts, mode="sum", include_last_offset=True
     )
@@ -190,8 +191,8 @@ def history_sums(table: Float[Tensor, "n K"], histories: Ragged) -> Float[Tensor
 
 
 def normaliser(counts: Tensor, alpha: float) -> Tensor:
-    """count^(−α); 0 for an empty history."""
-    # The clamp keeps 0^(−α) = ∞ out of the branch that is not taken.
+    """Factor count^(−α); 0 for an empty history."""
+    # `where` evaluates both branches, and the clamp keeps 0^(−α) = ∞ out of the first one.
     return torch.where(counts > 0, counts.clamp(min=1).float() ** -alpha, 0.0)
 
 
@@ -202,25 +203,26 @@ def history_products(
     alpha: float,
     exclude_target: bool,
 ) -> Float[Tensor, " P"]:
-    """|N|^(−α) Σ_{j ∈ N} table[j] · q_i for each pair, N = N(u), without i where i is in it.
+    """Normalised product |N|^(−α) Σ_{j ∈ N} table[j] · q_i for each pair (u, i) of a batch.
 
-    In training a pair's item is in N(u) exactly where the label is 1.
+    N is N(u), without i if `exclude_target` is true. In training, i is in N(u) exactly if the label
+    is 1.
 
     Parameters
     ----------
     table : Tensor [n, K]
         The items' second factors.
     items : Tensor [I, K]
-        Factors of the batch's items.
+        Factors q_i of the batch's items.
     batch : Batch
-        With whole histories of its users.
+        Batch with full histories.
     alpha : float
     exclude_target : bool
         Leave i out of N(u).
     """
     histories = batch.user_histories
     assert isinstance(histories, Ragged)
-    sums = history_sums(table, histories)  # [U, K], once a user; the target leaves pair by pair
+    sums = history_sums(table, histories)  # [U, K], with the targets, which are subtracted below
     products = pair_products(sums, items, batch.pair_users, batch.pair_items)  # [P]
     counts = histories.counts.index_select(0, batch.pair_users)  # [P]
     if exclude_target:

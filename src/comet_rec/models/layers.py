@@ -24,11 +24,11 @@ ConvolutionForm = Literal["frequency", "direct"]
 
 
 class MultiWidthConvolution(nn.Module):
-    """Convolutions of several widths whose filters cover all rows of the map (Eqs. 4, 5).
+    """Convolutions of several widths with filters that cover all rows of the map (Eqs. 4, 5).
 
-    With E the map [N, K] and W_l a filter [N, H_l], feature t of the filter is
-    ``Σ_n Σ_h W_l[n, h] · E[n, t + h] + b_l``, t = 0 … K − H_l, then ReLU. All features of all
-    widths are concatenated, channel by channel.
+    For a map E [N, K] and a filter W_l [N, H_l], feature t of the filter is
+    ``ReLU(Σ_n Σ_h W_l[n, h] · E[n, t + h] + b_l)``, t = 0 … K − H_l. The features of all filters
+    are concatenated, width by width and channel by channel.
 
     Parameters
     ----------
@@ -39,10 +39,10 @@ class MultiWidthConvolution(nn.Module):
     widths : tuple of int
         H_l, distinct, ascending, each at most K.
     channels : int
-        Filters of each width.
+        Number of filters of each width.
     form : {"frequency", "direct"}
-        Two ways to the same numbers, `kernels.cross_features`: products in the frequency domain,
-        or PyTorch's convolution.
+        Products in the frequency domain, or PyTorch's convolution; both give the same numbers
+        (`kernels.cross_features`).
     rng : torch.Generator
         Draws the initial weights, uniform in ±1/√(N·H) (the paper: "uniform").
     """
@@ -69,14 +69,14 @@ class MultiWidthConvolution(nn.Module):
 
     @staticmethod
     def arrays(rows: int, widths: tuple[int, ...], channels: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         filters = {f"weights.{i}": (channels, rows, width) for i, width in enumerate(widths)}
         biases = {f"biases.{i}": (channels,) for i in range(len(widths))}
         return {name: Array(shape=shape) for name, shape in (filters | biases).items()}
 
     @property
     def out_features(self) -> int:
-        """Cross features of one map, D = channels · Σ_l (K − H_l + 1)."""
+        """Number of cross features of one map, D = channels · Σ_l (K − H_l + 1)."""
         return self.layout.features
 
     def forward(
@@ -85,10 +85,10 @@ class MultiWidthConvolution(nn.Module):
         histories: Int[Tensor, "B N"],
         weight: Float[Tensor, "O D"] | None = None,
     ) -> Float[Tensor, "B _"]:
-        """Cross features [B, D] of the maps whose rows `histories` picks from `table` (Eqs. 2–5).
+        """Cross features [B, D] of embedding maps; `histories` picks rows of `table` (Eqs. 2–5).
 
-        Index V is a zero row. With `weight`, that of the linear layer that follows, their product
-        with it, [B, O].
+        Index V is a row of zeros. `weight` belongs to the linear layer that follows; if it is
+        given, the result is the product of the features with it, [B, O].
         """
         convolve = cross_features if self.form == "frequency" else direct_cross_features
         return convolve(table, histories, list(self.weights), list(self.biases), weight)
@@ -103,7 +103,7 @@ class Perceptron(nn.Module):
     hidden : tuple of int
         Width of each hidden layer.
     dropout : float
-        Share of each hidden layer's outputs set to zero in training.
+        Share of each hidden layer's outputs that is set to zero in training.
     rng : torch.Generator
         Draws the initial weights (Xavier uniform); biases start at zero.
     """
@@ -127,21 +127,21 @@ class Perceptron(nn.Module):
 
     @staticmethod
     def arrays(in_features: int, hidden: tuple[int, ...], out_features: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         sizes = [in_features, *hidden, out_features]
-        found = {f"biases.{i}": Array(shape=(size,)) for i, size in enumerate(sizes[1:])}
+        declared = {f"biases.{i}": Array(shape=(size,)) for i, size in enumerate(sizes[1:])}
         for i, shape in enumerate(zip(sizes[1:], sizes[:-1], strict=True)):
-            found[f"weights.{i}"] = Array(shape=shape)
-        return found
+            declared[f"weights.{i}"] = Array(shape=shape)
+        return declared
 
     def forward(self, x: Float[Tensor, "B D"], rng: torch.Generator | None) -> Float[Tensor, "B K"]:
-        """Output of the last layer; `rng` draws dropout, None switches it off."""
+        """Output of the last layer; `rng` draws dropout, None switches dropout off."""
         return self.after_first(nnf.linear(x, self.weights[0]), rng)
 
     def after_first(
         self, x: Float[Tensor, "B _"], rng: torch.Generator | None
     ) -> Float[Tensor, "B K"]:
-        """Output of the last layer, from the input times the first layer's weight."""
+        """Output of the last layer, given the product of the input and the first layer's weight."""
         x = x + self.biases[0]
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             x = nnf.linear(drop(torch.relu(x), self.dropout, rng), weight, bias)
@@ -149,13 +149,13 @@ class Perceptron(nn.Module):
 
 
 def uniform(shape: tuple[int, ...], bound: float, rng: torch.Generator) -> nn.Parameter:
-    """Parameter drawn uniformly from ±bound."""
+    """Parameter with values drawn uniformly from [−bound, bound]."""
     return nn.Parameter(torch.rand(shape, generator=rng) * (2 * bound) - bound)
 
 
 def drop(x: Tensor, share: float, rng: torch.Generator | None) -> Tensor:
-    """Inverted dropout whose mask `rng` draws; None switches it off."""
+    """Inverted dropout: set a share of the values to zero; `rng` None switches dropout off."""
     if rng is None or share == 0:
         return x
     kept = torch.rand(x.shape, generator=rng, device=x.device) >= share
-    return x * kept / (1 - share)  # the kept ones grow, so the expectation stays
+    return x * kept / (1 - share)  # scale the kept values up, so the expectation stays the same

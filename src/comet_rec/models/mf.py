@@ -1,6 +1,6 @@
 """BCE-MF: matrix factorisation with biases (Koren, Bell, Volinsky 2009), trained on implicit data.
 
-| parameter | shape | starts as |
+| parameter | shape | initial values |
 |---|---|---|
 | user_embedding, item_embedding | [m, K], [n, K] | uniform ± init_scale |
 | user_bias, item_bias, bias | [m], [n], [] | 0 |
@@ -30,9 +30,9 @@ class MFConfig:
     embedding_dim : int
         K.
     biases : bool
-        Whether the logit holds b + b_u + b_i beside p_u · q_i.
+        Whether the logit contains b + b_u + b_i in addition to p_u · q_i.
     init_scale : float
-        Embeddings start uniform in ± this.
+        Initial embeddings are uniform in ± this number.
     """
 
     embedding_dim: int = 64
@@ -50,11 +50,11 @@ class MF(LatentFactors):
 
     @classmethod
     def has_biases(cls, config: MFConfig) -> bool:
-        """Whether the logit holds b + b_u + b_i."""
+        """Whether the logit contains b + b_u + b_i."""
         return config.biases
 
     def factors_of(
         self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U K"]:
-        """p_u."""
+        """Embeddings p_u."""
         return self.user_embedding.index_select(0, known(users, "user", self))

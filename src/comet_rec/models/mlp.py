@@ -1,6 +1,6 @@
-"""MLP: a perceptron on two joined embeddings (He et al., Neural Collaborative Filtering, 2017).
+"""MLP on concatenated embeddings (He et al., Neural Collaborative Filtering, 2017).
 
-| parameter | shape | starts as |
+| parameter | shape | initial values |
 |---|---|---|
 | user_embedding, item_embedding | [m, K], [n, K] | uniform ± init_scale |
 | layers' weights, biases | [out, in], [out] | Xavier uniform, 0 |
@@ -32,13 +32,13 @@ class MLPConfig:
     Parameters
     ----------
     embedding_dim : int
-        K of each side; the first layer sees 2 K.
+        K, the size of user and item embeddings; the input of the first layer has 2 K numbers.
     hidden : tuple of int
-        Widths of the hidden layers, the first after the input first.
+        Widths of the hidden layers, from input to output.
     dropout : float
-        After each hidden layer.
+        Dropout after each hidden layer.
     init_scale : float
-        Embeddings start uniform in ± this.
+        Initial embeddings are uniform in ± this number.
     """
 
     embedding_dim: int = 64
@@ -58,8 +58,8 @@ class MLPConfig:
 class MLP(nn.Module, PairScorer):
     """Logit hᵀφ_L(…φ_1([p_u, q_i])) + b (He et al. 2017, Eq. 10).
 
-    The first layer's product is one of p_u plus one of q_i, so each distinct user and item is
-    multiplied once and only their sum is made for every pair.
+    The first layer's product is a sum of one product with p_u and one with q_i. So each distinct
+    user and item is multiplied once, and a pair only needs the sum.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class MLP(nn.Module, PairScorer):
 
     @staticmethod
     def arrays(config: MLPConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         k = config.embedding_dim
         return {
             "user_embedding": Array(shape=(n_users, k)),
@@ -90,7 +90,7 @@ class MLP(nn.Module, PairScorer):
     def _first(
         self, users: Int[Tensor, " U"], items: Int[Tensor, " I"]
     ) -> tuple[Float[Tensor, "U H"], Float[Tensor, "I H"]]:
-        """Both sides' part of the first layer's product W [p_u, q_i] = W_u p_u + W_i q_i."""
+        """The two parts W_u p_u and W_i q_i of the first layer's product W [p_u, q_i]."""
         user_weight, item_weight = self.layers.weights[0].split(self.config.embedding_dim, dim=1)
         return (
             self.user_embedding.index_select(0, users) @ user_weight.T,
@@ -100,19 +100,19 @@ class MLP(nn.Module, PairScorer):
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs."""
         users, items = self._first(batch.users, batch.items)
+        # [P, H] with H the width of the first hidden layer; concatenation would be [P, 2 K].
         joined = users.index_select(0, batch.pair_users) + items.index_select(0, batch.pair_items)
-        # [P, H], where concatenated embeddings would be [P, 2K]
         return self.layers.after_first(joined, rng)[:, 0]
 
     def score_pairs(
         self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
     ) -> Float[Tensor, "B C"]:
-        """Logits of each user's own items, without dropout."""
+        """Logits of each user [B] with the items [B, C] in the user's row, without dropout."""
         distinct, places = torch.unique(items, return_inverse=True)
         user_part, item_part = self._first(users, distinct)
         joined = user_part[:, None, :] + item_part[places]  # [B, C, H]
         return self.layers.after_first(joined.flatten(0, 1), None).view(items.shape)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """The two tables."""
+        """The tables of users and items."""
         return [self.user_embedding, self.item_embedding]

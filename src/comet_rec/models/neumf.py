@@ -30,13 +30,14 @@ class NeuMFConfig:
     embedding_dim : int
         K of each of the four tables.
     hidden : tuple of int
-        Hidden layers of the MLP part.
+        Widths of the hidden layers of the MLP part.
     dropout : float
-        After each hidden layer.
+        Dropout after each hidden layer.
     init_scale : float
-        Embeddings start uniform in ± this.
+        Initial embeddings are uniform in ± this number.
     alpha : float
-        Share of GMF in the output layer when the state starts from trained models.
+        Weight of the GMF in the output layer when training starts from pre-trained models; the MLP
+        has weight 1 − alpha.
     """
 
     embedding_dim: int = 64
@@ -55,8 +56,8 @@ class NeuMFConfig:
 class NeuMF(nn.Module, PairScorer):
     """Logit hᵀ[φ_GMF; φ_MLP] + b (He et al. 2017, Eq. 12).
 
-    h has a part for each side. So the logit is that of a GMF plus that of an MLP, which have
-    embeddings of their own.
+    h has one part for φ_GMF and one for φ_MLP. So the logit is the sum of the logits of a GMF and
+    an MLP with separate embeddings.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class NeuMF(nn.Module, PairScorer):
 
     @staticmethod
     def arrays(config: NeuMFConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         gmf, mlp = _sides(config)
         return {
             **under("gmf", GMF.arrays(gmf, n_users, n_items)),
@@ -86,7 +87,7 @@ class NeuMF(nn.Module, PairScorer):
 
     @classmethod
     def sources(cls, config: NeuMFConfig) -> tuple[str, ...]:
-        """Models that the parameters may start from."""
+        """Names of the pre-trained models for `initial_state`."""
         return ("gmf", "mlp")
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
@@ -97,20 +98,20 @@ class NeuMF(nn.Module, PairScorer):
     def score_pairs(
         self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
     ) -> Float[Tensor, "B C"]:
-        """Logits of each user's own items, without dropout."""
+        """Logits of each user [B] with the items [B, C] in the user's row, without dropout."""
         z_users = self.gmf.encode_users(users) * self.gmf.weight  # [B, W]
-        # One product with each distinct item, then each user's own columns of it.
+        # Multiply with each distinct item once, then pick the columns of each user's items.
         distinct, places = torch.unique(items, return_inverse=True)
         products = (z_users @ self.gmf.encode_items(distinct).T).gather(1, places)  # [B, C]
         scores: Tensor = products + self.mlp.score_pairs(users, items)
         return scores
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """The four tables."""
+        """The four embedding tables."""
         return [*self.gmf.embedding_parameters(), *self.mlp.embedding_parameters()]
 
     def initial_state(self, **states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """State of a trained GMF and MLP joined: h ← [α h_GMF; (1 − α) h_MLP] (2017, Eq. 13)."""
+        """State from a trained GMF and MLP: h ← [α h_GMF; (1 − α) h_MLP] (2017, Eq. 13)."""
         gmf, mlp = states["gmf"], states["mlp"]
         alpha = self.config.alpha
         last = len(self.mlp.layers.weights) - 1
@@ -122,7 +123,7 @@ class NeuMF(nn.Module, PairScorer):
 
 
 def _sides(config: NeuMFConfig) -> tuple[GMFConfig, MLPConfig]:
-    """Settings of the GMF and the MLP inside."""
+    """Settings of the GMF and of the MLP inside a NeuMF."""
     k, scale = config.embedding_dim, config.init_scale
     mlp = MLPConfig(embedding_dim=k, hidden=config.hidden, dropout=config.dropout, init_scale=scale)
     return GMFConfig(embedding_dim=k, init_scale=scale), mlp

@@ -1,4 +1,4 @@
-"""Popularity: the most chosen items for everyone."""
+"""Popularity: every user gets the same most popular items."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from comet_rec.models.interfaces import FoldIn, NonIterative
 
 @dataclass(frozen=True, kw_only=True)
 class PopularityConfig:
-    """Nothing to set."""
+    """Popularity has no settings."""
 
 
 class Popularity(NonIterative, FoldIn):
-    """Score: the number of users who chose the item."""
+    """Scores each item by the number of its users."""
 
     def __init__(
         self, config: PopularityConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -40,7 +40,7 @@ class Popularity(NonIterative, FoldIn):
 
     @staticmethod
     def arrays(config: PopularityConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         return {"counts": Array(shape=(n_items,))}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -48,5 +48,5 @@ class Popularity(NonIterative, FoldIn):
         return {"counts": torch.from_numpy(self.counts)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over a state."""
+        """Load a state that `state_dict` returned."""
         self.counts = state["counts"].numpy()

@@ -1,4 +1,4 @@
-"""Random: scores without meaning, the floor of every table and a check of the protocol."""
+"""Random scores: the lowest baseline, and a check of the evaluation protocol."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from comet_rec.random import generator
 
 @dataclass(frozen=True, kw_only=True)
 class RandomConfig:
-    """Nothing to set."""
+    """Random has no settings."""
 
 
 class Random(NonIterative):
-    """Uniform scores, a function of (seed, user, item) alone."""
+    """Uniform random scores, a pure function of (seed, user, item)."""
 
     def __init__(
         self, config: RandomConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -30,7 +30,7 @@ class Random(NonIterative):
         self.seed = int(torch.randint(2**31, (1,), generator=rng))
 
     def fit(self, log: Interactions) -> None:
-        """Nothing to learn."""
+        """Do nothing, because random scores learn nothing."""
 
     def score_all(
         self, users: npt.NDArray[np.int64], histories: csr_array
@@ -42,7 +42,7 @@ class Random(NonIterative):
 
     @staticmethod
     def arrays(config: RandomConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Arrays of the state."""
+        """Declarations of the arrays in the state."""
         return {"seed": indices((), 2**31)}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -50,5 +50,5 @@ class Random(NonIterative):
         return {"seed": torch.tensor(self.seed)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over a state."""
+        """Load a state that `state_dict` returned."""
         self.seed = int(state["seed"])

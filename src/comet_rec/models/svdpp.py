@@ -1,6 +1,6 @@
-"""SVD++ on implicit data alone (Koren, Factorization Meets the Neighborhood, 2008).
+"""SVD++ for implicit feedback only (Koren, Factorization Meets the Neighborhood, 2008).
 
-| parameter | shape | starts as |
+| parameter | shape | initial values |
 |---|---|---|
 | user_embedding | [m, K] | uniform ± init_scale |
 | item_embedding, history_embedding | [n, K] each | uniform ± init_scale |
@@ -38,7 +38,7 @@ class SVDppConfig:
     exclude_target : bool
         Leave a training pair's own item out of N(u).
     init_scale : float
-        Embeddings start uniform in ± this.
+        Initial embeddings are uniform in ± this number.
     """
 
     embedding_dim: int = 64
@@ -59,26 +59,27 @@ class SVDpp(LatentFactors, FoldIn):
 
     @classmethod
     def scores_one_user(cls, config: SVDppConfig) -> bool:
-        """Whether N(u) is the same for all items: not where each pair leaves its own item out."""
+        """Whether N(u) is the same for all items; false if each pair leaves its own item out."""
         return not config.exclude_target
 
     @property
     def histories(self) -> HistorySettings:
-        """All of N(u)."""
+        """Settings for the full N(u)."""
         return replace(FULL, exclude_target=self.config.exclude_target)
 
     def factors_of(
         self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U K"]:
-        """p_u + |N(u)|^(−½) Σ y_j."""
+        """Factors f_u = p_u + |N(u)|^(−½) Σ y_j."""
         assert histories is not None
         factors = history_means(self.history_embedding, histories, 0.5)
         return factors if users is None else factors + self.user_embedding.index_select(0, users)
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs, each one's own item left out of N(u)."""
+        """Logits of the pairs, with each pair's own item left out of N(u)."""
         assert self.biases is not None
-        # N(u) differs from pair to pair, so its part cannot join p_u in one vector a user.
+        # N(u) without the pair's item differs between pairs, so there is no single vector f_u of a
+        # user. The parts of p_u and of N(u) are computed separately.
         users = self.user_embedding.index_select(0, batch.users)  # [U, K]
         items = self.item_embedding.index_select(0, batch.items)  # [I, K]
         return (

@@ -1,1 +1,1 @@
-"""Top-k lists from two matrices."""
+"""Retrieval: the k best items of each query, from vectors or from scores."""

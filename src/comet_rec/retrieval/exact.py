@@ -1,11 +1,11 @@
-"""Exact top-k of an inner product, in blocks, with masks; equal scores in the order of ids.
+"""Exact top-k of inner products, in blocks and with masks; the lower index wins between equals.
 
-A tile of scores is made while it fits the cache and left behind as the maxima of short runs of
-items. The k best items lie in the k best runs, so only those are looked at again: the scores of a
-large catalogue are read once, and never sorted.
+A fast first pass computes float32 scores in tiles that fit the cache, and keeps only the maximum of
+each run of neighbouring items. The k best items lie in the k runs with the highest maxima. So a
+second pass computes scores only for the items in these runs, and no query sorts all items.
 
-The last bits of a float32 product depend on an item's place and on how many queries there are, so
-it only says which items to look at: their scores are products in float64, rounded.
+The last bits of a float32 product depend on the item's position and on the number of queries. So
+float32 scores only choose the items, and the returned scores are rounded float64 products.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from torch import Tensor
 from comet_rec.parallel import in_parts
 
 QUERIES = 512
-"""Queries at a time."""
+"""Number of queries in a block."""
 LEAST_PART = 64
-"""Fewest queries that are worth a thread of their own."""
+"""Fewest queries that justify a separate thread."""
 TILE = 8192
-"""Items of a tile."""
+"""Number of items in a tile."""
 RUN = 64
-"""Items of a run; a tile holds a whole number of runs."""
+"""Number of items in a run; `TILE` is a multiple of it."""
 BLOCK_BYTES = 64 * 2**20
-"""Scores, or items of runs, held at a time."""
+"""Largest memory of a block of scores, or of the vectors of a block's chosen items."""
 NOISE = 4e-6
-"""Most that rounding is taken to change a float32 product of two vectors of length one."""
+"""Assumed bound of the rounding error in a float32 product of two vectors of length one."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Items that lists may not hold.
+    """Items to leave out of the lists.
 
     Parameters
     ----------
     rows, items : int64 [M]
-        (query, item) pairs, ascending by query.
+        (query, item) pairs to leave out, ascending by query.
     closed : bool Tensor [n] or None
-        Items that no list may hold.
+        Marks items to leave out of every list.
     """
 
     rows: npt.NDArray[np.int64]
@@ -51,7 +51,7 @@ class Mask:
     closed: Tensor | None
 
     def of_block(self, first: int, last: int) -> tuple[npt.NDArray[np.int64], ...]:
-        """Pairs of a block of queries, by item: rows within the block, and items."""
+        """Pairs of a block of queries, sorted by item: rows within the block, and items."""
         a, b = np.searchsorted(self.rows, [first, last])
         order = np.argsort(self.items[a:b], kind="stable")
         return self.rows[a:b][order] - first, self.items[a:b][order]
@@ -65,27 +65,28 @@ def top_k(
     masked: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
     allowed: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[slice, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-    """Best items of each query, block by block.
+    """Best items of each query by inner product, block by block.
 
     Parameters
     ----------
     queries : Tensor [Q, K]
     items : Tensor [n, K]
     k : int
-        Most items of a list.
+        Largest length of a list.
     masked : pair of int64 [M], optional
-        (query, item) pairs that no list may hold, ascending by query.
+        (query, item) pairs to leave out, ascending by query.
     allowed : bool [n], optional
-        Items that lists may hold.
+        Marks items that lists may hold.
 
     Yields
     ------
     block : slice
-        The queries.
+        Queries of the block.
     found : int64 [B, k']
-        Items, best first, equal scores by index; −1 where fewer than k are left.
+        Items, best first, with k' = min(k, n). Equal scores are in the order of indices. A row with
+        fewer items left ends with −1.
     scores : float32 [B, k']
-        Products in float64, rounded; −inf where fewer are left. k' = min(k, n).
+        Rounded float64 products; −inf if there is no item.
     """
     k = min(k, len(items))
     empty = np.empty(0, dtype=np.int64)
@@ -93,7 +94,8 @@ def top_k(
     closed = None if allowed is None else torch.from_numpy(~allowed).to(items.device)
     mask = Mask(rows, of_items, closed)
     by_runs = 0 < 4 * k < -(-len(items) // RUN)
-    # Of any item: one that is long and nearly at right angles to a query may be off by the most.
+    # The longest item bounds the rounding error of all items; it is scaled by the query's length
+    # later.
     noise = NOISE * torch.linalg.vector_norm(items, dim=1).amax() if by_runs else None
     size = QUERIES if by_runs else min(QUERIES, max(1, BLOCK_BYTES // (4 * max(len(items), 1))))
     for first in range(0, len(queries), size):
@@ -121,7 +123,10 @@ def top_k_of_rows(
     masked: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
     allowed: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[slice, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-    """As `top_k`, from the scores of all items [B, n_items] that `rows` gives of a block."""
+    """As `top_k`, from scores instead of vectors.
+
+    `rows` takes a slice of the `count` queries and returns their scores of all items [B, n_items].
+    """
     empty = np.empty(0, dtype=np.int64)
     size = max(1, BLOCK_BYTES // (4 * n_items))
     mask = Mask(*(masked or (empty, empty)), None)
@@ -140,7 +145,7 @@ def top_k_of_rows(
 def _exact_scores(
     block: Tensor, items: Tensor, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask
 ) -> Tensor:
-    """Scores of all items, [B, n], products in float64, rounded; −inf where masked."""
+    """Scores of all items, [B, n], as rounded float64 products; −inf for masked items."""
     scores = block.new_empty((len(block), len(items)))
     double = block.double()
     for first in range(0, len(items), TILE):
@@ -153,7 +158,7 @@ def _exact_scores(
 def _close(
     scores: Tensor, first: int, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask
 ) -> None:
-    """Put −inf where a tile of scores, from item `first` on, is masked."""
+    """Set masked scores of a tile to −inf; the tile begins with item `first`."""
     last = first + scores.shape[1]
     if mask.closed is not None:
         scores.masked_fill_(mask.closed[first:last], float("-inf"))
@@ -167,25 +172,30 @@ def _by_runs(
     block: Tensor, items: Tensor, k: int, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask,
     noise: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Best items through the maxima of runs; a row whose last place is unsure is sorted whole.
+    """Best items through the maxima of runs, as the module describes.
 
-    `noise` times a query's length is what a float32 score may be off by.
+    `noise` times the length of a query bounds the error of a float32 score. A query whose last
+    place is uncertain within this error is ranked again over all items.
     """
     n = len(items)
     runs = -(-n // RUN)
-    maxima = block.new_empty((len(block), runs))
-    tile = block.new_empty((len(block), TILE))
+    maxima = block.new_empty((len(block), runs))  # [B, runs]
+    tile = block.new_empty((len(block), TILE))  # a buffer for all tiles
+
+    # First pass: the maximum of each run. The last run may be shorter than the others.
     for first in range(0, n, TILE):
         last = min(first + TILE, n)
         scores = torch.matmul(block, items[first:last].T, out=tile[:, : last - first])
         _close(scores, first, pairs, mask)
-        whole = (last - first) // RUN * RUN
+        full_runs = (last - first) // RUN * RUN  # items in complete runs
         into = maxima[:, first // RUN : -(-last // RUN)]
-        if whole > 0:
-            by_run = scores[:, :whole].view(len(block), -1, RUN)
-            torch.amax(by_run, 2, out=into[:, : whole // RUN])
-        if whole < last - first:
-            into[:, -1] = scores[:, whole:].amax(1)
+        if full_runs > 0:
+            by_run = scores[:, :full_runs].view(len(block), -1, RUN)
+            torch.amax(by_run, 2, out=into[:, : full_runs // RUN])
+        if full_runs < last - first:
+            into[:, -1] = scores[:, full_runs:].amax(1)
+
+    # Second pass: scores of all items in the k best runs, [B, k · RUN].
     best = maxima.topk(k + 1, dim=1)
     runs_found = best.indices[:, :k].sort(dim=1).values
     columns = (runs_found[:, :, None] * RUN + torch.arange(RUN, device=items.device)).flatten(1)
@@ -201,6 +211,9 @@ def _by_runs(
     exact = torch.cat(
         [torch.einsum("bk,bck->bc", block[p].double(), items[found[p, :k]].double()) for p in parts]
     ).to(block.dtype)
+
+    # The choice is certain if the k-th score exceeds every other score by more than the noise. The
+    # others are at most the next score in these runs, or the maximum of the best other run.
     least, after = fast[:, k - 1], torch.maximum(fast[:, k], best.values[:, k])
     unsure = after >= least - noise * torch.linalg.vector_norm(block, dim=1)
     unsure &= least > float("-inf")
@@ -209,33 +222,36 @@ def _by_runs(
     )
     again = np.flatnonzero(unsure.numpy(force=True))
     size = max(1, BLOCK_BYTES // (4 * n))
-    for some in (again[first : first + size] for first in range(0, len(again), size)):
-        kept = np.isin(pairs[0], some)
-        own = np.searchsorted(some, pairs[0][kept]), pairs[1][kept]
-        found[some], values[some] = _best(_exact_scores(block[some], items, own, mask), k)
+    for queries in (again[first : first + size] for first in range(0, len(again), size)):
+        kept = np.isin(pairs[0], queries)
+        masked = np.searchsorted(queries, pairs[0][kept]), pairs[1][kept]
+        exact_scores = _exact_scores(block[queries], items, masked, mask)
+        found[queries], values[queries] = _best(exact_scores, k)
     return found, values
 
 
 def _mask_columns(
     scores: Tensor, columns: Tensor, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask, n: int
 ) -> None:
-    """Close what is masked among the looked-at columns, in place."""
+    """Set masked scores to −inf in place; `columns` [B, C] holds the item of each score."""
     if mask.closed is not None:
         scores.masked_fill_(mask.closed[columns], float("-inf"))
     if len(pairs[0]) == 0:
         return
+    # One number per (row, item) pair, so that a binary search finds the masked pairs.
     rows = torch.arange(len(scores), device=scores.device)[:, None]
-    keys = torch.from_numpy(np.sort(pairs[0] * n + pairs[1])).to(scores.device)
-    looked = rows * n + columns
-    at = torch.searchsorted(keys, looked).clamp(max=len(keys) - 1)
-    scores.masked_fill_(keys[at] == looked, float("-inf"))
+    masked = torch.from_numpy(np.sort(pairs[0] * n + pairs[1])).to(scores.device)
+    keys = rows * n + columns  # [B, C]
+    at = torch.searchsorted(masked, keys).clamp(max=len(masked) - 1)
+    scores.masked_fill_(masked[at] == keys, float("-inf"))
 
 
 def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Columns and values of the k best of each row, equal values by column."""
+    """Columns and values of the k highest scores in each row; equal values are in column order."""
     if k == 0:
         return scores.new_empty((len(scores), 0)).long(), scores.new_empty((len(scores), 0))
-    # One more than asked tells whether the last place is shared.
+    # One score more shows whether a score outside the list equals the last one in it. `topk` would
+    # choose any of the equal ones, so such rows are sorted completely.
     values, found = scores.topk(min(k + 1, scores.shape[1]), dim=1)
     found, values = _in_order(found, values)
     if values.shape[1] > k:
@@ -247,7 +263,7 @@ def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _in_order(found: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns and values of each row, the highest value first, equal values by column."""
+    """Columns and values sorted in each row: highest value first, equal values in column order."""
     found, by_index = found.sort(dim=1)
     values, by_value = values.gather(1, by_index).sort(dim=1, descending=True, stable=True)
     return found.gather(1, by_value), values

@@ -1,1 +1,1 @@
-"""One training loop for every trainable model."""
+"""Training: losses, one loop for every trainable model, validation, checkpoints and blends."""

@@ -1,6 +1,7 @@
-"""The second model of a blend: it is trained first, and its score is added to the first model's.
+"""The second model of a blend, which is trained before the main model.
 
-If there is a folder for checkpoints, the finished second model is saved there until the blend is
+The score of a blend is the main model's score plus a weight times the second model's score. If
+there is a folder for checkpoints, the finished second model is saved there until the main model is
 trained.
 """
 
@@ -21,11 +22,11 @@ from comet_rec.models.interfaces import Scorer
 from comet_rec.training.checkpoints import Hooks
 
 RUN = "run"
-"""Folder of the finished second model, inside the folder of its checkpoints."""
+"""Name of the finished second model's folder, inside the folder of its checkpoints."""
 
 
 def check(config: Config) -> None:
-    """Refuse a blend with a model whose score is not an inner product.
+    """Refuse a blend if the main model's score is not an inner product.
 
     Raises
     ------
@@ -35,29 +36,30 @@ def check(config: Config) -> None:
         return
     if not base.two_tower(config.name):
         raise ConfigError(
-            f'blend.model = "{config.blend.model}": {config.name} has no vectors that a second '
-            'model\'s could stand beside; leave it out, or give blend.model = "none"'
+            f'blend.model = "{config.blend.model}": a blend needs a model with user and item '
+            f"vectors, and {config.name} has none; leave the setting out, or give "
+            'blend.model = "none"'
         )
 
 
 def check_given(second: Run, config: Config) -> None:
-    """Refuse a trained second model whose settings differ from the blend's.
+    """Refuse a trained second model if its settings differ from the blend's.
 
     Raises
     ------
     ConfigError
     """
-    wanted = {"exclude_target": True, **config.blend.settings}
-    for key in (f"model.{name}" for name in wanted):
-        if (found := second.config.get(key)) != wanted[key.split(".")[1]]:
+    needed = {"exclude_target": True, **config.blend.settings}
+    for key in (f"model.{name}" for name in needed):
+        if (value := second.config.get(key)) != needed[key.split(".")[1]]:
             raise ConfigError(
-                f"the {second.config.name} run has {key} = {found} where this model needs "
-                f"{wanted[key.split('.')[1]]}; train it so, or fit this model's settings to it"
+                f"the {second.config.name} run has {key} = {value} and this blend needs "
+                f"{needed[key.split('.')[1]]}; train the run with that value, or change the blend"
             )
 
 
 def check_begun(hooks: Hooks, name: str) -> None:
-    """Refuse to resume a blend when its second model is missing.
+    """Refuse to resume a blend if its finished second model is not in the folder.
 
     Raises
     ------
@@ -68,13 +70,13 @@ def check_begun(hooks: Hooks, name: str) -> None:
         return
     if not (folder / BLEND / RUN).is_dir():
         raise ConfigError(
-            f"{folder}: begun from a {name} that was given, or by another version; give it "
-            "again, or remove the folder to start anew"
+            f"{folder}: this training began with a given {name} run, or in another version; give "
+            "the same run, or remove the folder to start anew"
         )
 
 
 def waiting(config: Config, data: Split | Interactions, hooks: Hooks) -> Run | None:
-    """The finished second model of a stopped training; None without one.
+    """Finished second model of a stopped training, or None if there is none.
 
     Raises
     ------
@@ -92,14 +94,14 @@ def waiting(config: Config, data: Split | Interactions, hooks: Hooks) -> Run | N
     same &= run.epochs <= most
     if not same or (run.split.hash if run.split else "") != (split.hash if split else ""):
         raise ConfigError(
-            f"{place.parent.parent}: holds a {config.name} of other settings or other data; give "
+            f"{place.parent.parent}: holds a {config.name} with other settings or other data; give "
             "the same command, or remove the folder to start anew"
         )
     return run
 
 
 def keep(run: Run, hooks: Hooks) -> Run:
-    """Save the finished second model in place of its checkpoints."""
+    """Save the finished second model, remove its checkpoints, and return its run."""
     place = _place(hooks)
     if place is not None:
         save_run(run, place)
@@ -114,6 +116,6 @@ def _place(hooks: Hooks) -> Path | None:
 
 
 def validation_scores(second: Run, rows: Interactions) -> Scorer:
-    """Scores of the second model with the parameters before its refit."""
+    """Scores of the second model, with its parameters from before the refit."""
     state = second.state if second.selected is None else second.selected
     return model_scores(restored(second.config, state, second.interactions), rows)

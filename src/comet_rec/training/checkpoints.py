@@ -1,4 +1,4 @@
-"""State of an unfinished training, in memory and as a checkpoint to resume from."""
+"""State of an unfinished training, in memory and as a checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ CHECKPOINT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Hooks:
-    """Hooks of the caller into a training: report, stop, and checkpoints.
+    """Hooks that a caller passes to a training: reports, a stop signal and checkpoints.
 
     Parameters
     ----------
     report : callable
-        Called with the stage ("validation", "refit", "all"; with the name of a blend's second model
-        in front) and the progress.
+        Called with a stage and the progress. The stage is "validation", "refit" or "all", after
+        the model's name for the second model of a blend.
     stop : callable
-        Returns true to stop after the current step.
+        Returns true to stop the training after the current step.
     checkpoints : Path or None
         Folder for the state of an unfinished training.
     resume : bool
-        Resume from the checkpoint in that folder.
+        Whether to resume from the checkpoint in the folder.
     """
 
     report: Callable[[str, Progress], None] = lambda stage, progress: None
@@ -53,7 +53,7 @@ class Hooks:
     resume: bool = False
 
     def of_blend(self, name: str) -> Hooks:
-        """Hooks of the second model of a blend, which is trained first."""
+        """Hooks for the training of a blend's second model."""
         folder = None if self.checkpoints is None else self.checkpoints / BLEND
 
         def report(stage: str, progress: Progress) -> None:
@@ -65,7 +65,7 @@ class Hooks:
 
 @dataclass
 class Found:
-    """State of one training; saved when it is stopped, and every two minutes.
+    """Results of an unfinished training; they are saved when it is stopped and every two minutes.
 
     Parameters
     ----------
@@ -73,17 +73,17 @@ class Found:
     log : Interactions
     hooks : Hooks
     held : str
-        Hash of the protocol; empty where nothing is held out.
+        Hash of the protocol; empty if no rows are held out.
     starts : str
-        Digests of the runs that the model starts from, and of a blend's second model.
+        Digests of the pre-trained runs and of a blend's second model.
     lines : list of dict
-        Log, a line an epoch.
+        Training log, one line for each epoch.
     weights : list of float
         Best weight of a blend after each epoch.
     epochs : int
-        Epochs that validation chose; 0 before.
+        Number of epochs that validation chose; 0 before the choice.
     selected : dict of Tensor
-        Parameters that validation chose, where a refit follows.
+        Parameters that validation chose, kept only if a refit follows.
     """
 
     config: Config
@@ -100,24 +100,24 @@ class Found:
 
     @property
     def identity(self) -> str:
-        """Text that must be equal before a training resumes from a checkpoint."""
+        """Text of config and data; a training resumes only from a checkpoint with an equal text."""
         return "\n".join([self.config.to_toml(), self.log.fingerprint, self.held, self.starts])
 
     def resume(self) -> None:
-        """Load the checkpoint that the caller asks to resume from, or forget an earlier one.
+        """Load the checkpoint if the caller asks to resume.
 
         Raises
         ------
         ConfigError
             When the checkpoint belongs to another model, config or log.
         ArtefactError
-            When it is damaged.
+            When the checkpoint is damaged.
         """
         folder = self.hooks.checkpoints
         if folder is None or not self.hooks.resume:
             return
         self._resumed = load_checkpoint(folder, self._declared)
-        if self._resumed is None:  # stopped while a blend's second model was trained
+        if self._resumed is None:  # stopped while the second model of a blend was in training
             return
         tensors, about = self._resumed
         self.lines = about["lines"]
@@ -129,7 +129,7 @@ class Found:
             raise ArtefactError(f"{folder}: parameters that validation chose are missing; {REMEDY}")
 
     def restore(self, stage: str, trainer: Trainer) -> None:
-        """Restore a trainer from the checkpoint of this stage, if there is one."""
+        """Restore a trainer from the loaded checkpoint, if the checkpoint is of this stage."""
         if self._resumed is None or self._resumed[1]["stage"] != stage:
             return
         tensors, about = self._resumed
@@ -138,15 +138,16 @@ class Found:
             trainer.load_state_dict(tensors, about["state"])
         except (ValueError, KeyError) as error:
             raise ArtefactError(
-                f"{self.hooks.checkpoints}: not of this training ({one_line(str(error))}); {REMEDY}"
+                f"{self.hooks.checkpoints}: does not fit this training ({one_line(str(error))}); "
+                f"{REMEDY}"
             ) from None
 
     def note(self, stage: str, trainer: Trainer, progress: Progress) -> bool:
-        """Log and report a step or an epoch; whether the caller asks for a stop."""
+        """Log and report a step or an epoch; return whether the caller asks to stop."""
         if progress.finished_epoch:
             self.lines.append(log_line(stage, progress))
             self.hooks.report(stage, progress)
-            # No checkpoint here: the trainer resets its counters only after this call.
+            # No checkpoint here, because the trainer resets its counters only after this call.
             return False
         self.hooks.report(stage, progress)
         if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
@@ -154,7 +155,7 @@ class Found:
         return self.hooks.stop()
 
     def save(self, stage: str, trainer: Trainer) -> None:
-        """Write a checkpoint, if there is a folder for it."""
+        """Write a checkpoint if the caller gave a folder."""
         self._saved = time.monotonic()
         if self.hooks.checkpoints is None:
             return
@@ -172,7 +173,15 @@ class Found:
         save_checkpoint(self.hooks.checkpoints, tensors, about)
 
     def _declared(self, about: Mapping[str, Any]) -> dict[str, Array]:
-        """Declarations of the tensors in a checkpoint of this training."""
+        """Declarations of the tensors in a checkpoint, after a check of its other content.
+
+        Raises
+        ------
+        ConfigError
+            When the checkpoint belongs to another training.
+        ValueError
+            When the content is inconsistent.
+        """
         config, log = self.config, self.log
         assert self.hooks.checkpoints is not None
         if about.get("identity") != self.identity:
@@ -194,12 +203,12 @@ class Found:
 
 
 def open_folder(hooks: Hooks, config: Config) -> None:
-    """Check that there is something to resume; otherwise remove an earlier checkpoint.
+    """Check that a training can resume from the folder, or remove an earlier checkpoint from it.
 
     Raises
     ------
     ConfigError
-        When there is nothing to resume, or the training there had a blend and this one has none.
+        When there is no checkpoint to resume from, or only the earlier training has a blend.
     """
     folder = hooks.checkpoints
     if folder is None:
@@ -213,15 +222,15 @@ def open_folder(hooks: Hooks, config: Config) -> None:
 
 
 def begun_otherwise(checkpoints: Path) -> ConfigError:
-    """Error for an unfinished training that is not this one."""
+    """Error for a checkpoint that belongs to another training."""
     return ConfigError(
-        f"{checkpoints}: begun with another model, other settings or other data; give the same "
-        "command, or remove the folder to start anew"
+        f"{checkpoints}: this training began with another model, other settings or other data; "
+        "give the same command, or remove the folder to start anew"
     )
 
 
 def checkpoint_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declarations of the tensors in the checkpoint of an unfinished training."""
+    """Declarations of the tensors in a checkpoint: the trainer's state and chosen parameters."""
     selected = under("selected", optional(base.state_arrays(config, n_users, n_items)))
     return training.state_arrays(config, n_users, n_items) | selected
 

@@ -1,4 +1,4 @@
-"""From a config and a log to a finished run: choose the epochs, refit, finish."""
+"""From a config and a log to a finished run: choose the number of epochs, refit, and finish."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 
 class Stage(NamedTuple):
-    """One training from fresh parameters.
+    """One training, from initial parameters to the end.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ class Stage(NamedTuple):
     rows : Interactions
         Rows to train on.
     epochs : int
-        Most epochs; 0 for as many as validation chose.
+        Largest number of epochs; 0 means the number that validation chose.
     held : HeldOut or None
-        Items that choose the epoch; None trains all epochs.
+        Validation items that choose the best epoch; None trains all epochs.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Stage(NamedTuple):
 
 
 def stages_of(config: Config, data: Split | Interactions) -> list[Stage]:
-    """Choose the epochs and, if asked for, refit; without validation items train on everything."""
+    """Stages of a training: one with validation and maybe a refit, or one on all rows of a log."""
     if not isinstance(data, Split):
         return [Stage("all", data, config.train.full_epochs)]
-    chosen = Stage("validation", data.train, config.train.epochs, data.validation)
-    return [chosen, Stage("refit", data.known, 0)] if config.train.refit else [chosen]
+    validation = Stage("validation", data.train, config.train.epochs, data.validation)
+    return [validation, Stage("refit", data.known, 0)] if config.train.refit else [validation]
 
 
 def fit(
@@ -65,17 +65,18 @@ def fit(
     hooks: Hooks | None = None,
     device: torch.device = CPU,
 ) -> Run:
-    """Train a model; nothing is measured, and the test items are never read.
+    """Train a model and return its run; test items are never read, and no test metric is computed.
 
     Parameters
     ----------
     config : Config
     data : Split or Interactions
-        A split chooses the epochs by its validation items; a bare log trains on everything.
+        The validation items of a split choose the number of epochs. A log without a split is used
+        for training as a whole.
     second : Config, Run or None
-        The second model of a blend: its complete config, or its finished run on the same data.
+        Second model of a blend: its complete config, or its finished run on the same data.
     starts : sequence of Run
-        Pre-trained models that the parameters start from.
+        Pre-trained models for the initial parameters.
     hooks : Hooks, optional
     device : torch.device
 
@@ -90,7 +91,7 @@ def fit(
     pretraining.check(starts, given, config, log, split)
     open_folder(hooks, config)
 
-    # The second model comes first: its scores take part in choosing the epochs of the first.
+    # Train the second model first, because its scores help to choose the epochs of the main model.
     if isinstance(second, Config):
         blend.check_begun(hooks, second.name)
         inner = hooks.of_blend(second.name)
@@ -102,7 +103,7 @@ def fit(
     found.resume()
     for stage in stages_of(config, data):
         if stage.held is not None and found.epochs > 0:
-            continue  # resumed after the validation items had chosen
+            continue  # resumed in the refit: validation has already chosen the epochs
         validate = None
         if stage.held is not None:
             scores = blend.validation_scores(second, stage.rows) if second else None
@@ -136,7 +137,7 @@ def fit(
 
 
 def fresh_model(config: Config, log: Interactions, starts: Sequence[Run], *, refitted: bool) -> Any:
-    """Model with the parameters that the seed draws, or those of pre-trained models."""
+    """Model with initial parameters, drawn from the seed or taken from pre-trained models."""
     seed = torch_seed(config.seed, "parameters")
     model = base.build(config.name, config.model, log.n_users, log.n_items, seed)
     if starts:
@@ -145,7 +146,7 @@ def fresh_model(config: Config, log: Interactions, starts: Sequence[Run], *, ref
 
 
 def solved(model: Any, stage: Stage, validate: Validation | None) -> dict[str, Any]:
-    """Fit a non-iterative model; its line of the log."""
+    """Fit a non-iterative model and return its line of the training log."""
     began = time.perf_counter()
     model.fit(stage.rows)
     seconds = time.perf_counter() - began
@@ -158,7 +159,7 @@ def finished(
     found: Found, model: Any, data: Split | Interactions, starts: Sequence[Run],
     second: Run | None, *, given: bool,
 ) -> Run:  # fmt: skip
-    """Run of a trained model; its vectors know the validation rows too."""
+    """Run of a trained model; its vectors use the histories with the validation rows."""
     rows = data.known if isinstance(data, Split) else data
     users: Any = None
     items: Any = None
@@ -166,7 +167,7 @@ def finished(
     if base.two_tower(found.config.name):
         users, items = vectors(model, rows)
     if second is not None:
-        # A refit keeps the weight that the validation items chose.
+        # A refit keeps the weight of the epoch that validation chose.
         weight = found.weights[found.epochs - 1] if found.weights else found.config.blend.weight
         weight = float(np.float32(weight))
         epochs = 0 if given else second.epochs
@@ -193,12 +194,12 @@ def finished(
 
 
 def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
-    """Batches of these training rows under a config, for a model.
+    """Batches of training rows, with the settings of a config and of a model.
 
     Raises
     ------
     ConfigError
-        When the loss does not suit the model.
+        When the model does not support the loss.
     """
     base.check(config)
     train = config.train

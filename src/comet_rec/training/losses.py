@@ -1,8 +1,8 @@
-"""Losses of a training step: on logits of pairs, and the softmax over all items or sampled ones.
+"""Losses of a training step: losses on pairs, and the softmax over all items or sampled items.
 
-The logits of a full softmax are [B, I], and each operation would read and write all of them. So
-they are computed a block of rows at a time, which fits the cache. The loss is one number, so the
-same pass computes its gradient: no logit is computed twice, and none is kept.
+The logits [B, I] of a full softmax are computed in blocks of rows that fit the cache. The same pass
+computes the gradient, which is possible because the loss is one number. So no logit is computed
+twice, and no logit is kept.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
 BLOCK_BYTES = 4_000_000
-"""Logits at a time on the CPU."""
+"""Size of a block of logits on the CPU."""
 
 
 def objective(
     model: Any, batch: Batch, config: TrainConfig, rng: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """Loss of a batch, and logits of its pairs; for the softmax, of its positives.
+    """Loss of a batch, and the logits of its pairs, which are only positives for a softmax.
 
     Parameters
     ----------
     model : Trainable
-        For the softmax a `TwoTower`, and one whose training logit is an inner product
-        (`models.base.check`).
+        For a softmax it must be a `TwoTower` that passes `models.base.check`.
     batch : Batch
-        Pairs with labels; for the softmax, positives and perhaps shared items.
+        Pairs with labels. For a softmax, positives and all or sampled items.
     config : TrainConfig
     rng : torch.Generator or None
         Draws dropout.
@@ -56,19 +55,19 @@ def _softmax(
     model: Any, batch: Batch, config: TrainConfig, rng: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     users, items = model.positives_and_items(batch, rng)
-    how = config.reduction, batch.masked
-    own = (users * items.index_select(0, batch.pair_items)).sum(dim=1)
+    options = config.reduction, batch.masked
+    positives = (users * items.index_select(0, batch.pair_items)).sum(dim=1)  # logits, [B]
     if batch.shared is None:
-        return full_softmax(users, items, batch.pair_items, *how), own
-    logits = users @ items.index_select(0, batch.shared.columns).T
+        return full_softmax(users, items, batch.pair_items, *options), positives
+    logits = users @ items.index_select(0, batch.shared.columns).T  # [B, C]
     weights, places = batch.shared.log_weights, batch.shared.positive_columns
-    return sampled_softmax(own, logits, weights, places, *how), own
+    return sampled_softmax(positives, logits, weights, places, *options), positives
 
 
 def binary_cross_entropy(
     logits: Float[Tensor, " P"], labels: Float[Tensor, " P"], reduction: Literal["mean", "sum"]
 ) -> Float[Tensor, ""]:
-    """Eq. 9: −Σ y·log σ(x) + (1 − y)·log(1 − σ(x)), or its mean over the pairs."""
+    """Eq. 9: −Σ [y·log σ(x) + (1 − y)·log(1 − σ(x))], or the mean over the pairs."""
     return nnf.binary_cross_entropy_with_logits(logits, labels, reduction=reduction)
 
 
@@ -78,19 +77,21 @@ def bayesian_personalised_ranking(
     groups: Int[Tensor, " P"],
     reduction: Literal["mean", "sum"],
 ) -> Float[Tensor, ""]:
-    """−Σ log σ(x_positive − x_negative) over the negatives (Rendle et al. 2009), or its mean.
+    """−Σ log σ(x_positive − x_negative) over the negatives, or the mean (Rendle et al. 2009).
 
     Parameters
     ----------
     logits, labels : Tensor [P]
     groups : int64 [P]
-        Number of the positive that a pair is, or that it is a negative of.
+        Number of the positive that each pair belongs to: the positive itself, or one of its
+        negatives.
     """
     observed = labels > 0
-    own = torch.zeros_like(logits[observed]).index_put((groups[observed],), logits[observed])
-    differences = own[groups[~observed]] - logits[~observed]
+    # Logits of the positives in the order of their numbers, [B].
+    positives = torch.zeros_like(logits[observed]).index_put((groups[observed],), logits[observed])
+    differences = positives[groups[~observed]] - logits[~observed]
     losses = nnf.softplus(-differences)
-    # A batch of users who interacted with every item has no negatives.
+    # `max`: a batch has no negatives if all its users interacted with every item.
     return losses.sum() / max(len(losses), 1) if reduction == "mean" else losses.sum()
 
 
@@ -102,25 +103,26 @@ def sampled_softmax(
     reduction: Literal["mean", "sum"],
     masked: Ragged | None = None,
 ) -> Float[Tensor, ""]:
-    """`full_softmax` with the sum over all items estimated from sampled items.
+    """As `full_softmax`, with the sum over all items estimated from sampled items.
 
-    The positive enters as it is. Every other sampled item enters with ``exp(x + log_weight)``;
-    the positive's own column is left out. A weight is the number of draws of an item over the
-    expected number, so the expectation of the sum is the sum over all items (log Q correction).
+    The denominator is the sum of exp(x) for the positive and ``exp(x + log_weight)`` for every
+    other sampled item. A weight is the number of draws of an item over the expected number. So the
+    expectation of the sum is the sum over all items (log Q correction).
 
     Parameters
     ----------
     own : Tensor [B]
         Logits of the positives.
     logits : Tensor [B, C]
-        Logits of each positive's user and the sampled items.
+        Logits of each positive's user with the sampled items.
     log_weights : Tensor [C]
     places : int64 [B]
-        Column of the positive's own item; −1 where it was not sampled.
+        Column of each positive's own item; −1 if the item was not sampled.
     reduction : {"mean", "sum"}
     masked : Ragged or None
-        Columns left out for each positive.
+        Columns to leave out for each positive.
     """
+    # Leave out the positive's own column: its logit enters separately, without a weight.
     hits = torch.nonzero(places >= 0)[:, 0]
     columns = places[hits]
     others = (logits + log_weights).index_put(
@@ -139,21 +141,21 @@ def full_softmax(
     reduction: Literal["mean", "sum"],
     masked: Ragged | None = None,
 ) -> Float[Tensor, ""]:
-    """−Σ log softmax(items · user)_target, or its mean over the positives.
+    """−Σ log softmax(items · user)_target, or the mean over the positives.
 
-    Unless `masked` says otherwise, other positives of the same user count against the target.
+    Other positives of the same user count as negatives, unless `masked` leaves them out.
 
     Parameters
     ----------
     users : Tensor [B, K]
-        Vector of each positive's user, h ⊙ z_u.
+        Vector h ⊙ z_u of each positive's user.
     items : Tensor [I, K]
         Vectors of all items.
     targets : int64 [B]
-        The positives' items.
+        Items of the positives.
     reduction : {"mean", "sum"}
     masked : Ragged or None
-        Items left out for each positive, never its own.
+        Items to leave out for each positive; its own item must not be among them.
     """
     total: Tensor = _FullSoftmax.apply(users, items, targets, masked)  # type: ignore[no-untyped-call]
     return total / len(users) if reduction == "mean" else total
@@ -177,10 +179,11 @@ class _FullSoftmax(torch.autograd.Function):
             target_logits = logits[rows, target]
             if masked is not None:
                 mask(logits, masked[block])
-            most = logits.amax(dim=1, keepdim=True)
-            # From here on the buffer holds numbers in proportion to the probabilities.
-            sums = logits.sub_(most).exp_().sum(dim=1, keepdim=True)
-            total += (most[:, 0] + sums[:, 0].log() - target_logits).sum()
+            largest = logits.amax(dim=1, keepdim=True)  # subtracted so that exp cannot overflow
+            # In place: from here on `logits` holds probabilities times the sum of their row.
+            sums = logits.sub_(largest).exp_().sum(dim=1, keepdim=True)
+            total += (largest[:, 0] + sums[:, 0].log() - target_logits).sum()
+            # The gradient of the logits is (probabilities − one-hot target), here times `sums`.
             logits[rows, target] -= sums[:, 0]
             torch.mm(logits, items, out=d_users[block]).div_(sums)
             d_items.addmm_(logits.T, x / sums)
@@ -194,5 +197,5 @@ class _FullSoftmax(torch.autograd.Function):
 
 
 def mask(logits: Float[Tensor, "B C"], masked: Ragged) -> None:
-    """Put −∞ at the masked columns of each row, in place."""
+    """Set the masked columns of each row to −∞, in place."""
     logits[masked.rows, masked.values] = -torch.inf

@@ -1,4 +1,4 @@
-"""Initialisation of a model from the parameters of finished runs."""
+"""Initialisation of a model's parameters from finished runs."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def check(
     starts: Sequence[Run], second: Sequence[Run], config: Config, log: Interactions,
     split: Split | None,
 ) -> None:  # fmt: skip
-    """Refuse runs that a model with this config cannot, or must not, start from.
+    """Refuse runs that a model with this config cannot start from, or must not start from.
 
     Parameters
     ----------
     starts : sequence of Run
-        Runs that give the initial parameters.
+        Runs for the initial parameters.
     second : sequence of Run
-        The second model of the blend, if it is given.
+        Finished run of the blend's second model, if the caller gives one.
     config : Config
     log : Interactions
     split : Split or None
@@ -56,13 +56,13 @@ def check(
     Raises
     ------
     ConfigError
-        When the model takes no runs or other ones, or when a run was trained on other data, on
-        another split, or on validation rows that this training still chooses by.
+        When the model needs other runs or none, or when a run was trained on another log, on
+        another split, or on the validation rows of this training.
     """
-    given, wanted = sorted(run.config.name for run in starts), sources(config)
-    if given and given != sorted(wanted):
-        takes = f"needs one run each of {', '.join(wanted)}" if wanted else "takes none"
-        raise ConfigError(f"{config.name} started from {', '.join(given)}: it {takes}")
+    given, needed = sorted(run.config.name for run in starts), sources(config)
+    if given and given != sorted(needed):
+        takes = f"needs one run each of {', '.join(needed)}" if needed else "takes none"
+        raise ConfigError(f"{config.name} cannot start from runs of {', '.join(given)}: it {takes}")
     for run in second:
         blend.check_given(run, config)
     for run in (*starts, *second):
@@ -70,34 +70,34 @@ def check(
 
 
 def _check_data(run: Run, config: Config, log: Interactions, split: Split | None) -> None:
-    name, own = run.config.name, run.split
+    name, run_split = run.config.name, run.split
     if run.interactions.fingerprint != log.fingerprint:
         raise ConfigError(f"the {name} run was trained on another log; train it on this one")
-    if (own is None) != (split is None):
+    if (run_split is None) != (split is None):
         raise ConfigError(
             f"the {name} run and this training must both hold items out, or neither; "
             "train it the same way"
         )
-    if own is not None and split is not None and bool((own.part != split.part).any()):
+    if run_split is not None and split is not None and bool((run_split.part != split.part).any()):
         raise ConfigError(f"the {name} run was trained on another split; train it on this one")
     if split is not None and run.config.train.refit != config.train.refit:
         raise ConfigError(
             f"the {name} run was trained with refit = {str(run.config.train.refit).lower()} "
-            f"and this one with {str(config.train.refit).lower()}: a start that knows the "
-            "validation rows would choose on them; train both the same way"
+            f"and this model with {str(config.train.refit).lower()}, so validation could use rows "
+            "of training; train both the same way"
         )
 
 
 def initialise(model: Any, runs: Sequence[Run], *, refitted: bool) -> None:
-    """Load the parameters of pre-trained models into a fresh one.
+    """Load the parameters of pre-trained models into a new model.
 
     Parameters
     ----------
     model : module
     runs : sequence of Run
-        One for each of the model's sources (`check`).
+        One run for each of the model's `sources`; call `check` first.
     refitted : bool
-        Take the parameters that a refit gave, not those that validation chose.
+        Whether to take the parameters after the refit, and not those before it.
 
     Raises
     ------
@@ -118,25 +118,25 @@ def initialise(model: Any, runs: Sequence[Run], *, refitted: bool) -> None:
 
 
 def sources(config: Config) -> tuple[str, ...]:
-    """Names of the models that a model with this config may start from."""
-    found: tuple[str, ...] = base.model_class(config.name).sources(config.model)
-    return found
+    """Names of the pre-trained models that a model with this config can start from."""
+    models: tuple[str, ...] = base.model_class(config.name).sources(config.model)
+    return models
 
 
 def names(runs: Iterable[Run]) -> tuple[str, ...]:
-    """Model and digest of the parameters of each run."""
+    """For each run, the name of its model and the digest of its parameters."""
     return tuple(f"{run.config.name} {digest(run.state)}" for run in runs)
 
 
 def digests(runs: Iterable[Run]) -> str:
-    """Digests of the runs' parameters before a refit, so the same before and after it."""
+    """Digests of the runs' parameters before their refit, joined to a text."""
     return " ".join(digest(run.selected or run.state) for run in runs)
 
 
 def digest(state: dict[str, Tensor]) -> str:
-    """SHA-256 of parameters."""
-    found = hashlib.sha256()
+    """SHA-256 over the names and values of parameters."""
+    sha = hashlib.sha256()
     for name, tensor in sorted(state.items()):
-        found.update(name.encode())
-        found.update(tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()
+        sha.update(name.encode())
+        sha.update(tensor.contiguous().numpy().tobytes())
+    return sha.hexdigest()

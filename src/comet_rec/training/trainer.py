@@ -1,4 +1,4 @@
-"""The training loop: batches in, best state out; resumable at any step."""
+"""The training loop, which can stop and resume after any step."""
 
 from __future__ import annotations
 
@@ -33,15 +33,17 @@ class Progress:
     Parameters
     ----------
     epoch : int
-        The running epoch, counted from 0; at the end of an epoch, the number of finished ones.
+        Number of finished epochs.
     epochs : int
-        Most epochs.
+        Largest number of epochs.
     batch, batches : int
-        Finished batches of this epoch, and all of them.
+        Number of finished batches in this epoch, and of all its batches.
     loss, positives, train_seconds
-        Mean loss, positives and seconds of this epoch's steps so far.
+        Mean loss, number of positives and seconds of this epoch's steps so far.
     validation : mapping or None
-        Validation figures at the end of an epoch.
+        Validation metrics at the end of an epoch.
+    finished_epoch : bool
+        Whether this is the report at the end of an epoch.
     """
 
     epoch: int
@@ -56,27 +58,29 @@ class Progress:
 
     @property
     def done(self) -> float:
-        """Epochs done, with the share of the running one."""
+        """Number of finished epochs, plus the finished share of the current epoch."""
         return self.epoch + (0.0 if self.finished_epoch else self.batch / max(self.batches, 1))
 
     @property
     def current(self) -> int:
-        """The epoch that runs or has just ended, counted from 1."""
+        """Number of the epoch that is running or has just ended, counted from 1."""
         return min(self.epoch + (not self.finished_epoch), self.epochs)
 
 
 @dataclass
 class TrainState:
-    """State of the loop: with model and optimizer, all that resuming needs.
+    """Counters of the loop, and the best epoch so far.
+
+    A checkpoint holds this state and the states of the model and the optimizer.
 
     Parameters
     ----------
     epoch, batch : int
-        The next step.
+        Position of the next step.
     best_epoch : int
-        Number of finished epochs at the best validation; 0 before the first.
+        Number of finished epochs at the best validation; 0 before the first validation.
     best : dict of Tensor or None
-        The model's state at the best validation.
+        State of the model at the best validation.
     """
 
     epoch: int = 0
@@ -90,24 +94,25 @@ class TrainState:
 
 
 class Trainer:
-    """Drives a `Trainable` module with `Batches`.
+    """Trains a `Trainable` module on `Batches`.
 
     Parameters
     ----------
     model : nn.Module
-        A `Trainable`; trained in place.
+        A `Trainable`, which is trained in place.
     batches : Batches
     config : TrainConfig
     seed : int
-        Seed of the dropout masks; with (epoch, batch) it fixes every draw.
+        Seed of the dropout masks; each mask depends only on (seed, epoch, batch).
     device : torch.device
     validate : callable or None
-        Returns validation figures of the model as it is; None trains all epochs.
+        Returns validation metrics of the current model. None trains all epochs.
     report : callable or None
-        Called after each step and each epoch. If it returns true after a step, training stops.
+        Called after each step and after each epoch. If it returns true after a step, training
+        stops.
     horizon : int or None
-        Epochs over which the learning rate falls; by default the config's. A refit that ends
-        earlier has the same rates as the run that chose its length.
+        Epochs over which the learning rate falls, by default ``config.epochs``. A shorter refit
+        with the same horizon has the same learning rates as the training with validation.
     """
 
     def __init__(
@@ -135,19 +140,19 @@ class Trainer:
         self.state = TrainState()
 
     def run(self, epochs: int | None = None) -> TrainState:
-        """Train up to `epochs` (default: the config's) and leave the best weights in the model.
+        """Train at most `epochs` epochs and leave the best parameters in the model.
 
         Raises
         ------
         NonFiniteError
-            When a loss is not finite; names the step and the first such tensor.
+            When a loss is NaN or infinite. The message names the step and the first such tensor.
         TrainingInterrupted
-            When `report` asks for a stop; the state can be saved.
+            When `report` asks to stop. Training can resume from the state at that point.
         """
         epochs = epochs or self.config.epochs
         state = self.state
         while state.epoch < epochs and not self._stale():
-            # Batches are made by a thread, so that they are ready when a step ends.
+            # A background thread makes the next batches during a step.
             made = prefetched(self.batches.epoch(state.epoch, first=state.batch))
             began = time.perf_counter()
             with contextlib.closing(made) as source:
@@ -181,7 +186,7 @@ class Trainer:
         )  # fmt: skip
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors by name and plain data that a checkpoint holds."""
+        """Content of a checkpoint: tensors by name, and plain data."""
         state = self.state
         tensors = {f"model.{name}": value for name, value in frozen(self.model).items()}
         tensors |= {f"best.{name}": value for name, value in (state.best or {}).items()}
@@ -192,12 +197,12 @@ class Trainer:
         return tensors, {name: value for name, value in vars(state).items() if name != "best"}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-        """Restore the state that `state_dict` returned; `state_arrays` declares its tensors.
+        """Restore a state that `state_dict` returned; `state_arrays` declares the tensors.
 
         Raises
         ------
         ValueError
-            When a tensor is missing, or the plain data do not belong to this training.
+            When a tensor is missing, or the plain data do not fit this training.
         """
         state = {name: plain[name] for name in vars(TrainState()) if name != "best"}
         best = under(tensors, "best.")
@@ -211,13 +216,14 @@ class Trainer:
         complete = under(tensors, "model.").keys() == names
         complete &= under(tensors, "average.").keys() == averages.keys()
         complete &= not best or best.keys() == names
+        # Adam has three tensors per parameter: step, exp_avg, exp_avg_sq.
         complete &= all(len(of_parameter) == 3 for of_parameter in moments.values())
         if not complete:
             raise ValueError("a tensor is missing")
         if bool(best) != bool(state["best_validation"]) or state["batch"] > len(self.batches):
-            raise ValueError("its state is impossible")
+            raise ValueError("its counters contradict each other")
         if best:
-            self.config.merit(state["best_validation"])  # raises if its figure is missing
+            self.config.merit(state["best_validation"])  # raises if the selection metric is missing
 
         self.model.load_state_dict(under(tensors, "model."))
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
@@ -226,7 +232,7 @@ class Trainer:
         self.state = TrainState(**state, best=best or None)
 
     def _close_epoch(self) -> dict[str, float] | None:
-        """Validate the (averaged) parameters, and keep them if they are the best so far."""
+        """Validate the parameters, or their average, and keep them if they are the best so far."""
         with self.averaged.in_place() if self.averaged else contextlib.nullcontext():
             validation = dict(self.validate()) if self.validate else None
             self.state.epoch += 1
@@ -234,7 +240,10 @@ class Trainer:
         return validation
 
     def _step(self, batch: Batch) -> float:
-        """One update; returns the mean loss of a pair or, with a softmax, of a positive."""
+        """Update the parameters once; return the mean loss per pair, or per positive for a softmax.
+
+        With BPR the mean is per negative.
+        """
         where = (self.state.epoch, self.state.batch)
         rng = torch.Generator(self.device)
         rng.manual_seed(torch_seed(self.seed, "dropout", *where))
@@ -251,7 +260,7 @@ class Trainer:
             self.averaged.update(where[0] * len(self.batches) + where[1])
         if self.config.reduction == "mean":
             return value
-        negatives_alone = self.config.loss == "bpr"  # a term of BPR is one negative
+        negatives_alone = self.config.loss == "bpr"  # BPR has one term for each negative
         terms = (batch.labels == 0).sum() if negatives_alone else len(batch.labels)
         return value / max(int(terms), 1)
 
@@ -290,8 +299,8 @@ class Trainer:
 class Averaged:
     """Exponential moving average of the trained parameters.
 
-    The decay grows as (1 + t) / (10 + t) up to `decay`, so the poor parameters of the first
-    steps soon have no weight.
+    The decay after step t is (1 + t) / (10 + t), at most `decay`. So the poor parameters of the
+    first steps soon lose their weight.
 
     Parameters
     ----------
@@ -307,7 +316,7 @@ class Averaged:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the parameters after step number `step`, counted from 0."""
+        """Add the parameters after step number `step`, counted from 0, to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         values = list(self.values.values())
         torch._foreach_lerp_(values, [p.data for p in self.parameters.values()], 1 - decay)
@@ -320,7 +329,7 @@ class Averaged:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the average into the model inside the block."""
+        """Use the average as the model's parameters inside the ``with`` block."""
         self.swap()
         try:
             yield
@@ -329,16 +338,16 @@ class Averaged:
 
 
 def learning_rate(config: TrainConfig, step: int, per_epoch: int, horizon: int) -> float:
-    """Rate of step number `step`, counted from 0.
+    """Learning rate of step number `step`, counted from 0.
 
     Parameters
     ----------
     config : TrainConfig
     step : int
     per_epoch : int
-        Steps of an epoch.
+        Number of steps in an epoch.
     horizon : int
-        Epochs after which a falling rate is zero.
+        Number of epochs after which a falling rate is zero.
     """
     done = min(1.0, step / (horizon * per_epoch))
     share = 1.0
@@ -350,7 +359,7 @@ def learning_rate(config: TrainConfig, step: int, per_epoch: int, horizon: int) 
 
 
 def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
-    """Same batches in the same order, made by a background thread."""
+    """Batches of `source` in the same order; a background thread makes up to `depth` in advance."""
     made: queue.Queue[Any] = queue.Queue(depth)
     closed = threading.Event()
     end = object()
@@ -370,7 +379,7 @@ def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None
                 if not put(batch):
                     return
             put(end)
-        except BaseException as error:  # handed to the consumer, who raises it
+        except BaseException as error:  # the consumer raises it again
             put(error)
 
     thread = threading.Thread(target=work, daemon=True)
@@ -387,15 +396,15 @@ def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None
 
 @contextlib.contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Precision of float32 products inside the block.
+    """Set the precision of float32 matrix products inside the ``with`` block.
 
-    PyTorch's setting is process-wide, so it is put back for evaluation and the caller. If the
-    caller has set a precision by backend, PyTorch refuses this older setting.
+    PyTorch's setting is process-wide, so the old value is restored at the end. If the caller has
+    set a precision by backend, PyTorch refuses this older setting. Then "highest" changes nothing.
 
     Raises
     ------
     ConfigError
-        For another precision than "highest" where the caller has set it by backend.
+        For another precision than "highest" if the caller has set a precision by backend.
     """
     try:
         before = torch.get_float32_matmul_precision()
@@ -403,7 +412,7 @@ def matmul_precision(precision: str) -> Iterator[None]:
         if precision != "highest":
             raise ConfigError(
                 f'train.matmul_precision = "{precision}": torch.backends…fp32_precision is set '
-                "in this process; leave one of the two"
+                "in this process; leave out one of the two"
             ) from None
         yield
         return
@@ -415,7 +424,7 @@ def matmul_precision(precision: str) -> Iterator[None]:
 
 
 def parameter_groups(model: Any) -> list[list[nn.Parameter]]:
-    """Embedding tables, then all other parameters: the optimizer numbers them in this order."""
+    """Two lists of parameters: embedding tables and all others, in the order of the optimizer."""
     tables = {id(p) for p in model.embedding_parameters()}
     parameters = list(model.parameters())
     return [
@@ -436,26 +445,26 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declarations of the tensors of `Trainer.state_dict`."""
+    """Declarations of the tensors in `Trainer.state_dict`."""
     state = arrays.optional(base.state_arrays(config, n_users, n_items))
-    found: dict[str, Array] = {}
-    for room in ("model", "best", "average"):
-        found |= arrays.under(room, state)
+    declared: dict[str, Array] = {}
+    for part in ("model", "best", "average"):
+        declared |= arrays.under(part, state)
     if base.non_iterative(config.name):
-        return found
+        return declared
     model = base.build(config.name, config.model, n_users, n_items, 0)
     for index, parameter in enumerate(itertools.chain(*parameter_groups(model))):
         moment = Array(shape=tuple(parameter.shape), optional=True)
         adam = {"step": Array(shape=(), optional=True), "exp_avg": moment, "exp_avg_sq": moment}
-        found |= arrays.under(f"optimizer.{index}", adam)
-    return found
+        declared |= arrays.under(f"optimizer.{index}", adam)
+    return declared
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors whose names begin with a prefix, by the rest of their names."""
+    """Tensors with a prefix in their names; the prefix is removed."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def frozen(model: Any) -> dict[str, Tensor]:
-    """A model's state on the CPU, ready to be written; there it shares the model's memory."""
+    """State of a model on the CPU, for storage; it shares the memory of a model on the CPU."""
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}

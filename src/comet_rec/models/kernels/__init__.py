@@ -1,4 +1,4 @@
-"""Fast arithmetic of the models, a slow form beside each fast one.
+"""Fast arithmetic of the models; each fast form has a slow, simple form beside it.
 
 | file | it computes | fast form | slow form |
 |---|---|---|---|
@@ -6,5 +6,5 @@
 | `pair_products` | inner products of chosen pairs | `pair_products` | `gathered_products` |
 | `outer_product` | ConvNCF's first two layers | `two_layers` | `direct_two_layers` |
 
-Tests compare values and gradients of the two forms.
+Tests compare the values and gradients of both forms.
 """

@@ -1,16 +1,16 @@
 """Cross features of embedding maps: a correlation along K as products in the frequency domain.
 
-With E the map of a history [N, K], and W a filter [N, H] of width H, feature t is (Eqs. 4, 5)
+For the map E [N, K] of a history and a filter W [N, H] of width H, feature t is (Eqs. 4, 5)
 
     x[t] = ReLU(Σ_n Σ_h W[n, h] · E[n, t + h] + b),    t = 0 … K − H.
 
-A filter covers all N rows, so it moves along K alone. For Ê = rfft(E) and Ŵ = rfft(W, n=K), both
-along K, the correlation theorem gives all places of all filters at once:
+A filter covers all N rows, so it moves only along K. Let Ê = rfft(E) and Ŵ = rfft(W, n=K) along K.
+The correlation theorem gives all places t of a filter at once:
 
     Σ_n Σ_h W[n, h] · E[n, (t + h) mod K] = irfft(Σ_n Ê[n] · conj(Ŵ[n]))[t].
 
-Places t ≤ K − H never wrap around, so the circular sum equals the one above. Rows are transformed
-once per table and not once per map, because a map only stacks rows:
+At places t ≤ K − H the index never wraps around, so the circular sum equals the sum above. A map
+only stacks rows of the table, so each row is transformed once per table and not once per map:
 
     table [V, K]                             filters [C, N, H_l], padded to K
         │ rfft                                   │ rfft, conj
@@ -26,9 +26,9 @@ once per table and not once per map, because a map only stacks rows:
         ▼
     features [B, D] ── · weightᵀ of the next layer, if given ──► [B, O]
 
-Three things make it fast on a CPU. A block fits the cache, and each thread has blocks of its own.
-Backward gathers the maps again instead of keeping them. Maps with equally many pads in front are
-neighbours, so a block leaves out the columns that hold nothing but pads.
+Three things make the computation fast on a CPU. A block fits the cache, and each thread has its own
+blocks. The backward pass gathers the maps again instead of keeping them. Maps with similar numbers
+of pads in front are in the same block, so the block can leave out columns that hold only pads.
 """
 
 from __future__ import annotations
@@ -48,20 +48,21 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
 BLOCK_BYTES = 3_400_000
-"""Transformed maps at a time: a few blocks fit the shared cache."""
+"""Size of a block of transformed maps; a few blocks fit the shared cache."""
 
 LEAST_PART = 32
-"""Fewest maps that are worth a thread of their own."""
+"""Fewest maps that justify a separate thread."""
 
 BLOCKS_A_PRODUCT = 4
-"""Blocks whose features meet the next layer's weight, or get their gradient, in one product."""
+"""Number of blocks whose features are multiplied with the next layer's weight in one product. The
+same holds for the gradient of the features."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the features of each width stand in a row of cross features.
+    """Order of the cross features in a row: width by width, filter by filter, place by place.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ class Layout:
     widths : tuple of int
         Distinct filter widths H_l, ascending, each at most K.
     channels : int
-        Filters of each width.
+        Number of filters of each width.
     """
 
     embedding_dim: int
@@ -79,11 +80,11 @@ class Layout:
 
     @property
     def features(self) -> int:
-        """Cross features of one map, D = channels · Σ_l (K − H_l + 1)."""
+        """Number of cross features of one map, D = channels · Σ_l (K − H_l + 1)."""
         return self.channels * sum(self.embedding_dim - width + 1 for width in self.widths)
 
     def parts(self) -> list[tuple[slice, slice, int]]:
-        """For each width: its filters, its features, and the number of places of a filter."""
+        """For each width: slice of its filters, slice of its features, and places per filter."""
         parts, first_filter, first_feature = [], 0, 0
         for width in self.widths:
             places = self.embedding_dim - width + 1
@@ -94,10 +95,10 @@ class Layout:
         return parts
 
     def parseval(self, like: Tensor) -> Tensor:
-        """Weight of each frequency in an inner product of real signals of length K, [F].
+        """Weights of Parseval's theorem for the inner product of two real signals, [F].
 
-        Frequencies 0 and, with K even, K/2 stand once in the full transform; rfft leaves out the
-        twin of each of the others, so these count twice.
+        Frequency 0, and K/2 for an even K, occur once in the full transform. All other frequencies
+        occur twice there, but rfft returns only one of each pair. So they count twice.
         """
         k = self.embedding_dim
         weights = like.real.new_full((k // 2 + 1,), 2.0 / k)
@@ -110,7 +111,7 @@ class Layout:
 def embedding_maps(
     table: Float[Tensor, "V K"], histories: Int[Tensor, "B N"]
 ) -> Float[Tensor, "B N K"]:
-    """Rows of the table, stacked (Eqs. 2, 3); index V, the pad, is a zero row."""
+    """Embedding maps: rows of the table, stacked (Eqs. 2, 3). Index V, the pad, is a zero row."""
     return nnf.embedding(histories, nnf.pad(table, (0, 0, 0, 1)))
 
 
@@ -121,11 +122,12 @@ def direct_cross_features(
     biases: list[Float[Tensor, " _"]],
     weight: Float[Tensor, "O D"] | None = None,
 ) -> Float[Tensor, "B _"]:
-    """As `cross_features`, by PyTorch's convolution: the slow form."""
+    """As `cross_features`, in the slow form: PyTorch's convolution."""
     maps = embedding_maps(table, histories)  # [B, N, K]
     parts = []
     for filter_, bias in zip(filters, biases, strict=True):
-        signals = nnf.conv1d(maps, filter_, bias)  # N input channels: [B, C, K − H_l + 1]
+        # The N rows are input channels, because a filter covers all of them.
+        signals = nnf.conv1d(maps, filter_, bias)  # [B, channels, K − H_l + 1]
         parts.append(torch.relu(signals).flatten(1))
     features = torch.cat(parts, dim=1)  # [B, D]
     return features if weight is None else nnf.linear(features, weight)
@@ -138,33 +140,35 @@ def cross_features(
     biases: list[Float[Tensor, " _"]],
     weight: Float[Tensor, "O D"] | None = None,
 ) -> Float[Tensor, "B _"]:
-    """Cross features after ReLU (Eqs. 2–5), [B, D], channel by channel of each width.
+    """Cross features after ReLU (Eqs. 2–5), [B, D], in the order of `Layout`.
 
     Parameters
     ----------
     table : Tensor [V, K]
     histories : int [B, N]
-        Which rows each map stacks; index V is a zero row.
+        Rows of the table that each map stacks; index V is a zero row.
     filters : list of Tensor [channels, N, H_l]
-        The filters of each width, widths ascending.
+        Filters of each width, with ascending widths.
     biases : list of Tensor [channels]
     weight : Tensor [O, D], optional
-        Weight of the linear layer that follows. The result is then the product with it, [B, O],
-        and the gradient of the features is never held whole.
+        Weight of the linear layer that follows. If it is given, the result is the product of the
+        features with it, [B, O]. This saves the memory of the gradient of all features.
     """
     k = table.shape[1]
     if histories.numel() < len(table):
-        # Most rows of the table do not occur: transform only those that do.
+        # Most rows of the table do not occur in the histories: transform only those that do.
         used, histories = torch.unique(histories, return_inverse=True)
-        # `used` ascends, so the pad, if it occurs, is its last index and stays one past the end.
+        # `used` ascends and the pad is the largest index, so the pad stays one past the last row.
         table = table.index_select(0, used[used < len(table)])
-    rows = torch.fft.rfft(nnf.pad(table, (0, 0, 0, 1)), n=k)  # [V + 1, F], the pad's is zero
+    rows = torch.fft.rfft(nnf.pad(table, (0, 0, 0, 1)), n=k)  # [V + 1, F]; the last row is the pad
     transformed = torch.cat([torch.fft.rfft(filter_, n=k) for filter_ in filters])  # [C, N, F]
     layout = Layout(k, tuple(filter_.shape[2] for filter_ in filters), len(biases[0]))
     spectra = transformed.conj().permute(2, 1, 0).contiguous()  # [F, N, C]
     bias = torch.cat(biases)  # [C]
     histories = histories.long()
-    if histories.device.type != "cpu":  # a block's shape would have to come from the device first
+    if histories.device.type != "cpu":
+        # Keep the pads: to leave them out, each block would have to wait for their number from the
+        # device.
         return _apply(rows, spectra, bias, weight, histories, None, layout)
     pads = _pads_in_front(histories, pad=len(rows) - 1)
     order = _by_pads(pads)
@@ -178,21 +182,25 @@ def _apply(*arguments: Any) -> Tensor:
 
 
 def _pads_in_front(histories: Tensor, pad: int) -> Tensor:
-    """How many pads each history starts with, int64 [B]; one row of it is always kept."""
-    # cumprod turns the first row that is no pad, and all after it, into zeros.
+    """Number of pads in front of each history, int64 [B], at most N − 1."""
+    # cumprod is 1 for the leading pads, and 0 from the first other entry on.
     return (histories[:, :-1] == pad).long().cumprod(1).sum(1)
 
 
 def _by_pads(pads: Tensor) -> Tensor:
-    """Order of maps in which neighbours have about as many pads, in each thread's part of them."""
+    """Order of the maps: sorted by the number of pads within the part of each thread."""
     order = pads.argsort(stable=True)
     threads = torch.get_num_threads()
-    # Dealt out like cards: each thread's part has short and long histories, so none waits long.
+    # Each thread takes every threads-th map. So all parts have the same mix of short and long
+    # histories, and take about the same time.
     return torch.cat([order[first::threads] for first in range(threads)])
 
 
 class _CrossFeatures(torch.autograd.Function):
-    """Complex rows [V + 1, F] and filters [F, N, C] to features [B, D] or their product [B, O]."""
+    """Features [B, D], or their product [B, O] with `weight`, from transformed rows and filters.
+
+    The rows are complex [V + 1, F], the filters complex [F, N, C].
+    """
 
     @staticmethod
     def forward(
@@ -212,8 +220,9 @@ class _CrossFeatures(torch.autograd.Function):
                     index = _without_pads(histories, pads, block)  # [b, n], n ≤ N
                     maps = work.maps(rows, index)  # [F, b, n]
                     products = work.products(len(index))  # [F, b, C]
-                    # Pads were cut in front, so the last rows of the filters belong to them.
-                    last_rows = matrices[:, -2 * index.shape[1] :]
+                    # Columns of pads were cut in front, so only the last n rows of the filters are
+                    # needed.
+                    last_rows = matrices[:, -2 * index.shape[1] :]  # [F, 2n, 2C]
                     torch.bmm(_pairs(maps), last_rows, out=_pairs(products))
                     work.write_features(products, biases, features[block])
                 if weight is not None:
@@ -228,8 +237,8 @@ class _CrossFeatures(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         rows, filters, histories, pads, features, weight = ctx.saved_tensors
         grad = grads[0]  # [B, O], without a weight [B, D]
-        # The gradient of irfft is rfft times Parseval's weights. The weights are the same for all
-        # maps, so they multiply the small matrices, and at the end the gradient of these.
+        # The gradient of irfft is rfft times Parseval's weights, which are the same for all maps.
+        # So multiply the small matrices by the weights, and at the end the matrices' gradient.
         parseval = ctx.layout.parseval(rows)[:, None, None]  # [F, 1, 1]
         matrices = _as_real(filters)  # [F, 2N, 2C]
         transposed = (matrices * parseval).mT.contiguous()  # [F, 2C, 2N]
@@ -244,7 +253,7 @@ class _CrossFeatures(torch.autograd.Function):
                 d_products = work.products_gradient(d_features, features[block], d_biases)
                 columns = 2 * index.shape[1]
                 d_matrices[:, -columns:].baddbmm_(_pairs(maps).mT, _pairs(d_products))
-                # The maps are not needed any more: their gradient takes their memory.
+                # The maps are not needed any more, so their gradient is written into their memory.
                 torch.bmm(_pairs(d_products), transposed[:, :, -columns:], out=_pairs(maps))
                 work.add_rows(d_rows, index, maps)
             d_weight = None if weight is None else grad[part].T @ features[part]  # [O, D]
@@ -252,27 +261,27 @@ class _CrossFeatures(torch.autograd.Function):
 
         parts = _each_part(histories, run)
         sums = []
-        for gradients in zip(*parts, strict=True):  # of all threads, one kind after the other
+        for gradients in zip(*parts, strict=True):  # for each input, its gradients in all threads
             first, *others = gradients
             sums.append(None if first is None else sum(others, first))
         return *sums, None, None, None
 
 
 def _without_pads(histories: Tensor, pads: Tensor | None, block: slice) -> Tensor:
-    """Histories of a block, without columns in front that hold nothing but pads."""
+    """Histories of a block, without leading columns that hold only pads."""
     return histories[block] if pads is None else histories[block, int(pads[block].min()) :]
 
 
 def _pairs(x: Tensor) -> Tensor:
-    """Complex [F, B, n] as real [F, B, 2n], the same memory."""
+    """View of complex [F, B, n] as real [F, B, 2n]."""
     return torch.view_as_real(x).flatten(2)
 
 
 def _as_real(filters: Tensor) -> Tensor:
-    """Real matrices [F, 2N, 2C] whose product with pairs is that with the filters [F, N, C].
+    """Filters [F, N, C] as real matrices [F, 2N, 2C], to multiply maps in the form of `_pairs`.
 
-    (a + ib)(c + id) is the row [a, b] times the matrix [[c, d], [−d, c]]; its second row is i
-    times the first.
+    The product (a + ib)(c + id) is the row [a, b] times the matrix [[c, d], [−d, c]]. The second
+    row of the matrix is the pair of i · (c + id).
     """
     by_real = torch.view_as_real(filters.resolve_conj())  # [F, N, C, 2]
     by_imaginary = torch.view_as_real(filters * 1j)
@@ -280,15 +289,15 @@ def _as_real(filters: Tensor) -> Tensor:
 
 
 def _as_complex(d_matrices: Tensor) -> Tensor:
-    """Gradient of the filters, [F, N, C], from that of their matrices, [F, 2N, 2C]."""
+    """Gradient of the filters, [F, N, C], from the gradient of their matrices, [F, 2N, 2C]."""
     frequencies, rows, columns = d_matrices.shape
     d = d_matrices.view(frequencies, rows // 2, 2, columns // 2, 2)
-    # c stands twice in [[c, d], [−d, c]], d once with each sign: sum over where each stands.
+    # [[c, d], [−d, c]] holds c twice and d with both signs: add the gradients of all entries.
     return torch.complex(d[:, :, 0, :, 0] + d[:, :, 1, :, 1], d[:, :, 0, :, 1] - d[:, :, 1, :, 0])
 
 
 def _each_part(histories: Tensor, run: Callable[[slice], T]) -> list[T]:
-    """Run on parts of the maps, one a thread; an accelerator has one part."""
+    """Results of `run` on parts of the maps, one part per thread; an accelerator has one part."""
     if histories.device.type != "cpu":
         return [run(slice(0, len(histories)))]
     return in_parts(len(histories), LEAST_PART, run)
@@ -297,7 +306,7 @@ def _each_part(histories: Tensor, run: Callable[[slice], T]) -> list[T]:
 def _feature_gradients(
     grad: Tensor, weight: Tensor | None, part: slice, size: int
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Each block of maps and the gradient of its features, [size, D]."""
+    """Blocks of maps, each with the gradient of its features, [size, D]."""
     if weight is None:
         for block in blocks(part, size):
             yield block, grad[block]
@@ -311,7 +320,7 @@ def _feature_gradients(
 
 
 class Workspace:
-    """Buffers of one block, used again for the next: fresh memory costs more than the sums.
+    """Buffers of a block that all blocks of a thread reuse, because allocating memory is slow.
 
     Parameters
     ----------
@@ -326,7 +335,8 @@ class Workspace:
         self.size = max(1, block_bytes(rows, BLOCK_BYTES) // map_bytes)  # maps of a block
         self.layout = layout
         self.parts = layout.parts()
-        # Filters as wide as the map come last; their one feature needs no inverse transform.
+        # Number of filters with several places. Filters as wide as the map come last; they have one
+        # place, and so need no inverse transform.
         self.several = layout.channels * sum(places > 1 for _, _, places in self.parts)
         self.parseval = layout.parseval(rows)
         self._gathered = rows.new_empty((self.size * length, frequencies))
@@ -334,7 +344,7 @@ class Workspace:
         self._products = rows.new_empty(frequencies * self.size * channels)
         self._spectra = rows.new_empty((self.size, self.several, frequencies))
         k = layout.embedding_dim
-        # Zeros, because backward writes a filter's places only and transforms all K.
+        # Zeros, because the backward pass writes only the places of a filter but transforms all K.
         self._signals = self._spectra.real.new_zeros((self.size, self.several, k))
 
     def maps(self, rows: Tensor, index: Tensor) -> Tensor:
@@ -343,20 +353,20 @@ class Workspace:
         torch.index_select(rows, 0, index.flatten(), out=gathered)
         shape = (rows.shape[1], *index.shape)
         maps = self._maps[: rows.shape[1] * index.numel()].view(shape)
-        # Frequencies first: each is one matrix of the batched product.
+        # Frequencies come first, because each one is a matrix of the batched product.
         return maps.copy_(gathered.view(*index.shape, -1).permute(2, 0, 1))
 
     def products(self, size: int) -> Tensor:
-        """Room for products [F, B, C]."""
+        """Buffer for products [F, B, C]."""
         frequencies = len(self.parseval)
         channels = len(self._products) // (frequencies * self.size)
         return self._products[: frequencies * size * channels].view(frequencies, size, channels)
 
     def write_features(self, products: Tensor, biases: Tensor, out: Tensor) -> None:
-        """Features of products [F, B, C], after bias and ReLU, into out [B, D]."""
+        """Write the features of products [F, B, C], after bias and ReLU, into `out` [B, D]."""
         size = len(out)
         spectra, signals = self._spectra[:size], self._signals[:size]
-        # A constant added to a signal of length K stands K times in its frequency 0.
+        # Frequency 0 is the sum of a signal, so a bias on all K values adds K times the bias to it.
         products[0] += self.layout.embedding_dim * biases
         if self.several > 0:
             spectra.copy_(products[:, :, : self.several].permute(1, 2, 0))  # [B, C, F]
@@ -366,14 +376,15 @@ class Workspace:
             if places > 1:
                 torch.clamp_min(signals[:, channels, :places], 0, out=target)
             else:
-                # One place: by Parseval its value is a weighted sum over the frequencies.
+                # By Parseval's theorem, the only value is a weighted sum over the frequencies.
                 values = (products[:, :, channels].real * self.parseval[:, None, None]).sum(0)
                 torch.clamp_min(values, 0, out=target[..., 0])
 
     def products_gradient(self, grad: Tensor, features: Tensor, d_biases: Tensor) -> Tensor:
-        """Gradient of the products, [F, B, C], from that of the features; adds up the biases'.
+        """Gradient of the products, [F, B, C], from the gradient of the features, [B, D].
 
-        Parseval's weights are left out here: `backward` multiplies them elsewhere.
+        The gradient of the biases is added to `d_biases`. The result lacks Parseval's weights,
+        which `backward` applies to the matrices of the filters.
         """
         size = len(grad)
         spectra, signals = self._spectra[:size], self._signals[:size]
@@ -381,7 +392,7 @@ class Workspace:
         for channels, where, places in self.parts:
             shape = (size, channels.stop - channels.start, places)
             part = signals[:, channels, :places] if places > 1 else grad.new_empty(shape)
-            # The gradient passes where the feature is above zero.
+            # ReLU passes the gradient on only where the feature is above zero.
             incoming, values = grad[:, where].view(shape), features[:, where].view(shape)
             torch.ops.aten.threshold_backward.grad_input(incoming, values, 0, grad_input=part)
             if places == 1:
@@ -389,15 +400,15 @@ class Workspace:
                 d_products[:, :, channels] = part[..., 0]
         if self.several > 0:
             torch.fft.rfft(signals, out=spectra)
-            # A bias adds to all places; their sum is frequency 0.
+            # A bias is added at all places, so its gradient is their sum, which is frequency 0.
             d_biases[: self.several] += spectra[:, :, 0].real.sum(0)
             d_products[:, :, : self.several] = spectra.permute(2, 0, 1)
         return d_products
 
     def add_rows(self, d_rows: Tensor, index: Tensor, d_maps: Tensor) -> None:
-        """Add the gradient of each map's rows, [F, B, N], to the table's, [V + 1, F]."""
+        """Add the gradient of the maps, [F, B, N], to the gradient of the rows, [V + 1, F]."""
         gathered = self._gathered[: index.numel()]
         gathered.view(*index.shape, -1).copy_(d_maps.permute(1, 2, 0))
-        # Complex numbers as pairs of real ones, the same memory.
+        # View the complex rows as pairs of real numbers, in the same memory.
         table = torch.view_as_real(d_rows).flatten(1)
         table.index_add_(0, index.flatten(), torch.view_as_real(gathered).flatten(1))

@@ -1,20 +1,21 @@
 """The first two layers of ConvNCF over outer products, a block of pairs at a time.
 
-The input is the map M = p ⊗ q, M[x, y] = p[x] · q[y]. A 2×2 filter w with stride 2 sees patches
-that do not overlap, so its output at (x, y) is a product of rank two:
+The input is the map M = p ⊗ q, M[x, y] = p[x] · q[y]. A 2×2 filter w with stride 2 reads patches
+that do not overlap. So its output at (x, y) is a product of rank two:
 
     Σ_a Σ_b w[a, b] · p[2x + a] · q[2y + b] + bias
         = p[2x] · (w[0, :] · q_y) + p[2x + 1] · (w[1, :] · q_y) + bias,   q_y = q[2y : 2y + 2].
 
-The map is never made: two layers see a 4×4 patch of it, four numbers of p and four of q.
+The map itself is never computed. One cell after two layers depends on a 4×4 patch of the map, and
+so on four numbers of p and four of q:
 
     q: 4 numbers ──filters──► columns of H [5, …]     (four rows for p, one for the bias)
     p: 4 numbers, and a one ─► a row of P [1, 5]
          P @ H ─► first layer, in the order of the second layer's patches ─► ReLU
                ─► · second layer's filters [4C, C] + bias ─► ReLU ─► one cell of [K/4, K/4]
 
-The first layer takes 128 KiB a pair at K = 64. Blocks stay in the cache, and backward makes them
-again instead of keeping them.
+The output of the first layer takes 128 KiB per pair at K = 64. A block of it stays in the cache,
+and the backward pass computes it again instead of keeping it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float
 
 BLOCK_BYTES = 2_200_000
-"""Bytes of the first layer's output that are held at a time."""
+"""Size of a block of the first layer's output."""
 
 
 def direct_two_layers(
@@ -42,7 +43,7 @@ def direct_two_layers(
     first: tuple[Float[Tensor, "C 1 2 2"], Float[Tensor, " C"]],
     second: tuple[Float[Tensor, "C C 2 2"], Float[Tensor, " C"]],
 ) -> Float[Tensor, "P S C"]:
-    """As `two_layers`, by PyTorch's convolutions over the whole map: the slow form."""
+    """As `two_layers`, in the slow form: PyTorch's convolutions over the complete map."""
     maps = (users[:, :, None] * items[:, None, :])[:, None]  # [P, 1, K, K]
     for weight, bias in (first, second):
         maps = torch.relu(nnf.conv2d(maps, weight, bias, stride=2))
@@ -55,13 +56,14 @@ def two_layers(
     first: tuple[Float[Tensor, "C 1 2 2"], Float[Tensor, " C"]],
     second: tuple[Float[Tensor, "C C 2 2"], Float[Tensor, " C"]],
 ) -> Float[Tensor, "P S C"]:
-    """Two convolutions (2×2, stride 2, ReLU) of each pair's p ⊗ q, S = (K/4)².
+    """Output of two convolutions (2×2, stride 2, ReLU) over p ⊗ q of each pair, with S = (K/4)².
 
     Parameters
     ----------
     users, items : Tensor [P, K]
-        K a multiple of four.
-    first, second : weight and bias of a layer
+        Vectors p and q of each pair; K must be a multiple of four.
+    first, second : pair of Tensor
+        Weight and bias of each layer.
     """
     left, right = _factors(users, items, *first)
     weight = patch_weight(second[0])
@@ -70,22 +72,22 @@ def two_layers(
 
 
 def patch_weight(weight: Float[Tensor, "O I 2 2"]) -> Float[Tensor, "I4 O"]:
-    """A filter bank as the matrix that a flattened [2, 2, I] patch is multiplied with."""
+    """Filters of a layer as a matrix [4 I, O], to multiply with flattened [2, 2, I] patches."""
     return weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
 
 
 def _factors(users: Tensor, items: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """P [pairs, K/4, 5] and H [pairs, 5, K/4 · 4C] of the first layer."""
+    """Factors P [pairs, K/4, 5] and H [pairs, 5, K/4 · 4C] of the first layer."""
     pairs, k = users.shape
     side, channels = k // 4, len(bias)
-    # What a patch's item half contributes beside each of its two users' numbers.
-    bank = weight[:, 0].permute(2, 1, 0).reshape(2, 2 * channels)  # item's place × (user's, C)
+    # Products w[a, :] · q_y, for both a: a patch has two numbers of q.
+    bank = weight[:, 0].permute(2, 1, 0).reshape(2, 2 * channels)  # [b, (a, C)]
     item_parts = (items.reshape(-1, 2) @ bank).view(pairs, side, 2, 2, channels)
     rows = item_parts.permute(0, 3, 1, 2, 4).reshape(pairs, 2, side, 1, 2 * channels)
-    # The first two numbers of p meet the upper patches, the other two the lower ones.
+    # The first two of four numbers of p belong to the upper patches, the last two to the lower.
     zeros = torch.zeros_like(rows)
     upper, lower = torch.cat([rows, zeros], dim=3), torch.cat([zeros, rows], dim=3)
-    # The one in P's last place meets the bias.
+    # The last number in a row of P is one, and multiplies the bias.
     biases = bias.repeat(4).view(1, 1, 1, 2, -1).expand(pairs, 1, side, 2, -1)
     right = torch.cat([upper, lower, biases], dim=1).view(pairs, 5, -1)
     left = torch.cat([users.reshape(pairs, side, 4), users.new_ones(pairs, side, 1)], dim=2)
@@ -93,7 +95,7 @@ def _factors(users: Tensor, items: Tensor, weight: Tensor, bias: Tensor) -> tupl
 
 
 class _TwoLayers(torch.autograd.Function):
-    """Factors P and H, and the second layer's weight [4C, C] and bias, to maps [pairs, S, C]."""
+    """Maps [pairs, S, C] from the factors P and H and the second layer's weight [4C, C], bias."""
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -110,12 +112,12 @@ class _TwoLayers(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         left, right, weight, out = ctx.saved_tensors
         side, channels = left.shape[1], weight.shape[1]
-        # The gradient passes where the second layer's output is above zero.
+        # ReLU passes the gradient on only where the second layer's output is above zero.
         grad = torch.ops.aten.threshold_backward(grads[0].contiguous(), out, 0.0)
         d_left, d_right = torch.empty_like(left), torch.empty_like(right)
         d_weight = torch.zeros_like(weight)
         for block in _blocks_of_pairs(right, side):
-            maps = torch.bmm(left[block], right[block]).relu_()  # made again, not kept
+            maps = torch.bmm(left[block], right[block]).relu_()  # computed again, not kept
             patches, d_out = maps.view(-1, len(weight)), grad[block].view(-1, channels)
             d_weight.addmm_(patches.T, d_out)
             d_patches = torch.ops.aten.threshold_backward(d_out @ weight.T, patches, 0.0)
@@ -126,6 +128,6 @@ class _TwoLayers(torch.autograd.Function):
 
 
 def _blocks_of_pairs(right: Tensor, side: int) -> Iterator[slice]:
-    """Slices of pairs whose first layer takes `BLOCK_BYTES`."""
+    """Slices of pairs whose first layer's output takes at most `BLOCK_BYTES`."""
     size = max(1, BLOCK_BYTES // (right.shape[2] * side * right.element_size()))
     return blocks(slice(0, len(right)), size)

@@ -1,14 +1,14 @@
-"""Inner products of chosen pairs of vectors, without gathering a vector for each pair.
+"""Inner products of chosen pairs of vectors, without copying a vector for each pair.
 
-A batch has several pairs for each distinct user and item. Its pairs are the pattern of a sparse
-matrix [U, I], row by row (CSR), and only the entries of the pattern are computed:
+A batch has several pairs for each distinct user and item. The pairs are the pattern of a sparse
+matrix [U, I] in CSR form, and only the entries in the pattern are computed:
 
               item 0   item 1   item 2
     user 0  [ pair 0     ·      pair 1 ]        values = (left @ rightᵀ) at the pattern
     user 1  [   ·      pair 2     ·    ]
 
-With G the matrix whose entries are the pairs' gradients, the gradients are sparse products too:
-d left = G @ right and d right = Gᵀ @ left.
+Let G be the sparse matrix with the gradients of the pairs as entries. Then the gradients of the
+vectors are sparse products too: d left = G @ right and d right = Gᵀ @ left.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def gathered_products(
     rows: Int[Tensor, " P"],
     columns: Int[Tensor, " P"],
 ) -> Float[Tensor, " P"]:
-    """As `pair_products`, with a vector for each end of each pair: the slow form."""
+    """As `pair_products`, in the slow form: copies both vectors of each pair."""
     return (left.index_select(0, rows) * right.index_select(0, columns)).sum(dim=1)
 
 
@@ -42,16 +42,17 @@ def pair_products(
     rows: Int[Tensor, " P"],
     columns: Int[Tensor, " P"],
 ) -> Float[Tensor, " P"]:
-    """``left[rows[p]] · right[columns[p]]`` for every pair.
+    """Inner product ``left[rows[p]] · right[columns[p]]`` for every pair p.
 
     Parameters
     ----------
     left, right : Tensor [U, K] and [I, K]
     rows : int64 [P]
-        Ascending; the pairs are the pattern of a sparse [U, I] matrix, repeats allowed.
+        Rows of `left`, ascending; pairs may repeat.
     columns : int64 [P]
+        Rows of `right`.
     """
-    crowded = len(rows) > len(left) * len(right)  # more pairs than a sparse matrix may hold
+    crowded = len(rows) > len(left) * len(right)  # a sparse matrix has at most U · I entries
     if crowded or left.device.type not in ("cpu", "cuda"):
         return gathered_products(left, right, rows, columns)
     products: Tensor = _PairProducts.apply(left, right, rows, columns)  # type: ignore[no-untyped-call]
@@ -62,10 +63,10 @@ class _PairProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         counts = torch.bincount(rows, minlength=len(left))
-        starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))  # of each row's pairs, [U + 1]
+        starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))  # start of each row, [U + 1]
         ctx.save_for_backward(left, right, starts, columns)
         pattern = _matrix(starts, columns, left.new_zeros(len(columns)), left, right)
-        # beta = 0 leaves the pattern's own values out of the sum.
+        # beta = 0 leaves the values of `pattern` itself out of the sum.
         products: Tensor = torch.sparse.sampled_addmm(pattern, left, right.T, beta=0.0)
         return products.values()
 
@@ -77,7 +78,7 @@ class _PairProducts(torch.autograd.Function):
 
 
 def _matrix(starts: Tensor, columns: Tensor, values: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Sparse matrix [U, I] of the pairs; unchecked, as a check would sort and compare each step."""
+    """Sparse matrix [U, I] of the pairs; PyTorch's slow checks of its structure are off."""
     return torch.sparse_csr_tensor(
         starts, columns, values, (len(left), len(right)), check_invariants=False
     )
