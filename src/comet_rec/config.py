@@ -177,7 +177,7 @@ class BlendConfig:
         if histories are short (ADR 0026).
     weight : float
         Weight of the second model's score, used only if no rows are held out. Otherwise the
-        validation items choose one of `training.validation.WEIGHTS`.
+        validation items choose one of `training.fit.WEIGHTS`.
     epochs : int
         Epochs of the second model, used only if no rows are held out; 0 means its preset's number.
     """

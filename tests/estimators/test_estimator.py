@@ -26,8 +26,8 @@ from comet_rec.estimators import evaluate
 from comet_rec.estimators.evaluate import measured
 from comet_rec.evaluation.scoring import run_scores
 from comet_rec.models import base, comet
+from comet_rec.training.fit import Validation
 from comet_rec.training.trainer import Trainer
-from comet_rec.training.validation import Validation
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
 

@@ -169,7 +169,7 @@ def test_neumf_starts_as_the_mean_of_its_sources(random_log):
         (lambda: cr.EASE(beyond="half"), "must be"),
         (lambda: cr.ItemKNN(neighbours=0), "model.neighbours = 0"),
         (lambda: cr.MF(widths=[1]), "unknown setting 'widths'"),
-        (lambda: cr.MF(preset="paper-literal"), "shown no history"),
+        (lambda: cr.MF(preset="paper-literal"), "reads no history"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, text):

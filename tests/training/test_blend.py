@@ -13,7 +13,7 @@ from comet_rec.estimators.audit import audit_run
 from comet_rec.evaluation.scoring import VectorScores, blended, vectors
 from comet_rec.experiments.jobs import Job
 from comet_rec.training.checkpoints import Hooks
-from comet_rec.training.validation import WEIGHTS, Validation
+from comet_rec.training.fit import WEIGHTS, Validation
 
 SETTINGS = {
     "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 3,

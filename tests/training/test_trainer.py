@@ -16,9 +16,9 @@ from comet_rec.models import base
 from comet_rec.models.layers import drop
 from comet_rec.training import trainer
 from comet_rec.training.checkpoints import Hooks
+from comet_rec.training.fit import Validation
 from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy, objective
 from comet_rec.training.trainer import Averaged, Trainer, prefetched
-from comet_rec.training.validation import Validation
 from tests.conftest import checkerboard_log
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}

@@ -173,7 +173,7 @@ class Run:
         ArtefactError
             When the parameters do not fit the model, e.g. in a run of another version.
         """
-        return restored(self.config, self.state, self.interactions)
+        return base.restored(self.config, self.state, self.interactions)
 
     @cached_property
     def second_model(self) -> Any:
@@ -186,7 +186,7 @@ class Run:
         """
         if self.blend is None:
             return None
-        return restored(second_config(self.config), self.blend.state, self.interactions)
+        return base.restored(second_config(self.config), self.blend.state, self.interactions)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -223,28 +223,6 @@ def second_config(config: Config) -> Config:
     blend = config.blend
     model = base.config_class(blend.model)(**blend.settings)
     return Config(name=blend.model, preset=blend.preset, model=model)
-
-
-def restored(config: Config, state: dict[str, Tensor], log: Interactions) -> Any:
-    """Build a model with the given parameters, on the CPU.
-
-    Raises
-    ------
-    ArtefactError
-        When the parameters do not fit the model, e.g. in a run of another version.
-    """
-    model = base.build(config.name, config.model, log.n_users, log.n_items, 0)
-    # `assign` makes a module use the tensors of the state without copying them.
-    options = {} if base.non_iterative(config.name) else {"assign": True}
-    try:
-        model.load_state_dict(state, **options)
-    except (RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ArtefactError(
-            f"the parameters are not those of {config.name} in this version ({reason}); train it "
-            "again"
-        ) from None
-    return model
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:

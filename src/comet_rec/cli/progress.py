@@ -70,7 +70,7 @@ def _lines(write: Callable[[str], None]) -> Report:
 
 def _epoch_line(stage: str, progress: Progress, left: float) -> str:
     """Progress line for a finished epoch; `left` is the remaining time in seconds."""
-    from comet_rec.training.validation import validation_text
+    from comet_rec.training.fit import validation_text
 
     text = f"{stage} epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}"
     if progress.validation is not None:

@@ -84,7 +84,7 @@ def _as_words(name: str, preset: str, settings: dict[str, Any]) -> str:
 
 def _as_text(best: dict[str, Any]) -> str:
     """One line for the best trial of a model."""
-    from comet_rec.training.validation import validation_text
+    from comet_rec.training.fit import validation_text
 
     chosen = ", ".join(f"{key}={value}" for key, value in best["settings"].items())
     figures = validation_text(best["validation"] or {"NDCG@10": 0.0})

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from comet_rec.data.histories import Histories, HistorySettings, shuffled
+from comet_rec.data.histories import Histories, HistorySettings, Ragged, shuffled
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.ragged import Ragged
 from comet_rec.data.sampling import Negatives, SamplingName
 from comet_rec.random import generator
 

@@ -31,9 +31,8 @@ from comet_rec.evaluation.ranking import checked
 from comet_rec.evaluation.scoring import run_scores
 from comet_rec.training import pretraining
 from comet_rec.training.checkpoints import Hooks
-from comet_rec.training.fit import fit
+from comet_rec.training.fit import fit, validation_text
 from comet_rec.training.trainer import Progress
-from comet_rec.training.validation import validation_text
 
 
 def folder_path(folder: Any, call: str) -> Path:
@@ -150,7 +149,7 @@ class Estimator:
         """
         if not isinstance(data, (Interactions, Split)):
             raise InputError(not_a_log(data, "fit", "leave_one_out or "))
-        initial_runs = pretraining.runs_of(init_from)
+        initial_runs = pretraining.runs_of(init_from) if init_from else []
         hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)

@@ -15,12 +15,11 @@ from torch import Tensor
 from comet_rec.artefact.run import Run
 from comet_rec.config import is_whole
 from comet_rec.config import unknown as unknown_word
-from comet_rec.data.histories import fold_in
+from comet_rec.data.histories import Ragged, fold_in
 from comet_rec.data.id_lists import IdList, history_lists, id_list
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.nearest import nearest, shown
-from comet_rec.data.ragged import Ragged
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, UnknownIdError, argument
 from comet_rec.evaluation.ranking import checked

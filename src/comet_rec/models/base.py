@@ -6,10 +6,12 @@ import importlib
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from comet_rec.config import Config, unknown
 from comet_rec.data.arrays import Array
-from comet_rec.errors import ConfigError
+from comet_rec.data.interactions import Interactions
+from comet_rec.errors import ArtefactError, ConfigError
 from comet_rec.models.interfaces import NonIterative, TwoTower, follows
 
 _REGISTRY = {
@@ -132,3 +134,25 @@ def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:
         raise ConfigError(
             f"{name}: its parameters do not fit into memory; make the model.… sizes smaller"
         ) from None
+
+
+def restored(config: Config, state: dict[str, Tensor], log: Interactions) -> Any:
+    """Build a model with the given parameters, on the CPU.
+
+    Raises
+    ------
+    ArtefactError
+        When the parameters do not fit the model, e.g. in a run of another version.
+    """
+    model = build(config.name, config.model, log.n_users, log.n_items, 0)
+    # `assign` makes a module use the tensors of the state without copying them.
+    options = {} if non_iterative(config.name) else {"assign": True}
+    try:
+        model.load_state_dict(state, **options)
+    except (RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ArtefactError(
+            f"the parameters are not those of {config.name} in this version ({reason}); train it "
+            "again"
+        ) from None
+    return model

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 
 from comet_rec.data.arrays import Array, indices, under
 from comet_rec.data.batches import Batch
-from comet_rec.data.histories import HistorySettings
-from comet_rec.data.ragged import Ragged
+from comet_rec.data.histories import HistorySettings, Ragged
 from comet_rec.errors import ConfigError
 from comet_rec.models.comet import COMET, Tower
 from comet_rec.models.comet_config import CometConfig

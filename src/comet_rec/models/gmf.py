@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from comet_rec.config import positive
 from comet_rec.data.arrays import Array
-from comet_rec.data.ragged import Ragged
+from comet_rec.data.histories import Ragged
 from comet_rec.models.latent import LatentFactors, known
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from comet_rec.data.arrays import Array, under
 from comet_rec.data.batches import Batch
-from comet_rec.data.ragged import Ragged
+from comet_rec.data.histories import Ragged
 from comet_rec.models.interfaces import TwoTower
 from comet_rec.models.kernels.pair_products import pair_products
 from comet_rec.models.layers import uniform

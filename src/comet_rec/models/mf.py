@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from comet_rec.config import positive
-from comet_rec.data.ragged import Ragged
+from comet_rec.data.histories import Ragged
 from comet_rec.models.latent import LatentFactors, known
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only

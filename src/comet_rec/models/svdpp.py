@@ -17,8 +17,7 @@ from torch import Tensor
 
 from comet_rec.config import positive
 from comet_rec.data.batches import Batch
-from comet_rec.data.histories import FULL, HistorySettings
-from comet_rec.data.ragged import Ragged
+from comet_rec.data.histories import FULL, HistorySettings, Ragged
 from comet_rec.models.interfaces import FoldIn
 from comet_rec.models.kernels.pair_products import pair_products
 from comet_rec.models.latent import LatentFactors, history_means, history_products

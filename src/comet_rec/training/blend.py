@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from comet_rec.artefact.checkpoint import BLEND, has_own_checkpoint
-from comet_rec.artefact.run import Run, load_run, restored, save_run
+from comet_rec.artefact.run import Run, load_run, save_run
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import Split
@@ -118,4 +118,4 @@ def _place(hooks: Hooks) -> Path | None:
 def validation_scores(second: Run, rows: Interactions) -> Scorer:
     """Scores of the second model, with its parameters from before the refit."""
     state = second.state if second.selected is None else second.selected
-    return model_scores(restored(second.config, state, second.interactions), rows)
+    return model_scores(base.restored(second.config, state, second.interactions), rows)

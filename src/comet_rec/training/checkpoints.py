@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from comet_rec.artefact.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from comet_rec.artefact.run import Run
 from comet_rec.artefact.untrusted import one_line
 from comet_rec.config import Config
 from comet_rec.data.arrays import Array, optional, under
@@ -245,3 +247,17 @@ def log_line(stage: str, progress: Progress) -> dict[str, Any]:
         "loss": progress.loss,
         "validation": progress.validation,
     }
+
+
+def digests(runs: Iterable[Run]) -> str:
+    """Digests of the runs' parameters before their refit, joined to a text."""
+    return " ".join(digest(run.selected or run.state) for run in runs)
+
+
+def digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 over the names and values of parameters."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        sha.update(name.encode())
+        sha.update(tensor.contiguous().numpy().tobytes())
+    return sha.hexdigest()

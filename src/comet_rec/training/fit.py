@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,15 +18,28 @@ from comet_rec.data.histories import input_histories
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import NonFiniteError, TrainingInterrupted
-from comet_rec.evaluation.scoring import blended, vectors
+from comet_rec.evaluation.metrics import figures
+from comet_rec.evaluation.ranking import Ranks, drawn_users, weighed_full_ranks, weighed_ranks
+from comet_rec.evaluation.scoring import PairScores, blended, full_users, model_scores, vectors
 from comet_rec.models import base
+from comet_rec.models.interfaces import Scorer
 from comet_rec.random import torch_seed
 from comet_rec.training import blend, pretraining
-from comet_rec.training.checkpoints import Found, Hooks, log_line, open_folder
+from comet_rec.training.checkpoints import Found, Hooks, digest, digests, log_line, open_folder
 from comet_rec.training.trainer import Progress, Trainer, frozen
-from comet_rec.training.validation import Validation
 
 CPU = torch.device("cpu")
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 2.8, 4.0)
+"""Weights of a blend's second model, from which the validation items choose the best."""
+FULL_SCORES = 500_000_000
+"""Largest number of scores in the full ranking after an epoch. With more, a sample of the users is
+ranked."""
+LEAST_USERS = 2_000
+"""Fewest users in the sample for a full ranking. With fewer, noise hides the change between
+epochs."""
+PAIR_SCORES = 20_000_000
+"""Largest number of scores in the full ranking of a model that scores pairs. Such a model is about
+a thousand times as slow, so the limit holds even if fewer than `LEAST_USERS` users remain."""
 
 
 class Stage(NamedTuple):
@@ -88,7 +102,8 @@ def fit(
     split, log = (data, data.interactions) if isinstance(data, Split) else (None, data)
     given = [second] if isinstance(second, Run) else []
     assert (second is None) == (config.blend.model == "none")
-    pretraining.check(starts, given, config, log, split)
+    if starts or given:
+        pretraining.check(starts, given, config, log, split)
     open_folder(hooks, config)
 
     # Train the second model first, because its scores help to choose the epochs of the main model.
@@ -99,7 +114,7 @@ def fit(
         second = waiting or blend.keep(fit(second, data, hooks=inner, device=device), inner)
 
     others = [*starts, second] if second else starts
-    found = Found(config, log, hooks, split.hash if split else "", pretraining.digests(others))
+    found = Found(config, log, hooks, split.hash if split else "", digests(others))
     found.resume()
     for stage in stages_of(config, data):
         if stage.held is not None and found.epochs > 0:
@@ -175,6 +190,7 @@ def finished(
         users, items = blended(users, items, second.user_vectors, second.item_vectors, weight)
     if any(v is not None and not bool(torch.isfinite(v).all()) for v in (users, items)):
         raise NonFiniteError("the trained vectors are not finite; lower train.learning_rate")
+    before = [*starts, second] if second and given else starts
     lines = found.lines
     if second is not None and not given:
         lines = [{**x, "stage": f"{second.config.name} {x['stage']}"} for x in second.log] + lines
@@ -183,7 +199,7 @@ def finished(
         epochs=found.epochs,
         state=frozen(model),
         selected=found.selected or None,
-        started_from=pretraining.names([*starts, second] if second and given else starts),
+        started_from=tuple(f"{run.config.name} {digest(run.state)}" for run in before),
         blend=part,
         interactions=found.log,
         split=data if isinstance(data, Split) else None,
@@ -216,3 +232,72 @@ def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
         softmax_items=train.softmax_items if train.loss == "softmax" else None,
         mask_known_positives=train.mask_known_positives,
     )
+
+
+def validated_users(model: str, scores: Scorer) -> int:
+    """Largest number of users in the full ranking after an epoch."""
+    if not isinstance(scores, PairScores):
+        return max(LEAST_USERS, FULL_SCORES // max(scores.n_items, 1))
+    return min(full_users(model) or PAIR_SCORES, max(1, PAIR_SCORES // max(scores.n_items, 1)))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Ranks the validation items after each epoch of a training.
+
+    Parameters
+    ----------
+    config : Config
+        If ``train.selection_metric`` is "full", there is a full ranking too.
+    held : HeldOut
+    rows : Interactions
+        The training rows. A full ranking leaves their items out, but not the test items.
+    second : Scorer or None
+        Scores of a blend's second model, trained on the same rows.
+    weights : list of float
+        Best weight of the second model after each epoch; `blended` appends to the list.
+    """
+
+    config: Config
+    held: HeldOut
+    rows: Interactions
+    second: Scorer | None = None
+    weights: list[float] = field(default_factory=list)
+
+    def __call__(self, model: Any, histories: Any = None) -> dict[str, float]:
+        """Metrics of a model with these histories; for a blend, with the best weight."""
+        scores = model_scores(model, self.rows, histories)
+        return self.figures(scores) if self.second is None else self.blended(scores)
+
+    def figures(self, scores: Scorer) -> dict[str, float]:
+        """HR@k and NDCG@k over sampled candidates; if selected, full metrics too ("full HR@10")."""
+        return self._of_weights(scores, None, (0.0,))[0.0]
+
+    def blended(self, scores: Scorer) -> dict[str, float]:
+        """Metrics of score + weight · second score with the best weight, appended to `weights`."""
+        by_weight = self._of_weights(scores, self.second, WEIGHTS)
+        best = max(by_weight, key=lambda weight: self.config.train.merit(by_weight[weight]))
+        self.weights.append(float(np.float32(best)))
+        return by_weight[best]
+
+    def _of_weights(
+        self, scores: Scorer, second: Scorer | None, weights: tuple[float, ...]
+    ) -> dict[float, dict[str, float]]:
+        ranks = weighed_ranks(scores, second, weights, self.held)
+        by_weight = {w: self._means(part) for w, part in zip(weights, ranks, strict=True)}
+        if self.config.train.selection_metric == "full":
+            held = drawn_users(self.held, validated_users(self.config.name, scores))
+            full_ranks = weighed_full_ranks(scores, second, weights, held, self.rows)
+            for weight, ranks_of_weight in zip(weights, full_ranks, strict=True):
+                full = self._means(ranks_of_weight)
+                by_weight[weight] |= {f"full {name}": value for name, value in full.items()}
+        return by_weight
+
+    def _means(self, ranks: Ranks) -> dict[str, float]:
+        return figures(ranks.better, ranks.tied, self.config.protocol.ties)[0]
+
+
+def validation_text(figures: Mapping[str, float]) -> str:
+    """Text of the main validation metrics for a line of progress."""
+    names = ("HR@10", "NDCG@10", "full NDCG@10")
+    return " ".join(f"{name} {figures[name]:.4f}" for name in names if name in figures)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batch
-from comet_rec.data.ragged import Ragged
+from comet_rec.data.histories import Ragged
 from comet_rec.parallel import block_bytes
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only

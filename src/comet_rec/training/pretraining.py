@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-from torch import Tensor
 
 from comet_rec.artefact.run import Run
 from comet_rec.config import Config
@@ -121,22 +118,3 @@ def sources(config: Config) -> tuple[str, ...]:
     """Names of the pre-trained models that a model with this config can start from."""
     models: tuple[str, ...] = base.model_class(config.name).sources(config.model)
     return models
-
-
-def names(runs: Iterable[Run]) -> tuple[str, ...]:
-    """For each run, the name of its model and the digest of its parameters."""
-    return tuple(f"{run.config.name} {digest(run.state)}" for run in runs)
-
-
-def digests(runs: Iterable[Run]) -> str:
-    """Digests of the runs' parameters before their refit, joined to a text."""
-    return " ".join(digest(run.selected or run.state) for run in runs)
-
-
-def digest(state: dict[str, Tensor]) -> str:
-    """SHA-256 over the names and values of parameters."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        sha.update(name.encode())
-        sha.update(tensor.contiguous().numpy().tobytes())
-    return sha.hexdigest()

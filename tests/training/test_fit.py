@@ -12,8 +12,8 @@ from comet_rec.evaluation import scoring
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import drawn_users, full_ranks
 from comet_rec.evaluation.scoring import model_scores
-from comet_rec.training import validation
-from comet_rec.training.validation import Validation, validation_text
+from comet_rec.training import fit as fit_module
+from comet_rec.training.fit import Validation, validation_text
 
 SETTINGS = {"epochs": 6, "patience": 0, "embedding_dim": 8}
 
@@ -56,8 +56,8 @@ def test_figures_are_of_the_validation_items_and_training_rows_are_left_out(spli
     for held in (split.validation, drawn_users(split.validation, 5)):
         ranks = full_ranks(scores, held, split.train)
         wanted = figures(ranks.better, ranks.tied, "expected")[0]
-        monkeypatch.setattr(validation, "FULL_SCORES", 60 * len(held))
-        monkeypatch.setattr(validation, "LEAST_USERS", 1)
+        monkeypatch.setattr(fit_module, "FULL_SCORES", 60 * len(held))
+        monkeypatch.setattr(fit_module, "LEAST_USERS", 1)
         found = Validation(run.config, split.validation, split.train).figures(scores)
         assert {k: v for k, v in found.items() if "full" in k} == {
             f"full {k}": v for k, v in wanted.items()
@@ -122,18 +122,18 @@ def test_how_many_users_are_ranked(split, monkeypatch):
     """Of wide catalogues 2,000 at least; of models that score pairs as many as are cheap."""
     ranked = []
 
-    def spy(held, most, real=validation.drawn_users):
+    def spy(held, most, real=fit_module.drawn_users):
         ranked.append(most)
         return real(held, most)
 
-    monkeypatch.setattr(validation, "drawn_users", spy)
+    monkeypatch.setattr(fit_module, "drawn_users", spy)
     cr.EASE(selection_metric="full").fit(split)
-    monkeypatch.setattr(validation, "FULL_SCORES", 60)
+    monkeypatch.setattr(fit_module, "FULL_SCORES", 60)
     cr.EASE(selection_metric="full").fit(split)
-    monkeypatch.setattr(validation, "PAIR_SCORES", 60 * 7)
+    monkeypatch.setattr(fit_module, "PAIR_SCORES", 60 * 7)
     tiny = {"epochs": 1, "selection_metric": "full"}
     cr.MLP(embedding_dim=4, hidden=(4,), **tiny).fit(split)
-    monkeypatch.setattr(validation, "PAIR_SCORES", 60 * 1000)
+    monkeypatch.setattr(fit_module, "PAIR_SCORES", 60 * 1000)
     cr.ConvNCF(embedding_dim=4, **tiny).fit(split)
     assert ranked == [500_000_000 // split.interactions.n_items, 2_000, 7, 200]
 
