@@ -160,6 +160,11 @@ class TwoTower(Trainable, Protocol):
         """Number of dimensions W of the vectors."""
 
     @classmethod
+    def factor_dim(cls, config: Any) -> int:
+        """Number of leading dimensions that describe a user or an item; the others are biases."""
+        return cls.vector_dim(config)
+
+    @classmethod
     def scores_one_user(cls, config: Any) -> bool:
         """Whether training scores all items with the same user vector; a softmax loss needs this.
 

@@ -78,6 +78,12 @@ class LatentFactors(nn.Module, TwoTower):
         width: int = config.embedding_dim
         return width + 2 if cls.has_biases(config) else width
 
+    @classmethod
+    def factor_dim(cls, config: Any) -> int:
+        """K."""
+        width: int = config.embedding_dim
+        return width
+
     @property
     def weight(self) -> Float[Tensor, " W"]:
         """Ones, because the logit is a plain inner product."""
