@@ -175,6 +175,55 @@ class Estimator:
         )
         return self
 
+    @undisturbed
+    def final(
+        self,
+        *,
+        init_from: Sequence[Estimator] | Estimator = (),
+        progress: bool = False,
+        hooks: Hooks | None = None,
+    ) -> Self:
+        """Train once more on every row, as validation chose, for lists that go live.
+
+        The model is measured first. Then it has the weights of ``COMET(**model.chosen).fit(log)``
+        and keeps its split and figures, so `save` writes both. Lists leave out every item of the
+        log, and `evaluate` refuses the model.
+
+        Parameters
+        ----------
+        init_from : Estimator or sequence of Estimator
+            For a model that started from trained models: these, trained on every row.
+        progress, hooks
+            As for `fit`.
+
+        Raises
+        ------
+        ConfigError
+            When nothing was held out, or `init_from` is missing.
+        NotFittedError
+        """
+        if self.run.final:
+            return self
+        if self.run.split is None:
+            raise ConfigError(
+                "the model was trained on the whole log already: its lists can go live"
+            )
+        starts = pretraining.runs_of(init_from)
+        if self.run.started_from and not starts:
+            raise ConfigError(
+                f"this {self.name} started from trained models; give init_from= those models, "
+                "trained on the whole log or final themselves"
+            )
+        before = measured(self.run)
+        every = type(self)(**self.chosen)
+        every.fit(before.interactions, init_from=init_from, progress=progress, hooks=hooks)
+        self._run = replace(
+            every.run, final=True, config=before.config, split=before.split,
+            metrics=before.metrics, log=[*before.log, *every.run.log], titles=before.titles,
+            source=before.source, reading=before.reading,
+        )  # fmt: skip
+        return self
+
     @property
     def run(self) -> Run:
         """Result of the training: config, weights, log and split.
