@@ -9,8 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from comet_rec.artefact.run import Run
-from comet_rec.data.histories import input_histories
-from comet_rec.data.ragged import Ragged
+from comet_rec.data.histories import Ragged, input_histories
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.lists import known
