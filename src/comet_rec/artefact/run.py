@@ -48,6 +48,7 @@ _MANIFEST = {
     "model": str,
     "epochs": int,
     "started_from?": [str],
+    "final?": bool,
     "blend_epochs?": int,
     "companion_epochs?": {str: int},
     "protocol": ({"hash": str, "settings": {str: object}}, None),
@@ -136,6 +137,9 @@ class Run:
         Pre-trained models that the parameters started from, with the digests of their states.
     blend : SecondModel or None
         Second model, if the config has a blend.
+    final : bool
+        Whether the weights were trained once more on every row. The figures are then those of
+        the model before that, which the split measured.
     metrics : dict or None
         Metrics as ``evaluate --json`` prints them; None before measuring, or without a split.
     log : list of dict
@@ -158,6 +162,7 @@ class Run:
     selected: dict[str, Tensor] | None = None
     started_from: tuple[str, ...] = ()
     blend: SecondModel | None = None
+    final: bool = False
     metrics: dict[str, Any] | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
@@ -214,8 +219,10 @@ class Run:
 
     @property
     def known(self) -> Interactions:
-        """Interactions that the model may know: all rows except the test items."""
-        return self.interactions if self.split is None else self.split.known
+        """Interactions that the model may know; of a measured model, all but the test items."""
+        if self.split is None or self.final:
+            return self.interactions
+        return self.split.known
 
 
 def second_config(config: Config) -> Config:
@@ -291,6 +298,7 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
         "seed": run.config.seed,
         "epochs": run.epochs,
         "started_from": list(run.started_from),
+        "final": run.final,
         "blend_epochs": 0 if run.blend is None else run.blend.epochs,
         "config": {room: asdict(getattr(run.config, room)) for room in ("model", "blend", "train")},
         "protocol": None if run.split is None else protocol_entry(run.split),
@@ -371,6 +379,10 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
         if split.hash != manifest["protocol"]["hash"]:
             raise ValueError("the protocol does not match its hash")
 
+    final = manifest.get("final", False)
+    if final and split is None:
+        raise ValueError("a final run needs the split that measured it")
+
     def tensors(name: str, declared: dict[str, Array], **options: Any) -> dict[str, Tensor]:
         arrays = members[name].arrays(declared, sizes, **options)
         return {key: torch.from_numpy(array) for key, array in arrays.items()}
@@ -406,6 +418,7 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
         selected=selected,
         started_from=tuple(manifest.get("started_from", ())),
         blend=blend,
+        final=final,
         metrics=metrics,
         log=lines,
         titles=titles,

@@ -71,7 +71,7 @@ def audit_run(run: Run) -> list[Finding]:
     findings += broken
     if run.split is not None:
         findings += _protocol(run, run.split)
-        if not broken:
+        if not broken and not run.final:  # the weights are not those that were measured
             findings += _figures(run, run.split)
     return ordered(findings)
 

@@ -25,6 +25,8 @@ from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, NotFittedError
 from comet_rec.estimators import lists, presets
 from comet_rec.estimators.evaluate import measured
+from comet_rec.estimators.explanation import explained
+from comet_rec.estimators.neighbours import neighbours
 from comet_rec.estimators.presets import blend_config, preset
 from comet_rec.estimators.surroundings import torch_device, undisturbed
 from comet_rec.evaluation.ranking import checked
@@ -171,6 +173,55 @@ class Estimator:
         self._run = fit(
             config, data, second=second, starts=initial_runs, hooks=hooks, device=self.device
         )
+        return self
+
+    @undisturbed
+    def final(
+        self,
+        *,
+        init_from: Sequence[Estimator] | Estimator = (),
+        progress: bool = False,
+        hooks: Hooks | None = None,
+    ) -> Self:
+        """Train once more on every row, as validation chose, for lists that go live.
+
+        The model is measured first. Then it has the weights of ``COMET(**model.chosen).fit(log)``
+        and keeps its split and figures, so `save` writes both. Lists leave out every item of the
+        log, and `evaluate` refuses the model.
+
+        Parameters
+        ----------
+        init_from : Estimator or sequence of Estimator
+            For a model that started from trained models: these, trained on every row.
+        progress, hooks
+            As for `fit`.
+
+        Raises
+        ------
+        ConfigError
+            When nothing was held out, or `init_from` is missing.
+        NotFittedError
+        """
+        if self.run.final:
+            return self
+        if self.run.split is None:
+            raise ConfigError(
+                "the model was trained on the whole log already: its lists can go live"
+            )
+        starts = pretraining.runs_of(init_from)
+        if self.run.started_from and not starts:
+            raise ConfigError(
+                f"this {self.name} started from trained models; give init_from= those models, "
+                "trained on the whole log or final themselves"
+            )
+        before = measured(self.run)
+        every = type(self)(**self.chosen)
+        every.fit(before.interactions, init_from=init_from, progress=progress, hooks=hooks)
+        self._run = replace(
+            every.run, final=True, config=before.config, split=before.split,
+            metrics=before.metrics, log=[*before.log, *every.run.log], titles=before.titles,
+            source=before.source, reading=before.reading,
+        )  # fmt: skip
         return self
 
     @property
@@ -350,6 +401,61 @@ class Estimator:
         # One candidate per user: [B], [B, 1] -> [B, 1].
         scores = run_scores(self.run).score_pairs(user_indices, item_indices[:, None])
         return checked(scores)[:, 0]
+
+    @undisturbed
+    def similar_items(self, items: Iterable[Any], k: int = 10) -> Table:
+        """Most similar items, by the cosine of item vectors (biases left out).
+
+        Parameters
+        ----------
+        items : list of ids
+        k : int
+            Similar items for each; fewer where the log has fewer.
+
+        Returns
+        -------
+        Table
+            Rows item_id, similar_item_id, similarity (−1 to 1), rank (from 1).
+
+        Raises
+        ------
+        ConfigError
+            For a model without vectors: EASE, ItemKNN, MLP, NeuMF, ConvNCF, Popularity, Random.
+        UnknownIdError, InputError, NotFittedError
+        """
+        return neighbours(self.run, "item", items, k)
+
+    @undisturbed
+    def similar_users(self, users: Iterable[Any], k: int = 10) -> Table:
+        """Most similar users; as `similar_items`, with user_id and similar_user_id."""
+        return neighbours(self.run, "user", users, k)
+
+    @undisturbed
+    def explain(self, user: Any, item: Any) -> Table:
+        """Contribution of each row of a user's history to the score of an item.
+
+        The contributions add up to the score less the score that an empty history would have.
+        COMET's are integrated gradients through the tower (Sundararajan et al. 2017), complete
+        to 1e-3; those of FISM, SVD++, ItemKNN and EASE are exact.
+
+        Parameters
+        ----------
+        user, item
+            One id each.
+
+        Returns
+        -------
+        Table
+            Rows item_id (of the history), contribution, rank (from 1, largest contribution
+            first), score and without_history (the same in all rows).
+
+        Raises
+        ------
+        ConfigError
+            For a model that reads no history.
+        UnknownIdError, NotFittedError
+        """
+        return explained(self.run, user, item)
 
     def user_vectors(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """Ids and vectors of all users, e.g. for your own search index.

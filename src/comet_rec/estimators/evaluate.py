@@ -80,6 +80,11 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
             "this model was trained on the full log, so no test items are held out; "
             "fit it on a split"
         )
+    if run.final:
+        raise ConfigError(
+            "this model was trained once more on every row, test items included; the figures of "
+            "the model before that are in model.run.metrics"
+        )
     split = trained_on if split is None else split
     same_log = split.interactions.fingerprint == trained_on.interactions.fingerprint
     if not same_log or bool((split.part != trained_on.part).any()):

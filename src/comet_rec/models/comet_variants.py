@@ -16,9 +16,12 @@ models. A part that is left out has no parameters and draws no random numbers.
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
@@ -27,6 +30,7 @@ from comet_rec.data.arrays import Array, indices, under
 from comet_rec.data.batches import Batch
 from comet_rec.data.histories import HistorySettings, Ragged
 from comet_rec.errors import ConfigError
+from comet_rec.models.attribution import integrated_gradients
 from comet_rec.models.comet import COMET, Tower
 from comet_rec.models.comet_config import CometConfig
 from comet_rec.models.interfaces import FoldIn, TwoTower
@@ -157,6 +161,25 @@ class CometVariant(COMET, TwoTower, FoldIn):
         z_users = self.encode_users(batch.users, batch.user_histories, rng)
         z_items = self.encode_items(batch.items, batch.item_histories, rng)
         return self.score_of_pairs(z_users, z_items, batch.pair_users, batch.pair_items)
+
+    def contributions(
+        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+    ) -> npt.NDArray[np.float64]:
+        """Integrated gradients of h ⊙ p'_u · z_i along the rows of the user's map, in float64."""
+        assert z_item is not None
+        n = self.config.history_length
+        weight = (self.h.detach() * z_item).double()  # [K]
+        tower = copy.deepcopy(self.user_tower).double()
+        rows = self.item_embedding.detach()[torch.from_numpy(history)].double()  # [n, K]
+
+        def score(maps: Tensor) -> Tensor:
+            table = maps.flatten(0, 1)  # a row for each map and place, [S · n, K]
+            padded = torch.full((len(maps), n), len(table))
+            padded[:, n - len(history) :] = torch.arange(len(table)).view(len(maps), -1)
+            vectors: Tensor = tower(table, padded)  # p'_u of each map, [S, K]
+            return vectors @ weight
+
+        return integrated_gradients(score, rows).numpy()
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """The tables of users and items; only the items' table if nothing reads the users'."""

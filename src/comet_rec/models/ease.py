@@ -118,6 +118,15 @@ class EASE(NonIterative, FoldIn):
         all_scores[:, self.items] = scores
         return all_scores
 
+    def contributions(
+        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+    ) -> npt.NDArray[np.float64]:
+        """B_ji for each j of the history; 0 where one of the two is not ranked."""
+        place = np.full(self.n_items, -1)
+        place[self.items] = np.arange(len(self.items))
+        ranked = (place[history] >= 0) & (place[item] >= 0)
+        return np.where(ranked, self.weights[place[history], place[item]], 0.0).astype(np.float64)
+
     @staticmethod
     def arrays(config: EASEConfig, n_users: int, n_items: int) -> dict[str, Array]:
         """Declarations of the arrays in the state: the ranked items and their weights B."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from comet_rec.models.interfaces import FoldIn
 from comet_rec.models.latent import (
     LatentFactors,
     history_means,
+    history_parts,
     history_products,
     history_sums,
     normaliser,
@@ -98,6 +101,13 @@ class FISM(LatentFactors, FoldIn):
         users = batch.users.index_select(0, batch.pair_users)
         z_users = self.biases.with_users(vectors, users) * self.weight
         return z_users, self.encode_items(batch.items)
+
+    def contributions(
+        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+    ) -> npt.NDArray[np.float64]:
+        """|N|^(−α) p_j · q_i for each j of the history."""
+        assert z_item is not None
+        return history_parts(self.history_embedding, history, self.config.alpha, z_item)
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs, with each pair's own item left out of N(u)."""

@@ -98,6 +98,23 @@ class FoldIn(Model, Protocol):
         """Whether the model can score users that were not in training."""
         return True
 
+    def contributions(
+        self, history: Int64, item: int, z_item: Tensor | None
+    ) -> npt.NDArray[np.float64]:
+        """Parts of an item's score that the rows of a history give, float64 [n].
+
+        They add up to the score with this history less the score with an empty one.
+
+        Parameters
+        ----------
+        history : int64 [n]
+            Distinct items in the order of the history; as many as the model reads.
+        item : int
+        z_item : Tensor [W] or None
+            The item's vector; None for models without vectors.
+        """
+        raise TypeError(f"{type(self).__name__} does not divide a score among the history's rows")
+
 
 @runtime_checkable
 class Trainable(Model, Protocol):
@@ -141,6 +158,11 @@ class TwoTower(Trainable, Protocol):
     @classmethod
     def vector_dim(cls, config: Any) -> int:
         """Number of dimensions W of the vectors."""
+
+    @classmethod
+    def factor_dim(cls, config: Any) -> int:
+        """Number of leading dimensions that describe a user or an item; the others are biases."""
+        return cls.vector_dim(config)
 
     @classmethod
     def scores_one_user(cls, config: Any) -> bool:

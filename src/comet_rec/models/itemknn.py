@@ -84,6 +84,13 @@ class ItemKNN(NonIterative, FoldIn):
         """Scores of all items, [B, n]."""
         return np.asarray((histories @ self.similarity).toarray(), dtype=np.float32)
 
+    def contributions(
+        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+    ) -> npt.NDArray[np.float64]:
+        """s_ji for each j of the history."""
+        rows = self.similarity[history].toarray()  # [n, I]
+        return np.asarray(rows[:, item], dtype=np.float64)
+
     @staticmethod
     def arrays(config: ItemKNNConfig, n_users: int, n_items: int) -> dict[str, Array]:
         """Declarations of the arrays in the state: a sparse items × items matrix (CSR)."""

@@ -6,6 +6,8 @@ import contextlib
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
@@ -75,6 +77,12 @@ class LatentFactors(nn.Module, TwoTower):
         """Dimensions W of the vectors: the embedding and the two columns of the biases."""
         width: int = config.embedding_dim
         return width + 2 if cls.has_biases(config) else width
+
+    @classmethod
+    def factor_dim(cls, config: Any) -> int:
+        """K."""
+        width: int = config.embedding_dim
+        return width
 
     @property
     def weight(self) -> Float[Tensor, " W"]:
@@ -188,6 +196,18 @@ def history_sums(table: Float[Tensor, "n K"], histories: Ragged) -> Float[Tensor
         histories.values, table, histories.starts, mode="sum", include_last_offset=True
     )
     return sums
+
+
+def history_parts(
+    table: Float[Tensor, "n K"],
+    history: npt.NDArray[np.int64],
+    alpha: float,
+    z_item: Float[Tensor, " W"],
+) -> npt.NDArray[np.float64]:
+    """|N|^(−α) table[j] · q_i for each j of one history N: parts of a score, float64 [n]."""
+    rows = table.detach()[torch.from_numpy(history)].double().numpy()  # [n, K]
+    q_item = z_item[: rows.shape[1]].double().numpy()  # z_i is [q_i, 1, b_i]
+    return np.asarray(rows @ q_item * max(len(history), 1) ** -alpha)
 
 
 def normaliser(counts: Tensor, alpha: float) -> Tensor:

@@ -38,6 +38,12 @@ class Popularity(NonIterative, FoldIn):
         """Scores of all items, [B, n]."""
         return np.tile(self.counts, (histories.shape[0], 1))
 
+    def contributions(
+        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+    ) -> npt.NDArray[np.float64]:
+        """Zeros: the score is the same for every history."""
+        return np.zeros(len(history))
+
     @staticmethod
     def arrays(config: PopularityConfig, n_users: int, n_items: int) -> dict[str, Array]:
         """Declarations of the arrays in the state."""

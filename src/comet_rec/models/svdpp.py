@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ from comet_rec.data.batches import Batch
 from comet_rec.data.histories import FULL, HistorySettings, Ragged
 from comet_rec.models.interfaces import FoldIn
 from comet_rec.models.kernels.pair_products import pair_products
-from comet_rec.models.latent import LatentFactors, history_means, history_products
+from comet_rec.models.latent import LatentFactors, history_means, history_parts, history_products
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
@@ -73,6 +75,13 @@ class SVDpp(LatentFactors, FoldIn):
         assert histories is not None
         factors = history_means(self.history_embedding, histories, 0.5)
         return factors if users is None else factors + self.user_embedding.index_select(0, users)
+
+    def contributions(
+        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+    ) -> npt.NDArray[np.float64]:
+        """|N|^(−½) y_j · q_i for each j of the history."""
+        assert z_item is not None
+        return history_parts(self.history_embedding, history, 0.5, z_item)
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the pairs, with each pair's own item left out of N(u)."""

@@ -67,7 +67,7 @@ def check(
 
 
 def _check_data(run: Run, config: Config, log: Interactions, split: Split | None) -> None:
-    name, run_split = run.config.name, run.split
+    name, run_split = run.config.name, None if run.final else run.split
     if run.interactions.fingerprint != log.fingerprint:
         raise ConfigError(f"the {name} run was trained on another log; train it on this one")
     if (run_split is None) != (split is None):

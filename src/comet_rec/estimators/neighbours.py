@@ -1,0 +1,67 @@
+"""Items like an item and users like a user: cosine similarity of a model's vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from comet_rec.artefact.run import Run, second_config
+from comet_rec.config import Config, is_whole
+from comet_rec.data.tables import Table
+from comet_rec.errors import ConfigError, InputError
+from comet_rec.estimators.lists import known
+from comet_rec.models import base
+from comet_rec.retrieval.exact import top_k
+
+
+def neighbours(run: Run, role: Literal["user", "item"], ids: Iterable[Any], k: int) -> Table:
+    """The most similar others of each id; see `Estimator.similar_items`."""
+    if not is_whole(k) or k < 1:
+        raise InputError(f"k = {k!r}: must be a whole number above 0")
+    vectors, names = run.item_vectors, run.interactions.item_ids
+    if role == "user":
+        vectors, names = run.user_vectors, run.interactions.user_ids
+    if vectors is None:
+        raise ConfigError(
+            f"{run.config.name} has no vectors to compare: its scores are no inner product; "
+            "similar items come from a model with vectors, e.g. comet or mf"
+        )
+    indices = known(names, ids, role)
+    factors = nnf.normalize(_factors(run, vectors, role), dim=1)  # [n, W]
+    itself = np.arange(len(indices)), indices
+    similar = np.full((len(indices), min(k, len(factors))), -1, dtype=np.int64)
+    cosines = np.zeros(similar.shape, dtype=np.float32)
+    queries = factors[torch.from_numpy(indices)]
+    for block, found, scores in top_k(queries, factors, k, masked=itself):
+        similar[block], cosines[block] = found, scores
+    row, column = np.nonzero(similar >= 0)
+    return Table(
+        {
+            f"{role}_id": names.external(indices[row]),
+            f"similar_{role}_id": names.external(similar[row, column]),
+            "similarity": cosines[row, column],
+            "rank": column + 1,
+        }
+    )
+
+
+def _factors(run: Run, vectors: Tensor, role: str) -> Tensor:
+    """Columns that describe a user or an item: without biases, a second model by its weight."""
+    width = base.model_class(run.config.name).vector_dim(run.config.model)
+    parts = [vectors[:, : _factor_dim(run.config)]]
+    if run.blend is not None:
+        # The users' columns hold the weight already.
+        scale = run.blend.weight if role == "item" else 1.0
+        second = vectors[:, width : width + _factor_dim(second_config(run.config))]
+        parts.append(scale * second)
+    return torch.cat(parts, dim=1)
+
+
+def _factor_dim(config: Config) -> int:
+    dim: int = base.model_class(config.name).factor_dim(config.model)
+    return dim

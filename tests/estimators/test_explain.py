@@ -1,0 +1,131 @@
+"""Explanations and neighbours on planted logs, where the reason and the likeness are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import comet_rec as cr
+from comet_rec.errors import ConfigError, InputError, UnknownIdError
+from tests.conftest import make_log
+
+SMALL = {"embedding_dim": 16, "history_length": 12, "hidden": (16,), "widths": (1, 4)}
+N_PAIRS, N_USERS = 20, 250
+
+
+def last_pair(user: int) -> int:
+    """The pair of which a user has only the even item so far."""
+    return int(np.random.default_rng(user).permutation(N_PAIRS)[5])
+
+
+@pytest.fixture(scope="module")
+def log():
+    """Item 2p + 1 follows item 2p and nothing else: the reason for an odd item is its even twin."""
+    rows = []
+    for user in range(N_USERS):
+        for pair in np.random.default_rng(user).permutation(N_PAIRS)[:5]:
+            rows += [(user, 2 * pair), (user, 2 * pair + 1)]
+        rows.append((user, 2 * last_pair(user)))
+    return make_log(np.array(rows))
+
+
+@pytest.fixture(scope="module")
+def comet(log):
+    model = cr.COMET(
+        preset="best", blend_model="none", **SMALL, full_epochs=20, batch_size=256,
+        learning_rate=1e-2,
+    )  # fmt: skip
+    return model.fit(log)
+
+
+MODELS = {
+    "comet": None,
+    "blend": lambda: cr.COMET(preset="best", **SMALL, full_epochs=4, blend_epochs=4),
+    "fism": lambda: cr.FISM(embedding_dim=16, full_epochs=40, learning_rate=1e-2, alpha=0.5),
+    "svdpp": lambda: cr.SVDpp(embedding_dim=16, full_epochs=4),
+    "itemknn": cr.ItemKNN,
+    "ease": cr.EASE,
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request, log, comet):
+    return comet if request.param == "comet" else MODELS[request.param]().fit(log)
+
+
+def test_contributions_add_up_to_the_score(model, log):
+    for user, item in ((3, 7), (4, 8)):
+        table = model.explain(user, item)
+        assert list(table.keys()) == [
+            "item_id", "contribution", "rank", "score", "without_history"
+        ]  # fmt: skip
+        score = float(model.score([user], [item])[0])
+        assert table["score"][0] == pytest.approx(score, abs=1e-6)
+        total = table["contribution"].sum() + table["without_history"][0]
+        assert total == pytest.approx(score, abs=1e-6)
+        assert set(table["item_id"]) <= set(log.items[log.users == user].tolist())
+        assert table["rank"].tolist() == list(range(1, len(table) + 1))
+        assert (np.diff(table["contribution"]) <= 0).all()
+
+
+def test_without_history_is_the_score_of_an_empty_one(log):
+    model = cr.FISM(embedding_dim=8, full_epochs=3).fit(log)
+    table = model.explain(3, 7)
+    biases = model.run.model.biases
+    expected = biases.bias + biases.users[3] + biases.items[7]
+    assert table["without_history"][0] == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["comet", "itemknn", "ease"])
+def test_the_reason_for_an_item_is_its_twin(log, comet, name):
+    model = comet if name == "comet" else MODELS[name]().fit(log)
+    reasons = []
+    for user in range(40):
+        even = 2 * last_pair(user)
+        reasons.append(model.explain(user, even + 1)["item_id"][0] == even)
+    assert np.mean(reasons) > 0.9
+
+
+def test_twins_are_the_most_similar_items(log):
+    model = cr.MF(embedding_dim=16, full_epochs=60, learning_rate=1e-2, negatives=4).fit(log)
+    table = model.similar_items(range(2 * N_PAIRS), k=3)
+    best = table["similar_item_id"][table["rank"] == 1]
+    assert (best // 2 == np.arange(2 * N_PAIRS) // 2).mean() > 0.9
+    assert len(table) == 3 * 2 * N_PAIRS
+    assert (table["item_id"] != table["similar_item_id"]).all()
+    assert (np.abs(table["similarity"]) <= 1 + 1e-5).all()
+
+
+def test_similarity_is_the_cosine_without_biases(log):
+    model = cr.MF(embedding_dim=8, full_epochs=2).fit(log)
+    q = model.run.model.item_embedding.detach().numpy()
+    q = q / np.linalg.norm(q, axis=1, keepdims=True)
+    table = model.similar_items([5], k=4)
+    cosines = q @ q[5]
+    cosines[5] = -2
+    assert table["similar_item_id"].tolist() == np.argsort(-cosines)[:4].tolist()
+    np.testing.assert_allclose(table["similarity"], np.sort(cosines)[::-1][:4], atol=1e-5)
+
+
+def test_similar_users_share_their_items(log):
+    model = cr.MF(embedding_dim=16, full_epochs=60, learning_rate=1e-2, negatives=4).fit(log)
+    table = model.similar_users([0, 7], k=5)
+    assert table["user_id"].tolist() == [0] * 5 + [7] * 5
+    shared = []
+    for user, other in zip(table["user_id"], table["similar_user_id"], strict=True):
+        mine, theirs = (set(log.items[log.users == u].tolist()) for u in (user, other))
+        shared.append(len(mine & theirs))
+    assert np.mean(shared) > 11 * 11 / 40  # more than two random users share
+
+
+def test_what_cannot_be_explained_or_compared_is_refused_in_one_line(log, comet):
+    with pytest.raises(ConfigError, match="mf reads no history"):
+        cr.MF(embedding_dim=4, full_epochs=1).fit(log).explain(0, 1)
+    with pytest.raises(ConfigError, match="ease has no vectors to compare"):
+        cr.EASE().fit(log).similar_items([0])
+    with pytest.raises(UnknownIdError, match="unknown item 999"):
+        comet.explain(0, 999)
+    with pytest.raises(UnknownIdError, match="unknown user 9999"):
+        comet.similar_users([9999])
+    with pytest.raises(InputError, match="k = 0"):
+        comet.similar_items([1], k=0)
