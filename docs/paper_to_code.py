@@ -29,6 +29,19 @@ EXPECTED = [
     *(("Table", number) for number in range(1, 6)),
     *(("Figure", number) for number in range(3, 7)),
 ]
+COMPUTED = [
+    ("2, 3", "embedding maps, rows of a table", "embedding_maps", "cross_features"),
+    (
+        "Eqs. 4, 5",
+        "c = [ReLU(W_l ∗ E + b_l)] over widths",
+        "direct_cross_features",
+        "cross_features",
+    ),
+    ("6, 7", "MLP of the cross features", "Perceptron.forward", "Tower.forward"),
+    ("8", "hᵀ(z_u ⊙ z_i)", "COMET.score", "COMET.score_of_pairs"),
+    ("9", "binary cross-entropy", "binary_cross_entropy", ""),
+]
+"""Equation, its content, the function that computes it plainly, and the one that a step calls."""
 SETTINGS = [
     ("embedding size K", "128", "CometConfig.embedding_dim"),
     ("cap of a history", "50", "CometConfig.history_length"),
@@ -147,6 +160,17 @@ def defaults(source: Path) -> dict[str, str]:
     return found
 
 
+def _computed(row: tuple[str, str, str, str], texts: list[Text]) -> str:
+    """A row of the table of functions."""
+    name, content, *symbols = row
+    cells = [name, content]
+    for symbol in symbols:
+        files = [text.file for text in texts if text.symbol == symbol]
+        place = f"`{symbol}`, `{files[0]}`" if files else "not yet"
+        cells.append(place if symbol else "")
+    return f"| {' | '.join(cells)} |"
+
+
 def page(source: Path) -> str:
     """The page's Markdown."""
     texts = list(docstrings(source))
@@ -164,7 +188,16 @@ def page(source: Path) -> str:
         "Written by `python docs/paper_to_code.py` from the docstrings; a test keeps it up to",
         "date. The paper is [arXiv 2007.14129v1](https://arxiv.org/abs/2007.14129v1).",
         "",
-        "## Equations, tables, figures",
+        "## The functions that compute the equations",
+        "",
+        "| equation | content | plain form | fast form |",
+        "|---|---|---|---|",
+        *(_computed(row, texts) for row in COMPUTED),
+        "",
+        "The fast form of Eqs. 2 to 5 is a product for each frequency of a Fourier transform",
+        "([0014](decisions/0014-frequency-form.md)); tests compare both forms.",
+        "",
+        "## Every mention of equations, tables, figures",
         "",
         "| in the paper | symbol | file |",
         "|---|---|---|",
