@@ -32,7 +32,7 @@ EXPECTED = [
 COMPUTED = [
     ("2, 3", "embedding maps, rows of a table", "embedding_maps", "cross_features"),
     (
-        "Eqs. 4, 5",
+        "4, 5",
         "c = [ReLU(W_l ∗ E + b_l)] over widths",
         "direct_cross_features",
         "cross_features",
