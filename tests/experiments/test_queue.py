@@ -214,7 +214,7 @@ def test_the_kernels_shown_are_the_widest_that_do_not_cover_all():
 def test_inspect_says_why_there_is_nothing_to_see(csv, tmp_path, capsys):
     fast = ["--set", "train.epochs=1", "--set", "model.embedding_dim=16", "--quiet"]
     for name, more, why in (
-        ("one", ["--set", "model.towers=user"], "this COMET has no item's tower"),
+        ("one", ["--set", "model.towers=user"], "this COMET has no item tower"),
         ("mlp", ["--set", "model.cross=mlp"], "model.cross is mlp"),
     ):
         out = str(tmp_path / name)

@@ -400,7 +400,7 @@ def test_inspect_draws_the_kernels_of_a_run(written, tmp_path, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["user-kernels.png", "user-kernels.svg"]
     other = next((written / "runs").glob("small-mf-*")) / "run"
     assert run(["inspect", str(other), "--out", str(tmp_path / "x")]) == 2
-    assert "a mf without filters" in capsys.readouterr().err
+    assert "is a mf, which has no filters" in capsys.readouterr().err
 
 
 @pytest.mark.slow
