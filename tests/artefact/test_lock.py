@@ -130,7 +130,7 @@ def test_a_run_that_was_finished_meanwhile_is_not_replaced(
     monkeypatch.setattr(train, "_fit", slow)
     assert command(["train", str(log_file), "--out", str(out), "--model", "ease"]) == 0
     said = capsys.readouterr()
-    assert f"this one is in {tmp_path / 'shop-3'}" in said.err
+    assert f"this run is saved in {tmp_path / 'shop-3'}" in said.err
     assert f"written to {tmp_path / 'shop-3'}" in said.out
     found = {name: load_run(tmp_path / name).config.name for name in names(tmp_path)[1:]}
     assert found == {"shop": "comet", "shop-2": "comet", "shop-3": "ease"}
