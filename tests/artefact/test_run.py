@@ -109,7 +109,7 @@ def test_a_file_that_was_cut_before_its_digest_is_told(copy, name):
 def test_another_schema_is_refused(copy):
     path = copy / "manifest.json"
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(ArtefactError, match="schema 99"):
+    with pytest.raises(ArtefactError, match="format 99"):
         cr.load_model(copy)
 
 

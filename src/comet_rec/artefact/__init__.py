@@ -1,1 +1,1 @@
-"""A run on disk: written atomically, verified when it is read, stored without pickle."""
+"""Folders of trained models ("runs"): written atomically, verified when read, no pickle."""

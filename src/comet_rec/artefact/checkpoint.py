@@ -1,4 +1,4 @@
-"""Checkpoint of an unfinished training: parameters, optimizer state and position."""
+"""Checkpoints of an unfinished training: parameters, optimizer state and the step reached."""
 
 from __future__ import annotations
 
@@ -22,14 +22,21 @@ from comet_rec.errors import ArtefactError, InputError
 
 NAME = "last"
 POINTER = f"{NAME}.json"
-"""JSON file that names the current tensor file and holds the checkpoint's plain data."""
+"""JSON file of a checkpoint: it names the tensor file, and holds all data but the tensors."""
 BLEND = "blend"
-"""Folder beside the checkpoint: state of a blend's second model, which is trained first."""
+"""Subfolder for the second model of a blend, which is trained before the main model.
+
+In a blend, the scores of a second model are added to those of the main model.
+"""
 REMEDY = "remove the folder and train again"
 """Advice in the error for a damaged checkpoint."""
 
 STAGES = ("validation", "refit", "all")
-"""Stages of a training that can leave a checkpoint."""
+"""Stages of a training that can leave a checkpoint.
+
+"validation" chooses the number of epochs, "refit" also trains on validation rows, and "all" trains
+on a log without held-out rows.
+"""
 _POINTER = {"about": {str: object}, "file": str, "tensors": str, "sha256": str}
 _ABOUT = {
     "stage": str,
@@ -51,7 +58,7 @@ _ABOUT = {
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write a checkpoint; the earlier one is removed only after the new one is complete.
+    """Write a checkpoint to `folder`; remove the earlier one only after the new one is complete.
 
     Parameters
     ----------
@@ -60,7 +67,8 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], about: dict[str, A
     tensors : dict of Tensor
         Parameters and optimizer state, by name.
     about : dict
-        Plain data that JSON can hold: stage, step, trainer state, log, identity of the training.
+        Further data that JSON can hold: stage, step, state of the trainer, lines of the training
+        log, and a fingerprint of the training.
 
     Raises
     ------
@@ -77,7 +85,8 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], about: dict[str, A
 def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{NAME}-{about['stage']}-{about['step']}.safetensors"
-    # Without a step since the last checkpoint, its file must stay until the pointer is replaced.
+    # A checkpoint of the same step has the same name. Its file must stay until the JSON file is
+    # replaced, so the new file gets another name.
     if name == _pointed(folder):
         name = f"{NAME}-{about['stage']}_-{about['step']}.safetensors"
     fresh = folder / f".{name}.tmp"
@@ -101,17 +110,20 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether an unfinished training can be resumed."""
+    """Whether `folder` holds a checkpoint from which a training can resume."""
     return has_own_checkpoint(folder) or (folder / BLEND).is_dir()
 
 
 def has_own_checkpoint(folder: Path) -> bool:
-    """Whether the main model has a checkpoint; the second model of a blend does not count."""
+    """Whether `folder` holds a checkpoint of the main model, not only of a blended second model."""
     return (folder / POINTER).is_file()
 
 
 def forget(folder: Path) -> None:
-    """Make an earlier training impossible to resume, by removing its pointer and blend folder."""
+    """Make the checkpoint in `folder` unusable, so that no training resumes from it.
+
+    Its tensor file stays until the next checkpoint is written.
+    """
     (folder / POINTER).unlink(missing_ok=True)
     for name in (BLEND, "companions"):  # the folder's name until 0.1
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -120,19 +132,20 @@ def forget(folder: Path) -> None:
 def load_checkpoint(
     folder: Path, declare: Callable[[Mapping[str, Any]], Mapping[str, Array]]
 ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and plain data of the last checkpoint, or None if there is no checkpoint.
+    """Load the tensors and the plain data of a checkpoint; None if there is no checkpoint.
 
     Parameters
     ----------
     folder : Path
+        The run's `checkpoints` folder.
     declare : callable
-        Takes the plain data and returns the declarations of the tensors. An `InputError` that it
-        raises is passed on.
+        Takes the plain data, and returns the required type and shape of each tensor by name. It
+        may raise an `InputError`.
 
     Raises
     ------
     ArtefactError
-        When the checkpoint is damaged, or its tensors differ from the declared ones.
+        When the checkpoint is damaged, or a tensor has another type or shape.
     """
     try:
         for _ in range(TRIES):
@@ -164,7 +177,7 @@ def load_checkpoint(
 
 
 def _pointed(folder: Path) -> str | None:
-    """Name of the current tensor file, or None without a readable pointer."""
+    """Name of the checkpoint's tensor file in `folder`; None without a readable checkpoint."""
     try:
         with Members(folder) as members:
             return Path(_entry(members)["file"]).name
@@ -173,7 +186,7 @@ def _pointed(folder: Path) -> str | None:
 
 
 def _entry(members: Members) -> dict[str, Any]:
-    """Entries of the pointer file, after checking their digest and their types."""
+    """Read the JSON file of a checkpoint, and check its SHA-256 and the types of its entries."""
     members.open({POINTER: None})
     entry: dict[str, Any] = parsed(members[POINTER].text())
     check_form(entry, _POINTER)

@@ -1,4 +1,7 @@
-"""Atomic folders: written beside their target, synced and swapped in, with SHA-256 digests."""
+"""Atomic writing of a run's folder: written beside its target, synced to disk, swapped in.
+
+A manifest in the folder lists the SHA-256 of each file.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ MANIFEST = "manifest.json"
 SCHEMA = 1
 """Version of the folder format; folders of another version are refused."""
 CHECKPOINTS = "checkpoints"
+"""Subfolder of a run for the checkpoints of an unfinished training."""
 PASSING = (".tmp", ".nfs", ".DS_Store")
 """Prefixes of file names that a killed writer or the operating system leaves behind."""
 MOST_FILES = 64
@@ -58,12 +62,13 @@ def write_folder(target: Path, write: Callable[[Path], dict[str, Any]]) -> None:
         An earlier run or an unfinished training in this place is replaced. If `target` is a
         symbolic link, the folder behind the link is replaced.
     write : callable
-        Takes an empty folder, fills it, and returns further entries of the manifest.
+        Function that fills an empty folder, and returns further entries for the manifest.
 
     Raises
     ------
     ArtefactError
-        When the target cannot be written, holds other files, or another process is training there.
+        When the target cannot be written or holds files that no run has, or another process is
+        training there.
     """
     place = Path(os.path.realpath(target))
     with locked(target, "save") as has_lock:
@@ -105,7 +110,7 @@ def _fill(fresh: Path, write: Callable[[Path], dict[str, Any]]) -> None:
 
 
 def _take_place(staging: Path, place: Path) -> None:
-    """Move the new folder to its place, and the old folder into `staging`.
+    """Move the new folder from `staging` to `place`, and the old folder into `staging`.
 
     If the system cannot swap two names atomically, two renames do it. Between the renames, readers
     (`untrusted.Members`) and the next writer find the old folder in `staging`.
@@ -128,7 +133,7 @@ def _take_place(staging: Path, place: Path) -> None:
 
 
 def _confirm(place: Path, target: Path) -> None:
-    """Sync the parent folder before the old folder is removed; warn if that fails."""
+    """Sync the parent folder of `place` to disk; warn if that fails, naming `target`."""
     try:
         sync(place.parent)
     except OSError as error:
@@ -145,7 +150,8 @@ def exchange(one: Path, other: Path) -> None:
     Raises
     ------
     OSError
-        With the error number ENOSYS if the system has no such call.
+        When the names cannot be swapped. The error number is ENOSYS if the system cannot swap
+        names at all.
     """
     import ctypes  # imported here because only saving needs it
 
@@ -159,7 +165,7 @@ def exchange(one: Path, other: Path) -> None:
 
 
 def sweep(place: Path) -> None:
-    """Remove the leftovers of killed saves to a folder, and restore a folder moved aside by one.
+    """Clean up after killed saves to `place`: restore the old folder, remove temporary folders.
 
     The caller must hold the lock, so that no other process is still saving.
     """
@@ -170,12 +176,12 @@ def sweep(place: Path) -> None:
 
 
 def refuse_foreign(target: Path) -> None:
-    """Refuse a target that holds files which no run or unfinished training has.
+    """Check that `target` holds no files but those of a run or of an unfinished training.
 
     Raises
     ------
     ArtefactError
-        When saving would delete such files.
+        When it holds other files, which saving would delete.
     """
     if not target.exists():
         return
@@ -195,7 +201,7 @@ def refuse_foreign(target: Path) -> None:
 
 
 def _named(folder: Path) -> set[str]:
-    """Names of the manifest and of the files that it lists; empty without a valid manifest."""
+    """Names of the manifest in `folder` and of the files that it lists; empty if it is invalid."""
     try:
         with Members(folder) as members:
             members.open({MANIFEST: None})
@@ -207,7 +213,7 @@ def _named(folder: Path) -> set[str]:
 
 
 def reason(error: Exception) -> str:
-    """Cause of a failed write, from an `OSError` or from an error of safetensors."""
+    """Text of the `OSError` or the safetensors error that made a write fail."""
     return str(getattr(error, "strerror", None) or error)
 
 
@@ -215,13 +221,13 @@ def reason(error: Exception) -> str:
 def opened(
     folder: Path, names: Container[str] | None = None
 ) -> Iterator[tuple[Members, dict[str, Any]]]:
-    """Open a folder: verify its manifest and open the files that the manifest names.
+    """Open the folder of a run: verify its manifest, and open the files that the manifest names.
 
     Parameters
     ----------
     folder : Path
     names : container of str, optional
-        Files to open, as far as the manifest names them. Default: all files of the manifest.
+        File names to open, if the manifest has them. Default: all files of the manifest.
 
     Yields
     ------
@@ -233,7 +239,7 @@ def opened(
     Raises
     ------
     ArtefactError
-        When the folder is missing, incomplete or of another schema, or its manifest is damaged.
+        When the folder is missing, incomplete or in another format, or its manifest is damaged.
         An `OSError` inside the block is raised as an `ArtefactError` too.
     """
     try:
@@ -245,7 +251,7 @@ def opened(
 
 
 def _opened(folder: Path, names: Container[str] | None) -> tuple[Members, dict[str, Any]]:
-    """Open as `opened` does; start again if the folder was replaced before all files were open."""
+    """Open as `opened` does; retry if a process replaced the folder before all files were open."""
     for _ in range(TRIES):
         with contextlib.ExitStack() as stack:
             try:
@@ -270,7 +276,7 @@ def _opened(folder: Path, names: Container[str] | None) -> tuple[Members, dict[s
 
 
 def _manifest(folder: Path, members: Members) -> dict[str, Any]:
-    """Read the manifest, and check its digest and its schema."""
+    """Read the manifest of a run, and check its SHA-256 and the version of its format."""
     path = folder / MANIFEST
     damaged = DamagedError(f"{path}: damaged; train again or copy the run again")
     try:
@@ -283,7 +289,7 @@ def _manifest(folder: Path, members: Members) -> dict[str, Any]:
     if manifest["schema"] != SCHEMA:
         schema = one_line(repr(manifest["schema"]), 40)
         raise ArtefactError(
-            f"{path}: schema {schema}, but this version reads {SCHEMA}; train again"
+            f"{path}: folder format {schema}, but this version reads format {SCHEMA}; train again"
         )
     if stated != computed or len(manifest["files"]) > MOST_FILES:
         raise damaged
@@ -291,7 +297,7 @@ def _manifest(folder: Path, members: Members) -> dict[str, Any]:
 
 
 def _no_run(folder: Path) -> ArtefactError:
-    """Error for a folder without a finished run; the message names what the folder holds."""
+    """Error for a folder without a finished run; the message tells what `folder` is instead."""
     if is_trained_into(folder):
         content = "a training is writing there; wait until it ends"
     elif (folder / CHECKPOINTS).is_dir():
@@ -304,7 +310,7 @@ def _no_run(folder: Path) -> ArtefactError:
 
 
 def digest_of(entries: dict[str, Any]) -> str:
-    """SHA-256 of plain data as JSON with sorted keys, hexadecimal."""
+    """SHA-256 of `entries` as JSON with sorted keys, hexadecimal."""
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 

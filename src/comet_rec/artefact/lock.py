@@ -24,16 +24,19 @@ if sys.platform != "win32":
 
 Purpose = Literal["train", "save"]
 WAIT_SECONDS = 600.0
-"""Longest wait of a save for another save to the same folder."""
+"""Longest time that a save waits for another save to the same folder."""
 SURE_SECONDS = 0.3
-"""Wait before a lock counts as taken: `is_trained_into` holds the lock for a moment."""
+"""Seconds of failed attempts before a lock counts as taken.
+
+A shorter failure is harmless, because `is_trained_into` holds the lock for a moment.
+"""
 PAUSE_SECONDS = 0.02
 """Pause between two attempts to take the lock."""
 _NOT_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 """Error numbers of file systems without `flock`."""
 
 _held: dict[Path, tuple[int, int]] = {}
-"""Process and thread that hold each lock, by folder: a training may save to its own folder."""
+"""Folder → process and thread that hold its lock, so that a training may save to its own folder."""
 
 
 @contextlib.contextmanager
@@ -46,18 +49,19 @@ def locked(folder: Path, purpose: Purpose) -> Iterator[bool]:
         The folder may be missing. Missing parent folders are created, and removed again if they
         stay empty.
     purpose : {"train", "save"}
-        A save waits until another save ends. If either process is training, the call fails
-        within a second.
+        Activity of this process. A save waits until another save ends. If this process or the
+        process that holds the lock is training, the call fails within a second.
 
     Yields
     ------
     bool
-        Whether the lock is held; some network file systems have no locks.
+        True if the lock is held. False if the file system, e.g. a network disk, has no locks.
 
     Raises
     ------
     ArtefactError
-        When another process trains or saves there, or the lock file cannot be written.
+        When another process trains into the folder or saves to it, or when the lock file cannot
+        be written.
     """
     place = Path(os.path.realpath(folder))
     owner = os.getpid(), threading.get_ident()
@@ -90,7 +94,7 @@ def locked(folder: Path, purpose: Purpose) -> Iterator[bool]:
 
 
 def is_trained_into(folder: Path) -> bool:
-    """Whether another process is training into this folder now."""
+    """Whether another process is training a model into `folder` now."""
     try:
         handle = os.open(_file_of(Path(os.path.realpath(folder))), os.O_RDONLY | _flags())
     except (OSError, ValueError):  # ValueError: NUL in the path
@@ -113,7 +117,7 @@ def _file_of(place: Path) -> Path:
 
 
 def _acquired(folder: Path, path: Path, purpose: Purpose) -> int | None:
-    """Take the lock; returns its file descriptor, or None if the file system has no locks."""
+    """Lock the file `path`; returns its descriptor, or None if the file system has no locks."""
     began = time.monotonic()
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +153,7 @@ def _acquired(folder: Path, path: Path, purpose: Purpose) -> int | None:
 
 
 def _is(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one that the path names."""
+    """Whether `path` still names the file that is open as `handle`."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
@@ -157,7 +161,7 @@ def _is(handle: int, path: Path) -> bool:
 
 
 def _holder(handle: int) -> tuple[str, str]:
-    """Purpose and process id written in the lock file."""
+    """Purpose and process id that the holder of the lock wrote into the lock file."""
     words = os.pread(handle, 100, 0).decode("ascii", "replace").split()
     return (words[0], words[1]) if len(words) == 2 else ("", "unknown")
 

@@ -1,4 +1,4 @@
-"""Versions and machine of a run, stored with it because its metrics depend on them."""
+"""Software versions and hardware, stored with a run because its metrics depend on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and the numerical libraries, digest of this code, number of threads."""
+    """Versions of Python and libraries, a hash of this package's code, and number of threads."""
     libraries = ("duckdb", "numpy", "scipy", "torch")
     return {
         "python": platform.python_version(),
@@ -34,7 +34,10 @@ def _own_version() -> str:
 
 @cache
 def _code() -> str:
-    """First twelve digits of a SHA-256 of the package's source, equal for a clone and a wheel."""
+    """First twelve digits of the SHA-256 of the package's source code.
+
+    A git clone and an installed wheel give the same digits.
+    """
     home = Path(__file__).parents[1]
     state = hashlib.sha256()
     for path in sorted(home.rglob("*.py"), key=lambda path: path.relative_to(home).as_posix()):
@@ -44,7 +47,7 @@ def _code() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, threads and versions."""
+    """Processor, cores, threads, operating system, and versions of Python and PyTorch."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

@@ -1,4 +1,4 @@
-"""A run: config, weights, log, split and metrics of one training; saving and loading it."""
+"""Runs: config, weights, interactions, split and metrics of one training; saving and loading."""
 
 from __future__ import annotations
 
@@ -36,14 +36,20 @@ FILES = (
 )  # fmt: skip
 """Files that `load_run` reads. It ignores other files, such as those of an older run."""
 BLEND, BLEND_WEIGHT = "blend", "blend_weight"
-"""Stored tensors of a blend's second model: the prefix of its parameters, and its weight."""
+"""Names of stored tensors of a blended second model.
+
+The first is the prefix of its parameters, the second the factor of its score.
+"""
 MOST_CONFIG = 1 << 16
 """Largest `config.toml`, in bytes."""
 MOST_INDEX = 2**31 - 2
 """Largest number of users or items: indices and the pad index must fit into int32."""
 
 _SETTING = re.compile(r'\[\w+\]|\w+ = (?:"(?:[^"\\]|\\.)*"|\[[\d., ]*\]|[-+.\w]+)')
-"""A line of `config.toml`: a section, or a setting with a string, a list of integers or a word."""
+"""Pattern of a line of `config.toml`: a section header or a setting.
+
+The value of a setting is a string, a list of numbers, a number or a word.
+"""
 _MANIFEST = {
     "model": str,
     "epochs": int,
@@ -87,7 +93,7 @@ LOG = [
         "validation": _FIGURES,
     }
 ]
-"""Form of `log.jsonl`: one line for each epoch."""
+"""Form of `log.jsonl`, which has one line for each epoch; see `check_form`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +109,7 @@ class SecondModel:
     epochs : int
         Epochs that the second model was trained for; 0 if the caller passed a trained model.
     selected : dict of Tensor or None
-        Parameters that validation chose, as in `Run.selected`.
+        Parameters of the epoch that validation chose, as in `Run.selected`.
     """
 
     state: dict[str, Tensor]
@@ -114,7 +120,7 @@ class SecondModel:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished training, complete enough to evaluate, to recommend and to fold in new users.
+    """Result of a training: all that is needed to evaluate, to recommend, and to score new users.
 
     Parameters
     ----------
@@ -124,24 +130,25 @@ class Run:
     state : dict of Tensor
         The model's parameters.
     interactions : Interactions
-        The full log, held-out rows included.
+        All interactions, including the held-out ones.
     split : Split or None
         Split with the held-out items; None if the model was trained on all rows.
     user_vectors, item_vectors : Tensor [U, K] and [I, K], or None
-        Vectors whose inner product is the score; None for models without such vectors. A blend
-        appends the second model's columns; the user columns already contain its weight.
+        Vectors whose inner product is the score; None for models without such vectors. With a
+        blend, the second model's columns follow. Its user columns are already multiplied by its
+        weight.
     selected : dict of Tensor or None
-        Parameters that validation chose, kept if a refit replaced them. The validation stage of
-        another model can start from them.
+        Parameters of the epoch that validation chose, kept if a refit replaced them. Another
+        model can be initialised from them for its own validation.
     started_from : tuple of str
-        Pre-trained models that the parameters started from, with the digests of their states.
+        Pre-trained models from which the parameters were initialised, each as "name digest".
     blend : SecondModel or None
-        Second model, if the config has a blend.
+        Second model whose scores are added, if the config asks for one.
     final : bool
-        Whether the weights were trained once more on every row. The figures are then those of
-        the model before that, which the split measured.
+        Whether the weights were trained once more on all rows. The metrics are then those of the
+        earlier model, which did not know the test items.
     metrics : dict or None
-        Metrics as ``evaluate --json`` prints them; None before measuring, or without a split.
+        Metrics as ``evaluate --json`` prints them; None before evaluation, or without a split.
     log : list of dict
         One entry for each epoch.
     titles : dict
@@ -171,7 +178,7 @@ class Run:
 
     @cached_property
     def model(self) -> Any:
-        """The trained model, on the CPU.
+        """The trained model, rebuilt on the CPU from `config` and `state`.
 
         Raises
         ------
@@ -182,7 +189,7 @@ class Run:
 
     @cached_property
     def second_model(self) -> Any:
-        """The second model of the blend, on the CPU; None without a blend.
+        """The second model of the blend, rebuilt on the CPU; None without a blend.
 
         Raises
         ------
@@ -195,19 +202,22 @@ class Run:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters of the model and of a second model, by their stored names."""
+        """Parameters of the model and of a blended second model, keyed by their names on disk."""
         return _joined(self.state, self.blend)
 
     @property
     def validation(self) -> dict[str, float] | None:
-        """Validation metrics of the chosen epoch; None without validation items."""
+        """Validation metrics of the epoch that validation chose; None without validation items."""
         lines = (line for line in self.log if line["stage"] == "validation")
         figures = (line["validation"] for line in lines if line["validation"])
         return max(figures, key=self.config.train.merit, default=None)
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """Settings that validation chose, for a final training on all rows."""
+        """Settings that validation chose, by dotted name: epochs, and the weight of a blend.
+
+        A final training on all rows uses them.
+        """
         settings: dict[str, Any] = {}
         if not base.non_iterative(self.config.name):
             settings["train.full_epochs"] = self.epochs
@@ -219,21 +229,21 @@ class Run:
 
     @property
     def known(self) -> Interactions:
-        """Interactions that the model may know; of a measured model, all but the test items."""
+        """Interactions that the model may know: all, or all but the test items of its split."""
         if self.split is None or self.final:
             return self.interactions
         return self.split.known
 
 
 def second_config(config: Config) -> Config:
-    """Config of a blend's second model, with the settings that scoring needs."""
+    """Config of the second model of a blend; it has only the settings that scoring needs."""
     blend = config.blend
     model = base.config_class(blend.model)(**blend.settings)
     return Config(name=blend.model, preset=blend.preset, model=model)
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declarations of a run's stored parameters, including those of a second model."""
+    """Required type and shape of each stored parameter of a run, including a second model's."""
     declared = base.state_arrays(config, n_users, n_items)
     if config.blend.model != "none":
         declared |= under(BLEND, base.state_arrays(second_config(config), n_users, n_items))
@@ -242,7 +252,7 @@ def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]
 
 
 def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declarations of a run's user and item vectors; empty for a model that scores pairs."""
+    """Required type and shape of a run's user and item vectors; empty if the model has none."""
     declared = base.vector_arrays(config, n_users, n_items)
     if declared and config.blend.model != "none":
         second = base.vector_arrays(second_config(config), n_users, n_items)
@@ -428,7 +438,7 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
 
 
 def _config(data: bytes, name: str) -> Config:
-    """Parse a config that `Config.to_toml` wrote; any other TOML is refused before parsing.
+    """Parse `config.toml` of a run of model `name`; TOML not written by this library is refused.
 
     Python's TOML parser takes minutes and gigabytes for a key of 20,000 dots.
     """
@@ -438,12 +448,15 @@ def _config(data: bytes, name: str) -> Config:
             raise ValueError(f"config.toml, line {number}: {one_line(line, 60)!r} is not a setting")
     config = Config.from_toml(text, base.config_class(name), "config.toml")
     if config.name != name:
-        raise ValueError(f"config.toml names the model {config.name}, manifest.json {name}")
+        raise ValueError(f"config.toml names {config.name}, but manifest.json names {name}")
     return config
 
 
 def _joined(state: dict[str, Tensor], blend: SecondModel | None) -> dict[str, Tensor]:
-    """Merge the parameters of a model and of its blend into one dict, by their stored names."""
+    """Merge the parameters of a model and of a blended second model into one dict.
+
+    The keys are the names under which the parameters are stored on disk.
+    """
     if blend is None:
         return state
     second = {f"{BLEND}.{name}": value for name, value in blend.state.items()}
@@ -451,7 +464,7 @@ def _joined(state: dict[str, Tensor], blend: SecondModel | None) -> dict[str, Te
 
 
 def _parted(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], SecondModel | None]:
-    """Split stored parameters into those of the model and of the blend; inverse of `_joined`."""
+    """Separate the parameters of the model from those of a second model; inverse of `_joined`."""
     if BLEND_WEIGHT not in tensors:
         return tensors, None
     state, second = {}, {}
@@ -472,7 +485,7 @@ def _lines(text: bytes) -> list[dict[str, Any]]:
 
 
 def protocol_entry(split: Split) -> dict[str, Any]:
-    """Hash and settings of a split, as stored in the manifest."""
+    """Hash and settings of the protocol of `split`, as the manifest of a run stores them."""
     return {"hash": split.hash, "settings": asdict(split.protocol)}
 
 

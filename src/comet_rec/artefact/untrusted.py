@@ -1,4 +1,4 @@
-"""Safe reading of files from untrusted sources: opened once, digested, parsed within limits.
+"""Safe reading of files from untrusted sources: opened once, hashed, parsed within limits.
 
 Another process may replace a run while it is read. So the folder is opened once, and all files are
 opened through its descriptor before any is read. All files then belong to the same run.
@@ -30,9 +30,12 @@ from comet_rec.data.arrays import Array, Form, check_forms, check_values
 from comet_rec.errors import ArtefactError, DamagedError
 
 CHUNK = 1 << 20
-"""Bytes read at a time: small enough to stay in the CPU cache for the digest."""
+"""Number of bytes that are read and hashed at a time; they fit into the CPU cache."""
 HOLLOW_BYTES, HOLLOW_TIMES = 1 << 28, 100
-"""A file above HOLLOW_BYTES must occupy at least 1/HOLLOW_TIMES of its size on disk."""
+"""A file above HOLLOW_BYTES must occupy at least 1/HOLLOW_TIMES of its size on disk.
+
+The limits refuse sparse files, which are small on disk but large in memory.
+"""
 MOST_JSON = 1 << 26
 """Largest JSON text that is parsed, in bytes (64 MiB)."""
 MOST_CONTAINERS, MOST_VALUES = 250_000, 5_000_000
@@ -47,15 +50,20 @@ DTYPES = {"F32": "float32", "I64": "int64", "I32": "int32", "U8": "uint8"}
 MOST_HEADER = 1 << 22
 """Largest header of a safetensors file, in bytes."""
 MOST_SKIMMED = 1 << 28
-"""Most bytes read of a file with wrong shapes, to tell a damaged file from another version's."""
+"""Largest number of bytes that are still read and hashed after array shapes proved wrong.
+
+The hash tells whether the file is damaged, or was written by another version of this library.
+"""
 MOST_DIMENSIONS = 8
+"""Largest number of dimensions of a stored array."""
 ALIGNMENT = 64
 """Alignment of array memory in bytes, as in PyTorch."""
 _ENTRY = {"dtype": str, "shape": [int], "data_offsets": [int]}
+"""Form of the entry of one array in the header of a safetensors file; see `check_form`."""
 
 
 class Members:
-    """An open folder whose files are opened through its descriptor.
+    """An open folder; its files are opened through its descriptor, even if its path is replaced.
 
     Parameters
     ----------
@@ -67,7 +75,7 @@ class Members:
     Raises
     ------
     OSError
-        When the folder does not exist.
+        When the folder does not exist or cannot be opened.
     """
 
     def __init__(self, path: Path, remedy: str = "copy the run again") -> None:
@@ -100,8 +108,10 @@ class Members:
         Raises
         ------
         FileNotFoundError
+            When the folder has no file of that name.
         DamagedError
-            For anything that is not a plain file: a link, pipe, device or folder. It stays closed.
+            When a name is not a plain file name, or belongs to a link, pipe, device or folder.
+            These are never opened.
         """
         # O_NONBLOCK: do not wait for a pipe's writer. O_NOFOLLOW: do not follow a link.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -115,7 +125,7 @@ class Members:
             _check_plain(path, os.fstat(handle))  # the file may have been replaced since
 
     def is_current(self) -> bool:
-        """Whether the path still names the folder that is open."""
+        """Whether `path` still names the folder that this object holds open."""
         try:
             with Members(self.path) as now:
                 return os.path.samestat(os.fstat(now._handle), os.fstat(self._handle))
@@ -124,7 +134,7 @@ class Members:
 
 
 class Member:
-    """An open file that adds every byte to its SHA-256 while it is read.
+    """An open file; the bytes that are read are also hashed, to check the SHA-256 of the file.
 
     Parameters
     ----------
@@ -169,23 +179,24 @@ class Member:
     def arrays(
         self, declared: Mapping[str, Array], sizes: dict[str, int], remedy: str | None = None
     ) -> dict[str, npt.NDArray[Any]]:
-        """Read a safetensors file and check its arrays against their declarations.
+        """Read this safetensors file, and check that its arrays are as `declared`.
 
         Parameters
         ----------
         declared : mapping of Array
-            Declarations by array name.
+            Array name → required type, shape and range of values.
         sizes : dict of int
-            Values of the size names in declared shapes. Sizes that the file decides are added.
+            Declared shapes may contain names of sizes. This dict maps known names to sizes. Sizes
+            of unknown names are taken from the file and added to the dict.
         remedy : str, optional
-            Advice at the end of an error about an array that differs from its declaration.
+            Advice at the end of an error about an array that is not as declared.
 
         Raises
         ------
         DamagedError
             When the SHA-256 differs, or the file is not a safetensors file.
         ArtefactError
-            When an array differs from its declaration. Shapes are checked before memory is taken.
+            When an array is not as declared. Shapes are checked before memory is allocated.
         """
         remedy = remedy or self.remedy
         try:
@@ -214,12 +225,12 @@ class Member:
         return arrays
 
     def _header(self) -> dict[str, Form]:
-        """Types and shapes of the arrays of a safetensors file, in the order of their bytes.
+        """Read the header of this safetensors file: array name → type and shape, in file order.
 
         Raises
         ------
         ValueError
-            When the arrays do not fill the rest of the file without gaps.
+            When the header is invalid, or its arrays do not fill the rest of the file.
         """
         if self.size < 8:
             raise ValueError("the file is too short")
@@ -247,13 +258,13 @@ class Member:
         return forms
 
     def _read(self, count: int) -> bytes:
-        """Read `count` bytes and add them to the digest."""
+        """Read the next `count` bytes of the file, and add them to its SHA-256."""
         data = bytearray(count)
         self._fill(memoryview(data))
         return bytes(data)
 
     def _fill(self, buffer: memoryview) -> None:
-        """Fill the buffer from the file and add its bytes to the digest.
+        """Fill `buffer` with the next bytes of the file, and add them to its SHA-256.
 
         Raises
         ------
@@ -274,7 +285,7 @@ class Member:
         self.left -= len(buffer)
 
     def _check(self) -> None:
-        """Compare the digest of all bytes read with the expected one.
+        """Compare the SHA-256 of all bytes read with the expected one, if there is one.
 
         Raises
         ------
@@ -296,7 +307,7 @@ def _check_plain(path: Path, status: os.stat_result) -> None:
 
 
 def _open_folder(folder: Path) -> int:
-    """Descriptor of a folder, also while another process replaces the folder."""
+    """Open a folder, even while another process is replacing it; returns its descriptor."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
         return os.open(folder, flags)
@@ -310,7 +321,7 @@ def _open_folder(folder: Path) -> int:
 
 
 def staging_of(folder: Path) -> list[Path]:
-    """Temporary folders of saves to `folder`: of running saves and of killed ones."""
+    """Temporary folders that running or killed saves to `folder` have made beside it."""
     place = Path(os.path.realpath(folder))
     name = re.compile(rf"\.{re.escape(place.name)}\.saving-[a-z0-9_]{{8}}")
     with contextlib.suppress(OSError), os.scandir(place.parent) as entries:
@@ -323,14 +334,17 @@ def _bytes(form: Form) -> int:
 
 
 def _allocated(form: Form) -> npt.NDArray[Any]:
-    """Empty array, aligned as in PyTorch: the last bits of matrix products depend on alignment."""
+    """Uninitialised array, aligned in memory as PyTorch aligns arrays.
+
+    The last bits of matrix products depend on the alignment.
+    """
     raw = np.empty(_bytes(form) + ALIGNMENT, dtype=np.uint8)
     first = -raw.ctypes.data % ALIGNMENT
     return raw[first : first + _bytes(form)].view(form.dtype).reshape(form.shape)
 
 
 def parsed(data: bytes) -> Any:
-    """Parse a JSON text with limits on memory and time.
+    """Parse JSON text; refuse text that would take too much memory or time.
 
     Raises
     ------
@@ -359,14 +373,14 @@ def _whole(digits: str) -> int:
 
 
 def check_form(value: Any, form: Any, where: str = "it") -> None:
-    """Check parsed JSON against a form, a small schema language.
+    """Check that parsed JSON has the structure that `form` describes.
 
     Parameters
     ----------
     value
         Parsed JSON.
     form
-        One of:
+        Description of the structure, one of:
 
         - a type: `int` (at least 0), `float` (finite), `str`, `bool`, or `object` for anything;
         - ``(form, None)``: the form, or None;
@@ -418,6 +432,6 @@ def _check_type(value: Any, kind: type, where: str) -> None:
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """First line of a text, cut to `most` characters, with unprintable characters escaped."""
+    """First line of `text`, cut to `most` characters, with unprintable characters escaped."""
     line = next(iter(text.splitlines()), "")[:most]
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

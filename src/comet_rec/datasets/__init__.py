@@ -1,1 +1,1 @@
-"""Named data sets: their entries, a local cache, and loading by name."""
+"""Named public data sets: a description of each, a local cache, and loading by name."""

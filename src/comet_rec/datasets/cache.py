@@ -30,22 +30,22 @@ if sys.platform != "win32":
     import fcntl
 
 Say = Callable[[str], None]
-"""Takes one message for the user."""
+"""Function that takes one message for the user."""
 Progress = Callable[[int, int | None], None]
-"""Takes the bytes downloaded so far and the size of the file (None if unknown)."""
+"""Function that takes the bytes downloaded so far and the size of the file (None if unknown)."""
 Bar = AbstractContextManager[Progress | None]
-"""Context manager around a download; gives the callback for its progress, or None."""
+"""Context manager around a download; yields a function that shows its progress, or None."""
 
 RECORD = "digest.json"
-"""Name of a JSON file in a data set's folder, with the source and digests of its files."""
+"""JSON file in a data set's folder that records the source and the digests of its files."""
 STAGE = ".fetching-"
-"""Prefix of temporary folders, which hold files until they are checked."""
+"""Prefix of temporary folders, which hold downloaded files until they are checked."""
 MAX_BYTES = 4 * 2**30
 """Largest file accepted, downloaded or unpacked; protects the disk from a wrong source."""
 CHUNK = 2**16
 """Bytes downloaded between two calls of the progress callback."""
 SECONDS = 10.0
-"""Timeout of a server that sends nothing, in seconds."""
+"""Seconds after which a download fails if the server sends nothing."""
 RETRIES = 1
 """Further attempts after a download that broke off."""
 
@@ -63,19 +63,22 @@ def cache_folder() -> Path:
 
 
 def find_log(entry: Entry, home: Path) -> Path | None:
-    """Path of the log, plain or compressed, in `home` or in `home`/NAME; None if missing."""
+    """Path of a data set's log of interactions, plain or compressed; None if missing.
+
+    The log may be in `home`, or in the subfolder of `home` with the data set's name.
+    """
     names = [entry.interactions_file] + ([entry.wheel.interactions_file] if entry.wheel else [])
     return _first(entry, home, [name + ending for name in names for ending in ("", ".gz", ".zst")])
 
 
 def find_titles(entry: Entry, home: Path) -> Path | None:
-    """Path of the item titles in `home` or in `home`/NAME; None if missing."""
+    """Path of a data set's file of item titles, in `home` as for `find_log`; None if missing."""
     names = [entry.titles_file, entry.wheel.titles_file if entry.wheel else None]
     return _first(entry, home, [name for name in names if name is not None])
 
 
 def find_archive(entry: Entry, home: Path) -> Path | None:
-    """Path of the zip archive in `home`, under its original name; None if missing."""
+    """Path of a data set's zip archive in `home`, under its original name; None if missing."""
     archive = home / PurePosixPath(entry.url).name
     return archive if entry.members and archive.is_file() else None
 
@@ -93,12 +96,14 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
 
 
 def is_intact(path: Path, digest: str) -> bool:
-    """Whether a file has this digest (``md5:…`` or ``sha256:…``)."""
+    """Whether the file `path` has this digest (``md5:…`` or ``sha256:…``)."""
     return digest_of(path, digest.partition(":")[0]) == digest
 
 
 def read_record(home: Path) -> dict[str, Any]:
-    """Source and file digests that a fetch recorded in `home`; empty without a fetch.
+    """Read the source and the digests of a data set's files, recorded when they were downloaded.
+
+    Without a record in the folder `home`, the source is None and there are no digests.
 
     Raises
     ------
@@ -116,7 +121,7 @@ def read_record(home: Path) -> dict[str, Any]:
 
 
 def verify(path: Path) -> None:
-    """Check a file against the digest that its fetch recorded; accept it without a record.
+    """Check that a file has the digest recorded at its download; a file without a record passes.
 
     Raises
     ------
@@ -141,7 +146,7 @@ def fill(entry: Entry, home: Path, say: Say, bar: Bar) -> None:
     say : callable
         Takes each message for the user. The terms of use come before a download starts.
     bar : context manager
-        Entered around a download; gives the callback for its progress, or None.
+        Entered around a download; yields a function that shows its progress, or None.
 
     Raises
     ------
@@ -153,7 +158,7 @@ def fill(entry: Entry, home: Path, say: Say, bar: Bar) -> None:
         with _lock(home, say) as locked:
             if find_log(entry, home) is not None:  # another process fetched it meanwhile
                 return
-            if locked:  # with the lock, temporary folders can only be those of killed fetches
+            if locked:  # only killed downloads left these folders, as the lock is held
                 for left_over in home.glob(f"{STAGE}*"):
                     shutil.rmtree(left_over, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=home, prefix=STAGE) as stage:
@@ -167,7 +172,7 @@ def fill(entry: Entry, home: Path, say: Say, bar: Bar) -> None:
 
 
 def _collect(entry: Entry, home: Path, stage: Path, say: Say, bar: Bar) -> str:
-    """Put the data set's files into `stage`; returns the name of their source."""
+    """Download or unpack a data set into `stage`; returns its source, a URL or a wheel."""
     archive = find_archive(entry, home)
     if archive is not None:
         if entry.digest is not None and not is_intact(archive, entry.digest):
@@ -234,7 +239,10 @@ def _install(entry: Entry, stage: Path, home: Path, source: str) -> None:
 
 @contextlib.contextmanager
 def _lock(home: Path, say: Say) -> Iterator[bool]:
-    """Lock the folder and wait for other fetches; gives False if the system has no locks."""
+    """Lock the folder `home`, after waiting for downloads of other processes into it.
+
+    Yields False if the file system has no locks.
+    """
     with (home / ".lock").open("ab") as handle:
         if sys.platform == "win32":
             yield False
@@ -382,7 +390,7 @@ def download_wheel(requirement: str, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def terminal_bar(title: str) -> Iterator[Progress | None]:
-    """Progress bar on stderr; gives its callback, or None if stderr is not a terminal."""
+    """Show a progress bar on stderr; yields its callback, or None if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -18,7 +18,7 @@ from comet_rec.text import printable
 
 
 def entries() -> dict[str, Entry]:
-    """Entries of all named data sets, by name."""
+    """Descriptions of all named data sets: sources, terms of use and counts, by name."""
     return {entry.name: entry for entry in ENTRIES}
 
 
@@ -28,7 +28,7 @@ def is_name(text: str) -> bool:
 
 
 def entry_of(name: str) -> Entry:
-    """Entry of one data set.
+    """Description of the data set `name`: sources, terms of use, columns and counts.
 
     Raises
     ------
@@ -54,9 +54,9 @@ def fetch(
     Parameters
     ----------
     name : str
-        Name of the data set, e.g. "ml-100k"; `entries` has all names.
+        Name of the data set, e.g. "ml-100k"; `entries` lists all names.
     folder : path, optional
-        Folder for the files. Default: a folder of that name in the cache (see `cache_folder`).
+        Folder for the files. Default: the subfolder `name` of the cache (see `cache_folder`).
         Files or a zip archive that you put there yourself are used without a download.
     quiet : bool
         Print no messages and show no progress bar.
@@ -120,13 +120,13 @@ def load(
         Takes the bytes downloaded so far and the size of the file (None if unknown).
         Default: a progress bar, if stderr is a terminal.
     options
-        Further arguments of `read`, such as ``min_rating=4``. None stands for the default of the
-        data set: the Amazon sets drop users with fewer than 10 interactions.
+        Further arguments of `read`, such as ``min_rating=4``. An option that is None has the
+        data set's default: the Amazon sets drop users with fewer than 10 interactions.
 
     Returns
     -------
     Interactions
-        The log. Its `notes` name the source, and differences from the published counts.
+        The log. Its `notes` name the source and any differences from the published counts.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def load(
 
 
 def _homes(name: str, folder: str | Path | None) -> list[Path]:
-    """Folders that may hold a data set: first the user's folder, then the cache."""
+    """Folders that may hold the data set `name`: first the user's `folder`, then the cache."""
     cached = cache.cache_folder() / name
     if folder is None:
         return [cached]
@@ -170,7 +170,10 @@ def _homes(name: str, folder: str | Path | None) -> list[Path]:
 
 
 def _count_note(entry: Entry, log: Interactions, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Note on counts that differ from the published ones; none if other filters were chosen."""
+    """Note on counts of `log` that differ from the published ones; an empty tuple if none differ.
+
+    Counts are not compared if `options` filter the rows differently from the publication.
+    """
     usual = {
         "min_rating": None,
         "min_user_interactions": entry.min_user_interactions,
@@ -193,7 +196,7 @@ def _count_note(entry: Entry, log: Interactions, options: Mapping[str, Any]) -> 
 
 
 def titles(name: str, *, folder: str | Path | None = None) -> dict[int | str, str]:
-    """Titles of a data set's items by item id; nothing is downloaded.
+    """Item titles of a named data set; only files on this machine are read.
 
     Parameters
     ----------
@@ -221,7 +224,10 @@ def titles(name: str, *, folder: str | Path | None = None) -> dict[int | str, st
 
 
 def _read_titles(path: Path) -> dict[int | str, str]:
-    """Parse a file of titles: of MovieLens (``::`` or ``|``), or of the wheel (tabs, header)."""
+    """Read item titles by item id, from a file of MovieLens or of RecBole.
+
+    MovieLens separates columns by ``::`` or ``|``. RecBole separates them by tabs, below a header.
+    """
     content = path.read_bytes()
     try:
         text = content.decode("utf-8")

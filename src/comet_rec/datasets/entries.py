@@ -1,4 +1,4 @@
-"""Entries of the named data sets: sources, terms of use, columns and published counts."""
+"""Descriptions of the named data sets: sources, terms of use, columns and published counts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Entry:
-    """One named data set.
+    """Description of one named data set: sources, terms of use, columns and published counts.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ _AMAZON_CITATION = (
 
 
 def _amazon(name: str, title: str, file: str, counts: tuple[int, int, int]) -> Entry:
-    """Entry of one category of the 2014 Amazon ratings; filter and counts as in Table I."""
+    """Describe one category of the 2014 Amazon ratings, with the filter and counts of Table I."""
     return Entry(
         name=name,
         title=f"Amazon {title}: ratings up to 2014, users with 10 or more",

@@ -1,6 +1,6 @@
 """Audit of a trained run: checks of its data, and of its parameters, metrics and scores.
 
-It is here and not in `evaluation.audit` because it measures the run again with `measure`.
+It is not part of `evaluation.audit`, because it evaluates the run again with `measure`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ EQUAL = 1e-9
 """Largest difference between two measurements of a metric that counts as equal."""
 
 MANY_TIES = 0.1
-"""Share of candidates tied with their positive above which ties are a warning, not a note."""
+"""Share of candidates with the same score as the test item above which ties are a warning.
+
+Fewer ties are a note.
+"""
 
 SAMPLED_USERS = 500
-"""Largest number of test users that are scored again if scores are not inner products."""
+"""Largest number of test users that are scored again, for models whose scores are slow."""
 
 
 def audit_folder(folder: Path) -> list[Finding]:
@@ -63,15 +66,15 @@ def audit_run(run: Run) -> list[Finding]:
     """Audit a run in memory; returns findings, errors first.
 
     The audit checks the log and split, training batches sampled with the run's config, and the
-    parameters and vectors. It measures two-tower models again and compares the stored metrics. It
-    also looks for ties among the scores of candidates.
+    parameters and vectors. It evaluates two-tower models again and compares the metrics with the
+    stored ones. It also looks for candidates with equal scores.
     """
     findings = audit(run.interactions if run.split is None else run.split, run.config)
     broken = list(_not_finite(run))
     findings += broken
     if run.split is not None:
         findings += _protocol(run, run.split)
-        if not broken and not run.final:  # the weights are not those that were measured
+        if not broken and not run.final:  # a final run has other weights than its metrics
             findings += _figures(run, run.split)
     return ordered(findings)
 
@@ -97,7 +100,7 @@ def _protocol(run: Run, split: Split) -> Iterator[Finding]:
 
 
 def _figures(run: Run, split: Split) -> Iterator[Finding]:
-    """Findings about stored metrics and about ties; NaN scores are a finding too."""
+    """Check the stored metrics, and look for equal scores; scores of NaN are a finding too."""
     cheap = run.user_vectors is not None and run.item_vectors is not None
     try:
         if cheap:
@@ -115,10 +118,11 @@ def _figures(run: Run, split: Split) -> Iterator[Finding]:
 def _differing(
     stored: Mapping[str, Any], again: Mapping[str, Any], users: int
 ) -> Iterator[Finding]:
-    """Finding about stored metrics that differ from a new measurement.
+    """Finding about `stored` metrics that differ from the new measurement `again`.
 
-    Another processor can round sums differently and swap two nearly equal scores. One swap moves a
-    mean by at most 1 / users, so such a difference is only a note.
+    `users` is the number of test users. Another processor can round sums differently and swap
+    two nearly equal scores. One swap moves a mean by at most 1 / users, so such a difference is
+    only a note.
     """
     pairs: dict[str, tuple[float, float]] = {}
     for room in ("sampled", "sampled_se", "full", "full_se"):
@@ -148,7 +152,7 @@ def _sampled_users(held: HeldOut) -> HeldOut:
 
 
 def _tied(held: HeldOut, ranks: Ranks, run: Run) -> Iterator[Finding]:
-    """Finding about candidates whose score equals that of their positive."""
+    """Finding about sampled candidates with the same score as the test item of their user."""
     counts = (held.candidates < run.interactions.n_items).sum(axis=1)  # [T], without padding
     constant = (ranks.tied == counts) & (counts > 0)  # all candidates tie with the positive
     total, tied = int(counts.sum()), int(ranks.tied.sum())
@@ -172,6 +176,6 @@ def _tied(held: HeldOut, ranks: Ranks, run: Run) -> Iterator[Finding]:
 
 
 def _user_id(run: Run, user: int) -> int | str:
-    """External id of a user, as an integer or a string."""
+    """External id of the user with index `user`."""
     value = run.interactions.user_ids.external([user]).tolist()[0]
     return value if isinstance(value, int) else str(value)

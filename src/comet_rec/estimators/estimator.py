@@ -38,7 +38,7 @@ from comet_rec.training.trainer import Progress
 
 
 def folder_path(folder: Any, call: str) -> Path:
-    """Convert the caller's folder to a `Path`; `call` is the function to name in an error.
+    """Convert `folder` to a `Path`; errors name the function `call`, to which it was passed.
 
     Raises
     ------
@@ -183,36 +183,43 @@ class Estimator:
         progress: bool = False,
         hooks: Hooks | None = None,
     ) -> Self:
-        """Train once more on every row, as validation chose, for lists that go live.
+        """Train once more on all rows, with the settings that validation chose, for production.
 
-        The model is measured first. Then it has the weights of ``COMET(**model.chosen).fit(log)``
-        and keeps its split and figures, so `save` writes both. Lists leave out every item of the
-        log, and `evaluate` refuses the model.
+        The model is evaluated on its split first. It then has the weights of
+        ``COMET(**model.chosen).fit(log)``, and keeps the split and the metrics, which `save`
+        writes. By default, `recommend` then leaves out the test items too, because the model knows
+        them. For the same reason, `evaluate` refuses the model.
 
         Parameters
         ----------
         init_from : Estimator or sequence of Estimator
-            For a model that started from trained models: these, trained on every row.
+            Needed only if `fit` had `init_from`: the same models, trained on all rows.
         progress, hooks
             As for `fit`.
+
+        Returns
+        -------
+        Estimator
+            The model itself.
 
         Raises
         ------
         ConfigError
             When nothing was held out, or `init_from` is missing.
         NotFittedError
+            When the model is not trained yet.
         """
         if self.run.final:
             return self
         if self.run.split is None:
             raise ConfigError(
-                "the model was trained on the whole log already: its lists can go live"
+                "the model was trained on all rows by fit, so it needs no final training"
             )
         starts = pretraining.runs_of(init_from)
         if self.run.started_from and not starts:
             raise ConfigError(
-                f"this {self.name} started from trained models; give init_from= those models, "
-                "trained on the whole log or final themselves"
+                f"this {self.name} started from trained models; pass the same models as "
+                "init_from, each trained on all rows or by final()"
             )
         before = measured(self.run)
         every = type(self)(**self.chosen)
@@ -404,56 +411,71 @@ class Estimator:
 
     @undisturbed
     def similar_items(self, items: Iterable[Any], k: int = 10) -> Table:
-        """Most similar items, by the cosine of item vectors (biases left out).
+        """Find the k most similar items to each given item.
+
+        Similarity is the cosine of the items' vectors, without biases.
 
         Parameters
         ----------
         items : list of ids
+            Item ids of the log.
         k : int
-            Similar items for each; fewer where the log has fewer.
+            Number of similar items per given item. It is smaller if the log has fewer items.
 
         Returns
         -------
         Table
-            Rows item_id, similar_item_id, similarity (−1 to 1), rank (from 1).
+            Columns item_id, similar_item_id, similarity (−1 to 1) and rank (from 1).
 
         Raises
         ------
         ConfigError
-            For a model without vectors: EASE, ItemKNN, MLP, NeuMF, ConvNCF, Popularity, Random.
-        UnknownIdError, InputError, NotFittedError
+            When the model has no vectors: EASE, ItemKNN, MLP, NeuMF, ConvNCF, Popularity, Random.
+        UnknownIdError
+            When an item is not in the log.
+        InputError
+            When `items` is not a list of ids, or `k` is not a whole number above 0.
+        NotFittedError
+            When the model is not trained yet.
         """
         return neighbours(self.run, "item", items, k)
 
     @undisturbed
     def similar_users(self, users: Iterable[Any], k: int = 10) -> Table:
-        """Most similar users; as `similar_items`, with user_id and similar_user_id."""
+        """Find the k most similar users to each given user, by the cosine of user vectors.
+
+        As `similar_items`, but the columns are user_id, similar_user_id, similarity and rank.
+        """
         return neighbours(self.run, "user", users, k)
 
     @undisturbed
     def explain(self, user: Any, item: Any) -> Table:
-        """Contribution of each row of a user's history to the score of an item.
+        """Explain the score of an item by the contribution of each item of the user's history.
 
-        The contributions add up to the score less the score that an empty history would have.
-        COMET's are integrated gradients through the tower (Sundararajan et al. 2017), complete
-        to 1e-3; those of FISM, SVD++, ItemKNN and EASE are exact.
+        The contributions add up to the score minus the score with an empty history. For FISM,
+        SVD++, ItemKNN and EASE they are exact. For COMET they are integrated gradients through the
+        tower (Sundararajan et al. 2017), whose sum is accurate to 1e-3.
 
         Parameters
         ----------
         user, item
-            One id each.
+            Id of the user, and id of the item whose score is explained.
 
         Returns
         -------
         Table
-            Rows item_id (of the history), contribution, rank (from 1, largest contribution
-            first), score and without_history (the same in all rows).
+            Columns item_id (an item of the history), contribution, rank (1 for the largest
+            contribution), score, and without_history (the score with an empty history). The last
+            two are the same in all rows.
 
         Raises
         ------
         ConfigError
-            For a model that reads no history.
-        UnknownIdError, NotFittedError
+            When the model reads no history.
+        UnknownIdError
+            When the user or the item is not in the log.
+        NotFittedError
+            When the model is not trained yet.
         """
         return explained(self.run, user, item)
 
@@ -491,7 +513,7 @@ class Estimator:
         return ids.external(np.arange(len(ids))), vectors.numpy().copy()
 
     def describe(self, source: str, titles: Mapping[str, str], reading: Mapping[str, Any]) -> None:
-        """Store three facts with the run: the log's source, item titles by id, reading options."""
+        """Store facts about the log: its source, item titles by id, and the options of `read`."""
         self._run = replace(self.run, source=source, titles=dict(titles), reading=dict(reading))
 
     @undisturbed

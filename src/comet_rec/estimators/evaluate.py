@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 Score = Callable[[Any, list[Any]], Any]
-"""Model of another library: takes a user id and a list of item ids, returns a score per item."""
+"""Model of another library, as a function: user id and list of item ids → a score per item."""
 
 
 def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool = True) -> Report:
@@ -82,8 +82,8 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
         )
     if run.final:
         raise ConfigError(
-            "this model was trained once more on every row, test items included; the figures of "
-            "the model before that are in model.run.metrics"
+            "this model was trained once more on every row, test items included; the metrics of "
+            "the earlier model are in model.run.metrics"
         )
     split = trained_on if split is None else split
     same_log = split.interactions.fingerprint == trained_on.interactions.fingerprint
@@ -96,13 +96,13 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
 
 @undisturbed
 def measure(run: Run, split: Split, *, full: bool = True) -> Report:
-    """Evaluate a run on the test items of a split, without checking that they belong together.
+    """Evaluate a run on the test items of a split that is known to fit the run.
 
     Parameters
     ----------
     run : Run
     split : Split
-        A split of the log that the run was trained on.
+        A split of the log that the run was trained on. The run must not know its test items.
     full : bool
         Also compute the full ranking, without seen items. For models with costly pair scores
         only a sample of the test users is ranked.
@@ -112,7 +112,7 @@ def measure(run: Run, split: Split, *, full: bool = True) -> Report:
 
 
 def measured(run: Run) -> Run:
-    """The run with its test metrics added, if it has a split and no metrics yet."""
+    """Return the run with test metrics; they are measured if it has a split and no metrics yet."""
     if run.split is None or run.metrics is not None:
         return run
     return replace(run, metrics=measure(run, run.split).to_dict())

@@ -1,4 +1,4 @@
-"""Explanations: the parts of a score that the rows of a user's history give."""
+"""Explanation of a score: how much each item of the user's history contributes to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 def explained(run: Run, user: Any, item: Any) -> Table:
-    """Contribution of each history row to one score; see `Estimator.explain`."""
+    """Contribution of each item of a user's history to one score; see `Estimator.explain`."""
     log = run.interactions
     user_index = int(known(log.user_ids, [user], "user")[0])
     item_index = int(known(log.item_ids, [item], "item")[0])
@@ -28,8 +28,8 @@ def explained(run: Run, user: Any, item: Any) -> Table:
     if run.blend is not None:
         models.append((run.second_model, run.blend.weight))
     contributions: dict[int, float] = {}
-    column = 0  # of the first of this model's columns in the run's vectors
-    readers = 0
+    column = 0  # first column of the current model in the run's vectors
+    readers = 0  # number of models that read histories
     for model, weight in models:
         z_item = None
         if run.item_vectors is not None:
@@ -65,7 +65,7 @@ def explained(run: Run, user: Any, item: Any) -> Table:
 
 
 def _history(run: Run, model: Any, user: int) -> Int64:
-    """Items of the history that a model reads for a user, in its order."""
+    """Item indices of the history that `model` reads for `user`, in the order of the history."""
     if isinstance(model, NonIterative):
         starts = run.known.user_starts
         return run.known.items[starts[user] : starts[user + 1]].astype(np.int64)
@@ -76,4 +76,4 @@ def _history(run: Run, model: Any, user: int) -> Int64:
         assert histories is not None
         row = histories[user]
     items = row.numpy().astype(np.int64)
-    return items[items < run.interactions.n_items]  # without the pad
+    return items[items < run.interactions.n_items]  # without the pad index

@@ -34,7 +34,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Rules:
-    """Checked arguments of `Estimator.recommend`: which items a list may hold, and how many."""
+    """Arguments of `Estimator.recommend`, checked: which items a list may hold, and how many."""
 
     k: int
     include_seen: bool
@@ -55,7 +55,7 @@ class Rules:
             raise ConfigError(unknown_word("policy", str(self.unknown), list(get_args(Unknown))))
 
     def allowed(self, log: Interactions) -> npt.NDArray[np.bool_] | None:
-        """Mask of the items that lists may hold, bool [I]; None for all items."""
+        """Mask of the items that a list may hold by `allow` and `block`, bool [I]; None for all."""
         if self.allow is None and self.block is None:
             return None
         mask = np.full(log.n_items, self.allow is None)
@@ -68,7 +68,7 @@ class Rules:
 
 
 def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
-    """Lists for users of the log, in the order of the request; see `Estimator.recommend`."""
+    """Recommend items to users of the log, in the order of `users`; see `Estimator.recommend`."""
     log = run.interactions
     if users is None:
         indices, asked = np.arange(log.n_users), log.user_ids.external(np.arange(log.n_users))
@@ -96,7 +96,7 @@ def for_users(run: Run, users: Iterable[Any] | None, rules: Rules) -> Table:
 def for_histories(
     run: Run, histories: Sequence[Sequence[Any]], rules: Rules, device: torch.device
 ) -> Table:
-    """Lists for new users; see `Estimator.recommend_for_history`."""
+    """Recommend items to new users; see `Estimator.recommend_for_history`."""
     indices = [
         _history(run.interactions, history, place, rules)
         for place, history in enumerate(history_lists(histories))
@@ -119,11 +119,14 @@ def for_histories(
 
 
 Source = Tensor | Callable[[slice], npt.NDArray[np.float32]]
-"""Vectors of the requested users, [Q, K], or a function: block of users → scores of all items."""
+"""Input of the ranking for Q requested users: their vectors [Q, K], or a function.
+
+The function takes a slice of the users, and returns their scores of all items.
+"""
 
 
 def _folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source:
-    """Vectors or scores of new users, from their histories."""
+    """Vectors of new users from their histories, or a function that scores all items for them."""
     model, n_items = run.model, run.interactions.n_items
     models = [model] if run.blend is None else [model, run.second_model]
     if any(map(_reads_histories, models)):
@@ -152,7 +155,7 @@ def _reads_histories(model: Any) -> bool:
 
 
 def _user_vectors(model: Any, histories: list[Int64], n_items: int, device: torch.device) -> Tensor:
-    """Vectors of new users, [Q, K]; zeros for a model that reads no histories."""
+    """Encode new users from their histories, [Q, K]; zeros if `model` reads no histories."""
     if not _reads_histories(model):
         return torch.zeros(len(histories), len(model.weight))
     padded = fold_in(histories, model.histories, n_items)
@@ -160,13 +163,16 @@ def _user_vectors(model: Any, histories: list[Int64], n_items: int, device: torc
 
 
 _Part = tuple[Int64, Int64, npt.NDArray[np.float32]]
-"""Positions in the request [Q], items [Q, k] and scores [Q, k] of some of the lists."""
+"""Some of the requested lists: their positions in the request [Q], items and scores [Q, k]."""
 
 
 def _ranked(
     run: Run, source: Source, rules: Rules, seen: tuple[Int64, Int64] | None, places: Int64
 ) -> _Part:
-    """Lists ranked by the model; unused places hold item -1 and score -inf."""
+    """Lists ranked by the model, for the positions `places` of the request.
+
+    Each list has k places. If fewer items are left, its last places hold item -1 and score -inf.
+    """
     n_items = run.interactions.n_items
     k = min(rules.k, n_items)
     items = np.full((len(places), k), -1, dtype=np.int64)
@@ -183,7 +189,7 @@ def _ranked(
 
 
 def _popular(run: Run, places: Int64, rules: Rules) -> _Part:
-    """The same list of popular items for each place; the score is the number of users."""
+    """The same list of popular items for all `places`; the score is the number of users."""
     log = run.interactions
     counts = np.bincount(run.known.items, minlength=log.n_items).astype(np.float32)
     # A user vector (1) and item vectors (count) make one list, which is copied to each user.
@@ -193,7 +199,10 @@ def _popular(run: Run, places: Int64, rules: Rules) -> _Part:
 
 
 def _table(run: Run, asked: npt.NDArray[Any], parts: list[_Part]) -> Table:
-    """Merge parts into one table, in the order of the request and best items first."""
+    """Merge lists into one table with external ids, in the order of the request.
+
+    `asked` holds the user ids of the request. Each list has its best item first.
+    """
     places = np.concatenate([part[0] for part in parts])
     order = np.argsort(places, kind="stable")
     items = np.concatenate([part[1] for part in parts])[order]
@@ -210,7 +219,10 @@ def _table(run: Run, asked: npt.NDArray[Any], parts: list[_Part]) -> Table:
 
 
 def _history(log: Interactions, history: IdList, place: int, rules: Rules) -> Int64:
-    """Item indices of one history, each once, in the order of first occurrence."""
+    """Item indices of one history, without repetitions, in the order of first occurrence.
+
+    `place` is the position of the history in the request, for errors.
+    """
     stored, indices = log.item_ids.lookup(history, f"history {place}")
     missing = indices < 0
     if missing.any() and rules.unknown == "error":
@@ -223,7 +235,10 @@ def unknown_id(
     ids: Ids, missing: npt.NDArray[Any], asked: int, role: str, where: str = "", *,
     policies: bool = True,
 ) -> UnknownIdError:  # fmt: skip
-    """Error for ids missing in the log; it suggests the nearest id to the first of them."""
+    """Error for ids that are not in the log; it suggests the id nearest to the first of them.
+
+    With `policies`, the error also names the values of `unknown` that allow such ids.
+    """
     first = missing[:1].tolist()[0]
     near = nearest(ids, first)
     what = f"unknown {role} {shown(first)}{where} ({len(missing)} of {asked} unknown)"
@@ -235,7 +250,7 @@ def unknown_id(
 
 
 def known(ids: Ids, values: Iterable[Any], role: str) -> Int64:
-    """Indices of ids that must all be in the log.
+    """Convert user or item ids, as `role` says, to indices; every id must be in the log.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Items like an item and users like a user: cosine similarity of a model's vectors."""
+"""Similar items and similar users, by the cosine similarity of a model's vectors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from comet_rec.retrieval.exact import top_k
 
 
 def neighbours(run: Run, role: Literal["user", "item"], ids: Iterable[Any], k: int) -> Table:
-    """The most similar others of each id; see `Estimator.similar_items`."""
+    """Find the k users or items, as `role` says, that are most similar to each of `ids`.
+
+    See `Estimator.similar_items`.
+    """
     if not is_whole(k) or k < 1:
         raise InputError(f"k = {k!r}: must be a whole number above 0")
     vectors, names = run.item_vectors, run.interactions.item_ids
@@ -28,17 +31,18 @@ def neighbours(run: Run, role: Literal["user", "item"], ids: Iterable[Any], k: i
         vectors, names = run.user_vectors, run.interactions.user_ids
     if vectors is None:
         raise ConfigError(
-            f"{run.config.name} has no vectors to compare: its scores are no inner product; "
-            "similar items come from a model with vectors, e.g. comet or mf"
+            f"{run.config.name} has no vectors to compare: its scores are not inner products; "
+            "use a model with vectors, e.g. comet or mf"
         )
     indices = known(names, ids, role)
     factors = nnf.normalize(_factors(run, vectors, role), dim=1)  # [n, W]
+    # Mask row, column: an id is not similar to itself. Unused places keep index -1.
     itself = np.arange(len(indices)), indices
     similar = np.full((len(indices), min(k, len(factors))), -1, dtype=np.int64)
     cosines = np.zeros(similar.shape, dtype=np.float32)
-    queries = factors[torch.from_numpy(indices)]
-    for block, found, scores in top_k(queries, factors, k, masked=itself):
-        similar[block], cosines[block] = found, scores
+    queries = factors[torch.from_numpy(indices)]  # [Q, W]
+    for block, top_indices, scores in top_k(queries, factors, k, masked=itself):
+        similar[block], cosines[block] = top_indices, scores
     row, column = np.nonzero(similar >= 0)
     return Table(
         {
@@ -51,11 +55,14 @@ def neighbours(run: Run, role: Literal["user", "item"], ids: Iterable[Any], k: i
 
 
 def _factors(run: Run, vectors: Tensor, role: str) -> Tensor:
-    """Columns that describe a user or an item: without biases, a second model by its weight."""
+    """Factor columns of user or item vectors, without their bias columns.
+
+    The columns of a blended second model are multiplied by its weight.
+    """
     width = base.model_class(run.config.name).vector_dim(run.config.model)
     parts = [vectors[:, : _factor_dim(run.config)]]
     if run.blend is not None:
-        # The users' columns hold the weight already.
+        # The second model's columns of users are already multiplied by the weight.
         scale = run.blend.weight if role == "item" else 1.0
         second = vectors[:, width : width + _factor_dim(second_config(run.config))]
         parts.append(scale * second)

@@ -33,10 +33,11 @@ and 28 rows per user, and worse with 106 (ADR 0026).
 """
 
 MANY = 10_000
-"""Validation items from which on `best` selects by the full metric if histories are short.
+"""Validation items from which on `best` chooses epochs by full metrics if histories are short.
 
-Below, `best` selects by the sampled metric. The number is a guess: full metrics gained nothing with
-1,500 validation items, and something with 17,000 (ADR 0026).
+Full metrics rank among all items, sampled metrics among 99 sampled items. With fewer validation
+items, `best` uses sampled metrics. The number is a guess: full metrics gained nothing with 1,500
+validation items, and something with 17,000 (ADR 0026).
 """
 
 WIDE = 50_000
@@ -66,23 +67,28 @@ On logs of more than 2 million rows, this limit lowers the number of epochs from
 
 
 def auto(model: str, log: Interactions) -> Config:
-    """The default preset: `best` without a refit (ADR 0026)."""
+    """The default preset: `best` without a refit, that is, validation rows are not trained on.
+
+    See ADR 0026.
+    """
     config = best(model, log)
     return replace(config, preset="auto", train=replace(config.train, refit=False))
 
 
 def best(model: str, log: Interactions) -> Config:
-    """Settings for the best recommendations, with a refit (ADR 0026).
+    """Settings for the best recommendations (ADR 0026).
 
-    - COMET on a log with an order: causal histories, a softmax loss, the user tower alone, averaged
-      weights, a cosine schedule and a blended FISM. K, N, batch size, number of epochs and the
-      sampled softmax depend on the size of the log.
-    - COMET on a log without an order: `static` with a refit.
+    They include a refit: the model is trained again on training and validation rows.
+
+    - COMET on a log whose times give an order: causal histories, a softmax loss, the user tower
+      alone, averaged weights, a cosine schedule, and a FISM whose scores are added (a blend). K, N,
+      batch size, number of epochs and the sampled softmax depend on the size of the log.
+    - COMET on a log without an order: preset `static` with a refit.
     - FISM on a small log with short histories: a softmax loss.
-    - Any other model: `paper`.
+    - Any other model: preset `paper`.
 
-    The selection metric is the full one on small logs with short histories and `MANY` validation
-    items, for models that rank all items at once.
+    Models that score all items at once are selected by full metrics on small logs with short
+    histories and at least `MANY` validation items. Otherwise sampled metrics select.
     """
     short, selection_metric = _short(log), _selection_metric(model, log)
     if model == "fism" and short:
@@ -131,7 +137,10 @@ def _short(log: Interactions) -> bool:
 
 
 def _selection_metric(model: str, log: Interactions) -> Literal["sampled", "full"]:
-    """Selection metric of `best`; models that score pairs are too slow for the full one."""
+    """Metric by which `best` chooses the epoch: among sampled candidates, or among all items.
+
+    Models that score each pair separately are too slow for all items.
+    """
     ranks_all_items = base.non_iterative(model) or base.two_tower(model)
     if not ranks_all_items or not _short(log):
         return "sampled"
@@ -141,16 +150,17 @@ def _selection_metric(model: str, log: Interactions) -> Literal["sampled", "full
 
 
 def _drawn(log: Interactions, k: int) -> int:
-    """Number of items in the sampled softmax; 0 means the full softmax."""
+    """Number of sampled items in the softmax loss; 0 for a softmax over all items."""
     return 0 if log.n_items < WIDE and len(log) * log.n_items * k < PRODUCTS else DRAWN
 
 
 def static(model: str, log: Interactions) -> Config:
     """Settings for histories without an order, without a refit.
 
-    COMET has the settings of `paper` from `MEDIUM` rows on. Below, it has K = 64 and batches of
-    2,048. On MovieLens-100K, more steps per epoch matter more than fewer tower passes, and K = 64
-    keeps such an epoch short (docs/log-archive.md, 2026-11-23). Other models: as `paper`.
+    From `MEDIUM` rows on, COMET has the settings of preset `paper`. On smaller logs it has K = 64
+    and batches of 2,048. On MovieLens-100K, more steps per epoch matter more than fewer tower
+    passes, and K = 64 keeps such an epoch short (docs/log-archive.md, 2026-11-23). Other models
+    have the settings of preset `paper`.
     """
     config = paper(model, log)
     train = replace(config.train, refit=False)
@@ -168,7 +178,7 @@ def static(model: str, log: Interactions) -> Config:
 
 
 def paper(model: str, log: Interactions) -> Config:
-    """Settings of the reproduced tables, with a refit.
+    """Settings with which the paper's tables were reproduced, with a refit.
 
     COMET has the settings of the paper: K = 128, widths 1, 8, 32 and 128, 8 channels, N = 50,
     dropout 0.3 and Adam. The paper does not state batch size, learning rate and averaging, so this
@@ -191,12 +201,12 @@ def paper(model: str, log: Interactions) -> Config:
 
 
 def large_tables(log: Interactions) -> bool:
-    """Whether the log has more users and items together than a batch of `WHOLE_TABLES`."""
+    """Whether users and items together are more than the batch size of `WHOLE_TABLES`."""
     return log.n_users + log.n_items > int(WHOLE_TABLES["batch_size"])
 
 
 def paper_literal(model: str, log: Interactions) -> Config:
-    """As `paper`, but the target stays in the history: a leak that the paper may have had.
+    """Preset `paper`, but histories keep the item to predict: a leak that the paper may have.
 
     Raises
     ------
@@ -227,11 +237,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "matched-mlp": {"cross": "matched-mlp"},
     "kept-target": {"exclude_target": False, "history_dropout": 0.0},
 }
-"""COMET's variants (Tables IV, V, Figures 3, 4) and falsifications: the changes to `static`."""
+"""Variants of COMET (Tables IV, V, Figures 3, 4) and falsifications, as changes to `static`."""
 
 
 def _variant(name: str, model: str, log: Interactions) -> Config:
-    """Preset `static` with the changes of a variant."""
+    """Preset `static` of COMET with the changes of the variant `name`; see `VARIANTS`."""
     if model != "comet":
         raise ConfigError(f"preset {name} is a variant of comet; {model} has no such preset")
     config = static(model, log)
@@ -239,7 +249,10 @@ def _variant(name: str, model: str, log: Interactions) -> Config:
 
 
 def blend_config(config: Config, log: Interactions) -> Config | None:
-    """Complete config of a blend's second model; None without a blend."""
+    """Complete config of the second model of a blend; None if `config` asks for no blend.
+
+    In a blend, the scores of the second model are added to those of the main model.
+    """
     blend = config.blend
     if blend.model == "none":
         return None
@@ -273,7 +286,7 @@ WHOLE_TABLES: dict[str, Any] = {
     "batch_size": 32_768, "learning_rate": 8e-3, "weight_decay": 1e-6, "warmup": 1.0,
     "average": 0.98, "full_epochs": 40, "patience": 8,
 }  # fmt: skip
-"""Settings if users and items together are at most one batch.
+"""COMET's training settings if users and items together are at most one batch.
 
 Nearly every user and item occurs in each batch, so a positive needs few tower passes (ADR 0028).
 """
@@ -282,7 +295,7 @@ LARGE_TABLES: dict[str, Any] = {
     **WHOLE_TABLES, "batch_size": 8192, "learning_rate": 4e-3, "average": 0.995,
     "negative_pool": 2048, "positives_per_user": 4, "patience": 4,
 }  # fmt: skip
-"""Settings if users and items together are more than one batch of `WHOLE_TABLES`.
+"""COMET's training settings if users and items together are more than that batch.
 
 Smaller batches give more steps per epoch. Grouped positives and a pool of negatives keep the tower
 passes of a step few (ADR 0028).
@@ -327,7 +340,7 @@ SEARCHED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
         {"embedding_dim": 64, "alpha": 0.75}, {"learning_rate": 5e-3, "batch_size": 8192}
     ),
 }  # fmt: skip
-"""Model and size of the log → settings of the model, and settings of its training.
+"""(Model, size of the log) → (settings of the model, settings of its training).
 
 ADR 0019 lists which settings come from a recorded search.
 """
@@ -340,11 +353,11 @@ PRESETS: dict[str, Callable[[str, Interactions], Config]] = {
     "paper-literal": paper_literal,
     **{name: partial(_variant, name) for name in VARIANTS},
 }
-"""All presets by name."""
+"""Name of a preset → function that takes a model's name and a log, and returns a config."""
 
 
 def preset(name: str, model: str, log: Interactions) -> Config:
-    """Complete config of a named preset for a model and a log.
+    """Complete config that the preset `name` gives the model `model` for this log.
 
     Raises
     ------
@@ -364,13 +377,21 @@ A comparison gives one precision to all models, and a search reads the selection
 
 
 def bare(key: str) -> str:
-    """Keyword argument of a dotted key: "train.epochs" → "epochs", "blend.x" → "blend_x"."""
+    """Keyword argument for a dotted key: "train.epochs" → "epochs", "blend.x" → "blend_x"."""
     room, _, name = key.partition(".")
     return f"blend_{name}" if room == "blend" else name
 
 
 def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted keys; a bare name belongs to the model if the model has such a setting."""
+    """Replace the names of settings by dotted keys, e.g. "epochs" by "train.epochs".
+
+    If the model and its training both have a setting of that name, the model's setting is meant.
+
+    Raises
+    ------
+    ConfigError
+        When a name is unknown.
+    """
     names = {f.name: f"train.{f.name}" for f in fields(config.train)}
     names |= {f.name: f"model.{f.name}" for f in fields(config.model)}
     names |= {f"blend_{f.name}": f"blend.{f.name}" for f in fields(config.blend)}
@@ -383,12 +404,12 @@ def dotted(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_protocol(config: Config, settings: Mapping[str, Any], protocol: ProtocolConfig) -> None:
-    """Refuse protocol settings that differ from the protocol of the split.
+    """Check that the caller's protocol settings agree with the split, which `protocol` describes.
 
     Raises
     ------
     ConfigError
-        When a setting differs.
+        When one of the `settings` differs from the protocol of the split.
     """
     given_split = protocol.split == "given"
     maker = "given_test" if given_split else "leave_one_out"
@@ -399,7 +420,7 @@ def check_protocol(config: Config, settings: Mapping[str, Any], protocol: Protoc
         if config.get(key) != getattr(protocol, name):
             advice = f"pass it to {maker}, or to train --set"
             if name == "split":
-                advice = "leave it out; --test and given_test read a split of your own"
+                advice = "omit this setting; --test and given_test read a split of your own"
             raise ConfigError(
                 f"{key} = {config.get(key)}: the split was made with {getattr(protocol, name)}; "
                 f"{advice}"
@@ -407,7 +428,7 @@ def check_protocol(config: Config, settings: Mapping[str, Any], protocol: Protoc
 
 
 def applied(plain: Config, settings: Mapping[str, Any]) -> Config:
-    """Config of a preset with the caller's settings on top.
+    """Replace settings of the preset config `plain` by the caller's `settings`, and check them.
 
     Raises
     ------
@@ -423,12 +444,17 @@ def applied(plain: Config, settings: Mapping[str, Any]) -> Config:
         for key in changes:
             unused = key.startswith("train.") and key not in OF_A_SOLUTION
             if unused and config.get(key) != plain.get(key):
-                raise ConfigError(f"{key}: {config.name} is not trained in epochs; leave it out")
+                raise ConfigError(
+                    f"{key}: {config.name} is not trained in epochs; omit this setting"
+                )
     return config
 
 
 def check_without_log(config_for: Callable[[Interactions], Config]) -> None:
-    """Raise the error of settings that are wrong for every kind of log, before reading a log."""
+    """Raise an error if `config_for` raises one for every kind of log.
+
+    So wrong settings fail before a log is read.
+    """
     for log in (_NO_LOG, _SHORT_HISTORIES):
         with suppress(ConfigError):
             config_for(log)

@@ -126,7 +126,7 @@ _NAMED = (COMET, MF, SVDpp, FISM, GMF, MLP, NeuMF, ConvNCF, Popularity, ItemKNN,
 
 
 def _plain(name: str) -> type[Estimator]:
-    """Make an estimator class for a registered model that has none in this file."""
+    """Make an estimator class for a registered model without a class in this file."""
     model = base.model_class(name)
     return type(model.__name__, (Estimator,), {"name": name, "__doc__": model.__doc__})
 
@@ -138,14 +138,14 @@ def estimators() -> dict[str, type[Estimator]]:
 
 
 class _OfThePreset:
-    """Default value in a signature: the preset decides the setting."""
+    """Default value of a setting in a signature: the preset decides."""
 
     def __repr__(self) -> str:
         return "<the preset's>"
 
 
 def _signature(name: str) -> inspect.Signature:
-    """Signature of a model's constructor, with every setting as a keyword argument."""
+    """Signature of the estimator for model `name`, with every setting as a keyword argument."""
     common = inspect.signature(Estimator).parameters
     fixed = [common[name] for name in ("preset", "seed", "device")]
     hints = get_type_hints(base.config_class(name))
@@ -181,7 +181,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
     Returns
     -------
     Estimator
-        The fitted model, an object of its own class, such as `COMET`.
+        The fitted model, as an object of its estimator class, e.g. `COMET`.
 
     Raises
     ------

@@ -19,7 +19,10 @@ from comet_rec.errors import ConfigError
 
 
 class _Process:
-    """Settings of the whole process: the first running call replaces them, the last restores them.
+    """PyTorch settings of the whole process, which calls in several threads share.
+
+    The call that starts while no other runs replaces the caller's settings. The call that ends as
+    the last one restores them.
 
     A forked process inherits PyTorch's number of threads, but not the threads themselves. A
     parallel operation would wait for them for ever, so a forked process uses one thread.
@@ -32,7 +35,7 @@ class _Process:
         self._dtype, self._threads = torch.float32, 1
 
     def enter(self) -> None:
-        """Replace the caller's settings by the defaults."""
+        """Count one more call; if it is the only one, replace the caller's settings by defaults."""
         with self._lock:
             if self._running == 0:
                 self._dtype, self._threads = torch.get_default_dtype(), torch.get_num_threads()
@@ -42,7 +45,7 @@ class _Process:
             self._running += 1
 
     def leave(self) -> None:
-        """Restore the caller's settings after the last running call."""
+        """Count one call less; if none is left, restore the caller's settings."""
         with self._lock:
             self._running -= 1
             if self._running == 0:
@@ -71,7 +74,7 @@ def own_settings() -> Iterator[None]:
     process.enter()
     try:
         with contextlib.ExitStack() as stack:
-            # `inference_mode(False)` enables gradients only as a side effect, so say it here.
+            # `inference_mode(False)` enables gradients only as a side effect, so enable them here.
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             for kind in ("cpu", "cuda"):
