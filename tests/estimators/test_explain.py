@@ -129,3 +129,32 @@ def test_what_cannot_be_explained_or_compared_is_refused_in_one_line(log, comet)
         comet.similar_users([9999])
     with pytest.raises(InputError, match="k = 0"):
         comet.similar_items([1], k=0)
+
+
+@pytest.mark.parametrize("diversify", [0.3, 0.9])
+def test_diverse_lists_hold_items_that_are_less_alike(log, diversify):
+    model = cr.MF(embedding_dim=16, full_epochs=40, learning_rate=1e-2).fit(log)
+    q = model.run.model.item_embedding.detach().numpy()
+    q = q / np.linalg.norm(q, axis=1, keepdims=True)
+
+    def likeness(table) -> float:
+        lists = table["item_id"].reshape(-1, 6)
+        cosines = np.einsum("ubk,uck->ubc", q[lists], q[lists])
+        return float(cosines[:, ~np.eye(6, dtype=bool)].mean())
+
+    plain = model.recommend(k=6, include_seen=True)
+    diverse = model.recommend(k=6, include_seen=True, diversify=diversify)
+    assert likeness(diverse) < likeness(plain) - 0.05
+    first = diverse["rank"] == 1
+    assert np.array_equal(diverse["item_id"][first], plain["item_id"][first])
+    same = model.recommend(k=6, include_seen=True, diversify=0)
+    assert np.array_equal(same["item_id"], plain["item_id"])
+
+
+def test_diversity_needs_vectors_and_a_number(log, comet):
+    assert len(comet.recommend_for_history([[3, 5]], k=4, diversify=0.5)) == 4
+    with pytest.raises(ConfigError, match="ease has no item vectors"):
+        cr.EASE().fit(log).recommend([0], diversify=0.5)
+    for wrong in (-0.1, 1.5, "much", True):
+        with pytest.raises(InputError, match="diversify = "):
+            comet.recommend([0], diversify=wrong)

@@ -26,7 +26,6 @@ from comet_rec.errors import ConfigError, InputError, NotFittedError
 from comet_rec.estimators import lists, presets
 from comet_rec.estimators.evaluate import measured
 from comet_rec.estimators.explanation import explained
-from comet_rec.estimators.neighbours import neighbours
 from comet_rec.estimators.presets import blend_config, preset
 from comet_rec.estimators.surroundings import torch_device, undisturbed
 from comet_rec.evaluation.ranking import checked
@@ -286,6 +285,7 @@ class Estimator:
         allow: Iterable[Any] | None = None,
         block: Iterable[Any] | None = None,
         unknown: lists.Unknown = "error",
+        diversify: float = 0.0,
     ) -> Table:
         """Recommend the k best items to users of the log.
 
@@ -307,6 +307,9 @@ class Estimator:
         unknown : {"error", "skip", "popular"}
             For a user outside the log: raise an error, return no rows, or return the most popular
             items, with the number of their users as the score.
+        diversify : float
+            From 0, the order of the scores, to 1: how much an item loses for being like one that
+            stands before it (maximal marginal relevance over item vectors).
 
         Returns
         -------
@@ -323,7 +326,7 @@ class Estimator:
         InputError
             When an argument is not a list of ids, or `k` is not a whole number above 0.
         """
-        rules = lists.Rules(k, include_seen, allow, block, unknown)
+        rules = lists.Rules(k, include_seen, allow, block, unknown, diversify)
         return lists.for_users(self.run, users, rules)
 
     @undisturbed
@@ -336,6 +339,7 @@ class Estimator:
         allow: Iterable[Any] | None = None,
         block: Iterable[Any] | None = None,
         unknown: lists.Unknown = "error",
+        diversify: float = 0.0,
     ) -> Table:
         """Recommend the k best items to new users, from the items of their histories.
 
@@ -346,7 +350,7 @@ class Estimator:
         histories : list of lists of item ids
             One history per new user, oldest item first. A repeated item counts once, at its first
             place.
-        k, include_seen, allow, block
+        k, include_seen, allow, block, diversify
             As in `recommend`. Seen items are those of the history.
         unknown : {"error", "skip", "popular"}
             For an item outside the log: raise an error, or ignore the item ("skip", "popular").
@@ -369,7 +373,7 @@ class Estimator:
         InputError
             When an argument is not a list of ids, or `k` is not a whole number above 0.
         """
-        rules = lists.Rules(k, include_seen, allow, block, unknown)
+        rules = lists.Rules(k, include_seen, allow, block, unknown, diversify)
         return lists.for_histories(self.run, histories, rules, self.device)
 
     @undisturbed
@@ -438,7 +442,7 @@ class Estimator:
         NotFittedError
             When the model is not trained yet.
         """
-        return neighbours(self.run, "item", items, k)
+        return lists.neighbours(self.run, "item", items, k)
 
     @undisturbed
     def similar_users(self, users: Iterable[Any], k: int = 10) -> Table:
@@ -446,7 +450,7 @@ class Estimator:
 
         As `similar_items`, but the columns are user_id, similar_user_id, similarity and rank.
         """
-        return neighbours(self.run, "user", users, k)
+        return lists.neighbours(self.run, "user", users, k)
 
     @undisturbed
     def explain(self, user: Any, item: Any) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -9,11 +10,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as nnf
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from comet_rec.artefact.run import Run
-from comet_rec.config import is_whole
+from comet_rec.artefact.run import Run, second_config
+from comet_rec.config import Config, is_whole
 from comet_rec.config import unknown as unknown_word
 from comet_rec.data.histories import Ragged, fold_in
 from comet_rec.data.id_lists import IdList, history_lists, id_list
@@ -26,9 +28,12 @@ from comet_rec.evaluation.ranking import checked
 from comet_rec.evaluation.scoring import new_user_vectors, run_scores
 from comet_rec.models import base
 from comet_rec.models.interfaces import TwoTower
+from comet_rec.retrieval.diversity import diversified
 from comet_rec.retrieval.exact import top_k, top_k_of_rows
 
 Unknown = Literal["error", "skip", "popular"]
+POOL, POOL_SHARE = 100, 10
+"""Candidates of a diverse list: `POOL` items, or `POOL_SHARE` times the list's length if longer."""
 Int64 = npt.NDArray[np.int64]
 
 
@@ -41,6 +46,7 @@ class Rules:
     allow: Iterable[Any] | None
     block: Iterable[Any] | None
     unknown: Unknown
+    diversify: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("allow", "block"):
@@ -53,6 +59,9 @@ class Rules:
             raise InputError(f"include_seen = {self.include_seen!r}: must be True or False")
         if self.unknown not in get_args(Unknown):
             raise ConfigError(unknown_word("policy", str(self.unknown), list(get_args(Unknown))))
+        number = isinstance(self.diversify, numbers.Real) and not isinstance(self.diversify, bool)
+        if not number or not 0 <= self.diversify <= 1:
+            raise InputError(f"diversify = {self.diversify!r}: must be a number from 0 to 1")
 
     def allowed(self, log: Interactions) -> npt.NDArray[np.bool_] | None:
         """Mask of the items that a list may hold by `allow` and `block`, bool [I]; None for all."""
@@ -174,7 +183,8 @@ def _ranked(
     Each list has k places. If fewer items are left, its last places hold item -1 and score -inf.
     """
     n_items = run.interactions.n_items
-    k = min(rules.k, n_items)
+    pool = rules.k if rules.diversify == 0 else max(POOL, POOL_SHARE * rules.k)
+    k = min(pool, n_items)
     items = np.full((len(places), k), -1, dtype=np.int64)
     scores = np.full((len(places), k), -np.inf, dtype=np.float32)
     allowed = rules.allowed(run.interactions)
@@ -185,6 +195,14 @@ def _ranked(
         parts = top_k_of_rows(source, len(places), n_items, k, masked=seen, allowed=allowed)
     for block, best, values in parts:
         items[block], scores[block] = best, values
+    if rules.diversify > 0:
+        if run.item_vectors is None:
+            raise ConfigError(
+                f"diversify = {rules.diversify:g}: {run.config.name} has no item vectors to "
+                "compare; use a model with vectors, e.g. comet or mf"
+            )
+        vectors = factors(run, run.item_vectors, "item")
+        items, scores = diversified(items, scores, vectors, rules.k, rules.diversify)
     return places, items, scores
 
 
@@ -264,3 +282,58 @@ def known(ids: Ids, values: Iterable[Any], role: str) -> Int64:
         unknown = ids.as_external(stored[missing])
         raise unknown_id(ids, unknown, len(indices), role, policies=False)
     return np.asarray(indices)
+
+
+def neighbours(run: Run, role: Literal["user", "item"], ids: Iterable[Any], k: int) -> Table:
+    """Find the k users or items, as `role` says, that are most similar to each of `ids`.
+
+    See `Estimator.similar_items`.
+    """
+    if not is_whole(k) or k < 1:
+        raise InputError(f"k = {k!r}: must be a whole number above 0")
+    vectors, names = run.item_vectors, run.interactions.item_ids
+    if role == "user":
+        vectors, names = run.user_vectors, run.interactions.user_ids
+    if vectors is None:
+        raise ConfigError(
+            f"{run.config.name} has no vectors to compare: its scores are not inner products; "
+            "use a model with vectors, e.g. comet or mf"
+        )
+    indices = known(names, ids, role)
+    unit = nnf.normalize(factors(run, vectors, role), dim=1)  # [n, W]
+    # Mask row, column: an id is not similar to itself. Unused places keep index -1.
+    itself = np.arange(len(indices)), indices
+    similar = np.full((len(indices), min(k, len(unit))), -1, dtype=np.int64)
+    cosines = np.zeros(similar.shape, dtype=np.float32)
+    queries = unit[torch.from_numpy(indices)]  # [Q, W]
+    for block, top_indices, scores in top_k(queries, unit, k, masked=itself):
+        similar[block], cosines[block] = top_indices, scores
+    row, column = np.nonzero(similar >= 0)
+    return Table(
+        {
+            f"{role}_id": names.external(indices[row]),
+            f"similar_{role}_id": names.external(similar[row, column]),
+            "similarity": cosines[row, column],
+            "rank": column + 1,
+        }
+    )
+
+
+def factors(run: Run, vectors: Tensor, role: str) -> Tensor:
+    """Factor columns of user or item vectors, without their bias columns.
+
+    The columns of a blended second model are multiplied by its weight.
+    """
+    width = base.model_class(run.config.name).vector_dim(run.config.model)
+    parts = [vectors[:, : _factor_dim(run.config)]]
+    if run.blend is not None:
+        # The second model's columns of users are already multiplied by the weight.
+        scale = run.blend.weight if role == "item" else 1.0
+        second = vectors[:, width : width + _factor_dim(second_config(run.config))]
+        parts.append(scale * second)
+    return torch.cat(parts, dim=1)
+
+
+def _factor_dim(config: Config) -> int:
+    dim: int = base.model_class(config.name).factor_dim(config.model)
+    return dim
