@@ -182,10 +182,10 @@ def test_rows_that_were_not_run_count_by_the_cells_that_the_paper_prints(tmp_pat
     assert counts.pop("not run") == 7 * 4
     assert sum(counts.values()) == 4
     rows = {row[0]: row for row in data["sections"]["table2"]["tables"][0]["rows"]}
-    assert rows["COMET"][1] == "paper .558; not run: not among those asked for"
+    assert rows["COMET"][1] == "paper .558; not run: not among the requested models"
     assert "ItemKNN" not in rows
     assert (
-        "ML-1M, not run: Popularity, ItemKNN (not among those asked for)."
+        "ML-1M, not run: Popularity, ItemKNN (not among the requested models)."
         in (data["sections"]["table2"]["text"])
     )
     summary = data["sections"]["summary"]["tables"][0]["rows"]

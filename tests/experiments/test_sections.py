@@ -60,7 +60,7 @@ class Queue:
         return ""
 
     def record(self, job):
-        return self.of.get(job.label, ["not asked for"])[0]
+        return self.of.get(job.label, ["not requested"])[0]
 
 
 def jobs(*labels):
@@ -159,7 +159,7 @@ def test_what_was_not_run_says_so():
     assert set(data) == {"A"}
     runner = Queue(A=[Recorded(drawn(0))])
     section = compared("figure4", [(small(), jobs("A", "B", "C"))], runner)
-    assert section.text[-1] == "small, not run: B, C (not asked for)."
+    assert section.text[-1] == "small, not run: B, C (not requested)."
 
 
 def test_a_model_that_draws_nothing_has_a_p_and_no_seeds():
@@ -212,7 +212,7 @@ class Finished:
 
     def record(self, job: Job) -> Record | str:
         if (job.label, job.log) in self.missing:
-            return "not among those asked for"
+            return "not among the requested models"
         figures = {"NDCG@10": FIGURES[job.label, job.log]}
         values = {"sampled": figures, "sampled_se": {"NDCG@10": 0.01}, "n_users": 100}
         return OfUsers(values, job.label)

@@ -149,7 +149,7 @@ def test_a_journal_of_other_settings_or_rows_is_refused(split, tmp_path):
     journal = tmp_path / "search.journal"
     tune(split, "mf", journal=journal, seconds=0.01, settings=FAST)
     for more in ({"settings": FAST | {"train.epochs": 2}}, {"settings": FAST, "seed": 1}):
-        with pytest.raises(ConfigError, match="begun with other settings"):
+        with pytest.raises(ConfigError, match="its search was begun with other settings"):
             tune(split, "mf", journal=journal, seconds=1, **more)
     log = split.interactions
     fewer = log.select(np.arange(len(log)) != 0)  # a training row; who is tested stays the same
@@ -262,7 +262,9 @@ def test_a_space_of_ones_own(split, tmp_path):
     assert set(found["settings"]) == {"model.neighbours"}
     tried = [trial.settings["model.neighbours"] for trial in trials_of(journal, "itemknn")]
     assert sorted(tried) == [5, 10]
-    with pytest.raises(ConfigError, match="begun with other values; give another journal="):
+    with pytest.raises(
+        ConfigError, match="its search was begun with other values; give another journal="
+    ):
         tune(split, "itemknn", journal=journal, seconds=60, search={"model.neighbours": ["7"]})
     with pytest.raises(ConfigError, match="neighbours"):
         tune(split, "itemknn", journal=tmp_path / "k", seconds=1, search={"model.neighbours": [-1]})
@@ -352,7 +354,9 @@ def test_another_grid_after_an_interrupted_first_trial_is_refused(split, tmp_pat
         patch.setattr(tuning, "validate", killed)
         with pytest.raises(KeyboardInterrupt):
             tune(split, "ease", search={"model.l2": [10, 20]}, **given)
-    with pytest.raises(ConfigError, match="begun with other values; give another journal="):
+    with pytest.raises(
+        ConfigError, match="its search was begun with other values; give another journal="
+    ):
         tune(split, "ease", search={"model.l2": [10, 20, 30]}, **given)
     assert tune(split, "ease", search={"model.l2": [10, 20]}, **given)["trials"] == 2
 
@@ -362,7 +366,7 @@ def test_trials_are_what_was_trained(split, tmp_path):
     search = {"model.l2": [5.0, 50.0, float("nan")]}
     found = tune(split, "ease", journal=tmp_path / "j", seconds=60, search=search)
     assert found["trials"] == len(trials_of(tmp_path / "j", "ease")) == 2
-    with pytest.raises(ConfigError, match="ease: nothing to search, every setting is fixed"):
+    with pytest.raises(ConfigError, match="ease: nothing to search, since every setting is fixed"):
         tune(split, "ease", journal=tmp_path / "k", seconds=1, settings={"model.l2": 5})
 
 

@@ -1,4 +1,7 @@
-"""HR@k and NDCG@k of one positive, from the numbers of better and of tied candidates."""
+"""HR@k and NDCG@k for one positive per user.
+
+They are computed from the numbers of candidates with a higher score and with the same score.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ CUTOFFS = (5, 10)
 
 
 def rank(better: Int64, tied: Int64) -> Float64:
-    """Mean rank over random orders of tied candidates: better + 1 + tied/2, float64 [T]."""
+    """Rank of each positive, averaged over random orders of tied candidates, float64 [T].
+
+    This is better + 1 + tied/2, with `better` and `tied` as in `hit_rate`.
+    """
     return np.asarray(better + 1 + tied / 2)
 
 
@@ -38,7 +44,7 @@ def hit_rate(better: Int64, tied: Int64, k: int, ties: TieRule = "expected") -> 
 
 
 def ndcg(better: Int64, tied: Int64, k: int, ties: TieRule = "expected") -> Float64:
-    """NDCG@k of each user, float64 [T]: [rank ≤ k] / log2(rank + 1), one relevant item.
+    """NDCG@k of each user, float64 [T]: 1/log2(rank + 1) if the rank is at most k, else 0.
 
     Parameters are those of `hit_rate`.
     """
@@ -56,9 +62,9 @@ def ndcg(better: Int64, tied: Int64, k: int, ties: TieRule = "expected") -> Floa
 def figures(
     better: Int64, tied: Int64, ties: TieRule = "expected"
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Means over users of HR and NDCG at 5 and 10, and the standard errors of those means.
+    """HR@5, NDCG@5, HR@10 and NDCG@10: their means over users, and the means' standard errors.
 
-    The errors come from `standard_error`.
+    Parameters are those of `hit_rate`.
     """
     means, errors = {}, {}
     for k in CUTOFFS:
@@ -70,6 +76,6 @@ def figures(
 
 
 def standard_error(values: Float64) -> float:
-    """Sample standard deviation of the users' values divided by √T; 0 for T = 1."""
+    """Standard error of a mean over T users: sample standard deviation/√T; 0 for T = 1."""
     deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     return deviation / float(np.sqrt(len(values)))

@@ -1,4 +1,4 @@
-"""Paired comparisons of models over the same test users."""
+"""Paired comparisons of models on the same test users."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Float64 = npt.NDArray[np.float64]
 DRAWS = 10_000
 """Number of bootstrap samples of users."""
 BLOCK = 1_000
-"""Number of bootstrap means that are computed at a time."""
+"""Number of bootstrap samples that are computed at a time."""
 
 LEAST_P = 2 / (DRAWS + 1)
-"""Smallest p-value that the bootstrap can give: no resampled mean has the other sign."""
+"""Smallest p-value of the bootstrap, reached if no resampled mean has the other sign."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Paired:
     low, high : float
         95 % percentile interval of that mean under resampling of users.
     wilcoxon : float
-        p-value of the signed-rank test, two-sided; 1 if no user differs.
+        Two-sided p-value of Wilcoxon's signed-rank test; 1 if the models are equal for all users.
     bootstrap : float
-        Two-sided p-value of the bootstrap: how often the resampled mean changes its sign. The
-        p-value is at least 2^(1 − T), that of a sign test on T differences of one sign.
+        Two-sided p-value of the bootstrap, from the share of resampled means with the other sign.
+        It is at least 2^(1 − T), the p-value of a sign test if all T differences have one sign.
     """
 
     difference: float
@@ -48,7 +48,11 @@ class Paired:
 
 
 def paired(values: Float64, reference: Float64, seed: int = 0) -> Paired:
-    """Compare two models' per-user values, float64 [T] each, in the same order of users."""
+    """Compare two models on their per-user metrics.
+
+    `values` and `reference` are float64 [T], with users in the same order. `seed` is that of the
+    bootstrap.
+    """
     differences = np.asarray(values - reference, dtype=np.float64)
     means = _resampled_means(differences, seed)
     low, high = np.percentile(means, [2.5, 97.5])
@@ -66,12 +70,12 @@ def paired(values: Float64, reference: Float64, seed: int = 0) -> Paired:
 
 @dataclass(frozen=True)
 class Noise:
-    """How much a model's mean varies between its trainings.
+    """Variance of a model's mean metric between trainings with different seeds.
 
     Parameters
     ----------
     variance : float
-        Variance of one training's mean.
+        Estimated variance of the mean metric of one training.
     freedom : float
         Degrees of freedom of that estimate.
     """
@@ -81,14 +85,16 @@ class Noise:
 
     @staticmethod
     def largest(models: Iterable[Float64]) -> Noise | None:
-        """Largest noise among models with several trainings; None when no model has several.
+        """Largest noise among the models with several trainings; None if no model has several.
 
-        The degrees of freedom are summed over these models. The largest estimate is rather too
-        large than too small. A mean of the variances would not fit, since models differ too much.
+        It serves as a cautious estimate for a model with one training. Models differ too much to
+        average their variances. The degrees of freedom are summed over the models with several
+        trainings.
 
         Parameters
         ----------
         models : iterable of float64 [trainings, T]
+            For each model, the metric of each training and test user.
         """
         repeated = [values.mean(axis=1) for values in models if len(values) > 1]
         freedom = sum(len(means) - 1 for means in repeated)
@@ -98,7 +104,7 @@ class Noise:
 
 
 SILENT = Noise(0.0, math.inf)
-"""Noise of a model whose training has no random draws."""
+"""Noise of a model whose training uses no random numbers."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +122,9 @@ class Difference:
     freedom : float
         Degrees of freedom (Welch and Satterthwaite).
     p : float or None
-        Two-sided p-value; 1 if nothing differs. None if the noise of users or of trainings is
-        unknown: one user, equal differences of all users, or one training without a borrowed
-        estimate. `error` and the interval then lack that noise.
+        Two-sided p-value; 1 if nothing differs. None if the variance of users or of trainings is
+        unknown. The reason is one user, equal differences of all users, or one training without a
+        borrowed estimate. `error` and the interval then leave out that variance.
     """
 
     difference: float
@@ -132,19 +138,19 @@ class Difference:
 def over_trainings(
     values: Float64, reference: Float64, noise: tuple[Noise | None, Noise | None] = (None, None)
 ) -> Difference:
-    """Compare two models over the same users and all their trainings.
+    """Compare two models on the same users and over all their trainings, by a t-test.
 
-    The variance of the difference is a sum. One term is for the choice of users. One term for each
-    model is for the choice of a training: the variance between the means of its trainings. The
-    interaction of users and trainings is in both kinds of terms. So the test is conservative if
-    this interaction dominates.
+    The variance of the mean difference is a sum of three terms. One is the sampling variance of
+    users. The other two are, for each model, the variance between its trainings. The interaction of
+    users and trainings is in the terms of both kinds, so the test is conservative if this
+    interaction dominates.
 
     Parameters
     ----------
     values, reference : float64 [trainings, T]
-        Values of each user, users in the same order.
+        Metric of each training and user; both models have the same users in the same order.
     noise : pair of Noise or None
-        Noise that the model and the reference borrow if they have only one training.
+        For `values` and for `reference`, the noise to assume if there is only one training.
     """
     from scipy.stats import t
 
@@ -174,9 +180,9 @@ def over_trainings(
 
 
 def _resampled_means(differences: Float64, seed: int) -> Float64:
-    """Means of bootstrap samples of users, float64 [DRAWS].
+    """Mean differences over bootstrap samples of users, float64 [DRAWS].
 
-    Users with equal values are drawn together, as multinomial counts.
+    Users with equal differences are sampled together, as multinomial counts.
     """
     values, counts = np.unique(differences, return_counts=True)
     n = len(differences)
@@ -187,7 +193,10 @@ def _resampled_means(differences: Float64, seed: int) -> Float64:
 
 
 def _signed_rank(differences: Float64) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test; zeros count by Pratt's method."""
+    """Two-sided p-value of Wilcoxon's signed-rank test; 1 if all differences are zero.
+
+    Single zeros count by Pratt's method.
+    """
     from scipy.stats import wilcoxon
 
     if not differences.any():
@@ -197,7 +206,7 @@ def _signed_rank(differences: Float64) -> float:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """p-values after Holm's step-down correction for the number of tests, in the given order."""
+    """Correct p-values for their number by Holm's step-down method, and keep their order."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     out = np.empty(len(p))

@@ -21,14 +21,14 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 BLOCK_BYTES = 64 * 2**20
-"""Memory for scores at a time. With a million items, 16 users are ranked at once."""
+"""Memory for the scores that are computed at a time: 16 users if there are a million items."""
 
 FEW_USERS = 30
-"""Number of test users below which reports carry a caution."""
+"""Number of test users below which reports carry a line of caution."""
 
 
 def caution(users: int) -> list[str]:
-    """A line of caution for fewer than `FEW_USERS` test users; an empty list for more."""
+    """A list with a line of caution for fewer than `FEW_USERS` test users; else an empty list."""
     if users >= FEW_USERS:
         return []
     count = f"{users} test user{'s' * (users != 1)}"
@@ -37,12 +37,12 @@ def caution(users: int) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Numbers of candidates that beat or tie each test user's positive.
+    """For each test user, how many candidates score higher than the positive, and how many tie.
 
     Parameters
     ----------
     better, tied : int64 [T]
-        Numbers of candidates with a higher score, and with an equal score.
+        Numbers of candidates with a higher score than the positive, and with the same score.
     """
 
     better: Int64
@@ -50,11 +50,11 @@ class Ranks:
 
     @property
     def rank(self) -> npt.NDArray[np.float64]:
-        """Rank of each positive: better + 1 + tied/2, float64 [T]."""
+        """Rank of each positive, with half of the tied candidates above it, float64 [T]."""
         return rank(self.better, self.tied)
 
     def figure(self, name: str, ties: TieRule) -> npt.NDArray[np.float64]:
-        """HR@k or NDCG@k of each user, at any k, float64 [T].
+        """The metric `name`, HR@k or NDCG@k for any k, of each user, float64 [T].
 
         Raises
         ------
@@ -72,16 +72,16 @@ class Ranks:
 
 
 class Figures(dict[str, float]):
-    """Mean HR@k and NDCG@k over users, as a dict.
+    """Mean HR@k and NDCG@k over users, as a dict from names such as "HR@10" to values.
 
-    The dict lists k = 5 and 10. It computes any other k on access.
+    Iteration gives k = 5 and 10. Any other k is computed on access.
 
     Parameters
     ----------
     ranks : Ranks
     ties : {"expected", "pessimistic"}
     errors : bool
-        Hold standard errors of the means in place of the means.
+        Hold the standard errors of the means instead of the means.
     """
 
     def __init__(self, ranks: Ranks, ties: TieRule, *, errors: bool = False) -> None:
@@ -102,7 +102,7 @@ class Figures(dict[str, float]):
         return True
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The metric of this name, or the default for an unknown name."""
+        """Value of the metric `name`; `default` if there is no such metric."""
         try:
             return self[name]
         except KeyError:
@@ -111,10 +111,10 @@ class Figures(dict[str, float]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Report(Mapping[str, float]):
-    """Metrics of one model under one protocol, a mapping from names to sampled metrics.
+    """Metrics of one model under one protocol: a mapping from names to sampled metrics.
 
     ``report["HR@10"]`` is the sampled metric, ``report.full["HR@10"]`` the full metric. HR@k and
-    NDCG@k work for any k; iteration lists k = 5 and 10.
+    NDCG@k work for any k; iteration gives k = 5 and 10.
 
     Parameters
     ----------
@@ -124,11 +124,12 @@ class Report(Mapping[str, float]):
     users : int64 [T]
         Indices of the test users; `interactions.user_ids.external` has their ids.
     sampled_ranks, full_ranks : Ranks
-        Ranks among sampled candidates, and among all items that the user has not seen. A model
-        that scores pairs slowly has full ranks of a sample of users. None without a full ranking.
+        Ranks among sampled candidates, and among all items that the user has not interacted with.
+        `full_ranks` covers only a sample of users if the model scores slowly, and is None without
+        a full ranking.
     ties : {"expected", "pessimistic"}
     full_users : int64 [F]
-        Users of `full_ranks`: a subset of `users`, in the same order. None without a full ranking.
+        Users in `full_ranks`: a subset of `users`, in the same order. None without a full ranking.
     """
 
     model: str
@@ -151,7 +152,7 @@ class Report(Mapping[str, float]):
                 object.__setattr__(self, f"{name}_se", Figures(ranks, self.ties, errors=True))
 
     def __getitem__(self, name: str) -> float:
-        """Sampled HR@k or NDCG@k, at any k."""
+        """Sampled metric by name: HR@k or NDCG@k, for any k."""
         return self.sampled[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -175,16 +176,17 @@ class Report(Mapping[str, float]):
         return f"Report({self.model}, {len(self.users):,} users: {'; '.join(texts)})"
 
     def of_users(self, name: str, *, full: bool = False) -> npt.NDArray[np.float64]:
-        """HR@k or NDCG@k of each ranked user, at any k, for paired tests.
+        """HR@k or NDCG@k of each ranked user, for any k. Paired tests use these values.
 
-        The array is float64 [T]. For the full metric it is [F], in the order of `full_users`.
+        The array is float64 [T], in the order of `users`. For the full metric it is [F], in the
+        order of `full_users`.
 
         Parameters
         ----------
         name : str
             "HR@20", "NDCG@1", …
         full : bool
-            Return the full metric in place of the sampled one.
+            Return the full metric instead of the sampled metric.
 
         Raises
         ------
@@ -200,11 +202,11 @@ class Report(Mapping[str, float]):
 
     @property
     def ranks(self) -> npt.NDArray[np.float64]:
-        """Sampled rank of each test user's positive, float64 [T]."""
+        """Rank of each test user's positive among sampled candidates, float64 [T]."""
         return self.sampled_ranks.rank
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as ``evaluate --json`` prints it."""
+        """The report as the plain data that ``evaluate --json`` prints."""
         ranked = None if self.full_ranks is None else len(self.full_ranks.better)
         return {
             "model": self.model,
@@ -219,7 +221,10 @@ class Report(Mapping[str, float]):
 
 
 def blocks(count: int, row_items: int) -> Iterator[slice]:
-    """Consecutive slices of users whose scores, `row_items` per user, fit into `BLOCK_BYTES`."""
+    """Divide `count` users into consecutive slices whose scores fit into `BLOCK_BYTES`.
+
+    Each user has `row_items` float32 scores.
+    """
     size = max(1, BLOCK_BYTES // (4 * max(row_items, 1)))
     for first in range(0, count, size):
         yield slice(first, min(first + size, count))
@@ -245,9 +250,10 @@ def sampled_ranks(scores: Scorer, held: HeldOut) -> Ranks:
 def weighed_ranks(
     scores: Scorer, second: Scorer | None, weights: Sequence[float], held: HeldOut
 ) -> list[Ranks]:
-    """Rank each positive among its user's candidates by scores + w · second, for each weight w.
+    """Rank each positive among its user's candidates by a weighted sum of two models' scores.
 
-    Both scorers run once, whatever the number of weights.
+    The sum is scores + w · second, and there is one `Ranks` for each weight w. If `second` is None,
+    only `scores` counts. Both scorers run once, whatever the number of weights.
 
     Raises
     ------
@@ -272,12 +278,15 @@ def weighed_ranks(
 
 
 def _summed(first: Float32, second: Float32 | None, weight: float) -> Float32:
-    """Sum first + weight · second; only `first` if there is no second model."""
+    """Sum first + weight · second; only `first` if `second` is None."""
     return first if second is None else first + np.float32(weight) * second
 
 
 def drawn_users(held: HeldOut, most: int | None) -> HeldOut:
-    """Random sample of at most `most` held-out rows, the same sample for every model."""
+    """Random sample of at most `most` held-out rows; all rows if `most` is None.
+
+    The sample is the same for every model.
+    """
     if most is None or most >= len(held):
         return held
     rows = np.sort(generator(0, "full.users").permutation(len(held))[:most])
@@ -285,7 +294,7 @@ def drawn_users(held: HeldOut, most: int | None) -> HeldOut:
 
 
 def full_ranks(scores: Scorer, held: HeldOut, seen: Interactions) -> Ranks:
-    """Rank each positive among all items that are not in `seen` for its user.
+    """Rank each positive among all items, except its user's other items in `seen`.
 
     Parameters
     ----------
@@ -310,9 +319,10 @@ def weighed_full_ranks(
     held: HeldOut,
     seen: Interactions,
 ) -> list[Ranks]:
-    """Rank each positive as `full_ranks` does, by scores + w · second, for each weight w.
+    """Rank each positive as `full_ranks` does, by a weighted sum of two models' scores.
 
-    Both scorers run once, whatever the number of weights.
+    The sum is scores + w · second, and there is one `Ranks` for each weight w. If `second` is None,
+    only `scores` counts. Both scorers run once, whatever the number of weights.
 
     Raises
     ------

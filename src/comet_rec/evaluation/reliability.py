@@ -1,7 +1,8 @@
-"""Reliability of sampled metrics: other samples, other numbers of negatives, popularity.
+"""Reliability of sampled metrics: other candidate samples, numbers of negatives, item popularity.
 
 A sampled metric may order models differently from the full metric (Krichene & Rendle, KDD 2020).
-The full ranks give the expected sampled metric for any number of negatives, without sampling.
+The ranks among all items give the expected sampled metric for any number of negatives, without
+sampling.
 """
 
 from __future__ import annotations
@@ -22,25 +23,28 @@ from comet_rec.random import generator
 
 Int64 = npt.NDArray[np.int64]
 STRATA = ("head", "middle", "tail")
-"""Strata of items by popularity; see `stratum_of`."""
+"""Strata of items by popularity; `stratum_of` defines them."""
 TIE_SHARES = 16
-"""Number of places among tied items that are computed one by one."""
+"""Number of positions among tied items that `expected_figures` computes one by one."""
 RESAMPLED = 500
-"""Number of bootstrap samples of users for an interval of τ."""
+"""Number of bootstrap samples of users for an interval of Kendall's τ."""
 
 
 def unseen_others(
     held: HeldOut, seen: Interactions, among: npt.NDArray[np.bool_] | None = None
 ) -> Int64:
-    """Number of items that a full ranking compares each positive with, int64 [T].
+    """Number of items that each positive is ranked against in a full ranking, int64 [T].
+
+    The positive itself and its user's other items in `seen` do not count.
 
     Parameters
     ----------
     held : HeldOut
+        Users and their positives.
     seen : Interactions
-        Rows whose items the full ranking leaves out.
+        Rows whose items the ranking of their user leaves out.
     among : bool [n], optional
-        Whether an item counts; by default all items do.
+        Whether each item counts; by default all items do.
     """
     rows, items = seen.interacted_items(held.users)  # each row is a position in held
     counts = np.ones(seen.n_items, dtype=bool) if among is None else among
@@ -52,25 +56,25 @@ def unseen_others(
 def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tuple[float, float]:
     """Expected HR@k and NDCG@k over all samples of `negatives` candidates.
 
-    Let b of M other items be better than the positive. The number of better items among m that are
-    sampled without replacement is hypergeometric (M, b, m).
+    Let b of M other items rank above the positive. If m of the M items are sampled without
+    replacement, the number of them above the positive is hypergeometric (M, b, m).
 
-    If t items tie with the positive, 0 to t of them count as better, with equal probability. The
-    first `TIE_SHARES` of these places are computed one by one. Later places form stretches, and
-    the middle place of a stretch stands for all its places. Each stretch is an eighth as long as
-    all places before it.
+    If t items tie with the positive, 0 to t of them rank above it, with equal probability. The
+    first `TIE_SHARES` of these numbers are computed one by one. Later numbers form stretches, and
+    the middle of a stretch stands for all its numbers. Each stretch is an eighth as long as all
+    numbers before it.
 
     Parameters
     ----------
     ranks : Ranks
-        Full ranks.
+        Ranks among all items.
     others : int64 [T]
         M, the number of items that each positive was ranked against.
     negatives : int
         m, the number of sampled negatives; M if M is smaller.
     k : int
     """
-    # R rows: one for each user and each stretch of the user's places among tied items.
+    # R rows: one for each user and each stretch of the user's positions among tied items.
     places = ranks.tied + 1
     edges = _stretches(int(places.max(initial=1)))
     counts = np.searchsorted(edges, places)
@@ -92,7 +96,7 @@ def expected_figures(ranks: Ranks, others: Int64, negatives: int, k: int) -> tup
 
 
 def _stretches(places: int) -> Int64:
-    """First place of each stretch; the last entry lies past the last place."""
+    """First number of each stretch; the last entry is `places` or more."""
     edges = list(range(TIE_SHARES + 1))
     while edges[-1] < places:
         edges.append(edges[-1] + edges[-1] // 8)
@@ -100,10 +104,10 @@ def _stretches(places: int) -> Int64:
 
 
 def _hypergeometric(others: Int64, better: Int64, drawn: Int64, k: int) -> npt.NDArray[np.float64]:
-    """Probabilities of 0 … k − 1 better items among the sampled ones, [R, k].
+    """Probabilities that 0 … k − 1 of the sampled items rank above the positive, [R, k].
 
-    Each probability follows from the one before it, starting at 0 better items. Rows in which 0 is
-    impossible come from scipy.
+    Each probability is computed from the one before it, starting at 0 items. Rows in which 0 items
+    are impossible come from scipy.
     """
     from scipy.special import gammaln
     from scipy.stats import hypergeom
@@ -126,7 +130,10 @@ def _hypergeometric(others: Int64, better: Int64, drawn: Int64, k: int) -> npt.N
 def redrawn(
     scores: Scorer, log: Interactions, held: HeldOut, seeds: Sequence[int], ties: TieRule
 ) -> list[dict[str, float]]:
-    """Sampled metrics for new samples of as many candidates, one dict for each seed."""
+    """Sampled metrics on new samples of candidates, one dict for each seed.
+
+    Each user of `held` gets as many new candidates as before.
+    """
     unobserved = unobserved_items(log)
     means = []
     for seed in seeds:
@@ -147,7 +154,7 @@ def stratum_of(items: Int64, popularity: Int64) -> npt.NDArray[np.int8]:
     ----------
     items : int64 [T]
     popularity : int64 [n]
-        Rows of each item in training.
+        Number of training rows of each item.
     """
     order = np.argsort(-popularity, kind="stable")
     before = np.cumsum(popularity[order]) - popularity[order]  # rows of all more popular items
@@ -160,7 +167,10 @@ def stratum_of(items: Int64, popularity: Int64) -> npt.NDArray[np.int8]:
 def by_popularity(
     ranks: Ranks, held: HeldOut, train: Interactions, ties: TieRule
 ) -> dict[str, dict[str, float]]:
-    """Number of users, HR@10 and NDCG@10 for each popularity stratum of the test items."""
+    """Number of users, HR@10 and NDCG@10 for each popularity stratum of the test items.
+
+    A stratum without test items is left out.
+    """
     popularity = np.bincount(train.items, minlength=train.n_items)
     strata = stratum_of(held.positives, popularity)
     by_stratum = {}
@@ -175,7 +185,10 @@ def by_popularity(
 
 
 def agreement(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's τ between two metrics of the same models; 1 means the same order."""
+    """Kendall's τ between two metrics; 1 means that both order the models alike.
+
+    `first` and `second` have one value for each model.
+    """
     from scipy.stats import kendalltau
 
     return float(kendalltau(first, second).statistic)
@@ -184,13 +197,16 @@ def agreement(first: Sequence[float], second: Sequence[float]) -> float:
 def agreement_interval(
     first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], seed: int = 0
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of τ between two metrics of the same models; users are resampled.
+    """95 % bootstrap interval of Kendall's τ between two metrics of the same models.
+
+    The bootstrap resamples users.
 
     Parameters
     ----------
     first, second : float64 [models, T]
-        The two metrics by model and test user.
+        The two metrics of each model and test user.
     seed : int
+        Seed of the bootstrap.
     """
     rng = generator(seed, "agreement.bootstrap")
     users = first.shape[1]

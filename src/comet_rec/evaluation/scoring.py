@@ -1,4 +1,4 @@
-"""Scorers of trained models: scores of all items, or of chosen (user, item) pairs."""
+"""Scorers of trained models, which score all items or given (user, item) pairs."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
 ENCODED = 2048
-"""Number of users or items that are encoded at a time."""
+"""Number of users or items whose vectors are computed at a time."""
 PAIRS = 1 << 16
 """Number of pairs that `PairScores` scores at a time."""
 
 
 def full_users(model: str) -> int | None:
-    """Largest number of users whose full ranking is computed with a model; None for all users."""
+    """Largest number of users in a full ranking by this model (a registered name); None for all."""
     limit: int | None = base.model_class(model).full_ranking_users
     return limit
 
 
 @dataclass(frozen=True, eq=False)
 class VectorScores:
-    """Inner products of user vectors [m, K] and item vectors [n, K].
+    """Scores that are inner products of user vectors [m, K] and item vectors [n, K].
 
-    Items with equal vectors get equal scores, although the last bits of a float32 product depend
-    on an item's position. For this, `score_all` multiplies each distinct vector once, and
-    `score_pairs` computes in float64 and rounds.
+    Items with equal vectors get equal scores. A plain float32 product does not ensure this, since
+    its last bits depend on an item's position. So `score_all` multiplies each distinct vector once,
+    and `score_pairs` computes in float64 and rounds.
     """
 
     users: Tensor
@@ -53,14 +53,17 @@ class VectorScores:
         return len(self.items)
 
     def score_all(self, users: Int64) -> Float32:
-        """Scores of all items, [B, I]."""
+        """Scores of all items for each of the B users, [B, I]."""
         distinct, place = self._distinct
         scores = np.asarray((self.users[torch.from_numpy(users)] @ distinct.T).numpy())
         return scores if place is None else scores[:, place]
 
     @cached_property
     def _distinct(self) -> tuple[Tensor, Int64 | None]:
-        """Distinct item vectors, and each item's position among them; None if all differ."""
+        """Distinct item vectors, and for each item the position of its vector among them.
+
+        If all vectors differ, the positions are None.
+        """
         packed = np.add(self.items.numpy(), 0, order="C")  # −0 becomes 0, since bytes are compared
         if packed.size == 0:
             return self.items, None
@@ -72,7 +75,7 @@ class VectorScores:
         return self.items[torch.from_numpy(first)], place
 
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
-        """Scores of the items [B, C], a row of items for each user, [B, C]."""
+        """Scores of C items for each of the B users; `items` and the result are [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
         # The gathered item vectors are float64, which takes twice the memory of float32 scores.
         for block in blocks(len(users), 2 * items.shape[1] * self.items.shape[1]):
@@ -84,7 +87,10 @@ class VectorScores:
 
 @dataclass(frozen=True, eq=False)
 class FunctionScores:
-    """Scores from a function of a user id and item ids, with ids as the log writes them."""
+    """Scores from a function of a user id and a list of item ids, one score for each item.
+
+    The function gets ids as they are in the log.
+    """
 
     function: Callable[[Any, list[Any]], Any]
     log: Interactions
@@ -95,12 +101,12 @@ class FunctionScores:
         return self.log.n_items
 
     def score_all(self, users: Int64) -> Float32:
-        """Scores of all items, [B, I]."""
+        """Scores of all items for each of the B users, [B, I]."""
         every = np.broadcast_to(np.arange(self.n_items), (len(users), self.n_items))
         return self.score_pairs(users, every)
 
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
-        """Scores of the items [B, C], a row of items for each user, [B, C]."""
+        """Scores of C items for each of the B users; `items` and the result are [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
         ids = self.log.user_ids.external(users).tolist()
         for row, (user, user_items) in enumerate(zip(ids, items, strict=True)):
@@ -113,7 +119,10 @@ class FunctionScores:
 
 
 def _order_of_scores(answer: Any, user: Any, count: int) -> Int64:
-    """Dense rank of each score in ascending order, equal for equal scores, int64 [count]."""
+    """Position of each score among the distinct scores in ascending order, int64 [count].
+
+    Equal scores get equal positions.
+    """
     try:
         scores = np.asarray(answer, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
@@ -134,20 +143,23 @@ def _order_of_scores(answer: Any, user: Any, count: int) -> Int64:
 
 @dataclass(frozen=True, eq=False)
 class PairScores:
-    """Scores of a `PairScorer`, a block of pairs at a time."""
+    """Scores of a model that scores (user, item) pairs one by one (`PairScorer`).
+
+    Pairs are scored in blocks, to limit memory.
+    """
 
     model: Any
     n_items: int
 
     def score_all(self, users: Int64) -> Float32:
-        """Scores of all items, [B, I]."""
+        """Scores of all items for each of the B users, [B, I]."""
         return self.score_pairs(
             users, np.broadcast_to(np.arange(self.n_items), (len(users), self.n_items))
         )
 
     @torch.no_grad()
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
-        """Scores of the items [B, C], a row of items for each user, [B, C]."""
+        """Scores of C items for each of the B users; `items` and the result are [B, C]."""
         device = next(self.model.parameters()).device
         out = np.empty(items.shape, dtype=np.float32)
         width = max(1, min(items.shape[1], PAIRS))
@@ -164,18 +176,21 @@ class PairScores:
 
 @dataclass(frozen=True, eq=False)
 class NonIterativeScores:
-    """Scores of a `NonIterative` model, from the users' rows of known interactions."""
+    """Scores of a model that is trained without epochs (`NonIterative`).
+
+    `known` is the matrix of known interactions; the model reads the rows of the users to score.
+    """
 
     model: Any
     known: Any
     n_items: int
 
     def score_all(self, users: Int64) -> Float32:
-        """Scores of all items, [B, I]."""
+        """Scores of all items for each of the B users, [B, I]."""
         return np.asarray(self.model.score_all(users, self.known[users]), dtype=np.float32)
 
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
-        """Scores of the items [B, C], a row of items for each user, [B, C]."""
+        """Scores of C items for each of the B users; `items` and the result are [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
         for block in blocks(len(users), self.n_items):
             out[block] = np.take_along_axis(self.score_all(users[block]), items[block], axis=1)
@@ -183,9 +198,10 @@ class NonIterativeScores:
 
 
 def vectors(model: Any, rows: Interactions, histories: Any = None) -> tuple[Tensor, Tensor]:
-    """User and item vectors, on the CPU, of a two-tower model with histories from these rows.
+    """User and item vectors of a two-tower model, on the CPU, with input histories from `rows`.
 
-    `histories` may hold the result of `input_histories` for the same rows, to save its computation.
+    `histories` may hold the result of `input_histories` for the same rows, so that it is not
+    computed again.
     """
     histories = input_histories(rows, model.histories) if histories is None else histories
     user_histories, item_histories = histories
@@ -203,11 +219,13 @@ def all_vectors(
 ) -> tuple[Tensor, Tensor]:
     """Vectors whose plain inner product is the logit of Eq. 8: h ⊙ z_u [m, W] and z_i [n, W].
 
+    W is the length of the model's vectors.
+
     Parameters
     ----------
     model : TwoTower
     user_histories, item_histories : int [m, N] and [n, N], or full histories, or None
-        Input histories as in evaluation and serving.
+        Input histories of users and of items; None for a model that has none.
     n_users, n_items : int
     """
     users = _encoded(model, model.encode_users, user_histories, n_users)
@@ -217,7 +235,10 @@ def all_vectors(
 
 @torch.no_grad()
 def new_user_vectors(model: Any, histories: UserHistories) -> Tensor:
-    """Vectors h ⊙ z_u of users that training never saw, from their histories alone, [B, W]."""
+    """Vectors h ⊙ z_u of users who were not in training, from their histories alone.
+
+    The result is [B, W], where W is the length of the model's vectors.
+    """
 
     def encode(indices: Tensor, block: Any) -> Tensor:
         vectors: Tensor = model.encode_users(None, block)
@@ -228,7 +249,7 @@ def new_user_vectors(model: Any, histories: UserHistories) -> Tensor:
 
 
 def _encoded(model: Any, encode: Any, histories: UserHistories | None, count: int) -> Tensor:
-    """Vectors of indices 0 … count − 1, `ENCODED` at a time, [count, W]."""
+    """Vectors that `encode` gives for indices 0 … count − 1, in blocks of `ENCODED`, [count, W]."""
     device = model.weight.device
     out = []
     for first in range(0, count, ENCODED):
@@ -241,13 +262,20 @@ def _encoded(model: Any, encode: Any, histories: UserHistories | None, count: in
 def blended(
     users: Tensor, items: Tensor, second_users: Any, second_items: Any, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """Concatenated vectors of two models; inner products are first score + weight · second."""
+    """Concatenate the vectors of a model and of a second model, for a weighted sum of scores.
+
+    An inner product of the results is first score + weight · second score.
+    """
     scale = torch.tensor(weight, dtype=users.dtype)
     return torch.cat([users, second_users * scale], dim=1), torch.cat([items, second_items], dim=1)
 
 
 def model_scores(model: Any, rows: Interactions, histories: Any = None) -> Scorer:
-    """Scorer of a model whose input histories come from these rows."""
+    """Scorer of a trained model that takes its input histories from `rows`.
+
+    `histories` may hold the result of `input_histories` for these rows, so that it is not computed
+    again.
+    """
     if isinstance(model, NonIterative):
         return NonIterativeScores(model, rows.matrix, rows.n_items)
     if isinstance(model, TwoTower):
@@ -256,7 +284,7 @@ def model_scores(model: Any, rows: Interactions, histories: Any = None) -> Score
 
 
 def run_scores(run: Run) -> Scorer:
-    """Scorer of a finished run; its input histories hold all known interactions."""
+    """Scorer of a finished run, whose input histories contain all known interactions."""
     if run.user_vectors is not None and run.item_vectors is not None:
         return VectorScores(run.user_vectors, run.item_vectors)
     return model_scores(run.model, run.known)

@@ -29,7 +29,10 @@ PRETRAINED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "neumf-p": ("neumf", {"gmf": {}, "mlp": {}}),
     "convncf-p": ("convncf", {"mf": {"train.loss": "bpr", "model.biases": False}}),
 }
-"""Name of a pre-trained model → registered name, and settings of the models that initialise it."""
+"""Models that other models initialise, by name.
+
+A value has the registered name, and the initialising models with their settings.
+"""
 
 METRICS = {"HR@10": (hit_rate, 10), "NDCG@10": (ndcg, 10)}
 
@@ -80,7 +83,7 @@ def compare(
     preset : str
     refit : bool
         Train each model again with the validation rows, unless its own settings say otherwise.
-        Without a refit, only models with input histories know these rows at the test.
+        Without a refit, only models with input histories can use these rows at the test.
     settings : mapping, optional
         Dotted settings by model name, e.g. ``{"convncf": {"train.epochs": 2}}``.
     seed : int
@@ -124,7 +127,7 @@ class _Study:
     done: dict[str, tuple[Estimator, float]] = field(default_factory=dict)
 
     def estimator(self, name: str, **more: Any) -> Estimator:
-        """Untrained model with its settings of the study, overridden by `more`."""
+        """Untrained model with its settings in this comparison, overridden by `more`."""
         registered, _ = PRETRAINED.get(name, (name, {}))
         settings = {**self.changes.get(name, {}), **more}
         return ESTIMATORS[registered](
@@ -132,7 +135,7 @@ class _Study:
         )
 
     def trained(self, name: str) -> tuple[Estimator, float]:
-        """The model and the seconds of its training, pre-training included."""
+        """The trained model, and the seconds of its training and pre-training."""
         model, starts, before = self.estimator(name), [], 0.0
         sizes = model.config_for(self.split.interactions).model
         _, sources = PRETRAINED.get(name, (name, {}))
@@ -151,7 +154,10 @@ class _Study:
         return fitted, before + seconds
 
     def _fit(self, key: str, model: Estimator, start: list[Estimator]) -> tuple[Estimator, float]:
-        """Train a model and return it with its seconds; a known key returns the earlier result."""
+        """Train a model, initialised from the models in `start`; return it and the seconds.
+
+        If a model with this `key` was trained before, it is returned instead.
+        """
         if key not in self.done:
             began = time.perf_counter()
             model.fit(self.split, refit=self._refits(model), init_from=start)
@@ -159,14 +165,17 @@ class _Study:
         return self.done[key]
 
     def _refits(self, model: Estimator) -> bool:
-        """Whether a model is trained again with the validation rows."""
+        """Whether the model is trained again with the validation rows."""
         if {"refit", "train.refit"} & set(model.settings):  # the model's setting wins
             return model.config_for(self.split.interactions).train.refit
         return self.refit
 
 
 def shared_sizes(target: Any, source: Any) -> dict[str, Any]:
-    """Settings that give a source model the sizes of the target model that it initialises."""
+    """Settings that give a model with the settings `source` the sizes of the settings `target`.
+
+    The first model can then initialise the second. Sizes that are equal already are left out.
+    """
     both = {field.name for field in fields(target)} & {field.name for field in fields(source)}
     shared = [name for name in ("embedding_dim", "hidden") if name in both]
     return {
@@ -197,7 +206,7 @@ def _line(entry: Entry) -> str:
 
 
 def as_data(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Plain data of a comparison; each model is tested against the first.
+    """A comparison as plain data, with a paired test of each model against the first.
 
     Holm's method corrects the p-values for the number of models, separately for each metric and
     test.
@@ -233,19 +242,21 @@ def _figures(report: Report) -> dict[str, Any]:
 
 
 def as_markdown(data: Mapping[str, Any]) -> str:
-    """Markdown table: sampled metrics ± standard errors, full NDCG@10, tests, seconds."""
+    """A comparison, as `as_data` returns it, as a Markdown table with a caption.
+
+    The table has sampled metrics ± standard errors, full NDCG@10, tests and seconds.
+    """
     return f"{markdown_table(_table(data))}\n\n{' '.join(_caption(data))}"
 
 
 def as_text(data: Mapping[str, Any], width: int) -> str:
-    """Text of the same table for a terminal of `width` columns."""
+    """A comparison, as `as_data` returns it, as a table for a terminal of `width` columns."""
     shown = _table(data)
     caption = [line for text in _caption(data) for line in textwrap.wrap(text, width)]
     return "\n".join([*table(shown.columns, shown.texts, width), "", *caption])
 
 
 def _table(data: Mapping[str, Any]) -> Table:
-    """Table with a row for each model."""
     columns = [
         "model", "HR@5", "NDCG@5", "HR@10", "NDCG@10", "full NDCG@10",
         f"NDCG@10 against {data['reference']} (95 %)", "p (Wilcoxon)", "p (bootstrap)", "seconds",
@@ -272,7 +283,7 @@ def _table(data: Mapping[str, Any]) -> Table:
 
 
 def _caption(data: Mapping[str, Any]) -> list[str]:
-    """Sentences below the table."""
+    """Sentences below the table of a comparison."""
     sentences = [
         "± is one standard error over users. p-values are corrected for the number of models "
         "(Holm) and reflect chance in the choice of users only, not in training. Seconds include "

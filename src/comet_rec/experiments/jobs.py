@@ -1,12 +1,12 @@
-"""One training of a study: from its description to the record of its figures.
+"""One training of a study, called a job, from its description to the record of its metrics.
 
 A job's key is a digest of its settings, its log and its split. So a finished job is never repeated,
-and jobs with different settings are never confused. Settings at their defaults are left out, so a
-new setting changes no key. The code is not part of the key: a code change that moves numbers must
-also remove the records with the old numbers.
+and jobs with different settings have different keys. Settings with default values are not digested,
+so a new setting changes no key. The code is not part of the key. After a code change that changes
+metrics, the records with the old metrics must be removed.
 
-A job leaves a run directory in the study's `runs` and a small record in its `records`. Records
-alone suffice to write a report, on another machine too.
+A job writes a run directory to the study's folder `runs` and a small record to its folder
+`records`. Records alone suffice to write a report, on another machine too.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from comet_rec.experiments.records import Kernel, Record
 from comet_rec.training.checkpoints import Hooks
 
 RECORDS = "records"
-"""Folder of a study with the records of its trainings."""
+"""Name of the folder within a study's folder that holds the records of its trainings."""
 
 DRAWS = tuple(range(1, 11))
-"""Seeds of the other samples of candidates."""
+"""Seeds of further candidate samples, which show how sampled metrics vary between samples."""
 
 KERNELS_SHOWN = 2
-"""Number of filter widths whose kernels a record keeps, and number of filters of each width."""
+"""A record keeps kernels of this many filter widths, and this many filters of each width."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A model to train on a log under settings and a seed.
+    """One training of a study: a model on a log, with settings and a seed.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Job:
     seed : int
         Seed of training.
     starts : tuple of Job
-        Trainings whose weights initialise the model.
+        Jobs whose trained weights initialise the model.
     """
 
     log: str
@@ -77,18 +77,18 @@ class Job:
     starts: tuple[Job, ...] = ()
 
     def estimator(self, device: str = "cpu") -> Estimator:
-        """A fresh model with the job's settings."""
+        """Untrained model with the job's settings."""
         return ESTIMATORS[self.model](
             preset=self.preset, seed=self.seed, device=device, **dict(self.settings)
         )
 
     def key(self, split: Split) -> str:
-        """Name of the job's record and run under this split, with a digest of the settings."""
+        """Name of the job's record and run directory, with a digest of settings and split."""
         state = hashlib.sha256(self._identity(split).encode())
         return f"{self.log}-{self.model}-{self.preset}-{self.seed}-{state.hexdigest()[:12]}"
 
     def _identity(self, split: Split) -> str:
-        """Text that the key digests."""
+        """Text whose digest is part of the job's key."""
         config = self.estimator().config_for(split.interactions)
         parts = [*config.recorded(), split.interactions.fingerprint, split.hash]
         second = blend_config(config, split.interactions)
@@ -98,12 +98,12 @@ class Job:
 
 
 def finished(job: Job, split: Split, home: Path) -> Record | None:
-    """Record of a finished job; None if it is missing or damaged."""
+    """Record of a job in the study folder `home`; None if the record is missing or damaged."""
     return records.find(home / RECORDS, job.log, job.key(split))
 
 
 def trained(job: Job, split: Split, home: Path) -> Path:
-    """Run directory of a job in the folder of a study."""
+    """Path of a job's run directory in the study folder `home`."""
     return home / "runs" / job.key(split) / "run"
 
 
@@ -168,7 +168,6 @@ def carry_out(
 
 
 def _train(job: Job, split: Split, home: Path, hooks: Hooks, device: str) -> None:
-    """Train a job and save its run directory."""
     model = job.estimator(device)
     starts = [load_model(trained(start, split, home)) for start in job.starts]
     model.fit(split, init_from=starts, hooks=hooks)
@@ -189,7 +188,7 @@ def _put_aside_if_damaged(place: Path) -> None:
 
 
 def _reliability(run: Run, split: Split, report: Report) -> dict[str, Any]:
-    """Metrics by popularity stratum, and for other samples of candidates."""
+    """Sampled metrics by popularity stratum of the items, and on other samples of candidates."""
     test, ties = split.test, split.protocol.ties
     draws = None
     if run.model.full_ranking_users is None:  # models that score pairs would take too long
@@ -199,7 +198,7 @@ def _reliability(run: Run, split: Split, report: Report) -> dict[str, Any]:
 
 
 def _ranks(report: Report) -> dict[str, npt.NDArray[Any]]:
-    """Ranks of each test user, in the smallest integers that hold them."""
+    """Ranks of each test user as arrays of the smallest integer type that holds them."""
     ranks = {"better": report.sampled_ranks.better, "tied": report.sampled_ranks.tied}
     if report.full_ranks is not None:
         ranks |= {"full_better": report.full_ranks.better, "full_tied": report.full_ranks.tied}
@@ -207,7 +206,7 @@ def _ranks(report: Report) -> dict[str, npt.NDArray[Any]]:
 
 
 def _kernels(run: Run) -> dict[str, npt.NDArray[Any]]:
-    """Kernels for Figure 5, in half precision, which is enough for a heat map."""
+    """Kernels of a COMET for Figure 5, in half precision, which is enough for a heat map."""
     return {
         f"{records.KERNELS}{name}": weights.astype(np.float16)
         for name, weights in kernels_of(run.state).items()
@@ -215,15 +214,16 @@ def _kernels(run: Run) -> dict[str, npt.NDArray[Any]]:
 
 
 def with_seed(job: Job, seed: int) -> Job:
-    """Copy of a job and of the jobs in its `starts`, with another seed."""
+    """Copy of a job with another seed. The jobs that initialise it get the same seed."""
     starts = tuple(with_seed(start, seed) for start in job.starts)
     return replace(job, seed=seed, starts=starts)
 
 
 def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str, Kernel]:
-    """First filters of the two widest sets that cover more than one dimension, but not all.
+    """Some convolution kernels of a trained COMET, to show as heat maps.
 
-    If no set does so, the two widest of all sets are used.
+    They are the first filters of the two widest filter widths. Only widths that cover several, but
+    not all, embedding dimensions count. If there is no such width, all widths count.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from comet_rec.reading import readers
 
 TieOrder = Literal["random", "item"]
 TIE_ORDERS: tuple[TieOrder, ...] = ("random", "item")
-"""Other orders of a user's rows with equal times, besides the order of the file."""
+"""Orders of a user's rows with equal times, besides the order of the file."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9-]*"
 """Pattern of a log's name, which becomes part of file names."""
 
@@ -32,12 +32,13 @@ class StudyLog:
     Parameters
     ----------
     name : str
-        Name of the log in files; a named data set keeps its name.
+        Name of the log in names of files. A named data set keeps its name there.
     title : str
         Name of the log in tables.
     split : Split or None
+        None if the log could not be read.
     why : str
-        Reason why there is no split; empty if there is one.
+        Reason why the log could not be read; empty if it was read.
     """
 
     name: str
@@ -57,12 +58,12 @@ class StudyLog:
 def read_logs(
     sources: Sequence[str], reading: dict[str, Any], say: Callable[[str], None]
 ) -> list[StudyLog]:
-    """Read and split the logs of a study.
+    """Read each log of a study, and split it by leave-one-out.
 
     Parameters
     ----------
     sources : sequence of str
-        Named data sets, files, or NAME=FILE for a file in place of a named data set.
+        Names of data sets, files, or NAME=FILE for a file instead of the data set NAME.
     reading : dict
         Other keyword arguments of `read`.
     say : callable
@@ -88,7 +89,7 @@ def read_logs(
 
 
 def _read(source: str, reading: dict[str, Any]) -> StudyLog:
-    """Read and split one log."""
+    """Read and split the log that `source` names, as in `read_logs`."""
     name, equals, file = source.partition("=")
     if equals and not Path(source).exists():
         if not re.fullmatch(NAME, name):
@@ -104,7 +105,7 @@ def _read(source: str, reading: dict[str, Any]) -> StudyLog:
         return _study_log(source, catalog.load(source, **reading))
     except DataError as error:
         why, _, _ = str(error).partition(";")  # the advice after it names a local folder
-        return StudyLog(source, _title(source), None, f"cannot be had here: {why}")
+        return StudyLog(source, _title(source), None, f"not available here: {why}")
 
 
 def _existing(file: str) -> str:
@@ -115,7 +116,10 @@ def _existing(file: str) -> str:
 
 
 def _study_log(name: str, rows: Interactions) -> StudyLog:
-    """Split a log; its title says if it is not the paper's log of that name."""
+    """Split a log by leave-one-out.
+
+    If the log has the name of one of the paper's logs but other counts, its title says so.
+    """
     log = StudyLog(name, _title(name), leave_one_out(rows))
     if name in LOGS and not log.is_the_papers:
         return replace(log, title=f"{name} (not {log.title})")
@@ -129,7 +133,7 @@ def _title(name: str) -> str:
 
 
 def has_ties(log: Interactions) -> bool:
-    """Whether rows of a user have equal times, so that another order of them is possible."""
+    """Whether some user has rows with equal times, so that another order is possible."""
     if log.times is None or log.time_scope != "global":
         return False
     same = (log.users[1:] == log.users[:-1]) & (log.times[1:] == log.times[:-1])
@@ -137,14 +141,17 @@ def has_ties(log: Interactions) -> bool:
 
 
 def tied_share(log: Interactions) -> float:
-    """Share of equal times among the steps from a row of a user to the next."""
+    """Share of rows with the same time as the user's previous row, among rows that have one."""
     assert log.times is not None
     step = log.users[1:] == log.users[:-1]
     return float((step & (log.times[1:] == log.times[:-1])).sum() / max(int(step.sum()), 1))
 
 
 def reordered(log: Interactions, order: TieOrder) -> Interactions:
-    """Copy of a log in which a user's rows of equal times have another order."""
+    """Copy of a log in which a user's rows with equal times have another order.
+
+    `order` is "random", or "item" for the order of item indices.
+    """
     assert log.times is not None
     keys = log.items if order == "item" else generator(0, "tie order").random(len(log))
     rows = np.lexsort((keys, log.times, log.users))

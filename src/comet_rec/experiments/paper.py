@@ -1,4 +1,4 @@
-"""Figures that the paper prints (arXiv 2007.14129v1); the numbers are in `paper.toml`."""
+"""Metrics that the paper (arXiv 2007.14129v1) prints; `paper.toml` holds the numbers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from importlib.resources import files
 
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 DIM = 128
-"""K of the COMET in the paper's tables."""
+"""Embedding size K of COMET in the paper's tables."""
 Figures = tuple[float, float, float, float]
-"""A value for each of `METRICS`."""
+"""A value for each metric in `METRICS`."""
 Printed = dict[str, dict[str, Figures]]
-"""Figures of a table by model and log."""
+"""Metrics of a table of the paper: model → log → values."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PaperLog:
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """Users, items, interactions."""
+        """Numbers of users, items and interactions."""
         return self.users, self.items, self.interactions
 
 
@@ -50,10 +50,10 @@ def _printed(name: str) -> Printed:
 
 
 LOGS = {name: PaperLog(**entry) for name, entry in _DATA["logs"].items()}
-"""Table I, by the names of our data sets."""
+"""Table I, by the names of the data sets in this library."""
 
 ALGORITHMS = _printed("algorithms")
-"""Tables II and III."""
+"""Metrics in Tables II and III."""
 
 FILTERS = _printed("filters")
-"""Tables IV and V."""
+"""Metrics in Tables IV and V."""

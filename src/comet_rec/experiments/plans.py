@@ -1,4 +1,4 @@
-"""Plans of a study: budgets, the parts of a report, and the jobs of each part on a log."""
+"""Plans of a study: budgets, parts of a report, and the jobs (trainings) of each part on a log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NON_ITERATIVE = ("popularity", "itemknn", "ease")
 
 @dataclass(frozen=True)
 class Budget:
-    """Logs, seeds and settings of a study.
+    """Size of a study: its logs, seeds and settings.
 
     Parameters
     ----------
@@ -31,9 +31,10 @@ class Budget:
     logs : tuple of str
         Names of data sets to study by default.
     seeds : int
-        Number of training seeds for tables and falsifications.
+        Number of training seeds for tables and falsifications, that is, for COMET with changes that
+        must hurt it.
     neural : mapping
-        Settings of all models with epochs.
+        Settings of all models that are trained in epochs.
     models : mapping
         Settings of single models, by registered name.
     compared : mapping
@@ -47,7 +48,7 @@ class Budget:
     dims : tuple of int
         Values of K in Figure 6.
     warning : str
-        Text under every section of the page.
+        Warning below every section of the report's HTML page; empty for no warning.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Budget:
     warning: str = ""
 
     def settings(self, model: str) -> dict[str, Any]:
-        """Dotted settings of a registered model."""
+        """Settings of a model by dotted key; `model` is its registered name."""
         neural = {} if model in NON_ITERATIVE else self.neural
         return {**neural, **self.models.get(model, {})}
 
@@ -109,9 +110,12 @@ ALGORITHMS = {
     "ConvNCF": "convncf-p",
     "COMET": "comet",
 }
-"""The paper's name of an algorithm → our name; other models initialise those in `PRETRAINED`."""
+"""The paper's name of an algorithm → its name in this library.
+
+Models in `PRETRAINED` are initialised by other models.
+"""
 BESIDE = {"Popularity": "popularity", "ItemKNN": "itemknn", "EASE": "ease"}
-"""Simple baselines that the paper leaves out, although such a table should have them."""
+"""Label → name of simple baselines that the paper does not have."""
 FILTER_SETS: dict[str, Settings] = {
     "COMET(1)": {"model.widths": (1,)},
     "COMET(1,8)": {"model.widths": (1, 8)},
@@ -132,7 +136,7 @@ FIGURE_4: dict[str, Settings] = {
     "interaction only": {"model.enrich": "interaction"},
 }
 NO_DECAY: Settings = {"train.weight_decay": 0.0}
-"""Settings for all trainings that vary another setting, since Figure 6 varies the decay."""
+"""Settings of trainings that vary another setting than the decay; Figure 6 varies the decay."""
 DECAYS = (0.0, 1e-6, 5e-6, 1e-5, 5e-5)
 CHANNELS = (4, 8, 16)
 FALSIFICATIONS: dict[str, str] = {
@@ -163,11 +167,11 @@ STEPS: dict[str, tuple[str, ...]] = {
     BLEND: ("blend.model", "blend.embedding_dim", "blend.alpha", "blend.preset"),
     f"chosen {FULL_RANKING}": ("train.selection_metric",),
 }  # fmt: skip
-"""Step of the ablation from static COMET to `best` → the settings that change with it.
+"""Step of the ablation from static COMET to the preset `best` → settings that it changes.
 
-The blend (label "a taste") comes after the refit. So the row above it is `best` without a blend,
-which other tables show too. The selection by full metrics comes last, since sampled metrics select
-all opponents.
+The blend adds the scores of a second model; its label has the words "a taste". It comes after the
+refit, so the row above it is `best` without a blend, which other tables show too. Selection by full
+metrics comes last, since the other models are selected by sampled metrics.
 """
 FALSIFICATIONS_OF_BEST: dict[str, Settings] = {
     "COMET, best without a taste": {},
@@ -177,12 +181,15 @@ FALSIFICATIONS_OF_BEST: dict[str, Settings] = {
     "no tower": NO_TOWERS,
 }
 TIE_MODELS = {"EASE": ("ease", "paper"), "BCE-MF": ("mf", "paper"), BEST: ("comet", "best")}
-"""Two models that ignore the order of rows, and one that uses it."""
+"""Models to compare under several orders of equal times: label → name and preset.
+
+Two of them ignore the order of rows, and one uses it.
+"""
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Jobs of each part on one log, under one budget.
+    """Maker of the jobs (trainings) of each part of a report, for one log and one budget.
 
     Parameters
     ----------
@@ -194,7 +201,8 @@ class Planner:
         Model → best settings of a search on this log that began from the preset `paper`. The tables
         of algorithms use these settings, except those that the budget fixes.
     searched_full : mapping
-        The same for searches by full metrics, for further rows of the results beyond the paper.
+        The same for searches that maximised full metrics. They give further rows of the results
+        beyond the paper.
     """
 
     name: str
@@ -205,13 +213,16 @@ class Planner:
 
     @property
     def paper(self) -> str:
-        """Preset of the paper's COMET: `static` on small logs, which need more steps per epoch."""
+        """Preset of the paper's COMET; small logs need more steps and get `static`."""
         return "static" if len(self.log) < MEDIUM else "paper"
 
     def job(
         self, label: str, name: str, more: Settings | None = None, preset: str | None = None
     ) -> Job:
-        """Job with the settings of the budget, overridden by `more`; `name` is as in `compare`."""
+        """Job of a model with the settings of the budget, overridden by `more`.
+
+        `name` is the model's name as in `compare`; without `preset`, the job has that of the paper.
+        """
         model, sources = PRETRAINED.get(name, (name, {}))
         preset = preset or (self.paper if model == "comet" else "paper")
         refit = {"train.refit": self._refits()} if preset == "static" else {}
@@ -221,7 +232,10 @@ class Planner:
         return replace(job, starts=tuple(starts))
 
     def _start(self, job: Job, source: str, fixed: Settings) -> Job:
-        """Job that initialises another job, with the sizes and the refit of that job."""
+        """Job of the model `source`, whose weights initialise the model of `job`.
+
+        It gets the settings `fixed`, and the sizes and the refit of `job`.
+        """
         label = f"{source} before {job.label}"
         config = job.estimator().config_for(self.log)
         plain = self.job(label, source, fixed).estimator().config_for(self.log)
@@ -229,47 +243,50 @@ class Planner:
         return self.job(label, source, {**fixed, **sizes, "train.refit": config.train.refit})
 
     def algorithms(self) -> list[Job]:
-        """Tables II and III, and the baselines beside them."""
+        """Jobs of Tables II and III, and of the baselines beside the paper's algorithms."""
         return [
             self.job(label, name, self._searched_settings(name, self.searched))
             for label, name in {**BESIDE, **ALGORITHMS}.items()
         ]
 
     def taken(self) -> list[str]:
-        """Labels of the algorithms that take their settings from a search on this log."""
+        """Labels of the algorithms whose settings come from a search on this log."""
         models = {**BESIDE, **ALGORITHMS}.items()
         return [label for label, name in models if self._searched_settings(name, self.searched)]
 
     def _searched_settings(self, name: str, searched: Mapping[str, Settings]) -> Settings:
-        """Settings that a search found; empty for a pre-trained model or another preset."""
+        """Settings that a search found for a model, except those that the budget fixes.
+
+        They are empty for a pre-trained model or another preset.
+        """
         if name in PRETRAINED or (name == "comet" and self.paper != "paper"):
             return {}
         settled = self.budget.settings(name)
         return {k: v for k, v in searched.get(name, {}).items() if k not in settled}
 
     def filters(self) -> list[Job]:
-        """Tables IV and V."""
+        """Jobs of Tables IV and V."""
         return self._variants(FILTER_SETS, {**NO_DECAY, **self._smaller()})
 
     def figure_3(self) -> list[Job]:
-        """COMET, CNN only, MLP only."""
+        """Jobs of COMET, CNN only and MLP only."""
         return self._compared(FIGURE_3)
 
     def figure_4(self) -> list[Job]:
-        """COMET, original only, interaction only.
+        """Jobs of COMET, ID embeddings only and interaction vectors only.
 
         All of them have a refit if the tables have one. At the test, histories contain the
-        validation row; without a refit, a model without histories would not know this row.
+        validation row. Without a refit, a model without histories would not know this row.
         """
         settings = {k: v for k, v in self._smaller().items() if k != "train.refit"}
         return self._variants(FIGURE_4, {**NO_DECAY, **settings})
 
     def figure_5(self) -> list[Job]:
-        """The COMET whose kernels the report shows."""
+        """Job of the COMET whose kernels the report shows."""
         return [self.job("COMET", "comet", self._searched_settings("comet", self.searched))]
 
     def figure_6(self) -> dict[str, list[Job]]:
-        """COMET over embedding size, regularisation and channels."""
+        """Jobs of COMET over embedding size, weight decay and channels, by dotted key."""
         grids = {
             "model.embedding_dim": self.budget.dims,
             "train.weight_decay": DECAYS,
@@ -281,7 +298,10 @@ class Planner:
         }
 
     def falsifications(self) -> list[Job]:
-        """COMET, and changes that should hurt it if its convolution works as the paper says."""
+        """Jobs of COMET, and of changes to it.
+
+        The changes must hurt COMET if its convolution works as the paper says.
+        """
         variants = {"COMET": self.budget.falsified}
         for label, name in FALSIFICATIONS.items():
             changes = {f"model.{key}": value for key, value in VARIANTS[name].items()}
@@ -289,11 +309,14 @@ class Planner:
         return self._compared(variants)
 
     def falsifications_of_best(self) -> list[Job]:
-        """The preset `best` without its blend, and changes that show the worth of its filters."""
+        """Jobs of the preset `best` without its second model, and of changes to it.
+
+        The changes show what its filters contribute.
+        """
         return self._variants(FALSIFICATIONS_OF_BEST, self._without_blend(), preset="best")
 
     def beyond(self) -> list[Job]:
-        """The preset `best`, its variants, and its opponents."""
+        """Jobs beyond the paper: the preset `best`, its variants, and models to compare with."""
         best, without = preset("best", "comet", self.log), self._without_blend()
         static = self.job("COMET, static", "comet", self._searched_settings("comet", self.searched))
         variants: dict[str, Settings] = {BEST: {}}
@@ -319,15 +342,15 @@ class Planner:
         return [*self._variants(variants, preset="best"), static, *opponents]
 
     def _without_blend(self) -> dict[str, Any]:
-        """Settings of `best` without its blend, selected by sampled metrics."""
+        """Settings that remove the second model of `best` and select by sampled metrics."""
         paper = preset(self.paper, "comet", self.log)
         return {**BY_SAMPLED, **{key: paper.get(key) for key in STEPS[BLEND]}}
 
     def ablation(self) -> list[Job]:
-        """From static COMET to `best`, one step a row; a step that changes nothing has no row.
+        """Jobs from static COMET to the preset `best`, one for each step of `STEPS`.
 
-        Each row is `best` with static COMET's values of the settings of later steps. Settings that
-        the budget fixes are the same in all rows.
+        A step that changes nothing has no job. Each job is `best`, but the settings of later steps
+        have the values of static COMET. Settings that the budget fixes are the same in all jobs.
         """
         paper, best = (preset(name, "comet", self.log) for name in (self.paper, "best"))
         changes = {
@@ -351,7 +374,7 @@ class Planner:
         return jobs
 
     def _compared(self, variants: Mapping[str, Settings]) -> list[Job]:
-        """Variants of COMET that are compared only with each other."""
+        """Jobs of variants of COMET that are compared only with each other."""
         return self._variants(variants, {**NO_DECAY, **self.budget.compared, **self._smaller()})
 
     def _variants(
@@ -360,14 +383,14 @@ class Planner:
         fixed: Settings | None = None,
         preset: str | None = None,
     ) -> list[Job]:
-        """A COMET for each label, with the fixed settings, overridden by those of the label."""
+        """Job of COMET for each label: settings in `fixed`, overridden by those of the label."""
         return [
             self.job(label, "comet", {**(fixed or {}), **settings}, preset)
             for label, settings in variants.items()
         ]
 
     def _smaller(self) -> Settings:
-        """Settings of the budget for a log with many users and items; else no settings."""
+        """Settings of the budget for a log with many users and items; empty for other logs."""
         return self.budget.large if self.paper == "paper" and large_tables(self.log) else {}
 
     def _refits(self) -> bool:
@@ -375,7 +398,7 @@ class Planner:
         return bool(self.budget.settings("comet").get("train.refit", True))
 
     def ties(self) -> list[Job]:
-        """Models that are compared under several orders of equal times."""
+        """Jobs of the models that are compared under several orders of equal times."""
         return [
             self.job(label, model, {} if model in NON_ITERATIVE else self.budget.compared, preset)
             for label, (model, preset) in TIE_MODELS.items()
@@ -385,7 +408,7 @@ class Planner:
 PAPER = ("table1", "table2", "table3", "table4", "table5", "figure3", "figure4", "figure5")
 OURS = ("falsification", "reliability", "ties", "beyond", "ablation", "falsification-best")
 PARTS = (*PAPER, "figure6", *OURS)
-"""Parts of a report, besides `all`. Tables II and III are one section; so are IV and V."""
+"""All parts of a report. Tables II and III are one section; so are Tables IV and V."""
 
 JobsOf = Callable[[Planner], list[Job]]
 SEVERAL_SEEDS: dict[str, JobsOf] = {
@@ -398,7 +421,7 @@ SEVERAL_SEEDS: dict[str, JobsOf] = {
     "falsification": Planner.falsifications,
     "falsification-best": Planner.falsifications_of_best,
 }
-"""Jobs of each part that are trained with several seeds; these come first."""
+"""Part → function that makes its jobs, for parts with several training seeds."""
 ONE_SEED: dict[str, JobsOf] = {
     "figure5": Planner.figure_5,
     "reliability": Planner.algorithms,
@@ -406,11 +429,11 @@ ONE_SEED: dict[str, JobsOf] = {
     "figure4": Planner.figure_4,
     "figure6": lambda planner: [*chain(*planner.figure_6().values())],
 }
-"""Jobs of each part that are trained with one seed."""
+"""Part → function that makes its jobs, for parts with one training seed."""
 
 
 def parts_of(asked: Sequence[str]) -> list[str]:
-    """Parts in the order of a report; `all` stands for each of them.
+    """The requested parts, in the order of a report; the name `all` stands for every part.
 
     Raises
     ------

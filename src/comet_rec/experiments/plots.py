@@ -1,4 +1,4 @@
-"""Drawings of a report, PNG and SVG, with matplotlib (extra `plot`)."""
+"""Figures of a report as PNG and SVG files, drawn with matplotlib (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ COLOURS = (
     "#3b6ea5", "#c8553d", "#588157", "#8a5a9e", "#d8a31a", "#4a9a9a", "#8c6d4f", "#6b7280",
     "#b5547c", "#2f3e6b", "#9aa33b",
 )  # fmt: skip
-"""Colours of models. With different marks, most colour-blind readers can tell lines apart."""
+"""Colours of models. Each model also has its own marks, which helps colour-blind readers."""
 MARKS = "osD^vP*Xd<>"
 
 Data = Mapping[str, Any]
-"""Data of one log's panels."""
+"""Data to draw for one log; its form depends on the kind of drawing."""
 
 
 def draw(drawing: Drawing, folder: Path) -> list[str]:
-    """Write a drawing as SVG and PNG, and return the names of the files.
+    """Write a drawing to `folder` as SVG and PNG, and return the names of the two files.
 
     Raises
     ------
@@ -84,7 +84,10 @@ def pyplot() -> Any:
 
 
 def bars(figure: Any, models: Data) -> None:
-    """Draw a bar for each model, ± 1.96 standard errors, in a panel for each metric."""
+    """Draw a panel for each metric, with a bar for each model ± 1.96 standard errors.
+
+    `models` maps the label of a model to its metrics.
+    """
     axes = figure.subplots(1, len(METRICS))
     for axis, metric in zip(axes, METRICS, strict=True):
         heights = [row["sampled"][metric] for row in models.values()]
@@ -99,7 +102,10 @@ def bars(figure: Any, models: Data) -> None:
 
 
 def curves(figure: Any, grids: Data) -> None:
-    """Draw a panel for each setting and metric, with bands of ± 1.96 standard errors."""
+    """Draw metrics over the values of settings, with bands of ± 1.96 standard errors.
+
+    Each setting and metric has its own panel. `grids` maps the key of a setting to its points.
+    """
     axes = figure.subplots(len(METRICS), len(grids), squeeze=False)
     for column, (key, points) in enumerate(grids.items()):
         places = list(range(len(points)))
@@ -117,7 +123,7 @@ def curves(figure: Any, grids: Data) -> None:
 
 
 def kernels(figure: Any, weights: Data) -> None:
-    """Draw a heat map for each kernel, each with its own scale, centred at zero."""
+    """Draw a heat map for each kernel. Each map has its own scale, centred at zero."""
     axes = figure.subplots(1, len(weights), squeeze=False)[0]
     for axis, (name, rows) in zip(axes, weights.items(), strict=True):
         limit = max(abs(value) for row in rows for value in row) or 1.0
@@ -135,7 +141,10 @@ def lines(
     figure: Any, models: Mapping[str, Sequence[Sequence[float]]], *, x: str, y: str,
     scale: str = "linear", drawstyle: str = "default",
 ) -> None:  # fmt: skip
-    """Draw a line for each model through its points (x, y)."""
+    """Draw a line for each model through its points (x, y).
+
+    `x` and `y` are the labels of the axes, `scale` is the scale of both.
+    """
     axis = figure.subplots()
     for place, (name, points) in enumerate(models.items()):
         axis.plot(
@@ -148,7 +157,11 @@ def lines(
 
 
 class Kind(NamedTuple):
-    """How to draw one log, its width and height in inches, and the number of logs in a row."""
+    """A kind of drawing.
+
+    `fill` draws the data of one log, `size` gives the width and height in inches for these data,
+    and `columns` is the largest number of logs side by side.
+    """
 
     fill: Callable[..., None]
     size: Callable[[Data], tuple[float, float]]

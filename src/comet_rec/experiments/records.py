@@ -1,14 +1,15 @@
 """Records of finished trainings: one zip file for each log, in the folder `records` of a study.
 
 A record holds the metrics of one training as JSON and the ranks of every test user. The record of a
-COMET also holds some kernels. The job's key names the record within the file:
+COMET also holds some of its convolution kernels. A training is a job, and the key of the job is the
+name of the record within the zip file:
 
     records/ml-1m.zip
         ml-1m-comet-best-0-14ed5452bf85/record.json
         ml-1m-comet-best-0-14ed5452bf85/better.npy          also tied, full_better, full_tied
         ml-1m-comet-best-0-14ed5452bf85/kernels/width 8, filter 1.npy
 
-The zip format keeps a checksum of every member. Equal records give equal bytes.
+The zip format stores a checksum of every file within it. Equal records give equal bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ VALUES = "record.json"
 Kernel = npt.NDArray[np.floating[Any]]
 
 Members = dict[str, bytes]
-"""Name of a member below the record's key → its content."""
+"""Files of one record in the zip file: name below the record's key → content."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class Record:
         Plain data: metrics, seconds, epochs, metrics for other samples of candidates, and metrics
         by popularity stratum.
     key : str
-        Key of the job.
+        Key of the job, that is, of the training.
     arrays : dict of str to ndarray
-        Ranks of each test user. Names of kernels begin with ``kernels/``.
+        Ranks of each test user, and kernels, whose names begin with ``kernels/``.
     """
 
     values: Mapping[str, Any]
@@ -65,7 +66,7 @@ class Record:
 
     @cached_property
     def kernels(self) -> dict[str, Kernel]:
-        """Kernels of a COMET's user tower by title, float16; empty for other models."""
+        """Convolution kernels of a COMET's user tower by title, float16; empty for other models."""
         return {
             name.removeprefix(KERNELS): array
             for name, array in self.arrays.items()
@@ -74,24 +75,25 @@ class Record:
 
     @cached_property
     def ranks(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Counts ``better`` and ``tied`` of each test user, also ``full_better``, ``full_tied``.
+        """Arrays ``better``, ``tied``, ``full_better`` and ``full_tied`` by name, int64.
 
-        The full counts may be missing, or cover only a sample of the users.
+        For each test user, they count the candidates with a higher score than the positive, and
+        with an equal score. The full counts may be missing, or cover only a sample of the users.
         """
         return {name: self.arrays[name].astype(np.int64) for name in RANKS if name in self.arrays}
 
     def full_ranks(self, n_users: int) -> Ranks | None:
-        """Full ranks; None unless all `n_users` test users have one."""
+        """Ranks among all items; None unless all `n_users` test users have them."""
         ranks = self.ranks
         if len(ranks.get("full_better", ())) != n_users:
             return None
         return Ranks(ranks["full_better"], ranks["full_tied"])
 
     def user_values(self, metric: str, *, full: bool = False) -> npt.NDArray[np.float64]:
-        """HR@10 or NDCG@10 of each test user, float64 [T].
+        """Value of `metric`, such as "HR@10", for each test user, float64 [T].
 
-        With `full`, the array holds the full metric. It is empty for a model without full ranks,
-        and shorter if only a sample of users has full ranks.
+        If `full` is True, the array holds the full metric. It is then empty for a model without
+        full ranks, and shorter if only a sample of users has full ranks.
         """
         measure = hit_rate if metric.startswith("HR") else ndcg
         prefix, k = "full_" if full else "", int(metric.split("@")[1])
@@ -101,18 +103,19 @@ class Record:
 
 
 def file_of(folder: Path, log: str) -> Path:
-    """File with the records of a log."""
+    """Path of the zip file in `folder` that holds the records of a log."""
     return folder / f"{log}.zip"
 
 
 def find(folder: Path, log: str, key: str) -> Record | None:
-    """Record of a job; None if it is missing or damaged.
+    """Read the record of a job; None if it is missing or damaged.
 
     Parameters
     ----------
     folder : Path
-        ``records`` of a study.
+        Folder ``records`` of a study.
     log, key : str
+        Name of the log, and key of the job.
 
     Raises
     ------
@@ -140,16 +143,18 @@ def keep(
     values: Mapping[str, Any],
     arrays: Mapping[str, npt.NDArray[Any]],
 ) -> None:
-    """Add a record to its log's file; a record with the same key is replaced.
+    """Write a record into the zip file of its log, and replace a record with the same key.
 
     Parameters
     ----------
     folder : Path
-        ``records`` of a study.
+        Folder ``records`` of a study.
     log, key : str
+        Name of the log, and key of the job.
     values : dict
-        Plain data.
+        Metrics and settings as plain data.
     arrays : dict of str to ndarray
+        Ranks and kernels, as in `Record`.
 
     Raises
     ------
@@ -165,7 +170,7 @@ def keep(
 
 
 def keys(file: Path) -> list[str]:
-    """Keys of the records in a file, sorted; empty if the file does not exist.
+    """Keys of the records in a zip file, sorted; empty if the file does not exist.
 
     Raises
     ------
@@ -179,9 +184,9 @@ def keys(file: Path) -> list[str]:
 
 
 def merge(source: Path, target: Path) -> int:
-    """Copy the records that `target` lacks from another study's ``records`` folder.
+    """Copy the records in `source` that `target` lacks; both are ``records`` folders of a study.
 
-    Folders of single records, as versions before 0.1 wrote them, are copied too.
+    Versions before 0.1 wrote each record into a folder of its own. Such folders are copied too.
 
     Returns
     -------
@@ -210,10 +215,10 @@ def merge(source: Path, target: Path) -> int:
 def rewrite(
     file: Path, *, add: Mapping[str, Members] | None = None, remove: Collection[str] = ()
 ) -> None:
-    """Rewrite a file of records, with some records added or removed.
+    """Write a zip file of records again, with some records added and others removed.
 
-    The new file replaces the old one at once, so a reader never sees half a file. A record with a
-    damaged member is dropped.
+    `add` maps the key of a record to its files. The new file replaces the old one at once, so a
+    reader never sees half a file. A record with a damaged file is dropped.
 
     Raises
     ------
@@ -238,7 +243,6 @@ def rewrite(
 
 
 def _opened(file: Path) -> zipfile.ZipFile:
-    """A file of records, open for reading."""
     try:
         return zipfile.ZipFile(file)
     except zipfile.BadZipFile:
@@ -250,7 +254,7 @@ def _opened(file: Path) -> zipfile.ZipFile:
 
 
 def _members(file: Path, key: str) -> Members | None:
-    """Members of a record; None if there are none, or if one fails its checksum."""
+    """Files of a record in a zip file; None if it has none, or if a checksum is wrong."""
     if not file.exists():
         return None
     with _opened(file) as archive:
@@ -263,7 +267,10 @@ def _members(file: Path, key: str) -> Members | None:
 
 
 def _members_of_folder(folder: Path) -> Members | None:
-    """Members of a record in a folder, as versions before 0.1 wrote it; None if there is none."""
+    """Files of a record that a version before 0.1 wrote into a folder of its own.
+
+    None if the folder holds no such record.
+    """
     try:
         with opened(folder) as (files, manifest):
             expected = manifest["files"]

@@ -1,4 +1,4 @@
-"""Sections on reliability: sampled against full metrics, and orders of equal times."""
+"""Sections of a report on sampled against full metrics, and on orders of equal times."""
 
 from __future__ import annotations
 
@@ -31,14 +31,18 @@ from comet_rec.experiments.tables import (
 )
 
 NEGATIVES = (10, 30, 99, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
-"""Numbers of negatives for which the full ranks give the expected sampled metric."""
+"""Numbers of negatives for which the section gives expected sampled metrics."""
 
 Gain = tuple[float, float]
-"""A mean over users and its standard error."""
+"""Mean over users of a difference in NDCG@10, and its standard error."""
 
 
 def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> Section:
-    """Section on sampled against full metrics, scatter over samples, and item popularity."""
+    """Section on how far sampled metrics can be trusted.
+
+    It compares sampled with full metrics, shows how sampled metrics vary between samples of
+    candidates, and gives HR@10 by item popularity.
+    """
     section = titled("reliability")
     panels = {}
     for log, jobs in logs:
@@ -84,7 +88,10 @@ def reliability(logs: Sequence[tuple[StudyLog, list[Job]]], runner: Runner) -> S
 
 
 def _expected(split: Split, record: Record) -> dict[str, dict[str, float]] | None:
-    """Number of negatives → expected metrics; None unless all users have full ranks."""
+    """Expected sampled metrics by number of negatives, computed from full ranks.
+
+    The result is None unless all users have full ranks.
+    """
     ranks = record.full_ranks(len(split.test))
     if ranks is None:
         return None
@@ -98,7 +105,7 @@ def _expected(split: Split, record: Record) -> dict[str, dict[str, float]] | Non
 
 
 def _agreements(records: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """Kendall's τ between the models' sampled and full order, by metric."""
+    """For each metric, Kendall's τ between the models' order by sampled and by full values."""
     if len(records) < 2:  # no order to agree on
         return {}
     agreements = {}
@@ -114,7 +121,10 @@ def _agreements(records: Sequence[Record]) -> dict[str, dict[str, float]]:
 
 
 def _orders(log: StudyLog, records: Mapping[str, Record], ranked: Collection[str]) -> Table:
-    """Table of each model's position by sampled and by full metric; `ranked` have full ranks."""
+    """Table of each model's position by sampled and by full metric.
+
+    `ranked` has the labels of models with full ranks of all users.
+    """
     columns = ["model", "NDCG@10", "rank", "full NDCG@10", "rank", "scatter over draws"]
     columns += [f"HR@10 {name}" for name in STRATA]
     table = Table(log.title, columns, [], log=log.title)
@@ -132,16 +142,17 @@ def _orders(log: StudyLog, records: Mapping[str, Record], ranked: Collection[str
 
 
 def _rank(figures: Mapping[str, float], label: str) -> str:
-    """Position of a model among all models, 1 for the best."""
+    """Position of a model among all models in `figures`, 1 for the best."""
     return str(1 + sum(value > figures[label] for value in figures.values()))
 
 
 def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: Runner) -> Section:
-    """Section that compares models under several orders of equal times.
+    """Section that compares models under several orders of rows with equal times.
 
     Parameters
     ----------
-    logs : sequence of (StudyLog, share of ties, jobs by order)
+    logs : sequence of (StudyLog, float, dict)
+        Each log, the share of a user's consecutive rows with equal times, and the jobs by order.
     runner : Runner
     """
     section = titled("ties")
@@ -177,7 +188,10 @@ def ties(logs: Sequence[tuple[StudyLog, float, dict[str, list[Job]]]], runner: R
 
 
 def _gains(records: Mapping[str, Sequence[Record | str]], labels: Sequence[str]) -> dict[str, Gain]:
-    """Order → NDCG@10 of `BEST` minus that of the best rival; empty if a record is missing."""
+    """Lead of the model `BEST` over the best other model in NDCG@10, by order.
+
+    An order is that of rows with equal times. The result is empty if a record is missing.
+    """
     gains = {}
     for order, of_order in records.items():
         by_label = {k: r for k, r in zip(labels, of_order, strict=True) if isinstance(r, Record)}
@@ -191,7 +205,7 @@ def _gains(records: Mapping[str, Sequence[Record | str]], labels: Sequence[str])
 
 
 def _compared_gains(title: str, gains: Mapping[str, Gain]) -> str:
-    """Sentences that compare the gain under the first order with the gains under the others."""
+    """Sentences that compare the leads under other orders of equal times with the first."""
     (first, (first_gain, first_error)), *rest = gains.items()
     others = ", ".join(
         f"{gain:+.3f} ± {error:.3f} under {order} order ({gain - first_gain:+.3f} ± "

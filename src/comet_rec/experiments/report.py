@@ -1,4 +1,4 @@
-"""A report folder: report.json, report.md, report.html (one file, no network) and figures."""
+"""Files of a report: report.json, report.md, report.html (one file, no network) and figures."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Report:
     ----------
     title : str
     note : list of str
-        Paragraphs at the top, on the budget and its limits.
+        Paragraphs at the top, on the budget (sizes and seeds of the trainings) and its limits.
     command : str
         Command that made the report.
     sections : list of Section
     warning : str
         Warning below every section of the HTML page; empty for no warning.
     queue : list of dict
-        Every training, with its state and seconds.
+        Data of every training of the study, with its state and seconds.
     about : dict
         Versions of libraries, and the machine.
     """
@@ -47,7 +47,7 @@ class Report:
 
 
 def write(report: Report, folder: Path, *, figures: bool = True) -> None:
-    """Write the report's files; they replace an earlier report in the folder.
+    """Write the files of a report to `folder`, where they replace an earlier report.
 
     Parameters
     ----------
@@ -119,7 +119,10 @@ def as_markdown(report: Report, pictures: Mapping[str, str]) -> str:
 
 
 def as_html(report: Report, pictures: Mapping[str, str], folder: Path) -> str:
-    """The report as one HTML file with its figures inside, made from its Markdown."""
+    """The report as one HTML page that contains its figures, made from the report's Markdown.
+
+    `pictures` maps the name of a drawing to the name of its file in `folder`.
+    """
     # The library is imported here: no other command needs it.
     from markdown_it import MarkdownIt
 
@@ -145,7 +148,10 @@ def as_html(report: Report, pictures: Mapping[str, str], folder: Path) -> str:
 
 
 def _link_headings(tokens: Sequence[Any], names: Sequence[str]) -> str:
-    """Give the heading of each section an id; return links to them for the top of the page."""
+    """Give the heading of each section an id from `names`.
+
+    Returns links to the headings, for the top of the page.
+    """
     links = []
     # The first heading is the title of the page.
     places = [n for n, token in enumerate(tokens) if token.type == "heading_open"][1:]
@@ -157,7 +163,7 @@ def _link_headings(tokens: Sequence[Any], names: Sequence[str]) -> str:
 
 
 def _mark_cells(tokens: Sequence[Any]) -> None:
-    """Colour each cell by its status; show the text after its first semicolon in small type."""
+    """Colour table cells by status; put the text after a cell's first semicolon in small type."""
     from markdown_it.token import Token
 
     for place, token in enumerate(tokens):
@@ -178,7 +184,7 @@ def _mark_cells(tokens: Sequence[Any]) -> None:
 
 
 def _figure(folder: Path, sources: Collection[str]) -> Any:
-    """Rule that embeds the pictures in `sources` with captions; other pictures stay text."""
+    """Rule that embeds the images in `sources` with captions; other images become text."""
 
     def render(renderer: Any, tokens: Any, place: int, options: Any, env: Any) -> str:
         caption = _escaped("".join(child.content for child in tokens[place].children or ()))

@@ -1,4 +1,4 @@
-"""Study that repeats the paper's tables and figures, with our metrics beside the paper's."""
+"""Study that repeats the paper's tables and figures, and shows our metrics beside the paper's."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from comet_rec.experiments.tables import Section
 from comet_rec.experiments.tuning import searched_on
 
 SAME = {"table3": "table2", "table5": "table4"}
-"""Part → the part whose section it shares."""
+"""Part of a report → the other part whose section contains it."""
 
 
 @dataclass
 class Study:
-    """A study: the parts, logs and settings of a report, and the queue of its trainings.
+    """A study: the parts, logs and settings of its report, and the queue of its trainings.
 
     Parameters
     ----------
     parts : list of str
-        Names of the parts of the report.
+        Names of the parts of the report, from `plans.PARTS`.
     logs : list of StudyLog
     budget : Budget
     seeds : int
@@ -40,16 +40,17 @@ class Study:
     folder : Path
         Folder of the report, with trainings in `runs` and their metrics in `records`.
     tell : callable
-        Called after each training, with its item and all items of the queue.
+        Called after each training, with its `Item` and all items of the queue.
     stop : callable
         Returns True to stop after the current step.
     journals : list of Path
-        Journals of searches. The report shows each; a search on a log of the study also gives
-        settings.
+        Journals, that is, files of searches for settings. The report shows each search. A search on
+        a log of the study also gives settings.
     only : list of str
-        Labels of the models to train; of other models the report shows existing records.
+        Labels of the models to train; empty for all. The report shows existing records of the other
+        models.
     device : str
-        Device of the trainings; it is not part of a job's key.
+        Device of the trainings. A record counts for every device.
     recorded : bool
         Train nothing, and report existing records.
     """
@@ -80,7 +81,10 @@ class Study:
         )  # fmt: skip
 
     def _orders(self, log: StudyLog) -> dict[str, str]:
-        """Order of equal times → name of the log with this order; adds the splits of these logs."""
+        """Logs to compare under several orders of equal times: order → name of the log.
+
+        The splits of these logs are added to `splits`. The result is empty for a log without ties.
+        """
         if log.split is None or not has_ties(log.split.interactions):
             return {}
         names = {"file": log.name}
@@ -90,16 +94,19 @@ class Study:
         return names
 
     def planner(self, name: str) -> Planner:
-        """Planner of the jobs on one log."""
+        """Planner that makes the jobs of each part on the log `name`."""
         log, searched = self.splits[name].interactions, self.searched.get(name, [])
         return Planner(name, log, self.budget, *searched)
 
     def each(self, jobs_of: JobsOf) -> list[tuple[StudyLog, list[Job]]]:
-        """Jobs of a part on every log; an empty list for a log that could not be read."""
+        """Each log, with the jobs that `jobs_of` makes for it.
+
+        A log that could not be read has no jobs.
+        """
         return [(log, jobs_of(self.planner(log.name)) if log.split else []) for log in self.logs]
 
     def check(self) -> None:
-        """Audit the splits and the training batches of queued jobs, before any training.
+        """Audit the splits and the training batches of all queued jobs. Call it before training.
 
         Raises
         ------
@@ -110,7 +117,7 @@ class Study:
         self.findings = audit_splits(self.splits) | audit_trainings(jobs, self.splits)
 
     def queue(self) -> None:
-        """Queue the jobs of all parts, the tables first."""
+        """Add the jobs of all parts to the queue, first those with several seeds."""
         for several, group in ((True, SEVERAL_SEEDS), (False, ONE_SEED)):
             asked = (jobs_of for name, jobs_of in group.items() if name in self.parts)
             for jobs_of in dict.fromkeys(asked):
@@ -121,7 +128,7 @@ class Study:
                 self.runner.add(self.planner(name).ties())
 
     def report(self, command: str) -> Report:
-        """Report of all jobs that are finished so far."""
+        """Report of all jobs that are finished so far, made by `command`."""
         names = dict.fromkeys(SAME.get(name, name) for name in self.parts)
         parts = [self._section(name) for name in names]
         everything = [summary.what_was_run(parts, self.logs), *parts]
@@ -145,7 +152,7 @@ class Study:
         )
 
     def _section(self, name: str) -> Section:
-        """The section of a part."""
+        """Section of the report for the part `name`."""
         runner = self.runner
         if name == "table1":
             return sections.table_1(self.logs)
@@ -174,7 +181,11 @@ class Study:
         return sections.compared(name, self.each(jobs_of), runner)
 
     def _steps(self, planner: Planner) -> list[Job]:
-        """Jobs of the ablation; a label tells if it includes steps of rows that were not run."""
+        """Jobs of the ablation.
+
+        If the row above a job was not run, the job's label says that it includes the steps of that
+        row.
+        """
         jobs = planner.ablation()
         there = [isinstance(self.runner.record(job), Record) for job in jobs]
         return [
@@ -185,7 +196,7 @@ class Study:
         ]
 
     def _ties(self) -> Section:
-        """Section on orders of equal times."""
+        """Section that compares models under several orders of equal times."""
         tied_logs = []
         for log in self.logs:
             orders = self.orders.get(log.name, {})
@@ -196,7 +207,7 @@ class Study:
 
 
 def audit_splits(splits: Mapping[str, Split]) -> dict[str, list[Finding]]:
-    """Audit each log and split.
+    """Audit each split; the keys are names of logs.
 
     Raises
     ------
@@ -209,9 +220,10 @@ def audit_splits(splits: Mapping[str, Split]) -> dict[str, list[Finding]]:
 
 
 def audit_trainings(jobs: Iterable[Job], splits: Mapping[str, Split]) -> dict[str, list[Finding]]:
-    """Audit the training batches of the jobs, once for each log and kind of batches.
+    """Audit the training batches of the jobs.
 
-    A target that a setting keeps in the history on purpose is only a finding in the report.
+    Jobs on one log with equal settings of the batches are audited once. If the settings keep the
+    target in the history on purpose, the report has a finding, but there is no error.
 
     Raises
     ------
@@ -236,7 +248,7 @@ def audit_trainings(jobs: Iterable[Job], splits: Mapping[str, Split]) -> dict[st
 
 
 def _refuse_errors(findings: Mapping[str, list[Finding]]) -> None:
-    """Raise a DataError for the first finding that is an error."""
+    """Raise a DataError for the first finding of severity "error"."""
     for name, named_findings in findings.items():
         for finding in named_findings:
             if finding.severity == "error":
@@ -244,7 +256,9 @@ def _refuse_errors(findings: Mapping[str, list[Finding]]) -> None:
 
 
 def reproduce(study: Study, command: str, *, figures: bool = True) -> Report:
-    """Run the jobs that have no record, and write the report; a stopped study continues.
+    """Run the jobs of a study that have no record, and write the report.
+
+    A further call continues a stopped study.
 
     Parameters
     ----------

@@ -17,12 +17,12 @@ from comet_rec.experiments.records import Record
 
 State = Literal["waiting", "running", "done", "failed", "left out"]
 DEAR = 1_200.0
-"""Seconds of a training, pre-training included, above which a job gets only one seed."""
+"""A job that trains for more seconds than this, pre-training included, gets only one seed."""
 
 
 @dataclass
 class Item:
-    """A job's place in the queue.
+    """A job in the queue, and its state.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Item:
     seconds : float
         Seconds of training; 0 until it is done.
     rows : list of Job
-        Jobs in rows of tables that need this training: the job itself, or jobs that it initialises.
+        Jobs in rows of tables that need this training: `job` itself, or jobs that it initialises.
     """
 
     job: Job
@@ -45,7 +45,7 @@ class Item:
 
 @dataclass
 class Runner:
-    """The queue of a study.
+    """The queue of a study. It runs jobs, that is trainings, one after the other.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Runner:
     seeds : int
         Number of training seeds for jobs that get several.
     tell : callable
-        Called after each item, with the item and all items of the queue.
+        Called after each job, with its `Item` and all items of the queue.
     stop : callable
         Returns True to stop after the current step.
     only : collection of str
@@ -80,7 +80,11 @@ class Runner:
     records: dict[str, Record] = field(default_factory=dict)
 
     def add(self, jobs: Sequence[Job], *, seeded: bool = False) -> None:
-        """Queue jobs and the jobs that initialise them; a job in the queue keeps its position."""
+        """Add jobs, and the jobs that initialise them, to the queue.
+
+        With `seeded`, each job is added with every seed. A job that is in the queue keeps its
+        position.
+        """
         for seed in range(self.seeds if seeded else 1):
             # A non-iterative model draws nothing, so it is trained once.
             for job in (job for job in jobs if seed == 0 or job.model not in NON_ITERATIVE):
@@ -90,14 +94,14 @@ class Runner:
 
     @property
     def items(self) -> list[Item]:
-        """Items in the order in which they run: the first seed of all jobs, then further seeds."""
+        """Items in the order of running: all jobs with the first seed, then with further seeds."""
         return sorted(self.queue.values(), key=lambda item: item.job.seed)
 
     def _key(self, job: Job) -> str:
         return job.key(self.splits[job.log])
 
     def check(self) -> None:
-        """Check `only` against the queue, before anything is trained or written.
+        """Check that each label in `only` is that of a job in the queue. Call it before training.
 
         Raises
         ------
@@ -110,7 +114,7 @@ class Runner:
                 raise ConfigError(unknown("model", label, sorted(labels)))
 
     def run(self) -> None:
-        """Run all waiting jobs.
+        """Run all jobs that have no record yet, and that are not left out.
 
         Raises
         ------
@@ -132,40 +136,43 @@ class Runner:
 
     @property
     def failed(self) -> list[Item]:
-        """Trainings that ended in an error; the note of an item has the error."""
+        """Items whose training ended in an error; `note` of an item holds the error."""
         return [item for item in self.items if item.state == "failed"]
 
     def record(self, job: Job) -> Record | str:
-        """Record of a job, or the reason why there is none."""
+        """Record of a job, or the reason why the job has no record."""
         key = self._key(job)
         if key not in self.queue:
-            return "not asked for"
+            return "not requested"
         return self.records.get(key) or self.queue[key].note or "not run yet"
 
     def why_none(self, jobs: Sequence[Job]) -> str:
-        """Reason why all of the jobs were left out; empty if they were not all left out."""
+        """Reason why all of these jobs were left out; empty if some were not left out."""
         queued = [self.queue.get(self._key(job)) for job in jobs]
         left_out = [item.note for item in queued if item and item.state == "left out"]
         return left_out[0] if left_out and len(left_out) == len(jobs) else ""
 
     def seeds_of(self, job: Job) -> list[Record]:
-        """Records of those seeds of a job that have one."""
+        """Records of a job for the seeds that are finished."""
         records = [self.record(with_seed(job, seed)) for seed in range(self.seeds)]
         return [record for record in records if isinstance(record, Record)]
 
     def seconds(self, job: Job) -> float:
-        """Mean seconds of a job's recorded trainings, pre-training included."""
+        """Mean training seconds of a job over its finished seeds, pre-training included."""
         seeded = [with_seed(job, seed) for seed in range(self.seeds)]
         spent = [self._spent(one) for one in seeded if isinstance(self.record(one), Record)]
         return sum(spent) / max(len(spent), 1)
 
     def _spent(self, job: Job) -> float:
-        """Recorded seconds of a job and of the jobs that initialise it."""
+        """Training seconds of a job and of the jobs that initialise it, from their records."""
         records = [self.record(each) for each in (*job.starts, job)]
         return sum(float(r.values["train_seconds"]) for r in records if isinstance(r, Record))
 
     def _recall_weights(self, starts: Sequence[Job]) -> None:
-        """Queue initialising jobs again if they have a record but no weights on disk."""
+        """Set finished jobs back to waiting if their weights are not on disk.
+
+        `starts` are jobs that must initialise another job.
+        """
         for start in starts:
             item = self.queue[self._key(start)]
             place = trained(start, self.splits[start.log], self.home)
@@ -173,13 +180,12 @@ class Runner:
                 item.state, item.note, item.seconds = "waiting", "", 0.0
 
     def _done(self, item: Item, record: Record) -> None:
-        """Mark an item as done."""
         self.records[self._key(item.job)] = record
         item.state, item.seconds = "done", float(record.values["train_seconds"])
         item.note = f"HR@10 {record.values['sampled']['HR@10']:.4f}"
 
     def _carry_out(self, item: Item) -> None:
-        """Run an item; a training that fails is marked and does not stop the queue."""
+        """Train an item's job. An error is noted in the item and does not stop the queue."""
         job = item.job
         for start in job.starts:
             if not isinstance(reason := self.record(start), Record):
@@ -198,22 +204,23 @@ class Runner:
             raise TrainingInterrupted("stopped between two trainings")
 
     def _leave_out_unasked(self) -> None:
-        """Mark waiting items that `only` or `recorded` excludes as left out."""
+        """Mark waiting items that the settings `only` or `recorded` exclude as left out."""
         for item in self.queue.values():
             if item.state != "waiting":
                 continue
             if self.recorded:
                 item.state, item.note = "left out", "not recorded yet"
             elif self.only and not self._asked(item):
-                item.state, item.note = "left out", "not among those asked for"
+                item.state, item.note = "left out", "not among the requested models"
 
     def _asked(self, item: Item) -> bool:
         return any(job.label in self.only for job in (item.job, *item.rows))
 
     def _left_out(self, item: Item) -> bool:
-        """Whether a further seed is left out, because the first seed of all its rows took too long.
+        """Whether a job with a further seed is left out because its first seed took too long.
 
-        If so, state and note of the item are set. A row that `only` names gets all seeds.
+        If several jobs need the item, the first seed of each must have taken too long. The state
+        and note of an item that is left out are set. A job that `only` names gets all seeds.
         """
         if item.job.seed == 0 or self._asked(item):
             return False
@@ -227,7 +234,8 @@ class Runner:
 def seconds_left(items: Sequence[Item]) -> float:
     """Estimated seconds until the queue is empty.
 
-    The estimate of a training is the mean of the same model on the same log, else the mean of all.
+    A training is estimated by the mean time of the same model on the same log. If there is none,
+    the mean of all trainings is used.
     """
     spent: dict[tuple[str, str], list[float]] = {}
     for item in items:
@@ -239,7 +247,7 @@ def seconds_left(items: Sequence[Item]) -> float:
 
 
 def plain(item: Item) -> dict[str, Any]:
-    """Data of an item in ``report.json``."""
+    """Data of an item for ``report.json``."""
     return {
         "log": item.job.log,
         "label": item.job.label,

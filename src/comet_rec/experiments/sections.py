@@ -1,6 +1,6 @@
-"""Sections of a report on the models of tables and figures: metrics and paired differences.
+"""Sections of a report on trained models: their metrics and the paired differences between them.
 
-Helpers that all sections share are here too. The texts of sections are in `texts.md`.
+Other sections use helpers from this module too. The texts of sections are in `texts.md`.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ from comet_rec.experiments.tables import (
 )
 
 FULL = "NDCG@10"
-"""Full metric in tables of differences."""
+"""Metric over all items (full ranking) that the tables of differences show."""
 ABOVE = "the row above"
 MORE = 100
-"""Number of negatives in the literature on sequential recommendation; the paper has 99."""
+"""Number of negatives in many papers on sequential recommendation; COMET's paper has 99."""
 CORE = 5
-"""Fewest rows of an item that much of the literature on sequential recommendation keeps."""
+"""Fewest rows of an item in the data sets of many papers on sequential recommendation."""
 
 LogsJobs = Sequence[tuple[StudyLog, list[Job]]]
 Values = npt.NDArray[np.float64]
 Tested = tuple[Difference, float | None]
-"""A paired test and its corrected p-value."""
+"""A paired test, and its p-value after Holm's correction (None if it has no p-value)."""
 
 
 @cache
 def _texts() -> dict[str, tuple[str, list[str]]]:
-    """Title and paragraphs of each part of `texts.md`."""
+    """Name of each section in `texts.md` → its title and paragraphs."""
     source = files(__package__).joinpath("texts.md").read_text(encoding="utf-8")
     texts = {}
     for part in re.split(r"^# ", source, flags=re.MULTILINE)[1:]:
@@ -67,12 +67,12 @@ def _texts() -> dict[str, tuple[str, list[str]]]:
 
 
 def paragraphs(name: str) -> list[str]:
-    """Paragraphs of `texts.md` under a name."""
+    """Paragraphs of the section `name` in `texts.md`."""
     return list(_texts()[name][1])
 
 
 def titled(name: str) -> Section:
-    """Section with the title and the paragraphs of this name in `texts.md`."""
+    """New section with the title and the paragraphs of `name` in `texts.md`."""
     title, text = _texts()[name]
     return Section(name, title, list(text))
 
@@ -80,14 +80,17 @@ def titled(name: str) -> Section:
 def sampled_cell(
     records: Sequence[Record], metric: str, paper: float | None = None, unlike: str = ""
 ) -> Cell:
-    """Cell of a sampled metric over all recorded seeds; see `compared_cell`."""
+    """Table cell of a sampled metric, averaged over the seeds of a model.
+
+    `records` has a record for each seed; `paper` and `unlike` are as in `compared_cell`.
+    """
     values = [float(record.values["sampled"][metric]) for record in records]
     errors = [float(record.values["sampled_se"][metric]) for record in records]
     return compared_cell(values, errors, int(records[0].values["n_users"]), paper, unlike)
 
 
 def full_cell(records: Sequence[Record], metric: str) -> Cell | None:
-    """Cell of a full metric over the seeds that have it; None if no seed has a full ranking."""
+    """Table cell of a full metric, averaged over the seeds that have it; None if no seed does."""
     ranked = [record.values for record in records if record.values["full"] is not None]
     if not ranked:
         return None
@@ -101,18 +104,21 @@ def full_cell(records: Sequence[Record], metric: str) -> Cell | None:
 
 
 def records_of(job: Job, runner: Runner) -> list[Record]:
-    """Records of all seeds of a job; one record for a non-iterative model."""
+    """Records of a job's finished seeds; one record for a non-iterative model."""
     records = runner.seeds_of(job)
     return records[:1] if job.model in NON_ITERATIVE else records
 
 
 def seeds_text(job: Job, records: Sequence[Record]) -> str:
-    """Number of seeds; a dash for a non-iterative model."""
+    """Number of a job's seeds as text; a dash for a non-iterative model."""
     return "–" if job.model in NON_ITERATIVE else str(len(records))
 
 
 def epochs_text(job: Job, log: StudyLog, records: Sequence[Record]) -> str:
-    """Chosen epoch of each seed, and the largest possible number of epochs."""
+    """Chosen epoch of each seed, and the largest allowed number of epochs, as text.
+
+    A non-iterative model gets a dash.
+    """
     if job.model in NON_ITERATIVE:
         return "–"
     assert log.split is not None
@@ -146,7 +152,11 @@ def table_1(logs: Sequence[StudyLog]) -> Section:
 
 
 def algorithms_table(name: str, printed: Printed, logs: LogsJobs, runner: Runner) -> Section:
-    """Section with four sampled metrics of each model on each log, beside the paper's figures."""
+    """Section with the four sampled metrics of each model on each log.
+
+    `printed` has the figures of the paper to show beside them; it is empty for models beyond the
+    paper. `name` is that of the section in `texts.md`.
+    """
     section = titled(name)
     section.text += paragraphs("cells-beside-the-paper" if printed else "cells")
     for log, jobs in logs:
@@ -167,7 +177,7 @@ def algorithms_table(name: str, printed: Printed, logs: LogsJobs, runner: Runner
 
 
 def _table_not_run(log: StudyLog, printed: Printed) -> Table:
-    """Table of the paper's figures on a log that could not be read."""
+    """Table of only the paper's figures, for a log that could not be read."""
     rows = [
         _row_not_run(label, "", figures[log.name])
         for label, figures in printed.items()
@@ -177,14 +187,14 @@ def _table_not_run(log: StudyLog, printed: Printed) -> Table:
 
 
 def _row_not_run(label: str, why: str, figures: Figures) -> list[Cell | str]:
-    """Row of a model that was not run, with the paper's figures."""
+    """Table row of a model that was not run: the reason `why`, and the paper's figures."""
     return [label, *(Cell(None, paper=figure, status=NOT_RUN, note=why) for figure in figures)]
 
 
 def _rows_of_models(
     log: StudyLog, jobs: list[Job], printed: Printed, runner: Runner
 ) -> tuple[Table, dict[str, Any]]:
-    """Table and data of the models on one log."""
+    """Table of the models on one log, and the same metrics as data for ``report.json``."""
     after = ["full HR@10", "full NDCG@10", "seeds", "epochs", "seconds a seed"]
     if not printed:  # results beyond the paper: also the usual number of negatives
         after = [
@@ -221,7 +231,11 @@ def _rows_of_models(
 def _sampled_cells(
     log: StudyLog, job: Job, records: Sequence[Record], theirs: Figures | None
 ) -> dict[str, Cell]:
-    """Cells of the paper's metrics, compared with its figures if log and size are equal."""
+    """Cells of the paper's metrics for one model, by metric.
+
+    They are compared with the paper's figures, `theirs`, if log and model size are those of the
+    paper.
+    """
     unlike = unlike_the_papers(log, job)
     printed = theirs or [None] * len(paper.METRICS)
     return {
@@ -231,7 +245,7 @@ def _sampled_cells(
 
 
 def unlike_the_papers(log: StudyLog, job: Job) -> str:
-    """Reason why a job's metrics cannot be compared with the paper's; empty if they can."""
+    """Status of metrics that cannot be compared with the paper's; empty if they can."""
     if not log.is_the_papers:
         return OTHER_LOG
     k = dict(job.settings).get("model.embedding_dim", paper.DIM)
@@ -239,7 +253,7 @@ def unlike_the_papers(log: StudyLog, job: Job) -> str:
 
 
 def _data_of_model(records: Sequence[Record], cells: Mapping[str, Cell]) -> dict[str, Any]:
-    """Data of a model in ``report.json``."""
+    """Data of one model for ``report.json``."""
     kept = ("seed", "epochs", "train_seconds", "validation", "sampled", "full", "settings")
     optional = ("machine",)  # the first records do not have it
     return {
@@ -257,11 +271,11 @@ def _data_of_model(records: Sequence[Record], cells: Mapping[str, Cell]) -> dict
 def _with_more(
     log: StudyLog, records: Sequence[Record], least: int = 0
 ) -> tuple[float, float] | None:
-    """Expected HR@10 and NDCG@10 with `MORE` negatives, mean over seeds.
+    """Expected HR@10 and NDCG@10 with `MORE` negatives, averaged over seeds.
 
-    Negatives are items with `least` rows or more. A record does not say which items rank above the
-    positive. All of them are assumed to have that many rows, so the values are lower bounds. None
-    if a seed has no full ranks.
+    All negatives have at least `least` rows. A record does not say which items rank above the
+    positive. The computation assumes that all of them have so many rows, so the values are lower
+    bounds. The result is None if a seed has no full ranks.
     """
     assert log.split is not None
     test, figures = log.split.test, []
@@ -279,7 +293,11 @@ def _with_more(
 def _chance_of_other_rows(
     log: StudyLog, jobs: list[Job], printed: Printed, runner: Runner
 ) -> list[str]:
-    """Sentence on how often our rows would reproduce the paper's figures of other models."""
+    """Sentence on how often our metrics of a model match the paper's figures of another model.
+
+    Many such matches mean that a match with the right model says little. The list is empty if
+    nothing can be compared.
+    """
     ours = {job.label: job for job in jobs if isinstance(runner.record(job), Record)}
     statuses = [
         sampled_cell(records_of(job, runner), metric, columns[log.name][place]).status
@@ -299,7 +317,10 @@ def _chance_of_other_rows(
 
 
 def compared(name: str, logs: LogsJobs, runner: Runner) -> Section:
-    """Section that compares models with the first: metrics, differences, bars (Figures 3, 4, …)."""
+    """Section that compares each model with the first, with bars of metrics (Figures 3, 4, …).
+
+    `name` is that of the section in `texts.md`.
+    """
     section = titled(name)
     panels = {}
     for log, jobs in logs:
@@ -321,7 +342,10 @@ def compared(name: str, logs: LogsJobs, runner: Runner) -> Section:
 def add_differences(
     section: Section, logs: LogsJobs, runner: Runner, *, stepwise: bool = False
 ) -> None:
-    """Add tables of paired differences to a section that already has the models' metrics."""
+    """Add tables of paired differences to a section that already has the models' metrics.
+
+    Each model is compared with the first one or, if `stepwise` is True, with the row above it.
+    """
     for log, jobs in logs:
         if log.why or runner.why_none(jobs):
             continue
@@ -335,7 +359,10 @@ def add_differences(
 def differences(
     log: StudyLog, jobs: list[Job], runner: Runner, *, stepwise: bool = False
 ) -> tuple[Table, dict[str, dict[str, Any]]]:
-    """Metrics of each model, and its paired difference from the first model or the row above."""
+    """Table of each model's metrics and paired differences, and the same as data.
+
+    Each model is compared with the first one or, if `stepwise` is True, with the row above it.
+    """
     other = ABOVE if stepwise else jobs[0].label
     columns = ["model", "seeds", "epochs", *METRICS]
     for metric in METRICS:
@@ -381,7 +408,7 @@ def differences(
 
 
 def _trainings(log: StudyLog, runner: Runner) -> list[list[Record]]:
-    """Records of each model on a log; a model with two labels counts once."""
+    """For each model on a log, the records of its seeds; a model with two labels counts once."""
     jobs = {with_seed(item.job, 0) for item in runner.items if item.job.log == log.name}
     trainings = [records_of(job, runner) for job in sorted(jobs, key=lambda job: job.label)]
     return list({records[0].key: records for records in trainings if records}.values())
@@ -395,9 +422,10 @@ def _tests(
     *,
     full: bool,
 ) -> dict[str, Tested]:
-    """Label of a job → its paired test against its reference, with a corrected p-value.
+    """Paired tests of jobs against their references, with corrected p-values, by label.
 
-    A model with one seed borrows the noise of the noisiest model in `trainings` on the same users.
+    `against` maps a job to its reference. The variance between the trainings of a model with one
+    seed is unknown. It is replaced by the largest such variance in `trainings` on the same users.
     """
 
     def values(seeds: list[Record]) -> Values | None:
@@ -422,7 +450,7 @@ def _tests(
 
 
 def _texts_of_test(tested: Tested | None) -> list[str]:
-    """Cells of a difference and of its p-value; empty without a test."""
+    """Text of a difference and text of its p-value; both empty without a test."""
     if tested is None:
         return ["", ""]
     test, p = tested
@@ -431,7 +459,7 @@ def _texts_of_test(tested: Tested | None) -> list[str]:
 
 
 def _data_of_test(tested: Tested | None) -> dict[str, float | None] | None:
-    """Data of a difference in ``report.json``."""
+    """Data of a paired test for ``report.json``; None without a test."""
     if tested is None:
         return None
     test, p = tested
@@ -442,7 +470,7 @@ def _data_of_test(tested: Tested | None) -> dict[str, float | None] | None:
 
 
 def figure_5(logs: LogsJobs, runner: Runner) -> Section:
-    """Section with heat maps of learned kernels."""
+    """Section with heat maps of the kernels that COMET learned on each log."""
     section = titled("figure5")
     panels = {}
     for log, jobs in logs:
@@ -466,7 +494,7 @@ def figure_5(logs: LogsJobs, runner: Runner) -> Section:
 
 
 def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runner) -> Section:
-    """Section on HR@10 and NDCG@10 by embedding size, regularisation and channels."""
+    """Section on COMET over embedding sizes, regularisation weights and numbers of channels."""
     section = titled("figure6")
     panels = {}
     for log, grids in logs:
@@ -488,7 +516,7 @@ def figure_6(logs: Sequence[tuple[StudyLog, dict[str, list[Job]]]], runner: Runn
 def _curve(
     log: StudyLog, key: str, jobs: list[Job], runner: Runner
 ) -> tuple[Table, list[dict[str, Any]]]:
-    """Table and points of the curve of one setting."""
+    """Table and curve points of COMET's metrics over the values of one setting, `key`."""
     columns = [key, "HR@10", "NDCG@10", "epochs", "seconds"]
     table = Table(f"{log.title}: {key}", columns, [], log=log.title)
     points = []

@@ -1,4 +1,4 @@
-"""General sections of a report: what was run, searches, settings, the audit."""
+"""Sections of a report on the study: what was run, searches, settings, the audit."""
 
 from __future__ import annotations
 
@@ -45,11 +45,17 @@ SHOWN_SETTINGS: dict[str, str] = {
     "most epochs": "train.epochs",
     "refit": "train.refit",
 }
-"""Column of the settings table → setting. A cell is empty if a model lacks the setting."""
+"""Column of the settings table → dotted key of the setting.
+
+A cell is empty if a model does not have the setting.
+"""
 
 
 def what_was_run(parts: Sequence[Section], logs: Sequence[StudyLog]) -> Section:
-    """Section with the number of rows that were run, and of the paper's cells by status."""
+    """Section that counts, by part and log, the rows that were run and their cells by status.
+
+    `parts` are the other sections of the report.
+    """
     section = titled("summary")
     for log in logs:
         if log.split is None:
@@ -67,7 +73,7 @@ def what_was_run(parts: Sequence[Section], logs: Sequence[StudyLog]) -> Section:
 
 
 def _rows_run(part: Section, log: StudyLog) -> str:
-    """Number of rows of a part on a log that were run, and its cells by status."""
+    """Text on a part and a log: the number of rows that were run, and of cells by status."""
     rows = [row for table in part.tables if table.log == log.title for row in table.texts]
     done = sum(not any(NOT_RUN in cell for cell in row[1:]) for row in rows)
     statuses = part.statuses_of(log.title)
@@ -80,11 +86,14 @@ def _rows_run(part: Section, log: StudyLog) -> str:
 
 
 def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Section:
-    """Section on searches: a table for each journal, and the best trial over the time spent.
+    """Section on searches for settings.
+
+    It has a table for each journal, and the best value of each search over time.
 
     Parameters
     ----------
     journals : list of Path
+        Files to which `tune` wrote the trials of its searches.
     used : mapping
         Title of a log → its models that take their settings from these journals.
 
@@ -133,7 +142,7 @@ def searches(journals: Sequence[Path], used: Mapping[str, Sequence[str]]) -> Sec
 
 
 def _best_so_far(trials: Sequence[Trial]) -> list[list[float]]:
-    """Seconds spent and best value after each trial."""
+    """For each trial, the seconds spent until its end, and the best value until then."""
     spent, best, points = 0.0, 0.0, []
     for trial in trials:
         spent += trial.seconds
@@ -143,7 +152,7 @@ def _best_so_far(trials: Sequence[Trial]) -> list[list[float]]:
 
 
 def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
-    """Section with the settings and seconds of each recorded training."""
+    """Section with a table for each log: settings and seconds of each recorded training."""
     section = titled("settings")
     columns = [
         "model", "preset", *SHOWN_SETTINGS, "else", "epochs", "seeds", "seconds", "machine"
@@ -169,7 +178,7 @@ def settings(logs: Sequence[StudyLog], runner: Runner) -> Section:
 
 
 def _settings_row(job: Job, config: Config, runner: Runner) -> list[Cell | str]:
-    """Cells of a training in the settings table, without its labels."""
+    """Cells of a training in the settings table, except the cell with its labels."""
     records = records_of(job, runner)
     shown = {column: _value(config, key) for column, key in SHOWN_SETTINGS.items()}
     if job.model in NON_ITERATIVE:
@@ -187,14 +196,14 @@ def _settings_row(job: Job, config: Config, runner: Runner) -> list[Cell | str]:
 
 
 def _other_settings(config: Config) -> str:
-    """Settings that are not at their defaults and have no column of their own."""
+    """Text of the settings that differ from their defaults and have no column in the table."""
     shown = {"name", "preset", "seed", *SHOWN_SETTINGS.values()}
     rest = [line for line in config.changed() if line.split(" = ")[0] not in shown]
     return ", ".join(line.removeprefix("model.").removeprefix("train.") for line in rest)
 
 
 def _value(config: Config, key: str) -> str:
-    """Text of a setting; empty for a model without it."""
+    """Text of the setting `key`; empty if the model does not have it."""
     try:
         value: Any = config.get(key)
     except AttributeError:
@@ -203,7 +212,7 @@ def _value(config: Config, key: str) -> str:
 
 
 def audit(findings: Mapping[str, list[Finding]]) -> Section:
-    """Section with the findings of the audit, by log or by log and training."""
+    """Section with the findings of the audit; a key names a log, or a log and a training."""
     section = titled("audit")
     for name, log_findings in findings.items():
         rows: list[list[Cell | str]] = [

@@ -1,4 +1,4 @@
-"""Cells, tables, drawings and sections of a report. A cell holds a number and its status."""
+"""Parts of a report: sections with text, tables and drawings. A table cell holds a metric."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ METRICS = ("HR@10", "NDCG@10")
 """Metrics in drawings, tables of differences and tables of full metrics."""
 NOT_RUN = "not run"
 OTHER_LOG = "another log"
-"""Status of a cell whose log is not the paper's."""
+"""Status of a cell if our log is not the paper's."""
 SMALLER = "a smaller model"
-"""Status of a COMET's cell whose K is below the paper's."""
+"""Status of a cell if the K (embedding size) of our COMET is below the paper's."""
 STATUSES = ("reproduced", "better", "lower", OTHER_LOG, SMALLER, NOT_RUN)
-"""Verdicts on a cell beside a figure of the paper, in the order of the summary."""
+"""All statuses of a cell that has a figure of the paper, in the order of the summary."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of ours, with the paper's figure if the paper prints one.
+    """A table cell with one of our metrics, and the paper's figure if there is one.
 
     Parameters
     ----------
     value : float or None
-        Mean over training seeds; None if nothing was run.
+        Mean over training seeds; None if the model was not run.
     error : float
         One standard error, over users and, with several seeds, over seeds.
     seeds : tuple of float
         Metric of each seed.
     paper : float, optional
+        The paper's figure.
     status : str
         One of `STATUSES`; empty if the paper prints no figure.
     note : str
-        Reason why nothing was run, or number of users in a sample.
+        Reason why the model was not run, or the number of users if only a sample was ranked.
     digits : int
         Number of decimals: three for sampled metrics, four for full metrics.
     """
@@ -107,25 +108,25 @@ class Table:
 
     @property
     def statuses(self) -> Counter[str]:
-        """Number of the paper's figures with each status."""
+        """Number of cells for each status, among cells that have a figure of the paper."""
         cells = (cell for row in self.rows for cell in row if isinstance(cell, Cell))
         return Counter(cell.status for cell in cells if cell.status and cell.paper is not None)
 
 
 @dataclass
 class Drawing:
-    """A figure to draw, with panels for each log.
+    """A figure of a report, with panels for each log.
 
     Parameters
     ----------
     name : str
-        Stem of its files' names.
+        Name of its files without the ending.
     kind : {"bars", "curves", "kernels", "lines"}
     caption : str
     panels : dict of str to dict
-        Title of each log (or journal) → data that `plots` draws for it.
+        Title of each log, or of each journal of a search → data that `plots` draws.
     options : dict
-        Labels and scales of the axes of lines.
+        Axis labels and scales, for the kind "lines".
     """
 
     name: str
@@ -147,9 +148,9 @@ class Section:
         Paragraphs.
     tables, drawings : list
     data : dict
-        Figures for ``report.json``.
+        Data of the section for ``report.json``.
     missing : dict of str to int
-        Title of a log → number of its rows that were not run.
+        Title of a log → number of its models that were not run.
     """
 
     name: str
@@ -161,7 +162,10 @@ class Section:
     missing: dict[str, int] = field(default_factory=dict)
 
     def statuses_of(self, log: str | None = None) -> Counter[str]:
-        """Number of the paper's figures with each status, for one log's title or for all logs."""
+        """Number of cells for each status, among cells that have a figure of the paper.
+
+        `log` is the title of a log to count; None counts all logs.
+        """
         total: Counter[str] = Counter()
         for table in self.tables:
             if log is None or table.log == log:
@@ -174,12 +178,12 @@ class Section:
             self.tables.append(table)
 
     def draw(self, kind: str, caption: str, panels: dict[str, Any], **options: str) -> None:
-        """Add a drawing, unless it has no panels."""
+        """Add a drawing, unless it has no panels; the parameters are as in `Drawing`."""
         if panels:
             self.drawings.append(Drawing(self.name, kind, caption, panels, options))
 
     def leave_out(self, log: StudyLog, reasons: Mapping[str, str]) -> None:
-        """Add a sentence on the rows that a log's table lacks.
+        """Add a sentence that names the models missing in a log's table, with the reasons.
 
         A log that could not be read gets no sentence here, since the summary has one.
 
@@ -187,7 +191,7 @@ class Section:
         ----------
         log : StudyLog
         reasons : mapping
-            Label of a row → reason why it is missing.
+            Label of a missing model → reason.
         """
         if not reasons or log.split is None:
             return
@@ -200,7 +204,7 @@ class Section:
 
 
 def number(value: float) -> str:
-    """Text with three decimals and no zero before the point, as in the paper."""
+    """Text of a number with three decimals and no zero before the point, as in the paper."""
     return f"{value:.3f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.3f}"
 
 
@@ -210,7 +214,10 @@ def interval_text(difference: float, low: float, high: float) -> str:
 
 
 def p_text(p: float, *, none_seen: bool = False) -> str:
-    """Text of a p-value. With `none_seen`, no resampled mean changed its sign: p is a bound."""
+    """Text of a p-value.
+
+    If `none_seen` is True, no bootstrap mean had the other sign, so the p-value is only a bound.
+    """
     if p < 0.001:
         return "< 0.001"
     return f"< {math.ceil(p * 1000) / 1000:.3f}" if none_seen else f"{p:.3f}"
@@ -223,11 +230,11 @@ def compared_cell(
     paper: float | None = None,
     unlike: str = "",
 ) -> Cell:
-    """Cell with the mean over seeds, compared with the paper's figure.
+    """Cell with the mean of a metric over seeds, and its comparison with the paper's figure.
 
-    Reproduced means |ours − paper's| ≤ 1.96·√(SE² + SE_paper²). The paper reports no error.
-    SE_paper is √(p(1 − p)/T), the standard error of a mean of T binomial draws. For NDCG it is an
-    upper bound.
+    The status is "reproduced" if |ours − paper's| ≤ 1.96·√(SE² + SE_paper²). The paper reports no
+    error, so SE_paper is √(p(1 − p)/T), the standard error of a mean of T binomial draws. For NDCG
+    this is an upper bound.
 
     Parameters
     ----------
@@ -251,7 +258,7 @@ def compared_cell(
 
 
 def markdown_table(table: Table) -> str:
-    """Table as Markdown, below its title."""
+    """Table in Markdown, below its title."""
     rows = [table.columns, ["---"] * len(table.columns), *table.texts]
     lines = ["| " + " | ".join(map(markdown, row)) + " |" for row in rows]
     return "\n".join([f"**{markdown(table.title)}**\n", *lines] if table.title else lines)

@@ -1,7 +1,7 @@
-"""Search for a model's settings on the validation items, for a given wall time.
+"""Search for a model's best settings within a given wall time, by metrics on validation items.
 
-Trials are kept in a journal, a text file of Optuna. A stopped search continues from its journal, on
-another machine too. Test items are never used.
+A trial is one training of the search. Trials are written to a journal, a text file of Optuna. A
+stopped search continues from its journal, on another machine too. Test items are never used.
 """
 
 from __future__ import annotations
@@ -63,22 +63,22 @@ SPACES: dict[str, Space] = {
     },
     "ease": {"model.l2": (50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)},
 }
-"""Search space of each model.
+"""Values that a search tries: model → dotted key → values.
 
-The paper's grids go down to a rate of 5e-7 and up to a decay of 5e-5. With batches of thousands of
-pairs and a mean over pairs, such a rate changes nothing and such a decay erases the weights. So the
-grids stop earlier at these ends and go a little further at the other ends. Non-iterative models
-have the usual ranges.
+The paper's grids go down to a learning rate of 5e-7 and up to a weight decay of 5e-5. Here, the
+loss is a mean over batches of thousands of pairs. Then such a rate changes nothing, and such a
+decay erases the weights. So the grids stop earlier at these ends and go a little further at the
+other ends. Non-iterative models have the usual ranges.
 """
 
 REPEATS = 200
-"""Number of repeated proposals in a row after which a search ends."""
+"""A search ends after this many proposals in a row whose settings were tried before."""
 COMBINATIONS = 10_000
-"""Number of combinations among which a search looks for a valid one before it begins."""
+"""Largest number of combinations that are checked, before a search, until one is valid."""
 CUT = "cut"
-"""Attribute of a trial that ran out of time; a continued search may try its settings again."""
+"""Mark of a trial that ran out of time. A continued search may try its settings again."""
 OLD_METRIC = next(old for old, new in renamed.SETTINGS.items() if new == "train.selection_metric")
-"""Former name of the setting, which old journals have."""
+"""Former name of the setting `train.selection_metric`, which old journals contain."""
 
 
 def tune(
@@ -94,7 +94,7 @@ def tune(
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Run trials for `seconds` and return the best settings.
+    """Search for the best settings of a model: run trials for `seconds`, and return the best.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ def tune(
     model, device : str
         Registered name of the model, and device of the trainings.
     journal : Path
-        Text file to which every trial is added. A search continues from an existing journal, and
-        the time of its trials counts. A killed trial counts up to its last epoch.
+        Text file to which every trial is added. If the file exists, its search continues, and the
+        time of its trials counts. For a killed trial, the time up to its last epoch counts.
     seconds : float
         Wall time of all trials. The last trial is cut after the epoch in which the time ends.
     preset_name : str
@@ -126,7 +126,7 @@ def tune(
     Raises
     ------
     ConfigError
-        If the model has no space, a value is invalid, or the journal is of another search.
+        If the model has no space, a value is invalid, or the journal belongs to another search.
     """
     check([model], journal, search, device)
     optuna = library()
@@ -161,7 +161,9 @@ def check(
     search: Mapping[str, Sequence[Any]] | None = None,
     device: str = "cpu",
 ) -> None:
-    """Check models, journal and device before any data are read.
+    """Check that the models, the journal and the device can be used, before any data are read.
+
+    If `search` has values to try, a model needs no space in `SPACES`.
 
     Raises
     ------
@@ -190,19 +192,23 @@ def settled(
     search: Mapping[str, Sequence[Any]] | None,
     seed: int,
 ) -> tuple[Config, Space]:
-    """Config of the fixed settings, and the search space with values of the right types.
+    """Config with the fixed settings, and the search space with values of the right types.
+
+    `search` maps dotted keys to the values to try; None stands for the model's space in `SPACES`.
 
     Raises
     ------
     ConfigError
-        If a setting is unknown or cannot have a value.
+        If a setting is unknown, or cannot have one of its values.
     """
     config_of = _configs(split, model, preset_name, settings, seed)
     fixed = config_of({})
     check_protocol(fixed, settings, split.protocol)
     for key in search or ():
         if key.startswith("protocol."):
-            raise ConfigError(f"{key}: belongs to the split and cannot be searched; leave it out")
+            raise ConfigError(
+                f"{key}: belongs to the split and cannot be searched; search other settings"
+            )
         if key == "train.selection_metric":
             one = by_reader(python="in settings", shell="with --set")
             raise ConfigError(
@@ -217,7 +223,7 @@ def settled(
     }
     if not space:
         raise ConfigError(
-            f"{model}: nothing to search, every setting is fixed; do not fix all of them"
+            f"{model}: nothing to search, since every setting is fixed; leave one of them free"
         )
     wrong: ConfigError | None = None
     for chosen in islice(product(*space.values()), COMBINATIONS):
@@ -233,9 +239,9 @@ def settled(
 def _configs(
     split: Split, model: str, preset_name: str, settings: Settings, seed: int
 ) -> Callable[[Settings], Config]:
-    """Function that makes the config of a trial.
+    """Function that makes the config of a trial from the settings that the trial tries.
 
-    It sets all settings at once, since they may depend on each other.
+    All settings are set at once, since they may depend on each other.
     """
     plain = replace(preset(preset_name, model, split.interactions), seed=seed)
     return lambda chosen: plain.with_settings({**settings, **chosen})
@@ -245,7 +251,10 @@ def _spend(
     study: Any, tried: dict[str, float], seconds: float, split: Split,
     config_of: Callable[[Settings], Config], space: Space, device: str, say: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Run trials with new settings until the time is up or the sampler has nothing new."""
+    """Run trials until the time is up, or until the sampler proposes nothing new.
+
+    `tried` maps settings, as JSON, to the value of their trial. New trials are added to it.
+    """
     repeated, trained = 0, bool(tried)
     blends: dict[str, Run] = {}
     while len(tried) < math.prod(map(len, space.values())) and repeated < REPEATS:
@@ -282,7 +291,11 @@ def _trial(
     left: float,
     blends: dict[str, Run],
 ) -> tuple[float, str]:
-    """Train once. Stop early if the trial is behind the median of earlier trials, or time is up."""
+    """Train with one config; return the validation metric of the best epoch, and a note.
+
+    Training stops early if the trial is behind the median of earlier trials. It is cut after `left`
+    seconds.
+    """
     best: tuple[float, int, Mapping[str, float]] = (0.0, 0, {})
     behind = late = False
     selects = config.train.selects
@@ -326,7 +339,8 @@ def validate(
 ) -> tuple[dict[str, float], int]:
     """Train without a refit; return the validation metrics of the best epoch, and that epoch.
 
-    `trained` maps configs to the second models of blends on this split. A new one is added.
+    If the config has a blend, the scores of a second model are added, and that model is trained
+    first. `trained` holds the second models by their configs, so that each is trained only once.
     """
     config = replace(config, train=replace(config.train, refit=False))
     second = blend_config(config, split.interactions)
@@ -353,10 +367,10 @@ class Trial:
         Validation NDCG@10 of the best epoch, sampled or full by the selection metric of the search.
     seconds : float
     stopped_early : bool
-        Whether the trial was behind the median of earlier trials. A trial with
-        non-finite numbers has the value 0 and counts as not stopped early.
+        Whether the training stopped because the trial was behind the median of earlier trials. It
+        is False for a trial with non-finite numbers, whose value is 0.
     cut : bool
-        Whether the time ran out; `value` is then that of the best epoch so far.
+        Whether the time ran out. `value` is then that of the best epoch until then.
     """
 
     settings: Mapping[str, Any]
@@ -368,7 +382,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """Trials of one model in a journal.
+    """All trials of one model in a journal.
 
     Parameters
     ----------
@@ -385,24 +399,25 @@ class Search:
 
     @property
     def selection_metric(self) -> str:
-        """Metric that the search maximised: "sampled" or "full" NDCG@10."""
+        """The metric that the search maximised: "sampled" or "full" NDCG@10."""
         lines = self.begun.get("settings", ())  # an old journal has the old name
         full = any(f'{name} = "full"' in lines for name in ("train.selection_metric", OLD_METRIC))
         return "full" if full else "sampled"
 
     @property
     def best(self) -> Trial | None:
-        """The best trial; None if no trial finished."""
+        """Trial with the largest value; None if no trial finished."""
         return max(self.trials, key=lambda trial: trial.value, default=None)
 
 
 def searched_on(
     journals: Sequence[Path], split: Split, preset: str, selection_metric: str = "sampled"
 ) -> dict[str, dict[str, Any]]:
-    """Model → the best settings of a search on this split that began from `preset`.
+    """Model → the best settings that a search on this split found.
 
-    Only searches by this selection metric count. Of several searches for a model, the one with the
-    best trial counts. The settings include those that the search had fixed.
+    Only searches that began from `preset` and maximised `selection_metric` count. If there are
+    several for a model, the search with the best trial counts. The result includes the settings
+    that the search kept fixed.
 
     Raises
     ------
@@ -427,7 +442,7 @@ def searched_on(
 
 
 def history(journal: Path) -> list[Search]:
-    """All searches in a journal, one for each model.
+    """Read all searches in a journal, one for each model.
 
     Raises
     ------
@@ -451,7 +466,10 @@ def history(journal: Path) -> list[Search]:
 
 
 def finished_in(trials: Sequence[Any]) -> list[Trial]:
-    """Trials of Optuna that trained a model; repeated and killed trials are left out."""
+    """Convert Optuna's trials to `Trial`.
+
+    Trials without a training of their own (repeated settings) and killed trials are left out.
+    """
     return [
         Trial(
             {key: _as_setting(json.loads(value)) for key, value in trial.params.items()},
@@ -466,15 +484,15 @@ def finished_in(trials: Sequence[Any]) -> list[Trial]:
 
 
 def open_study(journal: Path, fixed: Config, split: Split, space: Space, settings: Settings) -> Any:
-    """Optuna's study of a model in a journal, new or continued.
+    """Open or create Optuna's study of a model in a journal.
 
-    `fixed` is a preset with `settings`.
+    `fixed` is the config of a preset with the fixed `settings`; `space` has the values to try.
 
     Raises
     ------
     ConfigError
         If the file is not a journal, or if its search has another log, split, settings or values to
-        try. This call then writes nothing into the file.
+        try. The file is then left as it is.
     """
     optuna = library()
     try:
@@ -503,9 +521,13 @@ def open_study(journal: Path, fixed: Config, split: Split, space: Space, setting
         before["fixed"] = renamed.settings(before["fixed"])
     for key, (value, what) in begun.items():
         if before.get(key, value) != value:
-            raise ConfigError(f"{journal}: begun {what}; give another {argument('journal')}")
+            raise ConfigError(
+                f"{journal}: its search was begun {what}; give another {argument('journal')}"
+            )
     if not _same_space(study, space):
-        raise ConfigError(f"{journal}: begun with other values; give another {argument('journal')}")
+        raise ConfigError(
+            f"{journal}: its search was begun with other values; give another {argument('journal')}"
+        )
     for key, (value, _) in begun.items():
         if key not in before:
             study.set_user_attr(key, value)
@@ -513,7 +535,7 @@ def open_study(journal: Path, fixed: Config, split: Split, space: Space, setting
 
 
 def _same_space(study: Any, space: Space) -> bool:
-    """Whether the search space is that of all trials, since Optuna cannot change it later."""
+    """Whether `space` is the search space of all trials, since Optuna cannot change it later."""
     choices = {key: words(values) for key, values in space.items()}
     for trial in study.trials:
         before = {key: list(kind.choices) for key, kind in trial.distributions.items()}
@@ -525,12 +547,15 @@ def _same_space(study: Any, space: Space) -> bool:
 
 
 def seconds_of(study: Any) -> float:
-    """Wall time of all trials."""
+    """Seconds of wall time of all trials in Optuna's study."""
     return sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in study.trials)
 
 
 def tried_in(study: Any) -> dict[str, float]:
-    """Settings of completed trials, as JSON → their value."""
+    """Settings of a study's completed trials, as JSON → value of the trial.
+
+    Trials that ran out of time are left out.
+    """
     return {
         json.dumps({k: json.loads(v) for k, v in t.params.items()}, sort_keys=True): t.value
         for t in study.trials
@@ -539,23 +564,22 @@ def tried_in(study: Any) -> dict[str, float]:
 
 
 def _as_setting(value: Any) -> Any:
-    """Value of a setting from JSON, which has lists in place of tuples."""
+    """Value of a setting from JSON, in which a tuple has become a list."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def words(values: tuple[Any, ...]) -> list[str]:
-    """Values as JSON texts, since Optuna's categories must have simple types."""
+    """Values as JSON texts, since Optuna accepts only simple types as categories."""
     return [json.dumps(value) for value in values]
 
 
 def _storage(journal: Path) -> Any:
-    """Optuna's storage in a journal."""
     optuna = library()
     return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
 
 
 def library() -> Any:
-    """Import Optuna and turn off its messages.
+    """Import Optuna, turn off its messages and return it.
 
     Raises
     ------

@@ -1,9 +1,9 @@
 """The audit: checks for faults that make the metrics of a split or a model meaningless.
 
-The audit is a table of checks, `CHECKS`; docs/audit.md describes each of them. `audit` checks a
-split as the library holds it. `audit_files` checks the files of a given split before the library
-fixes anything in them. `comet_rec.estimators.audit` checks a trained run: it evaluates the run
-again, with packages that this one must not import.
+`CHECKS` lists all checks; docs/audit.md describes each of them. `audit` checks a split as the
+library holds it. `audit_files` checks the files of a given split, that is, a split that another
+tool made, before the library corrects anything in them. `comet_rec.estimators.audit` checks a
+trained run by evaluating it again, which needs packages that this package must not import.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Check:
         Name of the check; ``{part}`` in it stands for test or validation.
     severity : {"error", "warning", "note"}
     scope : {"held-out", "log", "training", "files", "run"}
-        Scope of the check, which decides the arguments of `function`. "held-out" passes the
-        material and a held-out part; "log" passes the material; "training" passes the material
-        and a config. Checks of files and runs have no function here. They are made by
-        `material.of_files` and by `comet_rec.estimators.audit`.
+        Scope of the check, which decides the arguments of `function`. The first is always the
+        `Material`, a log with its held-out items. "held-out" adds the test or validation part,
+        "training" adds a config. Checks of scope "files" and "run" have no function here.
+        `material.of_files` and `comet_rec.estimators.audit` make them.
     function : callable, optional
         Returns a `Hit`, or None if there is no fault.
     """
@@ -63,12 +63,15 @@ class Check:
     function: Callable[..., Hit | None] | None = None
 
     def finding(self, hit: Hit, part: str = "test") -> Finding:
-        """Finding of this check for a hit."""
+        """Finding with the name and the severity of this check, made from the hit of its function.
+
+        `part` replaces ``{part}`` in the name.
+        """
         name = self.name.format(part=part)
         return Finding(name, self.severity, hit.count, hit.of, hit.message, hit.example)
 
     def run(self, *arguments: Any, part: str = "test") -> Iterator[Finding]:
-        """Call `function` with these arguments; yield a finding if it returns a hit."""
+        """Call `function` with these arguments, and yield a finding if it returns a hit."""
         hit = self.function(*arguments) if self.function else None
         if hit is not None:
             yield self.finding(hit, part)
@@ -116,14 +119,16 @@ CHECKS: tuple[Check, ...] = (
 
 
 def audit(data: Split | Interactions, config: Config | None = None) -> list[Finding]:
-    """Audit a split, or a log without held-out items; errors come first.
+    """Run all checks on a split, or on a log without held-out items.
+
+    Findings are sorted by severity: errors, warnings, notes.
 
     Parameters
     ----------
     data : Split or Interactions
     config : Config, optional
-        Config of a model to train on the training part. The audit draws training batches with its
-        settings and searches the histories in them for the target.
+        Config of a model. If given, the audit also draws training batches with its settings, and
+        searches their input histories for the item or user that the model predicts.
 
     Returns
     -------
@@ -138,7 +143,10 @@ def audit(data: Split | Interactions, config: Config | None = None) -> list[Find
 
 
 def audit_shown(split: Split, config: Config) -> list[Finding]:
-    """Audit only the training batches of a model with this config."""
+    """Check only the training batches of a model with this config.
+
+    An input history in such a batch must not contain the item or user that the model predicts.
+    """
     return ordered(_run_training_checks(of_split(split), config))
 
 
@@ -148,14 +156,18 @@ def audit_files(
     candidates: Pairs | None = None,
     times: Mapping[tuple[Any, Any], int] | None = None,
 ) -> list[Finding]:
-    """Audit the files of a given split, before anything in them is fixed; errors come first.
+    """Run all checks on the files of a given split, before the library corrects anything in them.
+
+    A given split is one that another tool made. Findings are sorted by severity: errors, warnings,
+    notes.
 
     Parameters
     ----------
     log : Interactions
         The training file.
     test, candidates : Pairs
-        Rows of the other files, by external id. Without candidates, their checks are skipped.
+        (user, item) pairs of the test file and of the candidates file, by external id. Without
+        `candidates`, the checks of candidates are skipped.
     times : mapping of (user, item) to int, optional
         Times of the test rows, in the unit of the log. Without them, the checks of ties and of
         rows from the future are skipped.
@@ -177,9 +189,9 @@ def audit_files(
 
 
 def _run_checks(material: Material) -> list[Finding]:
-    """Run all checks of the log and of its held-out parts, in the order of `CHECKS`.
+    """Run the checks of scope "log" and "held-out", in the order of `CHECKS`.
 
-    Consecutive checks of held-out items run for the test part first, then for validation.
+    Consecutive checks of scope "held-out" run for the test part first, then for validation.
     """
     findings: list[Finding] = []
     for scope, group in groupby(CHECKS, key=lambda check: check.scope):
@@ -195,7 +207,7 @@ def _run_checks(material: Material) -> list[Finding]:
 
 
 def _run_training_checks(material: Material, config: Config) -> list[Finding]:
-    """Run the checks of the training batches of a model with this config."""
+    """Run the checks of scope "training" for a model with this config."""
     findings: list[Finding] = []
     for check in CHECKS:
         if check.scope == "training":

@@ -1,4 +1,4 @@
-"""Findings of an audit, as text and as JSON."""
+"""Findings of an audit, and their forms as text and as JSON."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from comet_rec.text import printable
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 Example = dict[str, Any]
-"""One affected case by external ids, ready for JSON."""
+"""One affected case: external ids and other values that JSON can hold, by name."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """Result of a check that found a fault; the check adds its name and severity.
+    """Result of a check that found a fault: a finding without the name and severity of the check.
 
     Parameters
     ----------
@@ -25,6 +25,7 @@ class Hit:
     message : str
         One line: the fault and the number of affected cases.
     example : dict or None
+        One affected case.
     """
 
     count: int
@@ -48,7 +49,7 @@ class Finding:
     message : str
         One line: the fault and the number of affected cases.
     example : dict or None
-        One affected case by external ids, ready for JSON.
+        One affected case by external ids, in values that JSON can hold.
     """
 
     check: str
@@ -66,7 +67,7 @@ class Finding:
 
 
 def passed(findings: Iterable[Finding]) -> bool:
-    """Whether there is no error among the findings."""
+    """Whether none of the findings is an error."""
     return all(finding.severity != "error" for finding in findings)
 
 
@@ -76,13 +77,13 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def as_data(findings: Iterable[Finding]) -> dict[str, Any]:
-    """Plain data, as ``audit --json`` prints it."""
+    """Findings as the plain data that ``audit --json`` prints."""
     rows = list(findings)
     return {"findings": [asdict(finding) for finding in rows], "ok": passed(rows)}
 
 
 def as_text(findings: Iterable[Finding]) -> str:
-    """One line for each finding, and a last line with the number of each severity."""
+    """Text with a line for each finding, and a last line that counts findings by severity."""
     rows = list(findings)
     numbers = []
     for severity in SEVERITIES:

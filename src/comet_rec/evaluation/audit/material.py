@@ -1,4 +1,4 @@
-"""Input of the audit's checks: the rows of a log with their parts, and the candidates."""
+"""Input of the audit's checks: the rows of a log with their parts, and the held-out items."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Held-out items of one part, and its candidates, one entry for each.
+    """Held-out items of the test or validation part, and the candidates of their users.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ class Held:
     users, positives : int64 [T]
         Users in ascending order, and the held-out item of each user.
     rows, candidates : int64 [M]
-        For each candidate, the position of its user in `users` (ascending), and its item. Repeated
-        candidates and positives are included.
+        One entry for each candidate: the position of its user in `users` (ascending), and the
+        item. Repeated candidates, and candidates that equal the positive, are included.
     negatives : int or None
         Number of candidates that each user should have; None if they are not sampled yet.
     """
@@ -50,17 +50,17 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A log and its held-out items, with all their faults.
+    """A log and its held-out items, as input of the audit's checks. Faults are still in it.
 
     Parameters
     ----------
     log : Interactions
         All rows. A row that another tool put into two parts is there twice.
     part : uint8 [R]
-        Code of each row's part.
+        Code of each row's part: `TRAIN`, `VALIDATION` or `TEST`.
     held : tuple of Held
     test_times : bool
-        Whether the test rows have real times; a given test file may have none.
+        Whether the test rows have real times; a test file may have no times.
     """
 
     log: Interactions
@@ -75,40 +75,43 @@ class Material:
 
     @cached_property
     def timed(self) -> Bool:
-        """Whether each row has a real time and order, bool [R]."""
+        """Whether each row has a real time, bool [R]; False for test rows without `test_times`."""
         return np.ones_like(self.train) if self.test_times else np.asarray(self.part != TEST)
 
     @cached_property
     def times(self) -> Int64 | None:
-        """Times of the rows with real times; None for a log without times."""
+        """Times of the rows with real times, int64; None if the log has no times."""
         return None if self.log.times is None else self.log.times[self.timed]
 
     @cached_property
     def different_times(self) -> Int64 | None:
-        """As `times`, but also None if all times are equal."""
+        """The same as `times`, but None also if all times are equal."""
         times = self.times
         all_equal = times is not None and len(times) > 1 and bool((times == times[0]).all())
         return None if all_equal else times
 
     @cached_property
     def interacted(self) -> Complement:
-        """Items of each user anywhere in the raw log, including rows that reading dropped."""
+        """Items that each user interacted with in the raw log, for `excludes(users, items)`.
+
+        Rows that were dropped when the log was read count too.
+        """
         return unobserved_items(self.log)
 
     def keys(self, users: npt.NDArray[Any], items: npt.NDArray[Any]) -> Int64:
-        """One integer for each (user, item) pair, int64."""
+        """One integer for each (user, item) pair: user · number of items + item, int64."""
         return np.asarray(users.astype(np.int64) * self.log.n_items + items)
 
     def columns(self, rows: Int64) -> dict[str, npt.NDArray[Any]]:
-        """Users, items and times of these rows, as columns for `example`."""
+        """Users, items and times of these rows, as keyword arguments of `example` and `hit`."""
         log = self.log
         times = {} if log.times is None else {"time": log.times[rows]}
         return {"user": log.users[rows], "item": log.items[rows], **times}
 
     def example(self, place: int, **columns: npt.NDArray[Any]) -> Example:
-        """Values of the columns at one position, in types that JSON has.
+        """Example for a finding: the value of each column at position `place`, as JSON can hold it.
 
-        The columns ``user`` and ``item`` hold indices; the example has the external ids.
+        The columns ``user`` and ``item`` hold indices. They become external ids in the example.
         """
         ids = {"user": self.log.user_ids, "item": self.log.item_ids}
         example = {}
@@ -118,15 +121,18 @@ class Material:
         return example
 
     def hit(self, mask: Bool, message: str, **columns: npt.NDArray[Any]) -> Hit | None:
-        """Hit that counts True in a mask: "3 of 40 `message`"; None if the mask is all False.
+        """Hit that counts the True values of a mask; None if all values are False.
+
+        Its message is, for instance, "3 of 40 `message`".
 
         Parameters
         ----------
         mask : bool [N]
+            Whether each case is affected.
         message : str
-            ``{share}`` in it stands for the share of True, in percent.
+            ``{share}`` in it stands for the share of affected cases, in percent.
         columns : ndarray [N]
-            The example has their values at the first position where the mask is True.
+            Values for the example, which shows the first affected case.
         """
         count, total = int(mask.sum()), len(mask)
         if count == 0:
@@ -136,12 +142,16 @@ class Material:
 
 
 def of_log(log: Interactions) -> Material:
-    """Material of a log without held-out items."""
+    """Input of the checks for a log without held-out items."""
     return Material(log, np.full(len(log), TRAIN, dtype=np.uint8), (), True)
 
 
 def of_split(split: Split) -> Material:
-    """Material of a split; the test rows of a given split have no real times."""
+    """Input of the checks for a split.
+
+    The test rows of a given split, that is, a split that another tool made, count as rows without
+    times.
+    """
     n_items = split.interactions.n_items
     given = split.protocol.split == "given"
     held = []
@@ -162,7 +172,7 @@ def of_files(
     candidates: Pairs | None,
     times: Mapping[tuple[Any, Any], int] | None,
 ) -> tuple[Material, dict[str, Hit | None]]:
-    """Material of the files of a split, before anything in them is fixed.
+    """Input of the checks for the files of a split, before the library corrects anything in them.
 
     Parameters are those of `audit_files`.
 
@@ -171,7 +181,7 @@ def of_files(
     material : Material
         Has only the first test row of each user, and only candidates of test users.
     hits : dict
-        Name of a check of files → its hit, or None.
+        Name of each check of scope "files" → its hit; None if there is no fault.
     """
     log = _with_ids_of_files(log, test, candidates)
     users, first, counts = np.unique(
@@ -203,7 +213,7 @@ def of_files(
 
 
 def _with_ids_of_files(log: Interactions, test: Pairs, candidates: Pairs | None) -> Interactions:
-    """The log with indices over the ids of all files."""
+    """Copy of the log with indices that cover the ids of all files."""
     items = test.items if candidates is None else np.append(test.items, candidates.items)
     user_ids, item_ids = log.user_ids.union(test.users), log.item_ids.union(items)
     # Indices follow sorted ids, so new ids shift old indices. These arrays map old to new indices.
@@ -225,7 +235,7 @@ def _with_ids_of_files(log: Interactions, test: Pairs, candidates: Pairs | None)
 def _times_of_pairs(
     log: Interactions, users: Int64, items: Int64, times: Mapping[tuple[Any, Any], int] | None
 ) -> Int64 | None:
-    """Times of the test rows, int64 [T]; None unless all are known."""
+    """Time of each (user, item) pair, int64 [T]; None unless all times are known."""
     if times is None or log.times is None:
         return None
     user_ids, item_ids = log.user_ids.external(users), log.item_ids.external(items)
@@ -237,7 +247,10 @@ def _times_of_pairs(
 def _with_test_rows(
     log: Interactions, users: Int64, items: Int64, test_times: Int64 | None
 ) -> tuple[Interactions, npt.NDArray[np.uint8]]:
-    """Training rows with each user's test row at the end of the user, and the part of each row."""
+    """The log with a test row after the last row of each test user, and the part of each row.
+
+    `users` and `items` are the test rows.
+    """
     all_users = np.concatenate([log.users, users])
     part = np.repeat(np.array([TRAIN, TEST], dtype=np.uint8), [len(log), len(users)])
     order = np.lexsort((part, all_users))  # by user, then part; otherwise in the old order
@@ -255,6 +268,6 @@ def _with_test_rows(
 
 
 def _plain(values: npt.NDArray[Any]) -> Any:
-    """First value as a plain Python object; a UUID becomes text."""
+    """First value of an array as a plain Python object; a UUID becomes text."""
     value = values.tolist()[0]
     return str(value) if isinstance(value, uuid.UUID) else value

@@ -1,4 +1,4 @@
-"""Checks of rows: held-out items, their candidates, repeated pairs, targets in histories."""
+"""Checks of rows: held-out items, candidates, repeated pairs, targets in input histories."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from comet_rec.evaluation.audit.material import Bool, Held, Int64, Material
 from comet_rec.models import base
 
 SAMPLED_POSITIVES = 8_192
-"""Number of positives after which the check of training batches stops."""
+"""Number of sampled training positives after which `target_in_history` stops."""
 SAMPLED_NEGATIVES = 1_000
-"""Largest number of negatives for each of these positives.
+"""Largest number of negatives for each positive in the batches of `target_in_history`.
 
-The check ignores negatives, and a run may set any number of them.
+The check does not use negatives, and a config may ask for very many of them.
 """
 
 _REMOVED = re.compile(r"([\d,]+) repeated \(user, item\) rows? removed")
 
 
 def in_training(material: Material, held: Held) -> Hit | None:
-    """Held-out items that the same user has in an earlier part."""
+    """Check for users whose held-out item is also in an earlier part, such as training."""
     earlier, log = material.part < held.part, material.log
     known = np.sort(material.keys(log.users[earlier], log.items[earlier]), kind="stable")
     keys = material.keys(held.users, held.positives)
@@ -39,7 +39,10 @@ def in_training(material: Material, held: Held) -> Hit | None:
 
 
 def rated_zero(material: Material, held: Held) -> Hit | None:
-    """Held-out items that their user rated 0, as in files that include sampled negatives."""
+    """Check for held-out items that the user rated 0.
+
+    Files that include sampled negatives often mark them by this rating.
+    """
     log = material.log
     zero = material.keys(log.zero_users, log.zero_items)
     mask = np.isin(material.keys(held.users, held.positives), zero)
@@ -51,21 +54,21 @@ def rated_zero(material: Material, held: Held) -> Hit | None:
 
 
 def candidates_outside(material: Material, held: Held) -> Hit | None:
-    """Candidates that are not the index of an item."""
+    """Check for candidates that are not the index of an item."""
     message = f"{held.name} candidates are not indices of items"
     users = held.users[held.rows]
     return material.hit(~_is_item(material, held), message, user=users, index=held.candidates)
 
 
 def positive_among_candidates(material: Material, held: Held) -> Hit | None:
-    """Users whose own positive is among their negatives."""
+    """Check for users whose held-out item is also one of their candidates."""
     rows, items = _candidates(material, held)
     message = "have the positive among their own candidates"
     return _users_of(material, held, items == held.positives[rows], message)
 
 
 def candidates_interacted(material: Material, held: Held) -> Hit | None:
-    """Candidates that the user interacted with anywhere in the raw log."""
+    """Check for candidates that the user interacted with anywhere in the raw log."""
     rows, items = _candidates(material, held)
     mask = material.interacted.excludes(held.users[rows], items) & (items != held.positives[rows])
     message = "have candidates that they interacted with in the raw log"
@@ -73,25 +76,25 @@ def candidates_interacted(material: Material, held: Held) -> Hit | None:
 
 
 def candidates_repeated(material: Material, held: Held) -> Hit | None:
-    """Users with a candidate more than once."""
+    """Check for users who have the same candidate more than once."""
     rows, items = _candidates(material, held)
     mask = _repeats(rows * material.log.n_items + items)
     return _users_of(material, held, mask, "have a candidate more than once")
 
 
 def without_candidates(material: Material, held: Held) -> Hit | None:
-    """Users with nothing to be ranked against."""
+    """Check for users without candidates."""
     return _with_counts(material, held, 0, 0, "have no candidate")
 
 
 def few_candidates(material: Material, held: Held) -> Hit | None:
-    """Users with fewer candidates than the protocol says."""
+    """Check for users with fewer candidates than the protocol asks for."""
     most = (held.negatives or 0) - 1
     return _with_counts(material, held, 1, most, f"have fewer than {held.negatives} candidates")
 
 
 def cold_users(material: Material, held: Held) -> Hit | None:
-    """Held-out users without a training row."""
+    """Check for users who have a held-out item but no training row."""
     log = material.log
     known = np.bincount(log.users[material.train], minlength=log.n_users) > 0
     message = f"{held.name} users have no training row"
@@ -99,21 +102,21 @@ def cold_users(material: Material, held: Held) -> Hit | None:
 
 
 def cold_items(material: Material, held: Held) -> Hit | None:
-    """Held-out items without a training row."""
+    """Check for held-out items without a training row."""
     message = f"users have a {held.name} item without a training row"
     mask = ~_in_training(material)[held.positives]
     return material.hit(mask, message, user=held.users, item=held.positives)
 
 
 def foreign_candidates(material: Material, held: Held) -> Hit | None:
-    """Candidates that occur in no row of the log."""
+    """Check for candidates that occur in no row of the log."""
     items = np.unique(_candidates(material, held)[1])
     message = f"items among the {held.name} candidates are in no row of the log"
     return material.hit(~_in_the_log(material)[items], message, item=items)
 
 
 def cold_candidates(material: Material, held: Held) -> Hit | None:
-    """Candidates without a training row, which are easy to rank low."""
+    """Check for candidates without a training row, which are easy to rank low."""
     items = np.unique(_candidates(material, held)[1])
     message = f"items among the {held.name} candidates have no training row"
     mask = (_in_the_log(material) & ~_in_training(material))[items]
@@ -121,14 +124,14 @@ def cold_candidates(material: Material, held: Held) -> Hit | None:
 
 
 def repeated_rows(material: Material) -> Hit | None:
-    """Training rows that repeat a (user, item) pair."""
+    """Check for training rows that repeat a (user, item) pair."""
     users, items = material.log.users[material.train], material.log.items[material.train]
     mask = _repeats(material.keys(users, items))
     return material.hit(mask, "training rows repeat a (user, item) pair", user=users, item=items)
 
 
 def rows_removed_by_reading(material: Material) -> Hit | None:
-    """Rows of a repeated pair that reading removed, according to the notes of the log."""
+    """Check for repeated (user, item) rows that were removed when the log was read."""
     matches = [match for note in material.log.notes if (match := _REMOVED.search(note))]
     removed = sum(int(match[1].replace(",", "")) for match in matches)
     if removed == 0:
@@ -142,10 +145,11 @@ def rows_removed_by_reading(material: Material) -> Hit | None:
 
 
 def target_in_history(material: Material, config: Config) -> Hit | None:
-    """Training positives that a model with this config sees in its input histories.
+    """Check for training positives whose target is in the model's own input history.
 
-    The check draws training batches with the settings of the config and reads their histories. A
-    model of full histories excludes the target itself, so only its setting is checked.
+    The target of a positive is the item, for the user's history, or the user, for the item's
+    history. The check samples training batches with the settings of `config`. For a model of full
+    histories, only the setting `model.exclude_target` is checked.
     """
     settings = history_settings(config)
     if settings is None or not material.train.any():
@@ -167,7 +171,10 @@ def target_in_history(material: Material, config: Config) -> Hit | None:
 
 
 def shown_by(config: Config) -> tuple[object, ...] | None:
-    """Settings that decide the histories in training batches; None for a model without any."""
+    """Settings that decide which histories are in training batches; None without histories.
+
+    Configs with equal settings of this kind need only one audit.
+    """
     settings = history_settings(config)
     train = config.train
     batches = train.batch_size, train.negatives, train.positives_per_user, train.negative_pool
@@ -175,7 +182,7 @@ def shown_by(config: Config) -> tuple[object, ...] | None:
 
 
 def history_settings(config: Config) -> HistorySettings | None:
-    """Settings of the input histories of a model with this config; None without histories."""
+    """Settings of a model's input histories; None if it has no input histories."""
     # The settings do not depend on the sizes of the tables, so a tiny model is enough.
     settings: HistorySettings | None = base.build(config.name, config.model, 2, 2, 0).histories
     return settings
@@ -184,7 +191,10 @@ def history_settings(config: Config) -> HistorySettings | None:
 def _targets_in_batches(
     material: Material, config: Config, settings: HistorySettings
 ) -> tuple[int, int, Example | None]:
-    """Number of positives that are in a history, number of positives, and an example."""
+    """Sample training positives, and search the input histories for their targets.
+
+    Returns the number of targets in a history, the number of positives, and an example.
+    """
     train = config.train
     batches = Batches(
         material.log.select(material.train),
@@ -209,7 +219,10 @@ def _targets_in_batches(
 
 
 def _targets(batch: Batch) -> tuple[Int64, Int64, Bool]:
-    """User and item of each positive, and whether one is in the history of the other, [P]."""
+    """User and item of each positive, and whether one of them is in the history of the other.
+
+    All three arrays are [P].
+    """
     positive = batch.labels > 0
     rows, columns = batch.pair_users[positive], batch.pair_items[positive]
     users, items = batch.users[rows], batch.items[columns]
@@ -223,18 +236,21 @@ def _targets(batch: Batch) -> tuple[Int64, Int64, Bool]:
 
 
 def _is_item(material: Material, held: Held) -> Bool:
-    """Whether a candidate is the index of an item, bool [M]."""
+    """Whether each candidate is the index of an item, bool [M]."""
     return (held.candidates >= 0) & (held.candidates < material.log.n_items)
 
 
 def _candidates(material: Material, held: Held) -> tuple[Int64, Int64]:
-    """User position and item of each candidate that is the index of an item."""
+    """Position in `held.users`, and item, of each candidate that is the index of an item."""
     inside = _is_item(material, held)
     return held.rows[inside], held.candidates[inside]
 
 
 def _users_of(material: Material, held: Held, mask: Bool, message: str) -> Hit | None:
-    """Hit that counts users with a marked candidate; `mask` marks results of `_candidates`."""
+    """Hit that counts the users with at least one candidate marked by `mask`.
+
+    `mask` has one value for each candidate of `_candidates`.
+    """
     rows, items = _candidates(material, held)
     affected = np.bincount(rows[mask], minlength=len(held.users)) > 0
     hit = material.hit(affected, f"{held.name} users {message} ({int(mask.sum()):,} candidates)")
@@ -254,19 +270,19 @@ def _with_counts(material: Material, held: Held, least: int, most: int, message:
 
 
 def _in_training(material: Material) -> Bool:
-    """Whether an item has a training row, bool [I]."""
+    """Whether each item has a training row, bool [I]."""
     log = material.log
     return np.bincount(log.items[material.train], minlength=log.n_items) > 0
 
 
 def _in_the_log(material: Material) -> Bool:
-    """Whether an item has any row, dropped ones included, bool [I]."""
+    """Whether each item has any row, also one that was dropped by reading, bool [I]."""
     log = material.log
     return np.bincount(np.append(log.items, log.dropped_items), minlength=log.n_items) > 0
 
 
 def _repeats(keys: Int64) -> Bool:
-    """Whether each key repeats an earlier one, bool [N]."""
+    """Whether each key equals an earlier key, bool [N]."""
     order = np.argsort(keys, kind="stable")
     mask = np.zeros(len(keys), dtype=bool)
     # In sorted order a repeat directly follows an equal key, since the sort is stable.

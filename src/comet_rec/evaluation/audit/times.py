@@ -1,4 +1,8 @@
-"""Checks of order and time: ties, truncated times, order by id, rows from the future."""
+"""Checks of times and of the order of rows.
+
+They find equal, rounded and implausible times, rows in the order of item ids, and training rows
+later than the test.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,21 @@ from comet_rec.evaluation.audit.findings import Hit
 from comet_rec.evaluation.audit.material import Bool, Held, Int64, Material
 
 ENOUGH_STEPS = 100
-"""Number of steps below which chance could put all of them in the order of item ids."""
+"""Fewest steps for `order_of_ids`; a smaller number could follow item ids by chance.
+
+A step leads from a row of a user to the user's next row.
+"""
 ENOUGH_TIMES = 20
-"""Number of distinct times below which all could be multiples of 4 by chance."""
+"""Fewest distinct times for `truncated`; fewer could all be multiples of 4 by chance."""
 MOST_STEPS = 0.95
-"""Share of steps in the order of item ids from which the order counts as artificial."""
+"""Share of steps in the order of item ids from which `order_of_ids` reports a fault."""
 
 _HOURS = (3_600, 3_600_000, 3_600_000_000)
-"""One hour in seconds, milliseconds and microseconds. Whole hours are coarse on purpose."""
+"""One hour in seconds, milliseconds and microseconds; whole hours are rounded on purpose."""
 
 
 def no_times(material: Material) -> Hit | None:
-    """Logs without times."""
+    """Check for a log without times."""
     rows = len(material.log)
     if material.log.times is not None:
         return None
@@ -32,7 +39,7 @@ def no_times(material: Material) -> Hit | None:
 
 
 def all_equal(material: Material) -> Hit | None:
-    """Logs whose times are all equal."""
+    """Check for a log whose times are all equal."""
     times = material.times
     if times is None or material.different_times is not None:
         return None
@@ -41,7 +48,7 @@ def all_equal(material: Material) -> Hit | None:
 
 
 def held_out_ties(material: Material, held: Held) -> Hit | None:
-    """Held-out rows with the same time as the user's row before them."""
+    """Check for held-out rows with the same time as the user's previous row."""
     rows = np.flatnonzero(material.part == held.part)
     message = (
         f"users ({{share}}): the {held.name} item has the same time as the row before it, so the "
@@ -51,14 +58,17 @@ def held_out_ties(material: Material, held: Held) -> Hit | None:
 
 
 def tied_steps(material: Material) -> Hit | None:
-    """Steps from a row of a user to the next with an equal time."""
+    """Check for consecutive rows of a user with equal times."""
     rows = np.flatnonzero(_steps(material))
     message = "steps within users ({share}) are between equal times"
     return material.hit(_tied(material)[rows], message, **material.columns(rows))
 
 
 def truncated(material: Material) -> Hit | None:
-    """Logs whose times are all exact as 32-bit floats, which is true of few real times."""
+    """Check for times that were rounded to 32-bit floats.
+
+    All such times are exact as 32-bit floats, which is rare for real times.
+    """
     times = material.different_times
     if times is None or len(times) == 0:
         return None
@@ -81,22 +91,22 @@ def truncated(material: Material) -> Hit | None:
 
 
 def several_units(material: Material) -> Hit | None:
-    """Times in more than one unit."""
+    """Check for times in more than one unit, such as seconds and milliseconds."""
     return _doubt(material, "units")
 
 
 def far_ahead(material: Material) -> Hit | None:
-    """Times more than a year ahead."""
+    """Check for times more than a year in the future."""
     return _doubt(material, "future")
 
 
 def long_past(material: Material) -> Hit | None:
-    """Times before 1973."""
+    """Check for times before 1973."""
     return _doubt(material, "past")
 
 
 def order_of_ids(material: Material) -> Hit | None:
-    """Rows of users that are nearly always sorted by item id, upwards or downwards."""
+    """Check for users' rows that are nearly always sorted by item id, ascending or descending."""
     items, steps = material.log.items, _steps(material)
     # Without different times, the order of the file decides every step.
     tied = steps if material.different_times is None else _tied(material)
@@ -116,16 +126,18 @@ def order_of_ids(material: Material) -> Hit | None:
 
 
 def per_user_times(material: Material) -> Hit | None:
-    """Times that order the rows of one user only."""
+    """Check for times that can be compared only within a user, not between users."""
     rows = len(material.log)
     if material.different_times is None or material.log.time_scope == "global":
         return None
-    message = "times order the rows of one user only: rows from the future cannot be found"
+    message = (
+        "times order only the rows of each user: training rows later than the test cannot be found"
+    )
     return Hit(rows, rows, message)
 
 
 def rows_after_the_test(material: Material) -> Hit | None:
-    """Training rows later than the median test time."""
+    """Check for training rows later than the median test time."""
     times = _clock(material)
     if times is None:
         return None
@@ -138,7 +150,7 @@ def rows_after_the_test(material: Material) -> Hit | None:
 
 
 def users_before_others(material: Material) -> Hit | None:
-    """Users whose test time is before some training row of another user."""
+    """Check for users whose test time is before some training row of another user."""
     times = _clock(material)
     if times is None:
         return None
@@ -150,7 +162,7 @@ def users_before_others(material: Material) -> Hit | None:
 
 
 def items_from_the_future(material: Material) -> Hit | None:
-    """Test items that first occur in training after the test time."""
+    """Check for test items whose first training row is later than the user's test time."""
     times = _clock(material)
     if times is None:
         return None
@@ -169,7 +181,7 @@ def items_from_the_future(material: Material) -> Hit | None:
 
 
 def _steps(material: Material) -> Bool:
-    """Whether each row follows a row of the same user, bool [R]."""
+    """Whether each row has a real time and follows a row of the same user, bool [R]."""
     users = material.log.users
     steps = np.zeros(len(users), dtype=bool)
     steps[1:] = (users[1:] == users[:-1]) & material.timed[1:]
@@ -177,9 +189,9 @@ def _steps(material: Material) -> Bool:
 
 
 def _tied(material: Material) -> Bool:
-    """Whether each row has the time of the user's row before it, bool [R].
+    """Whether each row has the same time as the user's previous row, bool [R].
 
-    All False if the log has no times, or if all times are equal.
+    All values are False if the log has no times, or if all times are equal.
     """
     tied, times = _steps(material), material.log.times
     if times is None or material.different_times is None:
@@ -189,7 +201,7 @@ def _tied(material: Material) -> Bool:
 
 
 def _doubt(material: Material, kind: Literal["units", "future", "past"]) -> Hit | None:
-    """Hit for rows with one kind of doubtful times."""
+    """Hit for doubtful times of one kind: several units, future times or times before 1973."""
     log, times = material.log, material.different_times
     if times is None or log.time_scope != "global":
         return None
@@ -202,7 +214,10 @@ def _doubt(material: Material, kind: Literal["units", "future", "past"]) -> Hit 
 
 
 def _clock(material: Material) -> Int64 | None:
-    """Times of all rows if test and training times compare across users; else None."""
+    """Times of all rows, int64 [R].
+
+    None if test times and training times of different users cannot be compared.
+    """
     comparable = (
         material.different_times is not None
         and material.log.time_scope == "global"
@@ -216,7 +231,10 @@ def _clock(material: Material) -> Int64 | None:
 def _latest_of_others(
     users: npt.NDArray[np.int32], times: Int64, tested: npt.NDArray[np.int32]
 ) -> Int64:
-    """Latest time of all other users, for each tested user, int64 [len(tested)]."""
+    """For each user in `tested`, the latest time among the rows of all other users.
+
+    `users` and `times` have one entry for each row. The result is int64 [len(tested)].
+    """
     latest = int(np.argmax(times))
     top, lowest = users[latest], np.iinfo(np.int64).min
     # The user with the latest time gets the latest time of the other users.
