@@ -56,7 +56,7 @@ def small_log():
 
 
 def study(folder: Path, parts: list[str] = SOME, **more) -> Study:
-    gone = StudyLog("amazon-cds", "CDs&Vinyl", None, "cannot be had here: no network")
+    gone = StudyLog("amazon-cds", "CDs&Vinyl", None, "not available here: no network")
     log = StudyLog("small", "small", cr.leave_one_out(small_log(), negatives=20))
     return Study(parts, [log, gone], TINY, 2, folder, **more)
 
@@ -86,7 +86,7 @@ def test_the_report_holds_every_model_and_says_what_was_not_run(written):
     data = report_of(written)
     assert list(data["sections"]) == ["summary", *SOME, "settings", "audit"]
     summary = data["sections"]["summary"]
-    assert "CDs&Vinyl: not run: cannot be had here: no network." in summary["text"]
+    assert "CDs&Vinyl: not run: not available here: no network." in summary["text"]
     rows = {row[0]: row[1:] for row in summary["tables"][0]["rows"]}
     missing = "0 of 8 rows; 32 not run"
     assert rows["Tables II and III: eight algorithms"] == ["11 of 11 rows", missing]
@@ -278,7 +278,7 @@ def test_only_trains_what_is_asked_for_and_shows_the_rest_that_is_there(tmp_path
     done = {i.job.label for i in second.runner.items if i.state == "done"}
     assert done == {"EASE", "NeuMF", "GMF", "MLP"}  # it starts from the last two
     text = (tmp_path / "report.md").read_text()
-    assert "FISM, ConvNCF, COMET (not among those asked for)." in text
+    assert "FISM, ConvNCF, COMET (not among the requested models)." in text
 
     with pytest.raises(ConfigError, match=r"NeuFM.*NeuMF"):
         reproduce(study(tmp_path / "new", ["table2"], only=["NeuFM"]), "a command")
