@@ -97,5 +97,5 @@ def test_a_tensor_under_its_old_and_its_new_name_is_refused(tmp_path):
     save_file({"taste_weight": np.zeros(1, "f4"), "blend_weight": np.zeros(1, "f4")}, path)
     with Members(tmp_path) as members:
         members.open({path.name: digest(path)})
-        with pytest.raises(ArtefactError, match="there twice"):
+        with pytest.raises(ArtefactError, match="stored twice"):
             members[path.name].arrays({"blend_weight": Array(shape=(1,))}, {})
