@@ -22,8 +22,8 @@ MOST_THREADS = 1024
 """Largest number of threads that a caller may ask for. A mistyped larger number would overload the
 machine, because every thread is started."""
 LARGEST = 10**20
-"""Integer settings must be below this number. A larger one is a typing error that would fail later,
-as the size of an array or as a float."""
+"""Integer settings must be below this number. A larger one is a typing error that would only fail
+later, with an unclear message."""
 OF_A_SOFTMAX: Mapping[str, Any] = {"softmax_items": 0, "mask_known_positives": False}
 """Settings of `TrainConfig` that only the softmax loss uses, with the values that switch them
 off."""
@@ -40,8 +40,8 @@ class TrainConfig:
     full_epochs : int
         Number of passes when no rows are held out (`fit(interactions)`, `train --all`).
     batch_size : int
-        Positives in a batch, negatives not counted. A batch holds at most a tenth of the log, so
-        that it cannot empty the histories (ADR 0003).
+        Number of positives in a batch. It is lowered to a tenth of the log if it is larger, because
+        the histories leave the positives of the batch out (ADR 0003).
     learning_rate, weight_decay : float
         Settings of Adam, the paper's optimizer. The decay is an L2 penalty, added to the gradient.
     schedule : {"constant", "cosine"}
@@ -52,38 +52,39 @@ class TrainConfig:
         Epochs in which the learning rate rises linearly from zero, as a factor on top of
         `schedule`. Fractions are allowed. Choice: 0; the paper names no warm-up.
     average : float
-        Decay per step of the exponential moving average of the parameters. The average is
-        validated and stored in place of the last parameters; 0 switches it off. Choice: off by
-        default; on in `best`, in the presets of the baselines, and in `paper` from 350,000 rows
-        on (ADR 0028).
+        Decay per step of an exponential moving average of the parameters. The average is validated
+        and stored instead of the parameters of the last step; 0 switches averaging off. Choice:
+        off by default; on in `best`, in the presets of the baselines, and in `paper` from 350,000
+        rows on (ADR 0028).
     decay_on : {"all", "embeddings"}
         Parameters that weight decay applies to. Choice: all; the paper does not say.
     negatives : int
         Unobserved items sampled for each positive, anew in each epoch (Eq. 9).
     positives_per_user : int
-        Largest number of a user's positives that are grouped in one batch. A larger number gives
-        fewer distinct users in a batch, and so fewer tower passes. Each positive still occurs once
-        per epoch.
+        Largest number of a user's positives that are put into the same batch on purpose. A larger
+        number gives fewer distinct users in a batch, and so faster steps. Each positive still
+        occurs once per epoch.
     negative_pool : int
         Size of a random pool of items from which a batch samples its negatives. A pool gives fewer
         distinct items in a batch. With 0 every negative is sampled from all items.
     sampling : {"uniform", "popularity", "in-batch"}
-        Sampling of items, as negatives or for the softmax. "popularity" samples in proportion to a
-        power of an item's number of rows, "in-batch" among the positives of the batch. Negatives
-        are never positives of the user. Choice: uniform (ADR 0023).
+        How items are sampled, as negatives or for the sampled softmax. "popularity" samples in
+        proportion to a power of an item's number of rows, "in-batch" among the positives of the
+        batch. Negatives are never positives of the user. Choice: uniform (ADR 0023).
     popularity_power : float
         The power for ``sampling = "popularity"``.
     loss : {"bce", "bpr", "softmax"}
         Binary cross-entropy on logits (Eq. 9), Bayesian personalised ranking, or softmax
         cross-entropy of each positive among all or sampled items (ADR 0022).
     softmax_items : int
-        Items of the sampled softmax, sampled once for all positives of a batch as `sampling` says.
-        With 0 the softmax is full.
+        Number of items of the sampled softmax. They are sampled once for all positives of a batch,
+        as `sampling` says. With 0 the softmax is over all items.
     mask_known_positives : bool
         Leave the user's other positives out of the softmax of each positive. If false, they count
         as negatives, like any other item. Choice: false (ADR 0022).
     reduction : {"mean", "sum"}
-        Reduction of the loss over the pairs of a batch. Choice: mean; Eq. 9 prints a sum.
+        Whether the loss of a batch is the mean or the sum over its pairs. Choice: mean; Eq. 9
+        prints a sum.
     matmul_precision : {"highest", "high", "medium"}
         Precision of float32 matrix products in training, as in
         `torch.set_float32_matmul_precision`. "medium" multiplies in bfloat16 and adds in float32
@@ -93,7 +94,8 @@ class TrainConfig:
         The same metric chooses the weight of a blend and, in a search, the settings (ADR 0026,
         0037).
     patience : int
-        Validations without a better selection metric after which training stops; 0 means never.
+        Number of validations without a better selection metric after which training stops; 0 means
+        that it never stops early.
     refit : bool
         Train again on training and validation rows, for as many epochs as validation chose.
     """
@@ -123,11 +125,14 @@ class TrainConfig:
 
     @property
     def selects(self) -> str:
-        """Name of the selection metric among the validation figures."""
+        """Name of the selection metric among the validation metrics."""
         return "NDCG@10" if self.selection_metric == "sampled" else "full NDCG@10"
 
     def merit(self, validation: Mapping[str, float]) -> tuple[float, float]:
-        """Sort key of the best epoch: the selection metric, then the sampled NDCG@10."""
+        """Sort key of an epoch with these validation metrics: the best epoch has the highest key.
+
+        The key is the selection metric, then NDCG@10 over sampled candidates.
+        """
         return validation[self.selects], validation["NDCG@10"]
 
     def __post_init__(self) -> None:
@@ -162,14 +167,16 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BlendConfig:
-    """Settings of a blend: the weighted score of a second model is added to the model's (ADR 0026).
+    """Settings of a blend: a second model's score, times a weight, is added to the model's score.
+
+    See ADR 0026.
 
     Parameters
     ----------
     model : {"none", "fism"}
         The second model, which is trained first and separately. Choice: none.
     embedding_dim : int
-        K of the second model.
+        K, the embedding size of the second model.
     alpha : float
         Exponent of FISM's normaliser, as in `FISMConfig`.
     preset : {"paper", "best"}
@@ -179,7 +186,8 @@ class BlendConfig:
         Weight of the second model's score, used only if no rows are held out. Otherwise the
         validation items choose one of `training.fit.WEIGHTS`.
     epochs : int
-        Epochs of the second model, used only if no rows are held out; 0 means its preset's number.
+        Number of epochs of the second model, used only if no rows are held out; 0 means the number
+        of `preset`.
     """
 
     model: Literal["none", "fism"] = "none"
@@ -204,7 +212,7 @@ class BlendConfig:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings that the blend fixes for the second model, by their names in that model."""
+        """Model settings of the second model that the blend fixes, by name."""
         return {"embedding_dim": self.embedding_dim, "alpha": self.alpha}
 
 
@@ -215,7 +223,7 @@ class ProtocolConfig:
     Parameters
     ----------
     split : {"leave_one_out", "given"}
-        Source of the test items: the latest row of each user, or the user's own files.
+        Source of the test items: the latest row of each user, or files that the caller gives.
     negatives : int
         Candidates sampled for each user besides the positive, for test and for validation.
     ties : {"expected", "pessimistic"}
@@ -243,7 +251,7 @@ class ProtocolConfig:
 class Config:
     """All settings of a run: model, blend, training, protocol and seed.
 
-    Together with the data they determine the result.
+    A run's result is determined by these settings and the data.
     """
 
     name: str
@@ -255,7 +263,7 @@ class Config:
     seed: int = 0
 
     def with_settings(self, settings: Mapping[str, Any]) -> Config:
-        """Copy with changed settings, given by dotted keys such as ``model.embedding_dim``.
+        """Copy with other values for the given settings, by dotted keys (``model.embedding_dim``).
 
         Values may be text from the command line.
 
@@ -283,7 +291,7 @@ class Config:
         )
 
     def coerced(self, key: str, value: Any) -> Any:
-        """Value for a dotted key, converted to the type of that setting; text is parsed.
+        """Convert `value` to the type of the setting with this dotted key; text is parsed.
 
         Raises
         ------
@@ -297,16 +305,16 @@ class Config:
         return coerce(key, value, _type_hints(kind)[name])
 
     def setting_names(self) -> list[str]:
-        """Dotted keys of all settings."""
+        """Dotted keys of all settings, e.g. ``model.embedding_dim``."""
         return [f"{room}.{f.name}" for room in ROOMS for f in fields(getattr(self, room))]
 
     def get(self, key: str) -> Any:
-        """Value of a dotted key, e.g. ``"model.embedding_dim"``."""
+        """Value of the setting with this dotted key, e.g. ``model.embedding_dim``."""
         room, name = key.split(".", 1)
         return getattr(getattr(self, room), name)
 
     def changed(self) -> list[str]:
-        """Lines ``key = value``: name, preset, seed, and settings that differ from the defaults."""
+        """Lines ``key = value`` for name, preset, seed and all settings that are not defaults."""
         lines = [f"{key} = {literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
         for room in ROOMS:
             part, plain = getattr(self, room), type(getattr(self, room))()
@@ -318,7 +326,10 @@ class Config:
         return lines
 
     def recorded(self) -> list[str]:
-        """`changed` with the old names of renamed settings, which the digests of records cover."""
+        """The lines of `changed`, with the old names of settings that were renamed.
+
+        Digests of stored records were computed with the old names.
+        """
         old = {new: old for old, new in renamed.SETTINGS.items()}
         lines = []
         for line in self.changed():
@@ -330,7 +341,7 @@ class Config:
         return lines
 
     def to_toml(self) -> str:
-        """Render as TOML that `from_toml` reads back to an equal object."""
+        """The settings as TOML text, from which `from_toml` restores an equal object."""
         lines = [f"{key} = {literal(getattr(self, key))}" for key in ("name", "preset", "seed")]
         for room in ROOMS:
             part = getattr(self, room)
@@ -342,7 +353,10 @@ class Config:
 
     @staticmethod
     def from_toml(text: str, model_class: type[Any], where: str = "config") -> Config:
-        """Read what `to_toml` wrote.
+        """Config from the text that `to_toml` returned.
+
+        `model_class` is the class of the model's settings. `where` is the beginning of error
+        messages.
 
         Raises
         ------
@@ -377,9 +391,10 @@ def _type_hints(room: Any) -> dict[str, Any]:
 
 
 def unknown(what: str, given: str, known: list[str]) -> str:
-    """Message for an unknown name: it suggests the most similar known one.
+    """Error message for an unknown name `given`, with the most similar known name.
 
-    A dotted setting is compared only with settings of its group, if that group exists.
+    `what` says what the name is, e.g. "setting". A dotted setting is compared only with settings of
+    its group, if that group exists.
     """
     room, dot, name = given.rpartition(".")
     prefix = f"{room}."
@@ -389,7 +404,9 @@ def unknown(what: str, given: str, known: list[str]) -> str:
 
 
 def coerce(key: str, value: Any, hint: Any) -> Any:
-    """Value of a setting in its declared type; text is parsed.
+    """Convert the value of a setting to its declared type `hint`; text is parsed.
+
+    `key` is the setting's name, for error messages.
 
     Raises
     ------
@@ -428,7 +445,6 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
 
 
 def _quoted(value: Any) -> str:
-    """Shortened text of a value for a message."""
     return repr(shortened(value)) if isinstance(value, str) else shortened(value)
 
 
@@ -446,7 +462,7 @@ def _type_name(hint: type) -> str:
 
 
 def literal(value: Any) -> str:
-    """Value of a setting in TOML notation."""
+    """The value as it is written in TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
@@ -462,7 +478,7 @@ def is_whole(value: Any) -> bool:
 
 
 def positive(config: Any, room: str, *names: str) -> None:
-    """Refuse settings that are zero, negative or infinite."""
+    """Raise an error if one of the settings `names` of `config` is zero, negative or infinite."""
     for name in names:
         value = getattr(config, name)
         if not 0 < value < math.inf:
@@ -470,7 +486,7 @@ def positive(config: Any, room: str, *names: str) -> None:
 
 
 def not_negative(config: Any, room: str, *names: str) -> None:
-    """Refuse settings that are negative or infinite."""
+    """Raise an error if one of the settings `names` of `config` is negative or infinite."""
     for name in names:
         if not 0 <= getattr(config, name) < math.inf:
             raise ConfigError(
@@ -479,7 +495,7 @@ def not_negative(config: Any, room: str, *names: str) -> None:
 
 
 def share(config: Any, room: str, *names: str) -> None:
-    """Refuse settings outside [0, 1)."""
+    """Raise an error if one of the settings `names` of `config` is outside [0, 1)."""
     for name in names:
         if not 0 <= getattr(config, name) < 1:
             raise ConfigError(f"{room}.{name} = {getattr(config, name)}: must lie in [0, 1)")

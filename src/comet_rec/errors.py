@@ -1,4 +1,4 @@
-"""Errors and warnings for the user, and parts of their messages."""
+"""Errors and warnings for the user, and functions that build their messages."""
 
 import difflib
 import shlex
@@ -9,7 +9,7 @@ from comet_rec.text import printable
 
 _SHELL_NAMES = {"min_user_interactions": "min-user", "min_item_interactions": "min-item"}
 _NEAR = 0.7
-"""Least similarity of a suggested name: `itme` and `item` have 0.75, `title` and `time` 0.67."""
+"""Smallest similarity of a suggested name: `itme` and `item` have 0.75, `title` and `time` 0.67."""
 _LISTED = 40
 """Largest number of names that a message lists."""
 _in_shell = False
@@ -17,9 +17,9 @@ _in_shell = False
 
 @contextmanager
 def shell_messages() -> Iterator[None]:
-    """Let messages name shell options (`--skip-bad 3`) instead of Python arguments (`skip_bad=3`).
+    """Inside the ``with`` block, error messages name shell options instead of Python arguments.
 
-    The setting holds inside the ``with`` block.
+    For example, they say `--skip-bad 3` and not `skip_bad=3`.
     """
     global _in_shell
     before, _in_shell = _in_shell, True
@@ -30,7 +30,7 @@ def shell_messages() -> Iterator[None]:
 
 
 def argument(name: str, value: object = "…") -> str:
-    """Text of an argument for messages: `skip_bad=3` in Python, `--skip-bad 3` in the shell."""
+    """An argument as text for a message: `skip_bad=3` in Python, `--skip-bad 3` in the shell."""
     if not _in_shell:
         return f"{name}={value if value == '…' else repr(value)}"
     option = "--" + _SHELL_NAMES.get(name, name.replace("_", "-"))
@@ -44,12 +44,12 @@ def argument(name: str, value: object = "…") -> str:
 
 
 def by_reader(*, python: str, shell: str) -> str:
-    """Text of a message that differs between Python and the shell in more than an argument."""
+    """The text `python` for callers from Python, `shell` for users of the command line."""
     return shell if _in_shell else python
 
 
 def did_you_mean(name: str, valid: Iterable[str], prefix: str = "") -> str:
-    """End of a message about an unknown name: a similar valid name, or else all valid names.
+    """End of an error message about the unknown `name`: a similar valid name, or else all of them.
 
     Case and leading dashes are ignored. The beginning of a valid name counts as similar to it.
     `prefix` is shown in front of each valid name.
@@ -76,7 +76,10 @@ def did_you_mean(name: str, valid: Iterable[str], prefix: str = "") -> str:
 
 
 def _likeness(unknown: str, name: str) -> float:
-    """Share of letters that two names have in common; 0.99 if `unknown` begins `name`."""
+    """Similarity of two names: the share of letters they have in common.
+
+    It is 0.99 if `unknown` is a prefix of `name`.
+    """
     if len(unknown) > 2 and name.startswith(unknown):
         return 1.0 if name == unknown else 0.99
     # An upper bound from the lengths alone saves a slow comparison with a very long text.
@@ -124,7 +127,7 @@ class UnknownIdError(InputError, KeyError):
 
 
 class UnknownNameError(InputError, KeyError):
-    """A figure of a report, or a column of a table, does not exist."""
+    """A report has no metric, or a table has no column, with the given name."""
 
 
 class ArtefactError(InputError):
@@ -132,11 +135,11 @@ class ArtefactError(InputError):
 
 
 class DamagedError(ArtefactError):
-    """A file of a run is missing, or its content has changed."""
+    """A file of a stored run is missing, or its content has changed."""
 
 
 class NotFittedError(InputError):
-    """A model was asked for results before `fit`."""
+    """A model that was not fitted was asked for results."""
 
 
 class NonFiniteError(CometError, ArithmeticError):

@@ -1,6 +1,6 @@
-"""Reading and writing of files that a caller names.
+"""Safe reading and writing of files whose paths the user gives.
 
-Only regular files are read. A file is written as a whole or not at all.
+Only regular files are read. If writing fails, an earlier file stays unchanged.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import IO
 from comet_rec.errors import InputError
 
 MOST_BYTES = 2**30
-"""Largest size of a file of ids."""
+"""Largest size, in bytes, of a text file that is read as lines of ids."""
 
 READER_SECONDS = 1.0
-"""How long writing waits for a program that reads from the pipe."""
+"""Time in seconds that writing to a pipe waits for a program that reads from it."""
 _KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
@@ -31,7 +31,7 @@ _KINDS = (
 
 
 def refuse_other_than_file(path: Path, label: str) -> None:
-    """Refuse a path that is no regular file, such as a folder, a pipe or a device.
+    """Raise an error if `path` is no regular file, e.g. a folder, a pipe or a device.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def read_lines(path: Path, label: str) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(path: Path, label: str) -> Iterator[IO[bytes]]:
-    """Open a regular file for reading; refuse everything else."""
+    """Open a regular file for reading, or raise an error that begins with `label`."""
     try:
         mode = path.stat().st_mode  # before `open`, which may wait for a pipe or rewind a tape
         for is_kind, kind in _KINDS:
@@ -93,7 +93,7 @@ def _opened(path: Path, label: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """Path of a temporary file that replaces `target` when the block ends without an error.
+    """Path of a temporary file, which replaces `target` when the block ends without an error.
 
     A symbolic link stays a link, and the file that it points to is replaced. If `target` is a pipe
     or a device, the content is copied into it.
@@ -130,7 +130,7 @@ def written_whole(target: Path) -> Iterator[Path]:
 
 
 def is_stdout(path: Path) -> bool:
-    """Whether a path is the file or device that stdout writes to.
+    """Whether `path` is the file or device to which standard output goes.
 
     Opening that file again would overwrite it from the start.
     """
@@ -141,7 +141,7 @@ def is_stdout(path: Path) -> bool:
 
 
 def write_text_whole(target: Path, text: str) -> None:
-    """Write a text file in UTF-8, as a whole or not at all.
+    """Write `text` to a file in UTF-8; if writing fails, an earlier file stays unchanged.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def write_text_whole(target: Path, text: str) -> None:
 
 
 def _into(target: Path) -> IO[bytes]:
-    """Open a pipe or a device for writing; refuse a pipe that no program reads from."""
+    """Open a pipe or a device for writing; raise an error if no program reads from the pipe."""
     deadline = time.monotonic() + READER_SECONDS
     while True:
         try:
@@ -170,7 +170,7 @@ def _into(target: Path) -> IO[bytes]:
 
 
 def _beside(path: Path) -> Path:
-    """Create an empty file in the folder of `path`, with the same permissions."""
+    """Create an empty file next to `path`, with the same permissions, and return its path."""
     # DuckDB chooses the compression by the suffix, so the suffix stays.
     fresh = path.with_name(f".comet-rec-{os.urandom(6).hex()}{path.suffix[:16]}")
     fresh.open("xb").close()

@@ -1,8 +1,8 @@
-"""Blocks of rows that fit the cache, and threads that each compute their own blocks.
+"""Blocks of rows that fit the CPU's cache, and threads that each compute a part of the rows.
 
 Work in cache-sized blocks is a long series of small operations. If all threads share each
-operation, they wait for each other thousands of times per step. If each thread has its own part
-of the rows, they wait once. So PyTorch uses one thread inside a part.
+operation, they wait for each other thousands of times per step. If each thread has its own part of
+the rows, they wait once. So PyTorch uses one thread inside a part.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor
 T = TypeVar("T")
 
 ACCELERATOR_BYTES = 1 << 26
-"""Size of a block on an accelerator. Large blocks need few kernel launches, and the limit bounds
-the memory."""
+"""Size in bytes of a block on an accelerator. Large blocks need few kernel launches, and the limit
+bounds the memory."""
 
 
 def block_bytes(like: Tensor, cached: int) -> int:
-    """Size of a block in bytes on the device of `like`; `cached` on a CPU."""
+    """Size of a block in bytes for tensors on the device of `like`: `cached` on a CPU."""
     return cached if like.device.type == "cpu" else ACCELERATOR_BYTES
 
 
@@ -37,14 +37,17 @@ def blocks(part: slice, size: int) -> Iterator[slice]:
 
 
 def in_parts(count: int, least: int, run: Callable[[slice], T]) -> list[T]:
-    """Results of `run` on consecutive parts of ``range(count)``, in order.
+    """Compute `run` on consecutive parts of ``range(count)`` in parallel threads.
 
-    There are as many parts as PyTorch has threads, but no part is shorter than `least`. So
-    rounding depends on the number of threads.
+    The result lists the results of the parts in order. There are as many parts as PyTorch has
+    threads, but no part is shorter than `least`. So rounding depends on the number of threads.
 
     Parameters
     ----------
-    count, least : int
+    count : int
+        Number of rows.
+    least : int
+        Smallest number of rows in a part.
     run : callable
         Called with a slice. If there are several parts, each call has a thread of its own,
         without gradients.
@@ -60,7 +63,10 @@ def in_parts(count: int, least: int, run: Callable[[slice], T]) -> list[T]:
 
 @cache
 def _workers(threads: int, pid: int) -> ThreadPoolExecutor:
-    """Pool of threads, one for each process: a forked process lacks the threads of its parent."""
+    """Pool with `threads` threads for the process `pid`.
+
+    A forked process needs a new pool, because it lacks the threads of its parent.
+    """
     pool = ThreadPoolExecutor(threads, initializer=_use_one_thread)
     all_started = threading.Barrier(threads)
     list(pool.map(lambda _: all_started.wait(), range(threads)))

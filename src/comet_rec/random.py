@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of (seed, stream, counters), without a global state."""
+"""Random generators that depend only on (seed, stream, counters), without a global state."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 
 
 def generator(seed: int, stream: str, *counters: int) -> np.random.Generator:
-    """Generator that depends only on these arguments.
+    """Random generator that depends only on the arguments.
 
     Parameters
     ----------
     seed : int
-        The seed of the run, or of the protocol.
+        The seed of the training or of the evaluation protocol.
     stream : str
         The purpose of the numbers, e.g. ``"order"``. Different streams are independent. Never
         rename a stream, because its name determines the numbers.
     counters : int
-        The position in the run, e.g. epoch and batch.
+        Further numbers that distinguish generators of a stream, e.g. epoch and batch.
     """
     key = np.random.SeedSequence([seed, zlib.crc32(stream.encode()), *counters])
     return np.random.Generator(np.random.Philox(key))

@@ -1,4 +1,4 @@
-"""Old names of renamed settings and tensors, with their present names.
+"""Old names of renamed settings and tensors, and the names that replace them.
 
 Stored runs and records keep the names of the version that wrote them, and are read without a
 warning. A caller who passes an old name gets a warning. Old names are dropped after one release.
@@ -23,31 +23,32 @@ SETTINGS = {
     "train.mask_touched": "train.mask_known_positives",
     "train.select_by": "train.selection_metric",
 }
-"""Old setting → present setting."""
+"""Old name of each renamed setting, and its present name."""
 GONE = {
     "model.activation": "relu",
     "model.row_dropout": 0.0,
     "train.label_smoothing": 0.0,
     "train.optimizer": "adam",
 }
-"""Removed settings, with the only value that stored runs may have for them."""
+"""Removed settings, and the only value of each that a stored run may have."""
 TENSORS = {"taste_weight": "blend_weight"}
-"""Old tensor → present tensor."""
+"""Old name of each renamed tensor, and its present name."""
 TENSOR_PREFIXES = {"taste.": "blend."}
-"""Old prefix of tensor names → present prefix."""
+"""Old prefix of tensor names, and its present form."""
 BLEND_SIZE = "model.taste_dim"
 """The old setting that switched the blend on; 0 meant off."""
 
 
 def settings(given: Mapping[str, Any], *, warn: bool = False) -> dict[str, Any]:
-    """Settings with their present names; `warn` warns about each old name.
+    """The settings in `given` with old names replaced by present ones.
 
-    Keys are dotted (``model.taste_dim``) or bare (``taste_dim``).
+    Keys are dotted (``model.taste_dim``) or bare (``taste_dim``). If `warn` is true, each old name
+    gives a warning.
 
     Raises
     ------
     ConfigError
-        When `given` has a setting by its old and its present name.
+        When `given` holds the same setting under its old and its present name.
     """
     bare = {old.split(".")[1]: old for old in (*SETTINGS, *GONE)}
     # If the blend was off, its other settings had no effect and are dropped.
@@ -57,7 +58,7 @@ def settings(given: Mapping[str, Any], *, warn: bool = False) -> dict[str, Any]:
         old = bare.get(key, key)
         if old in GONE and value == GONE[old]:
             if warn:
-                _warn(f"{key} was removed, because it had only this value; leave it out")
+                _warn(f"{key} was removed, because it had only this value; leave the setting out")
             continue
         new = SETTINGS.get(old, key)
         if new == key:
@@ -80,7 +81,7 @@ def _warn(message: str) -> None:
 
 
 def tensor(name: str) -> str:
-    """Present name of a stored tensor."""
+    """Present name of a tensor that is stored as `name`."""
     for old, new in TENSOR_PREFIXES.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

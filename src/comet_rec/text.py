@@ -1,7 +1,8 @@
 """Safe display of ids, titles and file names on a terminal and in Markdown.
 
 Such text may hold escape codes that a terminal would obey, or invisible characters that deceive a
-reader. So `printable` escapes all printed text. Data files (CSV, JSON, Parquet) hold it unchanged.
+reader. So `printable` escapes text before it is printed. Data files (CSV, JSON, Parquet) hold the
+text unchanged.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def _escaped(character: str) -> str:
 
 
 def shortened(value: object, most: int = 60) -> str:
-    """Text of at most `most` characters for a message; a longer text loses its middle."""
+    """The value as text of at most `most` characters; a longer text loses its middle."""
     try:
         text = value if isinstance(value, str) else str(value)
     except ValueError:  # Python refuses to write an integer of more than 4,300 digits
@@ -57,7 +58,7 @@ def shortened(value: object, most: int = 60) -> str:
 
 
 def markdown(value: object) -> str:
-    """Text with escaped Markdown, for a line or a table's cell."""
+    """The value as text with escaped Markdown, for a paragraph or the cell of a table."""
     return _MARKDOWN.sub(_unmarked, printable(value))
 
 
@@ -68,12 +69,15 @@ def _unmarked(match: re.Match[str]) -> str:
 
 
 def paragraph(text: str) -> str:
-    """Paragraph of Markdown with escaped HTML tags, for our own text with foreign names in it."""
+    """Escape HTML tags in a Markdown paragraph.
+
+    The paragraph is our own text, but may contain names from the user.
+    """
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", printable(text))
 
 
 def code(value: object) -> str:
-    """Text as a code span of Markdown."""
+    """The value as a code span of Markdown."""
     text = printable(value)
     # The fence must be longer than the longest row of backticks in the text.
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
@@ -82,7 +86,7 @@ def code(value: object) -> str:
 
 
 def width_of(text: str) -> int:
-    """Width of a text in terminal columns; a Chinese character or an emoji takes two."""
+    """Number of terminal columns that `text` takes; a Chinese character or an emoji takes two."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -91,7 +95,7 @@ def width_of(text: str) -> int:
 
 
 def cropped(text: str, most: int) -> str:
-    """Text of at most `most` terminal columns; a cut text ends with an ellipsis."""
+    """The text, cut to at most `most` terminal columns; a cut text ends with an ellipsis."""
     if width_of(text) <= most:
         return text
     from rich.cells import set_cell_size
@@ -100,7 +104,7 @@ def cropped(text: str, most: int) -> str:
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:
-    """Text filled with spaces up to a width; `right` aligns it to the right."""
+    """The text, filled with spaces to `width` terminal columns; `right` aligns it to the right."""
     blanks = " " * (width - width_of(text))
     return blanks + text if right else text + blanks
 
@@ -109,13 +113,15 @@ def table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None,
     *, left: int = 1,
 ) -> list[str]:  # fmt: skip
-    """Lines of a table; a table that is too wide continues below and repeats its first column.
+    """Lines of a table for a terminal.
+
+    A table that is wider than `width` continues below, where it repeats its first column.
 
     Parameters
     ----------
     columns : sequence of str
     rows : sequence of sequences
-        One cell for each column, escaped by `printable`.
+        One value for each column; `printable` escapes it.
     width : int, optional
         Width of the terminal; by default the table may have any width.
     left : int

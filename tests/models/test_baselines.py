@@ -136,7 +136,7 @@ def test_ease_equals_dense_numpy(random_log, monkeypatch, users, cells, side, dt
 
 def test_ease_past_its_memory_keeps_the_popular_items_or_refuses(checkerboard):
     memory = 4 * 20**2 / 2**30
-    told = r"for 80 items and model.memory_gib = .*: all but the 20 most popular score 0"
+    told = r"for 80 items and model.memory_gib = .*: all but the 20 most popular items score 0"
     with pytest.warns(CometWarning, match=told):
         run = cr.EASE(memory_gib=memory).fit(checkerboard).run
     assert len(run.model.items) == 20

@@ -299,7 +299,7 @@ def test_one_of_other_settings_is_not_gone_on_from(split, tmp_path):
     stopper = StopAt("validation", 1)
     with pytest.raises(TrainingInterrupted):
         comet().fit(split, hooks=Hooks(stopper.report, stopper.stop, tmp_path / "c"))
-    with pytest.raises(ConfigError, match="a fism with other settings or other data"):
+    with pytest.raises(ConfigError, match="a fism model that was trained with other settings"):
         comet(blend_alpha=0.9).fit(split, hooks=Hooks(checkpoints=tmp_path / "c", resume=True))
     # Begun anew it is trained again.
     rest = StopAt("never", 0)

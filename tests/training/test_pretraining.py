@@ -62,5 +62,5 @@ def test_wrong_starts_are_refused(split, random_log):
         neumf().fit(split, refit=True, init_from=[gmf, mlp])
     with pytest.raises(ConfigError, match="both hold items out, or neither"):
         neumf().fit(split.interactions, init_from=[gmf, mlp])
-    with pytest.raises(ConfigError, match="other sizes"):
+    with pytest.raises(ConfigError, match="sizes of the pre-trained models differ"):
         neumf(embedding_dim=4).fit(split, init_from=[gmf, mlp])

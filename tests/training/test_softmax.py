@@ -200,7 +200,11 @@ def test_logits_of_the_shared_items_are_those_of_pairs(random_log, name, items):
 
 @pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - set(EXACT)))
 def test_models_of_pairs_refuse_it_and_closed_forms_have_no_loss(name):
-    why = "is not trained in epochs" if base.non_iterative(name) else "scores a pair at a time"
+    why = (
+        "is not trained in epochs"
+        if base.non_iterative(name)
+        else "scores one .user, item. pair at a time"
+    )
     with pytest.raises(ConfigError, match=f"{name} {why}"):
         ESTIMATORS[name](loss="softmax")
 

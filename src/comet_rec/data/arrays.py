@@ -1,4 +1,9 @@
-"""Declarations of stored arrays, and checks that each stored array must pass before use."""
+"""Expected type, shape and values of each array in a stored file, and checks against them.
+
+An `Array` describes one expected array. A mapping of name → `Array` describes a whole file, such as
+the parameters of a model. Stored files are checked before use, because they may be damaged or
+forged.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +20,25 @@ float32."""
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-    """Declaration of one stored array; real numbers must be finite and at most `LARGEST`.
+    """Expected type, shape and range of values of one array in a stored file.
+
+    Real numbers must also be finite and at most `LARGEST` in absolute value.
 
     Parameters
     ----------
     shape : tuple of int or str
-        A text is the name of a size. Arrays with the same name must have the same size.
+        Expected size of each axis. A text names a size that only the file determines. Axes with
+        the same name must have the same size.
     dtype : {"float32", "int64", "int32", "uint8"}
     low, high : int or None
-        Smallest allowed value, and one past the largest.
+        Smallest allowed value, and one past the largest allowed value. None sets no limit.
     order : {"any", "ascending", "increasing"}
-        "ascending" allows equal neighbours, "increasing" does not.
+        Order of the values: "ascending" allows equal neighbours, "increasing" does not.
     ends_at : str or None
-        Name of a size, for the starts of ragged rows: the array must ascend from 0 to that size.
+        If set, the array must ascend from 0 to the size with this name. Arrays that hold the start
+        of each ragged row need this.
     optional : bool
-        Whether the array may be missing.
+        Whether the file may lack the array.
     """
 
     shape: tuple[int | str, ...]
@@ -43,7 +52,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Form:
-    """Type and shape of a stored array."""
+    """Type and shape of an array in a stored file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -56,37 +65,42 @@ def indices(
     dtype: Literal["int64", "int32", "uint8"] = "int64",
     order: Literal["any", "ascending", "increasing"] = "any",
 ) -> Array:
-    """Declaration of indices 0 … size − 1."""
+    """Expected array of indices from 0 to `size` − 1, with this shape, type and order."""
     return Array(shape=shape, dtype=dtype, low=0, high=size, order=order)
 
 
 def starts(rows: int, values: str) -> Array:
-    """Declaration of the starts of ragged rows, int64 [rows + 1]; `values` names their size."""
+    """Expected array int64 [rows + 1] with the start of each ragged row, from 0 to the last end.
+
+    `values` is the name of the size that the last end must equal: the number of values in all rows.
+    """
     return Array(shape=(rows + 1,), dtype="int64", ends_at=values)
 
 
 def under(prefix: str, declared: Mapping[str, Array]) -> dict[str, Array]:
-    """Declarations with a prefix and a dot before each name."""
+    """The expected arrays `declared`, with `prefix` and a dot in front of each name."""
     return {f"{prefix}.{name}": array for name, array in declared.items()}
 
 
 def optional(declared: Mapping[str, Array]) -> dict[str, Array]:
-    """Declarations with each array marked as optional."""
+    """The expected arrays `declared`, each marked as one that the file may lack."""
     return {name: replace(array, optional=True) for name, array in declared.items()}
 
 
 def check_forms(
     found: Mapping[str, Form], declared: Mapping[str, Array], sizes: dict[str, int]
 ) -> None:
-    """Compare names, types and shapes with the declarations, without reading the values.
+    """Check names, types and shapes of stored arrays, without reading their values.
 
     Parameters
     ----------
     found : mapping of Form
-        Forms of the stored arrays.
+        Type and shape of each array in the file, by name.
     declared : mapping of Array
+        The expected arrays, by name.
     sizes : dict of int
-        Known sizes by name. Named sizes that occur first in `found` are added.
+        Sizes that `Array.shape` names. A name that is not in `sizes` is added, with the size of the
+        first stored array that has it.
 
     Raises
     ------
@@ -107,7 +121,7 @@ def check_forms(
 
 
 def check_names(found: Iterable[str], declared: Mapping[str, Array]) -> None:
-    """Compare names with the declarations.
+    """Check that the names `found` of stored arrays are those of the expected arrays `declared`.
 
     Raises
     ------
@@ -126,7 +140,9 @@ def check_names(found: Iterable[str], declared: Mapping[str, Array]) -> None:
 def check_values(
     found: Mapping[str, npt.NDArray[Any]], declared: Mapping[str, Array], sizes: Mapping[str, int]
 ) -> None:
-    """Compare values with the declarations; call `check_forms` first.
+    """Check the values of stored arrays against the range and order that `declared` expects.
+
+    Call `check_forms` first: it checks the shapes and collects `sizes`.
 
     Raises
     ------
@@ -140,7 +156,7 @@ def check_values(
 
 
 def _fault(values: npt.NDArray[Any], array: Array, sizes: Mapping[str, int]) -> str:
-    """End of a message about a fault in an array's values; empty if there is no fault."""
+    """What is wrong with the values, as the end of an error message; empty if nothing is."""
     if array.ends_at is not None:
         end = sizes.get(array.ends_at)
         if end is None:

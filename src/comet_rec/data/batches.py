@@ -19,20 +19,20 @@ from comet_rec.random import generator
 Int64 = npt.NDArray[np.int64]
 
 LARGEST_SHARE = 0.1
-"""Largest share of the log that one batch holds as positives. The same limit holds for the rows of
-one user."""
+"""Largest share of all positives that one batch may hold, and largest share of one user's positives
+that a batch may group. Larger batches would empty the histories that leave their positives out."""
 
 
 @dataclass(frozen=True, eq=False)
 class SharedItems:
-    """Sampled items that all positives of a batch are scored against.
+    """Sampled items of a sampled softmax: all positives of a batch are scored against them.
 
     Parameters
     ----------
     columns : int64 [C]
         Positions of the sampled items in `Batch.items`, ascending.
     log_weights : float32 [C]
-        Numbers to add to the logits of the sampled items (`Negatives.shared`).
+        Corrections to add to the logits of the sampled items (`Negatives.shared`).
     positive_columns : int64 [B]
         Position of each positive's item in `columns`; −1 if the item was not sampled.
     """
@@ -42,7 +42,7 @@ class SharedItems:
     positive_columns: Tensor
 
     def to(self, device: torch.device) -> SharedItems:
-        """Copy on a device."""
+        """The same object with all tensors on `device`."""
         return SharedItems(
             self.columns.to(device), self.log_weights.to(device), self.positive_columns.to(device)
         )
@@ -50,13 +50,16 @@ class SharedItems:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Index tensors of one training step; a model encodes each distinct user and item once.
+    """Index tensors of one training step.
+
+    `users` and `items` list each distinct user and item once, so that a model encodes each of them
+    once. All other fields refer to positions in these two lists.
 
     Parameters
     ----------
     users : int64 [U]
-        Distinct users. With causal histories there is one entry for each positive, because the
-        history before each positive differs.
+        Distinct users. With "causal" histories there is one entry for each positive, because each
+        positive has its own history: the user's rows before it.
     items : int64 [I]
         Distinct items of positives and negatives; all items for a full softmax.
     user_histories : int32 [U, N], Ragged or None
@@ -74,7 +77,7 @@ class Batch:
     shared : SharedItems or None
         Items of a sampled softmax. With a softmax, the pairs are only the positives.
     masked : Ragged or None
-        For each positive, the columns of the softmax that are left out.
+        For each positive, the columns of the logits that its softmax leaves out.
     """
 
     users: Tensor
@@ -94,7 +97,7 @@ class Batch:
         return int((self.labels > 0).sum())
 
     def to(self, device: torch.device) -> Batch:
-        """Copy on a device."""
+        """The same batch with all tensors on `device`."""
         moved: dict[str, Any] = {
             name: value.to(device) for name, value in vars(self).items() if value is not None
         }
@@ -108,31 +111,33 @@ class Batches:
     with in the training rows (Eq. 9). A user's positives are spread evenly over the epoch, so no
     batch holds a large part of one history.
 
-    Two settings reduce the distinct users and items of a batch, and so the tower passes, without
-    changing the expectation of the loss. `positives_per_user` groups rows of a user (grouped
-    sampling). `negative_pool` samples the negatives of a batch from a small random pool. By
-    symmetry each negative is still uniform over the user's unobserved items.
+    Two settings make the lists of distinct users and items in a batch shorter. A shorter list means
+    fewer items or users to encode, and the expected loss stays the same. `positives_per_user` puts
+    several positives of a user into the same batch (grouped sampling). `negative_pool` samples the
+    negatives of a batch from a small random pool. By symmetry each negative is still uniform over
+    the user's unobserved items.
 
     Parameters
     ----------
     log : Interactions
         The training rows.
     batch_size : int
-        Positives in a batch; at most a tenth of the log.
+        Positives in a batch. The number is lowered to a tenth of the log.
     negatives : int
         Negatives of each positive.
     histories : HistorySettings or None
-        None for models without histories.
+        None for models that read no histories.
     seed : int
     positives_per_user : int
-        Largest number of a user's rows in one group; at most a tenth of the history.
+        Largest number of a user's positives that are put into the same batch on purpose. The
+        number is lowered to a tenth of the user's history.
     negative_pool : int
         Items in the pool of a batch; 0 for no pool.
     sampling, popularity_power
         Settings of `Negatives`.
     softmax_items : int or None
-        None samples negatives for each positive. A number is for a softmax: all positives of a
-        batch share this number of sampled items, or all items if it is 0.
+        None if the loss is no softmax: negatives are sampled for each positive. For a softmax, the
+        number of sampled items that all positives of a batch are scored against; 0 means all items.
     mask_known_positives : bool
         Leave the user's other positives out of the softmax of each positive.
     """
@@ -175,7 +180,7 @@ class Batches:
         return -(-len(self.log) // self.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Batches of an epoch in order, from number `first` on."""
+        """Batches of epoch number `epoch` in order, from batch number `first` on."""
         order = self._order(epoch)
         for number in range(first, len(self)):
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
@@ -184,7 +189,7 @@ class Batches:
             yield make(np.sort(rows), rng)
 
     def _order(self, epoch: int) -> Int64:
-        """Order of the log's rows in an epoch, int64 [R]: a user's rows shuffled, evenly spaced."""
+        """Order of the training rows in an epoch, int64 [R]: a user's rows are evenly spaced."""
         rng = generator(self.seed, "order", epoch)
         log = self.log
         shuffled_rows = rng.permutation(len(log))
@@ -200,7 +205,7 @@ class Batches:
         return np.asarray(by_user[np.argsort((group + start) / groups, kind="stable")])
 
     def _batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
-        """Batch of positives, each with its own negatives."""
+        """Batch with these rows of the log as positives, each with its own negatives."""
         positive_users = self.log.users[rows].astype(np.int64)  # [B]
         positive_items = self.log.items[rows].astype(np.int64)
         drawn = self._negatives.of_users(positive_users, self.negatives, positive_items, rng)
@@ -232,7 +237,7 @@ class Batches:
         )
 
     def _softmax_batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
-        """Batch of positives for a softmax, with the items that all of them are scored against."""
+        """Batch for a softmax loss: these rows as positives, and the items to score them with."""
         positive_users = self.log.users[rows].astype(np.int64)  # [B]
         positive_items = self.log.items[rows].astype(np.int64)
         positive = np.arange(len(rows))
@@ -279,9 +284,10 @@ class Batches:
     def _input_histories(
         self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator
     ) -> tuple[Tensor | Ragged | None, Tensor | None]:
-        """Histories of the batch's users and items; `exclude_target` leaves its positives out.
+        """Histories of the batch's users and items.
 
-        The histories of users are drawn before those of items.
+        With `exclude_target`, padded histories do not contain the batch's positives. The histories
+        of users are drawn before those of items.
         """
         if self.settings is None or self._histories is None:
             return None, None

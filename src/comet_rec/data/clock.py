@@ -1,4 +1,4 @@
-"""Checks of a log's times: mixed units, times in the future, times that are too early."""
+"""Checks of a log's times: rows with another unit, future times, and times that are too early."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from comet_rec.data.interactions import Int64
 # counts. Larger times, after the year 5138, are taken for the next unit.
 _UNITS = {"seconds": 10**8, "milliseconds": 10**11, "microseconds": 10**14, "nanoseconds": 10**17}
 _YEAR_9999 = 253_402_300_800
-"""Last date of most databases, in seconds since 1970."""
+"""End of the year 9999, the last date of most databases, in seconds since 1970."""
 _PER_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _YEAR = 366 * 86_400
 LATE = "more than a year in the future,"
@@ -21,16 +21,18 @@ LATE = "more than a year in the future,"
 
 @dataclass(frozen=True)
 class Doubt:
-    """Finding about times of some rows that do not fit the other times of the log.
+    """Some rows of a log have times that do not fit the times of its other rows.
 
     Parameters
     ----------
     kind : {"units", "future", "past"}
+        Another unit than the other times, later than today, or much too early.
     count : int
         Number of rows with a doubtful time.
     example : int
         One of the doubtful times.
     message : str
+        One line for the user.
     """
 
     kind: str
@@ -40,15 +42,15 @@ class Doubt:
 
 
 def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = False) -> list[Doubt]:
-    """Doubtful times of a log: mixed units, more than a year in the future, or too early.
+    """Find times that are probably wrong: mixed units, more than a year in the future, too early.
 
-    Nothing is reported if all rows share the property: a log may be old, or count time from a
-    start of its own. Times must be comparable across users.
+    The result is empty if all rows share the property, because a log may be old or count time from
+    its own zero. Times must be comparable across users.
 
     Parameters
     ----------
     times : int64 [R]
-        In the log's own unit.
+        Times of all rows, in the unit of the log, e.g. seconds.
     now : float, optional
         Present Unix time; by default the clock of the machine.
     dated : bool

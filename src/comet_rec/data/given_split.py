@@ -1,4 +1,4 @@
-"""A split with test items, and optionally candidates, from the user's own files."""
+"""A split whose test items, and optionally candidates, come from files of the user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """(user, item) pairs by external id, in the order of their file.
+    """Pairs of a user id and an item id, as the user wrote them, in the order of their file.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Pairs:
 def given_split(
     log: Interactions, test: Pairs, candidates: Pairs | None, protocol: ProtocolConfig
 ) -> Split:
-    """Split with given test items; candidates are given too, or sampled.
+    """Split with the test items in `test`, and with the candidates in `candidates` or sampled ones.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def given_split(
 def _with_test_rows(
     log: Interactions, test: Pairs, candidates: Pairs | None, notes: list[str]
 ) -> tuple[Interactions, Int64]:
-    """The log with each test row added as the user's last row, and the test users, ascending."""
+    """The log with each test row appended as its user's last row, and the test users, ascending."""
     users, test_items = _known_users(log, test, candidates, notes)
     new_items = test_items if candidates is None else np.append(test_items, candidates.items)
     item_ids = log.item_ids.union(new_items)
@@ -151,7 +151,10 @@ def _with_test_rows(
 def _known_users(
     log: Interactions, test: Pairs, candidates: Pairs | None, notes: list[str]
 ) -> tuple[Int64, External]:
-    """Indices of the test users with training rows, and the external ids of their test items."""
+    """Indices of the test users that occur in the log, and the ids of their test items.
+
+    A note is added to `notes` for test users that the log lacks.
+    """
     users = log.user_ids.index(test.users)
     known = users >= 0
     if not known.all():
@@ -176,7 +179,7 @@ def _known_users(
 def _sampled_candidates(
     log: Interactions, unobserved: Complement, test_users: Int64, protocol: ProtocolConfig
 ) -> Int32:
-    """Candidates of each test user, int32 [T, C], sampled from the unobserved items."""
+    """Sample candidates for each test user from the user's unobserved items, int32 [T, C]."""
     full = test_users[unobserved.size(test_users) == 0]
     if len(full) > 0:
         user = log.user_ids.external(full[:1]).tolist()[0]
@@ -196,7 +199,10 @@ def _given_candidates(
     candidates: Pairs,
     notes: list[str],
 ) -> Int32:
-    """Candidates of each test user, int32 [T, C]; positives and repeats are dropped with a note."""
+    """Item indices of the given candidates for each test user, int32 [T, C].
+
+    Positives of the user and repeated candidates are dropped, with a note in `notes`.
+    """
     users = log.user_ids.index(candidates.users)
     items = log.item_ids.index(candidates.items)
     # `test_users` is ascending, so a binary search finds the row of each candidate's user.

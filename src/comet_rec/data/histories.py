@@ -21,14 +21,14 @@ from comet_rec.data.sampling import distinct_integers
 from comet_rec.random import generator
 
 HistoryPolicy = Literal["sampled", "recent", "causal"]
-"""Policies for padded histories."""
+"""Rules that choose the rows of a padded history; `HistorySettings` describes them."""
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 BLOCK = 1 << 16
-"""Number of histories that are padded at a time."""
+"""Number of histories that are computed at a time, to limit memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,12 @@ class HistorySettings:
     exclude_target : bool
         Leave the positives of a training batch out of its histories.
     dropout : float
-        Largest share of a history's other rows that a training step leaves out. The share is drawn
-        uniformly from [0, dropout] for each history.
+        Largest share of a history's rows that a training step leaves out, in addition to the
+        batch's positives. The share is drawn uniformly from [0, dropout] for each history.
     shuffle : bool
         Put the rows in a random order.
     items : bool
-        Whether the model reads N(i).
+        Whether the model reads N(i), the users of each item.
     """
 
     length: int
@@ -66,12 +66,12 @@ class HistorySettings:
 
 
 FULL = HistorySettings(length=0, policy="full", exclude_target=False, dropout=0.0)
-"""Settings for all of N(u), without N(i)."""
+"""Settings of models that read all of N(u), the items of a user, and do not read N(i)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Rows of different lengths, one after the other; row r is ``values[starts[r]:starts[r + 1]]``.
+    """Rows of different lengths in one tensor; row r is ``values[starts[r]:starts[r + 1]]``.
 
     Parameters
     ----------
@@ -93,11 +93,11 @@ class Ragged:
 
     @property
     def rows(self) -> Tensor:
-        """Number of the row that each value belongs to, int64 [R]."""
+        """For each entry of `values`, the number of the row that it belongs to, int64 [R]."""
         return torch.arange(len(self), device=self.starts.device).repeat_interleave(self.counts)
 
     def __getitem__(self, rows: slice | Tensor) -> Ragged:
-        """Rows of a slice, or chosen rows [m]; chosen rows need tensors on the CPU."""
+        """Ragged rows of a slice, or of row numbers [m]; row numbers need tensors on the CPU."""
         if isinstance(rows, slice):
             starts = self.starts[rows.start : rows.stop + 1]
             return Ragged(self.values[starts[0] : starts[-1]], starts - starts[0])
@@ -106,23 +106,23 @@ class Ragged:
         return Ragged.of_arrays(self.values.numpy()[places], row_starts(counts))
 
     def to(self, device: torch.device) -> Ragged:
-        """Copy on a device."""
+        """The same ragged rows with tensors on `device`."""
         return Ragged(self.values.to(device), self.starts.to(device))
 
     @staticmethod
     def of_arrays(values: Int64, starts: Int64) -> Ragged:
-        """Ragged rows from values and starts, sharing their memory."""
+        """Ragged rows as tensors that share the memory of the numpy arrays."""
         return Ragged(torch.from_numpy(values), torch.from_numpy(starts))
 
     @staticmethod
     def of_rows(rows: list[Int64]) -> Ragged:
-        """Ragged rows from a list with one array for each row."""
+        """Ragged rows from a list that holds one array for each row."""
         values = np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.int64)
         return Ragged.of_arrays(values, row_starts(np.array([len(row) for row in rows], np.int64)))
 
 
 UserHistories = Tensor | Ragged
-"""Histories of users: padded int32 [U, N], or full as ragged rows."""
+"""Histories of users: an int32 tensor [U, N] of padded histories, or ragged rows of full ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,7 @@ class HistoryIndex:
     Parameters
     ----------
     starts : int64 [n + 1]
-        Start of each owner's history in `members`.
+        Start of each owner's history in `members`; n is the number of owners.
     members : int32 [R]
         Members of all histories, in time order if the log's times allow it, otherwise in the order
         of indices.
@@ -154,29 +154,34 @@ class HistoryIndex:
     timed: bool
 
     def counts(self, owners: Int64) -> Int64:
-        """Number of rows in each owner's history."""
+        """Number of rows in the history of each owner in `owners`."""
         return np.asarray(self.starts[owners + 1] - self.starts[owners])
 
     def before(self, rows: Int64, owners: Int64, length: int) -> Int32:
-        """The `length` members just before each row, int32 [B, length], padded in front.
+        """The `length` members before each given row in its owner's history, int32 [B, length].
+
+        Rows with fewer earlier members are padded in front.
 
         Parameters
         ----------
         rows : int64 [B]
             Positions in `members`.
         owners : int64 [B]
-            Owner of each row.
+            Owner of the history that each row belongs to.
         """
         places = rows[:, None] + np.arange(-length, 0)  # [B, length]
         earlier = places >= self.starts[owners, None]  # otherwise a row of the previous owner
         return np.where(earlier, self.members[np.maximum(places, 0)], np.int32(self.pad))
 
     def full(self) -> Ragged:
-        """All histories at their full length."""
+        """Histories of all owners with all their rows."""
         return Ragged.of_arrays(self.members.astype(np.int64), self.starts)
 
     def fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
-        """Histories of all owners for evaluation and serving, int32 [n, N]."""
+        """Padded histories of all owners for evaluation and serving, int32 [n, N].
+
+        `rng` draws the random subsets of long histories, if the policy needs them.
+        """
         padded = self._fixed(settings, rng)
         return shuffled(padded, self.pad, rng) if settings.shuffle else padded
 
@@ -196,7 +201,7 @@ class HistoryIndex:
         return padded
 
     def _latest(self, settings: HistorySettings) -> bool:
-        """Whether evaluation takes the latest rows, and not a random subset."""
+        """Whether evaluation reads the latest rows of a long history, not a random subset."""
         if settings.policy == "causal":
             return self.rows is None  # the user side, whose order is that of the log
         return settings.policy == "recent" and self.timed
@@ -208,14 +213,14 @@ class HistoryIndex:
         settings: HistorySettings,
         rng: np.random.Generator,
     ) -> Int32:
-        """Histories for one training step, int32 [U, N], padded in front.
+        """Draw padded histories of `owners` for one training step, int32 [U, N].
 
         Parameters
         ----------
         owners : int64 [U]
             Distinct owners.
         masked : bool [rows of the log] or None
-            Marks the batch's positives, which are left out; None leaves nothing out.
+            True for the batch's positives, which the histories leave out; None leaves nothing out.
         """
         share = rng.random(len(owners)) * settings.dropout if settings.exclude_target else None
         if settings.policy == "recent" and self.timed:
@@ -225,7 +230,7 @@ class HistoryIndex:
         return shuffled(padded, self.pad, rng) if settings.shuffle else padded
 
     def _open(self, places: Int64, masked: Bool | None) -> Bool:
-        """Whether the row at each position of `members` may be read, shaped like `places`."""
+        """Whether the row at each position in `members` is not masked, shaped like `places`."""
         if masked is None:
             return np.ones(places.shape, dtype=bool)
         return np.asarray(~masked[places if self.rows is None else self.rows[places]])
@@ -239,7 +244,11 @@ class HistoryIndex:
         share: Float64 | None = None,
         rng: np.random.Generator | None = None,
     ) -> Int32:
-        """Latest `length` unmasked members among the latest `window`, int32 [U, length]."""
+        """The latest unmasked members of each owner, int32 [U, length].
+
+        They are taken from the latest `window` rows of the history. `share` is the share of rows
+        that history dropout leaves out, for each owner; None switches it off.
+        """
         if len(self.members) == 0:
             return np.full((len(owners), length), self.pad, dtype=np.int32)
         # Positions counted back from the end of each history, kept if not before its start.
@@ -262,7 +271,11 @@ class HistoryIndex:
         share: Float64 | None,
         rng: np.random.Generator,
     ) -> Int32:
-        """Random subset of at most `length` unmasked members in their order, int32 [U, length]."""
+        """A random subset of each owner's unmasked members, in history order, int32 [U, length].
+
+        `share` is the share of rows that history dropout leaves out, for each owner; None switches
+        it off.
+        """
         counts = self.counts(owners)
         window = 2 * length
         padded = np.full((len(owners), length), self.pad, dtype=np.int32)
@@ -297,9 +310,9 @@ class HistoryIndex:
 
 
 class Histories:
-    """Histories of both sides of a log: N(u) of every user, N(i) of every item.
+    """Histories of a log: the items N(u) of every user, and the users N(i) of every item.
 
-    N(i) is sorted at its first use.
+    N(i) is computed at its first use.
 
     Parameters
     ----------
@@ -313,7 +326,7 @@ class Histories:
 
     @cached_property
     def items(self) -> HistoryIndex:
-        """N(i) of every item."""
+        """Histories of items: the users N(i) of every item."""
         log = self._log
         timed = log.time_scope == "global" and log.times is not None
         if timed:
@@ -328,7 +341,9 @@ class Histories:
 def input_histories(
     log: Interactions, settings: HistorySettings | None
 ) -> tuple[UserHistories | None, Tensor | None]:
-    """All N(u) and N(i) for evaluation and serving, drawn once and the same for every seed.
+    """Histories N(u) of all users and N(i) of all items in `log`, for evaluation and serving.
+
+    Random subsets are drawn from a fixed seed, so every run on this log gets the same histories.
 
     Returns
     -------
@@ -351,8 +366,8 @@ def input_histories(
 def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> UserHistories:
     """Input histories of users that are not in the log, padded int32 [U, N] or full.
 
-    Each given history must hold distinct items. A random cut or shuffle depends only on the length
-    of the history, so a user gets the same rows alone and in a batch.
+    Each array in `histories` holds distinct item indices of one user. Random choices depend only on
+    the length of a history, so a user gets the same rows alone and in a batch.
     """
     if settings.policy == "full":
         return Ragged.of_rows(histories)
@@ -371,17 +386,21 @@ def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> User
 
 
 def masked_number(counts: Int64, targets: Int64, share: Float64, rng: np.random.Generator) -> Int64:
-    """Number of rows that each history leaves out, int64 [U]; at least one, even without a target.
+    """Number of rows that each history leaves out in a training step, int64 [U]; at least one.
 
-    The number is drawn independently of the targets, and the targets count towards it. Otherwise
-    the length of a history would reveal whether it had a target.
+    The number is drawn without regard to `targets`, the batch's positives in each history. The
+    positives count towards it. Otherwise the length of a history would reveal whether a positive is
+    missing.
     """
     drawn = 1 + np.floor(counts * share + rng.random(len(counts))).astype(np.int64)
     return np.maximum(targets, drawn)
 
 
 def random_subset(keep: Bool, sizes: Int64, rng: np.random.Generator) -> Bool:
-    """Random subset of `sizes[r]` of the kept positions in row r, or all if fewer are kept."""
+    """Keep `sizes[r]` random positions among the true positions of row r; bool like `keep`.
+
+    A row with fewer true positions keeps all of them.
+    """
     # The positions with the smallest random keys are a uniform subset. Keys lie in [0, 1), so a
     # key of 2 puts positions that are not kept behind all others.
     keys = rng.random(keep.shape, dtype=np.float32)
@@ -392,7 +411,7 @@ def random_subset(keep: Bool, sizes: Int64, rng: np.random.Generator) -> Bool:
 
 
 def right_aligned(values: Int32, keep: Bool, length: int, pad: int) -> Int32:
-    """Last `length` kept values of each row, aligned to the right with `pad` in front."""
+    """The last `length` values of each row where `keep` is true, with `pad` in front."""
     # 1 for the last kept value of a row, 2 for the one before it, and so on.
     from_end = np.cumsum(keep[:, ::-1], axis=1)[:, ::-1]
     row, column = np.nonzero(keep & (from_end <= length))
@@ -402,7 +421,7 @@ def right_aligned(values: Int32, keep: Bool, length: int, pad: int) -> Int32:
 
 
 def shuffled(rows: Int32, pad: int, rng: np.random.Generator) -> Int32:
-    """Members of each row in a random order; the padding stays in front."""
+    """Each row in a random order; the padding stays in front."""
     keys = rng.random(rows.shape, dtype=np.float32)
     keys[rows == pad] = -1  # below all random keys; the stable sort keeps padding together
     return np.asarray(np.take_along_axis(rows, np.argsort(keys, axis=1, kind="stable"), axis=1))

@@ -1,4 +1,4 @@
-"""Conversion of a caller's arguments to lists of ids; other arguments are refused with a hint."""
+"""Checks of arguments that hold ids: a list of ids, or one history of ids for each user."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ IdList = list[Any] | npt.NDArray[Any]
 def id_list(given: Any, what: str, *, ordered: bool = True) -> IdList:
     """A flat list of ids, from a list, array, Series, Index, Arrow array or any iterable.
 
+    Other arguments are refused with a message that says how to fix the call.
+
     Parameters
     ----------
     given
+        The argument of the caller.
     what : str
         Name of the argument, for messages.
     ordered : bool
@@ -57,7 +60,9 @@ def id_list(given: Any, what: str, *, ordered: bool = True) -> IdList:
 
 
 def history_lists(given: Any) -> list[IdList]:
-    """Histories as a list with one flat list of ids, in time order, for each user.
+    """Histories of several users as a list with one flat list of ids for each user.
+
+    The ids of a history must be in time order, so a set is refused.
 
     Raises
     ------
@@ -101,7 +106,7 @@ def _is_single(given: Any) -> bool:
 
 
 def _in_a_list(given: Any) -> str:
-    """Text of a list with this value in it, for a hint."""
+    """How to write a single value as a list, for a hint, e.g. ``[7]``."""
     if isinstance(given, list):
         return f"[{_in_a_list(given[0])}]"
     if isinstance(given, (str, int, float, np.generic, np.ndarray, uuid.UUID)):
@@ -110,7 +115,7 @@ def _in_a_list(given: Any) -> str:
 
 
 def _as_array(given: Any) -> npt.NDArray[Any] | None:
-    """Array from an array or Series, in its own type; None for other objects."""
+    """Array of the values of an array or Series, in its own type; None for other objects."""
     if isinstance(given, np.ma.MaskedArray) or not hasattr(given, "__array__"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Ids as the user writes them, and their mapping to indices 0 … n − 1."""
+"""User ids and item ids as the user writes them, and their mapping to indices 0 … n − 1."""
 
 from __future__ import annotations
 
@@ -26,23 +26,29 @@ Indices = npt.NDArray[np.int64]
 Stored = npt.NDArray[Any]
 
 FEW = 1_000
-"""Fewer texts than this are found by binary search, without building a lookup table."""
+"""Below this number of text ids, a lookup uses binary search instead of building a dict."""
 LONGEST_NUMBER = 40
-"""Largest number of digits of an integer that may be an id; ids of a log have at most 20."""
+"""Integers with more digits are refused as ids at once; the ids of a log have at most 20 digits."""
 UUID_TEXT = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}"
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class NoIdError(Exception):
-    """A value cannot be an id of a log; the text is the end of a sentence, e.g. "is no UUID"."""
+    """A value cannot be an id, e.g. a fraction or a missing value.
+
+    The error's text completes a sentence that begins with the value, e.g. "is no UUID".
+    """
 
 
 class MissingIdError(NoIdError):
-    """A value is missing, such as None or NaN."""
+    """A value that should be an id is missing, e.g. None or NaN."""
 
 
 def unwrapped(value: Any) -> Any:
-    """Python or numpy scalar from an Arrow scalar, a 0-dimensional array or a tensor."""
+    """The plain value of an Arrow scalar, a 0-dimensional array or a 0-dimensional tensor.
+
+    Other values are returned unchanged.
+    """
     if hasattr(value, "as_py"):
         width = {"halffloat": np.float16, "float": np.float32}.get(str(value.type))
         value = value.as_py()
@@ -53,10 +59,10 @@ def unwrapped(value: Any) -> Any:
 
 
 def as_integer(value: Any) -> int | None:
-    """Integer that is exactly equal to a number; None for a value that is no number.
+    """The integer that `value` equals exactly; None if `value` is no number.
 
-    Floats of 16, 32 and 64 bits represent integers exactly up to 2^11, 2^24 and 2^53. Larger
-    floats are refused, because several integers are rounded to the same float.
+    Floats of 16, 32 and 64 bits represent integers exactly up to 2^11, 2^24 and 2^53. Larger floats
+    are refused, because several integers are rounded to the same float.
 
     Raises
     ------
@@ -95,12 +101,12 @@ def as_integer(value: Any) -> int | None:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value is None, or the missing value of pandas or numpy's masked arrays."""
+    """Whether `value` is None, `pandas.NA`, `pandas.NaT` or numpy's masked value."""
     return value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant")
 
 
 def _whole(values: Iterable[Any]) -> TypeGuard[npt.NDArray[np.int64]]:
-    """Whether values are an array of signed integers, so that no value needs a check."""
+    """Whether `values` is an array of signed integers, so that no single value needs a check."""
     return isinstance(values, np.ndarray) and values.dtype.kind == "i"
 
 
@@ -111,7 +117,7 @@ class Ids:
     Parameters
     ----------
     kind : {"int", "text", "uuid"}
-        Type of the ids, both as given and as returned.
+        Type of the ids.
     values : ndarray [n], int64 for "int", object (of `str`) otherwise
         Strictly increasing; text in the order of its code points. A UUID is stored in its
         canonical text form and returned as `uuid.UUID`.
@@ -137,19 +143,19 @@ class Ids:
         return {value: index for index, value in enumerate(self.values.tolist())}
 
     def _prepare(self, count: int) -> None:
-        """Build the lookup table if `count` texts justify it: for ten million ids it is slow."""
+        """Build the dict from text to index if `count` texts are to be looked up."""
         if self.kind != "int" and count >= FEW:
             _ = self._position
 
     def _at(self, text: str) -> int:
-        """Index of one text; −1 for an unknown one."""
+        """Index of a text id; −1 if it is unknown."""
         if "_position" in vars(self):
             return self._position.get(text, -1)
         place = bisect.bisect_left(self.values, text)
         return place if place < len(self.values) and self.values[place] == text else -1
 
     def stored(self, value: Any) -> int | str:
-        """Stored form of an id that a caller gives; the id need not be in the log.
+        """Convert an id from a caller to the type of `values`; the id need not be in the log.
 
         A value of another type is accepted if it equals an id exactly. For integer ids, 1, 1.0 and
         "1" are the same id, and "01" is refused. For text ids, the integer 1 is "1".
@@ -185,24 +191,28 @@ class Ids:
         return text
 
     def _of_object(self, value: int | uuid.UUID) -> str:
-        """Text id of a number or UUID; refuse it if the log has only another spelling of it."""
+        """Text id that equals an integer or a UUID.
+
+        It is refused if the log has the same number or UUID only in another spelling, e.g. "01".
+        """
         text = str(value)
         if self._at(text) < 0 and any(self._at(way) >= 0 for way in other_spellings(text)):
             raise NoIdError("is no text")
         return text
 
     def lookup(self, given: Sequence[Any] | npt.NDArray[Any], what: str) -> tuple[Stored, Indices]:
-        """Stored form and indices of the ids that a caller gives.
+        """Look up the indices of ids that a caller passes.
 
         Parameters
         ----------
         given : list or array
         what : str
-            Name of the argument, for messages.
+            Name of the caller's argument, for error messages.
 
         Returns
         -------
         stored : ndarray [n], int64 or object
+            The ids, converted to the type of this log's ids.
         indices : int64 [n]
             −1 where an id is unknown.
 
@@ -225,7 +235,7 @@ class Ids:
         return _column(stored, self.kind), self._index_stored(stored)
 
     def _hint(self, value: Any, error: NoIdError) -> str:
-        """Advice for a message about a value that cannot be an id."""
+        """How to fix a value that cannot be an id, as the end of an error message."""
         if isinstance(error, MissingIdError):
             return "leave it out"
         similar = nearest(self, unwrapped(value))
@@ -235,13 +245,13 @@ class Ids:
 
     @property
     def in_words(self) -> str:
-        """Type of the ids in words, with examples."""
+        """The type of the ids in words, with examples, for error messages."""
         words = {"int": "integers", "text": "text", "uuid": "UUIDs"}[self.kind]
         examples = ", ".join(shown(value) for value in self.values[:3].tolist())
         return f"{words}, such as {examples}" if examples else words
 
     def index(self, external: Iterable[Any]) -> Indices:
-        """Indices of external ids, int64 [len(external)]; −1 for an unknown id.
+        """Indices of the ids in `external`, int64 [len(external)]; −1 for an unknown id.
 
         A value that cannot be an id of this type also gets −1, while `lookup` refuses it.
         """
@@ -269,7 +279,6 @@ class Ids:
         return places
 
     def _found(self, values: npt.NDArray[np.int64]) -> Indices:
-        """Indices of integers, −1 for unknown ones."""
         if len(self.values) == 0:
             return np.full(len(values), -1, dtype=np.int64)
         # The search gives the position where a value would stand. The value is known only if the
@@ -278,17 +287,17 @@ class Ids:
         return np.where(self.values[place] == values, place, -1)
 
     def external(self, indices: npt.ArrayLike) -> npt.NDArray[Any]:
-        """External ids of indices, in their own type (int64, or object for text and UUID)."""
+        """Ids at `indices`, in the user's type: int64, or objects of type `str` or `uuid.UUID`."""
         return self.as_external(self.values[np.asarray(indices, dtype=np.int64)])
 
     def as_external(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """External ids from their stored form; the ids need not be in the log."""
+        """Ids in the user's type, from ids in the type of `values`; they need not be in the log."""
         if self.kind == "uuid":
             return np.array([uuid.UUID(value) for value in stored.tolist()], dtype=object)
         return stored
 
     def parse(self, text: str) -> Any:
-        """Id from a text of the command line, in the type of this log's ids.
+        """Convert an id that was typed on the command line to the type of this log's ids.
 
         A text that cannot be such an id is returned unchanged.
         """
@@ -299,7 +308,7 @@ class Ids:
         return uuid.UUID(str(stored)) if self.kind == "uuid" else stored
 
     def union(self, extra: Iterable[Any]) -> Ids:
-        """Ids of this log together with the ids in `extra`.
+        """Ids of this log and the ids in `extra`, as one sorted `Ids`.
 
         Raises
         ------
@@ -323,7 +332,10 @@ class Ids:
         return Ids(self.kind, out)
 
     def arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
-        """Plain arrays of the ids for storage; text is UTF-8 in ragged rows."""
+        """The ids as plain arrays, to be stored under names that begin with `prefix`.
+
+        Text ids are UTF-8 bytes, with the start of each id.
+        """
         if self.kind == "int":
             return {f"{prefix}.int": np.ascontiguousarray(self.values, dtype=np.int64)}
         encoded = [value.encode() for value in self.values.tolist()]
@@ -336,7 +348,7 @@ class Ids:
 
     @staticmethod
     def declared(prefix: str, count: int) -> dict[str, Array]:
-        """Declarations of `arrays` for `count` ids of any type."""
+        """Expected arrays of a stored file with `count` ids of any type, to check the file."""
         integers = Array(shape=(count,), dtype="int64", order="increasing", optional=True)
         declared = {f"{prefix}.int": integers}
         for kind in ("text", "uuid"):
@@ -347,7 +359,7 @@ class Ids:
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Ids:
-        """Ids from the arrays that the method `arrays` returned.
+        """Ids from the arrays that `Ids.arrays` returned for the same `prefix`.
 
         Raises
         ------
@@ -372,7 +384,7 @@ class Ids:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the type and every id."""
+        """SHA-256 over the type and all ids."""
         state = hashlib.sha256(self.kind.encode())
         for name, array in sorted(self.arrays("").items()):
             state.update(name.encode())
@@ -381,7 +393,7 @@ class Ids:
 
 
 def _column(stored: list[Any], kind: IdKind) -> Stored:
-    """Stored ids as an array: int64, or objects for text and for integers beyond 64 bits."""
+    """Ids as an array: int64, or objects for text and for integers beyond 64 bits."""
     if kind == "int" and all(-(2**63) <= value < 2**63 for value in stored):
         return np.array(stored, dtype=np.int64)
     out = np.empty(len(stored), dtype=object)

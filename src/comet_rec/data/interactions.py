@@ -1,4 +1,4 @@
-"""A log of interactions: index arrays, the ids of the indices, and the scope of the times."""
+"""A log of interactions: pairs of user and item indices with times, and the ids of the indices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ Int64 = npt.NDArray[np.int64]
 
 
 def not_a_log(data: object, call: str, more: str = "") -> str:
-    """Message for a call with an argument that is no log."""
+    """Error message for a call that got something else than an `Interactions` object.
+
+    `call` is the function in the message, and `more` is appended to the message.
+    """
     return (
         f"{call}: {type(data).__name__} is no log; give what {more}load or read returns, e.g. "
         "read(frame, user=…, item=…)"
@@ -43,17 +46,17 @@ class Interactions:
     Parameters
     ----------
     users, items : int32 [R]
-        Indices of each pair.
+        User index and item index of each pair.
     times : int64 [R] or None
         Times in the log's own unit (microseconds for dates and fractions); None without a time
         column.
     time_scope : {"global", "per_user", "none"}
         Whether times are comparable across users, comparable only within a user, or missing.
     user_ids, item_ids : Ids
-        The ids of the indices.
+        The id of each user index and of each item index.
     dropped_users, dropped_items : int32 [D]
-        Pairs that a filter removed, of users and items that stay in the log. Such pairs are never
-        sampled as negatives and never part of histories.
+        Pairs that a filter removed although their user and item stay in the log. Such pairs are
+        never sampled as negatives and never part of histories.
     notes : tuple of str
         Notes for the user from reading the log, one line each: repeated rows, filtered rows,
         skipped rows and more.
@@ -81,7 +84,10 @@ class Interactions:
 
     @staticmethod
     def declared(n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the stored arrays; `users` ascends, because histories rely on it."""
+        """Expected arrays of a stored log with these numbers of users and items, for checks.
+
+        `users` must ascend, because histories rely on it.
+        """
         return {
             "users": indices(("rows",), n_users, dtype="int32", order="ascending"),
             "items": indices(("rows",), n_items, dtype="int32"),
@@ -113,12 +119,12 @@ class Interactions:
 
     @cached_property
     def user_starts(self) -> Int64:
-        """Start of each user's rows, int64 [n_users + 1]."""
+        """Start of each user's rows in `items` and `times`, int64 [n_users + 1]."""
         return row_starts(np.bincount(self.users, minlength=self.n_users))
 
     @cached_property
     def matrix(self) -> csr_array:
-        """Matrix of observed pairs, sparse float32 [n_users, n_items] with ones."""
+        """Sparse matrix of the log, float32 [n_users, n_items]: 1 for each observed pair."""
         from scipy.sparse import csr_array  # slow to import, and reading a log does not need it
 
         order = np.lexsort((self.items, self.users))
@@ -127,7 +133,7 @@ class Interactions:
         return csr_array((ones, self.items[order].astype(np.int64), self.user_starts), shape=shape)
 
     def interacted_items(self, users: Int64) -> tuple[Int64, Int64]:
-        """All items that these users interacted with, including rows that a filter dropped.
+        """All items that the given users interacted with, including pairs that a filter removed.
 
         Returns
         -------
@@ -145,13 +151,13 @@ class Interactions:
 
     @cached_property
     def _dropped(self) -> tuple[Int64, Int32]:
-        """Dropped pairs as ragged rows: the start of each user's row, and the items."""
+        """The removed pairs by user: start of each user's items, and the items."""
         order = np.argsort(self.dropped_users, kind="stable")
         starts = row_starts(np.bincount(self.dropped_users, minlength=self.n_users))
         return starts, self.dropped_items[order]
 
     def select(self, rows: npt.NDArray[np.bool_]) -> Interactions:
-        """Log with some of the rows and all ids.
+        """Log with only the rows where `rows` is true; users and items keep their indices and ids.
 
         Parameters
         ----------
@@ -163,7 +169,7 @@ class Interactions:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the ids and all rows in order, including their times."""
+        """SHA-256 over the ids, the pairs and the times, in order."""
         state = hashlib.sha256()
         for part in (self.user_ids.digest, self.item_ids.digest, self.time_scope):
             state.update(part.encode())
@@ -175,15 +181,19 @@ class Interactions:
 
 
 def row_starts(counts: npt.NDArray[np.integer]) -> Int64:
-    """Starts of ragged rows with these lengths, int64 [n + 1]."""
+    """Start of each ragged row, from the row lengths `counts`; int64 [n + 1].
+
+    Row r of n rows holds the values from ``starts[r]`` up to, but not including, ``starts[r + 1]``.
+    """
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def row_places(starts: Int64, rows: Int64) -> tuple[Int64, Int64]:
-    """Positions of all values of chosen ragged rows, in the order of `rows`, and the row lengths.
+    """Positions of all values of the chosen ragged rows, in the order of `rows`, and row lengths.
 
-    There is no loop over rows. For lengths 2 and 3, the positions within the rows are 0 1 0 1 2.
-    They are the numbers 0 1 2 3 4 minus the start of each row, 0 0 2 2 2.
+    Row r holds the positions from ``starts[r]`` to ``starts[r + 1] − 1``. There is no loop over
+    rows. For lengths 2 and 3, the positions within the rows are 0 1 0 1 2. They are the numbers 0 1
+    2 3 4 minus the start of each row, 0 0 2 2 2.
     """
     first = starts[rows]
     counts = starts[rows + 1] - first
@@ -193,6 +203,6 @@ def row_places(starts: Int64, rows: Int64) -> tuple[Int64, Int64]:
 
 
 def _values_of_rows(starts: Int64, values: Int32, rows: Int64) -> tuple[Int64, Int64]:
-    """All values of chosen ragged rows, each with the position of its row in `rows`."""
+    """For each value in the chosen ragged rows: the row's position in `rows`, and the value."""
     places, counts = row_places(starts, rows)
     return np.repeat(np.arange(len(rows)), counts), values[places].astype(np.int64)

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from comet_rec.data.ids import Ids
 
 NEIGHBOURS = 50
-"""Ids that are compared on each side of the position where the unknown id would be sorted."""
+"""Number of known ids to compare with an unknown id on each side of its place in sorted order."""
 LONGEST = 100
-"""Largest number of characters in a text that is compared letter by letter."""
+"""Longer texts, in characters, are not compared letter by letter."""
 WIDEST = 24
 """Largest number of characters in a padded spelling that is tried."""
 
 
 def shown(value: Any) -> str:
-    """Text of a value for messages: its `repr` on one line, cut to a readable length."""
+    """Text of a value for an error message: its `repr` on one line, shortened."""
     if (
         isinstance(value, (np.generic, np.ndarray))
         and value.ndim == 0
@@ -37,7 +37,7 @@ def shown(value: Any) -> str:
 
 
 def other_spellings(text: str) -> Iterator[str]:
-    """Other spellings of an id: without quotes or hyphens, in other case, padded, as a float."""
+    """Other spellings of an id: without quotes or hyphens, in another case, padded, as a float."""
     bare = text.strip().strip("\"'").strip()
     yield bare
     yield re.sub(r"(?<![0-9])0+(?=[0-9])", "", bare)
@@ -55,10 +55,10 @@ def other_spellings(text: str) -> Iterator[str]:
 
 
 def nearest(ids: Ids, value: Any) -> Any | None:
-    """Known id with the spelling most similar to an unknown one; None without a similar id.
+    """The known id whose spelling is most similar to `value`; None if no known id is similar.
 
-    Other spellings of the unknown id are looked up first. Then it is compared with its neighbours
-    in sorted order.
+    Other spellings of `value` are looked up first. Then `value` is compared with the known ids that
+    come just before and after it in sorted order.
     """
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         value = int(value)
@@ -76,7 +76,7 @@ def nearest(ids: Ids, value: Any) -> Any | None:
 
 
 def _alike(ids: Ids, text: str, spellings: list[str]) -> str | None:
-    """Neighbour in sorted order with the most letters in common; None if none is similar."""
+    """Known id near `text` in sorted order with the most letters in common; None without one."""
     neighbours: dict[str, str] = {}
     for spelling in spellings:
         place = bisect.bisect_left(ids.values, spelling)

@@ -16,19 +16,19 @@ Int64 = npt.NDArray[np.int64]
 SamplingName = Literal["uniform", "popularity", "in-batch"]
 
 BLOCK = 16_384
-"""Users that are processed at a time."""
+"""Number of users that are processed at a time, to limit memory."""
 ROUNDS = 20
-"""Rounds of rejection sampling, after which the remaining negatives are drawn exactly. Only users
-who interacted with nearly all items need so many rounds."""
+"""Largest number of rounds of rejection sampling. The negatives that are still missing are then
+drawn by a slower method without rejection. Only users with nearly all items need so many rounds."""
 
 
 class Complement:
-    """For each user, the items that are *not* in a set of pairs, sampled exactly and uniformly.
+    """Exact uniform sampling from the items that a user does *not* have in a given set of pairs.
 
-    "Missing items" are the items without a pair of the user. One binary search finds the r-th
-    missing item. If item i is at position p of the user's sorted items, then i − p items are
-    missing below i. The missing item of rank r is r plus the number of positions with i − p ≤ r.
-    So no draw needs rejection, even if few items are missing.
+    The "missing items" of a user are the items without a pair of that user. One binary search finds
+    the r-th missing item. If item i is at position p of the user's sorted items, then i − p items
+    are missing below i. The missing item of rank r is r plus the number of positions with i − p ≤
+    r. So no draw needs rejection, even if few items are missing.
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ class Complement:
         self._missing_below = user * (n_items + 1) + item - position
 
     def size(self, users: npt.NDArray[np.integer]) -> Int64:
-        """Number of missing items, int64 shaped like `users`."""
+        """Number of missing items of each user, int64 shaped like `users`."""
         return np.asarray(self.n_items - (self._starts[users + 1] - self._starts[users]))
 
     def pick(self, users: npt.NDArray[np.integer], ranks: npt.NDArray[np.integer]) -> Int64:
-        """The `ranks`-th missing item of each user, counted from 0 in the order of indices."""
+        """The missing item of rank ``ranks[p]`` of each user; rank 0 has the lowest item index."""
         key = users.astype(np.int64) * (self.n_items + 1) + ranks
         passed = np.searchsorted(self._missing_below, key, side="right") - self._starts[users]
         return np.asarray(ranks + passed, dtype=np.int64)
@@ -70,21 +70,21 @@ class Complement:
     def excludes(
         self, users: npt.NDArray[np.integer], items: npt.NDArray[np.integer]
     ) -> npt.NDArray[np.bool_]:
-        """Whether each pair is in the set, bool [P]; such a pair is never drawn."""
+        """Whether each (user, item) pair is excluded, that is, never drawn as a negative; [P]."""
         keys = users.astype(np.int64) * self.n_items + items
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.asarray(self._keys[place] == keys)
 
     def rows(self) -> tuple[Int64, Int64]:
-        """The set of pairs as ragged rows: each user's items, ascending, and the starts."""
+        """The excluded pairs as ragged rows: each user's items, ascending, and the row starts."""
         return self._keys % self.n_items, self._starts
 
     def draw(
         self, users: npt.NDArray[np.integer], per_user: int, rng: np.random.Generator
     ) -> Int64:
-        """Independent uniform draws with replacement, int64 [len(users), per_user].
+        """Draw `per_user` missing items of each user, uniformly and with replacement.
 
-        A user without a missing item gets −1.
+        The result is int64 [len(users), per_user]. A user without a missing item gets −1.
         """
         sizes = self.size(users)[:, None]
         ranks = rng.integers(0, np.maximum(sizes, 1), size=(len(users), per_user))
@@ -94,9 +94,10 @@ class Complement:
     def draw_distinct(
         self, users: npt.NDArray[np.integer], per_user: int, rng: np.random.Generator
     ) -> Int32:
-        """Uniform draws without replacement, sorted, int32 [len(users), per_user].
+        """Draw up to `per_user` distinct missing items of each user, uniformly; each row is sorted.
 
-        A user with fewer missing items gets all of them; the rest of the row is `n_items`.
+        The result is int32 [len(users), per_user]. A user with fewer missing items gets all of
+        them, and `n_items` fills the rest of the row.
         """
         sizes = self.size(users)
         out = np.full((len(users), per_user), self.n_items, dtype=np.int32)
@@ -118,7 +119,10 @@ class Complement:
 
 
 def unobserved_items(log: Interactions) -> Complement:
-    """For each user, the items without an interaction, not even one that a filter dropped."""
+    """For each user, the items to sample negatives from: those without an interaction in `log`.
+
+    Pairs that a filter removed from the log count as interactions.
+    """
     return Complement(
         np.concatenate([log.users, log.dropped_users]),
         np.concatenate([log.items, log.dropped_items]),
@@ -128,7 +132,7 @@ def unobserved_items(log: Interactions) -> Complement:
 
 
 class Popularity:
-    """Sampling of items in proportion to a power of their number of rows.
+    """Sampling of items in proportion to a power of their number of rows in the log.
 
     Choice: an item without a row counts as one with a single row, so that every item can be drawn.
 
@@ -146,14 +150,14 @@ class Popularity:
         self._ends = np.cumsum(self.shares)
 
     def draw(self, count: int, rng: np.random.Generator) -> Int64:
-        """Independent draws with replacement, int64 [count]."""
+        """Draw `count` item indices independently, with replacement; int64 [count]."""
         return _inverted(self._ends, rng.random(count))
 
     def draw_missing(self, complement: Complement, users: Int64, rng: np.random.Generator) -> Int64:
-        """One draw for each user from the missing items, in the same proportions, int64 [U].
+        """Draw one item for each user from the items that `complement` does not exclude, int64 [U].
 
-        A user without a missing item gets −1. The cost is one pass over all items per distinct
-        user.
+        The probabilities are in the same proportions as in `draw`. A user whose items are all
+        excluded gets −1. The cost is one pass over all items per distinct user.
         """
         out = np.full(len(users), -1, dtype=np.int64)
         for user in np.unique(users[complement.size(users) > 0]):
@@ -166,16 +170,17 @@ class Popularity:
 
 
 def _inverted(ends: npt.NDArray[np.float64], uniform: npt.NDArray[np.float64]) -> Int64:
-    """Indices drawn by inverse transform: `ends` is the running sum of the weights."""
+    """Turn uniform numbers in [0, 1) into indices by the running sum `ends` of their weights."""
     # Leaving the last sum out keeps the index valid if rounding makes a number equal the total.
     return np.asarray(np.searchsorted(ends[:-1], uniform * ends[-1], side="right"), dtype=np.int64)
 
 
 def distinct_integers(bounds: Int64, count: int, rng: np.random.Generator) -> Int64:
-    """Uniform sets of `count` distinct integers below each bound, sorted, [len(bounds), count].
+    """For each bound, draw `count` distinct integers from 0 to bound − 1, sorted.
 
-    Repeated values are drawn again until all are distinct, and the other values stay. By symmetry
-    every set has the same probability. Every bound must be at least `count`.
+    The result is int64 [len(bounds), count]. Repeated values are drawn again until all are
+    distinct, and the other values stay. By symmetry every set has the same probability. Every bound
+    must be at least `count`.
     """
     drawn = np.empty((len(bounds), count), dtype=np.int64)
     rows, again = np.arange(len(bounds)), np.ones((len(bounds), count), dtype=bool)
@@ -202,6 +207,7 @@ class Negatives:
         Probability of an item: equal for all items; in proportion to its number of rows to the
         power of `power`; or its share of the positives of the batch.
     power : float
+        The power for ``sampling="popularity"``.
     pool : int
         Size of the pool that each batch draws first and then samples all its negatives from; 0 for
         no pool.
@@ -224,7 +230,10 @@ class Negatives:
     def of_users(
         self, users: Int64, each: int, positives: Int64, rng: np.random.Generator
     ) -> Int64:
-        """Negatives of each positive, int64 [B · each]; −1 if its user interacted with all items.
+        """Draw `each` negatives for each positive of a batch, int64 [B · each].
+
+        The negatives of a positive follow one another. They are −1 if its user interacted with all
+        items.
 
         Parameters
         ----------
@@ -253,7 +262,7 @@ class Negatives:
         return drawn
 
     def _source(self, positives: Int64, rng: np.random.Generator) -> Callable[[int], Int64]:
-        """Function that draws a given number of items for this batch."""
+        """Function that draws a given number of items with the probabilities of `sampling`."""
         size = self.pool
         if self.sampling == "uniform":
             pool = rng.choice(self.n_items, size, replace=False)
@@ -269,7 +278,7 @@ class Negatives:
         return lambda count: pool[rng.integers(0, len(pool), count)]
 
     def _exactly(self, owners: Int64, rng: np.random.Generator) -> Int64:
-        """One unobserved item for each user in `owners`, drawn without rejection."""
+        """One unobserved item for each user in `owners`, without rejection sampling."""
         if self.sampling == "uniform":
             return self._unobserved.draw(owners, 1, rng).ravel()
         return self._popularity.draw_missing(self._unobserved, owners, rng)
@@ -277,12 +286,15 @@ class Negatives:
     def shared(
         self, count: int, positives: Int64, rng: np.random.Generator
     ) -> tuple[Int64, npt.NDArray[np.float32]]:
-        """Items for the sampled softmax of a batch; positives of the batch may be among them.
+        """Draw the items that all positives of a batch share in a sampled softmax.
+
+        Positives of the batch may be among the drawn items.
 
         Parameters
         ----------
         count : int
-            Number of draws. There are fewer items if draws repeat or the log has fewer items.
+            Number of draws. The result has fewer items if an item is drawn twice, or if the log has
+            fewer items.
         positives : int64 [B]
             Items of the batch's positives.
 
@@ -312,9 +324,9 @@ class Negatives:
     def positives_among(
         self, users: Int64, positives: Int64, items: Int64 | None
     ) -> tuple[Int64, Int64]:
-        """Known positives of each positive's user, as ragged rows [B] of positions in `items`.
+        """For each positive of a batch, positions in `items` of its user's other known positives.
 
-        The positive itself is left out.
+        The result is ragged rows with one row for each of the B positives.
 
         Parameters
         ----------

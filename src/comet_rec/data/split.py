@@ -1,4 +1,4 @@
-"""Splits: training rows, held-out items, and the candidates that each held-out item is ranked with.
+"""Splits: training rows, held-out items, and the candidates to rank with each held-out item.
 
 Leave-one-out holds out a user's latest row for test and the second-latest for validation. Rows with
 equal times keep the order of the file. A user with fewer than three rows stays in training.
@@ -29,7 +29,7 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Held-out items, one for each user, and the sampled candidates to rank with each of them.
+    """One held-out item for each test user, and the sampled candidates to rank together with it.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """A log with its held-out items and candidates.
+    """A log, divided into training, validation and test rows, with candidates for ranking.
 
     Parameters
     ----------
@@ -61,7 +61,9 @@ class Split:
     part : uint8 [R]
         Part of each row: 0 training, 1 validation, 2 test.
     validation, test : HeldOut
+        Held-out items and their candidates.
     protocol : ProtocolConfig
+        Settings of the split and of the candidates.
     notes : tuple of str
         Notes for the user about the split, one line each.
     """
@@ -86,14 +88,17 @@ class Split:
 
     @cached_property
     def known(self) -> Interactions:
-        """Training and validation rows; test items are ranked with histories from these rows."""
+        """Training and validation rows: everything that is known before the test items.
+
+        Histories for the ranking of test items come from these rows.
+        """
         return self.interactions.select(self.part != TEST)
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the protocol: its settings, test users, held-out items and candidates.
 
-        Users and items enter by their external ids.
+        Users and items are hashed by their ids, not by their indices.
         """
         log = self.interactions
         users, items = _id_digests(log.user_ids), _id_digests(log.item_ids)
@@ -109,7 +114,7 @@ class Split:
         return state.hexdigest()
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Held-out items and candidates as plain arrays for storage."""
+        """Test users, held-out items and candidates as plain arrays by name, for storage."""
         return {
             f"{name}.{field}": getattr(held, field)
             for name, held in (("validation", self.validation), ("test", self.test))
@@ -118,12 +123,15 @@ class Split:
 
     @staticmethod
     def declared_part() -> Array:
-        """Declaration of the stored array `part`."""
+        """Expected type and values of the stored array `part`, for checks."""
         return indices(("rows",), TEST + 1, dtype="uint8")
 
     @staticmethod
     def declared(n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of `arrays`; `n_items` is the pad of a row of candidates."""
+        """Expected types and shapes of the arrays that `Split.arrays` returns, for checks.
+
+        Candidates may be `n_items`, the index that pads a row.
+        """
         declared = {}
         for name in ("validation", "test"):
             shape = (name, f"candidates of {name}")
@@ -139,7 +147,7 @@ class Split:
         arrays: Mapping[str, npt.NDArray[Any]],
         protocol: ProtocolConfig,
     ) -> Split:
-        """Split from the arrays that the method `arrays` returned."""
+        """Split from the arrays that `Split.arrays` returned for this log and protocol."""
         held = [
             HeldOut(*(arrays[f"{name}.{field}"] for field in ("users", "positives", "candidates")))
             for name in ("validation", "test")
@@ -159,6 +167,7 @@ def leave_one_out(
     Parameters
     ----------
     interactions : Interactions
+        The log to split.
     negatives : int
         Candidates for each user besides the positive. They are sampled without replacement from
         the items that the user never interacted with in the log, separately for validation and
@@ -174,7 +183,7 @@ def leave_one_out(
     DataError
         When no user has three rows, or all such users interacted with every item.
     InputError
-        When `interactions` is no log.
+        When `interactions` is no `Interactions` object.
     """
     if not isinstance(interactions, Interactions):
         raise InputError(not_a_log(interactions, "leave_one_out"))
@@ -215,10 +224,10 @@ def _on_all() -> str:
 
 
 IN_ORDER = 0.95
-"""Least share of steps to a higher item id in a log that counts as sorted by item id. A step leads
-from one row of a user to the next."""
+"""A log counts as sorted by item id if at least this share of steps leads to a higher item id. A
+step leads from one row of a user to the user's next row."""
 STEPS = 100
-"""Fewest steps from which the order of a log is judged."""
+"""With fewer steps from row to row, a log is never judged to be sorted by item id."""
 
 
 def _notes_on_order(log: Interactions, ends: npt.NDArray[np.int64]) -> list[str]:
@@ -267,7 +276,7 @@ def _held_out(
     protocol: ProtocolConfig,
     unobserved: Complement,
 ) -> list[HeldOut]:
-    """Validation and test items of these users, with separately sampled candidates."""
+    """Held-out items of `users` for validation and for test, each with its own candidates."""
     held = []
     for name, code in (("validation", VALIDATION), ("test", TEST)):
         rng = generator(protocol.seed, f"candidates.{name}")
@@ -278,13 +287,16 @@ def _held_out(
 
 
 def few_left(unobserved: Complement, users: npt.NDArray[np.int64], negatives: int) -> list[str]:
-    """Note for the user if some users [T] have fewer than `negatives` items to sample from."""
+    """A note for the report if some of the users have fewer than `negatives` unobserved items.
+
+    The list is empty otherwise.
+    """
     few = int((unobserved.size(users) < negatives).sum())
     return [f"{few:,} users have fewer than {negatives} items left to sample from"] if few else []
 
 
 def _id_digests(ids: Ids) -> npt.NDArray[np.uint64]:
-    """The first eight bytes of BLAKE2b of each external id, uint64 [n]."""
+    """The first eight bytes of the BLAKE2b digest of each id, uint64 [n]."""
     joined = b"".join(
         hashlib.blake2b(f"{ids.kind}:{value}".encode(), digest_size=8).digest()
         for value in ids.values.tolist()

@@ -1,4 +1,4 @@
-"""Tables of results: named columns that convert to pandas, polars, Arrow or a file."""
+"""A table of results with named columns, which converts to pandas, polars, Arrow or a file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from comet_rec.files import written_whole
 from comet_rec.text import cropped, printable, table
 
 SHOWN = 10
-"""Largest number of rows in the text form of a table."""
+"""Number of rows that the text form of a table (`str`) shows at most."""
 WIDEST = 50
-"""Largest width of a cell in the text form, in characters."""
+"""Width of a cell in the text form of a table at most, in characters."""
 _OPTIONS = {
     "csv": "FORMAT csv, HEADER",
     "tsv": "FORMAT csv, HEADER, DELIMITER '\t'",
@@ -36,6 +36,7 @@ class Table:
     Parameters
     ----------
     columns : mapping of str to ndarray
+        The values of each column, by its name.
     """
 
     def __init__(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -74,16 +75,16 @@ class Table:
             yield dict(zip(self.columns, values, strict=True))
 
     def to_pandas(self) -> Any:
-        """As a `pandas.DataFrame`."""
+        """Convert to a `pandas.DataFrame`."""
         return _library("pandas").DataFrame(self.columns)
 
     def to_polars(self) -> Any:
-        """As a `polars.DataFrame`."""
+        """Convert to a `polars.DataFrame`."""
         polars = _library("polars")
         return polars.DataFrame({k: _plain(v) for k, v in self.columns.items()})
 
     def to_arrow(self) -> Any:
-        """As a `pyarrow.Table`."""
+        """Convert to a `pyarrow.Table`."""
         pyarrow = _library("pyarrow")
         return pyarrow.table({k: pyarrow.array(_plain(v)) for k, v in self.columns.items()})
 
@@ -91,10 +92,10 @@ class Table:
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def write(self, path: str, form: str) -> None:
-        """Write a ``csv``, ``tsv`` or ``parquet`` file, as a whole or not at all.
+        """Write the table to `path` as a ``csv``, ``tsv`` or ``parquet`` file.
 
-        Cells are written unchanged. A spreadsheet reads a cell that begins with ``=``, ``+``,
-        ``-`` or ``@`` as a formula.
+        If writing fails, an earlier file at `path` stays unchanged. Cells are written as they are.
+        A spreadsheet reads a cell that begins with ``=``, ``+``, ``-`` or ``@`` as a formula.
 
         Raises
         ------
@@ -139,7 +140,7 @@ def _plain(column: npt.NDArray[Any]) -> Any:
 
 
 def _texts(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Column with UUIDs and mixed ids as text; columns of other types are unchanged."""
+    """The column as text if it holds UUIDs or ids of several types; otherwise unchanged."""
     if column.dtype != object:
         return column
     texts = [None if _missing(value) else str(value) for value in column.tolist()]
@@ -151,7 +152,10 @@ def _missing(value: Any) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Reason of the operating system for an error; DuckDB's text would name a temporary path."""
+    """Why a file could not be written, in the words of the operating system.
+
+    DuckDB's own message would name a temporary file.
+    """
     number = re.search(r'"errno":"(\d+)"', str(error))
     if number:
         return os.strerror(int(number[1]))

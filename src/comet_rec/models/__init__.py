@@ -20,7 +20,7 @@ Comments such as ``# [B, K]`` give shapes, here and in `training`. The letters a
 | R | values of ragged rows |
 | T | time steps |
 
-`comet` is the model of the paper, and `comet_variants` holds its variants. Each other model has a
-file of its own. `interfaces` declares the methods of a model that other packages call. `base` is
-the registry of models, and `kernels` holds fast arithmetic.
+`comet` is the model of the paper, and `comet_variants` extends it for ablations. Each other model
+has a file of its own. `interfaces` declares the methods of a model that other packages call.
+`base` is the registry of models, and `kernels` holds fast arithmetic.
 """

@@ -1,13 +1,13 @@
 """Integrated gradients: what each row of a map adds to a score (Sundararajan et al., ICML 2017).
 
-Let f be the score as a function of the embedding map E [N, K]. On the straight way from the empty
-map 0 to E, the gradient of f is summed up row by row:
+Let f be the score as a function of the embedding map E [N, K]. The gradient of f is integrated on
+the straight line from the map 0 to E, and summed over each row:
 
     a[n] = Σ_k E[n, k] · ∫₀¹ ∂f/∂E[n, k] (α E) dα.
 
 The a[n] add up to f(E) − f(0). With ReLU, f is piecewise linear in α, so the gradient is constant
-but for jumps. An interval of α is halved while its parts do not add up to the difference of f at
-its ends, so nearly all points are spent where the gradient jumps.
+except at jumps. An interval of α is halved until the contributions in it add up to the difference
+of f at its ends. So nearly all evaluated points are near the jumps.
 """
 
 from __future__ import annotations
@@ -22,30 +22,31 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float
 
 INTERVALS = 32
-"""Intervals of the first round."""
+"""Number of intervals of α at the start, before any interval is halved."""
 ROUNDS = 24
-"""Most rounds of halving."""
+"""Largest number of rounds in which intervals are halved."""
 POINTS = 256
-"""Points whose maps are made at a time."""
+"""Number of points α that are evaluated at a time, to limit memory."""
 TOLERANCE = 5e-4
-"""Largest difference of the sum from f(E) − f(0), or that share of a difference above 1."""
+"""Allowed error of the sum of the a[n]; if f(E) − f(0) is above 1, relative to that difference."""
 
 
 def integrated_gradients(
     score: Callable[[Float[Tensor, "S N K"]], Float[Tensor, " S"]], map_: Float[Tensor, "N K"]
 ) -> Float[Tensor, " N"]:
-    """Parts of ``score(map_) − score(0)`` that the rows of a map give.
+    """Contribution of each row of `map_` to ``score(map_) − score(0)``, by integrated gradients.
 
     Parameters
     ----------
     score : callable
-        Maps [S, N, K] to scores [S], differentiable.
+        Differentiable function from S maps [S, N, K] to their scores [S].
     map_ : float64 Tensor [N, K]
+        Embedding map of one history.
 
     Raises
     ------
     ArithmeticError
-        When the parts do not add up.
+        When the contributions do not add up to ``score(map_) − score(0)``.
     """
     if len(map_) == 0:
         return map_.new_zeros(0)
@@ -84,7 +85,7 @@ def integrated_gradients(
 def _values_and_slopes(
     score: Callable[[Tensor], Tensor], map_: Tensor, alphas: Tensor
 ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S N"]]:
-    """Scores at points of the way, and row sums of the map times the gradient there."""
+    """For each α: the score of the map α·map_, and row sums of map_ times the gradient there."""
     values, slopes = [], []
     for block in torch.split(alphas, POINTS):
         maps = (block[:, None, None] * map_).requires_grad_()  # [S, N, K]

@@ -1,4 +1,4 @@
-"""Registry of models: name → module, class, settings."""
+"""Registry of models: the module, the class and the config class for each model name."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ _REGISTRY = {
     "ease": ("comet_rec.models.ease", "EASE", "EASEConfig"),
     "random": ("comet_rec.models.random", "Random", "RandomConfig"),
 }
-"""Name → module, model class, config class. A new model needs one file and one line here. To offer
-it as ``comet_rec.NAME``, add a class to `estimators.registry` and the name to `comet_rec`."""
+"""For each model name: its module, model class and config class. A new model needs one file and one
+line here. To offer it as ``comet_rec.NAME``, add a class to `estimators.registry` and the name to
+`comet_rec`."""
 
 
 def names() -> list[str]:
-    """Names of all models."""
+    """Names of all models in the registry."""
     return sorted(_REGISTRY)
 
 
@@ -44,7 +45,7 @@ def _entry(name: str) -> tuple[str, str, str]:
 
 
 def config_class(name: str) -> type[Any]:
-    """Config dataclass of a model.
+    """Class of the settings of the model `name`.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def config_class(name: str) -> type[Any]:
 
 
 def model_class(name: str) -> type[Any]:
-    """Class of a model.
+    """Class of the model `name`.
 
     Raises
     ------
@@ -70,23 +71,26 @@ def model_class(name: str) -> type[Any]:
 
 
 def non_iterative(name: str) -> bool:
-    """Whether a model is fitted in one computation, without epochs."""
+    """Whether the model `name` is fitted in one computation, without epochs."""
     return follows(model_class(name), NonIterative)
 
 
 def two_tower(name: str) -> bool:
-    """Whether a model's score is an inner product of a user vector and an item vector."""
+    """Whether the score of the model `name` is an inner product of a user and an item vector."""
     return follows(model_class(name), TwoTower)
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declarations of the arrays in the state of a model with this config."""
+    """Expected name, type and shape of each stored parameter of a model with this config."""
     declared: dict[str, Array] = model_class(config.name).arrays(config.model, n_users, n_items)
     return declared
 
 
 def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declarations of the stored vectors of a two-tower model; empty for other models."""
+    """Expected type and shape of the stored user and item vectors of a two-tower model.
+
+    The result is empty for models that are no `TwoTower`.
+    """
     if not two_tower(config.name):
         return {}
     width = model_class(config.name).vector_dim(config.model)
@@ -94,7 +98,9 @@ def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array
 
 
 def check(config: Config) -> None:
-    """Refuse a softmax loss for a model that cannot score one user vector with all items.
+    """Refuse a softmax loss for a model that does not support it.
+
+    A softmax loss needs one user vector that scores all items (`TwoTower.scores_one_user`).
 
     Raises
     ------
@@ -104,18 +110,18 @@ def check(config: Config) -> None:
         return
     if not two_tower(config.name):
         raise ConfigError(
-            f'train.loss = "softmax": {config.name} scores a pair at a time, never one user '
-            "against all items; take bce or bpr"
+            f'train.loss = "softmax": {config.name} scores one (user, item) pair at a time, '
+            "never one user against all items; give bce or bpr"
         )
     if not model_class(config.name).scores_one_user(config.model):
         raise ConfigError(
             f'train.loss = "softmax": {config.name} leaves a pair\'s own item out of N(u), so the '
-            "user vector differs for each item; take bce or bpr, or model.exclude_target = false"
+            "user vector differs for each item; give bce or bpr, or model.exclude_target = false"
         )
 
 
 def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:
-    """New model with initial parameters drawn from `seed`.
+    """New model `name` with initial parameters drawn from `seed`.
 
     Raises
     ------
@@ -137,7 +143,7 @@ def build(name: str, config: Any, n_users: int, n_items: int, seed: int) -> Any:
 
 
 def restored(config: Config, state: dict[str, Tensor], log: Interactions) -> Any:
-    """Build a model with the given parameters, on the CPU.
+    """Model with the stored parameters `state`, on the CPU.
 
     Raises
     ------

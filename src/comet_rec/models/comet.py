@@ -3,13 +3,17 @@
 Users u and items i have embeddings p_u and q_i of size K, the rows of two tables. N(u) is the
 history of a user, and N(i) is the history of an item. Each has at most N rows, padded in front.
 
-    E_i   = rows q_j, j ∈ N(u)                    embedding map of a user, [N, K]          (Eq. 2)
-    E_u   = rows p_k, k ∈ N(i)                    embedding map of an item, [N, K]         (Eq. 3)
+    E_i   = rows q_j, j ∈ N(u)                    embedding map of user u, [N, K]          (Eq. 2)
+    E_u   = rows p_k, k ∈ N(i)                    embedding map of item i, [N, K]          (Eq. 3)
     c_l   = ReLU(W_l ∗ E + b_l)                   filters [N, H_l] over all rows of a map  (Eq. 4)
     c     = [c_1; …; c_L]                         cross features, [D]                      (Eq. 5)
     x     = ReLU(W¹ c + b¹), …                    hidden layers                            (Eq. 6)
     p'_u  = W x + b                               interaction vector, [K]; q'_i likewise   (Eq. 7)
     ŷ_ui  = σ(hᵀ((p_u + p'_u) ⊙ (q_i + q'_i)))    prediction                               (Eq. 8)
+
+The indices of the maps are those of the paper: E_i is built from item rows and is the embedding map
+of a user. E_u is built from user rows and is the map of an item. A tower is the network of Eqs. 2–7
+that turns a history into an interaction vector. There is one tower for users and one for items.
 
 Eq. 8 separates into z_u = p_u + p'_u and z_i = q_i + q'_i. So a step encodes each distinct user and
 item once, and not once per pair, with the same result. One choice differs from the paper: the
@@ -22,9 +26,10 @@ histories leave out the batch's own positives (ADR 0003).
 | weights and biases of an MLP | [out, in], [out] | Xavier uniform, 0 |
 | h | [K] | Xavier uniform |
 
-`comet_variants` holds other towers, and COMET with one tower or without towers. The preset `best`
-is one of these variants. The registry builds the class of the variants. With the paper's settings
-that class runs the code of this file.
+This file is the model of the paper. `comet_variants` extends it with the settings for ablations:
+another network in the towers, no item tower, or no towers. The preset `best` is one of these
+variants. `build("comet", …)` always creates the subclass `CometVariant` from that file. With the
+paper's settings, `CometVariant` computes exactly what this file defines.
 """
 
 from __future__ import annotations
@@ -46,7 +51,7 @@ __all__ = ["COMET", "CometConfig", "Tower"]
 
 
 class Tower(nn.Module):
-    """From a history to an interaction vector: embedding map, convolutions, MLP (Eqs. 2–7).
+    """Network from a history to an interaction vector: map, convolutions, MLP (Eqs. 2–7).
 
     Parameters
     ----------
@@ -70,13 +75,14 @@ class Tower(nn.Module):
         histories: Int[Tensor, "B N"],
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "B K"]:
-        """Interaction vectors of histories; `histories` picks rows of `table`.
+        """Interaction vectors of histories (Eqs. 2–7).
 
         Parameters
         ----------
         table : Tensor [V, K]
+            Embeddings of the members of the histories: of items for the tower of users.
         histories : int [B, N]
-            Index V is the pad, a row of zeros.
+            Rows of `table` that each embedding map stacks. Index V is the pad, a row of zeros.
         rng : torch.Generator or None
             Draws dropout; None switches dropout off.
         """
@@ -87,7 +93,7 @@ class Tower(nn.Module):
 
 
 class COMET(nn.Module):
-    """COMET, Eqs. 2–8.
+    """The model of the paper (Eqs. 2–8), with one tower for users and one for items.
 
     Parameters
     ----------
@@ -116,7 +122,7 @@ class COMET(nn.Module):
         histories: Int[Tensor, "U N"],
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U K"]:
-        """z_u = p_u + p'_u (Eq. 8); N(u) picks rows of the item table (Eq. 2).
+        """Vectors z_u = p_u + p'_u of users (Eq. 8), from their histories N(u).
 
         Parameters
         ----------
@@ -138,7 +144,7 @@ class COMET(nn.Module):
         histories: Int[Tensor, "I N"],
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "I K"]:
-        """z_i = q_i + q'_i (Eq. 8); N(i) picks rows of the user table (Eq. 3).
+        """Vectors z_i = q_i + q'_i of items (Eq. 8), from their histories N(i).
 
         Parameters
         ----------
@@ -160,7 +166,11 @@ class COMET(nn.Module):
         indices: Int[Tensor, " B"],
         rng: torch.Generator | None,
     ) -> Float[Tensor, "B K"]:
-        """p_u or q_i; training sets a share `id_embedding_dropout` of these vectors to zero."""
+        """Embeddings p_u or q_i: rows of `table` at `indices`.
+
+        In training, a random share `id_embedding_dropout` of the rows is set to zero; `rng` None
+        switches this off.
+        """
         own = table.index_select(0, indices)  # [B, K]
         if rng is None or self.config.id_embedding_dropout == 0:
             return own
@@ -182,5 +192,9 @@ class COMET(nn.Module):
         pair_users: Int[Tensor, " P"],
         pair_items: Int[Tensor, " P"],
     ) -> Float[Tensor, " P"]:
-        """Entries of `score` at the pairs of a training step; `pair_users` must ascend."""
+        """Logit of each (user, item) pair, that is, entries of the matrix `score`.
+
+        `pair_users` and `pair_items` are row numbers in `z_users` and `z_items`. `pair_users` must
+        ascend.
+        """
         return pair_products(z_users * self.h, z_items, pair_users, pair_items)

@@ -11,28 +11,30 @@ from comet_rec.errors import ConfigError
 from comet_rec.models.layers import ConvolutionForm
 
 LONGEST_HISTORY = 1 << 16
-"""Largest history length. Padded histories take 4 bytes per row for every user and item."""
+"""Largest allowed `history_length`. A padded history takes 4 bytes per row for every user and
+item."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CometConfig:
-    """Settings of COMET, by default those of the paper; "Choice:" marks settings it leaves open.
+    """Settings of COMET. The defaults are those of the paper; "Choice:" marks what it leaves open.
 
     Parameters
     ----------
     embedding_dim : int
-        K.
+        K, the size of user and item embeddings.
     history_length : int
         Largest number of rows in an input history, N.
     history : {"sampled", "recent", "causal"}
-        Rows of the input history. Choice: sampled, new in each training step. With "causal" a
-        training positive has the user's rows just before it, newest last, and evaluation has the
-        latest rows; N(i) is still sampled.
+        Rows of the input history. "sampled" is a random subset, new in each training step. "recent"
+        is the latest rows. With "causal", the user history of a training positive is the user's
+        rows just before it, and evaluation reads the latest rows; N(i) is a random subset.
+        Choice: sampled, new in each training step.
     exclude_target : bool
         Leave a batch's positives out of its histories. Choice: true (ADR 0003).
     history_dropout : float
-        If `exclude_target` is true, largest share of a history's other rows that a training step
-        leaves out as well. Choice: 0.5 (ADR 0003).
+        Largest share of a history's rows that a training step leaves out at random, in addition to
+        the batch's positives. It has no effect without `exclude_target`. Choice: 0.5 (ADR 0003).
     widths : tuple of int
         Filter widths H_l. Widths above K become K, and repeated widths are dropped.
     channels : int
@@ -40,15 +42,15 @@ class CometConfig:
     convolution : {"frequency", "direct"}
         Form of the computation: Fourier transforms or PyTorch's convolution, with equal results.
     hidden : tuple of int
-        Hidden layers of the MLP. Choice: one of 256.
+        Widths of the MLP's hidden layers. Choice: one layer of 256.
     cross : {"cnn+mlp", "cnn", "mlp", "matched-mlp"}
-        Computation of p'_u from the map. "cnn+mlp": Eqs. 4–7. "cnn" (Figure 3): three strided
-        convolutions and the output layer. "mlp" (Figure 3): the MLP on the flattened map.
+        Computation of p'_u and q'_i from the map. "cnn+mlp": Eqs. 4–7. "cnn" (Figure 3): three
+        strided convolutions and the output layer. "mlp" (Figure 3): the MLP on the flattened map.
         "matched-mlp": as "mlp", with one hidden layer that gives the tower as many parameters as
         Eqs. 4–7.
     enrich : {"both", "original", "interaction"}
-        Parts of z_u and z_i (Figure 4): own embedding and interaction vector, or only one of them.
-        With "original" there are no towers.
+        Terms of z_u and z_i (Figure 4): "both" adds the ID embedding and the interaction vector,
+        "original" has only the ID embedding and no towers, "interaction" only the other term.
     permute_dimensions : bool
         Put the embedding's dimensions in a fixed random order before the convolution.
     shuffle_history : bool
@@ -59,14 +61,16 @@ class CometConfig:
         Weight for each filter's features before the MLP. "squeeze" is squeeze and excitation.
         Choice: none, as in the paper (ADR 0024).
     towers : {"both", "user"}
-        Sides with a tower. With "user" an item has only its own embedding, z_i = q_i. Choice: both.
+        Whether users and items both have a tower. With "user" an item has only its ID embedding,
+        z_i = q_i. Choice: both.
     user_embedding : bool
         Whether z_u contains p_u. If false, only the history represents a user. Choice: true.
     dropout : float
         Dropout after each hidden layer. Choice: 0.3, after the hidden layers.
     id_embedding_dropout : float
-        Share of own embeddings that a training step sets to zero, so that the tower learns to
-        encode new users. The setting has no effect without towers. Choice: 0.1 (ADR 0012).
+        Share of the ID embeddings p_u and q_i that a training step sets to zero. So the towers
+        learn to encode users and items that were not in training. The setting has no effect
+        without towers. Choice: 0.1 (ADR 0012).
     init_scale : float
         Initial embeddings are uniform in ± this number. Choice: 0.05.
     """
@@ -127,16 +131,16 @@ class CometConfig:
 
     @property
     def user_table(self) -> bool:
-        """Whether the model needs the users' embeddings, for z_u or for the maps of N(i)."""
+        """Whether the model has user embeddings, for z_u or for the maps of N(i)."""
         own = self.user_embedding and self.enrich != "interaction"
         return own or self.item_tower
 
     @property
     def user_tower(self) -> bool:
-        """Whether there is a tower for N(u)."""
+        """Whether users have a tower, which reads N(u)."""
         return self.enrich != "original"
 
     @property
     def item_tower(self) -> bool:
-        """Whether there is a tower for N(i)."""
+        """Whether items have a tower, which reads N(i)."""
         return self.towers == "both" and self.enrich != "original"

@@ -1,16 +1,16 @@
-"""Variants of COMET: ablations and falsifications of the paper, and fewer towers.
+"""COMET with settings for ablations: other networks in the towers, one tower, or no towers.
 
 | setting | in the paper | variants |
 |---|---|---|
 | `cross` | `cnn+mlp`: Eqs. 4–7 | `cnn`, `mlp` (Figure 3), `matched-mlp` |
-| `enrich` | `both` | `original`: no towers; `interaction`: no own embeddings (Figure 4) |
+| `enrich` | `both` | `original`: no towers; `interaction`: no ID embeddings (Figure 4) |
 | `towers` | `both` | `user`: z_i = q_i |
 | `user_embedding` | true | false: z_u = p'_u |
 | `gate` | `none` | `squeeze`: a weight for each filter |
 | `permute_dimensions`, `freeze_filters` | off | on |
 
-`CometVariant` builds only the parts that its settings choose, and implements the interfaces of
-models. A part that is left out has no parameters and draws no random numbers.
+`CometVariant` builds only the tables and networks that its settings need, and implements the
+interfaces of models. A table or network that is not needed draws no random numbers.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
 __all__ = ["CometConfig", "CometVariant", "VariantTower", "build_tower"]
 
 MAPS = 64
-"""Number of maps that are convolved at a time on a CPU, so that layers' outputs fit the cache."""
+"""Number of maps that `StridedConvolution` computes at a time on a CPU, to fit the cache."""
 
 
 class CometVariant(COMET, TwoTower, FoldIn):
-    """COMET with the parts that the settings choose; equal to `COMET` with the paper's settings.
+    """COMET with the networks that its settings choose; by default equal to `COMET`.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
 
     @classmethod
     def arrays(cls, config: CometConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         k = config.embedding_dim
         declared = {"item_embedding": Array(shape=(n_items, k)), "h": Array(shape=(k,))}
         if config.user_table:
@@ -86,17 +86,17 @@ class CometVariant(COMET, TwoTower, FoldIn):
 
     @classmethod
     def vector_dim(cls, config: CometConfig) -> int:
-        """Dimensions of the vectors, K."""
+        """Length of the user and item vectors, K."""
         return config.embedding_dim
 
     @property
     def folds_in(self) -> bool:
-        """Whether the model can score users who were not in training; this needs a user tower."""
+        """Whether the model can score users who were not in training, by its user tower."""
         return self.config.user_tower
 
     @property
     def histories(self) -> HistorySettings | None:
-        """Settings of the histories that the towers read; None without a tower."""
+        """Settings of the histories that the towers read; None for a model without towers."""
         if not self.folds_in:
             return None
         return HistorySettings(
@@ -119,7 +119,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
         histories: Int[Tensor, "U N"] | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U K"]:
-        """z_u = p_u + p'_u, or only one of the two if the settings say so."""
+        """Vectors z_u = p_u + p'_u of users; the settings can leave one of the two terms out."""
         if not self.config.user_embedding:
             users = None  # leave p_u out
         if not self.config.user_tower:
@@ -134,14 +134,14 @@ class CometVariant(COMET, TwoTower, FoldIn):
         histories: Int[Tensor, "I N"] | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "I K"]:
-        """z_i = q_i + q'_i, or only one of the two if the settings say so.
+        """Vectors z_i = q_i + q'_i of items; the settings can leave one of the two terms out.
 
-        Without an item tower, z_i = q_i without ID-embedding dropout.
+        Without an item tower, z_i = q_i, and ID-embedding dropout does not apply to items.
         """
         if not self.config.item_tower:
             if items is None:
                 raise ConfigError(
-                    "COMET without an item tower cannot encode an item without its own embedding; "
+                    "COMET without an item tower cannot encode items that were not in training; "
                     'set model.towers = "both"'
                 )
             return self.item_embedding.index_select(0, items)
@@ -150,13 +150,13 @@ class CometVariant(COMET, TwoTower, FoldIn):
         return super().encode_items(items, _given(histories), rng)
 
     def _user_rows(self, users: Tensor | None, histories: Tensor | None) -> Tensor:
-        """p_u without ID-embedding dropout; 0 for users who were not in training."""
+        """Embeddings p_u without ID-embedding dropout; zeros for users who were not in training."""
         if users is not None:
             return self.user_embedding.index_select(0, users)
         return self.h.new_zeros((len(_given(histories)), len(self.h)))
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs (Eq. 8 before σ); each distinct user and item is encoded once."""
+        """Logits of the batch's pairs (Eq. 8 before σ); `rng` None switches dropout off."""
         assert not isinstance(batch.user_histories, Ragged)  # COMET's histories are padded
         z_users = self.encode_users(batch.users, batch.user_histories, rng)
         z_items = self.encode_items(batch.items, batch.item_histories, rng)
@@ -165,7 +165,11 @@ class CometVariant(COMET, TwoTower, FoldIn):
     def contributions(
         self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
     ) -> npt.NDArray[np.float64]:
-        """Integrated gradients of h ⊙ p'_u · z_i along the rows of the user's map, in float64."""
+        """How much each item of a history contributes to the score of an item, float64 [n].
+
+        The contributions are the integrated gradients of (h ⊙ p'_u) · z_i with respect to the
+        user's embedding map. `z_item` is z_i.
+        """
         assert z_item is not None
         n = self.config.history_length
         weight = (self.h.detach() * z_item).double()  # [K]
@@ -182,26 +186,26 @@ class CometVariant(COMET, TwoTower, FoldIn):
         return integrated_gradients(score, rows).numpy()
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """The tables of users and items; only the items' table if nothing reads the users'."""
+        """Embedding tables of the items, and of the users if the model has one."""
         tables = [self.user_embedding] if self.config.user_table else []
         return [*tables, self.item_embedding]
 
 
 def _given(histories: Tensor | None) -> Tensor:
     if histories is None:
-        raise ValueError("histories = None: COMET's towers need histories; give them")
+        raise ValueError("histories = None: COMET's towers need the histories; pass them")
     return histories
 
 
 def build_tower(config: CometConfig, rng: torch.Generator) -> Tower:
-    """Tower of the paper, or a variant if the settings choose one."""
+    """New tower with the network that `config.cross` and the other settings choose."""
     plain = config.cross == "cnn+mlp" and config.gate == "none"
     plain = plain and not config.permute_dimensions and not config.freeze_filters
     return Tower(config, rng) if plain else VariantTower(config, rng)
 
 
 class VariantTower(Tower):
-    """Tower that differs from the paper in one of the steps from history to interaction vector.
+    """Tower with another network than the paper's between the history and the interaction vector.
 
     Parameters
     ----------
@@ -242,7 +246,11 @@ class VariantTower(Tower):
         histories: Int[Tensor, "B N"],
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "B K"]:
-        """Interaction vectors of histories; `histories` picks rows of `table`."""
+        """Interaction vectors of histories, [B, K].
+
+        An embedding map stacks the rows of `table` at one row of `histories`. `rng` draws dropout,
+        None switches dropout off.
+        """
         if self.order is not None:
             # Every map stacks rows of the table, so permuting the table permutes all maps.
             table = table.index_select(1, self.order)
@@ -253,19 +261,19 @@ class VariantTower(Tower):
 
 
 def hidden_layers(config: CometConfig) -> tuple[int, ...]:
-    """Widths of the hidden layers of a tower's MLP."""
+    """Widths of the hidden layers of the MLP in each tower."""
     if config.cross == "cnn":
         return ()
     return (matched_width(config),) if config.cross == "matched-mlp" else config.hidden
 
 
 def tower_layout(config: CometConfig) -> Layout:
-    """Order of a tower's cross features (Eq. 5)."""
+    """Order in which a tower concatenates its cross features (Eq. 5)."""
     return Layout(config.embedding_dim, config.effective_widths, config.channels)
 
 
 def tower_arrays(config: CometConfig) -> dict[str, Array]:
-    """Declarations of the arrays in a tower's state."""
+    """Expected name, type and shape of each stored parameter of a tower with this config."""
     n, k, channels = config.history_length, config.embedding_dim, config.channels
     convolution: dict[str, Array] = {}
     features = n * k
@@ -285,9 +293,10 @@ def tower_arrays(config: CometConfig) -> dict[str, Array]:
 
 
 def matched_width(config: CometConfig) -> int:
-    """Hidden width that gives an MLP on the flattened map as many parameters as the paper's tower.
+    """Width of the hidden layer for ``cross="matched-mlp"``.
 
-    The paper's tower (Eqs. 4–7) has filters, their biases, and the MLP on the cross features.
+    With this width, an MLP on the flattened map has as many parameters as the paper's tower. The
+    paper's tower (Eqs. 4–7) has filters, their biases, and the MLP on the cross features.
     """
     n, k, c = config.history_length, config.embedding_dim, config.channels
     widths = config.effective_widths
@@ -321,7 +330,7 @@ class StridedConvolution(nn.Module):
 
     @staticmethod
     def arrays(channels: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         declared = {f"biases.{layer}": Array(shape=(channels,)) for layer in range(3)}
         for layer, inputs in enumerate((1, channels, channels)):
             declared[f"weights.{layer}"] = Array(shape=(channels, inputs, 3, 3))
@@ -329,7 +338,7 @@ class StridedConvolution(nn.Module):
 
     @staticmethod
     def features(rows: int, embedding_dim: int, channels: int) -> int:
-        """Number of features of one map; each layer halves the rows and the columns."""
+        """Number of features of a map with `rows` rows; each layer halves both sides of the map."""
         for _ in range(3):
             rows, embedding_dim = (rows - 3) // 2 + 1, (embedding_dim - 3) // 2 + 1
         return channels * rows * embedding_dim
@@ -340,7 +349,11 @@ class StridedConvolution(nn.Module):
         histories: Int[Tensor, "B N"],
         weight: Float[Tensor, "O D"] | None = None,
     ) -> Float[Tensor, "B _"]:
-        """Features [B, D], or their product with the next layer's weight, [B, O]."""
+        """Features of the embedding maps of histories, [B, D].
+
+        An embedding map stacks the rows of `table` at one row of `histories`. If the weight of the
+        next linear layer is given, the result is the features times its transpose, [B, O].
+        """
         maps = embedding_maps(table, histories)[:, None]  # with one input channel, [B, 1, N, K]
         size = MAPS if histories.device.type == "cpu" else max(1, len(maps))
         x = torch.cat([self._features(block) for block in torch.split(maps, size)])  # [B, D]
@@ -371,13 +384,17 @@ class Flattened(nn.Module):
         histories: Int[Tensor, "B N"],
         weight: Float[Tensor, "O D"] | None = None,
     ) -> Float[Tensor, "B _"]:
-        """Features [B, N K], or their product with the next layer's weight, [B, O]."""
+        """The embedding maps of histories, flattened, [B, N K].
+
+        An embedding map stacks the rows of `table` at one row of `histories`. If the weight of the
+        next linear layer is given, the result is the features times its transpose, [B, O].
+        """
         x = embedding_maps(table, histories).flatten(1)  # [B, N K]
         return x if weight is None else nnf.linear(x, weight)
 
 
 class SqueezeGate(nn.Module):
-    """Squeeze and excitation: multiplies each filter's features by a computed weight.
+    """Squeeze and excitation: multiplies the features of each filter by a weight for that filter.
 
     Let s hold the mean of each filter's features. Then the features of filter f are multiplied by
     ``σ(W₂ · ReLU(W₁ s + b₁) + b₂)_f`` (Hu et al. 2018).
@@ -387,10 +404,10 @@ class SqueezeGate(nn.Module):
     Parameters
     ----------
     layout : Layout
-        Order of the features.
+        Order of the features in a row, which tells the filter of each feature.
     rng : torch.Generator
-        Draws the initial W₁ and W₂ (Xavier uniform). The biases start at zero, so the initial
-        weights of filters are near ½.
+        Draws the initial W₁ and W₂ (Xavier uniform). The biases start at zero, so each filter's
+        weight starts near ½.
     """
 
     def __init__(self, layout: Layout, rng: torch.Generator) -> None:
@@ -401,16 +418,16 @@ class SqueezeGate(nn.Module):
 
     @staticmethod
     def bottleneck(filters: int) -> tuple[int, ...]:
-        """Widths of the hidden layers of the gate."""
+        """Widths of the gate's hidden layers, for a number of filters."""
         return (max(1, filters // 4),)
 
     @staticmethod
     def arrays(filters: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         return under("mlp", Perceptron.arrays(filters, SqueezeGate.bottleneck(filters), filters))
 
     def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Features times the weights of their filters."""
+        """The features [B, D], each multiplied by the weight of its filter."""
         shape = (len(features), self.layout.channels)
         blocks = []  # for each width the features of its filters, [B, channels, places]
         for _, where, places in self.layout.parts():

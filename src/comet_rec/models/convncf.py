@@ -31,7 +31,8 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
 PAIRS = 256
-"""Pairs that are computed at a time. The second layer's output takes 32 KiB per pair at K = 64."""
+"""Number of pairs that are computed at a time. The second layer's output takes 32 KiB per pair at
+K = 64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +63,10 @@ class ConvNCFConfig:
 
 
 class ConvNCF(nn.Module, PairScorer):
-    """Logit wᵀg + b, g from log2 K convolutions (2×2, stride 2, ReLU) over p_u ⊗ q_i.
+    """Logit wᵀg + b, where g comes from log2 K convolutions over the outer product p_u ⊗ q_i.
 
-    He et al. 2018, Eq. 2 to 8. Trained with BCE here, as in the COMET paper, and not with BPR.
+    The convolutions are 2×2 with stride 2 and ReLU (He et al. 2018, Eq. 2 to 8). The training loss
+    is BCE, as in the COMET paper, and not BPR.
 
     Parameters
     ----------
@@ -75,7 +77,7 @@ class ConvNCF(nn.Module, PairScorer):
     """
 
     full_ranking_users = 200
-    """Number of test users in a full ranking; a pair costs about 3 MFLOP."""
+    """Number of test users that a full ranking samples, because a pair costs about 3 MFLOP."""
 
     def __init__(
         self, config: ConvNCFConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -95,7 +97,7 @@ class ConvNCF(nn.Module, PairScorer):
 
     @staticmethod
     def arrays(config: ConvNCFConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         k, c = config.embedding_dim, config.channels
         declared = {
             "user_embedding": Array(shape=(n_users, k)),
@@ -109,7 +111,6 @@ class ConvNCF(nn.Module, PairScorer):
         return declared
 
     def _logits(self, users: Float[Tensor, "P K"], items: Float[Tensor, "P K"]) -> Tensor:
-        """Logits of pairs of embeddings, [P]."""
         (first, second, *others) = zip(self.weights, self.biases, strict=True)
         x = two_layers(users, items, first, second)  # [P, (K/4)², C]
         # Reorder once so that the four cells of each later 2×2 patch are neighbours in memory.
@@ -121,11 +122,11 @@ class ConvNCF(nn.Module, PairScorer):
 
     @classmethod
     def sources(cls, config: ConvNCFConfig) -> tuple[str, ...]:
-        """Names of the pre-trained models for `initial_state`."""
+        """Names of the pre-trained models whose parameters `initial_state` needs."""
         return ("mf",)
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs."""
+        """Logits of the batch's (user, item) pairs; `rng` has no effect without dropout."""
         users = self.user_embedding.index_select(0, batch.users)
         items = self.item_embedding.index_select(0, batch.items)
         return torch.cat(
@@ -138,7 +139,7 @@ class ConvNCF(nn.Module, PairScorer):
     def score_pairs(
         self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
     ) -> Float[Tensor, "B C"]:
-        """Logits of each user [B] with the items [B, C] in the user's row."""
+        """Logits [B, C]: row b of `items` holds the items for user ``users[b]``."""
         owners = users.repeat_interleave(items.shape[1])
         parts = [
             self._logits(self.user_embedding[u], self.item_embedding[i])
@@ -147,11 +148,14 @@ class ConvNCF(nn.Module, PairScorer):
         return torch.cat(parts).view(items.shape)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """The tables of users and items."""
+        """Embedding tables of users and items."""
         return [self.user_embedding, self.item_embedding]
 
     def initial_state(self, **states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """State with the embeddings of a trained MF (Sec. 3.4); other parameters stay as drawn."""
+        """Parameters with the embeddings of a pre-trained MF (Sec. 3.4), given as ``mf=…``.
+
+        All other parameters keep their random initial values.
+        """
         tables = ("user_embedding", "item_embedding")
         return {**self.state_dict(), **{name: states["mf"][name] for name in tables}}
 
@@ -168,7 +172,7 @@ def _blocks(users: Tensor, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 @cache
 def _nested(side: int, device: torch.device) -> Tensor:
-    """Cells of a [side, side] map, numbered row by row, in the order of nested 2×2 patches.
+    """Cells of a [side, side] map, numbered row by row, in an order that keeps 2×2 patches whole.
 
     This is the Morton order: each group of four cells is a 2×2 patch, each group of four patches is
     a 4×4 patch, and so on. So each layer's input is a view of the previous layer's output.

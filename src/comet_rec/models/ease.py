@@ -20,7 +20,7 @@ from comet_rec.errors import CometWarning, ConfigError
 from comet_rec.models.interfaces import FoldIn, NonIterative
 
 MIRRORED = 1024
-"""Rows or columns of a large matrix that are computed at a time."""
+"""Number of rows or columns of a large matrix that are computed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +30,16 @@ class EASEConfig:
     Parameters
     ----------
     l2 : float
-        λ, added to the diagonal of XᵀX.
+        λ, the number added to the diagonal of XᵀX.
     memory_gib : float
         Largest memory of the dense matrices, in GiB. An items × items matrix takes 12 bytes per
         cell if float64 fits (up to 23,170 items by default), otherwise 4 (up to 40,132 items). With
         fewer users than items it takes 4 bytes per cell, plus 8 or 4 for each cell of a
         users × users matrix. Blocks of 1,024 columns need some more memory.
     beyond : {"popular", "error"}
-        Treatment of more items than fit. "popular" ranks the most popular items that fit and scores
-        the others 0, with a `CometWarning`. "error" raises a `ConfigError`.
+        What to do if the matrix of all items does not fit into `memory_gib`. "popular" uses only
+        as many of the most popular items as fit, scores all others 0, and gives a `CometWarning`.
+        "error" raises a `ConfigError`.
     """
 
     l2: float = 500.0
@@ -54,8 +55,9 @@ class EASEConfig:
 class EASE(NonIterative, FoldIn):
     """Score x_u B, B = I − P diag(1/P), P = (XᵀX + λI)⁻¹ (Steck 2019, Eq. 8).
 
-    The weights B are stored in float32. With fewer users than items, the matrix over users is
-    inverted instead, by Woodbury's identity λP = I − Xᵀ(XXᵀ + λI)⁻¹X.
+    X is the matrix of interactions, users × items, and x_u its row of user u. The weights B are
+    stored in float32. With fewer users than items, the matrix over users is inverted instead, by
+    Woodbury's identity λP = I − Xᵀ(XXᵀ + λI)⁻¹X.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class EASE(NonIterative, FoldIn):
         self.weights = np.zeros((0, 0), dtype=np.float32)
 
     def fit(self, log: Interactions) -> None:
-        """Compute the weights B.
+        """Compute the weights B from the training rows in `log`.
 
         Raises
         ------
@@ -82,10 +84,11 @@ class EASE(NonIterative, FoldIn):
                 f"and model.memory_gib = {self.config.memory_gib:g}"
             )
             if self.config.beyond == "error":
-                raise ConfigError(f"{needed}; raise it or set model.beyond = popular")
+                raise ConfigError(f"{needed}; raise memory_gib, or set model.beyond = popular")
             most = int(np.sqrt(memory / 4))
             warnings.warn(
-                f"{needed}: all but the {most:,} most popular score 0; raise it to rank them",
+                f"{needed}: all but the {most:,} most popular items score 0; raise "
+                "model.memory_gib to rank more items",
                 CometWarning,
                 stacklevel=2,
             )
@@ -110,7 +113,10 @@ class EASE(NonIterative, FoldIn):
     def score_all(
         self, users: npt.NDArray[np.int64], histories: csr_array
     ) -> npt.NDArray[np.float32]:
-        """Scores of all items, [B, n]; items that did not fit into memory score 0."""
+        """Scores of all n items, [B, n], from the users' items in `histories` [B, n].
+
+        Items that did not fit into memory score 0.
+        """
         scores = np.asarray(histories[:, self.items] @ self.weights, dtype=np.float32)
         if len(self.items) == self.n_items:
             return scores
@@ -121,7 +127,10 @@ class EASE(NonIterative, FoldIn):
     def contributions(
         self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
     ) -> npt.NDArray[np.float64]:
-        """B_ji for each j of the history; 0 where one of the two is not ranked."""
+        """Contribution B_ji of each item j of a history to the score of item i.
+
+        It is 0 if j or i did not fit into memory.
+        """
         place = np.full(self.n_items, -1)
         place[self.items] = np.arange(len(self.items))
         ranked = (place[history] >= 0) & (place[item] >= 0)
@@ -129,21 +138,24 @@ class EASE(NonIterative, FoldIn):
 
     @staticmethod
     def arrays(config: EASEConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state: the ranked items and their weights B."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         items = indices(("kept",), n_items, order="increasing")
         return {"items": items, "weights": Array(shape=("kept", "kept"))}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State as named tensors."""
+        """The fitted parameters as named tensors."""
         return {"items": torch.from_numpy(self.items), "weights": torch.from_numpy(self.weights)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load a state that `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.items, self.weights = state["items"].numpy(), state["weights"].numpy()
 
 
 def _solved_over_items(x: csr_array, l2: float) -> npt.NDArray[Any] | None:
-    """Weights −P diag(1/P), which equal B except on the diagonal; None for a singular matrix."""
+    """The weights −P diag(1/P), which equal B except on the diagonal; None for a singular matrix.
+
+    `x` is the matrix X of interactions, users × items.
+    """
     inverse = _inverted(_gram(x), l2)
     if inverse is not None:
         inverse /= -np.diag(inverse).copy()
@@ -151,7 +163,10 @@ def _solved_over_items(x: csr_array, l2: float) -> npt.NDArray[Any] | None:
 
 
 def _solved_over_users(x: csr_array, l2: float) -> npt.NDArray[np.float32] | None:
-    """As `_solved_over_items`, from W = Xᵀ(XXᵀ + λI)⁻¹X: −P_ij / P_jj = W_ij / (1 − W_jj)."""
+    """The same result as `_solved_over_items`, by inverting a matrix over users.
+
+    With W = Xᵀ(XXᵀ + λI)⁻¹X, −P_ij / P_jj = W_ij / (1 − W_jj).
+    """
     transposed = x.T.tocsr()
     inverse = _inverted(_gram(transposed), l2)
     if inverse is None:
@@ -169,7 +184,7 @@ def _solved_over_users(x: csr_array, l2: float) -> npt.NDArray[np.float32] | Non
 
 
 def _gram(x: csr_array) -> npt.NDArray[Any]:
-    """Dense XᵀX in column-major order, from sparse products of a block of columns at a time."""
+    """Dense XᵀX in column-major order, computed a block of columns at a time."""
     transposed = x.T.tocsr()
     gram = np.empty((x.shape[1], x.shape[1]), dtype=x.dtype, order="F")
     for first in range(0, x.shape[1], MIRRORED):
@@ -179,10 +194,11 @@ def _gram(x: csr_array) -> npt.NDArray[Any]:
 
 
 def _inverted(gram: npt.NDArray[Any], l2: float) -> npt.NDArray[Any] | None:
-    """Inverse of gram + λI in the memory of `gram`, in row-major order; None for a singular matrix.
+    """Inverse of ``gram + λI``, which overwrites `gram`; None for a singular matrix.
 
-    LAPACK expects column-major order and writes only the lower triangle. The transpose is a
-    row-major upper triangle, and the loop mirrors it into the lower one.
+    The result is in row-major order. LAPACK expects column-major order and writes only the lower
+    triangle. The transpose is a row-major upper triangle, and the loop mirrors it into the lower
+    one.
     """
     gram[np.diag_indices_from(gram)] += l2
     double = gram.dtype == np.float64

@@ -41,7 +41,7 @@ class FISMConfig:
     Parameters
     ----------
     embedding_dim : int
-        K.
+        K, the size of the embeddings.
     alpha : float
         Exponent of the normaliser: 0 sums over the history, 1 takes the mean.
     exclude_target : bool
@@ -64,28 +64,32 @@ class FISMConfig:
 class FISM(LatentFactors, FoldIn):
     """Logit b + b_u + b_i + |N|^(−α) Σ_{j∈N} p_j · q_i (Kabbur et al. 2013, Eq. 4).
 
-    N is N(u); in training it leaves i out. A softmax leaves the positive's item out of N(u) for all
-    items that it scores. New users have b_u = 0.
+    N is N(u). In training, N does not contain the scored item i. With a softmax loss, N is the same
+    for all scored items: N(u) without the item of the positive. New users have b_u = 0.
     """
 
     tables = ("history_embedding", "item_embedding")
 
     @property
     def histories(self) -> HistorySettings:
-        """Settings for the full N(u)."""
+        """Settings of the histories that the model reads: all of N(u)."""
         return replace(FULL, exclude_target=self.config.exclude_target)
 
     def factors_of(
         self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U K"]:
-        """Factors f_u = |N(u)|^(−α) Σ p_j."""
+        """Factors f_u = |N(u)|^(−α) Σ p_j of users, from their histories N(u)."""
         assert histories is not None
         return history_means(self.history_embedding, histories, self.config.alpha)
 
     def positives_and_items(
         self, batch: Batch, rng: torch.Generator | None
     ) -> tuple[Float[Tensor, "B W"], Float[Tensor, "I W"]]:
-        """For a softmax: vectors of users, with the positive left out of N(u), and of items."""
+        """Vectors for a softmax loss, whose logits are the inner products of their rows.
+
+        The first are vectors of the positives' users, [B, W]; N(u) leaves the positive out if
+        `exclude_target`. The second are vectors of the batch's items, [I, W].
+        """
         histories = batch.user_histories
         assert isinstance(histories, Ragged)
         assert self.biases is not None
@@ -105,12 +109,12 @@ class FISM(LatentFactors, FoldIn):
     def contributions(
         self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
     ) -> npt.NDArray[np.float64]:
-        """|N|^(−α) p_j · q_i for each j of the history."""
+        """Contribution |N|^(−α) p_j · q_i of each item j of a history to the score of item i."""
         assert z_item is not None
         return history_parts(self.history_embedding, history, self.config.alpha, z_item)
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs, with each pair's own item left out of N(u)."""
+        """Logits of the batch's pairs; N(u) leaves each pair's own item out if `exclude_target`."""
         assert self.biases is not None
         config = self.config
         items = self.item_embedding.index_select(0, batch.items)  # [I, K]

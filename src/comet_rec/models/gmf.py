@@ -31,7 +31,7 @@ class GMFConfig:
     Parameters
     ----------
     embedding_dim : int
-        K.
+        K, the size of the embeddings.
     init_scale : float
         Initial embeddings are uniform in ± this number.
     """
@@ -63,13 +63,13 @@ class GMF(LatentFactors):
 
     @classmethod
     def arrays(cls, config: GMFConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         output = {"h": Array(shape=(config.embedding_dim,)), "bias": Array(shape=(1,))}
         return super().arrays(config, n_users, n_items) | output
 
     @classmethod
     def vector_dim(cls, config: GMFConfig) -> int:
-        """Dimensions W of the vectors: the embedding and a column for b."""
+        """Length W of the user and item vectors: the embedding and one column for b."""
         return config.embedding_dim + 1
 
     @property
@@ -80,7 +80,7 @@ class GMF(LatentFactors):
     def factors_of(
         self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U W"]:
-        """Vectors [p_u, b] of users."""
+        """Vectors [p_u, b] of users; `histories` has no effect."""
         vectors = self.user_embedding.index_select(0, known(users, "user", self))
         return torch.column_stack([vectors, self.bias.expand(len(vectors))])
 
@@ -90,6 +90,6 @@ class GMF(LatentFactors):
         histories: Tensor | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "I W"]:
-        """Vectors [q_i, 1] of items."""
+        """Vectors [q_i, 1] of items; `histories` and `rng` have no effect."""
         vectors = super().encode_items(items)
         return torch.column_stack([vectors, vectors.new_ones(len(vectors))])

@@ -17,7 +17,7 @@ from comet_rec.data.interactions import Interactions
 from comet_rec.models.interfaces import FoldIn, NonIterative
 
 ROW_BLOCK_BYTES = 256 * 2**20
-"""Largest memory of a block of similarities, before only the nearest items are kept."""
+"""Largest memory of a block of similarities, in bytes, before only the nearest items are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,11 @@ class ItemKNNConfig:
     Parameters
     ----------
     neighbours : int
-        Number of most similar items that are kept for each item. A lower index decides between
-        equal similarities.
+        Number of most similar items that are kept for each item. Among equal similarities, the
+        items with lower indices are kept.
     shrink : float
-        Number added to the denominator, which lowers similarities that rest on few common users.
+        Number added to the denominator of the cosine. It lowers the similarity of items with few
+        common users.
     """
 
     neighbours: int = 100
@@ -81,19 +82,22 @@ class ItemKNN(NonIterative, FoldIn):
     def score_all(
         self, users: npt.NDArray[np.int64], histories: csr_array
     ) -> npt.NDArray[np.float32]:
-        """Scores of all items, [B, n]."""
+        """Scores of all n items, [B, n], from the users' items in `histories` [B, n]."""
         return np.asarray((histories @ self.similarity).toarray(), dtype=np.float32)
 
     def contributions(
         self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
     ) -> npt.NDArray[np.float64]:
-        """s_ji for each j of the history."""
+        """Contribution s_ji of each item j of a history to the score of item i."""
         rows = self.similarity[history].toarray()  # [n, I]
         return np.asarray(rows[:, item], dtype=np.float64)
 
     @staticmethod
     def arrays(config: ItemKNNConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state: a sparse items × items matrix (CSR)."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`.
+
+        The tensors are a sparse items × items matrix of similarities in CSR form.
+        """
         return {
             "values": Array(shape=("pairs",)),
             "columns": indices(("pairs",), n_items),
@@ -101,7 +105,7 @@ class ItemKNN(NonIterative, FoldIn):
         }
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State as named tensors."""
+        """The fitted parameters as named tensors."""
         s = self.similarity
         return {
             "values": torch.from_numpy(s.data),
@@ -110,7 +114,7 @@ class ItemKNN(NonIterative, FoldIn):
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load a state that `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         parts = tuple(state[name].numpy() for name in ("values", "columns", "starts"))
         self.similarity = csr_array(parts, shape=(self.n_items, self.n_items))
 
@@ -118,7 +122,7 @@ class ItemKNN(NonIterative, FoldIn):
 def _nearest(
     similar: npt.NDArray[np.float32], starts: npt.NDArray[np.integer], k: int
 ) -> npt.NDArray[np.bool_]:
-    """Mask of the k highest values in each row; the first of equal values are kept."""
+    """Whether each similarity is among the k highest of its row; ties go to the first ones."""
     kept = np.ones(len(similar), dtype=np.bool_)
     # `argpartition` alone would choose between equal values differently on different processors.
     for row in np.flatnonzero(np.diff(starts) > k):

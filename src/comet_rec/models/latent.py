@@ -1,4 +1,4 @@
-"""Latent factor models: the common base of MF, SVD++, GMF and FISM, and sums over histories."""
+"""Common base of the latent factor models MF, SVD++, GMF and FISM, and sums over histories."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
 
 
 class LatentFactors(nn.Module, TwoTower):
-    """Base of models with the logit b + b_u + b_i + f_u · q_i; subclasses define f_u.
+    """Base class of models with the logit b + b_u + b_i + f_u · q_i; subclasses define f_u.
 
-    Biases are two more columns of the vectors, [f_u, b + b_u, 1] and [q_i, 1, b_i]. So the logit is
-    a plain inner product of W = K + 2 dimensions.
+    The biases are stored as two more columns of the vectors, [f_u, b + b_u, 1] and [q_i, 1, b_i].
+    So the logit is a plain inner product of vectors with W = K + 2 dimensions.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class LatentFactors(nn.Module, TwoTower):
     """
 
     tables: ClassVar[tuple[str, ...]]
-    """Names of the embedding tables in the order of their draws. ``user_embedding`` has shape
-    [m, K], all others [n, K]."""
+    """Names of the embedding tables, in the order in which their initial values are drawn.
+    ``user_embedding`` has shape [m, K], all others [n, K]."""
 
     user_embedding: nn.Parameter
     item_embedding: nn.Parameter
@@ -58,12 +58,12 @@ class LatentFactors(nn.Module, TwoTower):
 
     @classmethod
     def has_biases(cls, config: Any) -> bool:
-        """Whether the logit contains b + b_u + b_i."""
+        """Whether the logit of a model with this config contains b + b_u + b_i."""
         return True
 
     @classmethod
     def arrays(cls, config: Any, n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state: the tables and the biases."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         declared = {}
         for name in cls.tables:
             rows = n_users if name == "user_embedding" else n_items
@@ -74,13 +74,13 @@ class LatentFactors(nn.Module, TwoTower):
 
     @classmethod
     def vector_dim(cls, config: Any) -> int:
-        """Dimensions W of the vectors: the embedding and the two columns of the biases."""
+        """Length W of the user and item vectors: the embedding and two columns for biases."""
         width: int = config.embedding_dim
         return width + 2 if cls.has_biases(config) else width
 
     @classmethod
     def factor_dim(cls, config: Any) -> int:
-        """K."""
+        """Size K of the embeddings, without the columns for biases."""
         width: int = config.embedding_dim
         return width
 
@@ -93,7 +93,7 @@ class LatentFactors(nn.Module, TwoTower):
     def factors_of(
         self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U _"]:
-        """f_u of users with these histories; `users` is None for users who were not in training."""
+        """Factors f_u of users; `users` is None for users who were not in training."""
 
     def encode_users(
         self,
@@ -101,7 +101,11 @@ class LatentFactors(nn.Module, TwoTower):
         histories: Ragged | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U W"]:
-        """Vectors [f_u, b + b_u, 1] of users; without biases f_u."""
+        """Vectors [f_u, b + b_u, 1] of users, or f_u for a model without biases.
+
+        `users` is None for users who were not in training. `rng` has no effect, because there is no
+        dropout.
+        """
         factors = self.factors_of(users, histories)
         return factors if self.biases is None else self.biases.with_users(factors, users)
 
@@ -111,13 +115,16 @@ class LatentFactors(nn.Module, TwoTower):
         histories: Tensor | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "I W"]:
-        """Vectors [q_i, 1, b_i] of items; without biases q_i."""
+        """Vectors [q_i, 1, b_i] of items, or q_i for a model without biases.
+
+        `histories` and `rng` have no effect: items have no history here, and there is no dropout.
+        """
         items = known(items, "item", self)
         factors = self.item_embedding.index_select(0, items)
         return factors if self.biases is None else self.biases.with_items(factors, items)
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs."""
+        """Logits of the batch's (user, item) pairs; `rng` has no effect without dropout."""
         histories = batch.user_histories
         assert histories is None or isinstance(histories, Ragged)
         users = self.encode_users(batch.users, histories) * self.weight  # [U, W]
@@ -125,12 +132,12 @@ class LatentFactors(nn.Module, TwoTower):
         return pair_products(users, items, batch.pair_users, batch.pair_items)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """The embedding tables."""
+        """All embedding tables, without the biases."""
         return [self.get_parameter(name) for name in self.tables]
 
 
 class Biases(nn.Module):
-    """Biases b, b_u and b_i as two more columns of the vectors in an inner product."""
+    """Biases b, b_u and b_i, to be appended as two columns to the vectors of an inner product."""
 
     def __init__(self, n_users: int, n_items: int) -> None:
         super().__init__()
@@ -140,7 +147,7 @@ class Biases(nn.Module):
 
     @staticmethod
     def arrays(n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         sizes = {"bias": 1, "users": n_users, "items": n_items}
         return {name: Array(shape=(size,)) for name, size in sizes.items()}
 
@@ -161,19 +168,22 @@ class Biases(nn.Module):
         return torch.column_stack([vectors, torch.ones_like(column), column])
 
     def of_pairs(self, batch: Batch) -> Float[Tensor, " P"]:
-        """Sum b + b_u + b_i for each pair of a batch."""
+        """Sum b + b_u + b_i for each (user, item) pair of a batch."""
         users = self.users.index_select(0, batch.users.index_select(0, batch.pair_users))
         items = self.items.index_select(0, batch.items.index_select(0, batch.pair_items))
         return self.bias + users + items
 
 
 def known(indices: Tensor | None, role: str, model: nn.Module) -> Tensor:
-    """Return the indices unchanged; refuse None in a model that needs every embedding.
+    """Return `indices`, or raise an error if they are None, that is, not in training.
+
+    A model with an embedding for each user or item cannot encode others. `role` ("user" or "item")
+    is for the message.
 
     Raises
     ------
     ValueError
-        For None, which stands for users or items that were not in training.
+        If `indices` is None, which stands for users or items that were not in training.
     """
     if indices is None:
         name = type(model).__name__
@@ -184,12 +194,12 @@ def known(indices: Tensor | None, role: str, model: nn.Module) -> Tensor:
 def history_means(
     table: Float[Tensor, "n K"], histories: Ragged, alpha: float
 ) -> Float[Tensor, "U K"]:
-    """Normalised sum |N(u)|^(−α) Σ_{j ∈ N(u)} table[j] for each user."""
+    """Normalised sum |N(u)|^(−α) Σ_{j ∈ N(u)} table[j], one row for each history N(u)."""
     return history_sums(table, histories) * normaliser(histories.counts, alpha)[:, None]
 
 
 def history_sums(table: Float[Tensor, "n K"], histories: Ragged) -> Float[Tensor, "U K"]:
-    """Sum Σ_{j ∈ N(u)} table[j] for each user; zero for an empty history."""
+    """Sum Σ_{j ∈ N(u)} table[j], one row for each history N(u); zero for an empty history."""
     if len(histories) == 0:
         return table[:0]  # embedding_bag refuses an empty batch
     sums: Tensor = nnf.embedding_bag(
@@ -204,14 +214,17 @@ def history_parts(
     alpha: float,
     z_item: Float[Tensor, " W"],
 ) -> npt.NDArray[np.float64]:
-    """|N|^(−α) table[j] · q_i for each j of one history N: parts of a score, float64 [n]."""
+    """Contribution |N|^(−α) table[j] · q_i of each item j in a history N, float64 [n].
+
+    `z_item` is the vector of item i, whose first K entries are q_i.
+    """
     rows = table.detach()[torch.from_numpy(history)].double().numpy()  # [n, K]
     q_item = z_item[: rows.shape[1]].double().numpy()  # z_i is [q_i, 1, b_i]
     return np.asarray(rows @ q_item * max(len(history), 1) ** -alpha)
 
 
 def normaliser(counts: Tensor, alpha: float) -> Tensor:
-    """Factor count^(−α); 0 for an empty history."""
+    """Factor count^(−α) for each history length in `counts`; 0 for an empty history."""
     # `where` evaluates both branches, and the clamp keeps 0^(−α) = ∞ out of the first one.
     return torch.where(counts > 0, counts.clamp(min=1).float() ** -alpha, 0.0)
 
@@ -231,14 +244,14 @@ def history_products(
     Parameters
     ----------
     table : Tensor [n, K]
-        The items' second factors.
+        Embeddings of items as members of a history.
     items : Tensor [I, K]
-        Factors q_i of the batch's items.
+        Embeddings q_i of the batch's items, whose scores are computed.
     batch : Batch
         Batch with full histories.
     alpha : float
     exclude_target : bool
-        Leave i out of N(u).
+        Whether to leave i out of N(u).
     """
     histories = batch.user_histories
     assert isinstance(histories, Ragged)

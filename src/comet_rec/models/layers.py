@@ -33,16 +33,16 @@ class MultiWidthConvolution(nn.Module):
     Parameters
     ----------
     rows : int
-        N.
+        N, the number of rows of a map.
     embedding_dim : int
-        K.
+        K, the number of columns of a map.
     widths : tuple of int
-        H_l, distinct, ascending, each at most K.
+        Filter widths H_l, distinct, ascending, each at most K.
     channels : int
         Number of filters of each width.
     form : {"frequency", "direct"}
-        Products in the frequency domain, or PyTorch's convolution; both give the same numbers
-        (`kernels.cross_features`).
+        Fast computation by Fourier transforms, or PyTorch's convolution. Both give the same
+        features (`kernels.cross_features`).
     rng : torch.Generator
         Draws the initial weights, uniform in ±1/√(N·H) (the paper: "uniform").
     """
@@ -69,7 +69,7 @@ class MultiWidthConvolution(nn.Module):
 
     @staticmethod
     def arrays(rows: int, widths: tuple[int, ...], channels: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         filters = {f"weights.{i}": (channels, rows, width) for i, width in enumerate(widths)}
         biases = {f"biases.{i}": (channels,) for i in range(len(widths))}
         return {name: Array(shape=shape) for name, shape in (filters | biases).items()}
@@ -85,17 +85,18 @@ class MultiWidthConvolution(nn.Module):
         histories: Int[Tensor, "B N"],
         weight: Float[Tensor, "O D"] | None = None,
     ) -> Float[Tensor, "B _"]:
-        """Cross features [B, D] of embedding maps; `histories` picks rows of `table` (Eqs. 2–5).
+        """Cross features of the embedding maps of histories (Eqs. 2–5), [B, D].
 
-        Index V is a row of zeros. `weight` belongs to the linear layer that follows; if it is
-        given, the result is the product of the features with it, [B, O].
+        A map stacks the rows of `table` at one row of `histories`; index V, the pad, is a row of
+        zeros. If the weight of the next linear layer is given, the result is the features times its
+        transpose, [B, O]. This saves memory.
         """
         convolve = cross_features if self.form == "frequency" else direct_cross_features
         return convolve(table, histories, list(self.weights), list(self.biases), weight)
 
 
 class Perceptron(nn.Module):
-    """Hidden layers with ReLU and dropout, then a linear output layer (Eqs. 6, 7).
+    """Multi-layer perceptron: hidden layers with ReLU and dropout, then a linear layer (Eqs. 6, 7).
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ class Perceptron(nn.Module):
 
     @staticmethod
     def arrays(in_features: int, hidden: tuple[int, ...], out_features: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         sizes = [in_features, *hidden, out_features]
         declared = {f"biases.{i}": Array(shape=(size,)) for i, size in enumerate(sizes[1:])}
         for i, shape in enumerate(zip(sizes[1:], sizes[:-1], strict=True)):
@@ -135,13 +136,16 @@ class Perceptron(nn.Module):
         return declared
 
     def forward(self, x: Float[Tensor, "B D"], rng: torch.Generator | None) -> Float[Tensor, "B K"]:
-        """Output of the last layer; `rng` draws dropout, None switches dropout off."""
+        """Output of the perceptron; `rng` draws dropout, None switches dropout off."""
         return self.after_first(nnf.linear(x, self.weights[0]), rng)
 
     def after_first(
         self, x: Float[Tensor, "B _"], rng: torch.Generator | None
     ) -> Float[Tensor, "B K"]:
-        """Output of the last layer, given the product of the input and the first layer's weight."""
+        """Output of the perceptron; `x` is the input times the first layer's weight, without bias.
+
+        `rng` draws dropout, None switches dropout off.
+        """
         x = x + self.biases[0]
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             x = nnf.linear(drop(torch.relu(x), self.dropout, rng), weight, bias)
@@ -154,7 +158,7 @@ def uniform(shape: tuple[int, ...], bound: float, rng: torch.Generator) -> nn.Pa
 
 
 def drop(x: Tensor, share: float, rng: torch.Generator | None) -> Tensor:
-    """Inverted dropout: set a share of the values to zero; `rng` None switches dropout off."""
+    """Inverted dropout: set a random share of `x` to zero; `rng` None switches dropout off."""
     if rng is None or share == 0:
         return x
     kept = torch.rand(x.shape, generator=rng, device=x.device) >= share

@@ -28,7 +28,7 @@ class MFConfig:
     Parameters
     ----------
     embedding_dim : int
-        K.
+        K, the size of the embeddings.
     biases : bool
         Whether the logit contains b + b_u + b_i in addition to p_u · q_i.
     init_scale : float
@@ -50,11 +50,11 @@ class MF(LatentFactors):
 
     @classmethod
     def has_biases(cls, config: MFConfig) -> bool:
-        """Whether the logit contains b + b_u + b_i."""
+        """Whether the logit of a model with this config contains b + b_u + b_i."""
         return config.biases
 
     def factors_of(
         self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U K"]:
-        """Embeddings p_u."""
+        """Embeddings p_u of users."""
         return self.user_embedding.index_select(0, known(users, "user", self))

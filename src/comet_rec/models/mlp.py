@@ -79,7 +79,7 @@ class MLP(nn.Module, PairScorer):
 
     @staticmethod
     def arrays(config: MLPConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         k = config.embedding_dim
         return {
             "user_embedding": Array(shape=(n_users, k)),
@@ -90,7 +90,7 @@ class MLP(nn.Module, PairScorer):
     def _first(
         self, users: Int[Tensor, " U"], items: Int[Tensor, " I"]
     ) -> tuple[Float[Tensor, "U H"], Float[Tensor, "I H"]]:
-        """The two parts W_u p_u and W_i q_i of the first layer's product W [p_u, q_i]."""
+        """The two terms W_u p_u and W_i q_i of the first layer's product W [p_u, q_i]."""
         user_weight, item_weight = self.layers.weights[0].split(self.config.embedding_dim, dim=1)
         return (
             self.user_embedding.index_select(0, users) @ user_weight.T,
@@ -98,7 +98,7 @@ class MLP(nn.Module, PairScorer):
         )
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs."""
+        """Logits of the batch's (user, item) pairs; `rng` draws dropout, None switches it off."""
         users, items = self._first(batch.users, batch.items)
         # [P, H] with H the width of the first hidden layer; concatenation would be [P, 2 K].
         joined = users.index_select(0, batch.pair_users) + items.index_select(0, batch.pair_items)
@@ -107,12 +107,12 @@ class MLP(nn.Module, PairScorer):
     def score_pairs(
         self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
     ) -> Float[Tensor, "B C"]:
-        """Logits of each user [B] with the items [B, C] in the user's row, without dropout."""
+        """Logits [B, C] without dropout: row b of `items` holds the items for user ``users[b]``."""
         distinct, places = torch.unique(items, return_inverse=True)
         user_part, item_part = self._first(users, distinct)
         joined = user_part[:, None, :] + item_part[places]  # [B, C, H]
         return self.layers.after_first(joined.flatten(0, 1), None).view(items.shape)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """The tables of users and items."""
+        """Embedding tables of users and items."""
         return [self.user_embedding, self.item_embedding]

@@ -28,7 +28,7 @@ class NeuMFConfig:
     Parameters
     ----------
     embedding_dim : int
-        K of each of the four tables.
+        K, the size of the embeddings in each of the four tables.
     hidden : tuple of int
         Widths of the hidden layers of the MLP part.
     dropout : float
@@ -36,8 +36,8 @@ class NeuMFConfig:
     init_scale : float
         Initial embeddings are uniform in ± this number.
     alpha : float
-        Weight of the GMF in the output layer when training starts from pre-trained models; the MLP
-        has weight 1 − alpha.
+        Initial weight of the GMF in the output layer if it is initialised from pre-trained models.
+        The MLP then has weight 1 − alpha.
     """
 
     embedding_dim: int = 64
@@ -78,7 +78,7 @@ class NeuMF(nn.Module, PairScorer):
 
     @staticmethod
     def arrays(config: NeuMFConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         gmf, mlp = _sides(config)
         return {
             **under("gmf", GMF.arrays(gmf, n_users, n_items)),
@@ -87,18 +87,18 @@ class NeuMF(nn.Module, PairScorer):
 
     @classmethod
     def sources(cls, config: NeuMFConfig) -> tuple[str, ...]:
-        """Names of the pre-trained models for `initial_state`."""
+        """Names of the pre-trained models whose parameters `initial_state` needs."""
         return ("gmf", "mlp")
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs."""
+        """Logits of the batch's (user, item) pairs; `rng` draws dropout, None switches it off."""
         logits: Tensor = self.gmf(batch, rng) + self.mlp(batch, rng)
         return logits
 
     def score_pairs(
         self, users: Int[Tensor, " B"], items: Int[Tensor, "B C"]
     ) -> Float[Tensor, "B C"]:
-        """Logits of each user [B] with the items [B, C] in the user's row, without dropout."""
+        """Logits [B, C] without dropout: row b of `items` holds the items for user ``users[b]``."""
         z_users = self.gmf.encode_users(users) * self.gmf.weight  # [B, W]
         # Multiply with each distinct item once, then pick the columns of each user's items.
         distinct, places = torch.unique(items, return_inverse=True)
@@ -107,11 +107,14 @@ class NeuMF(nn.Module, PairScorer):
         return scores
 
     def embedding_parameters(self) -> list[nn.Parameter]:
-        """The four embedding tables."""
+        """Embedding tables of users and items, of the GMF and of the MLP."""
         return [*self.gmf.embedding_parameters(), *self.mlp.embedding_parameters()]
 
     def initial_state(self, **states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """State from a trained GMF and MLP: h ← [α h_GMF; (1 − α) h_MLP] (2017, Eq. 13)."""
+        """Parameters from a pre-trained GMF and MLP: h ← [α h_GMF; (1 − α) h_MLP] (2017, Eq. 13).
+
+        They are given as ``gmf=…`` and ``mlp=…``.
+        """
         gmf, mlp = states["gmf"], states["mlp"]
         alpha = self.config.alpha
         last = len(self.mlp.layers.weights) - 1

@@ -1,4 +1,4 @@
-"""Random scores: the lowest baseline, and a check of the evaluation protocol."""
+"""Random scores: the lowest baseline, which also tests the evaluation protocol."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from comet_rec.random import generator
 
 @dataclass(frozen=True, kw_only=True)
 class RandomConfig:
-    """Random has no settings."""
+    """Settings of Random: it has none."""
 
 
 class Random(NonIterative):
-    """Uniform random scores, a pure function of (seed, user, item)."""
+    """Model with uniform random scores, a pure function of (seed, user, item)."""
 
     def __init__(
         self, config: RandomConfig, n_users: int, n_items: int, rng: torch.Generator
@@ -35,20 +35,20 @@ class Random(NonIterative):
     def score_all(
         self, users: npt.NDArray[np.int64], histories: csr_array
     ) -> npt.NDArray[np.float32]:
-        """Scores of all items, [B, n]."""
+        """Scores of all n items for each user index in `users`, [B, n]."""
         n = histories.shape[1]
         rows = [generator(self.seed, "random", int(u)).random(n, np.float32) for u in users]
         return np.array(rows, dtype=np.float32).reshape(len(users), n)
 
     @staticmethod
     def arrays(config: RandomConfig, n_users: int, n_items: int) -> dict[str, Array]:
-        """Declarations of the arrays in the state."""
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
         return {"seed": indices((), 2**31)}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State as named tensors."""
+        """The seed as a named tensor."""
         return {"seed": torch.tensor(self.seed)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load a state that `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.seed = int(state["seed"])

@@ -35,7 +35,7 @@ class SVDppConfig:
     Parameters
     ----------
     embedding_dim : int
-        K.
+        K, the size of the embeddings.
     exclude_target : bool
         Leave a training pair's own item out of N(u).
     init_scale : float
@@ -60,18 +60,22 @@ class SVDpp(LatentFactors, FoldIn):
 
     @classmethod
     def scores_one_user(cls, config: SVDppConfig) -> bool:
-        """Whether N(u) is the same for all items; false if each pair leaves its own item out."""
+        """Whether a training step scores all items with the same vector of a user.
+
+        It is false if N(u) leaves out the item of each pair, because f_u then differs between
+        items.
+        """
         return not config.exclude_target
 
     @property
     def histories(self) -> HistorySettings:
-        """Settings for the full N(u)."""
+        """Settings of the histories that the model reads: all of N(u)."""
         return replace(FULL, exclude_target=self.config.exclude_target)
 
     def factors_of(
         self, users: Int[Tensor, " U"] | None, histories: Ragged | None
     ) -> Float[Tensor, "U K"]:
-        """Factors f_u = p_u + |N(u)|^(−½) Σ y_j."""
+        """Factors f_u = p_u + |N(u)|^(−½) Σ y_j of users, from their histories N(u)."""
         assert histories is not None
         factors = history_means(self.history_embedding, histories, 0.5)
         return factors if users is None else factors + self.user_embedding.index_select(0, users)
@@ -79,12 +83,12 @@ class SVDpp(LatentFactors, FoldIn):
     def contributions(
         self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
     ) -> npt.NDArray[np.float64]:
-        """|N|^(−½) y_j · q_i for each j of the history."""
+        """Contribution |N|^(−½) y_j · q_i of each item j of a history to the score of item i."""
         assert z_item is not None
         return history_parts(self.history_embedding, history, 0.5, z_item)
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
-        """Logits of the pairs, with each pair's own item left out of N(u)."""
+        """Logits of the batch's pairs; N(u) leaves each pair's own item out if `exclude_target`."""
         assert self.biases is not None
         # N(u) without the pair's item differs between pairs, so there is no single vector f_u of a
         # user. The parts of p_u and of N(u) are computed separately.

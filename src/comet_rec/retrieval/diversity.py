@@ -1,8 +1,8 @@
 """Diverse lists by maximal marginal relevance (Carbonell, Goldstein, SIGIR 1998).
 
-A list takes one item after the other. The next item has the largest
+A list is filled item by item. The next item is the candidate with the largest
 
-    (1 − d) · relevance − d · largest cosine with an item that the list holds,
+    (1 − d) · relevance − d · largest cosine with an item that is already in the list,
 
 where d is the diversity and relevance is the score, scaled to [0, 1] among the candidates of the
 list. With d = 0 the list is in the order of the scores.
@@ -20,19 +20,20 @@ Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
 QUERIES = 128
-"""Lists at a time: each needs the cosines of all pairs of its candidates."""
+"""Number of lists at a time. Each list needs the cosines of all pairs of its candidates."""
 
 
 def diversified(
     items: Int64, scores: Float32, factors: Tensor, k: int, diversity: float
 ) -> tuple[Int64, Float32]:
-    """The k items that maximal marginal relevance picks of each list of candidates.
+    """Choose k items from each list of candidates by maximal marginal relevance.
 
     Parameters
     ----------
     items : int64 [Q, M]
-        Candidates, best first; −1 behind the last one.
+        Candidates of each list, best first; −1 fills the rest of a row.
     scores : float32 [Q, M]
+        Scores of the candidates.
     factors : Tensor [n, W]
         Item vectors that are compared by their cosine.
     k : int
@@ -42,8 +43,9 @@ def diversified(
     Returns
     -------
     items : int64 [Q, k']
-        In the order in which they were picked, k' = min(k, M); −1 where a list is shorter.
+        Chosen items in the order of the choice, k' = min(k, M); −1 fills the rest of a row.
     scores : float32 [Q, k']
+        Their scores.
     """
     k = min(k, items.shape[1])
     picked = np.full((len(items), k), -1, dtype=np.int64)
@@ -57,7 +59,7 @@ def diversified(
 
 
 def _picked(items: Int64, scores: Float32, factors: Tensor, k: int, diversity: float) -> Int64:
-    """Places of the picked candidates, [B, k]."""
+    """Columns of `items` that maximal marginal relevance chooses, in order, [B, k]."""
     exists = torch.from_numpy(items >= 0)  # [B, M]
     vectors = nnf.normalize(factors[torch.from_numpy(np.maximum(items, 0))], dim=2)  # [B, M, W]
     cosines = vectors @ vectors.mT  # [B, M, M]

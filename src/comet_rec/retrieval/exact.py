@@ -1,4 +1,4 @@
-"""Exact top-k of inner products, in blocks and with masks; the lower index wins between equals.
+"""Exact top-k of inner products; among equal scores, the item with the lower index comes first.
 
 A fast first pass computes float32 scores in tiles that fit the cache, and keeps only the maximum of
 each run of neighbouring items. The k best items lie in the k runs with the highest maxima. So a
@@ -23,27 +23,27 @@ from comet_rec.parallel import in_parts
 QUERIES = 512
 """Number of queries in a block."""
 LEAST_PART = 64
-"""Fewest queries that justify a separate thread."""
+"""Smallest number of queries that are given to a thread of their own."""
 TILE = 8192
-"""Number of items in a tile."""
+"""Number of items whose scores are computed at a time."""
 RUN = 64
-"""Number of items in a run; `TILE` is a multiple of it."""
+"""Number of neighbouring items whose maximum score is kept; `TILE` is a multiple of this number."""
 BLOCK_BYTES = 64 * 2**20
-"""Largest memory of a block of scores, or of the vectors of a block's chosen items."""
+"""Largest memory, in bytes, of the scores or of the gathered vectors of a block of queries."""
 NOISE = 4e-6
 """Assumed bound of the rounding error in a float32 product of two vectors of length one."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Items to leave out of the lists.
+    """Items to leave out of the lists of a top-k search.
 
     Parameters
     ----------
     rows, items : int64 [M]
         (query, item) pairs to leave out, ascending by query.
     closed : bool Tensor [n] or None
-        Marks items to leave out of every list.
+        True for items to leave out of every list.
     """
 
     rows: npt.NDArray[np.int64]
@@ -51,7 +51,10 @@ class Mask:
     closed: Tensor | None
 
     def of_block(self, first: int, last: int) -> tuple[npt.NDArray[np.int64], ...]:
-        """Pairs of a block of queries, sorted by item: rows within the block, and items."""
+        """Masked pairs of the queries `first` to `last` − 1, sorted by item.
+
+        The result is the query of each pair, counted from `first`, and its item.
+        """
         a, b = np.searchsorted(self.rows, [first, last])
         order = np.argsort(self.items[a:b], kind="stable")
         return self.rows[a:b][order] - first, self.items[a:b][order]
@@ -65,26 +68,28 @@ def top_k(
     masked: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
     allowed: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[slice, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-    """Best items of each query by inner product, block by block.
+    """Yield the k items with the highest inner products for each query, block by block.
 
     Parameters
     ----------
     queries : Tensor [Q, K]
+        Vectors to find the best items for, e.g. of users.
     items : Tensor [n, K]
+        Vectors of all items.
     k : int
         Largest length of a list.
     masked : pair of int64 [M], optional
         (query, item) pairs to leave out, ascending by query.
     allowed : bool [n], optional
-        Marks items that lists may hold.
+        True for items that the lists may hold; all items by default.
 
     Yields
     ------
     block : slice
         Queries of the block.
     found : int64 [B, k']
-        Items, best first, with k' = min(k, n). Equal scores are in the order of indices. A row with
-        fewer items left ends with −1.
+        Items, best first, with k' = min(k, n). Equal scores are in the order of indices. If fewer
+        items are allowed, −1 fills the rest of the row.
     scores : float32 [B, k']
         Rounded float64 products; −inf if there is no item.
     """
@@ -123,9 +128,10 @@ def top_k_of_rows(
     masked: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
     allowed: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[slice, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-    """As `top_k`, from scores instead of vectors.
+    """As `top_k`, for a model that computes scores instead of vectors.
 
-    `rows` takes a slice of the `count` queries and returns their scores of all items [B, n_items].
+    `rows` takes a slice of the `count` queries and returns their scores for all items, [B,
+    n_items].
     """
     empty = np.empty(0, dtype=np.int64)
     size = max(1, BLOCK_BYTES // (4 * n_items))
@@ -158,7 +164,10 @@ def _exact_scores(
 def _close(
     scores: Tensor, first: int, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask
 ) -> None:
-    """Set masked scores of a tile to −inf; the tile begins with item `first`."""
+    """Set masked scores to −inf, in place.
+
+    `scores` holds the items from index `first` on. `pairs` holds the masked (row, item) pairs.
+    """
     last = first + scores.shape[1]
     if mask.closed is not None:
         scores.masked_fill_(mask.closed[first:last], float("-inf"))
@@ -172,7 +181,7 @@ def _by_runs(
     block: Tensor, items: Tensor, k: int, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask,
     noise: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Best items through the maxima of runs, as the module describes.
+    """Best items of a block of queries, and their scores, by the two passes of the module text.
 
     `noise` times the length of a query bounds the error of a float32 score. A query whose last
     place is uncertain within this error is ranked again over all items.
@@ -233,7 +242,7 @@ def _by_runs(
 def _mask_columns(
     scores: Tensor, columns: Tensor, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask, n: int
 ) -> None:
-    """Set masked scores to −inf in place; `columns` [B, C] holds the item of each score."""
+    """Set masked scores to −inf, in place; `columns` [B, C] holds the item of each score."""
     if mask.closed is not None:
         scores.masked_fill_(mask.closed[columns], float("-inf"))
     if len(pairs[0]) == 0:

@@ -1,8 +1,8 @@
-"""The second model of a blend, which is trained before the main model.
+"""Training of the second model of a blend, before the main model.
 
-The score of a blend is the main model's score plus a weight times the second model's score. If
-there is a folder for checkpoints, the finished second model is saved there until the main model is
-trained.
+The score of a blend is the main model's score plus a weight times the second model's score. If the
+caller gives a folder for checkpoints, the trained second model is saved there until the main model
+is trained.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from comet_rec.models.interfaces import Scorer
 from comet_rec.training.checkpoints import Hooks
 
 RUN = "run"
-"""Name of the finished second model's folder, inside the folder of its checkpoints."""
+"""Name of the folder that holds the trained second model, inside the folder of its checkpoints."""
 
 
 def check(config: Config) -> None:
-    """Refuse a blend if the main model's score is not an inner product.
+    """Refuse a blend if the main model's score is not an inner product of two vectors.
 
     Raises
     ------
@@ -37,13 +37,13 @@ def check(config: Config) -> None:
     if not base.two_tower(config.name):
         raise ConfigError(
             f'blend.model = "{config.blend.model}": a blend needs a model with user and item '
-            f"vectors, and {config.name} has none; leave the setting out, or give "
-            'blend.model = "none"'
+            f"vectors, and {config.name} has none; leave blend.model "
+            'out, or give blend.model = "none"'
         )
 
 
 def check_given(second: Run, config: Config) -> None:
-    """Refuse a trained second model if its settings differ from the blend's.
+    """Refuse an already trained second model if its settings differ from those of the blend.
 
     Raises
     ------
@@ -59,7 +59,9 @@ def check_given(second: Run, config: Config) -> None:
 
 
 def check_begun(hooks: Hooks, name: str) -> None:
-    """Refuse to resume a blend if its finished second model is not in the folder.
+    """Check that a stopped blend can resume: its trained second model must be in the folder.
+
+    `name` is the second model's name, for the message.
 
     Raises
     ------
@@ -76,12 +78,14 @@ def check_begun(hooks: Hooks, name: str) -> None:
 
 
 def waiting(config: Config, data: Split | Interactions, hooks: Hooks) -> Run | None:
-    """Finished second model of a stopped training, or None if there is none.
+    """The second model that an earlier, stopped training of this blend has finished.
+
+    The result is None if the folder for checkpoints holds no such model.
 
     Raises
     ------
     ConfigError
-        When it was trained with other settings or other data.
+        When that model was trained with other settings or other data.
     """
     place = _place(hooks)
     if place is None or not place.is_dir():
@@ -94,14 +98,14 @@ def waiting(config: Config, data: Split | Interactions, hooks: Hooks) -> Run | N
     same &= run.epochs <= most
     if not same or (run.split.hash if run.split else "") != (split.hash if split else ""):
         raise ConfigError(
-            f"{place.parent.parent}: holds a {config.name} with other settings or other data; give "
-            "the same command, or remove the folder to start anew"
+            f"{place.parent.parent}: holds a {config.name} model that was trained with other "
+            "settings or other data; give the same command, or remove the folder to start anew"
         )
     return run
 
 
 def keep(run: Run, hooks: Hooks) -> Run:
-    """Save the finished second model, remove its checkpoints, and return its run."""
+    """Save the trained second model, remove its checkpoints, and return it."""
     place = _place(hooks)
     if place is not None:
         save_run(run, place)
@@ -116,6 +120,9 @@ def _place(hooks: Hooks) -> Path | None:
 
 
 def validation_scores(second: Run, rows: Interactions) -> Scorer:
-    """Scores of the second model, with its parameters from before the refit."""
+    """Scores of the second model for validation; `rows` are the training rows.
+
+    They use the parameters from before the refit, which were not trained on validation rows.
+    """
     state = second.state if second.selected is None else second.selected
     return model_scores(base.restored(second.config, state, second.interactions), rows)

@@ -1,4 +1,4 @@
-"""State of an unfinished training, in memory and as a checkpoint on disk."""
+"""State of an unfinished training, in memory and in a checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ CHECKPOINT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Hooks:
-    """Hooks that a caller passes to a training: reports, a stop signal and checkpoints.
+    """How a caller follows and controls a training: progress reports, a stop signal, checkpoints.
 
     Parameters
     ----------
     report : callable
-        Called with a stage and the progress. The stage is "validation", "refit" or "all", after
-        the model's name for the second model of a blend.
+        Called with the name of the stage and the progress. The stage is "validation", "refit" or
+        "all". For the second model of a blend, the model's name comes first, e.g. "fism refit".
     stop : callable
         Returns true to stop the training after the current step.
     checkpoints : Path or None
-        Folder for the state of an unfinished training.
+        Folder for the checkpoints of an unfinished training; None writes no checkpoints.
     resume : bool
         Whether to resume from the checkpoint in the folder.
     """
@@ -55,7 +55,10 @@ class Hooks:
     resume: bool = False
 
     def of_blend(self, name: str) -> Hooks:
-        """Hooks for the training of a blend's second model."""
+        """Hooks for the second model of a blend, whose checkpoints are in a folder of their own.
+
+        `name` is the second model's name, which precedes the stage in reports.
+        """
         folder = None if self.checkpoints is None else self.checkpoints / BLEND
 
         def report(stage: str, progress: Progress) -> None:
@@ -67,7 +70,9 @@ class Hooks:
 
 @dataclass
 class Found:
-    """Results of an unfinished training; they are saved when it is stopped and every two minutes.
+    """What an unfinished training has found so far, e.g. its log and the chosen number of epochs.
+
+    It is saved as a checkpoint when the training is stopped, and every two minutes.
 
     Parameters
     ----------
@@ -77,11 +82,11 @@ class Found:
     held : str
         Hash of the protocol; empty if no rows are held out.
     starts : str
-        Digests of the pre-trained runs and of a blend's second model.
+        Digests of the pre-trained models and of a blend's second model.
     lines : list of dict
         Training log, one line for each epoch.
     weights : list of float
-        Best weight of a blend after each epoch.
+        Best weight of a blend's second model after each epoch.
     epochs : int
         Number of epochs that validation chose; 0 before the choice.
     selected : dict of Tensor
@@ -102,11 +107,14 @@ class Found:
 
     @property
     def identity(self) -> str:
-        """Text of config and data; a training resumes only from a checkpoint with an equal text."""
+        """Text of the config and of the data's hashes.
+
+        A training resumes only from a checkpoint with the same text.
+        """
         return "\n".join([self.config.to_toml(), self.log.fingerprint, self.held, self.starts])
 
     def resume(self) -> None:
-        """Load the checkpoint if the caller asks to resume.
+        """Load the checkpoint, if the caller asks to resume.
 
         Raises
         ------
@@ -131,7 +139,7 @@ class Found:
             raise ArtefactError(f"{folder}: parameters that validation chose are missing; {REMEDY}")
 
     def restore(self, stage: str, trainer: Trainer) -> None:
-        """Restore a trainer from the loaded checkpoint, if the checkpoint is of this stage."""
+        """Restore the trainer from the loaded checkpoint, if it was made in this stage."""
         if self._resumed is None or self._resumed[1]["stage"] != stage:
             return
         tensors, about = self._resumed
@@ -145,7 +153,10 @@ class Found:
             ) from None
 
     def note(self, stage: str, trainer: Trainer, progress: Progress) -> bool:
-        """Log and report a step or an epoch; return whether the caller asks to stop."""
+        """Report progress after a step or an epoch, and save a checkpoint every two minutes.
+
+        The result is whether the caller asks to stop.
+        """
         if progress.finished_epoch:
             self.lines.append(log_line(stage, progress))
             self.hooks.report(stage, progress)
@@ -157,7 +168,7 @@ class Found:
         return self.hooks.stop()
 
     def save(self, stage: str, trainer: Trainer) -> None:
-        """Write a checkpoint if the caller gave a folder."""
+        """Write a checkpoint, if the caller gave a folder."""
         self._saved = time.monotonic()
         if self.hooks.checkpoints is None:
             return
@@ -175,7 +186,7 @@ class Found:
         save_checkpoint(self.hooks.checkpoints, tensors, about)
 
     def _declared(self, about: Mapping[str, Any]) -> dict[str, Array]:
-        """Declarations of the tensors in a checkpoint, after a check of its other content.
+        """Expected tensors of a checkpoint; `about` is its other content, which is checked first.
 
         Raises
         ------
@@ -205,12 +216,16 @@ class Found:
 
 
 def open_folder(hooks: Hooks, config: Config) -> None:
-    """Check that a training can resume from the folder, or remove an earlier checkpoint from it.
+    """Prepare the folder for checkpoints.
+
+    Check that there is a checkpoint to resume from, or remove the checkpoint of an earlier
+    training.
 
     Raises
     ------
     ConfigError
-        When there is no checkpoint to resume from, or only the earlier training has a blend.
+        When there is no checkpoint to resume from, or when the checkpoint is of a training with a
+        blend and this training has none.
     """
     folder = hooks.checkpoints
     if folder is None:
@@ -224,7 +239,7 @@ def open_folder(hooks: Hooks, config: Config) -> None:
 
 
 def begun_otherwise(checkpoints: Path) -> ConfigError:
-    """Error for a checkpoint that belongs to another training."""
+    """Error to raise for a checkpoint that belongs to another training."""
     return ConfigError(
         f"{checkpoints}: this training began with another model, other settings or other data; "
         "give the same command, or remove the folder to start anew"
@@ -232,13 +247,16 @@ def begun_otherwise(checkpoints: Path) -> ConfigError:
 
 
 def checkpoint_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declarations of the tensors in a checkpoint: the trainer's state and chosen parameters."""
+    """Expected name, type and shape of each tensor in a checkpoint.
+
+    The tensors are the trainer's state and the parameters that validation chose.
+    """
     selected = under("selected", optional(base.state_arrays(config, n_users, n_items)))
     return training.state_arrays(config, n_users, n_items) | selected
 
 
 def log_line(stage: str, progress: Progress) -> dict[str, Any]:
-    """Line of `log.jsonl` for a finished epoch."""
+    """Line of `log.jsonl`, the training log, for a finished epoch."""
     return {
         "stage": stage,
         "epoch": progress.epoch,
@@ -250,7 +268,7 @@ def log_line(stage: str, progress: Progress) -> dict[str, Any]:
 
 
 def digests(runs: Iterable[Run]) -> str:
-    """Digests of the runs' parameters before their refit, joined to a text."""
+    """Digests of the runs' parameters from before their refit, joined into one text."""
     return " ".join(digest(run.selected or run.state) for run in runs)
 
 

@@ -1,4 +1,4 @@
-"""From a config and a log to a finished run: choose the number of epochs, refit, and finish."""
+"""The steps from a config and a log to a trained model: choose the epochs, refit, finish."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ from comet_rec.training.trainer import Progress, Trainer, frozen
 
 CPU = torch.device("cpu")
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 2.8, 4.0)
-"""Weights of a blend's second model, from which the validation items choose the best."""
+"""Weights of a blend's second model that validation tries."""
 FULL_SCORES = 500_000_000
-"""Largest number of scores in the full ranking after an epoch. With more, a sample of the users is
-ranked."""
+"""Largest number of scores in the full ranking after an epoch. If all users would need more, only a
+sample of the users is ranked."""
 LEAST_USERS = 2_000
-"""Fewest users in the sample for a full ranking. With fewer, noise hides the change between
+"""Smallest size of that sample of users. With fewer users, noise would hide the change between
 epochs."""
 PAIR_SCORES = 20_000_000
-"""Largest number of scores in the full ranking of a model that scores pairs. Such a model is about
-a thousand times as slow, so the limit holds even if fewer than `LEAST_USERS` users remain."""
+"""Largest number of scores in the full ranking of a `PairScorer`. Such a model is about a thousand
+times as slow, so the limit holds even if fewer than `LEAST_USERS` users remain."""
 
 
 class Stage(NamedTuple):
-    """One training, from initial parameters to the end.
+    """One run of the training loop, from initial parameters to the last epoch.
 
     Parameters
     ----------
     name : str
+        "validation", "refit" or "all".
     rows : Interactions
         Rows to train on.
     epochs : int
@@ -63,7 +64,11 @@ class Stage(NamedTuple):
 
 
 def stages_of(config: Config, data: Split | Interactions) -> list[Stage]:
-    """Stages of a training: one with validation and maybe a refit, or one on all rows of a log."""
+    """Stages of a training on `data`.
+
+    A split has a stage with validation and, if `train.refit` is set, a refit. A log without
+    held-out rows has one stage on all rows.
+    """
     if not isinstance(data, Split):
         return [Stage("all", data, config.train.full_epochs)]
     validation = Stage("validation", data.train, config.train.epochs, data.validation)
@@ -85,14 +90,16 @@ def fit(
     ----------
     config : Config
     data : Split or Interactions
-        The validation items of a split choose the number of epochs. A log without a split is used
-        for training as a whole.
+        The validation items of a split choose the number of epochs. All rows of a log are used for
+        training.
     second : Config, Run or None
-        Second model of a blend: its complete config, or its finished run on the same data.
+        Second model of a blend: its complete config, or a run that was trained on the same data.
     starts : sequence of Run
         Pre-trained models for the initial parameters.
     hooks : Hooks, optional
+        Progress reports, a stop signal, and checkpoints.
     device : torch.device
+        Device to train on.
 
     Raises
     ------
@@ -152,7 +159,10 @@ def fit(
 
 
 def fresh_model(config: Config, log: Interactions, starts: Sequence[Run], *, refitted: bool) -> Any:
-    """Model with initial parameters, drawn from the seed or taken from pre-trained models."""
+    """New model with initial parameters, random or from the pre-trained models `starts`.
+
+    `refitted` chooses the parameters of the pre-trained models after their refit.
+    """
     seed = torch_seed(config.seed, "parameters")
     model = base.build(config.name, config.model, log.n_users, log.n_items, seed)
     if starts:
@@ -161,7 +171,7 @@ def fresh_model(config: Config, log: Interactions, starts: Sequence[Run], *, ref
 
 
 def solved(model: Any, stage: Stage, validate: Validation | None) -> dict[str, Any]:
-    """Fit a non-iterative model and return its line of the training log."""
+    """Fit a non-iterative model on the rows of `stage`, and return its line of the training log."""
     began = time.perf_counter()
     model.fit(stage.rows)
     seconds = time.perf_counter() - began
@@ -174,7 +184,11 @@ def finished(
     found: Found, model: Any, data: Split | Interactions, starts: Sequence[Run],
     second: Run | None, *, given: bool,
 ) -> Run:  # fmt: skip
-    """Run of a trained model; its vectors use the histories with the validation rows."""
+    """The run of a trained model, with its user and item vectors if it has them.
+
+    Histories for the vectors include validation rows. `given` is true if the caller gave an already
+    trained second model.
+    """
     rows = data.known if isinstance(data, Split) else data
     users: Any = None
     items: Any = None
@@ -210,7 +224,7 @@ def finished(
 
 
 def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
-    """Batches of training rows, with the settings of a config and of a model.
+    """Batches of the training rows, as the config demands and with the histories of the model.
 
     Raises
     ------
@@ -235,7 +249,7 @@ def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
 
 
 def validated_users(model: str, scores: Scorer) -> int:
-    """Largest number of users in the full ranking after an epoch."""
+    """Largest number of users to rank in full after an epoch, for the model named `model`."""
     if not isinstance(scores, PairScores):
         return max(LEAST_USERS, FULL_SCORES // max(scores.n_items, 1))
     return min(full_users(model) or PAIR_SCORES, max(1, PAIR_SCORES // max(scores.n_items, 1)))
@@ -243,7 +257,7 @@ def validated_users(model: str, scores: Scorer) -> int:
 
 @dataclass(frozen=True)
 class Validation:
-    """Ranks the validation items after each epoch of a training.
+    """Ranks the validation items after each epoch; an object is called with the model.
 
     Parameters
     ----------
@@ -251,11 +265,12 @@ class Validation:
         If ``train.selection_metric`` is "full", there is a full ranking too.
     held : HeldOut
     rows : Interactions
-        The training rows. A full ranking leaves their items out, but not the test items.
+        The training rows. A full ranking leaves out the items that a user has in these rows. It
+        does not leave out test items.
     second : Scorer or None
-        Scores of a blend's second model, trained on the same rows.
+        Scores of a blend's second model, trained on the same rows; None without a blend.
     weights : list of float
-        Best weight of the second model after each epoch; `blended` appends to the list.
+        List to which each validation appends the best weight of the second model.
     """
 
     config: Config
@@ -265,16 +280,26 @@ class Validation:
     weights: list[float] = field(default_factory=list)
 
     def __call__(self, model: Any, histories: Any = None) -> dict[str, float]:
-        """Metrics of a model with these histories; for a blend, with the best weight."""
+        """Validation metrics of the model; for a blend, with the best weight of the second model.
+
+        `histories` are the model's input histories, for models that read them.
+        """
         scores = model_scores(model, self.rows, histories)
         return self.figures(scores) if self.second is None else self.blended(scores)
 
     def figures(self, scores: Scorer) -> dict[str, float]:
-        """HR@k and NDCG@k over sampled candidates; if selected, full metrics too ("full HR@10")."""
+        """HR@k and NDCG@k over sampled candidates.
+
+        If ``train.selection_metric`` is "full", metrics of the full ranking are added ("full
+        HR@10").
+        """
         return self._of_weights(scores, None, (0.0,))[0.0]
 
     def blended(self, scores: Scorer) -> dict[str, float]:
-        """Metrics of score + weight · second score with the best weight, appended to `weights`."""
+        """Metrics of the blended scores with the best weight, which is appended to `weights`.
+
+        The blended score is the score in `scores` plus weight times the second model's score.
+        """
         by_weight = self._of_weights(scores, self.second, WEIGHTS)
         best = max(by_weight, key=lambda weight: self.config.train.merit(by_weight[weight]))
         self.weights.append(float(np.float32(best)))
@@ -298,6 +323,6 @@ class Validation:
 
 
 def validation_text(figures: Mapping[str, float]) -> str:
-    """Text of the main validation metrics for a line of progress."""
+    """Short text of the main validation metrics, for a line of progress."""
     names = ("HR@10", "NDCG@10", "full NDCG@10")
     return " ".join(f"{name} {figures[name]:.4f}" for name in names if name in figures)

@@ -1,8 +1,7 @@
 """Losses of a training step: losses on pairs, and the softmax over all items or sampled items.
 
 The logits [B, I] of a full softmax are computed in blocks of rows that fit the cache. The same pass
-computes the gradient, which is possible because the loss is one number. So no logit is computed
-twice, and no logit is kept.
+computes the gradient of a block, so the logits are computed once and not kept.
 """
 
 from __future__ import annotations
@@ -23,13 +22,15 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
 BLOCK_BYTES = 4_000_000
-"""Size of a block of logits on the CPU."""
+"""Size in bytes of a block of logits on a CPU."""
 
 
 def objective(
     model: Any, batch: Batch, config: TrainConfig, rng: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """Loss of a batch, and the logits of its pairs, which are only positives for a softmax.
+    """Loss of a batch, and the logits of its (user, item) pairs.
+
+    With a softmax loss, the pairs are only the positives.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def objective(
         Pairs with labels. For a softmax, positives and all or sampled items.
     config : TrainConfig
     rng : torch.Generator or None
-        Draws dropout.
+        Draws dropout; None switches dropout off.
     """
     if config.loss == "softmax":
         return _softmax(model, batch, config, rng)
@@ -67,7 +68,7 @@ def _softmax(
 def binary_cross_entropy(
     logits: Float[Tensor, " P"], labels: Float[Tensor, " P"], reduction: Literal["mean", "sum"]
 ) -> Float[Tensor, ""]:
-    """Eq. 9: −Σ [y·log σ(x) + (1 − y)·log(1 − σ(x))], or the mean over the pairs."""
+    """Binary cross-entropy (Eq. 9): −Σ [y·log σ(x) + (1 − y)·log(1 − σ(x))], or the mean."""
     return nnf.binary_cross_entropy_with_logits(logits, labels, reduction=reduction)
 
 
@@ -77,7 +78,9 @@ def bayesian_personalised_ranking(
     groups: Int[Tensor, " P"],
     reduction: Literal["mean", "sum"],
 ) -> Float[Tensor, ""]:
-    """−Σ log σ(x_positive − x_negative) over the negatives, or the mean (Rendle et al. 2009).
+    """BPR loss −Σ log σ(x_positive − x_negative) over all negatives, or the mean.
+
+    See Rendle et al. 2009.
 
     Parameters
     ----------
@@ -103,11 +106,11 @@ def sampled_softmax(
     reduction: Literal["mean", "sum"],
     masked: Ragged | None = None,
 ) -> Float[Tensor, ""]:
-    """As `full_softmax`, with the sum over all items estimated from sampled items.
+    """Softmax cross-entropy of each positive among all items, estimated from sampled items.
 
     The denominator is the sum of exp(x) for the positive and ``exp(x + log_weight)`` for every
-    other sampled item. A weight is the number of draws of an item over the expected number. So the
-    expectation of the sum is the sum over all items (log Q correction).
+    other sampled item. ``exp(log_weight)`` is the number of draws of an item over the expected
+    number. So the expectation of the sum is the sum over all items (log Q correction).
 
     Parameters
     ----------
@@ -116,11 +119,12 @@ def sampled_softmax(
     logits : Tensor [B, C]
         Logits of each positive's user with the sampled items.
     log_weights : Tensor [C]
+        Corrections of the sampled items (`data.sampling.Negatives.shared`).
     places : int64 [B]
         Column of each positive's own item; −1 if the item was not sampled.
     reduction : {"mean", "sum"}
     masked : Ragged or None
-        Columns to leave out for each positive.
+        For each positive, the columns to leave out of the denominator.
     """
     # Leave out the positive's own column: its logit enters separately, without a weight.
     hits = torch.nonzero(places >= 0)[:, 0]
@@ -141,9 +145,10 @@ def full_softmax(
     reduction: Literal["mean", "sum"],
     masked: Ragged | None = None,
 ) -> Float[Tensor, ""]:
-    """−Σ log softmax(items · user)_target, or the mean over the positives.
+    """Softmax cross-entropy of each positive among all items, summed or averaged.
 
-    Other positives of the same user count as negatives, unless `masked` leaves them out.
+    The logits are the inner products of the positive's user vector with all item vectors. Other
+    positives of the same user count as negatives, unless `masked` leaves them out.
 
     Parameters
     ----------
@@ -155,7 +160,7 @@ def full_softmax(
         Items of the positives.
     reduction : {"mean", "sum"}
     masked : Ragged or None
-        Items to leave out for each positive; its own item must not be among them.
+        For each positive, the items to leave out of the softmax, without the positive itself.
     """
     total: Tensor = _FullSoftmax.apply(users, items, targets, masked)  # type: ignore[no-untyped-call]
     return total / len(users) if reduction == "mean" else total
@@ -197,5 +202,5 @@ class _FullSoftmax(torch.autograd.Function):
 
 
 def mask(logits: Float[Tensor, "B C"], masked: Ragged) -> None:
-    """Set the masked columns of each row to −∞, in place."""
+    """Set ``logits[r, c]`` to −∞ for each column c in row r of `masked`, in place."""
     logits[masked.rows, masked.values] = -torch.inf

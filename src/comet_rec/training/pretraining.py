@@ -1,4 +1,4 @@
-"""Initialisation of a model's parameters from finished runs."""
+"""Initialisation of a model's parameters from pre-trained models."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from comet_rec.training import blend
 
 
 def runs_of(models: Any) -> list[Run]:
-    """Runs of one fitted model or of several.
+    """The runs (trained parameters with their data) of one fitted model or of several.
 
     Raises
     ------
     InputError
-        When an argument is no model.
+        When `models` holds something else than models.
     NotFittedError
         When a model is not trained yet.
     """
@@ -29,7 +29,7 @@ def runs_of(models: Any) -> list[Run]:
     runs = [run for model in given if isinstance(run := getattr(model, "run", None), Run)]
     if len(runs) < len(given):
         raise InputError(
-            f"init_from: give fitted models, not {models!r}; load_model(folder) reads one"
+            f"init_from: give fitted models, not {models!r}; load_model(folder) reads one back"
         )
     return runs
 
@@ -38,14 +38,14 @@ def check(
     starts: Sequence[Run], second: Sequence[Run], config: Config, log: Interactions,
     split: Split | None,
 ) -> None:  # fmt: skip
-    """Refuse runs that a model with this config cannot start from, or must not start from.
+    """Check that a model with this config may be initialised from the given pre-trained models.
 
     Parameters
     ----------
     starts : sequence of Run
-        Runs for the initial parameters.
+        Pre-trained models for the initial parameters.
     second : sequence of Run
-        Finished run of the blend's second model, if the caller gives one.
+        The trained second model of a blend, if the caller gives one; otherwise empty.
     config : Config
     log : Interactions
     split : Split or None
@@ -53,8 +53,8 @@ def check(
     Raises
     ------
     ConfigError
-        When the model needs other runs or none, or when a run was trained on another log, on
-        another split, or on the validation rows of this training.
+        When the model needs other pre-trained models or none. Also when one was trained on another
+        log, on another split, or on the validation rows of this training.
     """
     given, needed = sorted(run.config.name for run in starts), sources(config)
     if given and given != sorted(needed):
@@ -69,14 +69,14 @@ def check(
 def _check_data(run: Run, config: Config, log: Interactions, split: Split | None) -> None:
     name, run_split = run.config.name, None if run.final else run.split
     if run.interactions.fingerprint != log.fingerprint:
-        raise ConfigError(f"the {name} run was trained on another log; train it on this one")
+        raise ConfigError(f"the {name} run was trained on another log; train the run on this log")
     if (run_split is None) != (split is None):
         raise ConfigError(
             f"the {name} run and this training must both hold items out, or neither; "
-            "train it the same way"
+            "train the run the same way"
         )
     if run_split is not None and split is not None and bool((run_split.part != split.part).any()):
-        raise ConfigError(f"the {name} run was trained on another split; train it on this one")
+        raise ConfigError(f"the {name} run was trained on another split; train it on this split")
     if split is not None and run.config.train.refit != config.train.refit:
         raise ConfigError(
             f"the {name} run was trained with refit = {str(run.config.train.refit).lower()} "
@@ -86,20 +86,20 @@ def _check_data(run: Run, config: Config, log: Interactions, split: Split | None
 
 
 def initialise(model: Any, runs: Sequence[Run], *, refitted: bool) -> None:
-    """Load the parameters of pre-trained models into a new model.
+    """Set the initial parameters of a new model from pre-trained models.
 
     Parameters
     ----------
     model : module
     runs : sequence of Run
-        One run for each of the model's `sources`; call `check` first.
+        The pre-trained models, one for each name in the model's `sources`; call `check` first.
     refitted : bool
-        Whether to take the parameters after the refit, and not those before it.
+        Whether to take their parameters from after their refit, or from before it.
 
     Raises
     ------
     ConfigError
-        When the shapes differ.
+        When the shapes of the parameters differ.
     """
     states = {
         run.config.name: run.state if refitted or run.selected is None else run.selected
@@ -109,12 +109,12 @@ def initialise(model: Any, runs: Sequence[Run], *, refitted: bool) -> None:
         model.load_state_dict(model.initial_state(**states))
     except (RuntimeError, KeyError) as error:
         raise ConfigError(
-            f"the runs to start from have other sizes ({str(error).splitlines()[-1].strip()}); "
-            "give all the same embedding_dim and hidden"
+            "the sizes of the pre-trained models differ from this model's "
+            f"({str(error).splitlines()[-1].strip()}); give all the same embedding_dim and hidden"
         ) from None
 
 
 def sources(config: Config) -> tuple[str, ...]:
-    """Names of the pre-trained models that a model with this config can start from."""
+    """Names of the pre-trained models that can initialise a model with this config."""
     models: tuple[str, ...] = base.model_class(config.name).sources(config.model)
     return models

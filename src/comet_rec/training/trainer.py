@@ -37,13 +37,13 @@ class Progress:
     epochs : int
         Largest number of epochs.
     batch, batches : int
-        Number of finished batches in this epoch, and of all its batches.
+        Number of finished batches in this epoch, and number of all its batches.
     loss, positives, train_seconds
-        Mean loss, number of positives and seconds of this epoch's steps so far.
+        Mean loss, number of positives and duration in seconds of this epoch's steps so far.
     validation : mapping or None
         Validation metrics at the end of an epoch.
     finished_epoch : bool
-        Whether this is the report at the end of an epoch.
+        True in the report at the end of an epoch, false in the report after a step.
     """
 
     epoch: int
@@ -58,7 +58,7 @@ class Progress:
 
     @property
     def done(self) -> float:
-        """Number of finished epochs, plus the finished share of the current epoch."""
+        """Number of finished epochs, including the finished share of the current epoch."""
         return self.epoch + (0.0 if self.finished_epoch else self.batch / max(self.batches, 1))
 
     @property
@@ -69,14 +69,14 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """Counters of the loop, and the best epoch so far.
+    """Position in the training loop, and the best epoch so far.
 
     A checkpoint holds this state and the states of the model and the optimizer.
 
     Parameters
     ----------
     epoch, batch : int
-        Position of the next step.
+        Epoch and batch of the next step, counted from 0.
     best_epoch : int
         Number of finished epochs at the best validation; 0 before the first validation.
     best : dict of Tensor or None
@@ -94,7 +94,7 @@ class TrainState:
 
 
 class Trainer:
-    """Trains a `Trainable` module on `Batches`.
+    """Trains a neural model on batches, with validation and early stopping.
 
     Parameters
     ----------
@@ -111,8 +111,9 @@ class Trainer:
         Called after each step and after each epoch. If it returns true after a step, training
         stops.
     horizon : int or None
-        Epochs over which the learning rate falls, by default ``config.epochs``. A shorter refit
-        with the same horizon has the same learning rates as the training with validation.
+        Number of epochs over which the learning rate falls, by default ``config.epochs``. A refit
+        with fewer epochs gets the horizon of the training with validation, so that its learning
+        rates are the same.
     """
 
     def __init__(
@@ -145,7 +146,8 @@ class Trainer:
         Raises
         ------
         NonFiniteError
-            When a loss is NaN or infinite. The message names the step and the first such tensor.
+            When a loss is NaN or infinite. The message names the step and the first tensor that is
+            not finite.
         TrainingInterrupted
             When `report` asks to stop. Training can resume from the state at that point.
         """
@@ -186,7 +188,7 @@ class Trainer:
         )  # fmt: skip
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Content of a checkpoint: tensors by name, and plain data."""
+        """State for a checkpoint: named tensors, and plain data such as counters."""
         state = self.state
         tensors = {f"model.{name}": value for name, value in frozen(self.model).items()}
         tensors |= {f"best.{name}": value for name, value in (state.best or {}).items()}
@@ -197,7 +199,9 @@ class Trainer:
         return tensors, {name: value for name, value in vars(state).items() if name != "best"}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` returned; `state_arrays` declares the tensors.
+        """Restore a state that `state_dict` returned.
+
+        Check the tensors against `state_arrays` first.
 
         Raises
         ------
@@ -232,7 +236,10 @@ class Trainer:
         self.state = TrainState(**state, best=best or None)
 
     def _close_epoch(self) -> dict[str, float] | None:
-        """Validate the parameters, or their average, and keep them if they are the best so far."""
+        """Validate after an epoch and keep the parameters if they are the best so far.
+
+        With parameter averaging, the average is validated. The result is the validation metrics.
+        """
         with self.averaged.in_place() if self.averaged else contextlib.nullcontext():
             validation = dict(self.validate()) if self.validate else None
             self.state.epoch += 1
@@ -240,9 +247,9 @@ class Trainer:
         return validation
 
     def _step(self, batch: Batch) -> float:
-        """Update the parameters once; return the mean loss per pair, or per positive for a softmax.
+        """Update the parameters once, and return the mean loss.
 
-        With BPR the mean is per negative.
+        The mean is per pair, with a softmax per positive, and with BPR per negative.
         """
         where = (self.state.epoch, self.state.batch)
         rng = torch.Generator(self.device)
@@ -297,7 +304,7 @@ class Trainer:
 
 
 class Averaged:
-    """Exponential moving average of the trained parameters.
+    """Exponential moving average of the parameters of a model in training.
 
     The decay after step t is (1 + t) / (10 + t), at most `decay`. So the poor parameters of the
     first steps soon lose their weight.
@@ -306,7 +313,7 @@ class Averaged:
     ----------
     model : nn.Module
     decay : float
-        In (0, 1).
+        Largest decay per step, in (0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -316,14 +323,14 @@ class Averaged:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Add the parameters after step number `step`, counted from 0, to the average."""
+        """Add the model's parameters to the average, after step number `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         values = list(self.values.values())
         torch._foreach_lerp_(values, [p.data for p in self.parameters.values()], 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange the model's parameters and their average."""
+        """Put the average into the model, and the model's parameters in place of the average."""
         for name, parameter in self.parameters.items():
             parameter.data, self.values[name] = self.values[name], parameter.data
 
@@ -338,7 +345,7 @@ class Averaged:
 
 
 def learning_rate(config: TrainConfig, step: int, per_epoch: int, horizon: int) -> float:
-    """Learning rate of step number `step`, counted from 0.
+    """Learning rate of step number `step`, counted from 0, with warm-up and schedule.
 
     Parameters
     ----------
@@ -359,7 +366,10 @@ def learning_rate(config: TrainConfig, step: int, per_epoch: int, horizon: int) 
 
 
 def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
-    """Batches of `source` in the same order; a background thread makes up to `depth` in advance."""
+    """The batches of `source` in the same order, made in advance by a background thread.
+
+    At most `depth` batches are waiting at a time.
+    """
     made: queue.Queue[Any] = queue.Queue(depth)
     closed = threading.Event()
     end = object()
@@ -396,15 +406,16 @@ def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None
 
 @contextlib.contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Set the precision of float32 matrix products inside the ``with`` block.
+    """Set PyTorch's precision of float32 matrix products inside the ``with`` block.
 
     PyTorch's setting is process-wide, so the old value is restored at the end. If the caller has
-    set a precision by backend, PyTorch refuses this older setting. Then "highest" changes nothing.
+    set a precision for each backend, PyTorch refuses this older setting. Then "highest" changes
+    nothing.
 
     Raises
     ------
     ConfigError
-        For another precision than "highest" if the caller has set a precision by backend.
+        For another precision than "highest", if the caller has set a precision for each backend.
     """
     try:
         before = torch.get_float32_matmul_precision()
@@ -424,7 +435,10 @@ def matmul_precision(precision: str) -> Iterator[None]:
 
 
 def parameter_groups(model: Any) -> list[list[nn.Parameter]]:
-    """Two lists of parameters: embedding tables and all others, in the order of the optimizer."""
+    """Two lists of the model's parameters: embedding tables, and all others.
+
+    Weight decay may apply only to the first list.
+    """
     tables = {id(p) for p in model.embedding_parameters()}
     parameters = list(model.parameters())
     return [
@@ -445,7 +459,7 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
-    """Declarations of the tensors in `Trainer.state_dict`."""
+    """Expected name, type and shape of each tensor from `Trainer.state_dict`."""
     state = arrays.optional(base.state_arrays(config, n_users, n_items))
     declared: dict[str, Array] = {}
     for part in ("model", "best", "average"):
@@ -461,10 +475,13 @@ def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors with a prefix in their names; the prefix is removed."""
+    """The tensors whose names begin with `prefix`, with the prefix removed from the names."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def frozen(model: Any) -> dict[str, Tensor]:
-    """State of a model on the CPU, for storage; it shares the memory of a model on the CPU."""
+    """The parameters of a model as named tensors on the CPU, for storage.
+
+    For a model on the CPU, they share the model's memory.
+    """
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}

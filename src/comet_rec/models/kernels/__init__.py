@@ -1,6 +1,6 @@
 """Fast arithmetic of the models; each fast form has a slow, simple form beside it.
 
-| file | it computes | fast form | slow form |
+| file | computes | fast form | slow form |
 |---|---|---|---|
 | `cross_features` | Eqs. 2–5 | `cross_features` | `direct_cross_features` |
 | `pair_products` | inner products of chosen pairs | `pair_products` | `gathered_products` |

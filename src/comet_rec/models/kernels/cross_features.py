@@ -5,7 +5,7 @@ For the map E [N, K] of a history and a filter W [N, H] of width H, feature t is
     x[t] = ReLU(Σ_n Σ_h W[n, h] · E[n, t + h] + b),    t = 0 … K − H.
 
 A filter covers all N rows, so it moves only along K. Let Ê = rfft(E) and Ŵ = rfft(W, n=K) along K.
-The correlation theorem gives all places t of a filter at once:
+The correlation theorem gives the features at all places t of a filter at once:
 
     Σ_n Σ_h W[n, h] · E[n, (t + h) mod K] = irfft(Σ_n Ê[n] · conj(Ŵ[n]))[t].
 
@@ -48,21 +48,23 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
 BLOCK_BYTES = 3_400_000
-"""Size of a block of transformed maps; a few blocks fit the shared cache."""
+"""Size in bytes of a block of transformed maps; a few blocks fit the shared cache of a CPU."""
 
 LEAST_PART = 32
-"""Fewest maps that justify a separate thread."""
+"""Smallest number of maps that are given to a thread of their own."""
 
 BLOCKS_A_PRODUCT = 4
 """Number of blocks whose features are multiplied with the next layer's weight in one product. The
-same holds for the gradient of the features."""
+gradient of the features is computed for as many blocks at a time."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Order of the cross features in a row: width by width, filter by filter, place by place.
+    """Order of a map's cross features: by filter width, then by filter, then by place.
+
+    The place of a feature is the column of the map where the filter begins.
 
     Parameters
     ----------
@@ -111,7 +113,10 @@ class Layout:
 def embedding_maps(
     table: Float[Tensor, "V K"], histories: Int[Tensor, "B N"]
 ) -> Float[Tensor, "B N K"]:
-    """Embedding maps: rows of the table, stacked (Eqs. 2, 3). Index V, the pad, is a zero row."""
+    """Embedding maps of histories: rows of `table`, stacked (Eqs. 2, 3).
+
+    Index V, the pad, is a row of zeros.
+    """
     return nnf.embedding(histories, nnf.pad(table, (0, 0, 0, 1)))
 
 
@@ -122,7 +127,7 @@ def direct_cross_features(
     biases: list[Float[Tensor, " _"]],
     weight: Float[Tensor, "O D"] | None = None,
 ) -> Float[Tensor, "B _"]:
-    """As `cross_features`, in the slow form: PyTorch's convolution."""
+    """The same result as `cross_features`, by PyTorch's convolution (slow, for tests)."""
     maps = embedding_maps(table, histories)  # [B, N, K]
     parts = []
     for filter_, bias in zip(filters, biases, strict=True):
@@ -140,19 +145,21 @@ def cross_features(
     biases: list[Float[Tensor, " _"]],
     weight: Float[Tensor, "O D"] | None = None,
 ) -> Float[Tensor, "B _"]:
-    """Cross features after ReLU (Eqs. 2–5), [B, D], in the order of `Layout`.
+    """Cross features of embedding maps after ReLU (Eqs. 2–5), [B, D], in the order of `Layout`.
 
     Parameters
     ----------
     table : Tensor [V, K]
+        Embeddings.
     histories : int [B, N]
-        Rows of the table that each map stacks; index V is a zero row.
+        Rows of `table` that each map stacks; index V is a row of zeros.
     filters : list of Tensor [channels, N, H_l]
         Filters of each width, with ascending widths.
     biases : list of Tensor [channels]
+        Biases of the filters of each width.
     weight : Tensor [O, D], optional
-        Weight of the linear layer that follows. If it is given, the result is the product of the
-        features with it, [B, O]. This saves the memory of the gradient of all features.
+        Weight of the next linear layer. If it is given, the result is the features times its
+        transpose, [B, O]. This saves the memory of the gradient of all features.
     """
     k = table.shape[1]
     if histories.numel() < len(table):
@@ -188,7 +195,7 @@ def _pads_in_front(histories: Tensor, pad: int) -> Tensor:
 
 
 def _by_pads(pads: Tensor) -> Tensor:
-    """Order of the maps: sorted by the number of pads within the part of each thread."""
+    """Order of the maps: one part per thread, each sorted by the number of pads in front."""
     order = pads.argsort(stable=True)
     threads = torch.get_num_threads()
     # Each thread takes every threads-th map. So all parts have the same mix of short and long
@@ -197,9 +204,10 @@ def _by_pads(pads: Tensor) -> Tensor:
 
 
 class _CrossFeatures(torch.autograd.Function):
-    """Features [B, D], or their product [B, O] with `weight`, from transformed rows and filters.
+    """Cross features from transformed embeddings and filters, with a backward pass of its own.
 
-    The rows are complex [V + 1, F], the filters complex [F, N, C].
+    The inputs are the rows, complex [V + 1, F], and the filters, complex [F, N, C]. The output is
+    the features [B, D], or their product [B, O] with `weight`.
     """
 
     @staticmethod
@@ -268,17 +276,17 @@ class _CrossFeatures(torch.autograd.Function):
 
 
 def _without_pads(histories: Tensor, pads: Tensor | None, block: slice) -> Tensor:
-    """Histories of a block, without leading columns that hold only pads."""
+    """Histories of a block of maps, without the leading columns that hold only pads."""
     return histories[block] if pads is None else histories[block, int(pads[block].min()) :]
 
 
 def _pairs(x: Tensor) -> Tensor:
-    """View of complex [F, B, n] as real [F, B, 2n]."""
+    """View of complex numbers [F, B, n] as real [F, B, 2n]: real and imaginary parts in turn."""
     return torch.view_as_real(x).flatten(2)
 
 
 def _as_real(filters: Tensor) -> Tensor:
-    """Filters [F, N, C] as real matrices [F, 2N, 2C], to multiply maps in the form of `_pairs`.
+    """Complex filters [F, N, C] as real matrices [F, 2N, 2C], which multiply maps from `_pairs`.
 
     The product (a + ib)(c + id) is the row [a, b] times the matrix [[c, d], [−d, c]]. The second
     row of the matrix is the pair of i · (c + id).
@@ -289,7 +297,7 @@ def _as_real(filters: Tensor) -> Tensor:
 
 
 def _as_complex(d_matrices: Tensor) -> Tensor:
-    """Gradient of the filters, [F, N, C], from the gradient of their matrices, [F, 2N, 2C]."""
+    """Gradient of the complex filters, from the gradient of the matrices of `_as_real`."""
     frequencies, rows, columns = d_matrices.shape
     d = d_matrices.view(frequencies, rows // 2, 2, columns // 2, 2)
     # [[c, d], [−d, c]] holds c twice and d with both signs: add the gradients of all entries.
@@ -297,7 +305,10 @@ def _as_complex(d_matrices: Tensor) -> Tensor:
 
 
 def _each_part(histories: Tensor, run: Callable[[slice], T]) -> list[T]:
-    """Results of `run` on parts of the maps, one part per thread; an accelerator has one part."""
+    """Results of `run` for parts of the maps, which are computed in parallel threads.
+
+    An accelerator has one part with all maps.
+    """
     if histories.device.type != "cpu":
         return [run(slice(0, len(histories)))]
     return in_parts(len(histories), LEAST_PART, run)
@@ -306,7 +317,10 @@ def _each_part(histories: Tensor, run: Callable[[slice], T]) -> list[T]:
 def _feature_gradients(
     grad: Tensor, weight: Tensor | None, part: slice, size: int
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of maps, each with the gradient of its features, [size, D]."""
+    """Blocks of at most `size` maps, each with the gradient of its features.
+
+    `grad` is the gradient of the features, or of their product with `weight`.
+    """
     if weight is None:
         for block in blocks(part, size):
             yield block, grad[block]
@@ -320,12 +334,14 @@ def _feature_gradients(
 
 
 class Workspace:
-    """Buffers of a block that all blocks of a thread reuse, because allocating memory is slow.
+    """Memory buffers for a block of maps; a thread uses them again for each of its blocks.
 
     Parameters
     ----------
     rows : complex Tensor [V + 1, F]
+        Transformed embeddings.
     filters : complex Tensor [F, N, C]
+        Transformed filters.
     layout : Layout
     """
 
@@ -348,7 +364,7 @@ class Workspace:
         self._signals = self._spectra.real.new_zeros((self.size, self.several, k))
 
     def maps(self, rows: Tensor, index: Tensor) -> Tensor:
-        """Transformed maps of a block, [F, B, N]."""
+        """Transformed maps [F, B, N] of a block of histories `index` [B, N]."""
         gathered = self._gathered[: index.numel()]  # [B · N, F]
         torch.index_select(rows, 0, index.flatten(), out=gathered)
         shape = (rows.shape[1], *index.shape)
@@ -357,13 +373,13 @@ class Workspace:
         return maps.copy_(gathered.view(*index.shape, -1).permute(2, 0, 1))
 
     def products(self, size: int) -> Tensor:
-        """Buffer for products [F, B, C]."""
+        """Buffer [F, B, C] for the products of `size` maps with all filters."""
         frequencies = len(self.parseval)
         channels = len(self._products) // (frequencies * self.size)
         return self._products[: frequencies * size * channels].view(frequencies, size, channels)
 
     def write_features(self, products: Tensor, biases: Tensor, out: Tensor) -> None:
-        """Write the features of products [F, B, C], after bias and ReLU, into `out` [B, D]."""
+        """Turn products [F, B, C] into features after bias and ReLU, and write them into `out`."""
         size = len(out)
         spectra, signals = self._spectra[:size], self._signals[:size]
         # Frequency 0 is the sum of a signal, so a bias on all K values adds K times the bias to it.
@@ -381,7 +397,7 @@ class Workspace:
                 torch.clamp_min(values, 0, out=target[..., 0])
 
     def products_gradient(self, grad: Tensor, features: Tensor, d_biases: Tensor) -> Tensor:
-        """Gradient of the products, [F, B, C], from the gradient of the features, [B, D].
+        """Gradient of the products, [F, B, C], from the gradient `grad` of the features, [B, D].
 
         The gradient of the biases is added to `d_biases`. The result lacks Parseval's weights,
         which `backward` applies to the matrices of the filters.

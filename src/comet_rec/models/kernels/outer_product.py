@@ -34,7 +34,7 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float
 
 BLOCK_BYTES = 2_200_000
-"""Size of a block of the first layer's output."""
+"""Size in bytes of a block of the first layer's output."""
 
 
 def direct_two_layers(
@@ -43,7 +43,7 @@ def direct_two_layers(
     first: tuple[Float[Tensor, "C 1 2 2"], Float[Tensor, " C"]],
     second: tuple[Float[Tensor, "C C 2 2"], Float[Tensor, " C"]],
 ) -> Float[Tensor, "P S C"]:
-    """As `two_layers`, in the slow form: PyTorch's convolutions over the complete map."""
+    """The same result as `two_layers`, by PyTorch's convolutions (slow, for tests)."""
     maps = (users[:, :, None] * items[:, None, :])[:, None]  # [P, 1, K, K]
     for weight, bias in (first, second):
         maps = torch.relu(nnf.conv2d(maps, weight, bias, stride=2))
@@ -56,14 +56,16 @@ def two_layers(
     first: tuple[Float[Tensor, "C 1 2 2"], Float[Tensor, " C"]],
     second: tuple[Float[Tensor, "C C 2 2"], Float[Tensor, " C"]],
 ) -> Float[Tensor, "P S C"]:
-    """Output of two convolutions (2×2, stride 2, ReLU) over p ⊗ q of each pair, with S = (K/4)².
+    """Output of two convolutional layers over the outer product p ⊗ q of each pair, [P, S, C].
+
+    Both layers have 2×2 filters, stride 2 and ReLU. S = (K/4)² is the number of output cells.
 
     Parameters
     ----------
     users, items : Tensor [P, K]
         Vectors p and q of each pair; K must be a multiple of four.
     first, second : pair of Tensor
-        Weight and bias of each layer.
+        Weight and bias of the first and of the second layer.
     """
     left, right = _factors(users, items, *first)
     weight = patch_weight(second[0])
@@ -72,12 +74,12 @@ def two_layers(
 
 
 def patch_weight(weight: Float[Tensor, "O I 2 2"]) -> Float[Tensor, "I4 O"]:
-    """Filters of a layer as a matrix [4 I, O], to multiply with flattened [2, 2, I] patches."""
+    """Filters of a layer as a matrix [4 I, O], which multiplies flattened patches [2, 2, I]."""
     return weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
 
 
 def _factors(users: Tensor, items: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors P [pairs, K/4, 5] and H [pairs, 5, K/4 · 4C] of the first layer."""
+    """Factors P [pairs, K/4, 5] and H [pairs, 5, K/4 · 4C] whose product is the first layer."""
     pairs, k = users.shape
     side, channels = k // 4, len(bias)
     # Products w[a, :] · q_y, for both a: a patch has two numbers of q.
@@ -95,7 +97,10 @@ def _factors(users: Tensor, items: Tensor, weight: Tensor, bias: Tensor) -> tupl
 
 
 class _TwoLayers(torch.autograd.Function):
-    """Maps [pairs, S, C] from the factors P and H and the second layer's weight [4C, C], bias."""
+    """Output [pairs, S, C] of both layers, with a backward pass of its own.
+
+    The inputs are the factors P and H, and the weight [4C, C] and bias of the second layer.
+    """
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -128,6 +133,6 @@ class _TwoLayers(torch.autograd.Function):
 
 
 def _blocks_of_pairs(right: Tensor, side: int) -> Iterator[slice]:
-    """Slices of pairs whose first layer's output takes at most `BLOCK_BYTES`."""
+    """Slices of pairs for which the first layer's output takes at most `BLOCK_BYTES`."""
     size = max(1, BLOCK_BYTES // (right.shape[2] * side * right.element_size()))
     return blocks(slice(0, len(right)), size)

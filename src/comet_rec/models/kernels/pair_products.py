@@ -32,7 +32,7 @@ def gathered_products(
     rows: Int[Tensor, " P"],
     columns: Int[Tensor, " P"],
 ) -> Float[Tensor, " P"]:
-    """As `pair_products`, in the slow form: copies both vectors of each pair."""
+    """The same result as `pair_products`, by copying the vectors of each pair (slow, for tests)."""
     return (left.index_select(0, rows) * right.index_select(0, columns)).sum(dim=1)
 
 
@@ -42,11 +42,12 @@ def pair_products(
     rows: Int[Tensor, " P"],
     columns: Int[Tensor, " P"],
 ) -> Float[Tensor, " P"]:
-    """Inner product ``left[rows[p]] · right[columns[p]]`` for every pair p.
+    """Inner product ``left[rows[p]] · right[columns[p]]`` of each pair p, [P].
 
     Parameters
     ----------
     left, right : Tensor [U, K] and [I, K]
+        Vectors, e.g. of users and items.
     rows : int64 [P]
         Rows of `left`, ascending; pairs may repeat.
     columns : int64 [P]
@@ -78,7 +79,10 @@ class _PairProducts(torch.autograd.Function):
 
 
 def _matrix(starts: Tensor, columns: Tensor, values: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Sparse matrix [U, I] of the pairs; PyTorch's slow checks of its structure are off."""
+    """Sparse matrix [U, I] in CSR form with these row starts, columns and values.
+
+    PyTorch's slow checks of the structure are off.
+    """
     return torch.sparse_csr_tensor(
         starts, columns, values, (len(left), len(right)), check_invariants=False
     )
