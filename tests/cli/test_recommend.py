@@ -88,7 +88,7 @@ def test_an_empty_list_of_allowed_items_leaves_none(lists, tmp_path):
 
 def test_items_that_the_log_does_not_have_are_told(shop, capsys):
     assert run(["recommend", str(shop), "--user", "bob", "--block", "i1,i-one"]) == 0
-    note = "note: --block: 1 of 2 items do not occur in the log, 'i-one' for one\n"
+    note = "note: --block: 1 of 2 items do not occur in the log, such as 'i-one'\n"
     assert capsys.readouterr().err == note
 
 

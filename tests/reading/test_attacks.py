@@ -53,9 +53,7 @@ class TestQuotes:
     def test_a_record_over_lines_of_a_wrong_width_is_one_bad_row(self, tmp_path: Path) -> None:
         text = 'item_id,title,user_id\n1,x,2\n3,"a\n666,fake,777\nend"\n5,y,6\n'
         path = write(tmp_path / "log.csv", text)
-        assert "line 3: has fewer than 3 columns (in a record over lines, up to line 5)" in refusal(
-            path
-        )
+        assert "line 3: has fewer than 3 columns (in a record that ends in line 5)" in refusal(path)
         assert pairs(cr.read(path, skip_bad=1)) == [(2, 1), (6, 5)]
 
     def test_an_escape_counts_without_any_quote(self, tmp_path: Path) -> None:

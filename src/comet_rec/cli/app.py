@@ -1,7 +1,7 @@
-"""``comet-rec``: all commands, and their exit statuses.
+"""The program ``comet-rec``: all commands, and the exit status.
 
-0 means done; 1 an internal error; 2 a fault in the input or the environment, with one line on
-stderr; 130 interrupted.
+The status is 0 if all went well, and 1 for an internal error. It is 2 for a fault in the input or
+the environment, with one line on stderr. It is 130 after an interrupt.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _refuse_bytes(arguments: list[str]) -> None:
-    """Refuse arguments that are not valid UTF-8: no library could use them as file name or id."""
+    """Refuse arguments that are not valid UTF-8: no library could use them as file names or ids."""
     for argument in arguments:
         if any("\ud800" <= letter <= "\udfff" for letter in argument):
             raise InputError(
@@ -155,7 +155,7 @@ def _show(
 
 
 def _usage(error: Any) -> str:
-    """One line for a wrong option or value, from typer's own message."""
+    """One line about a wrong option or value, made from typer's error."""
     if type(error).__name__ != "NoSuchOption" or error.ctx is None:
         return " ".join(error.format_message().split())
     valid = [

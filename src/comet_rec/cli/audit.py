@@ -1,4 +1,4 @@
-"""``comet-rec audit DATA|RUN|FILES``."""
+"""The command ``comet-rec audit``: check a log, a split or a run."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ def audit(
     *,
     reading: Reading,
 ) -> None:
-    """Check for leaks, ties, repeats and candidates that are positives; one line per finding.
+    """Check data or a run for leaks, ties, repeated rows and candidates that are positives.
 
-    DATA is split as `train` does it. Files of a given split are checked unchanged, before faults
-    in them are fixed. For a RUN, digests, figures and scores are checked too.
+    One line is printed per finding. DATA is split as `train` does it. With --test, the files are
+    checked as they are, before faults in them are fixed. For a RUN, digests, figures and scores
+    are checked too.
 
     The exit status is 2 if a finding has severity error, else 0.
     """
@@ -63,7 +64,7 @@ def audit(
 
 
 def _is_run(source: str) -> bool:
-    """Whether DATA is a run: a folder with a manifest, or one whose name is not in the catalog."""
+    """Whether `source` is the folder of a run: it has a manifest, or is no name of a data set."""
     from comet_rec.datasets import catalog
 
     folder = Path(source)
@@ -71,7 +72,7 @@ def _is_run(source: str) -> bool:
 
 
 def _of_run(folder: str, arguments: dict[str, Any]) -> list[Finding]:
-    """Audit a run; refuse options that only go with a log."""
+    """Audit a run; refuse options in `arguments` that make sense only for a log."""
     threads = arguments.pop("threads", None)
     for name, value in arguments.items():
         if value is not None:
@@ -84,7 +85,7 @@ def _of_run(folder: str, arguments: dict[str, Any]) -> list[Finding]:
 
 
 def _of_log(log: Interactions, negatives: int, quiet: bool) -> list[Finding]:
-    """Audit the split of a log, or only its rows if it cannot be split."""
+    """Audit a log with its split, or only its rows if it cannot be split."""
     from comet_rec.data.split import leave_one_out
     from comet_rec.evaluation.audit import audit as look
 
@@ -100,7 +101,7 @@ def _of_log(log: Interactions, negatives: int, quiet: bool) -> list[Finding]:
 def _of_files(
     log: Interactions, reading: Reading, test: Path, candidates: Path | None
 ) -> list[Finding]:
-    """Audit the files of a given split."""
+    """Audit a training log together with given files of test items and candidates."""
     from comet_rec.evaluation.audit import audit_files
 
     rows = options.read_test(log, reading, test, candidates)

@@ -1,4 +1,4 @@
-"""``comet-rec compare DATA --models a,b,c``."""
+"""The command ``comet-rec compare``: train several models on one split and compare them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def compare(
 
 
 def _by_model(settings: list[str]) -> dict[str, dict[str, str]]:
-    """Changed settings of each model, from texts such as `mf:train.epochs=20`."""
+    """Settings to change, by model, parsed from texts such as `mf:train.epochs=20`."""
     changes: dict[str, dict[str, str]] = {}
     for text in settings:
         model, colon, setting = text.partition(":")

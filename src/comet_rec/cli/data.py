@@ -1,4 +1,4 @@
-"""``comet-rec data``: list and download named data sets; Table I for any log."""
+"""The command ``comet-rec data``: list and download data sets; the figures of Table I for a log."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def stats(
     *,
     reading: options.Reading,
 ) -> None:
-    """Print users, items, interactions and density of a log, as in Table I."""
+    """Print the number of users, items and interactions and the density of a log, as in Table I."""
     log = options.read_data(data, reading)
     options.say_notes(log.notes, quiet)
     if json_:

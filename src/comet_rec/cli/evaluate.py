@@ -1,4 +1,4 @@
-"""``comet-rec evaluate RUN``."""
+"""The command ``comet-rec evaluate``: compute the metrics of a trained run again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def evaluate(
 
 
 def as_text(report: Mapping[str, Any]) -> str:
-    """Sampled and full metrics with standard errors, from the result of `Report.to_dict`."""
+    """Table of the sampled and full metrics of a report, with standard errors.
+
+    `report` is the result of `Report.to_dict`.
+    """
     from comet_rec.evaluation.ranking import caution
 
     protocol, users = report["protocol"], report["n_users"]

@@ -1,4 +1,4 @@
-"""Options that several commands share, and functions that read DATA."""
+"""Options that several commands share, and functions that read the log they name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Commands(TyperGroup):
     """Command group that suggests a similar name for an unknown command."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the first argument names."""
+        """Find the command that the first argument names; if none, suggest a similar one."""
         if args and self.get_command(ctx, args[0]) is None:
             ctx.fail(f"No such command {args[0]!r}; {did_you_mean(args[0], self.commands)}")
         return super().resolve_command(ctx, args)
@@ -55,7 +55,7 @@ class Commands(TyperGroup):
 
 @dataclass(frozen=True)
 class Reading:
-    """How DATA is read: the options of every command with the decorator `reads_log`."""
+    """Options for reading a log; the decorator `reads_log` adds them to a command."""
 
     user: Annotated[str | None, typer.Option(help="Column of user ids.")] = None
     item: Annotated[str | None, typer.Option(help="Column of item ids.")] = None
@@ -90,7 +90,7 @@ class Reading:
     ] = None
 
     def keywords(self) -> dict[str, Any]:
-        """Keyword arguments for `read`; options that the user left out are not among them."""
+        """The options as keyword arguments for `read`; options that are None are left out."""
         names = {"min_user": "min_user_interactions", "min_item": "min_item_interactions"}
         return {
             names.get(name, name): value
@@ -102,13 +102,16 @@ class Reading:
 def reads_log(
     command: Callable[..., None] | None = None, *, leave_out: tuple[str, ...] = ()
 ) -> Callable[..., Any]:
-    """Add the options of `Reading` to a command, which gets them as its parameter `reading`.
+    """Decorator that adds the options of `Reading` to a command.
+
+    The command gets them as one object, its keyword argument `reading`.
 
     Parameters
     ----------
     command : callable
+        The function of the command, with the parameter `reading`.
     leave_out : tuple of str
-        Options that are not added.
+        Names of options that are not added.
     """
     if command is None:
         return functools.partial(reads_log, leave_out=leave_out)
@@ -134,12 +137,14 @@ def reads_log(
 
 
 def read_data(source: str, reading: Reading) -> Interactions:
-    """Read DATA: a catalog entry or a file; `./ml-1m` is always a file.
+    """Read a log: a data set of the catalog by its name, or a file.
+
+    A `source` with a folder, such as `./ml-1m`, is always a file.
 
     Raises
     ------
     DataError
-        When neither exists, or the log cannot be read.
+        When there is no such data set and no such file, or the log cannot be read.
     """
     from comet_rec.datasets import catalog
     from comet_rec.reading import readers
@@ -148,7 +153,7 @@ def read_data(source: str, reading: Reading) -> Interactions:
     if catalog.is_name(source):
         return catalog.load(source, folder=reading.folder, **reading.keywords())
     if reading.folder is not None:
-        raise InputError(f"--folder needs a catalog name, and {source!r} is none")
+        raise InputError(f"--folder needs a catalog name; {source!r} is not one, see `data list`")
     if not Path(source).exists() and not re.search(r"[*?\[]|://", source):
         names = ", ".join(catalog.entries())
         hint = did_you_mean(source, catalog.entries())
@@ -162,7 +167,7 @@ def read_data(source: str, reading: Reading) -> Interactions:
 def read_test(
     log: Interactions, reading: Reading, test: Path, candidates: Path | None
 ) -> tuple[Pairs, Pairs | None]:
-    """Read a test file and a candidates file, with the id kinds and column names of the log."""
+    """Read a test file and, if given, a candidates file; ids get the same types as in `log`."""
     from comet_rec.reading.given import read_given
 
     return read_given(
@@ -177,7 +182,7 @@ def read_test(
 
 
 def set_threads(threads: int | None) -> None:
-    """Set the number of threads of torch; None keeps the default."""
+    """Set torch's number of threads; None keeps the default."""
     if threads is not None:
         import torch
 
@@ -185,7 +190,10 @@ def set_threads(threads: int | None) -> None:
 
 
 def titles_of(source: str, folder: Path | None) -> dict[str, str]:
-    """Titles of a catalog entry by item id (as text); empty for a file."""
+    """Item titles by item id (as text), if `source` names a data set of the catalog.
+
+    The result is an empty dict if `source` is a file.
+    """
     from comet_rec.datasets import catalog
 
     if not catalog.is_name(source):
@@ -194,18 +202,19 @@ def titles_of(source: str, folder: Path | None) -> dict[str, str]:
 
 
 def say_notes(notes: tuple[str, ...] | list[str], quiet: bool) -> None:
-    """Print notes about reading and splitting to stderr; warnings were printed before."""
+    """Print notes about reading and splitting to stderr, each once, unless `quiet`."""
     if not quiet:
         for note in notes:
             say(f"note: {note}", again=False)
 
 
 def check_folder(out: Path) -> None:
-    """Refuse a path that cannot be an output folder, before a long training; leave nothing there.
+    """Check, before a long training, that `out` can be an output folder; leave nothing there.
 
     Raises
     ------
     InputError
+        When `out` is no folder or cannot be written.
     """
     if out.exists() and not out.is_dir():
         fault = "is a file" if out.is_file() else "is no folder"
@@ -226,11 +235,12 @@ def check_folder(out: Path) -> None:
 
 
 def check_file(out: Path) -> None:
-    """Refuse a path that cannot be an output file, before any work.
+    """Check, before any work, that `out` can be an output file.
 
     Raises
     ------
     InputError
+        When `out` is a folder or cannot be written.
     """
     try:
         place = out.resolve()
@@ -245,7 +255,7 @@ def check_file(out: Path) -> None:
 
 
 def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:
-    """Parse ``KEY=VALUE`` texts of an option.
+    """Parse texts of the form ``KEY=VALUE``; `option` is the option that they belong to.
 
     Raises
     ------
@@ -264,7 +274,7 @@ def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:
 
 
 def names(models: str) -> list[str]:
-    """Split names of models at commas."""
+    """Split a comma-separated list of model names."""
     chosen = [name.strip() for name in models.split(",") if name.strip()]
     if not chosen:
         raise ConfigError("--models: give at least one name, e.g. mf,gmf")
@@ -272,7 +282,10 @@ def names(models: str) -> list[str]:
 
 
 def values(text: str) -> list[str]:
-    """Split ``VALUE,VALUE…`` at commas outside brackets: ``[64],[64,32]`` are two values."""
+    """Split a comma-separated list of values, but not inside brackets.
+
+    For example, ``[64],[64,32]`` holds two values.
+    """
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "[(") - (letter in "])")

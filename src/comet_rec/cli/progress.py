@@ -24,9 +24,10 @@ HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 
 @contextlib.contextmanager
 def training_progress(quiet: bool) -> Iterator[Report]:
-    """Function that shows the progress of a training stage on stderr.
+    """Context with a function that shows the progress of a training on stderr.
 
-    It draws a live bar on a terminal, prints one line per epoch elsewhere, and nothing if `quiet`.
+    It draws a bar on a terminal, and prints a line per epoch elsewhere. With `quiet` it shows
+    nothing.
     """
     if quiet:
         yield lambda stage, progress: None
@@ -55,7 +56,7 @@ def training_progress(quiet: bool) -> Iterator[Report]:
 
 
 def _lines(write: Callable[[str], None]) -> Report:
-    """Print one line per finished epoch, with the longest time that the stage may still take."""
+    """Function that writes one line per finished epoch, with the time that the rest may take."""
     began: dict[str, tuple[float, int]] = {}
 
     def report(stage: str, progress: Progress) -> None:
@@ -69,7 +70,7 @@ def _lines(write: Callable[[str], None]) -> Report:
 
 
 def _epoch_line(stage: str, progress: Progress, left: float) -> str:
-    """Progress line for a finished epoch; `left` is the remaining time in seconds."""
+    """Line for a finished epoch of a training stage; `left` is the remaining time in seconds."""
     from comet_rec.training.fit import validation_text
 
     text = f"{stage} epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}"
@@ -80,18 +81,18 @@ def _epoch_line(stage: str, progress: Progress, left: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A duration as minutes and seconds, or as hours and minutes."""
+    """A duration in seconds as text: minutes and seconds, or hours and minutes."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request to stop; the second stops at once.
+    """Context in which the first Ctrl-C or SIGTERM only requests a stop; the second stops at once.
 
-    Schedulers and containers send SIGTERM first. A shell and its terminal may both send SIGHUP, so
-    SIGHUP never stops at once and does not count as the first signal. An ignored SIGHUP, as under
-    `nohup`, stays ignored.
+    The context gives a function that returns whether a stop was requested. SIGHUP requests a stop
+    too, but never stops at once, because a shell and its terminal may both send it. An ignored
+    SIGHUP, as under `nohup`, stays ignored.
     """
     asked = threading.Event()
     counted = 0

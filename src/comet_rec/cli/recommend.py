@@ -1,4 +1,4 @@
-"""``comet-rec recommend RUN``."""
+"""The command ``comet-rec recommend``: recommended items for users of a trained run."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def recommend(
 
 
 def _format(form: str | None, out: Path | None) -> str:
-    """The format of `--format`, else the one of the file's suffix."""
+    """The output format: `form` if it is given, else the format for the suffix of `out`."""
     if form is not None and form not in FORMATS:
         hint = did_you_mean(form, FORMATS)
         raise InputError(f"--format {shortened(form)}: must be one of {', '.join(FORMATS)}; {hint}")
@@ -139,7 +139,7 @@ def _format(form: str | None, out: Path | None) -> str:
 def _write(
     table: Table, form: str, out: Path | None, asked: Sequence[Any], model: Estimator
 ) -> None:
-    """Write lists to a file or to stdout; JSON on stdout is escaped for the terminal."""
+    """Write the recommended lists to a file or stdout; JSON on stdout is escaped for a terminal."""
     to_stdout = out is None or is_stdout(out)
     if form in ("csv", "tsv", "parquet"):
         if to_stdout:
@@ -161,7 +161,7 @@ def _write(
 
 
 def _ids(ids: Ids, text: str, option: str) -> list[Any]:
-    """Ids of a comma-separated text; a known id with commas or quotes counts as one id."""
+    """Parse comma-separated ids; a text that is itself a known id counts as one id."""
     is_known = ids.index([ids.parse(text)])[0] >= 0
     if is_known or not any(mark in text for mark in ',"'):
         if not text.strip():
@@ -180,23 +180,23 @@ def _ids(ids: Ids, text: str, option: str) -> list[Any]:
 
 
 def _meant(ids: Ids, text: str) -> Any:
-    """The id that a text means; blanks around it are dropped unless the log has such an id."""
+    """Parse one id; blanks around it are dropped, unless the log has an id with these blanks."""
     exact = ids.parse(text)
     return exact if ids.index([exact])[0] >= 0 else ids.parse(text.strip())
 
 
 def _all_ids(ids: Ids, option: str, texts: list[str], lines: list[str]) -> list[Any]:
-    """All ids of an option that may be repeated, and of the lines of its file."""
+    """Ids from all values of a repeatable option and from the lines of its file."""
     option_ids = [each for text in texts for each in _ids(ids, text, option)]
     return option_ids + [_meant(ids, line) for line in lines]
 
 
 def _say_absent(ids: Ids, name: str, items: list[Any]) -> None:
-    """Print a note about items of `--allow` or `--block` that the log does not have."""
+    """Print a note about items of the option `--allow` or `--block` that are not in the log."""
     absent = [item for item, at in zip(items, ids.index(items).tolist(), strict=True) if at < 0]
     if absent:
         few = f"{len(absent):,} of {len(items):,} items do not occur in the log"
-        options.say_notes([f"--{name}: {few}, {shortened(absent[0])!r} for one"], False)
+        options.say_notes([f"--{name}: {few}, such as {shortened(absent[0])!r}"], False)
 
 
 def _copy_to_stdout(table: Table, form: str) -> None:
@@ -208,7 +208,7 @@ def _copy_to_stdout(table: Table, form: str) -> None:
 
 
 def _lists(table: Table, asked: Sequence[Any]) -> list[dict[str, Any]]:
-    """One list per requested user or history, empty if no item is left for it."""
+    """One list per requested user or history; it is empty if nothing was recommended."""
     items = dict(_by_user(table))
     return [{"user_id": user, "items": items.get(user, [])} for user in asked]
 
@@ -218,14 +218,14 @@ def _json(value: Any) -> str:
 
 
 def _escaped_json(text: str) -> str:
-    """The same JSON with control characters escaped, for a terminal."""
+    """JSON text with its control characters escaped, for a terminal."""
     return re.sub(
         r"[^ -~\n]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text
     )
 
 
 def _by_user(table: Table) -> list[tuple[Any, list[dict[str, Any]]]]:
-    """User and items of each list; a user who is requested twice has two lists."""
+    """Group the rows of a table by list; a user who is requested twice has two lists."""
     lists: list[tuple[Any, list[dict[str, Any]]]] = []
     for row in table.rows():
         user = row.pop("user_id")
@@ -236,7 +236,7 @@ def _by_user(table: Table) -> list[tuple[Any, list[dict[str, Any]]]]:
 
 
 def _text(table: Table, titles: dict[str, str], width: int | None) -> str:
-    """Lists as plain text, within a terminal's width if there is one."""
+    """Recommended lists as plain text, at most `width` columns wide; None for any width."""
     if len(table) == 0:
         return "no items left to list"
     widest = max(width_of(printable(item)) for item in table["item_id"].tolist())
@@ -250,7 +250,7 @@ def _text(table: Table, titles: dict[str, str], width: int | None) -> str:
 
 
 def _line(item: dict[str, Any], titles: dict[str, str], widest: int, width: int | None) -> str:
-    """Rank, id and score of an item; the title is cropped to the terminal's width."""
+    """Line for a recommended item: rank, id, score, and the title cropped to fit the width."""
     name = padded(cropped(printable(item["item_id"]), widest), widest, right=True)
     line = f"{item['rank']:>4}  {name}  {item['score']:>8.4f}"
     title = printable(titles.get(str(item["item_id"]), ""))

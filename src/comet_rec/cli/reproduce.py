@@ -1,4 +1,4 @@
-"""``comet-rec reproduce table1 … figure6 | all`` and ``comet-rec inspect RUN``."""
+"""The commands ``comet-rec reproduce`` and ``comet-rec inspect``: results and filters of COMET."""
 
 from __future__ import annotations
 
@@ -131,7 +131,10 @@ def reproduce(
 
 
 def ended_line(item: Item, items: Sequence[Item]) -> str:
-    """Line for a training that has ended or was left out, with the time left for the rest."""
+    """Progress line for a training that has ended or was left out, with the time for the rest.
+
+    `item` is the training, and `items` are all trainings of the report.
+    """
     from comet_rec.experiments.runner import seconds_left
 
     ended = sum(each.state not in ("waiting", "running") for each in items)
@@ -143,7 +146,7 @@ def ended_line(item: Item, items: Sequence[Item]) -> str:
 
 
 def _say_failed(runner: Runner) -> None:
-    """Print one line and exit with status 1 if a training failed."""
+    """If a training failed, print a line about the first failure and exit with status 1."""
     if not runner.failed:
         return
     first = runner.failed[0]
@@ -158,7 +161,7 @@ def _command(
     parts: list[str], data: list[str] | None, budget: str, seeds: int | None,
     only: list[str] | None, journals: list[Path] | None,
 ) -> str:  # fmt: skip
-    """The command that makes the same report, with file names instead of paths."""
+    """Shell command that makes the same report; it names files without their folders."""
     words = ["comet-rec", "reproduce", *parts, "--budget", budget]
     for source in data or ():
         name, equals, file = source.partition("=")
@@ -172,7 +175,7 @@ def _command(
 
 
 def _reading(reading: options.Reading) -> str:
-    """Changed options of `reading` as text, without `threads` and `folder`."""
+    """Options for reading the logs that differ from the defaults, as text for a shell."""
     changed = {k: v for k, v in vars(reading).items() if v != getattr(options.Reading, k)}
     names = (name for name in changed if name not in ("threads", "folder"))
     return "".join(
@@ -207,7 +210,7 @@ def inspect(
 
 
 def _without_filters(config: Config, tower: str) -> str:
-    """Why a run has no filters to draw, and what to give instead."""
+    """Message that says why a run has no filters to draw, and what to give instead."""
     if config.name != "comet":
         return f"is a {config.name}, which has no filters; give a trained COMET"
     if config.get("model.cross") != "cnn+mlp":

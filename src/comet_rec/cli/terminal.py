@@ -37,14 +37,14 @@ _printed: set[str] = set()
 
 
 def begin() -> None:
-    """Start a new command: forget the lines that an earlier one printed."""
+    """Start a new command: forget which lines `say` has printed."""
     _printed.clear()
 
 
 def say(line: str, *, again: bool = True) -> None:
     """Print one line for the user to stderr; on a terminal it is wrapped.
 
-    With `again=False` a line that this command has printed before is left out.
+    With `again=False`, the line is left out if this command has already printed it.
     """
     if sys.stderr is None or (line in _printed and not again):
         return
@@ -57,9 +57,9 @@ def say(line: str, *, again: bool = True) -> None:
 
 
 def width() -> int | None:
-    """Number of columns that a table may take; None if there is no limit.
+    """Greatest width of a table in columns; None if there is no limit.
 
-    For a file or a pipe, only the environment variable COLUMNS sets a limit.
+    If stdout is a file or a pipe, only the environment variable COLUMNS sets a limit.
     """
     columns = os.environ.get("COLUMNS", "")
     if on_terminal() or (columns.isdecimal() and len(columns) < 5):
@@ -73,7 +73,7 @@ def on_terminal() -> bool:
 
 
 def folded(text: str, indent: int = 0, columns: int | None = None) -> str:
-    """Wrap a line and indent the lines after the first; by default to the terminal's width."""
+    """Wrap a line, by default at the terminal's width; indent all lines but the first."""
     if columns is None and on_terminal():
         columns = width()
     if columns is None:
@@ -89,7 +89,7 @@ def folded(text: str, indent: int = 0, columns: int | None = None) -> str:
 
 
 class Lenient:
-    """A stream that ignores write errors, so that a lost message cannot end a training."""
+    """A text stream that ignores write errors, so that a lost message cannot end a training."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -98,7 +98,7 @@ class Lenient:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write the text; ignore a full device or a reader that has gone."""
+        """Write a text; ignore errors such as a full disk or a closed pipe."""
         with contextlib.suppress(OSError, ValueError):  # ValueError: the stream was closed
             self._stream.write(text)
         return len(text)

@@ -1,4 +1,4 @@
-"""``comet-rec train DATA --out RUN``."""
+"""The command ``comet-rec train``: train a model and save the run."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def train(
 ) -> None:
     """Split a log, train a model, evaluate it, and write the run to a folder."""
     if all_ and (test or candidates or refit):
-        raise InputError("--all holds nothing out; leave out --test, --candidates and --refit")
+        raise InputError("--all holds nothing out; remove --test, --candidates and --refit")
     if candidates and not test:
         raise InputError("--candidates needs --test FILE")
     from comet_rec.artefact.lock import locked
@@ -98,7 +98,7 @@ def train(
 
 
 def _save(estimator: Estimator, out: Path) -> Path:
-    """Save the run; beside `out` if another process has finished a run there meanwhile."""
+    """Save the run to `out`, or beside it if another process has just saved a run there."""
     named = out.resolve() if out.name in ("", "..") else out
     place, number = out, 2
     while (place / "manifest.json").exists():
@@ -115,7 +115,7 @@ def _save(estimator: Estimator, out: Path) -> Path:
 
 
 def _say_result(estimator: Estimator, out: Path) -> None:
-    """Print the metrics, the settings for training on all rows, and the folder."""
+    """Print the metrics, the options for training on all rows, and the run's folder."""
     if estimator.run.split is not None:
         show(evaluate.as_text(estimator.run.metrics or {}))
         if estimator.run.chosen:
@@ -133,7 +133,7 @@ def _split(
     candidates: Path | None,
     estimator: Estimator,
 ) -> Split:
-    """Split a log by the files of the user, or leave one item per user out."""
+    """Split a log by the given test file; without one, hold out one item per user."""
     from comet_rec.data.given_split import given_split
     from comet_rec.data.split import leave_one_out
 
@@ -147,7 +147,7 @@ def _split(
 
 
 def _check_target(out: Path, resume: bool) -> None:
-    """Refuse a folder that is not empty, except an unfinished training that is resumed."""
+    """Refuse an output folder that is not empty, unless it holds a training to resume."""
     from comet_rec.artefact.folder import refuse_foreign
 
     if not out.exists():
@@ -180,7 +180,7 @@ def _fit(
     resume: bool,
     quiet: bool,
 ) -> None:
-    """Train with progress and checkpoints; an interrupt saves the state."""
+    """Train with progress and checkpoints; an interrupt saves the state for `--resume`."""
     from comet_rec.artefact.checkpoint import has_checkpoint
     from comet_rec.training.checkpoints import Hooks
 

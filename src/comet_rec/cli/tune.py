@@ -1,4 +1,4 @@
-"""``comet-rec tune DATA``."""
+"""The command ``comet-rec tune``: search for the best settings of models."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ def tune(
 
 
 def _as_words(name: str, preset: str, settings: dict[str, Any]) -> str:
-    """Settings as `--set` options for `train`, without blanks inside a list."""
+    """Line with the options that make `train` use these settings; lists are without blanks."""
     words = [f"--set {key}={value}".replace(", ", ",") for key, value in settings.items()]
     return f"to train with them: {' '.join([f'--model {name} --preset {preset}', *words])}"
 
 
 def _as_text(best: dict[str, Any]) -> str:
-    """One line for the best trial of a model."""
+    """One line about the best trial of a model's search."""
     from comet_rec.training.fit import validation_text
 
     chosen = ", ".join(f"{key}={value}" for key, value in best["settings"].items())

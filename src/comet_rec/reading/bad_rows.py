@@ -17,12 +17,12 @@ from comet_rec.reading.typed import ACCEPTED, EXACT_BITS, family
 SHOWN = 5
 BLOCK_BYTES = 1 << 22
 ADVISED_SHARE = 0.1
-"""Above this share of bad rows a column or the format is wrong: skipping is not advised."""
+"""Above this share of bad rows a column or the format is probably wrong; messages say so."""
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A bad row: its place ("log.csv", "line", 7) and the reason (": has a quote …")."""
+    """A bad row: its place (file "log.csv", unit "line", number 7) and the reason why it is bad."""
 
     file: str
     unit: str
@@ -31,7 +31,7 @@ class BadRow:
 
     @property
     def place(self) -> str:
-        """Place in the file, such as "line 7"."""
+        """Place of the row in its file, such as "line 7"."""
         return f"{self.unit} {self.number}"
 
     def __str__(self) -> str:
@@ -56,7 +56,7 @@ def bad_rows(table: LogTable, limit: int = SHOWN) -> list[BadRow]:
 
 
 def _bad_row(table: LogTable, part: Part, row: int) -> BadRow:
-    """Place and reason of one bad row of a part."""
+    """Place and reason of a bad row; `row` is its number within the part."""
     file, unit, number, text = _located(table, part, row)
     if part.rows is not None:  # delimited text, read by DuckDB
         fields = part.text.splitter.fields(text) or part.text.splitter.plain(text)
@@ -66,7 +66,7 @@ def _bad_row(table: LogTable, part: Part, row: int) -> BadRow:
 
 
 def place_of_row(table: LogTable, row: int) -> str:
-    """Place of a row of `log`, such as "line 7" or "log.csv, line 7"."""
+    """Place of a row of the table `log` in its file, such as "line 7" or "log.csv, line 7"."""
     at = max(place for place, start in enumerate(table.starts) if start <= row)
     file, unit, number, _ = _located(table, table.parts[at], row - table.starts[at])
     one_file = sum(len(part.files) for part in table.parts) <= 1
@@ -74,7 +74,10 @@ def place_of_row(table: LogTable, row: int) -> str:
 
 
 def _located(table: LogTable, part: Part, row: int) -> tuple[str, str, int, str]:
-    """Place of a row of a part: file, "line" or "row", its number, and the line's text if known."""
+    """Place of a row of a part: file, "line" or "row", number, and the text of the line.
+
+    The text is empty if it is not known.
+    """
     if not part.plain:
         return part.name, "row", row + 1, ""
     if part.bad is not None:
@@ -85,7 +88,7 @@ def _located(table: LogTable, part: Part, row: int) -> tuple[str, str, int, str]
 
 
 def _line_of(part: Part, path: Path, record: int) -> tuple[int, str]:
-    """Number and text of the line that holds a record; records are single lines, counted from 0."""
+    """Number and text of the line that holds a record (from 0), if each record is one line."""
     skip = part.text.skip
     blank = b" \t\r" if part.is_json else b"\r"
     blank_line = re.compile(rb"(?:\A|\n)[%s]*\n" % blank)
@@ -110,7 +113,7 @@ def _line_of(part: Part, path: Path, record: int) -> tuple[int, str]:
 
 
 def _reason(table: LogTable, part: Part, row: int) -> str:
-    """Reason why the values of one row are bad."""
+    """Reason why a row is bad, as the end of a message; `row` is its number within the part."""
     typed = part.values(table.kinds, table.roles)
     # Cast to text: Python has no equivalent of some DuckDB types.
     letters = ", ".join(f"CAST({LETTER[role]} AS VARCHAR)" for role in typed)
@@ -130,7 +133,7 @@ def _reason(table: LogTable, part: Part, row: int) -> str:
 
 
 def _fault(role: Role, value: str | None, part: Part) -> str:
-    """Reason why one value is bad."""
+    """Reason why one value does not fit its column, as the end of a message."""
     if value is None or value == "":
         return "is missing, or neither a number nor text" if part.is_json else "is empty"
     shown = re.sub(r"\s", " ", value)
@@ -160,7 +163,7 @@ def _fault(role: Role, value: str | None, part: Part) -> str:
 
 
 def too_many(table: LogTable) -> DataError:
-    """The error for too many bad rows: it shows the first bad row and says what to do."""
+    """Error for a log with too many bad rows: its message shows the first one and how to fix it."""
     first = bad_rows(table, 1)[0]
     count = table.n_bad
     rows = table.count("SELECT count(*) FROM log") + count - table.misfits
@@ -175,7 +178,7 @@ def too_many(table: LogTable) -> DataError:
 
 
 def _other_advice(first: BadRow) -> str:
-    """Advice for a log with so many bad rows that a column or the format must be wrong."""
+    """Advice if so many rows are bad that a column or the format must be wrong."""
     if "is not a time" in first.reason:
         return (
             f"accepted are {ACCEPTED}; for another format pass {argument('time_format')}, such as "
@@ -189,7 +192,7 @@ def _other_advice(first: BadRow) -> str:
 
 
 def skipped(table: LogTable) -> str:
-    """Note on the bad rows that were skipped."""
+    """Note with the number of bad rows that were skipped, and the first of these rows."""
     shown = bad_rows(table)
     several = sum(max(1, len(part.files)) for part in table.parts) > 1
     listed = "; ".join(str(row) if several else f"{row.place}{row.reason}" for row in shown)

@@ -40,7 +40,7 @@ _SPELLED = r"[+-]?0*\d+(\.0*)?"
 
 @dataclass
 class Remarks:
-    """Messages about the reading of one log, in the order in which they arose.
+    """Notes and warnings for the user that arise while one log is read, in order.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Remarks:
     doubts: list[str] = field(default_factory=list)
 
     def doubt(self, texts: Iterable[str]) -> None:
-        """Add warnings."""
+        """Add texts to the warnings and to the notes."""
         texts = list(texts)
         self.notes += texts
         self.doubts += texts
@@ -66,10 +66,11 @@ class IdCautions:
     Parameters
     ----------
     table : LogTable
-        Its database has the ids in the table `ids_u` or `ids_i`.
+        The log. Its database holds the ids in the table `ids_u` (users) or `ids_i` (items).
     role : {"user", "item"}
+        Whether to check the user ids or the item ids.
     text : str
-        Column of that table with the text of the ids.
+        Name of the column of `ids_u` or `ids_i` that holds the ids as text.
     """
 
     def __init__(self, table: LogTable, role: Role, text: str) -> None:
@@ -78,12 +79,12 @@ class IdCautions:
         self.label = table.parts[0].labels[role]
 
     def doubts(self) -> list[str]:
-        """One line per warning.
+        """Check the ids; return the warnings, one line each.
 
         Raises
         ------
         DataError
-            When the ids are lists of ids.
+            When most ids are lists of ids, such as `[1, 2]`.
         """
         total, count, example = self._counted()
         if count["list"] >= 3 and count["list"] >= LIST_SHARE * total:
@@ -124,7 +125,7 @@ class IdCautions:
         return doubts
 
     def _counted(self) -> tuple[int, dict[str, int], dict[str, str]]:
-        """Number of all ids; for each doubtful form, the number of such ids and an example."""
+        """Number of all ids; for each suspicious form, the number of such ids and an example."""
         text = self.text
         conditions = {
             "list": f"regexp_full_match({text}, {quoted(_LIST)})",
@@ -146,7 +147,7 @@ class IdCautions:
         return total, counts, dict(zip(conditions, pairs[1::2], strict=True))
 
     def _missing(self) -> list[str]:
-        """Warnings about words for a missing value that count as ids."""
+        """Warnings about ids such as "NULL" or "nan", which may stand for a missing id."""
         words = ", ".join(map(quoted, MISSING))
         query = f"SELECT {self.text}, n FROM {self.ids} WHERE {self.text} IN ({words}) ORDER BY 1"
         return [
@@ -156,7 +157,7 @@ class IdCautions:
         ]
 
     def _handful(self, integers: int) -> str:
-        """Warning about the few ids in a column of integers that are text, with their lines."""
+        """Warning that a few ids are text although the other `integers` ids are integers."""
         text, letter = self.text, LETTER[self.role]
         odd = f"CAST(TRY_CAST({text} AS BIGINT) AS VARCHAR) IS DISTINCT FROM {text}"
         query = f"SELECT {text} FROM {self.ids} WHERE {odd} ORDER BY 1 LIMIT {HANDFUL}"
@@ -172,7 +173,7 @@ class IdCautions:
         )
 
     def _spellings(self) -> list[str]:
-        """Warning about ids that are the same number, such as 7 and 7.0."""
+        """Warning about one number that is written as several ids, such as 7 and 7.0."""
         text = self.text
         number = f"TRY_CAST({text} AS DECIMAL(38, 9))"
         pairs = self.table.con.execute(
@@ -188,7 +189,10 @@ class IdCautions:
 
 
 def rounded_ids(table: LogTable, role: Role, ids: npt.NDArray[np.int64]) -> list[str]:
-    """Warnings about float ids at the limit of exactness, to which larger ids may be rounded."""
+    """Warnings about ids that equal the largest exact float of their column's type.
+
+    Larger ids may have been rounded to that value.
+    """
     types = {part.types[role] for part in table.parts}
     limits = sorted(2**bits for sql_type, bits in EXACT_BITS.items() if sql_type in types)
     label = table.parts[0].labels[role]
@@ -201,7 +205,7 @@ def rounded_ids(table: LogTable, role: Role, ids: npt.NDArray[np.int64]) -> list
 
 
 def json_spellings(table: LogTable) -> list[str]:
-    """Warnings about JSON ids that are written as 7 in one line and 7.0 in another."""
+    """Warnings about columns of JSON ids that hold integers and floats, such as 7 and 7.0."""
     doubts = []
     for part in table.parts:
         for role in IDS if part.is_json else ():
@@ -216,7 +220,7 @@ def json_spellings(table: LogTable) -> list[str]:
 
 
 def _spellings_of_member(part: Part, label: str) -> dict[bool, str]:
-    """An integer (key False) and a float (key True) among the values of a member, if any."""
+    """Examples of the numbers under a JSON key: an integer (False) and a float (True), if any."""
     name = re.escape(json.dumps(label).encode())
     number = re.compile(rb"[^\n]*" + name + rb"\s*:\s*-?\d+(\.\d+|[eE])?[^\n]*")
     spellings: dict[bool, str] = {}
@@ -238,7 +242,7 @@ def _spellings_of_member(part: Part, label: str) -> dict[bool, str]:
 
 
 def _member(line: bytes, label: str) -> str | None:
-    """The number in a member of a JSON line, as it is written; None if it is no number."""
+    """The number under a key of a JSON line, as it is written; None if it is no number."""
     try:
         record = json.loads(line, parse_int=JsonInteger, parse_float=JsonFloat)
     except (ValueError, RecursionError):
@@ -248,7 +252,7 @@ def _member(line: bytes, label: str) -> str | None:
 
 
 def zero_ratings(table: LogTable) -> list[str]:
-    """A warning about rows rated 0, if the caller set no `min_rating`."""
+    """A warning about rows with rating 0, if the caller set no `min_rating`; else an empty list."""
     if not table.watches_ratings:
         return []
     zeros, rows, binary = table.con.execute(

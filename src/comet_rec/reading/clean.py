@@ -1,8 +1,8 @@
-"""Careful parser of text logs: it reads line by line and gives a reason for each bad row.
+"""Parser of text logs that reads line by line in Python and gives a reason for each bad row.
 
-It reads files that `scan` rejects, and NDJSON that DuckDB's parser refuses. It writes the columns
-that play a role to a plain copy, which DuckDB can read in one way only. A bad line affects no later
-line: reading goes on at the next one.
+It reads files that the fast check `scan` rejects, and NDJSON that DuckDB's parser refuses. It
+writes the columns that are needed to a copy without quotes, which DuckDB can read in one way only.
+A bad line affects no later line: reading goes on at the next one.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ MOST_TRIES = 64
 """Attempts to end a record over several lines; each attempt parses all of its lines again."""
 MOST_VALUE_CHARS = 1_000_000
 LITERAL_SHARE = 0.9
-"""If more of the lines inside a quoted field look like rows, its quotes may be text."""
+"""If a larger share of the lines in a quoted field looks like rows, its quotes may be text."""
 LITERAL_LINES = 10
-"""Number of such lines that is no accident; with a column of numbers or dates, one is enough."""
+"""Lines that must look like rows; one is enough if a column holds only numbers or dates."""
 REMEMBERED = 1000
-"""Bad rows that are stored with line and reason; all are counted."""
+"""Number of bad rows that are stored with line and reason; later ones are only counted."""
 
 DELIMITER = "\x1f"
 # Characters that would end a field or a line of the copy are escaped with the byte \x10.
@@ -45,7 +45,7 @@ INEXACT = "is no exact integer (floats lose digits above 2^53); write ids as int
 
 
 def decoded(value: str) -> str:
-    """SQL that restores an escaped value of the copy."""
+    """SQL that removes the escapes of `write_clean` from the SQL expression `value`."""
     for plain, escaped in reversed(_ESCAPES.items()):  # the escape of the escape comes last
         value = f"replace({value}, '{escaped}', chr({ord(plain)}))"
     return value
@@ -53,7 +53,7 @@ def decoded(value: str) -> str:
 
 @dataclass
 class Bad:
-    """The bad rows of a file, and irregular rows that were accepted.
+    """Bad rows of a file, and irregular rows that were accepted as good.
 
     Parameters
     ----------
@@ -62,17 +62,17 @@ class Bad:
     count : int
         Number of all bad rows.
     literal : list of int
-        First lines in which a quote was taken as text.
+        Numbers of the first lines in which a quote was taken as text.
     n_literal : int
-        Number of all such lines.
+        Number of all lines in which a quote was taken as text.
     escaped : bool
-        Whether the copy holds escaped values, which `decoded` restores.
+        Whether values in the copy that `write_clean` makes are escaped; `decoded` restores them.
     doubtful : list of (int, int)
-        First and last lines of records whose lines could also be separate rows.
+        First and last line of each record over several lines that could also be separate rows.
     n_joined : int
         Number of records over several lines.
     rounded : str
-        A JSON float to which larger integers may have been rounded; empty without one.
+        A JSON float in an id to which larger integers may have been rounded; empty without one.
     """
 
     rows: list[tuple[int, str]] = field(default_factory=list)
@@ -85,19 +85,22 @@ class Bad:
     rounded: str = ""
 
     def add(self, line: int, reason: str) -> None:
-        """Add a bad row; the reason follows "line 7" in a message."""
+        """Count a bad row, and store it unless many are stored.
+
+        In a message, `reason` follows the place of the row, such as "line 7".
+        """
         self.count += 1
         if len(self.rows) < REMEMBERED:
             self.rows.append((line, reason))
 
     def add_literal(self, line: int) -> None:
-        """Add a line in which a quote is text."""
+        """Count a line in which a quote is taken as text."""
         self.n_literal += 1
         if len(self.literal) < 3:
             self.literal.append(line)
 
     def remarks(self) -> list[str]:
-        """Notes for the user."""
+        """Notes for the user about quotes that were taken as text."""
         if not self.n_literal:
             return []
         lines = ", ".join(map(str, self.literal))
@@ -108,7 +111,7 @@ class Bad:
         ]
 
     def cautions(self) -> list[str]:
-        """Warnings about rows that may have been misread."""
+        """Warnings for the user about rows that may have been misread."""
         doubts = [
             f"one quoted field spans the lines {first} to {last}, which could be separate "
             f"rows; if quotes are text in this file, pass {argument('quote', '')}"
@@ -130,21 +133,27 @@ def write_clean(
     copy: Path,
     most_lines: int | None = None,
 ) -> Bad:
-    """Write the line number and the values of every good row to a copy.
+    """Parse a text file; write line number and values of every good row to a copy.
 
     Parameters
     ----------
     path : Path
-        A plain file. Bytes that are not UTF-8 make a row bad only if they are in an id.
+        An uncompressed file. Bytes that are not UTF-8 make a row bad only if they are in an id.
     name : str
         Name of the file in messages.
     file_format : Format
+        The detected format of the file.
     labels : mapping of role to str
-        Columns whose values are written, in this order.
+        Name of the column for each role (user, item, …) whose values are written, in this order.
     copy : Path
         Where the copy is written.
     most_lines : int, optional
         Number of lines to read; by default all.
+
+    Returns
+    -------
+    Bad
+        The bad rows of the file, which are not in the copy.
 
     Raises
     ------
@@ -180,7 +189,7 @@ def write_clean(
 
 
 def _broken_id(values: Sequence[str], labels: Mapping[Role, str]) -> str:
-    """Reason for a row with an invalid id; empty if only other values have invalid characters."""
+    """Reason why a row with an invalid id is bad; empty if all ids are valid text."""
     for (role, label), value in zip(labels.items(), values, strict=True):
         if role not in IDS or not _BROKEN.search(value):
             continue
@@ -194,14 +203,14 @@ def _broken_id(values: Sequence[str], labels: Mapping[Role, str]) -> str:
 
 
 def width_fault(n_fields: int, width: int) -> str:
-    """Reason for a row with more or fewer fields than the table has columns."""
+    """Reason why a row with `n_fields` fields is bad in a table with `width` columns."""
     return f": has {'more' if n_fields > width else 'fewer'} than {width} columns"
 
 
 def _lines(path: Path, bad: Bad) -> Iterator[tuple[int, str]]:
-    """Number and text of each line, including a CR at its end.
+    """Yield the number and the text of each line, with its CR if it has one.
 
-    A line that is too long is a bad row, and is never in memory as a whole.
+    A line that is too long is added to `bad`, and is never in memory as a whole.
     """
     number = 0
     with path.open("rb") as file:
@@ -218,7 +227,7 @@ def _lines(path: Path, bad: Bad) -> Iterator[tuple[int, str]]:
 
 @dataclass
 class _Ahead:
-    """Iterator over lines that can look ahead, to follow an open quote and give up again."""
+    """Iterator over numbered lines that can also show later lines without consuming them."""
 
     source: Iterator[tuple[int, str]]
     waiting: deque[tuple[int, str]] = field(default_factory=deque)
@@ -248,7 +257,7 @@ class _Ahead:
 def _delimited_rows(
     path: Path, file_format: Format, labels: Mapping[Role, str], bad: Bad
 ) -> Iterator[tuple[int, list[str]]]:
-    """Line number and values of each good row of a delimited file."""
+    """Yield line number and values of each good row of a delimited file; fill `bad`."""
     splitter, width = file_format.splitter, len(file_format.columns)
     lines = _Ahead(_lines(path, bad))
     places = [file_format.columns.index(label) for label in labels.values()]
@@ -278,10 +287,11 @@ def _delimited_rows(
 def _quoted_record(
     number: int, raw: str, lines: _Ahead, file_format: Format, id_places: Sequence[int], bad: Bad
 ) -> list[str] | None:
-    """Fields of a record that starts on a line with quotes; None if a quote stays open.
+    """Fields of a record that starts on a line with quotes; [] if it is bad.
 
-    Three readings are tried in turn: the line with its quotes, a record over several lines ([] if
-    the record is bad), and the line with quotes as text. In the last one no id may hold a quote.
+    Three readings are tried in turn: the line with its quotes, a record over several lines, and the
+    line with quotes as text. The last one is refused if an id would hold a quote. The result is
+    None if a quote stays open.
     """
     splitter, width = file_format.splitter, len(file_format.columns)
     line = raw.removesuffix("\r")
@@ -302,7 +312,10 @@ def _quoted_record(
 def _record_over_lines(
     number: int, raw: str, lines: _Ahead, file_format: Format, bad: Bad
 ) -> list[str] | None:
-    """Fields of a record with line ends inside quotes, [] if it is bad; None if it is no record."""
+    """Fields of a record with line ends inside quotes; [] if it is bad.
+
+    The result is None if the quote stays open, or if the lines look like separate rows.
+    """
     splitter, width = file_format.splitter, len(file_format.columns)
     parts = [raw]
     size, tries = len(raw), 0
@@ -334,7 +347,7 @@ def _record_over_lines(
     last = number + n_inside + 1
     if len(fields) != width:
         fault = width_fault(len(fields), width)
-        bad.add(number, f"{fault} (in a record over lines, up to line {last})")
+        bad.add(number, f"{fault} (in a record that ends in line {last})")
         return []
     if are_rows:
         bad.doubtful.append((number, last))
@@ -342,7 +355,10 @@ def _record_over_lines(
 
 
 def _is_row(line: str, file_format: Format) -> bool:
-    """Whether a line looks like a row with quotes as text: width and columns of numbers fit."""
+    """Whether a line looks like a row if its quotes are text.
+
+    Such a line has one field per column, and numbers or dates in columns that hold only these.
+    """
     fields = file_format.splitter.plain(line.removesuffix("\r"))
     if len(fields) != len(file_format.columns):
         return False
@@ -353,7 +369,7 @@ def _is_row(line: str, file_format: Format) -> bool:
 def _json_rows(
     path: Path, file_format: Format, labels: Mapping[Role, str], bad: Bad
 ) -> Iterator[tuple[int, list[str]]]:
-    """Line number and values of each good row of an NDJSON file."""
+    """Yield line number and values of each good row of an NDJSON file; fill `bad`."""
     for number, line in _lines(path, bad):
         if not line.strip():
             continue
@@ -382,19 +398,19 @@ def _json_rows(
 
 
 class JsonInteger(str):
-    """A JSON number without fraction and exponent, as it is written."""
+    """Text of a JSON number without fraction and exponent."""
 
     __slots__ = ()
 
 
 class JsonFloat(str):
-    """A JSON number with a fraction or an exponent, as it is written."""
+    """Text of a JSON number with a fraction or an exponent."""
 
     __slots__ = ()
 
     @property
     def has_fraction(self) -> bool:
-        """Whether the number has a fraction; a number above the limit of exactness has none."""
+        """Whether the number has a fraction; above `LARGEST_EXACT` no float has one."""
         return abs(float(self)) < LARGEST_EXACT and float(self) != int(float(self))
 
     def integer(self) -> int | None:
@@ -408,12 +424,12 @@ class JsonFloat(str):
 
 
 def _first_wins(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Build a JSON object from its members; of a repeated member the first counts, as in DuckDB."""
+    """Build a JSON object; of several members with one key the first counts, as in DuckDB."""
     return dict(reversed(pairs))
 
 
 def _json_text(value: object) -> str:
-    """A JSON value as text: text unchanged, digits of an integer, 7.0 as 7, else an empty text."""
+    """A JSON value as text: 7.0 becomes 7, and a value that is no text or number becomes empty."""
     if isinstance(value, JsonFloat) and (integer := value.integer()) is not None:
         return str(integer)
     return str(value) if isinstance(value, str) else ""

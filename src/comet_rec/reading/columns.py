@@ -33,18 +33,21 @@ RECOGNISED: dict[Role, tuple[str, ...]] = {
 
 
 def plain(name: str) -> str:
-    """A column name without case, separators and RecBole's `:type` suffix."""
+    """A column name in lower case, without separators and RecBole's `:type` suffix."""
     stem = name.split(":")[0]
     return "".join(c for c in stem.lower() if c not in "_- \t")
 
 
 def recognised(name: str) -> bool:
-    """Whether a name is a common name of some role."""
+    """Whether a column name is a common one for users, items, times or ratings."""
     return any(plain(name) in names for names in RECOGNISED.values())
 
 
 def find(name: str, columns: Sequence[str]) -> int | None:
-    """Position of a named column: by exact name, else ignoring case, else without `:type`."""
+    """Position of the column `name`; None without such a column.
+
+    The exact name counts first, then the name in any case, then the name without a `:type` suffix.
+    """
     if name in columns:
         return columns.index(name)
     lower_name = name.strip().lower()
@@ -58,7 +61,10 @@ def find(name: str, columns: Sequence[str]) -> int | None:
 def rivals(
     columns: Sequence[str], asked: Mapping[Role, str | None], chosen: Mapping[Role, int]
 ) -> dict[Role, str]:
-    """A note for each recognised role that another column could also play."""
+    """A note for each role (user, item, time, rating) for which several columns have a common name.
+
+    Roles whose column the caller named in `asked` have no note. `chosen` has the column positions.
+    """
     notes: dict[Role, str] = {}
     for role, position in chosen.items():
         if asked.get(role) is not None:
@@ -77,22 +83,22 @@ def rivals(
 
 
 def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str) -> dict[Role, int]:
-    """Choose the column of every role that the log has; return the positions.
+    """Choose the columns of the user, item, time and rating; return the position for each role.
 
     Parameters
     ----------
     columns : sequence of str
         The log's column names, in order.
     asked : mapping of role to name or None
-        Column names that the caller gave; other columns are recognised by common names.
+        Column names that the caller gave; the column of another role is recognised by its name.
     where : str
         The log's name in messages.
 
     Raises
     ------
     NoColumnError
-        When a given column does not exist, or the user or the item column is neither given nor
-        recognised.
+        When a column in `asked` does not exist, or the user or the item column is neither given
+        nor recognised.
     DataError
         When two roles have the same column, or two columns have the name of a chosen one.
     """

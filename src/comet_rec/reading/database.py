@@ -1,4 +1,4 @@
-"""A private in-memory DuckDB for one reading."""
+"""A private in-memory DuckDB database that reads one log."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ THREAD_MEMORY_MB = 160
 
 
 def whole_number(name: str, value: Any) -> int:
-    """Check an argument that must be a whole number, and return it as an int.
+    """Check that the argument called `name` is a whole number, and return it as an int.
 
     Raises
     ------
     DataError
-        When the value is not a whole number, or negative.
+        When `value` is negative or not a whole number.
     """
     if not is_whole(value) or value < 0:
         raise DataError(f"{name} is {value!r}; give a whole number, 0 or more")
@@ -35,20 +35,20 @@ def whole_number(name: str, value: Any) -> int:
 
 @contextmanager
 def connect(name: str, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database to read a source; it uses no network and leaves no files behind.
+    """Context with a new database to read a source; it uses no network and leaves no files behind.
 
     Parameters
     ----------
     name : str
         Name of the source in messages.
     threads : int, optional
-        Number of threads; all cores when not given.
+        Number of threads; by default all cores.
 
     Raises
     ------
     DataError
-        When `threads` is not in 1 … `MOST_THREADS`. Errors of DuckDB, text that is not Unicode
-        and numbers that are too large also raise it.
+        When `threads` is not in 1 … `MOST_THREADS`, and in place of errors inside the context:
+        errors of DuckDB, text that is not Unicode and numbers that are too large.
     """
     if threads is not None and not 1 <= whole_number("threads", threads) <= MOST_THREADS:
         raise DataError(f"threads is {threads}; give 1 to {MOST_THREADS}")
@@ -74,22 +74,22 @@ def connect(name: str, threads: int | None = None) -> Iterator[duckdb.DuckDBPyCo
 
 
 def quoted(text: str) -> str:
-    """A text as an SQL literal."""
+    """`text` as an SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def named(name: str) -> str:
-    """A name as an SQL identifier."""
+    """`name` as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def spill_folder(con: duckdb.DuckDBPyConnection) -> str:
-    """The database's folder for temporary files, which is deleted when the reading ends."""
+    """Folder of the database for temporary files; `connect` deletes it at the end."""
     return str(con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
 
 
 def reader_path(path: str | PathLike[str]) -> str:
-    """A path with escaped wildcards, so that DuckDB's readers see no pattern in it."""
+    """`path` with escaped wildcards, so that DuckDB does not read it as a pattern."""
     return re.sub(r"([*?\[])", r"[\1]", fspath(path))
 
 

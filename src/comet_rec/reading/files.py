@@ -40,7 +40,7 @@ class LogFile:
     name : str
         Name in messages.
     partition : mapping of str to str
-        Columns from the names of its folders, as Hive writes them (`day=2024-05-01/`).
+        Columns that the names of the file's folders stand for, such as `day=2024-05-01` (Hive).
     """
 
     path: Path
@@ -59,12 +59,12 @@ def is_path_list(source: Any) -> TypeGuard[Sequence[str | os.PathLike[str]]]:
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """Name of a path in messages."""
+    """A path as messages show it, with `~` expanded."""
     return os.path.expanduser(os.fsdecode(path))
 
 
 def log_files(source: Any) -> list[LogFile]:
-    """The files of a log, sorted by path; the order of a given list does not count.
+    """Find the files of a log; they are sorted by path, whatever the order of a list in `source`.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def log_files(source: Any) -> list[LogFile]:
     ------
     DataError
         When a path does not exist, is remote or is not a regular file; when a file is given
-        twice; or when the folders stand for different columns.
+        twice; or when the folder names of the files stand for different columns.
     """
     paths = [source] if is_path(source) else list(source)
     files: list[LogFile] = []
@@ -101,7 +101,7 @@ def log_files(source: Any) -> list[LogFile]:
 
 
 def _files_of(name: str) -> list[LogFile]:
-    """Files of one path: a file, a folder or a pattern."""
+    """Files that a path stands for: the file itself, or the files of a folder or a pattern."""
     if _REMOTE.match(name):
         raise DataError(f"{name}: remote paths are not supported; download the file first")
     try:
@@ -117,7 +117,7 @@ def _files_of(name: str) -> list[LogFile]:
 
 
 def regular_file(name: str, partition: Mapping[str, str] | None = None) -> LogFile:
-    """Check that a name is a readable file on disk.
+    """Check that `name` is a readable file on disk, and return it as a `LogFile`.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def regular_file(name: str, partition: Mapping[str, str] | None = None) -> LogFi
 
 
 def _files_in(folder: str) -> list[LogFile]:
-    """All files below a folder except hidden and empty ones; Spark writes both."""
+    """All files below a folder, except the hidden and empty files that Spark adds."""
     if os.path.isfile(os.path.join(folder, "manifest.json")):
         raise DataError(f"{folder}: is a run of a trained model; give the log")
     data_files = []
@@ -179,7 +179,7 @@ def _files_like(pattern: str) -> list[LogFile]:
 
 
 def _partition(path: str, folder: str) -> dict[str, str]:
-    """Columns from the names of the folders between `folder` and a file."""
+    """Columns that the names of the folders between `folder` and a file stand for."""
     between = os.path.relpath(os.path.dirname(path) or ".", folder or ".").split(os.sep)
     columns: dict[str, str] = {}
     for part in between:
@@ -224,12 +224,19 @@ def compression_of(magic: bytes) -> Compression:
 
 
 def text_encoding(encoding: str | None, name: str) -> str | None:
-    """Name of the codec for an encoding; None for UTF-8.
+    """Python's name of a text encoding; None for UTF-8.
+
+    Parameters
+    ----------
+    encoding : str or None
+        Encoding that the user gave; None stands for UTF-8.
+    name : str
+        Name of the file in messages.
 
     Raises
     ------
     DataError
-        When Python knows no such text encoding.
+        When Python has no such text encoding.
     """
     if encoding is None:
         return None
@@ -245,12 +252,12 @@ def text_encoding(encoding: str | None, name: str) -> str | None:
 
 
 def chunks(path: Path, name: str, compression: Compression) -> Iterator[bytes]:
-    """Unpack a file in chunks; only after the last chunk is the file known to be undamaged.
+    """Yield the unpacked bytes of a file in chunks; damage may show only at the last chunk.
 
     Raises
     ------
     DataError
-        When the file is truncated or damaged, or unpacks to far more than a log would.
+        When the file is truncated or damaged, or unpacks to far more bytes than a log would.
     """
     try:
         with path.open("rb") as raw:
@@ -282,7 +289,7 @@ def chunks(path: Path, name: str, compression: Compression) -> Iterator[bytes]:
 
 
 def _unpacked(raw: IO[bytes], compression: Compression) -> Iterator[bytes]:
-    """Unpack an open file in chunks, without error messages for the user."""
+    """Unpack an open file in chunks; the errors are those of the compression library."""
     if compression in ("bzip2", "xz"):
         yield from _streams(raw, bz2.BZ2Decompressor if compression == "bzip2" else _xz)
         return
@@ -301,10 +308,10 @@ def _xz() -> lzma.LZMADecompressor:
 
 
 def _streams(raw: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
-    """The unpacked bytes of all streams in a file.
+    """Yield the unpacked bytes of a file that may hold several compressed streams.
 
-    Python's own file objects take a damaged later stream for garbage after the first one, and
-    silently drop it.
+    Python's own file objects silently drop a damaged later stream: they take it for trailing
+    garbage. `make` creates the decompressor of one stream.
     """
     data = raw.read(CHUNK_BYTES)
     while data:
@@ -328,12 +335,12 @@ def _streams(raw: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
 def plain_file(
     path: Path, name: str, compression: Compression, codec: str | None, place: Path
 ) -> Path:
-    """The file itself if nothing is to be unpacked or recoded, else a UTF-8 copy at `place`.
+    """Path of an uncompressed UTF-8 version of a file: the file itself, or a copy at `place`.
 
     Raises
     ------
     DataError
-        As `chunks` does, and when the bytes do not fit the encoding or the disk is full.
+        When the file is damaged, its bytes do not fit the encoding `codec`, or the disk is full.
     """
     if compression == "none" and codec is None:
         return path
@@ -347,7 +354,7 @@ def plain_file(
 
 
 def _recoded(source: Iterator[bytes], name: str, codec: str) -> Iterator[bytes]:
-    """Recode chunks of bytes to UTF-8."""
+    """Recode chunks of bytes from the encoding `codec` to UTF-8."""
     decoder = codecs.getincrementaldecoder(codec)()
     line = 1
     for chunk in source:
@@ -371,7 +378,7 @@ def _recoded(source: Iterator[bytes], name: str, codec: str) -> Iterator[bytes]:
 
 
 def _not_encoded(name: str, line: int, codec: str) -> DataError:
-    """The error for bytes that do not fit the encoding."""
+    """Error for bytes that are no text in the encoding `codec`."""
     return DataError(
         f"{name}, line {line:,}: is not {codec} text; pass the right {argument('encoding')}"
     )

@@ -43,12 +43,12 @@ _PICKLE = re.compile(
 
 
 def refuse_binary(head: bytes, name: str) -> None:
-    """Refuse a file whose first bytes are not text.
+    """Raise an error if the first bytes of a file are not text, as in an archive or a workbook.
 
     Raises
     ------
     DataError
-        The message names the format and says what to do.
+        When `head` is not text. The message names the format and says what to do.
     """
     binary = any(byte < 9 for byte in head[:4096])
     for offset, magic, file_format, remedy in _MAGIC:
@@ -81,18 +81,20 @@ def refuse_binary(head: bytes, name: str) -> None:
 
 
 def refuse_layout(lines: Sequence[str], name: str, *, numbered: bool = False) -> None:
-    """Refuse text in a layout other than one interaction per row.
+    """Raise an error if a text does not have one interaction per row.
 
     Parameters
     ----------
     lines : sequence of str
         The first lines of the file, without blank ones.
     numbered : bool
-        Whether the caller named columns by number. Then the lines are not taken for lists.
+        Whether the caller named columns by number. Lines of numbers are then a table, not lists of
+        items.
 
     Raises
     ------
     DataError
+        When the text has a known layout of another form, such as one user and all items per line.
         The message names the layout and shows a short conversion.
     """
     first = lines[0].strip()
@@ -139,7 +141,10 @@ def refuse_layout(lines: Sequence[str], name: str, *, numbered: bool = False) ->
 
 
 def _is_list_layout(lines: Sequence[str]) -> bool:
-    """Whether lines are numbers between blanks, a user and then items, and not a table."""
+    """Whether each line holds a user and then the user's items, as numbers between blanks.
+
+    Lines that could be a table of numbers do not count.
+    """
     if any(mark in line for line in lines for mark in "\t,;|"):
         return False
     rows = [line.split() for line in lines]
@@ -152,7 +157,10 @@ def _is_list_layout(lines: Sequence[str]) -> bool:
 
 
 def _nested_events(line: str) -> tuple[str, str, str] | None:
-    """Names of the JSON members for the session, its list of events, and the item of an event."""
+    """Keys of a JSON line that holds one session: the session id, the events, and an event's item.
+
+    None if the line has another layout.
+    """
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Open frames, matrices and rows in memory as a part of a log."""
+"""Read a log that is in memory: a frame, a sparse matrix, columns or rows."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _HALF = ("float16", "halffloat", "Float16")
 
 
 def frame_name(source: Any) -> str:
-    """Name of a source in memory, for messages."""
+    """Name of a source in messages: "the matrix" or "the frame"."""
     return "the matrix" if hasattr(source, "tocsr") else "the frame"
 
 
 def open_frame(con: duckdb.DuckDBPyConnection, source: Any, asked: Asked) -> Part:
-    """Open a frame, a matrix or rows as a part of a log.
+    """Open a log in memory as a part: rows that one SQL query can read.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def open_frame(con: duckdb.DuckDBPyConnection, source: Any, asked: Asked) -> Par
     source : object
         A frame, an Arrow stream, a mapping of columns, an array, a sparse matrix or rows.
     asked : mapping of role to str or None
-        Column names that the caller gave.
+        Column name that the caller gave for each role (user, item, time, rating), or None.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def open_frame(con: duckdb.DuckDBPyConnection, source: Any, asked: Asked) -> Par
 
 
 def _collected(frame: Any, asked: Asked) -> Any:
-    """Collect the needed columns of a lazy frame."""
+    """Load the user, item, time and rating columns of a lazy polars frame."""
     name = frame_name(frame)
     try:
         columns = list(frame.collect_schema().names())
@@ -98,7 +98,7 @@ def _collected(frame: Any, asked: Asked) -> Any:
 
 
 def _listed(key: object, values: Any) -> list[Any]:
-    """The values of one column as a list."""
+    """The values of the column `key` as a list."""
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
         raise DataError(f"the columns: {key!r} is a {type(values).__name__}; give lists")
     try:
@@ -108,7 +108,7 @@ def _listed(key: object, values: Any) -> list[Any]:
 
 
 class _Stream:
-    """Exposes only the Arrow stream of a frame, so that DuckDB needs no other library."""
+    """Wrapper that shows DuckDB only the Arrow stream of a frame, so that it imports no library."""
 
     def __init__(self, frame: Any) -> None:
         self.frame = frame
@@ -137,7 +137,7 @@ def _arrow(con: duckdb.DuckDBPyConnection, frame: Any, asked: Asked) -> Part:
 
 
 def _half_columns(frame: Any, names: Sequence[str]) -> list[str]:
-    """Names of 16-bit float columns, which DuckDB cannot read."""
+    """Names of the columns of 16-bit floats, which DuckDB cannot read."""
     schema = getattr(frame, "schema", None)
     types = getattr(schema, "types", None)
     if types is not None and not callable(types):  # pyarrow
@@ -148,7 +148,7 @@ def _half_columns(frame: Any, names: Sequence[str]) -> list[str]:
 
 
 def _single_precision(frame: Any, halves: Sequence[str]) -> Any:
-    """Cast 16-bit float columns to 32 bits."""
+    """Cast the columns `halves` from 16-bit to 32-bit floats."""
     if "polars" in type(frame).__module__:
         return frame.cast(dict.fromkeys(halves, sys.modules["polars"].Float32))
     pyarrow = sys.modules["pyarrow"]
@@ -161,7 +161,6 @@ def _single_precision(frame: Any, halves: Sequence[str]) -> Any:
 
 
 def _pandas(con: duckdb.DuckDBPyConnection, frame: Any, asked: Asked) -> Part:
-    """Open a pandas DataFrame."""
     name = frame_name(frame)
     if len(frame) == 0:
         raise DataError(f"{name}: is empty")
@@ -192,7 +191,10 @@ def _lettered(
     width: int,
     frame: Callable[[dict[str, Any]], Any] = dict,
 ) -> Part:
-    """A part made of one array per role; DuckDB sees each array under the letter of its role."""
+    """Make a part of a log from one array per role (user, item, time, rating).
+
+    DuckDB reads the arrays as columns u, i, t and r of the table that `frame` makes from a dict.
+    """
     halves = [LETTER[role] for role, column in columns.items() if str(column.dtype) in _HALF]
     arrays = {LETTER[role]: column for role, column in columns.items()}
     for letter in halves:
@@ -204,7 +206,7 @@ def _lettered(
 
 
 def _categories(column: Any) -> Any:
-    """A categorical column in the type of its categories.
+    """Convert a categorical pandas column to the type of its categories.
 
     Integers with missing values stay integers: a cast to floats would round large ids.
     """
@@ -217,7 +219,7 @@ def _categories(column: Any) -> Any:
 
 
 def _plain_column(column: Any, label: str, name: str) -> Any:
-    """The column in a type that DuckDB reads without guessing from a sample."""
+    """Convert a pandas column to a type that DuckDB need not guess from a sample."""
     if str(column.dtype) == "category":
         column = _categories(column)
     if str(column.dtype).startswith("Sparse"):
@@ -251,16 +253,16 @@ def _plain_column(column: Any, label: str, name: str) -> Any:
 
 
 def _exact_text(value: Decimal) -> str:
-    """Digits of a decimal number; 7.00 becomes 7."""
+    """Digits of a decimal number as text; 7.00 becomes 7."""
     is_integer = value.is_finite() and value == value.to_integral_value()
     return format(value.to_integral_value() if is_integer else value, "f")
 
 
 def _sparse(con: duckdb.DuckDBPyConnection, matrix: Any, asked: Asked) -> Part:
-    """Open a scipy sparse matrix of users × items."""
+    """Open a scipy sparse matrix of users × items, whose stored values are ratings."""
     name = frame_name(matrix)
     if any(column is not None for column in asked.values()):
-        raise DataError(f"{name}: has no named columns, but users x items; leave out names")
+        raise DataError(f"{name}: has no named columns; leave out user, item, time and rating")
     if len(matrix.shape) != 2:
         raise DataError(f"{name}: has {len(matrix.shape)} dimensions; give users x items")
     rows = matrix.tocsr(copy=True)
@@ -283,7 +285,10 @@ def _sparse(con: duckdb.DuckDBPyConnection, matrix: Any, asked: Asked) -> Part:
 
 
 def _rows(con: duckdb.DuckDBPyConnection, source: Iterable[Any], asked: Asked) -> Part:
-    """Open rows of two to four values: user, item, then rating and time, told apart by value."""
+    """Open rows of two to four values: the user, the item and, in any order, rating and time.
+
+    The values decide which column is the rating and which is the time.
+    """
     name = "the rows"
     rows = [tuple(row) if isinstance(row, _ROWS) else row for row in source]
     if not rows:
@@ -310,7 +315,7 @@ def _rows(con: duckdb.DuckDBPyConnection, source: Iterable[Any], asked: Asked) -
 
 
 def _text_of(value: Any) -> str:
-    """Short text of a value, from which its role is guessed."""
+    """The value as short text, from which the role of its column is guessed."""
     return str(value)[:40] if not isinstance(value, int) or abs(value) < 10**40 else "1e40"
 
 
@@ -320,7 +325,7 @@ def _columns(
     asked: Asked,
     name: str = "the columns",
 ) -> Part:
-    """Open named lists of Python values."""
+    """Open columns that are lists of Python values; `columns` maps names to lists."""
     lengths = {len(values) for values in columns.values()}
     if len(lengths) != 1 or lengths == {0}:
         raise DataError(f"{name}: are empty or differ in length; give lists of one length")
@@ -331,7 +336,7 @@ def _columns(
 
 
 def _array(values: list[Any], label: str, name: str) -> Any:
-    """Values of one type as an array for DuckDB; missing values become NULL."""
+    """Convert the values of a column to an array for DuckDB; missing values become NULL."""
     values = [None if _is_missing(value) else value for value in values]
     present = [value for value in values if value is not None]
     kinds = {_kind(value) for value in present}
@@ -358,7 +363,7 @@ def _array(values: list[Any], label: str, name: str) -> Any:
 
 
 def _text(value: Any, kind: str | None, label: str, name: str) -> Any:
-    """A value as an object for DuckDB: text or a UUID."""
+    """Convert an integer or a decimal number to text; another value is returned unchanged."""
     if kind == "int" and int(value).bit_length() > MOST_BITS:
         raise DataError(f"{name}: column {label!r} holds numbers of thousands of digits")
     if kind == "int":
@@ -372,21 +377,24 @@ def _shown(value: Any) -> str:
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether a value is None, NaN, NaT or the NA of a library."""
+    """Whether a value is missing: None, NaN, NaT or a missing value of pandas."""
     if value is None or type(value).__name__ in ("NaTType", "NAType"):
         return True
     return isinstance(value, (float, np.floating, np.datetime64)) and bool(value != value)
 
 
 def _universal(value: Any) -> np.datetime64:
-    """A time as numpy's datetime64 in UTC; NaT for None."""
+    """Convert a date or time to datetime64 in UTC; None becomes NaT."""
     if isinstance(value, dt.datetime) and value.tzinfo is not None:
         value = value.astimezone(dt.UTC).replace(tzinfo=None)
     return np.datetime64("NaT" if value is None else value, "us")
 
 
 def _kind(value: Any) -> str | None:
-    """Kind of a value; None for unsupported ones, such as a bool, which Python calls an int."""
+    """Name of the type of a value, such as "int"; None if the type is not supported.
+
+    A bool is not supported, although Python counts it as an int.
+    """
     if isinstance(value, (bool, np.bool_)):
         return None
     return next((kind for types, kind in _KINDS if isinstance(value, types)), None)

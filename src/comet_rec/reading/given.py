@@ -1,4 +1,7 @@
-"""Read given test items and candidates from files or frames; `data.given_split` splits."""
+"""Read test items and candidates that the caller gives as files or frames.
+
+`data.given_split` makes the split from them.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def given_test(
     ties: Literal["expected", "pessimistic"] = "expected",
     skip_bad: int = 0,
 ) -> Split:
-    """Split by a given test set with one item per user, such as the interactions after a date.
+    """Split a log by a given test set with one item per user, such as a later interaction.
 
     Parameters
     ----------
@@ -51,13 +54,13 @@ def given_test(
     test : path, DataFrame or Arrow table
         One (user, item) row per user. Users without a training row are left out and counted.
     candidates : path, DataFrame or Arrow table, optional
-        (user, item) rows to rank beside each user's test item, or NCF's wide file. Candidates
-        that are positives of their user are dropped and counted. By default candidates are
-        sampled as in `leave_one_out`.
+        (user, item) rows: the items to rank together with each user's test item. A path may also
+        be a file in NCF's `.test.negative` format. Candidates that are positives of their user are
+        dropped and counted. By default candidates are sampled as in `leave_one_out`.
     user, item : str or int, optional
         Column names in both sources; common names are recognised by default.
     negatives, seed, ties
-        As for `leave_one_out`. Without `candidates` they apply to the test items too.
+        As for `leave_one_out`. With `candidates`, nothing is sampled for the test items.
     skip_bad : int
         Number of bad rows that may be skipped in each source.
 
@@ -86,15 +89,16 @@ def read_given(
     skip_bad: int = 0,
     or_common: bool = False,
 ) -> tuple[Pairs, Pairs | None]:
-    """Read test rows, and candidates as rows or in NCF's wide form, with the id kinds of the log.
+    """Read test rows and, unless `candidates` is None, candidate rows; return both.
 
-    `user` and `item` may be column names of the log. With `or_common`, a file without these columns
-    is read by common column names.
+    Candidates are (user, item) rows, or a file in NCF's `.test.negative` format. Ids get the types
+    of the ids in `log`. `user` and `item` are column names; with `or_common`, a source without
+    these columns is read by common column names.
 
     Raises
     ------
     DataError
-        When a file cannot be read, or the wide file and the test file have different test pairs.
+        When a source cannot be read, or a `.test.negative` file has test pairs that `test` lacks.
     """
     kinds: dict[Role, IdKind] = {"user": log.user_ids.kind, "item": log.item_ids.kind}
     names = [{"user": user, "item": item}, *([{}] if or_common else [])]
@@ -119,12 +123,12 @@ def read_given(
 
 
 def first_named(read: Callable[..., Read], names: Sequence[Mapping[str, Any]]) -> Read:
-    """Result of `read` with the first set of column names that the source has.
+    """Call `read` with each set of column names in turn; return the first result.
 
     Raises
     ------
     NoColumnError
-        When the source has none of the sets; the error is that of the first set.
+        When the source lacks the columns of every set; the error is the one for the first set.
     """
     missing: NoColumnError | None = None
     for columns in names:
@@ -152,8 +156,8 @@ def read_pairs(
     user, item : str or int, optional
         Column names; common names are recognised by default.
     id_kinds : mapping of role to kind, optional
-        Kinds of the ids of the log that the pairs belong to. A column of digits stays text if
-        the ids of the log are text. By default the values decide.
+        Types of user ids and item ids ("int", "text" or "uuid") in the log of the pairs. A column
+        of digits stays text if the log's ids are text. By default the values decide.
     skip_bad : int
         Number of bad rows that may be skipped.
 
@@ -173,7 +177,7 @@ def read_pairs(
 
 
 def is_wide(path: str | PathLike[str]) -> bool:
-    """Whether a file starts like NCF's `.test.negative`."""
+    """Whether a file has NCF's `.test.negative` format: it starts with `(user,item)` and a tab."""
     path = Path(path).expanduser()
     if not path.is_file():
         return False
@@ -182,7 +186,7 @@ def is_wide(path: str | PathLike[str]) -> bool:
 
 
 def _lines(path: Path, name: str) -> Iterator[bytes]:
-    """The lines of a file, unpacked."""
+    """Yield the lines of a file, unpacked if it is compressed."""
     with path.open("rb") as file:
         compression = compression_of(file.read(16))
     rest = b""
@@ -195,9 +199,10 @@ def _lines(path: Path, name: str) -> Iterator[bytes]:
 def read_wide_candidates(
     path: str | PathLike[str], id_kinds: Mapping[Role, IdKind] | None = None
 ) -> tuple[Pairs, Pairs]:
-    """Read the test pairs and their negatives of NCF's `.test.negative`.
+    """Read a file in NCF's `.test.negative` format; return the test pairs and the negatives.
 
-    Each line is `(user,item)<tab>negative<tab>negative…`; the negatives belong to its user.
+    Each line is `(user,item)<tab>negative<tab>negative…`. A negative becomes a pair with the user
+    of its line.
 
     Parameters
     ----------
@@ -228,7 +233,7 @@ def read_wide_candidates(
         match = re.fullmatch(r"\(([^,]+),([^,]+)\)", pair.strip())
         if match is None or not all(rest):
             raise DataError(
-                f"{name}, line {number}: is not (user,item) and negatives, tabs between; fix it"
+                f"{name}, line {number}: is not (user,item) and tab-separated negatives; fix it"
             )
         users.append(match[1].strip())
         positives.append(match[2].strip())
@@ -246,10 +251,10 @@ def read_wide_candidates(
 
 
 def _typed(texts: list[str], kind: IdKind | None, name: str, lines: list[int]) -> External:
-    """Convert ids to the kind of the log's ids; without a kind, to int64 if all are plain integers.
+    """Convert ids in text to the type of the log's ids, `kind`.
 
-    For a log of integers or UUIDs any other id is an error. `lines` are the line numbers of the
-    texts.
+    Without `kind`, they become int64 if all are plain integers, else they stay text. An id that is
+    not of type `kind` is an error; `lines` has the line number of each text for the message.
     """
     parse = {"int": _integer, "uuid": _uuid}.get(kind or "int")
     values: list[Any] = texts if parse is None else [parse(text) for text in texts]
@@ -270,14 +275,14 @@ def _typed(texts: list[str], kind: IdKind | None, name: str, lines: list[int]) -
 
 
 def _integer(text: str) -> int | None:
-    """The int64 that a text writes in plain digits; None for other texts."""
+    """The int64 that plain digits stand for; None for any other text."""
     if re.fullmatch(r"-?[1-9]\d{0,18}|0", text) and -(2**63) <= int(text) < 2**63:
         return int(text)
     return None
 
 
 def _uuid(text: str) -> UUID | None:
-    """The UUID that a text writes; None for other texts."""
+    """The UUID that a text stands for; None for any other text."""
     try:
         return UUID(text)
     except ValueError:

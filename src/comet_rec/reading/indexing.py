@@ -1,4 +1,7 @@
-"""Turn the table `log(u, i, t, r)` into index arrays in canonical order, in little memory."""
+"""Turn the rows of a log into index arrays, sorted by user and time, in little memory.
+
+The rows come from the table `log(u, i, t, r)` in DuckDB: user, item, time and rating.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +38,12 @@ _NO_PAIRS = (np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32))
 
 
 class HashError(Exception):
-    """Hashes and text ids of a log do not correspond one to one."""
+    """Two text ids have the same hash, or the file changed between two readings."""
 
 
 @dataclass(frozen=True)
 class Indexer:
-    """Makes index arrays from the good rows of a log, and drops its table on the way.
+    """Turns the good rows of a log into index arrays, and drops their database table on the way.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ class Indexer:
     min_rating : float or None
         Rows with a lower rating are left out.
     remarks : Remarks
-        Collects notes and warnings.
+        Collects notes and warnings for the user.
     """
 
     table: LogTable
@@ -57,14 +60,15 @@ class Indexer:
     remarks: Remarks
 
     def interactions(self, time_scope: Scope) -> Interactions:
-        """Build the interactions in canonical order.
+        """Build the interactions, sorted by user, time and place in the file.
 
         Raises
         ------
         DataError
             When no row passes the rating filter, or an id holds a NUL byte or a list.
         HashError
-            When two ids share a hash, or the file has changed. Read the log without hashes then.
+            When two ids have the same hash, or the file has changed. The caller must then read the
+            log again without hashes.
         """
         table = self.table
         if table.hashed_ids():
@@ -102,7 +106,7 @@ class Indexer:
         return "" if self.min_rating is None else f"WHERE r >= {float(self.min_rating)!r}::DOUBLE"
 
     def _create_texts(self) -> None:
-        """Fill `texts(u, i)`: the distinct text ids behind the hashes in `log`."""
+        """Create the table `texts(u, i)`: the distinct text ids whose hashes are in `log`."""
         letters = list(self.table.hashed_ids())
         selects = []
         for part in self.table.parts:
@@ -119,9 +123,9 @@ class Indexer:
         self.table.con.execute(f"CREATE TEMP TABLE texts AS {union}")
 
     def _ids(self, role: Role) -> tuple[Ids, Int64]:
-        """The ids of one side, and the number of rows of each.
+        """The distinct ids of the users or of the items, and the number of rows of each id.
 
-        The method also fills the table `ids_u` or `ids_i`, whose rowid is the index.
+        They are also stored in the table `ids_u` or `ids_i`; its rowid is the index of the id.
         """
         table, con = self.table, self.table.con
         kind, letter = table.kinds.ids[role], LETTER[role]
@@ -160,7 +164,10 @@ class Indexer:
         return int(low), int(high)
 
     def _scope(self, asked: Scope, span: tuple[int, int] | None) -> TimeScope:
-        """The time scope; "auto" is decided from the times."""
+        """The time scope: `asked`, or for "auto" a scope that the times decide.
+
+        `span` is the first and the last time; None if the log has no times.
+        """
         if span is None:
             if asked == "auto":
                 self.remarks.notes.append("no time column: rows count in the order of the file")
@@ -183,7 +190,10 @@ class Indexer:
         return "per_user"
 
     def _dropped(self) -> tuple[Int32, Int32]:
-        """Distinct (user, item) pairs that the rating filter drops, sorted; both ids are known."""
+        """Distinct (user, item) index pairs of the rows below the rating limit, sorted.
+
+        A pair is left out if its user or its item has no row that passes the limit.
+        """
         if self.min_rating is None:
             return _NO_PAIRS
         low = f"r < {float(self.min_rating)!r}::DOUBLE"
@@ -192,7 +202,10 @@ class Indexer:
         return self._pairs(low)
 
     def _pairs(self, condition: str) -> tuple[Int32, Int32]:
-        """Distinct pairs of known ids in the rows that satisfy a condition, sorted."""
+        """Distinct (user, item) index pairs of the rows that satisfy an SQL condition, sorted.
+
+        A row is left out if its user or its item has no index.
+        """
         columns = self.table.con.execute(
             f"SELECT DISTINCT {_CODES} FROM {_JOINED} WHERE {condition} ORDER BY 1, 2"
         ).fetchnumpy()
@@ -201,7 +214,11 @@ class Indexer:
     def _ordered(
         self, counts: Int64, n_items: int, span: tuple[int, int] | None
     ) -> tuple[Int32, Int32, Int64 | None]:
-        """Rows in order of user, time and place, without repeated pairs; `log` is dropped."""
+        """Users, items and times of the rows, sorted by user, time and place in the file.
+
+        Only the first row of a repeated pair is kept. `counts` is the number of rows of each user,
+        and `span` the first and last time. The table `log` is dropped.
+        """
         table, con = self.table, self.table.con
         # Times relative to the first one nearly always fit into 32 bits: half the memory.
         short = span is not None and span[1] - span[0] < 1 << 32
@@ -238,19 +255,24 @@ class Indexer:
 
 
 def _distinct(letters: Sequence[str], rows: str) -> str:
-    """SQL for the distinct values of each column; the other columns are NULL in these rows."""
+    """SQL for the distinct values of each column of `rows`, one value in each result row.
+
+    All other columns of a result row are NULL.
+    """
     sets = ", ".join(f"({letter})" for letter in letters)
     return f"SELECT {', '.join(letters)} FROM {rows} GROUP BY GROUPING SETS ({sets})"
 
 
 def _keys(users: Int32, items: Int32, n_items: int) -> Int64:
-    """One integer for each (user, item) pair."""
+    """One integer for each (user, item) pair, different for different pairs."""
     return users.astype(np.int64) * n_items + items
 
 
 @dataclass
 class Rows:
-    """Rows of a log, distributed over blocks; all rows of a user are in one block.
+    """Rows of a log, stored in blocks that are sorted one by one.
+
+    A block holds all rows of several consecutive users.
 
     Parameters
     ----------
@@ -259,7 +281,7 @@ class Rows:
     n_items : int
         Number of items.
     clock : dtype or None
-        Integer type of the times; None without times.
+        Integer type of the times; None if the log has no times.
     """
 
     counts: Int64
@@ -288,12 +310,13 @@ class Rows:
         self.columns = {name: np.empty(rows, dtype=kind) for name, kind in types.items()}
 
     def add(self, chunk: dict[str, npt.NDArray[Any]]) -> None:
-        """Distribute more rows over the blocks; they come after all earlier rows.
+        """Add rows to their blocks; in the file they come after all rows that were added before.
 
         Parameters
         ----------
         chunk : mapping of str to array [C]
-            User `u`, item `i`, place in the file `n` (distinct) and, with times, time `t`.
+            User `u`, item `i`, place in the file `n` (all different) and, if the log has times,
+            time `t`.
         """
         if bool(np.any(chunk["n"][1:] < chunk["n"][:-1])):  # a join may change the order of rows
             turned = np.argsort(chunk["n"])
@@ -310,12 +333,18 @@ class Rows:
         self._filled += counts
 
     def ordered(self, threads: int) -> tuple[Int32, Int32, npt.NDArray[Any] | None]:
-        """Rows in order of user, time and place; of a repeated pair only the first row.
+        """Sort the rows by user, time and place in the file; keep the first row of each pair.
+
+        Parameters
+        ----------
+        threads : int
+            Number of blocks that are sorted at the same time.
 
         Returns
         -------
         users, items : int32 [K]
-        times : array [K] or None
+            The K rows that are kept.
+        times : integers [K] or None
         """
         with ThreadPoolExecutor(threads) as pool:  # numpy sorts without the GIL
             kept = list(pool.map(self._order_block, range(len(self._filled))))
@@ -328,7 +357,7 @@ class Rows:
         return self.columns["u"], self.columns["i"], self.columns.get("t")
 
     def _order_block(self, block: int) -> int:
-        """Sort a block in place; return how many rows are kept, at its start."""
+        """Sort a block in place; return the number of rows kept, which are now at its start."""
         here = slice(int(self._starts[block]), int(self._starts[block + 1]))
         rows = {name: column[here] for name, column in self.columns.items()}
         users = (rows["u"] - np.int32(self._first[block])).astype(np.uint64)
@@ -353,9 +382,9 @@ def _shifted(numbers: UInt64, bits: int) -> UInt64:
 
 
 def _numbered(keys: UInt64) -> tuple[UInt64, Int64]:
-    """Sorted keys, and the position of each before sorting; equal keys keep their order.
+    """Sort keys; return the sorted keys and the position of each before sorting.
 
-    The upper bits of the keys must be free, as many as the positions need.
+    Equal keys keep their order. The keys must leave enough upper bits free to hold a position.
     """
     bits = _bits(len(keys))
     # The key in the high bits, the position in the low bits: one sort gives both.
@@ -367,7 +396,7 @@ def _numbered(keys: UInt64) -> tuple[UInt64, Int64]:
 
 
 def stable_order(users: UInt64, times: npt.NDArray[Any] | None) -> Int64:
-    """Permutation that sorts rows by user, then time, then place, int64 [R].
+    """Permutation that sorts R rows by user, then time, then present order; int64 [R].
 
     Parameters
     ----------
@@ -394,7 +423,10 @@ def stable_order(users: UInt64, times: npt.NDArray[Any] | None) -> Int64:
 
 
 def first_of_pair(users: UInt64, items: Int32, n_items: int) -> npt.NDArray[np.bool_]:
-    """True at the first row of each pair, bool [R]; users × items × R must be below 2⁶⁴."""
+    """True at the first row of each (user, item) pair, bool [R].
+
+    The product of the number of users, `n_items` and the number of rows R must be below 2⁶⁴.
+    """
     pairs, places = _numbered(_shifted(users, _bits(n_items)) | items.astype(np.uint64))
     first = np.ones(len(pairs), dtype=np.bool_)
     first[places[1:][pairs[1:] == pairs[:-1]]] = False

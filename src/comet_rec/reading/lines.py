@@ -24,18 +24,18 @@ Padding = Literal["", "left", "both"]
 
 @dataclass(frozen=True)
 class Splitter:
-    """Splits the lines of one file into fields.
+    """Splits the lines of a delimited text file into fields.
 
     Parameters
     ----------
     delimiter : str
-        A blank stands for any run of blanks and tabs.
+        Text between two fields. A blank stands for any run of blanks and tabs.
     quote : str
-        One character, or "" if quotes are plain text.
+        Character that encloses a field; "" if quotes are plain text.
     escape : str
         Character that makes the next one plain text; "" if a quote inside a field is doubled.
     padded : {"", "left", "both"}
-        Sides on which blanks do not belong to a field.
+        Sides of a field on which blanks are padding and are removed.
     """
 
     delimiter: str
@@ -44,7 +44,7 @@ class Splitter:
     padded: Padding = ""
 
     def plain(self, line: str) -> list[str]:
-        """Split a line as if every quote were text."""
+        """Split a line at every delimiter, with quotes as plain text."""
         if self.delimiter == " ":
             return line.split()
         fields = line.split(self.delimiter)
@@ -53,16 +53,16 @@ class Splitter:
         return [field.strip(" ") for field in fields] if self.padded else fields
 
     def needs_care(self, line: str) -> bool:
-        """Whether a line has quotes or escapes that `plain` may misread."""
+        """Whether a line holds a quote or escape character, which `plain` may split wrongly."""
         if self.escape and self.escape in line:
             return True
         return bool(self.quote) and self.quote in line
 
     def fields(self, line: str) -> list[str] | None:
-        """Split a line, with delimiters inside quotes as text; None if the quotes are broken.
+        """Split a line with regard to quotes; None if the quotes are broken.
 
-        Quotes are broken if one is not closed, or closes before the end of its field. A quote in
-        the middle of a field that does not start with one is text.
+        A delimiter inside quotes is text. Quotes are broken if one is not closed, or closes before
+        the end of its field. If a field does not start with a quote, a quote in its middle is text.
         """
         fields: list[str] = []
         if self.padded == "both":
@@ -83,7 +83,7 @@ class Splitter:
             at += self._step.match(line, at).end() - at  # type: ignore[union-attr]
 
     def is_open(self, text: str) -> bool:
-        """Whether the text ends inside quotes that a later line may close."""
+        """Whether `text` ends inside quotes, which a later line may close."""
         at = 0
         while match := self._field.match(text, at):
             if match.end() == len(text):
@@ -150,25 +150,25 @@ class Splitter:
 
 BLOCK_BYTES = 1 << 20
 LONG_LINE = BLOCK_BYTES
-"""Lines with more bytes are left to `clean`: DuckDB silently drops lines over 32 MB."""
+"""Longer lines are left to the parser in `clean`: DuckDB silently drops lines over 32 MB."""
 
 _LF, _CR = 10, 13
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Result of `scan`.
+    """Result of `scan`, the fast check of a whole text file.
 
     Parameters
     ----------
     lines : int
         Number of non-empty lines.
     line_end : str
-        Line ending, escaped for SQL.
+        Line ending, in the escaped form that DuckDB expects.
     quoted : bool
         Whether the file holds a quote character.
     open_quote : int
-        Line of the first quote that does not enclose a field; 0 if all quotes do.
+        Number of the first line with a quote that does not enclose a field; 0 without one.
     """
 
     lines: int
@@ -178,7 +178,7 @@ class Scan:
 
 
 def scan(path: Path, splitter: Splitter) -> Scan | None:
-    """Check every byte of a plain file; None if DuckDB should not read the file."""
+    """Check every byte of an uncompressed file; None if DuckDB's CSV reader might misread it."""
     delimiter, quote = splitter.delimiter, splitter.quote
     lines = returns = ends = open_quote = 0
     quoted = False
@@ -222,7 +222,7 @@ def scan(path: Path, splitter: Splitter) -> Scan | None:
 
 
 def all_of_width(path: Path, delimiter: str, width: int) -> bool:
-    """Whether every non-empty line has `width` fields if quotes are text."""
+    """Whether every non-empty line has `width` fields if quotes count as text."""
     mark = delimiter.encode()
     if len(mark) != 1:
         return False
@@ -240,7 +240,10 @@ def all_of_width(path: Path, delimiter: str, width: int) -> bool:
 
 
 def _whole_lines(path: Path) -> Iterator[bytes | None]:
-    """Blocks of complete lines; None in place of a block with a line that is too long."""
+    """Yield a file in blocks of complete lines.
+
+    A line that is too long ends the blocks; None takes the place of its block.
+    """
     with path.open("rb") as file:
         if file.read(3) != codecs.BOM_UTF8:
             file.seek(0)
@@ -260,7 +263,7 @@ def _whole_lines(path: Path) -> Iterator[bytes | None]:
 
 
 def _empty_lines(data: npt.NDArray[np.uint8]) -> int:
-    """Number of lines that are empty or hold a CR alone."""
+    """Number of lines in a block that are empty or hold only a CR."""
     ends = np.flatnonzero(data == _LF)
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
     lengths = ends - starts
@@ -275,7 +278,7 @@ def _has_runs_of_blanks(block: bytes) -> bool:
 
 
 def _first_open(block: bytes, splitter: Splitter) -> int:
-    """Number, from 1, of the first line of a block whose quotes do not enclose its fields."""
+    """Number (from 1) of the first line in a block with a quote that does not enclose a field."""
     for number, line in enumerate(block.decode("utf-8", errors="replace").split("\n"), 1):
         if splitter.quote in line and not _encloses(splitter, line.rstrip("\r")):
             return number
@@ -283,7 +286,7 @@ def _first_open(block: bytes, splitter: Splitter) -> int:
 
 
 def _encloses(splitter: Splitter, line: str) -> bool:
-    """Whether every quote of a line belongs to a quoted field."""
+    """Whether every quote of a line belongs to a field that is enclosed in quotes."""
     fields = splitter.fields(line)
     return fields is not None and all(
         splitter.quote not in bare for bare in line.split(splitter.delimiter) if bare in fields
@@ -291,7 +294,11 @@ def _encloses(splitter: Splitter, line: str) -> bool:
 
 
 def _is_regular(data: npt.NDArray[np.uint8], mark: int, fences: npt.NDArray[np.bool_]) -> bool:
-    """Whether quotes pair up around complete fields of one line, doubled inside (RFC 4180)."""
+    """Whether all quotes in a block of bytes enclose complete fields of one line (RFC 4180).
+
+    Quotes inside such a field are doubled. `mark` is the byte of the quote. `fences` (bool [256])
+    is true for bytes that may stand next to a quoted field.
+    """
     at = np.flatnonzero(data == mark)
     if len(at) % 2:
         return False

@@ -1,4 +1,7 @@
-"""Parts of a log: SQL that gives the columns u (user), i (item) and, if known, t and r."""
+"""Parts of a log: rows that one SQL query can read, from a frame or from files of one format.
+
+The query gives the columns u (user), i (item) and, if they are known, t (time) and r (rating).
+"""
 
 from __future__ import annotations
 
@@ -40,39 +43,40 @@ WIDE = ("UBIGINT", "HUGEINT", "UHUGEINT")
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one kind: a frame, or files of one format.
+    """A part of a log: rows that one SQL query can read, from a frame or from files of one format.
 
     Parameters
     ----------
     name : str
         Name of the part in messages.
     relation : str
-        SQL that gives one row per record, in order. A record with a wrong number of fields has
-        u = NULL.
+        SQL query that gives one row per record, in order, with the columns u (user), i (item), t
+        (time) and r (rating). If a record has a wrong number of fields, u is NULL.
     labels, types : mapping of role to str
-        Name and DuckDB type (`HALFFLOAT` for 16 bits) of each role's column.
+        Name and DuckDB type of the column for each role (user, item, time, rating). The type of a
+        16-bit float is `HALFFLOAT`.
     width : int
-        Number of all columns, with or without a role.
+        Number of all columns of the source, used or not.
     files : tuple of LogFile
-        Empty for a frame.
+        The files of the part; empty for a frame.
     rows : tuple of int or None
-        Number of records of each file, counted without DuckDB; None if not counted.
+        Number of records of each file, counted from its lines without DuckDB; None if not counted.
     text : Format
         Format of text files; its kind is "typed" for frames and Parquet.
     plain : tuple of Path
-        Text files, unpacked and in UTF-8; empty for frames and Parquet.
+        The text files after unpacking and recoding to UTF-8; empty for frames and Parquet.
     bad : Bad or None
-        Bad rows that the careful parser (`clean`) found; None if it was not used.
+        Bad rows that the line-by-line parser (`clean`) found; None if it was not used.
     remarks : tuple of str
         Notes for the user about how the part is read.
     cautions : tuple of str
-        Notes about choices that may be wrong.
+        Warnings for the user about rows or a format that may have been misread.
     guessed : mapping of role to str
-        A note for each role that another column could also play.
+        A note for each role for which several columns have a common name.
     placed : mapping of role to str
-        Number of each column that has its role from its values, in a file without a header row.
+        For a file without a header row: the number of each column whose role the values decided.
     careful : callable or None
-        Reads the same rows again with the careful parser; None if there is no such way.
+        Function that reads the same rows again with the line-by-line parser; None if there is none.
     """
 
     name: str
@@ -93,21 +97,21 @@ class Part:
 
     @property
     def is_json(self) -> bool:
-        """Whether rows are JSON objects."""
+        """Whether each row is a JSON object."""
         return self.text.kind == "ndjson"
 
     @property
     def file_labels(self) -> dict[Role, str]:
-        """Labels of the columns inside the text files; folder names may hold the other columns."""
+        """Names of the needed columns inside the text files; folder names may hold the others."""
         columns = self.text.columns
         return {role: self.labels[role] for role in ROLES if self.labels.get(role) in columns}
 
     def values(self, kinds: Kinds, roles: Sequence[Role]) -> dict[Role, str]:
-        """SQL for the typed values of the roles."""
+        """SQL for the column of each role, converted to the value types that `kinds` holds."""
         return {role: kinds.value(role, self.types[role]) for role in roles}
 
     def notes(self, roles: Sequence[Role]) -> list[str]:
-        """Notes for the user about the columns of the roles."""
+        """Notes for the user about how the columns of these roles were chosen and read."""
         placed = [
             f"column {self.placed[role]} is the {role}" for role in roles if role in self.placed
         ]
@@ -119,7 +123,7 @@ class Part:
         return [f"{self.name}: {note}" for note in notes]
 
     def file_of_row(self, row: int) -> tuple[int, int]:
-        """Index of the file that holds a record, and the record's number in that file."""
+        """Index of the file that holds record `row` of the part, and its number in that file."""
         if self.rows is None:
             return 0, row
         ends = np.cumsum(self.rows)
@@ -128,7 +132,7 @@ class Part:
 
 
 def select(columns: Mapping[str, str], table: str) -> str:
-    """Subquery that selects named SQL expressions from a table."""
+    """SQL subquery that selects expressions from a table; `columns` maps names to expressions."""
     picked = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
     return f"(SELECT {picked} FROM {table})"
 
@@ -141,19 +145,19 @@ def described(
     names: Sequence[str] | None = None,
     halves: Sequence[str] = (),
 ) -> Part:
-    """A part made from a table whose column names and types DuckDB knows.
+    """Make a part from a table whose column names and types DuckDB knows.
 
     Parameters
     ----------
     table : str
-        SQL of the table.
+        Name of the table in DuckDB, or a subquery.
     name : str
         Name of the part in messages.
     asked : mapping of role to str or None
-        Column names that the caller gave.
+        Column name that the caller gave for each role (user, item, time, rating), or None.
     names : sequence of str, optional
-        The original column names. DuckDB renames a column whose name differs from an earlier one
-        only in case.
+        The original column names; by default those in DuckDB. DuckDB renames a column whose name
+        differs from an earlier one only in case.
     halves : sequence of str
         Columns that were 16-bit floats before they were cast to 32 bits for DuckDB.
     """
@@ -174,7 +178,7 @@ def described(
 
 
 class FileOpener:
-    """Opens the files of one log.
+    """Opens the files of one log, and gives its parts: files that one SQL query can read.
 
     Parameters
     ----------
@@ -191,7 +195,7 @@ class FileOpener:
         self._made = 0
 
     def parts(self, files: Sequence[LogFile]) -> list[Part]:
-        """Open the files of a log; adjacent files of one format become one part."""
+        """Open the files of a log; adjacent files that one query can read become one part."""
         opened = [self._open(file) for file in files]
         merged = [opened[0]]
         for part in opened[1:]:
@@ -289,7 +293,7 @@ class FileOpener:
         return self._direct(part, scanned)
 
     def _direct(self, part: Part, scanned: Scan) -> Part:
-        """The part as DuckDB's own CSV reader gives it."""
+        """Complete a part with the query of DuckDB's own CSV reader."""
         rows = scanned.lines - _rows_in_front(part.plain[0], part.text.skip)
         return replace(
             part,
@@ -299,10 +303,10 @@ class FileOpener:
         )
 
     def _unquoted(self, part: Part, scanned: Scan) -> Part | None:
-        """A large part with quotes read as text, if they clearly are; otherwise None.
+        """Read the quotes of a large file as text if they clearly are text; otherwise return None.
 
-        Three conditions hold then. Every line has the right number of fields. No id holds a quote.
-        A careful trial of many lines finds quotes as text, but no bad row and no record over lines.
+        Three conditions must hold. Every line has the right number of fields. No id holds a quote.
+        A trial on many lines finds quotes as text, but no bad row and no record over several lines.
         """
         splitter, plain = part.text.splitter, part.plain[0]
         if self.options.quote is not None or splitter.padded or splitter.escape:
@@ -346,7 +350,7 @@ class FileOpener:
         return replace(part, relation=relation, careful=lambda: [self._careful(part)])
 
     def _careful(self, part: Part) -> Part:
-        """Parse the part line by line into a plain copy of the columns that play a role."""
+        """Parse a text file line by line in Python, to a copy that DuckDB can read."""
         copy = self._place()
         bad = write_clean(part.plain[0], part.name, part.text, part.file_labels, copy)
         if copy.stat().st_size == 0:
@@ -363,7 +367,7 @@ class FileOpener:
 
 
 def _ends_as_parquet(path: Path) -> bool:
-    """Whether a file that starts like Parquet also ends like it, or is at least binary."""
+    """Whether a file that starts with Parquet's magic number also ends with it, or is binary."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
         file.seek(max(0, path.stat().st_size - 4))
@@ -371,7 +375,7 @@ def _ends_as_parquet(path: Path) -> bool:
 
 
 def _lettered(part: Part, fields: Mapping[Role, str]) -> dict[str, str]:
-    """SQL for each role's column: a field of the file, or a value from its folder's name."""
+    """SQL by column letter (u, i, t, r): a field of the file, or a value from its folder's name."""
     partition = part.files[0].partition
     return {
         LETTER[role]: fields[role] if role in fields else quoted(partition[label])
@@ -380,7 +384,7 @@ def _lettered(part: Part, fields: Mapping[Role, str]) -> dict[str, str]:
 
 
 def _direct_relation(part: Part) -> str:
-    """SQL that reads delimited files with DuckDB's CSV reader."""
+    """SQL query that reads the delimited files of a part with DuckDB's CSV reader."""
     text = part.text
     fields: dict[Role, str] = {}
     for role, label in part.file_labels.items():
@@ -419,7 +423,7 @@ def _reader(
 
 
 def _merged(first: Part, second: Part) -> Part | None:
-    """Two parts merged into one, if a single reader can read both; otherwise None."""
+    """One part with the files of both parts, if one query can read them; otherwise None."""
     if first.rows is None or second.rows is None:
         return None
     if (first.labels, first.text) != (second.labels, second.text):
@@ -438,16 +442,16 @@ def _merged(first: Part, second: Part) -> Part | None:
 
 
 def _rows_in_front(path: Path, skip: int) -> int:
-    """Number of non-empty lines before the first row."""
+    """Number of non-empty lines among the first `skip` lines of a file."""
     with path.open("rb") as file:
         lines = [file.readline() for _ in range(skip)]
     return sum(line.strip(b"\r\n") != b"" for line in lines)
 
 
 def _json_text(key: str, *, is_id: bool) -> str:
-    """SQL for a JSON member as text; NULL unless it is a string or a number.
+    """SQL for the value of a JSON key as text; NULL unless the value is a string or a number.
 
-    Strings and integers stay as they are. As an id, 7.0 becomes 7, and other floats become NULL.
+    Strings and integers stay as they are. In an id, 7.0 becomes 7, and other floats become NULL.
     """
     pointer = quoted("/" + key.replace("~", "~0").replace("/", "~1"))
     value = f"(json ->> {pointer})"

@@ -57,24 +57,25 @@ def read(
         Files: CSV (separated by `,` `;` `|` `::`, tabs or blanks), NDJSON or Parquet, recognised
         by content. Text may be compressed with gzip, bzip2, xz or zstd. Several files are one log,
         in the order of their names: a list, a folder, a pattern such as `day-*.csv`, or Hive
-        partitions. In memory: a pandas or polars frame, an object with an Arrow stream, a mapping
-        of columns, or tuples of user, item and optionally rating and time. A scipy sparse matrix
-        of users × items has its ratings as stored non-zeros.
+        partitions. A log in memory is a pandas or polars frame, an object with an Arrow stream or
+        a mapping of columns. It may also be rows: tuples of user, item and optionally rating and
+        time. The non-zeros of a scipy sparse matrix of users × items are ratings.
     user, item, time, rating : str or int, optional
         Column names; common names are recognised by default. Columns of a file without a header
         row are named "1", "2", …. Rows without times keep their order. A matrix has no order: it
         is read in a random order that is always the same.
     min_rating : float, optional
-        Drop rows with a lower rating. The result keeps their pairs as `dropped_users` and
-        `dropped_items`.
+        Drop rows with a lower rating. The result keeps the (user, item) pairs of these rows as
+        `dropped_users` and `dropped_items`.
     min_user_interactions, min_item_interactions : int
-        Drop users (items) with fewer distinct pairs, repeatedly, until both limits hold.
+        Drop users with fewer distinct items, and items with fewer distinct users. This is repeated
+        until both limits hold.
     skip_bad : int
         Number of bad rows that may be skipped.
     time_scope : {"auto", "global", "per_user", "none"}
-        Whether times compare across users. "auto" means per user if every user's times are just
-        the positions 0…n−1 (or 1…n) of the rows, and global otherwise. "none" ignores the time
-        column.
+        Whether times compare across users ("global"), or only within a user ("per_user"). "auto"
+        means "per_user" if every user's times are just the positions 0…n−1 (or 1…n) of the user's
+        rows, else "global". "none" ignores the time column.
     time_format : str, optional
         Format of the times for `strptime`, such as "%d.%m.%Y %H:%M". Numbers and common date
         formats are recognised without it.
@@ -82,16 +83,17 @@ def read(
         Encoding of text files, such as "latin-1", "cp1252", "utf-16" or "gbk"; by default UTF-8.
     quote, escape : str, optional
         Quote character of text files ("" for none), and the character that makes the next one
-        plain text. By default `"` quotes a field; inside, it is doubled or escaped with a
-        backslash. Files that clearly use no quotes are recognised.
+        plain text. By default `"` encloses a field; a quote inside the field is doubled or follows
+        a backslash. Files that clearly use no quotes are recognised.
     threads : int, optional
         Number of threads; by default all cores.
 
     Returns
     -------
     Interactions
-        In canonical order. Integer times stay as they are; dates and times with fractions become
-        microseconds. Its `notes` say what was done.
+        The rows, sorted by user and then by time; only the first row of a repeated pair is kept.
+        Integer times stay as they are; dates and times with fractions become microseconds. The
+        `notes` tell how the log was read.
 
     Raises
     ------
@@ -138,7 +140,7 @@ def read(
 
 
 def source_name(source: Any) -> str:
-    """Name of a source in messages."""
+    """Name of a source in messages, such as its path or "the frame"."""
     if is_path(source):
         return shown(source)
     if is_path_list(source):
@@ -160,7 +162,22 @@ def open_log(
     quote: str | None = None,
     escape: str | None = None,
 ) -> tuple[str, list[Part]]:
-    """Open a source: detect its type and which of its columns play which role.
+    """Open a log: detect its type, and the columns of the user, item, time and rating.
+
+    Parameters
+    ----------
+    con : connection
+    source, encoding, quote, escape
+        As for `read`.
+    columns : mapping of role to name or None
+        Column names that the caller gave.
+
+    Returns
+    -------
+    name : str
+        Name of the log in messages.
+    parts : list of Part
+        The log's rows, as parts that one SQL query each can read.
 
     Raises
     ------
@@ -185,7 +202,7 @@ def open_log(
 
 
 def _write(source: Any, name: str, path: Path) -> bool:
-    """Write bytes, or the content of an open file, to a path; return whether it was text."""
+    """Write bytes, or the content of an open file, to `path`; return whether it was text."""
     was_text = False
     with path.open("wb") as out:
         if not hasattr(source, "read"):
@@ -201,16 +218,16 @@ def _write(source: Any, name: str, path: Path) -> bool:
 
 
 def load_rows(table: LogTable, skip_bad: int, remarks: Remarks) -> None:
-    """Fill a table with the good rows.
+    """Read the rows of a log into its table in the database, and delete the bad rows.
 
     Parameters
     ----------
     table : LogTable
-        Table with the parts of the log.
+        The table, which knows the files or frames to read.
     skip_bad : int
         Number of bad rows that may be skipped.
     remarks : Remarks
-        Collects notes and warnings.
+        Collects notes and warnings for the user.
 
     Raises
     ------
@@ -234,7 +251,7 @@ def load_rows(table: LogTable, skip_bad: int, remarks: Remarks) -> None:
 def _indexed(
     table: LogTable, min_rating: float | None, skip_bad: int, time_scope: Scope
 ) -> tuple[Interactions, list[str]]:
-    """The interactions of a table, and the warnings about them."""
+    """Read a log into its table; return the interactions and the warnings for the user."""
     remarks = Remarks()
     load_rows(table, skip_bad, remarks)
     log = Indexer(table, min_rating, remarks).interactions(time_scope)
@@ -244,7 +261,7 @@ def _indexed(
 def _roles(
     name: str, parts: Sequence[Part], min_rating: float | None, time_scope: str
 ) -> tuple[Role, ...]:
-    """Roles whose columns this call of `read` needs."""
+    """Roles (user, item, time, rating) whose columns are needed for these arguments of `read`."""
     labels = parts[0].labels
     if time_scope not in ("auto", "global", "per_user", "none"):
         raise DataError(f"time_scope is {time_scope!r}; give auto, global, per_user or none")
@@ -266,7 +283,10 @@ def _roles(
 
 
 def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
-    """Drop users and items with too few pairs, until no such user or item is left."""
+    """Drop users with fewer than `min_user` items, and items with fewer than `min_item` users.
+
+    This is repeated until no such user or item is left.
+    """
     if max(min_user, min_item) <= 1:  # every id of the log has a pair
         return log
     keep = np.ones(len(log), dtype=np.bool_)
@@ -309,7 +329,7 @@ def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
 
 
 def _renumbered(indices: Int32, ids: Ids) -> tuple[Int32, Ids]:
-    """New index of each old index (−1 if it occurs no more), and the ids that are left."""
+    """New index of each old index (−1 if it is not in `indices`), and the ids that are left."""
     used = np.bincount(indices, minlength=len(ids)) > 0
     new = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
     return new, Ids(ids.kind, ids.values[used])

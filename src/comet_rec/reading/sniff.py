@@ -32,12 +32,13 @@ _DATE = re.compile(
 
 @dataclass(frozen=True)
 class Format:
-    """How to read a text file.
+    """The detected format of a text file: how to split its lines, and its columns.
 
     Parameters
     ----------
     kind : {"delimited", "ndjson", "typed"}
-        "typed" stands for sources that need no format: frames and Parquet.
+        Fields between delimiters; one JSON object per line; or "typed" for frames and Parquet,
+        which need no format.
     splitter : Splitter
         Splits a line of a delimited file into fields.
     skip : int
@@ -45,17 +46,18 @@ class Format:
     columns : tuple of str
         Column names. Columns of a file without a header row are named "1", "2", ….
     header : tuple of str
-        The raw fields of the header row; empty without one.
+        Fields of the header row as they are written; empty without a header row.
     roles : mapping of role to str
-        Columns whose role was decided from their values, in a file without a header row.
+        Column of each role (user, item, time, rating) that was decided from the values. Empty if
+        the file has a header row.
     typed : tuple of bool
         Whether each column holds only numbers or dates.
     line_end : str
-        Line ending, escaped for SQL.
+        Line ending, in the escaped form that DuckDB expects.
     remarks : tuple of str
         Notes for the user about the detected format.
     cautions : tuple of str
-        Notes about choices that may be wrong.
+        Notes for the user about detected features that may be wrong.
     """
 
     kind: Literal["delimited", "ndjson", "typed"]
@@ -71,22 +73,23 @@ class Format:
 
     @property
     def numbered(self) -> bool:
-        """Whether the file has no header row."""
+        """Whether the file has no header row, so that its columns are named by number."""
         return self.kind == "delimited" and self.columns[:1] == ("1",)
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """The caller's options for text files; an option that is None is detected from the file.
+    """The caller's options for text files.
 
     Parameters
     ----------
     columns : mapping of role to str or None
-        Column names. A first row that holds one of them is a header.
+        Column name of each role (user, item, time, rating); None to recognise the column. A first
+        row that holds one of these names is a header.
     encoding : str or None
         Encoding of the files; UTF-8 if None.
     quote, escape : str or None
-        As for `Splitter`.
+        Quote and escape character, as for `Splitter`; "" for no such character, None to detect it.
 
     Raises
     ------
@@ -118,7 +121,7 @@ def sniff(head: bytes, name: str, options: TextOptions, *, whole: bool) -> Forma
     Parameters
     ----------
     head : bytes
-        The first bytes of a plain file.
+        The first bytes of the file, uncompressed.
     name : str
         Name of the file in messages.
     options : TextOptions
@@ -184,7 +187,7 @@ def sniff(head: bytes, name: str, options: TextOptions, *, whole: bool) -> Forma
 
 
 def _text(head: bytes, name: str, *, whole: bool) -> str:
-    """Decode the head up to its last complete line."""
+    """Decode the first bytes of a file as UTF-8, without a last line that is cut off."""
     if not whole:
         end = head.rfind(b"\n")
         if end < 0:
@@ -208,12 +211,12 @@ def _object(line: str) -> dict[str, object] | None:
 
 
 def _is_rule(line: str) -> bool:
-    """Whether a line only draws a rule, such as `----+----` between header and rows."""
+    """Whether a line is only a separator, such as `----+----` between the header and the rows."""
     return set(line) <= set("-+=|:_ \t,;\r") and sum(map(line.count, "-=_")) >= 3
 
 
 def _marked(lines: Sequence[str]) -> int:
-    """Number of leading lines that are blank or start with a comment sign."""
+    """Number of leading lines that are blank or start with `#` or `%`."""
     count = 0
     for line in lines:
         if line.strip() and not line.startswith(("%", "#")):
@@ -225,10 +228,11 @@ def _marked(lines: Sequence[str]) -> int:
 def _comments(
     lines: Sequence[str], marked: int, splitter: Splitter, table: _Table, asked: Sequence[str]
 ) -> int:
-    """Number of leading comment lines, as KONECT and SNAP write them.
+    """Number of leading comment lines, as in data sets of KONECT and SNAP.
 
-    Two kinds of lines with a comment sign belong to the table, if they have its width: a last line
-    with column names is the header, and a line without a blank after `#` is a row.
+    The first `marked` lines are blank or start with `#` or `%`. Such a line is no comment if it has
+    as many fields as the table and is one of these: the last marked line with a column name (it is
+    the header), or a line without a blank after its `#` (it is a row).
     """
     for place, line in enumerate(lines[:marked]):
         fields = splitter.plain(line.lstrip("#% "))
@@ -250,7 +254,7 @@ class _Table:
 
     @cached_property
     def width(self) -> int:
-        """The most common number of fields."""
+        """The most common number of fields in a row."""
         return Counter(len(row) for row in self.rows).most_common(1)[0][0]
 
     @property
@@ -260,7 +264,7 @@ class _Table:
 
 
 def _split(text: str, splitter: Splitter) -> _Table:
-    """Split the first records of a text; blank lines are skipped."""
+    """Split at most `HEAD_RECORDS` records of a text into fields; blank lines are skipped."""
     rows: list[list[str]] = []
     ends: list[int] = []
     lines = text.split("\n")
@@ -275,7 +279,7 @@ def _split(text: str, splitter: Splitter) -> _Table:
 
 
 def _record(lines: Sequence[str], at: int, splitter: Splitter) -> tuple[list[str], int]:
-    """Fields of the record that starts at line `at`, and the number of its lines."""
+    """Fields of the record that starts at line `at`, and the number of lines that it takes."""
     line = lines[at]
     if not splitter.needs_care(line):
         return splitter.plain(line), 1
@@ -291,7 +295,7 @@ def _record(lines: Sequence[str], at: int, splitter: Splitter) -> tuple[list[str
 
 
 def _delimiter(text: str, name: str, options: TextOptions) -> tuple[Splitter, _Table]:
-    """Choose the delimiter that gives the most regular table."""
+    """Choose the delimiter that gives the most regular table; return splitter and table."""
     best: tuple[tuple[float, ...], Splitter, _Table] | None = None
     for place, delimiter in enumerate((*DELIMITERS, " ")):
         if delimiter == " " and best is not None:
@@ -318,7 +322,7 @@ def _delimiter(text: str, name: str, options: TextOptions) -> tuple[Splitter, _T
 
 
 def _padding(table: _Table, splitter: Splitter) -> Padding:
-    """Sides on which blanks pad every field, as in `a, b` or in output of psql."""
+    """Sides on which blanks pad every field: "left" in `a, b`, "both" in tables of psql."""
     # A row of another width may hold a delimiter inside quotes, so it does not count.
     rows = [row for row in table.rows if len(row) == table.width]
     if splitter.delimiter in ("\t", " "):
@@ -330,7 +334,7 @@ def _padding(table: _Table, splitter: Splitter) -> Padding:
 
 
 def _escaped_by_backslash(text: str, splitter: Splitter) -> bool:
-    """Whether a backslash as escape makes the row widths more regular, as in files of Spark."""
+    """Whether more rows have equal width if backslashes escape quotes, as in files of Spark."""
     if "\\" + splitter.quote not in text:
         return False
     escaping = replace(splitter, escape="\\")
@@ -338,7 +342,7 @@ def _escaped_by_backslash(text: str, splitter: Splitter) -> bool:
 
 
 def _names(field: str, asked: Sequence[str]) -> bool:
-    """Whether a field of the first row is a column name: the caller's, or a common one."""
+    """Whether a field of the first row is a column name: one of `asked`, or a common name."""
     field = field.removeprefix("#")
     is_asked = any(not name.isdigit() and find(name, [field]) is not None for name in asked)
     return is_asked or recognised(field)
@@ -350,9 +354,9 @@ def is_value(field: str) -> bool:
 
 
 def _typed(table: _Table, first: int) -> tuple[bool, ...]:
-    """Whether each column holds only numbers or dates.
+    """Whether each column of a table holds only numbers or dates from row `first` on.
 
-    Rows of another width, and rows with quotes or line breaks, do not count.
+    Rows with an unusual number of fields, with quotes or with line breaks do not count.
     """
     rows = [row for row in table.rows[first:] if len(row) == table.width]
     rows = [row for row in rows if not any('"' in field or "\n" in field for field in row)]
@@ -360,7 +364,7 @@ def _typed(table: _Table, first: int) -> tuple[bool, ...]:
 
 
 def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) -> bool:
-    """Decide whether the first row is a header."""
+    """Whether the first row is a header; `DataError` if that is unclear."""
     first, rest = table.rows[0], [row for row in table.rows[1:] if len(row) == table.width]
     numbered = bool(asked) and all(column.isdigit() for column in asked)
     if numbered and any(is_value(field) for field in first):
@@ -383,7 +387,7 @@ def _has_header(table: _Table, delimiter: str, asked: Sequence[str], name: str) 
 def _looks_like_time(fields: Sequence[str]) -> bool:
     """Whether all fields are dates, or Unix times from 1973 on in any unit.
 
-    Ratings and positions are smaller numbers.
+    Such times have nine digits or more; ratings and row positions have fewer.
     """
     numbers = [re.fullmatch(r"\s*(\d+)(\.\d*)?\s*", field) for field in fields]
     return all(
@@ -395,7 +399,10 @@ def _looks_like_time(fields: Sequence[str]) -> bool:
 def _by_position(
     rows: Sequence[Sequence[str]], delimiter: str, asked: Sequence[str], name: str
 ) -> dict[Role, str]:
-    """Roles of the columns of a file without a header row, decided from the values."""
+    """Column of each role (user, item, time, rating) in a file without a header row.
+
+    The values decide. If they leave it unclear, a `DataError` asks for names or column numbers.
+    """
     width = len(rows[0])
     columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
     roles = roles_by_values(columns)
@@ -419,10 +426,11 @@ def _by_position(
 
 
 def roles_by_values(columns: Sequence[Sequence[str]]) -> dict[Role, str]:
-    """Assign roles to two to four columns without names.
+    """Find the user, item, time and rating among two to four columns without names.
 
-    The first two are user and item. A third or fourth column is the time if it looks like times,
-    and the rating if its values fit a rating scale. Integers after a rating are the time.
+    Columns are numbered from "1", and 1 and 2 are user and item. Column 3 or 4 is the time if it
+    looks like times, and the rating if its values fit a rating scale. A column of integers after
+    the rating is the time.
     """
     roles: dict[Role, str] = {"user": "1", "item": "2"}
     rest = {str(place): column for place, column in enumerate(columns[2:4], 3)}

@@ -1,4 +1,7 @@
-"""Fill the table `log(u, i, t, r)` from the parts of a log; values that do not fit are NULL."""
+"""The DuckDB table `log(u, i, t, r)`: user, item, time and rating of each row of a log.
+
+A value that does not fit the type of its column is NULL.
+"""
 
 from __future__ import annotations
 
@@ -31,34 +34,35 @@ SAMPLE_ROWS = 10_000
 
 
 class _Miscount(Exception):
-    """DuckDB returned another number of rows than the file has."""
+    """DuckDB returned more or fewer rows than the file has lines."""
 
 
 @dataclass
 class LogTable:
-    """The table `log` of a database; its rowid is the order of the rows.
+    """The table `log` of a database, which holds the rows of a log in the order of its rowid.
 
     Parameters
     ----------
     con : connection
+        Connection to the database.
     name : str
         Name of the log in messages.
     parts : list of Part
-        In the order of their rows in `log`. `fill` uses the careful parser for parts that DuckDB
-        cannot read.
+        The frames or groups of files to read, in order. `fill` replaces parts that DuckDB cannot
+        read by parts of the line-by-line parser.
     roles : tuple of role
-        Roles with a column in `log`.
+        Roles (user, item, time, rating) that have a column in `log`.
     id_kinds : mapping of role to kind
-        Kinds of ids that are known in advance.
+        Types of the user or item ids, if they are known in advance.
     time_form : str, optional
         Format of the times for strptime.
     watches_ratings : bool
-        Whether `log` has a column z: 0 and 1 for these ratings, 2 for others. A wrong rating there
-        makes no row bad.
+        Whether `log` has a column z that is 0 for rating 0, 1 for rating 1, and 2 for any other
+        rating. A value that is no rating gives NULL, but does not make its row bad.
     hashed : bool
         Whether `log` holds hashes in place of text ids.
     kinds : Kinds
-        Kinds of the columns' values.
+        Types of the columns' values; `fill` decides them.
     starts : list of int
         Row of `log` at which each part starts.
     misfits : int
@@ -79,29 +83,29 @@ class LogTable:
 
     @property
     def n_bad(self) -> int:
-        """Number of all bad rows, including those that never reached `log`."""
+        """Number of all bad rows, including those that the line-by-line parser did not pass on."""
         return self.misfits + sum(part.bad.count for part in self.parts if part.bad)
 
     @property
     def misfit(self) -> str:
-        """SQL condition for a row with a value that does not fit."""
+        """SQL condition that is true for a row with a value that does not fit its column's type."""
         return " OR ".join(f"{LETTER[role]} IS NULL" for role in self.roles)
 
     def hashed_ids(self) -> dict[str, Role]:
-        """Letters and roles of the text ids that `log` holds as hashes."""
+        """Roles (user, item) of the text ids that `log` holds as hashes, by column ("u", "i")."""
         if not self.hashed:
             return {}
         return {LETTER[role]: role for role, kind in self.kinds.ids.items() if kind == "text"}
 
     def count(self, query: str) -> int:
-        """The single number that a query returns."""
+        """Run a query that returns a single number, and return that number."""
         return int(self.con.execute(query).fetchall()[0][0])
 
     def fill(self) -> None:
-        """Read the parts.
+        """Read all parts into `log`.
 
-        The kinds are guessed from the first rows. Only if a value does not fit, the kinds are
-        decided from all rows.
+        The types of the columns are guessed from the first rows. If a value does not fit, the
+        types are decided again from all rows.
 
         Raises
         ------
@@ -123,7 +127,7 @@ class LogTable:
                     raise DataError(f"{self.name}: cannot be read: {one_line(error)}") from error
 
     def _read_carefully(self) -> bool:
-        """Open all parts with the careful parser; False if they all are already."""
+        """Switch the files to the line-by-line parser; False if there is none to switch."""
         if not any(part.careful for part in self.parts):
             return False
         parts: list[Part] = []
@@ -133,7 +137,7 @@ class LogTable:
         return True
 
     def _check_alike(self) -> None:
-        """Refuse parts with different columns, or with types of ids and times that do not mix."""
+        """Refuse parts with different columns, or with types of ids or times that do not mix."""
         first = self.parts[0]
         for part in self.parts[1:]:
             for role in self.roles:
@@ -152,7 +156,7 @@ class LogTable:
                     )
 
     def _read(self) -> None:
-        """Decide the kinds and fill `log`."""
+        """Decide the types of the columns and fill `log`."""
         self.kinds = self._decided_kinds(SAMPLE_ROWS)
         self._insert()
         if self.misfits:
@@ -164,12 +168,12 @@ class LogTable:
                 self._insert()
 
     def _insert(self) -> None:
-        """Insert the parts into `log`.
+        """Insert all parts into `log`, converted to the types in `kinds`.
 
         Raises
         ------
         _Miscount
-            When a file gave more or fewer rows than it has lines.
+            When DuckDB returns more or fewer rows than a file has lines.
         """
         self.con.execute("DROP TABLE IF EXISTS log")
         self.starts = []
@@ -197,7 +201,7 @@ class LogTable:
         self.misfits = self.count(f"SELECT count(*) FROM log WHERE {self.misfit}")
 
     def _refuse_headers(self) -> None:
-        """Mark rows that repeat the header as bad."""
+        """Mark rows that repeat the header as bad, by setting their user to NULL."""
         pairs = {pair for part in self.parts for pair in header_pairs(part)}
         same = []
         for pair in sorted(pairs):
@@ -209,7 +213,7 @@ class LogTable:
             self.con.execute(f"UPDATE log SET u = NULL WHERE {' OR '.join(same)}")
 
     def _decided_kinds(self, limit: int | None) -> Kinds:
-        """Decide the kind of every column from its values; rows that are bad anyway do not count.
+        """Decide the type of every column from its values; bad rows do not count.
 
         Parameters
         ----------
@@ -260,7 +264,7 @@ class LogTable:
         return Kinds(ids, as_text.time, as_text.form)
 
     def _time_kind(self, tables: Sequence[str], *, sampled: bool) -> tuple[TimeKind, str]:
-        """Kind of the times, and the format of dates in text."""
+        """Type of the times in the tables, and the format of times that are dates in text."""
         sql_type = self.parts[0].types["time"]
         group = family(sql_type)
         table = "(" + " UNION ALL ".join(f"SELECT t FROM {table}" for table in tables) + ")"
@@ -294,12 +298,12 @@ class LogTable:
         return ("fraction" if fractions else "whole"), ISO
 
     def _form(self, table: str, *, sampled: bool) -> str | None:
-        """The format that most dates of a column have; None if no format is recognised.
+        """The date format that most times in `table` fit; None if they fit no known format.
 
         Raises
         ------
         DataError
-            When all dates fit two formats, such as day first and month first.
+            When all times fit two formats, such as day first and month first.
         """
         candidates = list(FORMS)
         if not sampled:  # to save time, try only formats that fit some of the first rows
@@ -325,14 +329,14 @@ class LogTable:
         )
 
     def _fitting(self, table: str, forms: Sequence[str]) -> dict[str, int]:
-        """Number of values that fit each form."""
+        """Number of times in `table` that fit each date format."""
         counted = ", ".join(f"count({time_value('t', 'VARCHAR', 'date', form)})" for form in forms)
         counts = self.con.execute(f"SELECT {counted} FROM {table}").fetchall()[0]
         return dict(zip(forms, map(int, counts), strict=True))
 
 
 def _check_types(part: Part) -> None:
-    """Refuse columns whose type cannot play their role, such as a Boolean id."""
+    """Refuse a part if the type of a column cannot be an id, a time or a rating, as needed."""
     fit = {"int", "wide", "decimal", "real", "text"}
     more = {"user": "uuid", "item": "uuid", "time": "date"}
     for role, sql_type in part.types.items():
@@ -349,10 +353,10 @@ def _check_types(part: Part) -> None:
 
 
 def header_pairs(part: Part) -> list[tuple[str, str]]:
-    """User and item values of a row that repeats the header.
+    """User and item values of a row that repeats the header, as in files that were joined.
 
-    They are the column names, or the raw header fields. In a joined file a byte-order mark may
-    precede the first field.
+    The values are the column names, or the header fields as they are written. In a joined file a
+    byte-order mark may precede the first field.
     """
     text = part.text
     labels = (part.labels["user"], part.labels["item"])
@@ -369,7 +373,7 @@ def header_pairs(part: Part) -> list[tuple[str, str]]:
 
 
 def _header_row(part: Part) -> str:
-    """SQL condition for a row that repeats the header, as in joined files."""
+    """SQL condition that is true for a row that repeats the header, as in joined files."""
     pairs = [
         f"(coalesce(u = {quoted(user)}, false) AND coalesce(i = {quoted(item)}, false))"
         for user, item in header_pairs(part)

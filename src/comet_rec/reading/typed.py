@@ -1,4 +1,4 @@
-"""SQL that converts ids, times and ratings to one kind; a value that does not fit is NULL."""
+"""SQL that converts ids, times and ratings to one type; a value that does not fit becomes NULL."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ ACCEPTED = (
 
 
 def parsed(text: str, form: str) -> str:
-    """SQL that parses text to microseconds since 1970; NULL if it does not fit the format."""
+    """SQL that converts text to microseconds since 1970; NULL if the text does not fit the format.
+
+    `text` is an SQL expression. `form` is a format for strptime, or `ISO`.
+    """
     if form == ISO:
         time = f"TRY(epoch_us(TRY_CAST(trim({text}) AS TIMESTAMPTZ)))"
     else:
@@ -73,7 +76,10 @@ def parsed(text: str, form: str) -> str:
 
 
 def twin_of(form: str, counts: Mapping[str, int]) -> str | None:
-    """Another ambiguous format, such as day first, that as many values fit; None without one."""
+    """A second date format that fits as many values as `form`, such as one with the day first.
+
+    Returns None if there is no such format. `counts` is the number of values that fit each format.
+    """
     if form not in _AMBIGUOUS:
         return None
     twins = [twin for twin in _AMBIGUOUS if twin != form and counts.get(twin) == counts[form]]
@@ -98,17 +104,17 @@ _NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
 
 @dataclass(frozen=True)
 class Kinds:
-    """Kind of each column's values.
+    """Type of the values in each column of a log.
 
     Parameters
     ----------
     ids : mapping of role to kind
-        Kinds of the user ids and of the item ids.
+        Type of the user ids and type of the item ids: "int", "text" or "uuid".
     time : {"int", "whole", "fraction", "date"}
-        Integers; other numbers without a fraction; numbers with a fraction, stored as
-        millionths; dates.
+        Type of the times: integers; whole numbers in another form, such as 7.0; numbers with a
+        fraction, which are stored in millionths; or dates.
     form : str
-        The strptime format of dates in text, or `ISO`.
+        Format of dates in text for strptime; `ISO` for dates that DuckDB reads without a format.
     """
 
     ids: Mapping[Role, IdKind] = field(default_factory=lambda: {"user": "text", "item": "text"})
@@ -116,7 +122,7 @@ class Kinds:
     form: str = ISO
 
     def value(self, role: Role, sql_type: str) -> str:
-        """SQL for the typed value of a role's column."""
+        """SQL that converts the column of a role; `sql_type` is its type in DuckDB."""
         if role == "time":
             return time_value(LETTER[role], sql_type, self.time, self.form)
         if role == "rating":
@@ -125,7 +131,7 @@ class Kinds:
 
 
 def family(sql_type: str) -> Family:
-    """Group of DuckDB types that are converted alike."""
+    """Group of a DuckDB type; the types of a group are converted in the same way."""
     if sql_type in _INTEGERS:
         return "int"
     if sql_type in ("UBIGINT", "HUGEINT", "UHUGEINT"):
@@ -142,7 +148,10 @@ def family(sql_type: str) -> Family:
 
 
 def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
-    """SQL for an id of one kind: an exact integer or text; NULL if the value does not fit."""
+    """SQL that converts an id to an exact integer or to text; NULL if the value does not fit.
+
+    `letter` is the column of the ids, and `sql_type` its type in DuckDB.
+    """
     group = family(sql_type)
     if group == "uuid":
         return letter
@@ -167,7 +176,10 @@ def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
 
 
 def time_value(letter: str, sql_type: str, kind: TimeKind, form: str = ISO) -> str:
-    """SQL for a time as int64; NULL if the value does not fit the kind."""
+    """SQL that converts a time to int64; NULL if the value does not fit `kind`.
+
+    `letter` is the column of the times, and `sql_type` its type in DuckDB.
+    """
     group = family(sql_type)
     if group == "date":
         return f"TRY(epoch_us(CAST({letter} AS TIMESTAMPTZ)))"
@@ -185,21 +197,21 @@ def time_value(letter: str, sql_type: str, kind: TimeKind, form: str = ISO) -> s
 
 
 def as_number(text: str) -> str:
-    """SQL that reads a decimal number from text; NULL for other text, `inf` and `nan`."""
+    """SQL that converts text to a decimal number; NULL for `inf`, `nan` and any other text."""
     decimal = f"TRY_CAST(trim({text}) AS DECIMAL(38, 6))"
     return f"(CASE WHEN regexp_full_match({text}, '{_NUMBER}') THEN {decimal} END)"
 
 
 def is_fraction(number: str) -> str:
-    """SQL condition for a number with a fraction.
+    """SQL condition that is true for a number with a fractional part.
 
-    Numbers too large to be seconds do not count: in microseconds they would not fit into an int64.
+    A number too large for a time in seconds does not count: in microseconds it would exceed int64.
     """
     return f"({number} <> trunc({number}) AND abs({number}) < {LARGEST_SECONDS})"
 
 
 def rating_value(letter: str, sql_type: str) -> str:
-    """SQL for a rating as DOUBLE; NULL for NaN and text that is no number."""
+    """SQL that converts a rating to DOUBLE; NULL for NaN and text that is no number."""
     number = f"TRY_CAST({letter} AS DOUBLE)"
     if family(sql_type) == "text":
         number = f"TRY_CAST(trim({letter}) AS DOUBLE)"
