@@ -431,3 +431,19 @@ def test_threads_change_nothing(tmp_path: Path) -> None:
         u, i = line.split(",")
         seen.setdefault(int(u), {})[int(i)] = None
     assert rows_of(one) == [(u, i, None) for u in sorted(seen) for i in seen[u]]
+
+
+@pytest.mark.parametrize("name", ["bought_on", "paidAt", "purchase-date", "Sent Day", "seen_ts"])
+def test_a_column_that_may_hold_times_is_named(tmp_path, name):
+    path = tmp_path / "log.csv"
+    path.write_text(f"user,item,{name}\n1,2,5\n1,3,6\n")
+    (note,) = (note for note in read(path).notes if "no time column" in note)
+    assert note.endswith(f"if '{name}' holds times, name it with time=…")
+    assert not [note for note in read(path, time=name).notes if "time" in note]
+
+
+@pytest.mark.parametrize("name", ["station", "concert", "format", "on"])
+def test_other_columns_are_not_taken_for_times(tmp_path, name):
+    path = tmp_path / "log.csv"
+    path.write_text(f"user,item,{name}\n1,2,5\n1,3,6\n")
+    assert "no time column: rows count in the order of the file" in read(path).notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -32,6 +33,10 @@ RECOGNISED: dict[Role, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+TIME_ENDINGS = ("at", "on", "date", "time", "datetime", "timestamp", "day", "ts")
+"""Ends of column names that may hold times, e.g. ``bought_on``; ends after a separator only."""
+
+
 def plain(name: str) -> str:
     """A column name in lower case, without separators and RecBole's `:type` suffix."""
     stem = name.split(":")[0]
@@ -58,12 +63,19 @@ def find(name: str, columns: Sequence[str]) -> int | None:
     return None
 
 
+def _last_word(name: str) -> str:
+    """Last word of a column name in lower case: "on" of ``bought_on``, "Date" of ``OrderDate``."""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name.split(":")[0])
+    return words[-1].lower() if len(words) > 1 else ""
+
+
 def rivals(
     columns: Sequence[str], asked: Mapping[Role, str | None], chosen: Mapping[Role, int]
 ) -> dict[Role, str]:
     """A note for each role (user, item, time, rating) for which several columns have a common name.
 
     Roles whose column the caller named in `asked` have no note. `chosen` has the column positions.
+    A log without a time column has a note on the columns whose names end like times.
     """
     notes: dict[Role, str] = {}
     for role, position in chosen.items():
@@ -79,6 +91,10 @@ def rivals(
                 f"the {role} is column {columns[position]!r}; {', '.join(others)} could be it too: "
                 f"name it with {argument(role)}"
             )
+    if "time" not in chosen:
+        likely = [repr(column) for column in columns if _last_word(column) in TIME_ENDINGS]
+        if likely:
+            notes["time"] = f"if {' or '.join(likely)} holds times, name it with {argument('time')}"
     return notes
 
 

@@ -170,7 +170,10 @@ class Indexer:
         """
         if span is None:
             if asked == "auto":
-                self.remarks.notes.append("no time column: rows count in the order of the file")
+                guessed = [part.guessed for part in self.table.parts]
+                hints = sorted({notes["time"] for notes in guessed if "time" in notes})
+                note = "no time column: rows count in the order of the file"
+                self.remarks.notes.append("; ".join([note, *hints]))
             return "none"
         if asked != "auto":
             return asked
