@@ -156,7 +156,7 @@ def test_test_users_without_a_training_row_are_left_out_and_counted(tmp_path):
         (["1\t13\t5\t9", "1\t14\t5\t9"], None, "test user 1 has more than one row"),
         (["99\t13\t5\t9"], None, "no test user occurs in the training part"),
         (["1\t13\t5\t9"], ["(1,14)\t15"], "give the two files of one split"),
-        (["1\t13\t5\t9"], ["(1,13)\t10"], "1 test users, 1 for one, have no candidate"),
+        (["1\t13\t5\t9"], ["(1,13)\t10"], "1 test users have no candidate item, such as 1"),
         (["1\t13\t5\t9"], ["1\tabc"], "'abc' is no plain integer, unlike the ids of the log"),
     ],
 )

@@ -138,8 +138,9 @@ class Run:
         blend, the second model's columns follow. Its user columns are already multiplied by its
         weight.
     selected : dict of Tensor or None
-        Parameters of the epoch that validation chose, kept if a refit replaced them. Another
-        model can be initialised from them for its own validation.
+        Parameters of the epoch that validation chose, kept if the model was then trained again
+        with the validation rows. A model that starts from this one uses them until its own
+        validation ends, so that it has not seen the validation rows.
     started_from : tuple of str
         Pre-trained models from which the parameters were initialised, each as "name digest".
     blend : SecondModel or None

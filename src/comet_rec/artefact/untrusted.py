@@ -248,7 +248,7 @@ class Member:
             form = Form(DTYPES[entry["dtype"]], tuple(entry["shape"]))
             end = place + _bytes(form)
             if entry["data_offsets"] != [place, end]:
-                raise ValueError(f"{name} has impossible offsets")
+                raise ValueError(f"{name} does not stand where the header says")
             name = renamed.tensor(name)
             if name in forms:
                 raise ValueError(f"{name} is stored twice, once under an old name")

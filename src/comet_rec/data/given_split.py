@@ -227,7 +227,7 @@ def _given_candidates(
     if (counts == 0).any():
         name = log.user_ids.external(test_users[counts == 0][:1]).tolist()[0]
         raise DataError(
-            f"{int((counts == 0).sum()):,} test users, {name!r} for one, have no candidate; "
+            f"{int((counts == 0).sum()):,} test users have no candidate item, such as {name!r}; "
             "give candidates for every test user or none at all"
         )
     padded = np.full((len(test_users), int(counts.max(initial=0))), log.n_items, dtype=np.int32)

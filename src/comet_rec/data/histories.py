@@ -364,7 +364,9 @@ def input_histories(
 
 
 def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> UserHistories:
-    """Input histories of users that are not in the log, padded int32 [U, N] or full.
+    """Input histories of users that are not in the log.
+
+    They are int32 [U, N], cut and padded; or ragged rows with all items for the policy "full".
 
     Each array in `histories` holds distinct item indices of one user. Random choices depend only on
     the length of a history, so a user gets the same rows alone and in a batch.

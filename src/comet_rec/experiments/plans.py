@@ -390,7 +390,7 @@ class Planner:
         ]
 
     def _smaller(self) -> Settings:
-        """Settings of the budget for a log with many users and items; empty for other logs."""
+        """Settings that make training cheaper on a log with many users and items, else none."""
         return self.budget.large if self.paper == "paper" and large_tables(self.log) else {}
 
     def _refits(self) -> bool:

@@ -81,9 +81,9 @@ class Study:
         )  # fmt: skip
 
     def _orders(self, log: StudyLog) -> dict[str, str]:
-        """Logs to compare under several orders of equal times: order → name of the log.
+        """Copies of a log that order rows with equal times differently: order → name of the copy.
 
-        The splits of these logs are added to `splits`. The result is empty for a log without ties.
+        The splits of the copies are added to `splits`. The result is empty if no times are equal.
         """
         if log.split is None or not has_ties(log.split.interactions):
             return {}

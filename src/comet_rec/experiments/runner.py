@@ -201,7 +201,7 @@ class Runner:
             return
         self._done(item, record)
         if self.stop():
-            raise TrainingInterrupted("stopped between two trainings")
+            raise TrainingInterrupted("stopped after one training and before the next")
 
     def _leave_out_unasked(self) -> None:
         """Mark waiting items that the settings `only` or `recorded` exclude as left out."""

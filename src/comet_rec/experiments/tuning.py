@@ -291,7 +291,7 @@ def _trial(
     left: float,
     blends: dict[str, Run],
 ) -> tuple[float, str]:
-    """Train with one config; return the validation metric of the best epoch, and a note.
+    """Train with one config; return the best epoch's validation metric and why training ended.
 
     Training stops early if the trial is behind the median of earlier trials. It is cut after `left`
     seconds.

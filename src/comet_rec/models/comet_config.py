@@ -142,5 +142,5 @@ class CometConfig:
 
     @property
     def item_tower(self) -> bool:
-        """Whether items have a tower, which reads N(i)."""
+        """Whether items have a tower, a network that reads N(i), the users of an item."""
         return self.towers == "both" and self.enrich != "original"

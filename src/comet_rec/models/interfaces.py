@@ -172,7 +172,7 @@ class TwoTower(Trainable, Protocol):
 
     @classmethod
     def vector_dim(cls, config: Any) -> int:
-        """Number of dimensions W of the vectors."""
+        """Dimensions W of the user and item vectors of a model with this config."""
 
     @classmethod
     def factor_dim(cls, config: Any) -> int:

@@ -86,7 +86,7 @@ class LatentFactors(nn.Module, TwoTower):
 
     @property
     def weight(self) -> Float[Tensor, " W"]:
-        """Ones, because the logit is a plain inner product."""
+        """Vector of ones: all dimensions of an inner product count alike."""
         return self.item_embedding.new_ones(self.vector_dim(self.config))
 
     @abstractmethod

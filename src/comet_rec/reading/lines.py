@@ -242,7 +242,7 @@ def all_of_width(path: Path, delimiter: str, width: int) -> bool:
 def _whole_lines(path: Path) -> Iterator[bytes | None]:
     """Yield a file in blocks of complete lines.
 
-    A line that is too long ends the blocks; None takes the place of its block.
+    If a line is too long, None is yielded in place of its block, and reading stops.
     """
     with path.open("rb") as file:
         if file.read(3) != codecs.BOM_UTF8:

@@ -102,7 +102,7 @@ class Part:
 
     @property
     def file_labels(self) -> dict[Role, str]:
-        """Names of the needed columns inside the text files; folder names may hold the others."""
+        """Names of the needed columns that the text files hold; other columns are folder names."""
         columns = self.text.columns
         return {role: self.labels[role] for role in ROLES if self.labels.get(role) in columns}
 

@@ -169,15 +169,15 @@ def open_log(
     con : connection
     source, encoding, quote, escape
         As for `read`.
-    columns : mapping of role to name or None
-        Column names that the caller gave.
+    columns : mapping of role to name, position or None
+        Columns that the caller named.
 
     Returns
     -------
     name : str
         Name of the log in messages.
     parts : list of Part
-        The log's rows, as parts that one SQL query each can read.
+        The rows of the log in one or more parts. One SQL query can read a part.
 
     Raises
     ------

@@ -48,8 +48,8 @@ class LogTable:
     name : str
         Name of the log in messages.
     parts : list of Part
-        The frames or groups of files to read, in order. `fill` replaces parts that DuckDB cannot
-        read by parts of the line-by-line parser.
+        The frames or groups of files to read, in order. If DuckDB cannot read a part, `fill`
+        replaces it by one that the line-by-line parser reads.
     roles : tuple of role
         Roles (user, item, time, rating) that have a column in `log`.
     id_kinds : mapping of role to kind
@@ -66,7 +66,8 @@ class LogTable:
     starts : list of int
         Row of `log` at which each part starts.
     misfits : int
-        Number of rows of `log` with a value that does not fit, or a wrong number of fields.
+        Number of rows of `log` with a value that does not fit its column's type, or with a wrong
+        number of fields.
     """
 
     con: duckdb.DuckDBPyConnection

@@ -184,10 +184,10 @@ def finished(
     found: Found, model: Any, data: Split | Interactions, starts: Sequence[Run],
     second: Run | None, *, given: bool,
 ) -> Run:  # fmt: skip
-    """The run of a trained model, with its user and item vectors if it has them.
+    """Build the `Run` of a trained model; it includes user and item vectors if the model has them.
 
-    Histories for the vectors include validation rows. `given` is true if the caller gave an already
-    trained second model.
+    The vectors are computed from histories with the validation rows. `second` is the model that is
+    blended in, and `given` is true if the caller passed it already trained.
     """
     rows = data.known if isinstance(data, Split) else data
     users: Any = None

@@ -1,4 +1,4 @@
-"""Input of the audit's checks: the rows of a log with their parts, and the held-out items."""
+"""Input of the audit's checks: rows marked as training, validation or test; held-out items."""
 
 from __future__ import annotations
 
@@ -179,9 +179,9 @@ def of_files(
     Returns
     -------
     material : Material
-        Has only the first test row of each user, and only candidates of test users.
+        The first test row of each user, and the candidates of test users; other rows are left out.
     hits : dict
-        Name of each check of scope "files" → its hit; None if there is no fault.
+        Name of each check that concerns the files themselves → the fault found, or None.
     """
     log = _with_ids_of_files(log, test, candidates)
     users, first, counts = np.unique(
