@@ -410,7 +410,7 @@ def test_a_warning_of_ours_is_a_note_and_another_keeps_its_place(monkeypatch, tm
     words = ["train", str(tmp_path / "log.csv"), "--model", "ease", "--set", memory]
     assert run([*words, "--out", str(tmp_path / "run")]) == 0
     err = capsys.readouterr().err
-    assert "all but the 20 most popular score 0" in err
+    assert "all but the 20 most popular items score 0" in err
     assert ".py:" not in err
 
     monkeypatch.setattr("comet_rec.cli.app.app", lambda *a, **k: warnings.warn("odd", stacklevel=1))
