@@ -17,7 +17,7 @@ from comet_rec.models import base
 from comet_rec.models.comet_config import CometConfig
 from comet_rec.training.checkpoints import checkpoint_arrays
 from comet_rec.training.trainer import parameter_groups
-from tests.artefact.strangers import SMALL
+from tests.artefact.test_strangers import SMALL
 
 COMETS = [
     {"cross": cross, "towers": towers, "permute_dimensions": cross == "mlp"}

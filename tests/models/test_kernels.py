@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as nnf
@@ -15,6 +17,7 @@ from comet_rec.models.kernels import cross_features, outer_product
 from comet_rec.models.kernels.cross_features import cross_features as fast_features
 from comet_rec.models.kernels.cross_features import direct_cross_features, embedding_maps
 from comet_rec.models.kernels.pair_products import gathered_products, pair_products
+from comet_rec.parallel import in_parts
 
 
 def gradients(values: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -201,3 +204,28 @@ def test_logits_and_gradients_are_those_of_convolutions(k, monkeypatch):
     )
     assert all(bool(gradient.any()) for gradient in theirs)
     torch.testing.assert_close(ours, theirs)
+
+
+def test_parts_cover_the_range_in_order(two_threads):
+    assert in_parts(10, 4, lambda part: (part.start, part.stop)) == [(0, 5), (5, 10)]
+    assert in_parts(7, 4, lambda part: (part.start, part.stop)) == [(0, 7)]
+    assert in_parts(0, 4, lambda part: (part.start, part.stop)) == [(0, 0)]
+
+
+def test_each_part_has_a_thread_that_does_not_divide_its_work(two_threads):
+    found = in_parts(8, 1, lambda _: (torch.get_num_threads(), torch.is_grad_enabled()))
+    assert found == [(1, False), (1, False)]
+    assert torch.get_num_threads() == 2
+    seen = []
+    other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert seen == [2]
+
+
+def test_errors_reach_the_caller(two_threads):
+    def fail(part: slice) -> None:
+        raise ValueError(f"at {part.start}")
+
+    with pytest.raises(ValueError, match="at 0"):
+        in_parts(8, 1, fail)

@@ -1,4 +1,4 @@
-"""Selection of epochs: sampled or full NDCG@10."""
+"""Fitting: selection of epochs, and initialisation from trained models."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import comet_rec as cr
+from comet_rec.errors import ConfigError
 from comet_rec.evaluation import scoring
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import drawn_users, full_ranks
@@ -142,3 +144,63 @@ def test_what_a_line_of_progress_says():
     figures = {"HR@5": 0.1, "HR@10": 0.25, "NDCG@10": 0.5}
     assert validation_text(figures) == "HR@10 0.2500 NDCG@10 0.5000"
     assert validation_text(figures | {"full NDCG@10": 0.0625}).endswith("full NDCG@10 0.0625")
+
+
+SMALL = {"embedding_dim": 8, "epochs": 2, "batch_size": 256}
+
+
+@pytest.fixture
+def checkerboard_split(checkerboard):
+    return cr.leave_one_out(checkerboard, negatives=30)
+
+
+def sources(checkerboard_split, **fit):
+    return [
+        cr.GMF(**SMALL).fit(checkerboard_split, **fit),
+        cr.MLP(**SMALL, hidden=(8,)).fit(checkerboard_split, **fit),
+    ]
+
+
+def neumf(**changes):
+    return cr.NeuMF(**SMALL | {"hidden": (8,), "learning_rate": 1e-9} | changes)
+
+
+def test_without_steps_worth_the_name_it_is_the_mean_of_its_sources(checkerboard_split):
+    gmf, mlp = sources(checkerboard_split)
+    model = neumf(epochs=1).fit(checkerboard_split, init_from=[gmf, mlp])
+    state = model.run.state
+    torch.testing.assert_close(state["gmf.user_embedding"], gmf.run.state["user_embedding"])
+    torch.testing.assert_close(state["gmf.h"], gmf.run.state["h"] / 2, rtol=1e-4, atol=1e-6)
+    assert [name.split()[0] for name in model.run.started_from] == ["gmf", "mlp"]
+
+
+def test_under_a_refit_each_stage_starts_from_its_own_stage(checkerboard_split, tmp_path):
+    gmf, mlp = sources(checkerboard_split, refit=True)
+    gmf.save(tmp_path / "gmf")
+    gmf = cr.load_model(tmp_path / "gmf")  # the stage that validation chose is stored too
+    model = neumf(epochs=1).fit(checkerboard_split, refit=True, init_from=[gmf, mlp])
+    for state, source in ((model.run.selected, gmf.run.selected), (model.run.state, gmf.run.state)):
+        torch.testing.assert_close(state["gmf.user_embedding"], source["user_embedding"])
+    assert not torch.equal(gmf.run.selected["user_embedding"], gmf.run.state["user_embedding"])
+
+
+def test_wrong_starts_are_refused(checkerboard_split, random_log):
+    gmf, mlp = sources(checkerboard_split)
+    with pytest.raises(ConfigError, match="needs one run each of gmf, mlp"):
+        neumf().fit(checkerboard_split, init_from=[gmf])
+    with pytest.raises(ConfigError, match="it takes none"):
+        cr.MF(**SMALL).fit(checkerboard_split, init_from=[gmf])
+    other = cr.leave_one_out(random_log(120, 80, 16), negatives=30)
+    with pytest.raises(ConfigError, match="trained on another log"):
+        neumf().fit(other, init_from=[gmf, mlp])
+    moved = replace(
+        checkerboard_split, part=np.roll(checkerboard_split.part, 1)
+    )  # the same log, other rows held out
+    with pytest.raises(ConfigError, match="trained on another split"):
+        neumf().fit(moved, init_from=[gmf, mlp])
+    with pytest.raises(ConfigError, match="refit = false"):
+        neumf().fit(checkerboard_split, refit=True, init_from=[gmf, mlp])
+    with pytest.raises(ConfigError, match="both hold items out, or neither"):
+        neumf().fit(checkerboard_split.interactions, init_from=[gmf, mlp])
+    with pytest.raises(ConfigError, match="sizes of the pre-trained models differ"):
+        neumf(embedding_dim=4).fit(checkerboard_split, init_from=[gmf, mlp])
