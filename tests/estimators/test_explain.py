@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import comet_rec as cr
+from comet_rec.data.histories import fold_in
 from comet_rec.errors import ConfigError, InputError, UnknownIdError
+from comet_rec.models.interfaces import TwoTower
 from tests.conftest import make_log
 
 SMALL = {"embedding_dim": 16, "history_length": 12, "hidden": (16,), "widths": (1, 4)}
@@ -53,6 +56,24 @@ def model(request, log, comet):
     return comet if request.param == "comet" else MODELS[request.param]().fit(log)
 
 
+def score_without_history(run, user: int, item: int) -> float:
+    """Score of a user whose history is empty, by the models themselves."""
+    if not isinstance(run.model, TwoTower):
+        nothing = 0 * run.known.matrix[np.array([user])]
+        return float(run.model.score_all(np.array([user]), nothing)[0, item])
+    models = [(run.model, 1.0)]
+    if run.blend is not None:
+        models.append((run.second_model, run.blend.weight))
+    score, column = 0.0, 0
+    for module, weight in models:
+        histories = fold_in([np.empty(0, np.int64)], module.histories, run.interactions.n_items)
+        z_user = (module.encode_users(torch.tensor([user]), histories)[0] * module.weight).detach()
+        z_item = run.item_vectors[item, column : column + len(z_user)]
+        score += weight * float(z_user.double() @ z_item.double())
+        column += len(z_user)
+    return score
+
+
 def test_contributions_add_up_to_the_score(model, log):
     for user, item in ((3, 7), (4, 8)):
         table = model.explain(user, item)
@@ -61,8 +82,9 @@ def test_contributions_add_up_to_the_score(model, log):
         ]  # fmt: skip
         score = float(model.score([user], [item])[0])
         assert table["score"][0] == pytest.approx(score, abs=1e-6)
-        total = table["contribution"].sum() + table["without_history"][0]
-        assert total == pytest.approx(score, abs=1e-6)
+        difference = score - score_without_history(model.run, user, item)
+        assert table["contribution"].sum() == pytest.approx(difference, abs=1e-3)
+        assert table["without_history"][0] == pytest.approx(score - difference, abs=1e-3)
         assert set(table["item_id"]) <= set(log.items[log.users == user].tolist())
         assert table["rank"].tolist() == list(range(1, len(table) + 1))
         assert (np.diff(table["contribution"]) <= 0).all()
