@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 import comet_rec as cr
+from comet_rec import renamed
 from comet_rec.config import BlendConfig, Config
 from comet_rec.errors import ArtefactError, CometWarning, ConfigError
 from comet_rec.models.comet import CometConfig
@@ -99,3 +100,11 @@ def test_a_tensor_under_its_old_and_its_new_name_is_refused(tmp_path):
         members.open({path.name: digest(path)})
         with pytest.raises(ArtefactError, match="stored twice"):
             members[path.name].arrays({"blend_weight": Array(shape=(1,))}, {})
+
+
+@pytest.mark.parametrize("value", [0, 0.0, "0", "0.0"])
+def test_the_value_of_a_removed_setting_still_passes_as_a_number_or_as_text(value):
+    with pytest.warns(CometWarning, match="label_smoothing was removed"):
+        assert renamed.settings({"train.label_smoothing": value}, warn=True) == {}
+    assert renamed.settings({"train.label_smoothing": 0.1}) == {"train.label_smoothing": 0.1}
+    assert renamed.settings({"model.activation": "relu"}) == {}

@@ -24,7 +24,7 @@ SETTINGS = {
     "train.select_by": "train.selection_metric",
 }
 """Old name of each renamed setting, and its present name."""
-GONE = {
+GONE: dict[str, str | float] = {
     "model.activation": "relu",
     "model.row_dropout": 0.0,
     "train.label_smoothing": 0.0,
@@ -56,9 +56,9 @@ def settings(given: Mapping[str, Any], *, warn: bool = False) -> dict[str, Any]:
     present: dict[str, Any] = {}
     for key, value in given.items():
         old = bare.get(key, key)
-        if old in GONE and value == GONE[old]:
+        if old in GONE and _equal(value, GONE[old]):
             if warn:
-                _warn(f"{key} was removed, because it had only this value; leave the setting out")
+                _warn(f"{key} was removed, {value} is its only value now; leave the setting out")
             continue
         new = SETTINGS.get(old, key)
         if new == key:
@@ -74,6 +74,16 @@ def settings(given: Mapping[str, Any], *, warn: bool = False) -> dict[str, Any]:
             replacement = 'blend.model = "none"' if off and old == BLEND_SIZE else new
             _warn(f"{key} is now {replacement}; the next release drops the old name")
     return present
+
+
+def _equal(value: Any, removed: str | float) -> bool:
+    """Whether `value` is the value of a removed setting; the command line gives numbers as text."""
+    if isinstance(removed, str):
+        return bool(value == removed)
+    try:
+        return float(value) == removed
+    except (TypeError, ValueError):
+        return False
 
 
 def _warn(message: str) -> None:
