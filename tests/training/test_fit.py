@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import comet_rec as cr
-from comet_rec.errors import ConfigError
+from comet_rec.errors import ConfigError, InputError
 from comet_rec.evaluation import scoring
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import drawn_users, full_ranks
@@ -204,3 +204,9 @@ def test_wrong_starts_are_refused(checkerboard_split, random_log):
         neumf().fit(checkerboard_split.interactions, init_from=[gmf, mlp])
     with pytest.raises(ConfigError, match="sizes of the pre-trained models differ"):
         neumf(embedding_dim=4).fit(checkerboard_split, init_from=[gmf, mlp])
+
+
+@pytest.mark.parametrize("nothing", [None, "", 0])
+def test_what_is_no_model_to_start_from_is_refused(checkerboard_split, nothing):
+    with pytest.raises(InputError, match="init_from"):
+        cr.MF(embedding_dim=4, epochs=1).fit(checkerboard_split, init_from=nothing)
