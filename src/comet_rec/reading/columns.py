@@ -34,7 +34,7 @@ RECOGNISED: dict[Role, tuple[str, ...]] = {
 
 
 TIME_ENDINGS = ("at", "on", "date", "time", "datetime", "timestamp", "day", "ts")
-"""Ends of column names that may hold times, e.g. ``bought_on``; ends after a separator only."""
+"""Last words of column names that may hold times, e.g. of ``bought_on`` or ``OrderDate``."""
 
 
 def plain(name: str) -> str:
