@@ -15,7 +15,17 @@ from typing import Annotated, Any
 import typer
 
 from comet_rec import __version__
-from comet_rec.cli import audit, compare, data, evaluate, recommend, reproduce, train, tune
+from comet_rec.cli import (
+    audit,
+    compare,
+    data,
+    evaluate,
+    recommend,
+    reproduce,
+    train,
+    tune,
+    update,
+)
 from comet_rec.cli.options import Commands
 from comet_rec.cli.terminal import Lenient, begin, open_descriptors, say, show
 from comet_rec.errors import (
@@ -46,6 +56,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
+app.command("update")(update.update)
 app.command("compare")(compare.compare)
 app.command("tune")(tune.tune)
 app.command("reproduce")(reproduce.reproduce)

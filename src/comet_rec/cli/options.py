@@ -98,6 +98,11 @@ class Reading:
             if name != "folder" and value is not None
         }
 
+    def changed(self) -> dict[str, Any]:
+        """Keyword arguments for `read`, only those that differ from the defaults."""
+        default = Reading().keywords()
+        return {key: value for key, value in self.keywords().items() if value != default.get(key)}
+
 
 def reads_log(
     command: Callable[..., None] | None = None, *, leave_out: tuple[str, ...] = ()

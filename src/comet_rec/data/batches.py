@@ -140,6 +140,9 @@ class Batches:
         number of sampled items that all positives of a batch are scored against; 0 means all items.
     mask_known_positives : bool
         Leave the user's other positives out of the softmax of each positive.
+    positives : bool [R] or None
+        Rows that serve as positives, in every epoch; None for all. The other rows occur only in
+        histories.
     """
 
     def __init__(
@@ -156,9 +159,11 @@ class Batches:
         popularity_power: float = 1.0,
         softmax_items: int | None = None,
         mask_known_positives: bool = False,
+        positives: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self.log = log
         self.batch_size = max(1, min(batch_size, int(len(log) * LARGEST_SHARE)))
+        self.positives = positives
         self.negatives = negatives
         self.settings = histories
         self.seed = seed
@@ -177,7 +182,8 @@ class Batches:
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
-        return -(-len(self.log) // self.batch_size)
+        count = len(self.log) if self.positives is None else int(self.positives.sum())
+        return -(-count // self.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Batches of epoch number `epoch` in order, from batch number `first` on."""
@@ -189,7 +195,7 @@ class Batches:
             yield make(np.sort(rows), rng)
 
     def _order(self, epoch: int) -> Int64:
-        """Order of the training rows in an epoch, int64 [R]: a user's rows are evenly spaced."""
+        """Order of the positives in an epoch, int64 [P]: a user's rows are evenly spaced."""
         rng = generator(self.seed, "order", epoch)
         log = self.log
         shuffled_rows = rng.permutation(len(log))
@@ -202,7 +208,8 @@ class Batches:
         start = np.repeat(rng.random(log.n_users), counts)
         # Group g of a user's G groups stands at the fraction (g + start) / G of the epoch. The
         # start is random for each user.
-        return np.asarray(by_user[np.argsort((group + start) / groups, kind="stable")])
+        order = np.asarray(by_user[np.argsort((group + start) / groups, kind="stable")])
+        return order if self.positives is None else order[self.positives[order]]
 
     def _batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
         """Batch with these rows of the log as positives, each with its own negatives."""

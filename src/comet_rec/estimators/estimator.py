@@ -19,6 +19,7 @@ from comet_rec.artefact.run import Run, save_run
 from comet_rec.config import Config, is_whole
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, not_a_log
+from comet_rec.data.joined import joined
 from comet_rec.data.nearest import shown
 from comet_rec.data.split import Split
 from comet_rec.data.tables import Table
@@ -27,6 +28,7 @@ from comet_rec.estimators import lists, presets
 from comet_rec.estimators.evaluate import measured
 from comet_rec.estimators.explanation import explained
 from comet_rec.estimators.presets import blend_config, preset
+from comet_rec.estimators.rows import new_rows
 from comet_rec.estimators.surroundings import torch_device, undisturbed
 from comet_rec.evaluation.ranking import checked
 from comet_rec.evaluation.scoring import run_scores
@@ -34,6 +36,7 @@ from comet_rec.training import pretraining
 from comet_rec.training.checkpoints import Hooks
 from comet_rec.training.fit import fit, validation_text
 from comet_rec.training.trainer import Progress
+from comet_rec.training.update import updated
 
 
 def folder_path(folder: Any, call: str) -> Path:
@@ -229,6 +232,58 @@ class Estimator:
             metrics=before.metrics, log=[*before.log, *every.run.log], titles=before.titles,
             source=before.source, reading=before.reading,
         )  # fmt: skip
+        return self
+
+    @undisturbed
+    def update(
+        self,
+        rows: Any,
+        *,
+        epochs: int = 1,
+        progress: bool = False,
+        hooks: Hooks | None = None,
+    ) -> Self:
+        """Learn new rows, users and items without a training from the start.
+
+        Histories take the new rows at once. New users are folded in, and new items get a first
+        vector from the users who took them. Then the model is trained on the new rows, mixed with
+        a sample of the old ones. Popularity, ItemKNN and EASE are fitted again on all rows.
+
+        The model then knows all rows of its log, the held-out ones of a split too. So it keeps the
+        metrics of the first training, but has no split, and `evaluate` refuses it.
+
+        Parameters
+        ----------
+        rows : Interactions, or what `read` accepts
+            The new rows alone. Pairs that the log has already are ignored. Anything but
+            `Interactions` is read with the options that the run's log was read with.
+        epochs : int
+            Epochs over the new rows. With 0, nothing is trained: only histories and new vectors
+            change.
+        progress, hooks
+            As for `fit`. An update writes no checkpoints.
+
+        Returns
+        -------
+        Estimator
+            The model itself.
+
+        Raises
+        ------
+        DataError
+            When `rows` cannot be read, or its ids or times do not fit the log.
+        InputError
+            When `epochs` is no whole number, 0 or above.
+        NotFittedError
+            When the model is not trained yet.
+        """
+        run = self.run
+        if not is_whole(epochs) or epochs < 0:
+            raise InputError(f"epochs = {epochs!r}: must be a whole number, 0 or above")
+        hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
+        whole = joined(run.interactions, new_rows(run, rows))
+        second = blend_config(run.config, run.interactions)
+        self._run = updated(measured(run), whole, second, epochs, hooks, self.device)
         return self
 
     @property

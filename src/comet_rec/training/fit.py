@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from comet_rec.artefact.run import Run, SecondModel
 from comet_rec.config import Config
@@ -202,8 +203,7 @@ def finished(
         epochs = 0 if given else second.epochs
         part = SecondModel(second.state, weight, epochs, second.selected)
         users, items = blended(users, items, second.user_vectors, second.item_vectors, weight)
-    if any(v is not None and not bool(torch.isfinite(v).all()) for v in (users, items)):
-        raise NonFiniteError("the trained vectors are not finite; lower train.learning_rate")
+    check_vectors(users, items)
     before = [*starts, second] if second and given else starts
     lines = found.lines
     if second is not None and not given:
@@ -223,8 +223,21 @@ def finished(
     )
 
 
-def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
+def check_vectors(*vectors: Tensor | None) -> None:
+    """Refuse trained vectors that are not finite; None stands for a model without vectors.
+
+    Raises
+    ------
+    NonFiniteError
+    """
+    if any(v is not None and not bool(torch.isfinite(v).all()) for v in vectors):
+        raise NonFiniteError("the trained vectors are not finite; lower train.learning_rate")
+
+
+def batches_of(rows: Interactions, config: Config, model: Any, positives: Any = None) -> Batches:
     """Batches of the training rows, as the config demands and with the histories of the model.
+
+    `positives` limits the positives to some of the rows, bool [R].
 
     Raises
     ------
@@ -245,6 +258,7 @@ def batches_of(rows: Interactions, config: Config, model: Any) -> Batches:
         popularity_power=train.popularity_power,
         softmax_items=train.softmax_items if train.loss == "softmax" else None,
         mask_known_positives=train.mask_known_positives,
+        positives=positives,
     )
 
 

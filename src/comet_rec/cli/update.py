@@ -1,0 +1,60 @@
+"""The command ``comet-rec update``: learn new rows, and write the result as a new run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from comet_rec.cli import options
+from comet_rec.cli.evaluate import Run
+from comet_rec.cli.progress import interruptible, training_progress
+from comet_rec.cli.terminal import show
+from comet_rec.errors import InputError, TrainingInterrupted
+
+
+@options.reads_log
+def update(
+    run: Run,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Log file of the new rows alone.")],
+    out: Annotated[Path, typer.Option(metavar="RUN2", help="Folder for the updated run.")],
+    epochs: Annotated[
+        int, typer.Option(min=0, help="Epochs over the new rows; 0 trains nothing.")
+    ] = 1,
+    device: options.Device = "cpu",
+    quiet: options.Quiet = False,
+    *,
+    reading: options.Reading,
+) -> None:
+    """Learn new rows, users and items without a training from the start.
+
+    NEW is read as the run's log was read; options given here replace those of the run. The updated
+    run knows all rows, and it keeps the figures of the first training.
+    """
+    from comet_rec.artefact.lock import locked
+
+    options.check_folder(out)
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: exists and is not empty; remove it or give another --out")
+    with locked(out, "train"):
+        from comet_rec.estimators.registry import load_model
+        from comet_rec.estimators.rows import new_rows
+        from comet_rec.training.checkpoints import Hooks
+
+        model = load_model(run, device=device)
+        options.set_threads(reading.threads)
+        rows = new_rows(model.run, new, reading.changed())
+        options.say_notes(rows.notes, quiet)
+        before = model.run.interactions
+        with training_progress(quiet) as report, interruptible() as stop:
+            try:
+                model.update(rows, epochs=epochs, hooks=Hooks(report=report, stop=stop))
+            except TrainingInterrupted as error:
+                raise TrainingInterrupted(f"{error}; {run} is as it was") from None
+        model.save(out)
+    if not quiet:
+        log = model.run.interactions
+        more = (len(log) - len(before), log.n_users - before.n_users, log.n_items - before.n_items)
+        show("new: {:,} rows, {:,} users, {:,} items".format(*more))
+        show(f"written to {out}")

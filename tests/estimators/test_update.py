@@ -1,0 +1,202 @@
+"""Updates: new rows, users and items in a trained model, on logs whose right answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import comet_rec as cr
+from comet_rec.errors import ConfigError, DataError, InputError
+from comet_rec.estimators.registry import ESTIMATORS
+
+SMALL = {
+    "comet": {"preset": "best", "embedding_dim": 16, "history_length": 8, "hidden": (16,),
+              "full_epochs": 8, "blend_epochs": 4, "blend_embedding_dim": 16, "batch_size": 128,
+              "learning_rate": 1e-2},
+    "static": {"preset": "static", "embedding_dim": 16, "history_length": 8, "hidden": (16,),
+               "full_epochs": 30, "batch_size": 128},
+    "convncf": {"embedding_dim": 8, "channels": 4, "full_epochs": 1},
+}  # fmt: skip
+SHORT = {"embedding_dim": 8, "full_epochs": 2}
+ITERATIVE = ("mf", "svdpp", "fism", "gmf", "mlp", "neumf")
+
+
+def rows_of(users, per_user=6, first=0):
+    """Rows of a log with two colours: even users take even items, odd users odd ones."""
+    rows = []
+    for user in users:
+        rng = np.random.default_rng(user)
+        colour = user % 2
+        for place, item in enumerate(rng.permutation(20)[:per_user]):
+            rows.append((f"u{user}", f"i{2 * item + colour:02d}", first + 100 * user + place))
+    return rows
+
+
+def frame(rows):
+    return pd.DataFrame(rows, columns=["user", "item", "time"])
+
+
+def later(*pairs):
+    """Rows of (user, item) pairs after all rows of the log."""
+    return frame([(user, item, 1_000_000 + place) for place, (user, item) in enumerate(pairs)])
+
+
+@pytest.fixture(scope="module")
+def log():
+    return cr.read(frame(rows_of(range(120))))
+
+
+def trained(name, log):
+    if name == "static":
+        return cr.COMET(**SMALL["static"]).fit(log)
+    settings = SMALL.get(name, SHORT if name in ITERATIVE else {})
+    starts = ()
+    if name == "neumf":
+        starts = [cr.GMF(**SHORT).fit(log), cr.MLP(**SHORT).fit(log)]
+    if name == "convncf":
+        starts = [cr.MF(embedding_dim=8, full_epochs=2).fit(log)]
+    return ESTIMATORS[name](**settings).fit(log, init_from=starts)
+
+
+@pytest.fixture(params=[*ESTIMATORS, "static"])
+def model(request, log):
+    return trained(request.param, log)
+
+
+@pytest.fixture
+def comet(log):
+    return trained("comet", log)
+
+
+NEW = later(("u3", "i40"), ("new", "i02"), ("new", "i04"), ("u5", "new item"), ("u7", "new item"))
+
+
+def test_every_model_learns_new_rows_users_and_items(model):
+    before = model.run.interactions
+    assert model.update(NEW) is model
+    log = model.run.interactions
+    assert (log.n_users, log.n_items) == (before.n_users + 1, before.n_items + 2)
+    lists = model.recommend(k=log.n_items)
+    assert set(lists["user_id"].tolist()) == set(log.user_ids.values.tolist())
+    listed = set(zip(lists["user_id"].tolist(), lists["item_id"].tolist(), strict=True))
+    assert ("u1", "new item") in listed
+    seen = set(
+        zip(log.user_ids.values[log.users], log.item_ids.values[log.items], strict=True)
+    )
+    assert len(seen) == len(before) + 5
+    assert not listed & seen
+    assert np.isfinite(lists["score"]).all()
+
+
+def test_an_updated_model_survives_saving(model, tmp_path):
+    model.update(NEW)
+    model.save(tmp_path / "run")
+    read = cr.load_model(tmp_path / "run")
+    assert [*read.recommend(["new", "u7"]).rows()] == [*model.recommend(["new", "u7"]).rows()]
+    read.update(later(("newer", "new item")))
+    assert len(read.recommend(["newer"], k=3)) == 3
+
+
+def test_known_users_and_items_keep_their_parameters_without_epochs(comet):
+    state, before = comet.run.state, comet.run.interactions
+    comet.update(NEW, epochs=0)
+    now = comet.run.interactions
+    for table, old, new in (
+        ("user_embedding", before.user_ids, now.user_ids),
+        ("item_embedding", before.item_ids, now.item_ids),
+    ):
+        places = torch.from_numpy(new.index(old.values))
+        assert torch.equal(comet.run.state[table][places], state[table])
+    others = [name for name in state if not name.endswith("_embedding")]
+    assert all(torch.equal(comet.run.state[name], state[name]) for name in others)
+
+
+def test_a_new_user_without_epochs_is_folded_in(comet):
+    """Its list is that of a new user with the same history."""
+    folded = comet.recommend_for_history([["i02", "i04"]], k=5)
+    comet.update(later(("new", "i02"), ("new", "i04")), epochs=0)
+    assert comet.recommend(["new"], k=5)["item_id"].tolist() == folded["item_id"].tolist()
+
+
+@pytest.mark.parametrize("name", ["comet", "static", "mf", "fism", "ease", "itemknn"])
+def test_a_new_user_gets_items_of_the_colour_of_their_rows(name, log):
+    model = trained(name, log)
+    if name == "mf":
+        model = cr.MF(embedding_dim=8, full_epochs=30, learning_rate=1e-2).fit(log)
+    even = [("new", f"i{item:02d}") for item in (0, 4, 10, 16)]
+    model.update(later(*even), epochs=0)
+    listed = model.recommend(["new"], k=5)["item_id"].tolist()
+    assert sum(int(item[1:]) % 2 == 0 for item in listed) >= 4
+
+
+@pytest.mark.parametrize("name", ["comet", "mf", "fism"])
+def test_a_new_item_goes_to_users_of_the_colour_of_its_takers(name, log):
+    model = trained(name, log)
+    if name == "mf":
+        model = cr.MF(embedding_dim=8, full_epochs=30, learning_rate=1e-2).fit(log)
+    takers = [f"u{user}" for user in range(0, 24, 2)]
+    model.update(later(*((user, "new item") for user in takers)), epochs=0)
+    others = [f"u{user}" for user in range(30, 120)]
+    scores = model.score(others, ["new item"] * len(others))
+    even = np.arange(30, 120) % 2 == 0
+    # The share of (even, odd) pairs of users in which the even one scores higher.
+    assert (scores[even][:, None] > scores[~even]).mean() > 0.9
+
+
+def test_a_new_row_moves_the_list_of_its_user(comet):
+    before = comet.recommend(["u3"], k=10)["item_id"].tolist()
+    comet.update(later(("u3", before[0])), epochs=0)
+    after = comet.recommend(["u3"], k=10)["item_id"].tolist()
+    assert before[0] not in after
+    assert after != before[1:]  # the history changed, and so did the scores
+
+
+def test_rows_that_the_log_has_already_change_nothing(comet, log):
+    state, vectors = comet.run.state, comet.run.user_vectors
+    comet.update(log)
+    assert all(torch.equal(comet.run.state[name], state[name]) for name in state)
+    assert torch.equal(comet.run.user_vectors, vectors)
+
+
+def test_the_same_update_gives_the_same_bits(log):
+    one, two = (trained("comet", log).update(NEW).run for _ in range(2))
+    assert all(torch.equal(one.state[name], two.state[name]) for name in one.state)
+
+
+def test_training_on_moves_the_parameters_and_writes_the_log(comet, log):
+    untrained = trained("comet", log).update(NEW, epochs=0).run
+    comet.update(NEW, epochs=2)
+    moved = comet.run.state["item_embedding"] - untrained.state["item_embedding"]
+    assert float(moved.abs().max()) > 0
+    stages = [line["stage"] for line in comet.run.log][-4:]
+    assert stages == ["fism update"] * 2 + ["update"] * 2
+
+
+def test_a_measured_model_keeps_its_figures_and_knows_every_row(log):
+    model = trained("comet", log)
+    split = cr.leave_one_out(log, negatives=20)
+    measured = cr.COMET(**SMALL["comet"], epochs=2).fit(split)
+    figures = measured.run.metrics or cr.evaluate(measured).to_dict()
+    measured.update(NEW)
+    assert measured.run.metrics["sampled"] == figures["sampled"]
+    lists = measured.recommend(k=5)
+    held = zip(log.user_ids.values[split.test.users], split.test.positives, strict=True)
+    held = {(user, log.item_ids.values[item]) for user, item in held}
+    listed = set(zip(lists["user_id"].tolist(), lists["item_id"].tolist(), strict=True))
+    assert not listed & held
+    with pytest.raises(ConfigError, match="trained on the full log"):
+        cr.evaluate(measured)
+    assert len(model.recommend(["u1"])) == 10
+
+
+def test_bad_rows_leave_the_model_as_it_was(comet):
+    run = comet.run
+    with pytest.raises(DataError, match="no user column"):
+        comet.update(pd.DataFrame({"a": [1], "b": [2]}))
+    with pytest.raises(DataError, match="has no time column"):
+        comet.update(pd.DataFrame({"user": ["u1"], "item": ["i01"]}))
+    with pytest.raises(InputError, match="epochs = -1"):
+        comet.update(NEW, epochs=-1)
+    assert comet.run is run
