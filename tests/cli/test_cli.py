@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
+import comet_rec
 from comet_rec.cli.app import run
 from comet_rec.experiments.tuning import SPACES
 from tests.conftest import random_pairs
@@ -594,3 +595,43 @@ def test_a_folder_under_a_file_is_refused_first_and_none_is_left(command, tmp_pa
     assert capsys.readouterr().err == f"comet-rec: {file / 'x'}: {reason}\n"
     assert run([given[0], str(tmp_path / "none"), "--out", str(tmp_path / "a" / "b")]) == 2
     assert not (tmp_path / "a").exists()
+
+
+def test_events_and_repeats_are_options_of_reading_and_stored_with_the_run(tmp_path, capsys):
+    rows = [
+        f"u{user},i{(user + k) % 7},{100 - k if k < 5 else k},{('view', 'cart', 'buy')[k % 3]}"
+        for user in range(9)
+        for k in range(12)
+    ]
+    path, out = tmp_path / "log.csv", tmp_path / "run"
+    path.write_text("\n".join(["user,item,time,type", *rows, ""]))
+    reading = ["--event", "type=buy, cart", "--repeats", "last"]
+    words = ["train", str(path), "--model", "popularity", "--out", str(out), *reading]
+    assert run(words) == 0
+    err = capsys.readouterr().err
+    assert "note: kept 72 of 108 rows: type in buy, cart" in err
+    assert "repeated (user, item) rows removed, the last of each pair kept" in err
+    stored = comet_rec.load_model(out).run.reading
+    assert stored["events"] == {"type": ["buy", "cart"]}
+    assert stored["repeats"] == "last"
+    again = comet_rec.read(path, **stored)
+    written = json.loads((out / "manifest.json").read_text())["data"]
+    assert again.fingerprint == written["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--event", "tpye=buy"], "no column 'tpye'; did you mean 'type'?"),
+        (["--event", "type=by"], "no row has 'by'; its values are 'buy', 'view'"),
+        (["--event", "type"], "give COLUMN=VALUE,VALUE"),
+        (["--event", "type=buy", "--event", "item=i1"], "--event event=cart,purchase"),
+        (["--repeats", "lsat"], "repeats is 'lsat'; give first or last"),
+    ],
+)
+def test_a_wrong_event_or_repeat_is_refused_in_a_line(words, hint, tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,type\nu,i1,buy\nu,i2,view\n")
+    assert run(["data", "stats", str(path), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert hint in line

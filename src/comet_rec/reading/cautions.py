@@ -48,10 +48,13 @@ class Remarks:
         All messages, warnings included.
     doubts : list of str
         Warnings: the log may not mean what its owner expects.
+    first_bad : str
+        Place and fault of the first bad row that was skipped; empty without one.
     """
 
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    first_bad: str = ""
 
     def doubt(self, texts: Iterable[str]) -> None:
         """Add texts to the warnings and to the notes."""
