@@ -395,8 +395,9 @@ def test_a_search_needs_nothing_but_data(log_file, tmp_path, monkeypatch, capsys
     monkeypatch.setitem(SPACES["comet"], "model.widths", ((1, 8, 32, 128),))
     words = [word for setting in small for word in ("--set", setting)]
     assert run(["tune", str(log_file), "--seconds", "1", "--preset", "static", *words]) == 0
-    told, to_train = capsys.readouterr().out.splitlines()
-    assert told.startswith("comet: validation HR@10 ")
+    _, header, row, to_train = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["model", "HR@10", "NDCG@10"]
+    assert row.startswith("comet ")
     assert to_train.startswith("to train with them: --model comet --preset static --set ")
     assert "--set train.learning_rate=0.003 --set model.widths=[1,8,32,128]" in to_train
     given = to_train.removeprefix("to train with them: ").split()

@@ -277,14 +277,15 @@ def load_rows(table: LogTable, skip_bad: int, remarks: Remarks) -> None:
     for part in table.parts:
         remarks.notes += part.notes(table.roles)
         remarks.doubt(f"{part.name}: {caution}" for caution in part.cautions)
-    if table.n_bad > skip_bad:
+    rows = table.count("SELECT count(*) FROM log")
+    if table.n_bad > skip_bad or (table.n_bad and table.misfits == rows):  # no good row is left
         raise too_many(table)
     if table.n_bad:
         remarks.notes.append(skipped(table))
         remarks.first_bad = str(bad_rows(table, 1)[0])
         table.con.execute(f"DELETE FROM log WHERE {table.misfit}")
-    if table.count("SELECT count(*) FROM log") == 0:
-        raise DataError(f"{table.name}: has no {'good ' if table.n_bad else ''}rows")
+    if rows == 0:
+        raise DataError(f"{table.name}: has no rows")
     if table.events:
         kept, total = table.con.execute(
             "SELECT count(*) FILTER (e > 0), count(*) FROM log"
