@@ -199,7 +199,11 @@ def test_recommend_in_every_format(trained, tmp_path, capsys):
 def test_data_stats(log_file, capsys):
     assert run(["data", "stats", str(log_file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == {"users": 25, "items": 40, "interactions": 200, "density": 0.2}
+    size = {"users": 25, "items": 40, "interactions": 200, "density": 0.2}
+    assert {name: found[name] for name in size} == size
+    assert found["columns"] == {"user": "user", "item": "item", "time": "time"}
+    assert found["rows"]["all"] == 200
+    assert found["per_user"] == [8, 8, 8, 8, 8]
     assert run(["data", "list"]) == 0
     assert "ml-100k" in capsys.readouterr().out
 
@@ -636,3 +640,72 @@ def test_a_wrong_event_or_repeat_is_refused_in_a_line(words, hint, tmp_path, cap
     assert run(["data", "stats", str(path), *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert hint in line
+
+
+def stats(words, capsys) -> dict[str, str]:
+    """Lines that `data stats` prints, by the name before them."""
+    assert run(["data", "stats", *map(str, words)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return {line[:14].strip(): line[14:].strip() for line in lines}
+
+
+def test_stats_show_columns_times_and_the_rows_left_out(tmp_path, capsys):
+    days = [f"u{user},i{item},2024-03-{item + 1:02d},4" for user in range(4) for item in range(6)]
+    again = ["u0,i0,2024-05-01,5", "u0,i1,2024-05-02,5", "u0,i9,2024-05-02,1"]
+    few = ["u9,i0,2024-03-09,5"]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(["buyer,sku,day,stars", *days, *again, *few, "u1,i1,never,4", "x"]))
+    words = [path, "--user", "buyer", "--time", "day", "--min-rating", "2", "--min-user", "2"]
+    words += ["--rating", "stars"]
+    found = stats(words, capsys)
+    assert found["users"] == "4"
+    assert found["items"] == "6"
+    assert found["interactions"] == "24"
+    assert found["density"] == "1.00000"
+    assert found["columns"] == "user 'buyer', item 'sku', time 'day', rating 'stars'"
+    assert found["times"] == "2024-03-01 to 2024-03-06"
+    left_out = "2 bad, 1 rated too low, 2 repeated, 1 of users or items with too few"
+    assert found["rows"] == f"30; left out: {left_out}"
+    assert found["first bad row"].endswith("line 30, column 'day': 'never' is not a time")
+    assert found["per user"].split() == ["6", "6", "6", "6", "6"]
+    assert found["per item"].split() == ["4", "4", "4", "4", "4"]
+    latest = stats([*words, "--repeats", "last"], capsys)
+    assert latest["times"] == "2024-03-01 to 2024-05-02"
+
+
+def test_stats_count_every_row_once(tmp_path, capsys):
+    rows = [f"u{n % 7},i{n % 5},{n},{('view', 'buy')[n % 2]}" for n in range(300)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,time,type", *rows, "u1,,3,buy"]))
+    words = ["data", "stats", str(tmp_path / "log.csv"), "--event", "type=buy", "--json"]
+    assert run([*words, "--min-item", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    left_out = {name: count for name, count in found["rows"].items() if isinstance(count, int)}
+    assert left_out.pop("all") == 301
+    assert sum(left_out.values()) + found["interactions"] == 301
+    assert (left_out["bad"], left_out["other_events"]) == (1, 150)
+    assert found["times"]["dates"] is None
+
+
+def test_stats_tell_times_from_positions(tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    rows = [f"u{user},i{item},{item}" for user in range(3) for item in range(4)]
+    path.write_text("\n".join(["user,item,time", *rows]))
+    assert stats([path], capsys)["times"] == "positions 0 to 3 within each user"
+    path.write_text("user,item\n1,2\n1,3\n")
+    assert stats([path], capsys)["times"] == "none: rows count in the order of the log"
+    path.write_text("user,item,time\n1,2,1400000000123\n1,3,1500000000000\n")
+    assert stats([path], capsys)["times"] == "2014-05-13 16:53:20 to 2017-07-14 02:40:00"
+    path.write_text("user,item,time\n1,2,0.5\n1,3,7\n")
+    assert stats([path], capsys)["times"] == "500000 to 7000000"
+
+
+def test_stats_of_a_log_without_a_good_row_name_the_first_bad_one(tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,time\na,b,x\nc,d,y\n")
+    words = ["data", "stats", str(path)]
+    assert run(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "log.csv, line 2, column 'time': 'x' is not a time; 2 of 2 rows are bad" in line
+    path.write_text("user,item,time\na,b,1\nc,,2\nc,,3\n")
+    assert run(words) == 0
+    assert run([*words, "--skip-bad", "1"]) == 2

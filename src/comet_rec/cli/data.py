@@ -89,7 +89,7 @@ def stats(
     for name, text in lines.items():
         show(folded(f"{name:{LABEL}}{text}", LABEL))
     show("")
-    header = ["interactions", "least", "25 %", "median", "75 %", "most"]
+    header = ["quartiles", "least", "25 %", "median", "75 %", "most"]
     per_user, per_item = (
         [f"{value:,.{value % 1 > 0:d}f}" for value in _quartiles(indices)]
         for indices in (log.users, log.items)
