@@ -145,7 +145,7 @@ def test_rows_of_other_events_may_lack_ids_and_times(tmp_path, careful) -> None:
         {"user": 1, "item": "a search", "ts": 6, "type": "search"},
         {"user": "", "item": "", "ts": "never", "type": "login"},
         {"user": 2, "item": 8, "ts": 7, "type": "buy"},
-        {"user": 2, "item": "x y", "ts": 7, "type": ""},
+        {"user": 2, "item": 1.5, "ts": 7, "type": ""},
     ]
     text = "\n".join(",".join(map(str, row)) for row in (rows[0], *(r.values() for r in rows)))
     csv = write(tmp_path / "log.csv", text + "\n")

@@ -403,8 +403,7 @@ def _json_rows(
             bad.add(number, ": is not a JSON object")
             continue
         texts = [
-            _json_text(record.get(label), is_event=role == "event")
-            for role, label in labels.items()
+            json_text(record.get(label), is_event=role == "event") for role, label in labels.items()
         ]
         if "event" in labels and texts[list(labels).index("event")] not in events:
             yield number, texts
@@ -454,7 +453,7 @@ def _first_wins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return dict(reversed(pairs))
 
 
-def _json_text(value: object, *, is_event: bool) -> str:
+def json_text(value: object, *, is_event: bool) -> str:
     """A JSON value as text: 7.0 becomes 7, and a value that is no text or number becomes empty.
 
     An event may also be true or false.
