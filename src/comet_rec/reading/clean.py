@@ -153,7 +153,7 @@ def write_clean(
         Number of lines to read; by default all.
     events : collection of str
         Events of the rows that are kept, if `labels` has a column of events. The values of other
-        rows are not checked, and are empty in the copy.
+        rows are not checked, and but for the event they are empty in the copy.
 
     Returns
     -------
@@ -178,7 +178,10 @@ def write_clean(
                 if most_lines is not None and number > most_lines:
                     break
                 if event_place is not None and values[event_place] not in events:
+                    event = values[event_place]
                     values = [""] * len(values)
+                    if len(event) < MOST_VALUE_CHARS and not _BROKEN.search(event):
+                        values[event_place] = event  # messages list the events of a log
                 row = DELIMITER.join(values)
                 if not row.isascii() and _BROKEN.search(row):
                     fault = _broken_id(values, labels)

@@ -308,12 +308,12 @@ def _check_events(table: LogTable) -> None:
         f"SELECT e FROM ({union}) WHERE e <> '' GROUP BY e ORDER BY count(*) DESC, e "
         f"LIMIT {LISTED_EVENTS + 1}"
     ).fetchall()
-    known = [repr(shortened(event, 40)) for (event,) in rows]
-    more = ", …" if len(known) > LISTED_EVENTS else ""
+    known = ", ".join(repr(shortened(event, 40)) for (event,) in rows[:LISTED_EVENTS])
+    more = ", …" if len(rows) > LISTED_EVENTS else ""
     column = table.parts[0].labels["event"]
     raise DataError(
         f"{table.name}: column {column!r}: no row has {shortened(missing[0], 40)!r}; its values "
-        f"are {', '.join(known[:LISTED_EVENTS])}{more}"
+        f"are {known or 'empty'}{more}"
     )
 
 
