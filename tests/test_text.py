@@ -89,14 +89,10 @@ def test_a_paragraph_keeps_its_own_marks_and_loses_tags():
     assert paragraph(text) == "what `best` does &lt;script>alert(1)&lt;/script> with p < .001"
 
 
-def test_tables_align_wide_letters_and_go_on_below_where_they_are_too_wide():
+def test_tables_align_wide_letters():
     rows = [["日本", "1.0", "x" * 30], ["model", "🎬", "y"]]
     lines = table(["name", "figure", "note"], rows)
     assert {width_of(line) for line in lines} == {5 + 2 + 6 + 2 + 30}
-    lines = table(["name", "figure", "note", "more"], [[*row, "z" * 20] for row in rows], width=40)
-    assert max(map(width_of, lines)) <= 40
-    blank = lines.index("")
-    assert [line.split()[0] for line in lines[blank + 1 :]] == ["name", "日本", "model"]
 
 
 def test_text_is_cut_by_its_width_and_says_so():

@@ -33,6 +33,9 @@ def argument(name: str, value: object = "…") -> str:
     """An argument as text for a message: `skip_bad=3` in Python, `--skip-bad 3` in the shell."""
     if not _in_shell:
         return f"{name}={value if value == '…' else repr(value)}"
+    if isinstance(value, dict):  # {"event": ["cart"]} is written --event event=cart
+        words = [f"{key}={','.join(map(str, items))}" for key, items in value.items()]
+        return f"--{name.removesuffix('s')} {' '.join(map(shlex.quote, words))}"
     option = "--" + _SHELL_NAMES.get(name, name.replace("_", "-"))
     if value is True:
         return option

@@ -109,39 +109,24 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
     return blanks + text if right else text + blanks
 
 
-def table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None,
-    *, left: int = 1,
-) -> list[str]:  # fmt: skip
-    """Lines of a table for a terminal.
-
-    A table that is wider than `width` continues below, where it repeats its first column.
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> list[str]:
+    """Lines of a plain table of any width; `cli.tables` fits a table to a terminal.
 
     Parameters
     ----------
     columns : sequence of str
     rows : sequence of sequences
         One value for each column; `printable` escapes it.
-    width : int, optional
-        Width of the terminal; by default the table may have any width.
     left : int
         Number of left-aligned columns, from the first. The other columns are right-aligned.
     """
     cells = [[printable(cell) for cell in row] for row in (columns, *rows)]
-    if width is not None:
-        cells = [[cropped(row[0], width // 3), *(cropped(c, width * 2 // 3 - 2) for c in row[1:])]
-                 for row in cells]  # fmt: skip
     widths = [max(map(width_of, column)) for column in zip(*cells, strict=True)]
-    blocks = [[0]]
-    for place in range(1, len(widths)):
-        taken = sum(widths[p] + 2 for p in blocks[-1])
-        if width is not None and taken + widths[place] > width and len(blocks[-1]) > 1:
-            blocks.append([0])
-        blocks[-1].append(place)
-    lines: list[str] = []
-    for block in blocks:
-        lines += [""] * bool(lines)
-        for row in cells:
-            shown = [padded(row[p], widths[p], right=p >= left) for p in block]
-            lines.append("  ".join(shown).rstrip())
+    lines = []
+    for row in cells:
+        aligned = [
+            padded(cell, width, right=place >= left)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(aligned).rstrip())
     return lines

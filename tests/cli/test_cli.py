@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
+import comet_rec
 from comet_rec.cli.app import run
 from comet_rec.experiments.tuning import SPACES
 from tests.conftest import random_pairs
@@ -198,7 +199,11 @@ def test_recommend_in_every_format(trained, tmp_path, capsys):
 def test_data_stats(log_file, capsys):
     assert run(["data", "stats", str(log_file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == {"users": 25, "items": 40, "interactions": 200, "density": 0.2}
+    size = {"users": 25, "items": 40, "interactions": 200, "density": 0.2}
+    assert {name: found[name] for name in size} == size
+    assert found["columns"] == {"user": "user", "item": "item", "time": "time"}
+    assert found["rows"]["all"] == 200
+    assert found["per_user"] == [8, 8, 8, 8, 8]
     assert run(["data", "list"]) == 0
     assert "ml-100k" in capsys.readouterr().out
 
@@ -394,8 +399,9 @@ def test_a_search_needs_nothing_but_data(log_file, tmp_path, monkeypatch, capsys
     monkeypatch.setitem(SPACES["comet"], "model.widths", ((1, 8, 32, 128),))
     words = [word for setting in small for word in ("--set", setting)]
     assert run(["tune", str(log_file), "--seconds", "1", "--preset", "static", *words]) == 0
-    told, to_train = capsys.readouterr().out.splitlines()
-    assert told.startswith("comet: validation HR@10 ")
+    _, header, row, to_train = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["model", "HR@10", "NDCG@10"]
+    assert row.startswith("comet ")
     assert to_train.startswith("to train with them: --model comet --preset static --set ")
     assert "--set train.learning_rate=0.003 --set model.widths=[1,8,32,128]" in to_train
     given = to_train.removeprefix("to train with them: ").split()
@@ -594,3 +600,112 @@ def test_a_folder_under_a_file_is_refused_first_and_none_is_left(command, tmp_pa
     assert capsys.readouterr().err == f"comet-rec: {file / 'x'}: {reason}\n"
     assert run([given[0], str(tmp_path / "none"), "--out", str(tmp_path / "a" / "b")]) == 2
     assert not (tmp_path / "a").exists()
+
+
+def test_events_and_repeats_are_options_of_reading_and_stored_with_the_run(tmp_path, capsys):
+    rows = [
+        f"u{user},i{(user + k) % 7},{100 - k if k < 5 else k},{('view', 'cart', 'buy')[k % 3]}"
+        for user in range(9)
+        for k in range(12)
+    ]
+    path, out = tmp_path / "log.csv", tmp_path / "run"
+    path.write_text("\n".join(["user,item,time,type", *rows, ""]))
+    reading = ["--event", "type=buy, cart", "--repeats", "last"]
+    words = ["train", str(path), "--model", "popularity", "--out", str(out), *reading]
+    assert run(words) == 0
+    err = capsys.readouterr().err
+    assert "note: kept 72 of 108 rows: type in buy, cart" in err
+    assert "repeated (user, item) rows removed, the last of each pair kept" in err
+    stored = comet_rec.load_model(out).run.reading
+    assert stored["events"] == {"type": ["buy", "cart"]}
+    assert stored["repeats"] == "last"
+    again = comet_rec.read(path, **stored)
+    written = json.loads((out / "manifest.json").read_text())["data"]
+    assert again.fingerprint == written["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--event", "tpye=buy"], "no column 'tpye'; did you mean 'type'?"),
+        (["--event", "type=by"], "no row has 'by'; its values are 'buy', 'view'"),
+        (["--event", "type"], "give COLUMN=VALUE,VALUE"),
+        (["--event", "type=buy", "--event", "item=i1"], "--event event=cart,purchase"),
+        (["--repeats", "lsat"], "repeats is 'lsat'; give first or last"),
+    ],
+)
+def test_a_wrong_event_or_repeat_is_refused_in_a_line(words, hint, tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,type\nu,i1,buy\nu,i2,view\n")
+    assert run(["data", "stats", str(path), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert hint in line
+
+
+def stats(words, capsys) -> dict[str, str]:
+    """Lines that `data stats` prints, by the name before them."""
+    assert run(["data", "stats", *map(str, words)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return {line[:14].strip(): line[14:].strip() for line in lines}
+
+
+def test_stats_show_columns_times_and_the_rows_left_out(tmp_path, capsys):
+    days = [f"u{user},i{item},2024-03-{item + 1:02d},4" for user in range(4) for item in range(6)]
+    again = ["u0,i0,2024-05-01,5", "u0,i1,2024-05-02,5", "u0,i9,2024-05-02,1"]
+    few = ["u9,i0,2024-03-09,5"]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(["buyer,sku,day,stars", *days, *again, *few, "u1,i1,never,4", "x"]))
+    words = [path, "--user", "buyer", "--time", "day", "--min-rating", "2", "--min-user", "2"]
+    words += ["--rating", "stars"]
+    found = stats(words, capsys)
+    assert found["users"] == "4"
+    assert found["items"] == "6"
+    assert found["interactions"] == "24"
+    assert found["density"] == "1.00000"
+    assert found["columns"] == "user 'buyer', item 'sku', time 'day', rating 'stars'"
+    assert found["times"] == "2024-03-01 to 2024-03-06"
+    left_out = "2 bad, 1 rated too low, 2 repeated, 1 of users or items with too few"
+    assert found["rows"] == f"30; left out: {left_out}"
+    assert found["first bad row"].endswith("line 30, column 'day': 'never' is not a time")
+    assert found["per user"].split() == ["6", "6", "6", "6", "6"]
+    assert found["per item"].split() == ["4", "4", "4", "4", "4"]
+    latest = stats([*words, "--repeats", "last"], capsys)
+    assert latest["times"] == "2024-03-01 to 2024-05-02"
+
+
+def test_stats_count_every_row_once(tmp_path, capsys):
+    rows = [f"u{n % 7},i{n % 5},{n},{('view', 'buy')[n % 2]}" for n in range(300)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,time,type", *rows, "u1,,3,buy"]))
+    words = ["data", "stats", str(tmp_path / "log.csv"), "--event", "type=buy", "--json"]
+    assert run([*words, "--min-item", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    left_out = {name: count for name, count in found["rows"].items() if isinstance(count, int)}
+    assert left_out.pop("all") == 301
+    assert sum(left_out.values()) + found["interactions"] == 301
+    assert (left_out["bad"], left_out["other_events"]) == (1, 150)
+    assert found["times"]["dates"] is None
+
+
+def test_stats_tell_times_from_positions(tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    rows = [f"u{user},i{item},{item}" for user in range(3) for item in range(4)]
+    path.write_text("\n".join(["user,item,time", *rows]))
+    assert stats([path], capsys)["times"] == "positions 0 to 3 within each user"
+    path.write_text("user,item\n1,2\n1,3\n")
+    assert stats([path], capsys)["times"] == "none: rows count in the order of the log"
+    path.write_text("user,item,time\n1,2,1400000000123\n1,3,1500000000000\n")
+    assert stats([path], capsys)["times"] == "2014-05-13 16:53:20 to 2017-07-14 02:40:00"
+    path.write_text("user,item,time\n1,2,0.5\n1,3,7\n")
+    assert stats([path], capsys)["times"] == "500000 to 7000000"
+
+
+def test_stats_of_a_log_without_a_good_row_name_the_first_bad_one(tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,time\na,b,x\nc,d,y\n")
+    words = ["data", "stats", str(path)]
+    assert run(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "log.csv, line 2, column 'time': 'x' is not a time; 2 of 2 rows are bad" in line
+    path.write_text("user,item,time\na,b,1\nc,,2\nc,,3\n")
+    assert run(words) == 0
+    assert run([*words, "--skip-bad", "1"]) == 2

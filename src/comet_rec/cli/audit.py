@@ -11,7 +11,8 @@ import typer
 
 from comet_rec.cli import options
 from comet_rec.cli.options import Reading
-from comet_rec.cli.terminal import folded, say, show
+from comet_rec.cli.tables import show_table
+from comet_rec.cli.terminal import on_terminal, say, show
 from comet_rec.config import ProtocolConfig
 from comet_rec.errors import DataError, InputError
 
@@ -133,13 +134,17 @@ def _times(test: Path, log: Interactions, reading: Reading) -> dict[Any, int] | 
 
 def _say(source: str, findings: list[Finding], json_: bool) -> None:
     """Print findings; if one is an error, print a line to stderr and exit with status 2."""
-    from comet_rec.evaluation.audit import as_data, as_text
+    from comet_rec.evaluation.audit import as_data, as_text, counted
 
     if json_:
         show(json.dumps(as_data(findings)))
     else:
-        for line in as_text(findings).split("\n"):
-            show(folded(line, 9))
+        if not on_terminal() or not findings:
+            show(as_text(findings))  # one line for each finding, for other programs
+        else:
+            rows = [(f.severity, f.check, f.with_example) for f in findings]
+            show_table(["severity", "check", "finding"], rows, left=3)
+            show(counted(findings))
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
         say(

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from comet_rec.cli import options
-from comet_rec.cli.terminal import say, show, width
+from comet_rec.cli.tables import show_table
+from comet_rec.cli.terminal import folded, say, show, width
 from comet_rec.errors import ConfigError
 from comet_rec.files import write_text_whole
 from comet_rec.text import shortened
@@ -75,8 +76,10 @@ def compare(
     comparison = study.as_data(entries)
     if json_:
         show(json.dumps(comparison))
-    elif (columns := width()) is not None:
-        show(study.as_text(comparison, columns))
+    elif width() is not None:
+        shown = study.as_table(comparison)
+        show_table(shown.columns, shown.texts)
+        show("\n".join(["", *(folded(line, 0, width()) for line in study.caption(comparison))]))
     else:
         show(study.as_markdown(comparison))
     if out is not None:

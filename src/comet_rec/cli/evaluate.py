@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from comet_rec.cli import options
+from comet_rec.cli.tables import show_table
 from comet_rec.cli.terminal import folded, show
-from comet_rec.text import table
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `train --out` wrote.")]
 
@@ -26,11 +26,14 @@ def evaluate(
     from comet_rec.estimators.registry import load_model
 
     report = measure(load_model(run), full=full).to_dict()
-    show(json.dumps(report) if json_ else as_text(report))
+    if json_:
+        show(json.dumps(report))
+    else:
+        show_report(report)
 
 
-def as_text(report: Mapping[str, Any]) -> str:
-    """Table of the sampled and full metrics of a report, with standard errors.
+def show_report(report: Mapping[str, Any]) -> None:
+    """Print a table of the sampled and full metrics of a report, with standard errors.
 
     `report` is the result of `Report.to_dict`.
     """
@@ -49,6 +52,7 @@ def as_text(report: Mapping[str, Any]) -> str:
             for kind in columns.values()
         ]
         rows.append([name, *cells])
-    title = f"{report['model']}: {users:,} test users, protocol {protocol['hash'][:12]}"
-    notes = ["± is one standard error over users", *caution(users)]
-    return "\n".join([title, *table(["", *columns], rows), *(folded(note) for note in notes)])
+    show(f"{report['model']}: {users:,} test users, protocol {protocol['hash'][:12]}")
+    show_table(["", *columns], rows)
+    for note in ("± is one standard error over users", *caution(users)):
+        show(folded(note))

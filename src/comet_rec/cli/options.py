@@ -72,6 +72,15 @@ class Reading:
     time_format: Annotated[
         str | None, typer.Option(help="Format of times, such as '%d.%m.%Y %H:%M'.")
     ] = None
+    repeats: Annotated[
+        str, typer.Option(help="Row of a repeated (user, item) pair that counts: first or last.")
+    ] = "first"
+    event: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE,VALUE…", help="Keep rows of some events, such as type=cart,buy."
+        ),
+    ] = None
     encoding: Annotated[
         str | None, typer.Option(help="Encoding of text files, such as latin-1, cp1252, utf-16.")
     ] = None
@@ -92,11 +101,16 @@ class Reading:
     def keywords(self) -> dict[str, Any]:
         """The options as keyword arguments for `read`; options that are None are left out."""
         names = {"min_user": "min_user_interactions", "min_item": "min_item_interactions"}
-        return {
+        words: dict[str, Any] = {
             names.get(name, name): value
             for name, value in vars(self).items()
-            if name != "folder" and value is not None
+            if name not in ("folder", "event") and value is not None
         }
+        if words["repeats"] == "first":  # the default is left out, as in runs of before
+            del words["repeats"]
+        if self.event:
+            words["events"] = events_of(self.event)
+        return words
 
     def changed(self) -> dict[str, Any]:
         """Keyword arguments for `read`, only those that differ from the defaults."""
@@ -276,6 +290,26 @@ def pairs(settings: list[str], option: str = "--set") -> dict[str, str]:
             raise ConfigError(f"{option} {shortened(text)!r}: give {expected}, e.g. {example}")
         changes[key.strip()] = value.strip()
     return changes
+
+
+def events_of(texts: list[str]) -> dict[str, list[str]]:
+    """Parse the values of ``--event``, such as `type=cart,buy`: the events of each column.
+
+    Raises
+    ------
+    DataError
+        For a text without a column or without an event.
+    """
+    events: dict[str, list[str]] = {}
+    for text in texts:
+        column, _, listed = text.partition("=")
+        kept = [event.strip() for event in listed.split(",") if event.strip()]
+        if not column or not kept:
+            raise DataError(
+                f"--event {shortened(text)!r}: give COLUMN=VALUE,VALUE…, e.g. type=cart,buy"
+            )
+        events.setdefault(column, []).extend(kept)
+    return events
 
 
 def names(models: str) -> list[str]:

@@ -117,7 +117,7 @@ def _save(estimator: Estimator, out: Path) -> Path:
 def _say_result(estimator: Estimator, out: Path) -> None:
     """Print the metrics, the options for training on all rows, and the run's folder."""
     if estimator.run.split is not None:
-        show(evaluate.as_text(estimator.run.metrics or {}))
+        evaluate.show_report(estimator.run.metrics or {})
         if estimator.run.chosen:
             words = " ".join(f"--set {key}={value}" for key, value in estimator.run.chosen.items())
             if estimator.run.started_from:

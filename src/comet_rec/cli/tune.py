@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from comet_rec.cli import options
-from comet_rec.cli.terminal import folded, say, show
+from comet_rec.cli.tables import show_table
+from comet_rec.cli.terminal import say, show
 
 
 @options.reads_log
@@ -69,11 +70,30 @@ def tune(
             say=lambda line: None if quiet else say(line),
         )  # fmt: skip
         results.append(best)
-        if not json_:
-            show(folded(_as_text(best), 2))
-            show(_as_words(name, preset, {**fixed, **best["settings"]}))
+        if not quiet and len(names) > 1:
+            say(_as_text(best))
     if json_:
         show(json.dumps({"journal": str(journal), "models": results}))
+        return
+    _show_results(results)
+    for name, best in zip(names, results, strict=True):
+        show(_as_words(name, preset, {**fixed, **best["settings"]}))
+
+
+def _show_results(results: list[dict[str, Any]]) -> None:
+    """Print a table with the best trial of each model: validation metrics and costs."""
+    from comet_rec.training.fit import VALIDATION_METRICS
+
+    validation = [best["validation"] or {"NDCG@10": 0.0} for best in results]
+    metrics = [name for name in VALIDATION_METRICS if any(name in each for each in validation)]
+    rows = []
+    for best, figures in zip(results, validation, strict=True):
+        cells = [f"{figures[name]:.4f}" if name in figures else "" for name in metrics]
+        rows.append(
+            [best["model"], *cells, best["epochs"], best["trials"], f"{best['seconds']:,.0f}"]
+        )
+    show("best trial of each model, on the validation items")
+    show_table(["model", *metrics, "epochs", "trials", "seconds"], rows)
 
 
 def _as_words(name: str, preset: str, settings: dict[str, Any]) -> str:

@@ -115,6 +115,31 @@ def doubtful_times(times: Int64, now: float | None = None, *, dated: bool = Fals
     return doubts
 
 
+def dates(times: Int64, *, dated: bool = False) -> tuple[str, str] | None:
+    """First and last date of a log in UTC, as text; None if the times are not since 1970.
+
+    Parameters
+    ----------
+    times : int64 [R]
+        Times of all rows, in the unit of the log, e.g. seconds; at least one.
+    dated : bool
+        Whether the times are microseconds since 1970. If not, the numbers show the unit.
+    """
+    ends = [int(times.min()), int(times.max())]
+    units = {"microseconds"} if dated else {_unit_of(value) for value in ends}
+    (unit, *others) = units
+    if unit is None or others:
+        return None
+    seconds = [value // _PER_SECOND[unit] for value in ends]
+    # Of dates without a time of day only the day is shown.
+    precision = "D" if all(value % 86_400 == 0 for value in seconds) else "s"
+    first, last = (
+        str(np.datetime64(value, "s").astype(f"datetime64[{precision}]")).replace("T", " ")
+        for value in seconds
+    )
+    return first, last
+
+
 def _unit_of(value: int) -> str | None:
     names = [name for name, least in _UNITS.items() if value >= least]
     return names[-1] if names else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -36,12 +37,39 @@ def _empty() -> Int32:
     return np.empty(0, dtype=np.int32)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where the rows of a log came from: columns, and numbers of rows that were left out.
+
+    Parameters
+    ----------
+    columns : mapping of str to str
+        Name of the column of each role that was read: user, item, time, rating, event.
+    rows : int
+        Number of all rows of the source.
+    bad, other_events, low_ratings, repeats, few : int
+        Numbers of rows that were left out: bad rows, rows of other events, rows below the rating
+        limit, repeated pairs, and rows of users or items with too few interactions.
+    first_bad : str
+        Place and fault of the first bad row; empty without bad rows.
+    """
+
+    columns: Mapping[str, str]
+    rows: int
+    bad: int = 0
+    other_events: int = 0
+    low_ratings: int = 0
+    repeats: int = 0
+    few: int = 0
+    first_bad: str = ""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
     """All distinct observed (user, item) pairs (Eq. 1), sorted by user and time.
 
-    Rows with the same user and time keep the order of the file. A repeated pair is kept once, at
-    its earliest time. Indices follow the order of the sorted ids.
+    Rows with the same user and time keep the order of the file. A repeated pair is kept once, by
+    default at its earliest time. Indices follow the order of the sorted ids.
 
     Parameters
     ----------
@@ -64,6 +92,8 @@ class Interactions:
         Whether the times are microseconds since 1970. If not, their unit is unknown.
     zero_users, zero_items : int32 [Z]
         Pairs with a rating of 0, which count as interactions but may be meant as negatives.
+    origin : Origin or None
+        Columns and numbers of rows of the source; None for a log that was not made by `read`.
     """
 
     users: Int32
@@ -78,6 +108,7 @@ class Interactions:
     zero_users: Int32 = field(default_factory=_empty)
     zero_items: Int32 = field(default_factory=_empty)
     dated: bool = False
+    origin: Origin | None = None
 
     def __len__(self) -> int:
         return len(self.users)

@@ -178,7 +178,7 @@ def _count_note(entry: Entry, log: Interactions, options: Mapping[str, Any]) -> 
         "min_rating": None,
         "min_user_interactions": entry.min_user_interactions,
         "min_item_interactions": 0,
-        "skip_bad": 0,
+        "events": None,
     }
     if any(options.get(key, value) != value for key, value in usual.items()):
         return ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -23,7 +22,6 @@ from comet_rec.evaluation.paired import LEAST_P, holm, paired
 from comet_rec.evaluation.ranking import Report, caution
 from comet_rec.experiments.tables import Cell, Table, interval_text, markdown_table, p_text
 from comet_rec.models.base import non_iterative
-from comet_rec.text import table
 
 PRETRAINED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "neumf-p": ("neumf", {"gmf": {}, "mlp": {}}),
@@ -246,17 +244,11 @@ def as_markdown(data: Mapping[str, Any]) -> str:
 
     The table has sampled metrics ± standard errors, full NDCG@10, tests and seconds.
     """
-    return f"{markdown_table(_table(data))}\n\n{' '.join(_caption(data))}"
+    return f"{markdown_table(as_table(data))}\n\n{' '.join(caption(data))}"
 
 
-def as_text(data: Mapping[str, Any], width: int) -> str:
-    """A comparison, as `as_data` returns it, as a table for a terminal of `width` columns."""
-    shown = _table(data)
-    caption = [line for text in _caption(data) for line in textwrap.wrap(text, width)]
-    return "\n".join([*table(shown.columns, shown.texts, width), "", *caption])
-
-
-def _table(data: Mapping[str, Any]) -> Table:
+def as_table(data: Mapping[str, Any]) -> Table:
+    """Table of a comparison that `as_data` returned: metrics, tests and seconds of each model."""
     columns = [
         "model", "HR@5", "NDCG@5", "HR@10", "NDCG@10", "full NDCG@10",
         f"NDCG@10 against {data['reference']} (95 %)", "p (Wilcoxon)", "p (bootstrap)", "seconds",
@@ -282,7 +274,7 @@ def _table(data: Mapping[str, Any]) -> Table:
     return shown
 
 
-def _caption(data: Mapping[str, Any]) -> list[str]:
+def caption(data: Mapping[str, Any]) -> list[str]:
     """Sentences below the table of a comparison."""
     sentences = [
         "± is one standard error over users. p-values are corrected for the number of models "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from comet_rec.errors import DataError, argument
 from comet_rec.reading.bad_rows import place_of_row
-from comet_rec.reading.clean import JsonFloat, JsonInteger
+from comet_rec.reading.clean import JsonFloat, JsonInteger, json_text
 from comet_rec.reading.columns import IDS, LETTER, Role
 from comet_rec.reading.database import quoted
 from comet_rec.reading.parts import Part
@@ -48,10 +48,13 @@ class Remarks:
         All messages, warnings included.
     doubts : list of str
         Warnings: the log may not mean what its owner expects.
+    first_bad : str
+        Place and fault of the first bad row that was skipped; empty without one.
     """
 
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    first_bad: str = ""
 
     def doubt(self, texts: Iterable[str]) -> None:
         """Add texts to the warnings and to the notes."""
@@ -210,7 +213,7 @@ def json_spellings(table: LogTable) -> list[str]:
     for part in table.parts:
         for role in IDS if part.is_json else ():
             label = part.labels[role]
-            spellings = _spellings_of_member(part, label)
+            spellings = _spellings_of_member(part, label, table.events)
             if len(spellings) == 2:
                 doubts.append(
                     f"column {label!r} holds integers and floats ({spellings[False]} and "
@@ -219,8 +222,12 @@ def json_spellings(table: LogTable) -> list[str]:
     return doubts
 
 
-def _spellings_of_member(part: Part, label: str) -> dict[bool, str]:
-    """Examples of the numbers under a JSON key: an integer (False) and a float (True), if any."""
+def _spellings_of_member(part: Part, label: str, events: Sequence[str]) -> dict[bool, str]:
+    """Examples of the numbers under a JSON key: an integer (False) and a float (True), if any.
+
+    Only rows of these events count; all rows if `events` is empty.
+    """
+    event_label = part.labels["event"] if events else None
     name = re.escape(json.dumps(label).encode())
     number = re.compile(rb"[^\n]*" + name + rb"\s*:\s*-?\d+(\.\d+|[eE])?[^\n]*")
     spellings: dict[bool, str] = {}
@@ -233,7 +240,7 @@ def _spellings_of_member(part: Part, label: str) -> dict[bool, str]:
                     if (match[1] is not None) in spellings:
                         continue
                     n_parsed += 1  # the name may stand inside another member, so parse the line
-                    value = _member(match[0], label)
+                    value = _member(match[0], label, event_label, events)
                     if value is not None:
                         spellings[isinstance(value, JsonFloat)] = str(value)
                     if len(spellings) == 2 or n_parsed >= MOST_LOOKED:
@@ -241,13 +248,20 @@ def _spellings_of_member(part: Part, label: str) -> dict[bool, str]:
     return spellings
 
 
-def _member(line: bytes, label: str) -> str | None:
-    """The number under a key of a JSON line, as it is written; None if it is no number."""
+def _member(line: bytes, label: str, event_label: str | None, events: Sequence[str]) -> str | None:
+    """The number under a key of a JSON line, as it is written; None if it is no number.
+
+    With `event_label`, the key of the event, a line of another event than `events` gives None.
+    """
     try:
         record = json.loads(line, parse_int=JsonInteger, parse_float=JsonFloat)
     except (ValueError, RecursionError):
         return None
-    value = record.get(label) if isinstance(record, dict) else None
+    if not isinstance(record, dict):
+        return None
+    if event_label is not None and json_text(record.get(event_label), is_event=True) not in events:
+        return None
+    value = record.get(label)
     return value if isinstance(value, (JsonInteger, JsonFloat)) else None
 
 

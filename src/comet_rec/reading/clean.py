@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -132,6 +132,8 @@ def write_clean(
     labels: Mapping[Role, str],
     copy: Path,
     most_lines: int | None = None,
+    *,
+    events: Collection[str] = (),
 ) -> Bad:
     """Parse a text file; write line number and values of every good row to a copy.
 
@@ -149,6 +151,9 @@ def write_clean(
         Where the copy is written.
     most_lines : int, optional
         Number of lines to read; by default all.
+    events : collection of str
+        Events of the rows that are kept, if `labels` has a column of events. The values of other
+        rows are not checked, and but for the event they are empty in the copy.
 
     Returns
     -------
@@ -161,12 +166,22 @@ def write_clean(
         When the disk is full or the file cannot be read.
     """
     bad = Bad()
-    rows = _json_rows if file_format.kind == "ndjson" else _delimited_rows
+    rows = (
+        _json_rows(path, file_format, labels, bad, events)
+        if file_format.kind == "ndjson"
+        else _delimited_rows(path, file_format, labels, bad)
+    )
+    event_place = list(labels).index("event") if "event" in labels else None
     try:
         with copy.open("w", encoding="utf-8", newline="\n") as out:
-            for number, values in rows(path, file_format, labels, bad):
+            for number, values in rows:
                 if most_lines is not None and number > most_lines:
                     break
+                if event_place is not None and values[event_place] not in events:
+                    event = values[event_place]
+                    values = [""] * len(values)
+                    if len(event) < MOST_VALUE_CHARS and not _BROKEN.search(event):
+                        values[event_place] = event  # messages list the events of a log
                 row = DELIMITER.join(values)
                 if not row.isascii() and _BROKEN.search(row):
                     fault = _broken_id(values, labels)
@@ -367,9 +382,16 @@ def _is_row(line: str, file_format: Format) -> bool:
 
 
 def _json_rows(
-    path: Path, file_format: Format, labels: Mapping[Role, str], bad: Bad
+    path: Path,
+    file_format: Format,
+    labels: Mapping[Role, str],
+    bad: Bad,
+    events: Collection[str],
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and values of each good row of an NDJSON file; fill `bad`."""
+    """Yield line number and values of each good row of an NDJSON file; fill `bad`.
+
+    If `labels` has a column of events, only rows with one of `events` are checked.
+    """
     for number, line in _lines(path, bad):
         if not line.strip():
             continue
@@ -383,6 +405,12 @@ def _json_rows(
         if not isinstance(record, dict):
             bad.add(number, ": is not a JSON object")
             continue
+        texts = [
+            json_text(record.get(label), is_event=role == "event") for role, label in labels.items()
+        ]
+        if "event" in labels and texts[list(labels).index("event")] not in events:
+            yield number, texts
+            continue
         for role, label in labels.items():
             value = record.get(label)
             if role in IDS and isinstance(value, JsonFloat):
@@ -394,7 +422,7 @@ def _json_rows(
                 if abs(integer) == LARGEST_EXACT:
                     bad.rounded = value
         else:
-            yield number, [_json_text(record.get(label)) for label in labels.values()]
+            yield number, texts
 
 
 class JsonInteger(str):
@@ -428,8 +456,13 @@ def _first_wins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return dict(reversed(pairs))
 
 
-def _json_text(value: object) -> str:
-    """A JSON value as text: 7.0 becomes 7, and a value that is no text or number becomes empty."""
+def json_text(value: object, *, is_event: bool) -> str:
+    """A JSON value as text: 7.0 becomes 7, and a value that is no text or number becomes empty.
+
+    An event may also be true or false.
+    """
+    if is_event and isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, JsonFloat) and (integer := value.integer()) is not None:
         return str(integer)
     return str(value) if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Choose the columns of a log that hold the user, the item, the time and the rating."""
+"""Choose the columns of a log that hold the user, the item, the time, the rating, the event."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Literal
 
 from comet_rec.errors import DataError, NoColumnError, argument, did_you_mean
 
-Role = Literal["user", "item", "time", "rating"]
-ROLES: tuple[Role, ...] = ("user", "item", "time", "rating")
+Role = Literal["user", "item", "time", "rating", "event"]
+ROLES: tuple[Role, ...] = ("user", "item", "time", "rating", "event")
 IDS: tuple[Role, ...] = ("user", "item")
-LETTER: Mapping[Role, str] = {"user": "u", "item": "i", "time": "t", "rating": "r"}
+LETTER: Mapping[Role, str] = {"user": "u", "item": "i", "time": "t", "rating": "r", "event": "e"}
 """SQL name of each role's column."""
 
 # Common names, best first; case, "_", "-", spaces and a ":type" suffix are ignored.
@@ -30,6 +30,7 @@ RECOGNISED: dict[Role, tuple[str, ...]] = {
         "createdat", "when", "reviewtime", "eventtimestamp", "transactiondate", "orderdate",
     ),
     "rating": ("rating", "score", "stars", "overall", "ratings", "label", "click", "clicked"),
+    "event": (),  # only a column that the caller names
 }  # fmt: skip
 
 
@@ -41,6 +42,12 @@ def plain(name: str) -> str:
     """A column name in lower case, without separators and RecBole's `:type` suffix."""
     stem = name.split(":")[0]
     return "".join(c for c in stem.lower() if c not in "_- \t")
+
+
+def event_text(value: object) -> str:
+    """An event as text, as `events` of `read` names it: true and false as in JSON."""
+    text = str(value)
+    return text.lower() if text in ("True", "False") else text
 
 
 def recognised(name: str) -> bool:
@@ -99,7 +106,7 @@ def rivals(
 
 
 def choose(columns: Sequence[str], asked: Mapping[Role, str | None], where: str) -> dict[Role, int]:
-    """Choose the columns of the user, item, time and rating; return the position for each role.
+    """Choose the column of each role (user, item, time, rating, event); return its position.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ import numpy as np
 
 from comet_rec.errors import DataError
 from comet_rec.random import generator
-from comet_rec.reading.columns import LETTER, Role, choose, rivals
+from comet_rec.reading.columns import LETTER, Role, choose, event_text, rivals
 from comet_rec.reading.database import one_line
 from comet_rec.reading.parts import Part, described
 from comet_rec.reading.sniff import roles_by_values
@@ -85,7 +85,7 @@ def open_frame(con: duckdb.DuckDBPyConnection, source: Any, asked: Asked) -> Par
 
 
 def _collected(frame: Any, asked: Asked) -> Any:
-    """Load the user, item, time and rating columns of a lazy polars frame."""
+    """Load the needed columns of a lazy polars frame."""
     name = frame_name(frame)
     try:
         columns = list(frame.collect_schema().names())
@@ -193,7 +193,7 @@ def _lettered(
 ) -> Part:
     """Make a part of a log from one array per role (user, item, time, rating).
 
-    DuckDB reads the arrays as columns u, i, t and r of the table that `frame` makes from a dict.
+    DuckDB reads the arrays as columns u, i, t, r and e of the table that `frame` makes from a dict.
     """
     halves = [LETTER[role] for role, column in columns.items() if str(column.dtype) in _HALF]
     arrays = {LETTER[role]: column for role, column in columns.items()}
@@ -262,7 +262,9 @@ def _sparse(con: duckdb.DuckDBPyConnection, matrix: Any, asked: Asked) -> Part:
     """Open a scipy sparse matrix of users × items, whose stored values are ratings."""
     name = frame_name(matrix)
     if any(column is not None for column in asked.values()):
-        raise DataError(f"{name}: has no named columns; leave out user, item, time and rating")
+        raise DataError(
+            f"{name}: has no named columns; leave out user, item, time, rating and events"
+        )
     if len(matrix.shape) != 2:
         raise DataError(f"{name}: has {len(matrix.shape)} dimensions; give users x items")
     rows = matrix.tocsr(copy=True)
@@ -331,7 +333,12 @@ def _columns(
         raise DataError(f"{name}: are empty or differ in length; give lists of one length")
     chosen = choose(list(columns), asked, name)
     labels = {role: list(columns)[place] for role, place in chosen.items()}
-    arrays = {role: _array(columns[label], label, name) for role, label in labels.items()}
+    arrays = {}
+    for role, label in labels.items():
+        values = columns[label]
+        if role == "event":
+            values = [event_text(value) if _is_bool(value) else value for value in values]
+        arrays[role] = _array(values, label, name)
     return _lettered(con, name, arrays, labels, len(columns))
 
 
@@ -390,11 +397,15 @@ def _universal(value: Any) -> np.datetime64:
     return np.datetime64("NaT" if value is None else value, "us")
 
 
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, (bool, np.bool_))
+
+
 def _kind(value: Any) -> str | None:
     """Name of the type of a value, such as "int"; None if the type is not supported.
 
     A bool is not supported, although Python counts it as an int.
     """
-    if isinstance(value, (bool, np.bool_)):
+    if _is_bool(value):
         return None
     return next((kind for types, kind in _KINDS if isinstance(value, types)), None)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from comet_rec.data.clock import doubtful_times
 from comet_rec.data.ids import Ids
-from comet_rec.data.interactions import Int32, Int64, Interactions, TimeScope
+from comet_rec.data.interactions import Int32, Int64, Interactions, Origin, TimeScope
 from comet_rec.errors import DataError
 from comet_rec.reading.cautions import (
     IdCautions,
@@ -31,6 +31,7 @@ from comet_rec.reading.typed import HASH, family
 CHUNK_ROWS = 1_000_000
 BLOCK_BITS = 18
 Scope = Literal["auto", "global", "per_user", "none"]
+Repeats = Literal["first", "last"]
 UInt64 = npt.NDArray[np.uint64]
 _CODES = "ids_u.rowid::INTEGER AS u, ids_i.rowid::INTEGER AS i"
 _JOINED = "log JOIN ids_u USING (u) JOIN ids_i USING (i)"
@@ -53,11 +54,14 @@ class Indexer:
         Rows with a lower rating are left out.
     remarks : Remarks
         Collects notes and warnings for the user.
+    repeats : {"first", "last"}
+        Which row of a repeated pair is kept, by time and then by place in the file.
     """
 
     table: LogTable
     min_rating: float | None
     remarks: Remarks
+    repeats: Repeats = "first"
 
     def interactions(self, time_scope: Scope) -> Interactions:
         """Build the interactions, sorted by user, time and place in the file.
@@ -71,18 +75,34 @@ class Indexer:
             log again without hashes.
         """
         table = self.table
+        n_rows = table.count("SELECT count(*) FROM log")
+        # Positions within a user count the rows of all events, so the scope is found before others
+        # than the kept events are left out.
+        span = self._span()
+        scope, scope_notes = self._scope(time_scope, span)
+        other_events = self._leave_out_other_events()
         if table.hashed_ids():
             self._create_texts()
         user_ids, counts = self._ids("user")
         item_ids, _ = self._ids("item")
         self.remarks.doubt(json_spellings(table))
-        span = self._span()
-        scope = self._scope(time_scope, span)
+        self.remarks.notes += scope_notes
         dropped = self._dropped()
         zero_doubts = zero_ratings(table)
         self.remarks.doubt(zero_doubts)
         zero = self._pairs("z = 0") if zero_doubts else _NO_PAIRS
+        n_kept = int(counts.sum())
         users, items, times = self._ordered(counts, len(item_ids), span)
+        bad = table.n_bad
+        origin = Origin(
+            {role: table.parts[0].labels[role] for role in (*table.roles, *table.event_roles)},
+            n_rows + bad,
+            bad=bad,
+            other_events=other_events,
+            low_ratings=n_rows - other_events - n_kept,
+            repeats=n_kept - len(users),
+            first_bad=self.remarks.first_bad,
+        )
         if len(dropped[0]) > 0:
             kept = _keys(users, items, len(item_ids))
             new = ~np.isin(_keys(*dropped, len(item_ids)), kept)
@@ -97,13 +117,21 @@ class Indexer:
             self.remarks.doubt(doubt.message for doubt in doubtful_times(known, dated=dated))
         return Interactions(
             users, items, times, scope, user_ids, item_ids, *dropped, tuple(self.remarks.notes),
-            *zero, dated=dated,
+            *zero, dated=dated, origin=origin,
         )  # fmt: skip
 
     @property
     def _kept(self) -> str:
         """SQL clause for the rows that pass the rating filter."""
         return "" if self.min_rating is None else f"WHERE r >= {float(self.min_rating)!r}::DOUBLE"
+
+    def _leave_out_other_events(self) -> int:
+        """Delete the rows whose event is not kept; return their number."""
+        if not self.table.events:
+            return 0
+        count = self.table.count("SELECT count(*) FROM log WHERE e = 0")
+        self.table.con.execute("DELETE FROM log WHERE e = 0")
+        return count
 
     def _create_texts(self) -> None:
         """Create the table `texts(u, i)`: the distinct text ids whose hashes are in `log`."""
@@ -163,8 +191,10 @@ class Indexer:
         low, high = self.table.con.execute("SELECT min(t), max(t) FROM log").fetchall()[0]
         return int(low), int(high)
 
-    def _scope(self, asked: Scope, span: tuple[int, int] | None) -> TimeScope:
-        """The time scope: `asked`, or for "auto" a scope that the times decide.
+    def _scope(
+        self, asked: Scope, span: tuple[int, int] | None
+    ) -> tuple[TimeScope, tuple[str, ...]]:
+        """The time scope, `asked` or for "auto" a scope that the times decide, and notes on it.
 
         `span` is the first and the last time; None if the log has no times.
         """
@@ -173,24 +203,24 @@ class Indexer:
                 guessed = [part.guessed for part in self.table.parts]
                 hints = sorted({notes["time"] for notes in guessed if "time" in notes})
                 note = "no time column: rows count in the order of the file"
-                self.remarks.notes.append("; ".join([note, *hints]))
-            return "none"
+                return "none", ("; ".join([note, *hints]),)
+            return "none", ()
         if asked != "auto":
-            return asked
+            return asked, ()
         low, high = span
         # A cheap test first: positions start at 0 or 1 and do not exceed the number of rows.
         if low not in (0, 1) or high > self.table.count("SELECT count(*) FROM log"):
-            return "global"
+            return "global", ()
         positions = self.table.con.execute(
             f"SELECT bool_and(low = {low} AND high = {low} + n - 1 AND d = n) FROM (SELECT "
             "min(t) AS low, max(t) AS high, count(*) AS n, count(DISTINCT t) AS d "
-            "FROM log GROUP BY u)"
+            "FROM log WHERE u IS NOT NULL GROUP BY u)"
         ).fetchall()[0][0]
         if not positions:
-            return "global"
-        note = "times are positions within each user and do not compare between users"
-        self.remarks.notes.append(note)
-        return "per_user"
+            return "global", ()
+        return "per_user", (
+            "times are positions within each user and do not compare between users",
+        )
 
     def _dropped(self) -> tuple[Int32, Int32]:
         """Distinct (user, item) index pairs of the rows below the rating limit, sorted.
@@ -219,8 +249,8 @@ class Indexer:
     ) -> tuple[Int32, Int32, Int64 | None]:
         """Users, items and times of the rows, sorted by user, time and place in the file.
 
-        Only the first row of a repeated pair is kept. `counts` is the number of rows of each user,
-        and `span` the first and last time. The table `log` is dropped.
+        Only the first or the last row of a repeated pair is kept. `counts` is the number of rows of
+        each user, and `span` includes all times. The table `log` is dropped.
         """
         table, con = self.table, self.table.con
         # Times relative to the first one nearly always fit into 32 bits: half the memory.
@@ -235,7 +265,7 @@ class Indexer:
             con.execute("DROP TABLE log")
             coded, place, and_ = "FROM coded", "n", "WHERE"
         clock = None if span is None else np.uint32 if short else np.int64
-        rows = Rows(counts, n_items, clock)
+        rows = Rows(counts, n_items, clock, self.repeats)
         # Each chunk builds the hash tables of the joins again, so a chunk has as many rows as them.
         size = max(CHUNK_ROWS, len(counts), n_items)
         for begin in range(0, last, size):
@@ -249,7 +279,9 @@ class Indexer:
         con.execute(f"SET memory_limit = '{limit}'")
         users, items, since = rows.ordered(table.count("SELECT current_setting('threads')"))
         if len(users) < total:
-            self.remarks.notes.append(f"{total - len(users)} repeated (user, item) rows removed")
+            kept = ", the last of each pair kept" if self.repeats == "last" else ""
+            note = f"{total - len(users)} repeated (user, item) rows removed{kept}"
+            self.remarks.notes.append(note)
         if span is None or since is None:
             return users, items, None
         times = since.astype(np.int64, copy=False)
@@ -285,11 +317,14 @@ class Rows:
         Number of items.
     clock : dtype or None
         Integer type of the times; None if the log has no times.
+    repeats : {"first", "last"}
+        Which row of a repeated pair is kept.
     """
 
     counts: Int64
     n_items: int
     clock: npt.DTypeLike | None
+    repeats: Repeats = "first"
     columns: dict[str, npt.NDArray[Any]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -336,7 +371,7 @@ class Rows:
         self._filled += counts
 
     def ordered(self, threads: int) -> tuple[Int32, Int32, npt.NDArray[Any] | None]:
-        """Sort the rows by user, time and place in the file; keep the first row of each pair.
+        """Sort the rows by user, time and place in the file; keep one row of each pair.
 
         Parameters
         ----------
@@ -366,7 +401,11 @@ class Rows:
         users = (rows["u"] - np.int32(self._first[block])).astype(np.uint64)
         order = stable_order(users, rows.get("t"))
         users, items = users[order], rows["i"][order]
-        keep = np.flatnonzero(first_of_pair(users, items, self.n_items))
+        if self.repeats == "last":  # the last row of a pair is the first one from behind
+            kept = first_of_pair(users[::-1], items[::-1], self.n_items)[::-1]
+        else:
+            kept = first_of_pair(users, items, self.n_items)
+        keep = np.flatnonzero(kept)
         end = here.start + len(keep)
         self.columns["i"][here.start : end] = items[keep]
         if "t" in rows:

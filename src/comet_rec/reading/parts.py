@@ -1,6 +1,7 @@
 """Parts of a log: rows that one SQL query can read, from a frame or from files of one format.
 
-The query gives the columns u (user), i (item) and, if they are known, t (time) and r (rating).
+The query gives the columns u (user), i (item) and, if they are known, t (time), r (rating) and e
+(the event as text, '' if it is missing).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from comet_rec.reading.files import LogFile, compression_of, plain_file, text_en
 from comet_rec.reading.foreign import refuse_binary
 from comet_rec.reading.lines import Scan, Splitter, all_of_width, scan
 from comet_rec.reading.sniff import HEAD_BYTES, Format, TextOptions, sniff
-from comet_rec.reading.typed import Kinds
+from comet_rec.reading.typed import Kinds, event_value
 
 MAGIC_BYTES = 16
 LARGE_BYTES = 20 << 20
@@ -51,7 +52,8 @@ class Part:
         Name of the part in messages.
     relation : str
         SQL query that gives one row per record, in order, with the columns u (user), i (item), t
-        (time) and r (rating). If a record has a wrong number of fields, u is NULL.
+        (time), r (rating) and e (event). If a record has a wrong number of fields, u and e are
+        NULL.
     labels, types : mapping of role to str
         Name and DuckDB type of the column for each role (user, item, time, rating). The type of a
         16-bit float is `HALFFLOAT`.
@@ -171,6 +173,8 @@ def described(
         role: "HALFFLOAT" if labels[role] in halves else types[place]
         for role, place in chosen.items()
     }
+    if "event" in chosen:
+        picked["e"], kinds["event"] = event_value(picked["e"], types[chosen["event"]]), "VARCHAR"
     if "time" in chosen and (kinds["time"] in WIDE or kinds["time"].startswith("DECIMAL")):
         picked["t"], kinds["time"] = f"CAST({picked['t']} AS VARCHAR)", "VARCHAR"
     guessed = rivals(columns, asked, chosen)
@@ -316,8 +320,9 @@ class FileOpener:
         if not all_of_width(plain, splitter.delimiter, part.width):
             return None
         trial = write_clean(
-            plain, part.name, part.text, part.file_labels, self._place(), TRIED_LINES
-        )
+            plain, part.name, part.text, part.file_labels, self._place(), TRIED_LINES,
+            events=self.options.events,
+        )  # fmt: skip
         if trial.n_literal < SEVERAL or trial.n_joined or trial.count:
             return None
         remark = (
@@ -343,16 +348,16 @@ class FileOpener:
         lines = _reader(part.plain, DELIMITER, "", 0, scanned.line_end, ["line", "beyond"])
         rows = f"(SELECT CASE WHEN json_valid(line) THEN line END AS json FROM {lines} "
         rows += "WHERE trim(line) <> '')"
-        fields = {
-            role: _json_text(label, is_id=role in IDS) for role, label in part.file_labels.items()
-        }
+        fields = {role: _json_text(label, role) for role, label in part.file_labels.items()}
         relation = select(_lettered(part, fields), rows)
         return replace(part, relation=relation, careful=lambda: [self._careful(part)])
 
     def _careful(self, part: Part) -> Part:
         """Parse a text file line by line in Python, to a copy that DuckDB can read."""
         copy = self._place()
-        bad = write_clean(part.plain[0], part.name, part.text, part.file_labels, copy)
+        bad = write_clean(
+            part.plain[0], part.name, part.text, part.file_labels, copy, events=self.options.events
+        )
         if copy.stat().st_size == 0:
             if not bad.rows:
                 raise DataError(f"{part.name}: has no rows")
@@ -375,7 +380,7 @@ def _ends_as_parquet(path: Path) -> bool:
 
 
 def _lettered(part: Part, fields: Mapping[Role, str]) -> dict[str, str]:
-    """SQL by column letter (u, i, t, r): a field of the file, or a value from its folder's name."""
+    """SQL by column letter (u, i, …): a field of the file, or a value from its folder's name."""
     partition = part.files[0].partition
     return {
         LETTER[role]: fields[role] if role in fields else quoted(partition[label])
@@ -394,7 +399,8 @@ def _direct_relation(part: Part) -> str:
     columns = _lettered(part, fields)
     # A missing field is NULL, an empty one is not; a surplus field lands in `beyond`.
     shaped = f"c{part.width - 1} IS NOT NULL AND beyond IS NULL"
-    columns["u"] = f"CASE WHEN {shaped} THEN {columns['u']} END"
+    for letter in {"u", "e"} & columns.keys():
+        columns[letter] = f"CASE WHEN {shaped} THEN {columns[letter]} END"
     names = [f"c{place}" for place in range(part.width)]
     splitter = text.splitter
     reader = _reader(
@@ -448,20 +454,27 @@ def _rows_in_front(path: Path, skip: int) -> int:
     return sum(line.strip(b"\r\n") != b"" for line in lines)
 
 
-def _json_text(key: str, *, is_id: bool) -> str:
+def _json_text(key: str, role: Role) -> str:
     """SQL for the value of a JSON key as text; NULL unless the value is a string or a number.
 
     Strings and integers stay as they are. In an id, 7.0 becomes 7, and other floats become NULL.
+    An event may also be true or false, and is '' if it is missing.
     """
     pointer = quoted("/" + key.replace("~", "~0").replace("/", "~1"))
     value = f"(json ->> {pointer})"
     real = value
-    if is_id:
+    if role in (*IDS, "event"):
         number = f"TRY_CAST({value} AS DOUBLE)"
         # A number at the limit may be rounded: NULL leaves it to the careful parser.
         exact = f"{number} = trunc({number}) AND abs({number}) < {LARGEST_EXACT}"
-        real = f"CASE WHEN {exact} THEN CAST(CAST({number} AS BIGINT) AS VARCHAR) END"
-    return (
+        other = value if role == "event" else "NULL"
+        real = f"CASE WHEN {exact} THEN CAST(CAST({number} AS BIGINT) AS VARCHAR) ELSE {other} END"
+    text = (
         f"CASE json_type(json, {pointer}) WHEN 'VARCHAR' THEN {value} WHEN 'UBIGINT' THEN {value} "
-        f"WHEN 'BIGINT' THEN {value} WHEN 'DOUBLE' THEN {real} END"
+        f"WHEN 'BIGINT' THEN {value} WHEN 'DOUBLE' THEN {real}"
     )
+    if role != "event":
+        return f"{text} END"
+    # NULL marks a line that is no JSON object, as in a row of a wrong number of fields.
+    event = f"coalesce({text} WHEN 'BOOLEAN' THEN {value} END, '')"
+    return f"CASE WHEN json_type(json) = 'OBJECT' THEN {event} END"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -16,19 +16,22 @@ import numpy as np
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Int32, Interactions
 from comet_rec.errors import CometWarning, DataError, argument
-from comet_rec.reading.bad_rows import skipped, too_many
+from comet_rec.reading.bad_rows import bad_rows, skipped, too_many
 from comet_rec.reading.cautions import Remarks
-from comet_rec.reading.columns import ROLES, Role
+from comet_rec.reading.columns import ROLES, Role, event_text
 from comet_rec.reading.database import connect, one_line, spill_folder, whole_number
 from comet_rec.reading.files import LogFile, is_path, is_path_list, log_files, shown
 from comet_rec.reading.frames import frame_name, open_frame
-from comet_rec.reading.indexing import HashError, Indexer, Scope
+from comet_rec.reading.indexing import HashError, Indexer, Repeats, Scope
 from comet_rec.reading.parts import FileOpener, Part
 from comet_rec.reading.sniff import TextOptions
 from comet_rec.reading.table import LogTable
+from comet_rec.text import shortened
 
 if TYPE_CHECKING:
     import duckdb
+
+LISTED_EVENTS = 8
 
 
 def read(
@@ -44,6 +47,8 @@ def read(
     skip_bad: int = 0,
     time_scope: Scope = "auto",
     time_format: str | None = None,
+    repeats: Repeats = "first",
+    events: Mapping[str, Sequence[str]] | None = None,
     encoding: str | None = None,
     quote: str | None = None,
     escape: str | None = None,
@@ -79,6 +84,12 @@ def read(
     time_format : str, optional
         Format of the times for `strptime`, such as "%d.%m.%Y %H:%M". Numbers and common date
         formats are recognised without it.
+    repeats : {"first", "last"}
+        Which row of a repeated (user, item) pair counts: the earliest or the latest. Rows with
+        equal times, or without times, count in the order of the file.
+    events : mapping of a column name to a list of values, optional
+        Keep only rows of these events, such as ``{"event": ["cart", "purchase"]}``. Other rows
+        count as if the log did not hold them, and their ids and times are not checked.
     encoding : str, optional
         Encoding of text files, such as "latin-1", "cp1252", "utf-16" or "gbk"; by default UTF-8.
     quote, escape : str, optional
@@ -91,7 +102,7 @@ def read(
     Returns
     -------
     Interactions
-        The rows, sorted by user and then by time; only the first row of a repeated pair is kept.
+        The rows, sorted by user and then by time; one row of a repeated pair is kept.
         Integer times stay as they are; dates and times with fractions become microseconds. The
         `notes` tell how the log was read.
 
@@ -109,6 +120,9 @@ def read(
     asked: dict[Role, str | int | None] = {
         "user": user, "item": item, "time": time, "rating": rating
     }  # fmt: skip
+    asked["event"], kept_events = _events(events)
+    if repeats not in ("first", "last"):
+        raise DataError(f"repeats is {repeats!r}; give first or last")
     min_user = whole_number("min_user_interactions", min_user_interactions)
     min_item = whole_number("min_item_interactions", min_item_interactions)
     if time_format is not None and not (isinstance(time_format, str) and "%" in time_format):
@@ -116,27 +130,46 @@ def read(
             f"time_format is {time_format!r}; give a format of strptime, such as '%d.%m.%Y %H:%M'"
         )
     with connect(source_name(source), threads) as con:
-        name, parts = open_log(con, source, asked, encoding=encoding, quote=quote, escape=escape)
+        name, parts = open_log(
+            con, source, asked, encoding=encoding, quote=quote, escape=escape, events=kept_events
+        )
         roles = _roles(name, parts, min_rating, time_scope)
         # Hashes of text ids take half the memory of the texts but need a second scan. That is too
         # slow for JSON, and frames are in memory already.
         hashed = all(part.files and not part.is_json for part in parts)
         watches = min_rating is None and all("rating" in part.labels for part in parts)
         table = LogTable(
-            con, name, parts, roles, time_form=time_format, watches_ratings=watches, hashed=hashed
-        )
+            con, name, parts, roles, time_form=time_format, watches_ratings=watches, hashed=hashed,
+            events=kept_events,
+        )  # fmt: skip
         try:
-            log, doubts = _indexed(table, min_rating, skip_bad, time_scope)
+            log, doubts = _indexed(table, min_rating, skip_bad, time_scope, repeats)
         except HashError:
             con.execute("DROP TABLE texts; DROP TABLE ids_u; DROP TABLE IF EXISTS ids_i")
             table = replace(table, parts=parts, hashed=False)
-            log, doubts = _indexed(table, min_rating, skip_bad, time_scope)
+            log, doubts = _indexed(table, min_rating, skip_bad, time_scope, repeats)
     kept = _cored(log, min_user, min_item)
     if len(kept) == 0:
         raise DataError(f"{name}: no interaction is left after the filters; lower them")
     for doubt in doubts:
         warnings.warn(doubt, CometWarning, stacklevel=2)
     return kept
+
+
+def _events(events: Any) -> tuple[str | None, tuple[str, ...]]:
+    """Column of the events and the events to keep, from the argument `events` of `read`."""
+    if events is None:
+        return None, ()
+    example = argument("events", {"event": ["cart", "purchase"]})
+    if not isinstance(events, Mapping) or len(events) != 1:
+        raise DataError(f"events are {events!r}; give one column and its values: {example}")
+    ((column, values),) = events.items()
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        values = [values]
+    texts = tuple(dict.fromkeys(map(event_text, values)))
+    if not texts or "" in texts:
+        raise DataError(f"events of column {str(column)!r}: give at least one value: {example}")
+    return str(column), texts
 
 
 def source_name(source: Any) -> str:
@@ -161,8 +194,9 @@ def open_log(
     encoding: str | None = None,
     quote: str | None = None,
     escape: str | None = None,
+    events: tuple[str, ...] = (),
 ) -> tuple[str, list[Part]]:
-    """Open a log: detect its type, and the columns of the user, item, time and rating.
+    """Open a log: detect its type, and the columns of the user, item, time, rating and event.
 
     Parameters
     ----------
@@ -171,6 +205,8 @@ def open_log(
         As for `read`.
     columns : mapping of role to name, position or None
         Columns that the caller named.
+    events : tuple of str
+        Events of the rows that are kept, if the caller named a column of events.
 
     Returns
     -------
@@ -197,7 +233,7 @@ def open_log(
     else:
         part = open_frame(con, source, asked)
         return part.name, [part]
-    opener = FileOpener(con, TextOptions(asked, encoding, quote, escape))
+    opener = FileOpener(con, TextOptions(asked, encoding, quote, escape, events))
     return name, opener.parts(files)
 
 
@@ -236,25 +272,58 @@ def load_rows(table: LogTable, skip_bad: int, remarks: Remarks) -> None:
     """
     whole_number("skip_bad", skip_bad)
     table.fill()
+    if table.events:
+        _check_events(table)
     for part in table.parts:
         remarks.notes += part.notes(table.roles)
         remarks.doubt(f"{part.name}: {caution}" for caution in part.cautions)
-    if table.n_bad > skip_bad:
+    rows = table.count("SELECT count(*) FROM log")
+    if table.n_bad > skip_bad or (table.n_bad and table.misfits == rows):  # no good row is left
         raise too_many(table)
     if table.n_bad:
         remarks.notes.append(skipped(table))
+        remarks.first_bad = str(bad_rows(table, 1)[0])
         table.con.execute(f"DELETE FROM log WHERE {table.misfit}")
-    if table.count("SELECT count(*) FROM log") == 0:
-        raise DataError(f"{table.name}: has no {'good ' if table.n_bad else ''}rows")
+    if rows == 0:
+        raise DataError(f"{table.name}: has no rows")
+    if table.events:
+        kept, total = table.con.execute(
+            "SELECT count(*) FILTER (e > 0), count(*) FROM log"
+        ).fetchall()[0]
+        column, listed = table.parts[0].labels["event"], ", ".join(table.events)
+        if kept == 0:
+            raise DataError(f"{table.name}: has no good rows with {column!r} in {listed}")
+        remarks.notes.append(f"kept {kept:,} of {total:,} rows: {column} in {listed}")
+
+
+def _check_events(table: LogTable) -> None:
+    """Refuse events that no row has; the message lists the commonest events of the log."""
+    query = "SELECT DISTINCT e FROM log"
+    present = {number for (number,) in table.con.execute(query).fetchall()}
+    missing = [event for number, event in enumerate(table.events, 1) if number not in present]
+    if not missing:
+        return
+    union = " UNION ALL ".join(f"SELECT e FROM {part.relation}" for part in table.parts)
+    rows = table.con.execute(
+        f"SELECT e FROM ({union}) WHERE e <> '' GROUP BY e ORDER BY count(*) DESC, e "
+        f"LIMIT {LISTED_EVENTS + 1}"
+    ).fetchall()
+    known = ", ".join(repr(shortened(event, 40)) for (event,) in rows[:LISTED_EVENTS])
+    more = ", …" if len(rows) > LISTED_EVENTS else ""
+    column = table.parts[0].labels["event"]
+    raise DataError(
+        f"{table.name}: column {column!r}: no row has {shortened(missing[0], 40)!r}; its values "
+        f"are {known or 'empty'}{more}"
+    )
 
 
 def _indexed(
-    table: LogTable, min_rating: float | None, skip_bad: int, time_scope: Scope
+    table: LogTable, min_rating: float | None, skip_bad: int, time_scope: Scope, repeats: Repeats
 ) -> tuple[Interactions, list[str]]:
     """Read a log into its table; return the interactions and the warnings for the user."""
     remarks = Remarks()
     load_rows(table, skip_bad, remarks)
-    log = Indexer(table, min_rating, remarks).interactions(time_scope)
+    log = Indexer(table, min_rating, remarks, repeats).interactions(time_scope)
     return log, remarks.doubts
 
 
@@ -278,7 +347,8 @@ def _roles(
         raise DataError(
             f"{name}: has no time column for {time_scope} times; name it with {argument('time')}"
         )
-    unused = {"rating": min_rating is None, "time": time_scope == "none"}
+    # `LogTable` has a column of its own for events.
+    unused = {"rating": min_rating is None, "time": time_scope == "none", "event": True}
     return tuple(role for role in ROLES if role in labels and not unused.get(role, False))
 
 
@@ -323,6 +393,7 @@ def _cored(log: Interactions, min_user: int, min_item: int) -> Interactions:
         dropped_users=dropped_users,
         dropped_items=dropped_items,
         notes=(*log.notes, note),
+        origin=None if log.origin is None else replace(log.origin, few=int((~keep).sum())),
         zero_users=zero_users,
         zero_items=zero_items,
     )

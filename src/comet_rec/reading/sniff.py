@@ -90,6 +90,8 @@ class TextOptions:
         Encoding of the files; UTF-8 if None.
     quote, escape : str or None
         Quote and escape character, as for `Splitter`; "" for no such character, None to detect it.
+    events : tuple of str
+        Events of the rows that are kept; empty if the log has no column of events.
 
     Raises
     ------
@@ -101,6 +103,7 @@ class TextOptions:
     encoding: str | None = None
     quote: str | None = None
     escape: str | None = None
+    events: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("quote", self.quote), ("escape", self.escape)):

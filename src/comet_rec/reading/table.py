@@ -1,6 +1,7 @@
 """The DuckDB table `log(u, i, t, r)`: user, item, time and rating of each row of a log.
 
-A value that does not fit the type of its column is NULL.
+A value that does not fit the type of its column is NULL. If only rows of some events are kept, the
+column e has the number of each row's event: 1 for the first event that is kept, 0 for any other.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ class LogTable:
         rating. A value that is no rating gives NULL, but does not make its row bad.
     hashed : bool
         Whether `log` holds hashes in place of text ids.
+    events : tuple of str
+        Events of the rows that are kept; empty to keep all rows. The values of other rows are not
+        checked.
     kinds : Kinds
         Types of the columns' values; `fill` decides them.
     starts : list of int
@@ -78,6 +82,7 @@ class LogTable:
     time_form: str | None = None
     watches_ratings: bool = False
     hashed: bool = False
+    events: tuple[str, ...] = ()
     kinds: Kinds = field(default_factory=Kinds, init=False)
     starts: list[int] = field(default_factory=list, init=False)
     misfits: int = field(default=0, init=False)
@@ -90,7 +95,13 @@ class LogTable:
     @property
     def misfit(self) -> str:
         """SQL condition that is true for a row with a value that does not fit its column's type."""
-        return " OR ".join(f"{LETTER[role]} IS NULL" for role in self.roles)
+        missing = " OR ".join(f"{LETTER[role]} IS NULL" for role in self.roles)
+        return f"({missing}) AND e IS DISTINCT FROM 0" if self.events else missing
+
+    @property
+    def event_roles(self) -> tuple[Role, ...]:
+        """The role of the column of events, if `log` has one."""
+        return ("event",) if self.events else ()
 
     def hashed_ids(self) -> dict[str, Role]:
         """Roles (user, item) of the text ids that `log` holds as hashes, by column ("u", "i")."""
@@ -190,6 +201,13 @@ class LogTable:
                 rating = rating_value(LETTER["rating"], part.types["rating"])
                 kept = f"CASE {rating} WHEN 0 THEN 0 WHEN 1 THEN 1 ELSE 2 END"
                 columns["z"] = f"CAST(CASE WHEN {rating} IS NOT NULL THEN {kept} END AS UTINYINT)"
+            if self.events:
+                numbers = [
+                    f"WHEN {quoted(event)} THEN {number}"
+                    for number, event in enumerate(self.events, 1)
+                ]
+                kept = f"CASE e {' '.join(numbers)} ELSE 0 END"
+                columns["e"] = f"CAST(CASE WHEN e IS NOT NULL THEN {kept} END AS USMALLINT)"
             picked = ", ".join(f"{value} AS {letter}" for letter, value in columns.items())
             into = "INSERT INTO log" if self.starts else "CREATE TEMP TABLE log AS"
             self.con.execute(f"{into} SELECT {picked} FROM {part.relation}")
@@ -221,8 +239,7 @@ class LogTable:
         limit : int or None
             Number of rows to use from each part; None for all.
         """
-        limited = "" if limit is None else f" LIMIT {limit}"
-        tables = [f"(FROM {part.relation}{limited})" for part in self.parts]
+        tables = [self._first_rows(part, limit) for part in self.parts]
         time: TimeKind = "int"
         form: str | None = self.time_form
         if "time" in self.roles:
@@ -263,6 +280,13 @@ class LogTable:
             if family(self.parts[0].types[role]) == "uuid":
                 ids[role] = "uuid"
         return Kinds(ids, as_text.time, as_text.form)
+
+    def _first_rows(self, part: Part, limit: int | None) -> str:
+        """SQL for the first rows of a part whose events are kept; all such rows without `limit`."""
+        kept = ""
+        if self.events:
+            kept = f" WHERE e IN ({', '.join(map(quoted, self.events))})"
+        return f"(FROM {part.relation}{kept}{'' if limit is None else f' LIMIT {limit}'})"
 
     def _time_kind(self, tables: Sequence[str], *, sampled: bool) -> tuple[TimeKind, str]:
         """Type of the times in the tables, and the format of times that are dates in text."""
@@ -319,7 +343,8 @@ class LogTable:
             return best
         if sampled:
             # Later rows may decide between the two formats.
-            every = " UNION ALL ".join(f"SELECT t FROM {part.relation}" for part in self.parts)
+            tables = [self._first_rows(part, None) for part in self.parts]
+            every = " UNION ALL ".join(f"SELECT t FROM {rows}" for rows in tables)
             return self._form(f"({every})", sampled=False)
         part = self.parts[0]
         example = self.con.execute(f"SELECT t FROM {table} WHERE t <> '' LIMIT 1").fetchall()[0][0]

@@ -175,6 +175,17 @@ def id_value(letter: str, sql_type: str, kind: IdKind) -> str:
     return f"CAST(TRY_CAST({exact} AS {widest}) AS VARCHAR)"
 
 
+def event_value(value: str, sql_type: str) -> str:
+    """SQL that converts an event to text, with 7.0 as 7; '' if it is missing.
+
+    `value` is an SQL expression, and `sql_type` its type in DuckDB.
+    """
+    text = f"CAST({value} AS VARCHAR)"
+    if family(sql_type) in ("decimal", "real"):
+        text = f"coalesce({id_value(value, sql_type, 'text')}, {text})"
+    return f"coalesce({text}, '')"
+
+
 def time_value(letter: str, sql_type: str, kind: TimeKind, form: str = ISO) -> str:
     """SQL that converts a time to int64; NULL if the value does not fit `kind`.
 

@@ -336,7 +336,11 @@ class Validation:
         return figures(ranks.better, ranks.tied, self.config.protocol.ties)[0]
 
 
+VALIDATION_METRICS = ("HR@10", "NDCG@10", "full NDCG@10")
+"""The main validation metrics, in the order in which texts and tables show them."""
+
+
 def validation_text(figures: Mapping[str, float]) -> str:
     """Short text of the main validation metrics, for a line of progress."""
-    names = ("HR@10", "NDCG@10", "full NDCG@10")
-    return " ".join(f"{name} {figures[name]:.4f}" for name in names if name in figures)
+    shown = [name for name in VALIDATION_METRICS if name in figures]
+    return " ".join(f"{name} {figures[name]:.4f}" for name in shown)

@@ -25,6 +25,7 @@ from comet_rec.evaluation.audit.findings import (
     Severity,
     as_data,
     as_text,
+    counted,
     ordered,
     passed,
 )
@@ -32,8 +33,18 @@ from comet_rec.evaluation.audit.material import Material, of_files, of_log, of_s
 from comet_rec.evaluation.audit.rows import shown_by
 
 __all__ = [
-    "CHECKS", "Check", "Finding", "as_data", "as_text", "audit", "audit_files", "audit_shown",
-    "ordered", "passed", "shown_by",
+    "CHECKS",
+    "Check",
+    "Finding",
+    "as_data",
+    "as_text",
+    "audit",
+    "audit_files",
+    "audit_shown",
+    "counted",
+    "ordered",
+    "passed",
+    "shown_by",
 ]  # fmt: skip
 
 Scope = Literal["held-out", "log", "training", "files", "run"]

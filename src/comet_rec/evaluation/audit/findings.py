@@ -59,11 +59,16 @@ class Finding:
     message: str
     example: Example | None = None
 
+    @property
+    def with_example(self) -> str:
+        """The message, followed by the example if there is one."""
+        if not self.example:
+            return self.message
+        example = ", ".join(f"{key} {value}" for key, value in self.example.items())
+        return f"{self.message}; e.g. {example}"
+
     def __str__(self) -> str:
-        text = f"{self.severity:8} {self.check}: {self.message}"
-        if self.example:
-            text += "; e.g. " + ", ".join(f"{key} {value}" for key, value in self.example.items())
-        return printable(text)
+        return printable(f"{self.severity:8} {self.check}: {self.with_example}")
 
 
 def passed(findings: Iterable[Finding]) -> bool:
@@ -85,8 +90,14 @@ def as_data(findings: Iterable[Finding]) -> dict[str, Any]:
 def as_text(findings: Iterable[Finding]) -> str:
     """Text with a line for each finding, and a last line that counts findings by severity."""
     rows = list(findings)
+    return "\n".join([*map(str, rows), counted(rows)])
+
+
+def counted(findings: Iterable[Finding]) -> str:
+    """Number of findings of each severity, such as "0 errors, 1 warning, 0 notes"."""
+    rows = list(findings)
     numbers = []
     for severity in SEVERITIES:
         n = sum(finding.severity == severity for finding in rows)
         numbers.append(f"{n} {severity}{'' if n == 1 else 's'}")
-    return "\n".join([*map(str, rows), ", ".join(numbers)])
+    return ", ".join(numbers)
