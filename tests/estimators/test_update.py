@@ -120,7 +120,7 @@ def test_a_new_user_without_epochs_is_folded_in(comet):
     assert comet.recommend(["new"], k=5)["item_id"].tolist() == folded["item_id"].tolist()
 
 
-@pytest.mark.parametrize("name", ["comet", "static", "mf", "fism", "ease", "itemknn"])
+@pytest.mark.parametrize("name", ["comet", "mf", "fism", "ease", "itemknn"])
 def test_a_new_user_gets_items_of_the_colour_of_their_rows(name, log):
     model = trained(name, log)
     if name == "mf":
