@@ -121,7 +121,7 @@ class Drawing:
     ----------
     name : str
         Name of its files without the ending.
-    kind : {"bars", "curves", "kernels", "lines"}
+    kind : {"bars", "curves", "epochs", "kernels", "lines"}
     caption : str
     panels : dict of str to dict
         Title of each log, or of each journal of a search → data that `plots` draws.
