@@ -226,6 +226,54 @@ def lines(
     axis.legend(fontsize=7, ncols=2)
 
 
+def positions(
+    figure: Any, widths: Mapping[str, Sequence[Sequence[float]]], *, x: str, y: str
+) -> None:
+    """Draw the weight of each history position, a line for each filter width."""
+    lines(figure, widths, x=x, y=y)
+    (axis,) = figure.axes
+    axis.set_ylim(0, 1.25 * axis.dataLim.y1)  # with room for the legend
+
+
+def similarities(figure: Any, items: Data) -> None:
+    """Draw a heat map of the "cosines" between items, with their "names" on both axes."""
+    axis = figure.subplots()
+    names = items["names"]
+    # The scale is symmetric, so that white is always "not alike". The diagonal is 1 by definition.
+    others = [c for i, row in enumerate(items["cosines"]) for j, c in enumerate(row) if i != j]
+    limit = max(map(abs, others)) or 1.0
+    # Squares of a fixed aspect would push long names out of the picture.
+    image = axis.imshow(items["cosines"], aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axis.set_yticks(range(len(names)), names, fontsize=7)
+    axis.grid(visible=False)
+    figure.colorbar(image, ax=axis, shrink=0.6, label="cosine of item vectors")
+
+
+def groups(figure: Any, grouped: Data) -> None:
+    """Draw a panel for each metric and grouping, with a bar per group ± 1.96 standard errors.
+
+    `grouped` holds the "ranking", a text for the title, and "panels": label of the grouping →
+    groups of users.
+    """
+    panels = grouped["panels"]
+    metrics = list(next(iter(panels.values()))[0]["means"])
+    axes = figure.subplots(len(metrics), len(panels), squeeze=False, sharey="row")
+    figure.suptitle(f"{grouped['ranking']}; error bars: ± 1.96 standard errors", fontsize=9)
+    for column, (label, rows) in enumerate(panels.items()):
+        ticks = [f"{row['label']}\n{row['users']:,} users" for row in rows]
+        for place, metric in enumerate(metrics):
+            axis = axes[place][column]
+            heights = [row["means"][metric] for row in rows]
+            errors = [1.96 * row["errors"][metric] for row in rows]
+            axis.bar(range(len(rows)), heights, yerr=errors, color=COLOURS[place], capsize=3)
+            axis.set_xticks(range(len(rows)), ticks, fontsize=8)
+            axis.set_ylim(0, None)
+            axis.set_xlabel(label)
+            axis.set_ylabel(metric)
+            axis.grid(axis="x", visible=False)
+
+
 class Kind(NamedTuple):
     """A kind of drawing.
 
@@ -242,6 +290,9 @@ KINDS = {
     "bars": Kind(bars, lambda models: (1.2 + 0.85 * len(models) * len(METRICS), 3.6)),
     "curves": Kind(curves, lambda grids: (3.1 * len(grids), 2.6 * len(METRICS))),
     "epochs": Kind(epochs, lambda training: (7.0, 2.4 * len(training["stages"]))),
+    "groups": Kind(groups, lambda grouped: (3.8 * len(grouped["panels"]), 5.6)),
     "kernels": Kind(kernels, lambda weights: (2.6 * len(weights), 3.8)),
     "lines": Kind(lines, lambda models: (5.4, 3.6), columns=2),
+    "positions": Kind(positions, lambda widths: (5.4, 3.6), columns=2),
+    "similarities": Kind(similarities, lambda items: (9.0, 7.6)),
 }
