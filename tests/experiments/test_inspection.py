@@ -58,7 +58,7 @@ def drawn(out):
         ("paper", "item", ["groups", "item-kernels", "positions", "similar-items"], ""),
         ("mlp", "user", ["groups", "similar-items"], "model.cross is mlp"),
         ("user", "item", ["groups", "positions", "similar-items"], "has no item tower"),
-        ("mf", "user", ["groups", "similar-items"], "this is a mf, which has no filters"),
+        ("mf", "user", ["groups", "similar-items"], "the model mf has no filters"),
         ("final", "user", ["similar-items"], "the final weights know the test items"),
     ],
 )

@@ -401,7 +401,7 @@ def test_inspect_draws_the_kernels_of_a_run(written, tmp_path, capsys):
     assert {"user-kernels.png", "user-kernels.svg"} <= names
     other = next((written / "runs").glob("small-mf-*")) / "run"
     assert run(["inspect", str(other), "--out", str(tmp_path / "x")]) == 0
-    assert "is a mf, which has no filters" in capsys.readouterr().err
+    assert "the model mf has no filters" in capsys.readouterr().err
 
 
 @pytest.mark.slow

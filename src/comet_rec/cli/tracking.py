@@ -150,7 +150,7 @@ class Tracker:
         self._try(lambda sink: sink.close(failed=failed))
 
     def _figures(self, group: str, figures: Mapping[str, float], epoch: int) -> None:
-        # Both trackers take letters, digits, "_", "-", "." and "/": "full NDCG@10" has none of "@".
+        # Names of both trackers hold letters, digits and "_-./" only: NDCG@10 becomes NDCG_10.
         named = {re.sub(r"[^-/\w.]", "_", f"{group}/{k}"): v for k, v in figures.items()}
         if named:
             self._try(lambda sink: sink.figures(named, epoch))

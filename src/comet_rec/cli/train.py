@@ -97,6 +97,7 @@ def train(
         titles = options.titles_of(data, reading.folder)
         held = None if all_ else _split(log, reading, test, candidates, estimator)
         options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
+        tracked.open()  # after all checks, so that no refused training is recorded
         _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet, tracked)
         keywords = reading.keywords()
         keywords.pop("threads", None)  # they do not change the log
@@ -197,7 +198,6 @@ def _fit(
     from comet_rec.artefact.checkpoint import has_checkpoint
     from comet_rec.training.checkpoints import Hooks
 
-    tracked.open()
     with training_progress(quiet) as shown, interruptible() as stop:
 
         def report(stage: str, progress: Progress) -> None:

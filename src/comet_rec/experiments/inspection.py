@@ -53,7 +53,7 @@ def filters(run: Run, tower: str) -> Drawing | str:
 def _without_filters(config: Config, tower: str) -> str:
     """Reason why a tower has no filters, and what to give instead."""
     if config.name != "comet":
-        return f"this is a {config.name}, which has no filters; give a trained COMET"
+        return f"the model {config.name} has no filters; give a trained COMET"
     if config.get("model.cross") != "cnn+mlp":
         cross = config.get("model.cross")
         return f"model.cross is {cross}, without filters over all rows; give a COMET with cnn+mlp"
