@@ -128,11 +128,16 @@ class Tracker:
                 f"--tracker {self.name}: {_reason(error)}; fix it, or leave --tracker out"
             ) from None
 
-    def report(self, stage: str, progress: Progress) -> None:
-        """Send the loss and the validation metrics of a finished epoch."""
-        if progress.finished_epoch:
-            figures = {"training loss": progress.loss, **(progress.validation or {})}
-            self._figures(stage, figures, progress.epoch)
+    def beside(self, show: Callable[[str, Progress], None]) -> Callable[[str, Progress], None]:
+        """Report function that calls `show`, and sends the figures of every finished epoch."""
+
+        def report(stage: str, progress: Progress) -> None:
+            show(stage, progress)
+            if progress.finished_epoch:
+                figures = {"training loss": progress.loss, **(progress.validation or {})}
+                self._figures(stage, figures, progress.epoch)
+
+        return report
 
     def result(self, run: Run) -> None:
         """Send the settings and the test metrics of a finished training."""

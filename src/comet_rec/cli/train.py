@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
     from comet_rec.data.split import Split
     from comet_rec.estimators.estimator import Estimator
-    from comet_rec.training.trainer import Progress
 
 
 @options.reads_log
@@ -198,12 +197,8 @@ def _fit(
     from comet_rec.artefact.checkpoint import has_checkpoint
     from comet_rec.training.checkpoints import Hooks
 
-    with training_progress(quiet) as shown, interruptible() as stop:
-
-        def report(stage: str, progress: Progress) -> None:
-            shown(stage, progress)
-            tracked.report(stage, progress)
-
+    with training_progress(quiet) as report, interruptible() as stop:
+        report = tracked.beside(report)
         hooks = Hooks(report=report, stop=stop, checkpoints=out / "checkpoints", resume=resume)
         try:
             estimator.fit(data, refit=refit, init_from=starts, hooks=hooks)
