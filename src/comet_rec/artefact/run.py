@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -263,18 +264,22 @@ def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array
     return declared
 
 
-def save_run(run: Run, folder: Path) -> None:
+def save_run(run: Run, folder: Path, pictures: Mapping[str, bytes] | None = None) -> None:
     """Write a run to a folder atomically; an earlier run in the folder is replaced.
+
+    `pictures` are more files for the folder, by name; `load_run` ignores them.
 
     Raises
     ------
     ArtefactError
         When the folder cannot be written, or holds files that are not part of a run.
     """
-    write_folder(folder, lambda fresh: _write(run, fresh))
+    write_folder(folder, lambda fresh: _write(run, fresh, pictures or {}))
 
 
-def _write(run: Run, folder: Path) -> dict[str, Any]:
+def _write(run: Run, folder: Path, pictures: Mapping[str, bytes]) -> dict[str, Any]:
+    for name, content in pictures.items():
+        (folder / name).write_bytes(content)
     log = run.interactions
     save_tensors(run.tensors, folder / "model.safetensors")
     if run.selected is not None:

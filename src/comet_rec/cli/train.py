@@ -13,6 +13,7 @@ import typer
 from comet_rec.cli import evaluate, options
 from comet_rec.cli.progress import interruptible, training_progress
 from comet_rec.cli.terminal import show
+from comet_rec.cli.tracking import Tracker, tracking
 from comet_rec.errors import (
     ArtefactError,
     CometError,
@@ -62,6 +63,10 @@ def train(
     ] = None,
     device: options.Device = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped training.")] = False,
+    tracker: Annotated[
+        str | None,
+        typer.Option(help="Also send losses and metrics to: tensorboard or mlflow."),
+    ] = None,
     quiet: options.Quiet = False,
     *,
     reading: options.Reading,
@@ -74,7 +79,10 @@ def train(
     from comet_rec.artefact.lock import locked
 
     options.check_folder(out)
-    with locked(out, "train"):  # lock now: after hours of training it would be too late
+    with (
+        locked(out, "train"),  # lock now: after hours of training it would be too late
+        tracking(tracker, out) as tracked,
+    ):
         _check_target(out, resume)
         from comet_rec.config import unknown
         from comet_rec.estimators.registry import ESTIMATORS, load_model
@@ -88,11 +96,13 @@ def train(
         titles = options.titles_of(data, reading.folder)
         held = None if all_ else _split(log, reading, test, candidates, estimator)
         options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
-        _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)
+        tracked.open()  # after all checks, so that no refused training is recorded
+        _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet, tracked)
         keywords = reading.keywords()
         keywords.pop("threads", None)  # they do not change the log
         estimator.describe(data, titles, keywords)
         written = _save(estimator, out)
+        tracked.result(estimator.run)
     if not quiet:
         _say_result(estimator, written)
 
@@ -110,7 +120,9 @@ def _save(estimator: Estimator, out: Path) -> Path:
             CometWarning,
             stacklevel=2,
         )
-    estimator.save(place)
+    from comet_rec.experiments.plots import training_curves
+
+    estimator.save(place, pictures=training_curves(estimator.run))
     return place
 
 
@@ -179,12 +191,14 @@ def _fit(
     out: Path,
     resume: bool,
     quiet: bool,
+    tracked: Tracker,
 ) -> None:
     """Train with progress and checkpoints; an interrupt saves the state for `--resume`."""
     from comet_rec.artefact.checkpoint import has_checkpoint
     from comet_rec.training.checkpoints import Hooks
 
     with training_progress(quiet) as report, interruptible() as stop:
+        report = tracked.beside(report)
         hooks = Hooks(report=report, stop=stop, checkpoints=out / "checkpoints", resume=resume)
         try:
             estimator.fit(data, refit=refit, init_from=starts, hooks=hooks)

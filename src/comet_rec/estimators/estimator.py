@@ -523,11 +523,17 @@ class Estimator:
         self._run = replace(self.run, source=source, titles=dict(titles), reading=dict(reading))
 
     @undisturbed
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, pictures: Mapping[str, bytes] | None = None) -> None:
         """Save the model to a folder, which `load_model` reads; an earlier run is replaced.
 
         A model that was fitted on a split is evaluated first, and its metrics are saved too. The
         folder is replaced atomically.
+
+        Parameters
+        ----------
+        folder : path
+        pictures : mapping of bytes, optional
+            More files for the folder, by name, such as the curves of the training.
 
         Raises
         ------
@@ -540,7 +546,7 @@ class Estimator:
         """
         path = folder_path(folder, "save")
         self._run = measured(self.run)
-        save_run(self._run, path)
+        save_run(self._run, path, pictures)
 
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"
