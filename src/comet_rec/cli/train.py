@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,7 @@ import typer
 
 from comet_rec.cli import evaluate, options
 from comet_rec.cli.progress import interruptible, training_progress
-from comet_rec.cli.terminal import show
+from comet_rec.cli.terminal import folded, say, show
 from comet_rec.errors import (
     ArtefactError,
     CometError,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
     from comet_rec.data.split import Split
     from comet_rec.estimators.estimator import Estimator
+    from comet_rec.training.checkpoints import Hooks
 
 
 @options.reads_log
@@ -49,6 +52,10 @@ def train(
         bool | None,
         typer.Option(help="Train again with the validation rows. Default: as the preset says."),
     ] = None,
+    final: Annotated[
+        bool,
+        typer.Option("--final", help="After evaluation, train once more on all rows, to go live."),
+    ] = False,
     all_: Annotated[
         bool, typer.Option("--all", help="Train on all rows, without evaluation.")
     ] = False,
@@ -67,6 +74,8 @@ def train(
     reading: options.Reading,
 ) -> None:
     """Split a log, train a model, evaluate it, and write the run to a folder."""
+    if all_ and final:
+        raise InputError("--final evaluates before it trains on all rows; remove --final or --all")
     if all_ and (test or candidates or refit):
         raise InputError("--all holds nothing out; remove --test, --candidates and --refit")
     if candidates and not test:
@@ -78,20 +87,27 @@ def train(
         _check_target(out, resume)
         from comet_rec.config import unknown
         from comet_rec.estimators.registry import ESTIMATORS, load_model
+        from comet_rec.training import pretraining
 
         if model not in ESTIMATORS:
             raise ConfigError(unknown("model", model, list(ESTIMATORS)))
         changes = options.pairs(settings or [])
         estimator = ESTIMATORS[model](preset=preset, seed=seed, device=device, **changes)
-        starts = [load_model(folder) for folder in init_from or []]
+        initial = [load_model(folder) for folder in init_from or []]
+        starts, final_starts = _for_final(initial) if final else (initial, [])
         log = options.read_data(data, reading)
         titles = options.titles_of(data, reading.folder)
         held = None if all_ else _split(log, reading, test, candidates, estimator)
         options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
-        _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)
+        for start in final_starts:  # now, not after the first training
+            pretraining.check_data(start.run, estimator.config_for(log), log, None)
+        training = _Training(estimator, out, resume, quiet)
+        training.fit(log if held is None else held, refit, starts)
         keywords = reading.keywords()
         keywords.pop("threads", None)  # they do not change the log
         estimator.describe(data, titles, keywords)
+        if final:
+            training.final(final_starts)
         written = _save(estimator, out)
     if not quiet:
         _say_result(estimator, written)
@@ -118,7 +134,10 @@ def _say_result(estimator: Estimator, out: Path) -> None:
     """Print the metrics, the options for training on all rows, and the run's folder."""
     if estimator.run.split is not None:
         show(evaluate.as_text(estimator.run.metrics or {}))
-        if estimator.run.chosen:
+        if estimator.run.final:
+            note = "the figures are of the measured model; the weights now know every row"
+            show(folded(f"{note}, also the test items"))
+        elif estimator.run.chosen:
             words = " ".join(f"--set {key}={value}" for key, value in estimator.run.chosen.items())
             if estimator.run.started_from:
                 words += ", and --init-from runs that were trained with --all"
@@ -171,31 +190,70 @@ def _check_target(out: Path, resume: bool) -> None:
     refuse_foreign(out)  # before the training, not after
 
 
-def _fit(
-    estimator: Estimator,
-    data: Any,
-    refit: bool | None,
-    starts: list[Estimator],
-    out: Path,
-    resume: bool,
-    quiet: bool,
-) -> None:
-    """Train with progress and checkpoints; an interrupt saves the state for `--resume`."""
-    from comet_rec.artefact.checkpoint import has_checkpoint
-    from comet_rec.training.checkpoints import Hooks
+def _for_final(initial: list[Estimator]) -> tuple[list[Estimator], list[Estimator]]:
+    """Runs of `--init-from` that initialise the measured training, and those for the final one.
 
-    with training_progress(quiet) as report, interruptible() as stop:
-        hooks = Hooks(report=report, stop=stop, checkpoints=out / "checkpoints", resume=resume)
+    Raises
+    ------
+    InputError
+        When a measured run has no counterpart that was trained on all rows.
+    """
+    measured = [each for each in initial if each.run.known is not each.run.interactions]
+    on_all_rows = [each for each in initial if each.run.known is each.run.interactions]
+
+    def models(estimators: list[Estimator]) -> list[tuple[str, str]]:
+        return sorted((each.name, repr(each.config.model)) for each in estimators)
+
+    if models(measured) != models(on_all_rows):
+        raise InputError(
+            "--init-from with --final needs two runs of each model, with the same settings: one "
+            "trained with validation, for the evaluation, and one with --all, for the final "
+            "training"
+        )
+    return measured, on_all_rows
+
+
+@dataclass(frozen=True)
+class _Training:
+    """Trainings of one command, with progress and checkpoints.
+
+    An interrupt saves the state for `--resume`.
+    """
+
+    estimator: Estimator
+    out: Path
+    resume: bool
+    quiet: bool
+
+    def fit(self, data: Any, refit: bool | None, starts: list[Estimator]) -> None:
+        """Train on a split or on all rows."""
+        with self._hooks() as hooks:
+            self.estimator.fit(data, refit=refit, init_from=starts, hooks=hooks)
+
+    def final(self, starts: list[Estimator]) -> None:
+        """Train the measured model once more on all rows."""
+        with self._hooks() as hooks:
+            self.estimator.final(init_from=starts, hooks=hooks)
+
+    @contextlib.contextmanager
+    def _hooks(self) -> Iterator[Hooks]:
+        from comet_rec.artefact.checkpoint import MEASURED, has_checkpoint
+        from comet_rec.training.checkpoints import Hooks
+
+        folder, resume = self.out / "checkpoints", self.resume
         try:
-            estimator.fit(data, refit=refit, init_from=starts, hooks=hooks)
+            with training_progress(self.quiet) as report, interruptible() as stop:
+                yield Hooks(report=report, stop=stop, checkpoints=folder, resume=resume)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
-                f"{error}; saved in {out}: repeat the command with --resume to go on"
+                f"{error}; saved in {self.out}: repeat the command with --resume to go on"
             ) from None
         except CometError as error:
-            saved = isinstance(error, ArtefactError) and has_checkpoint(out / "checkpoints")
-            if not resume and not saved:  # the folder was empty before, so leave nothing behind
-                shutil.rmtree(out / "checkpoints", ignore_errors=True)
+            if (folder / MEASURED).is_dir():
+                say(f"note: the measured run is kept in {folder / MEASURED}")
+            elif not (resume or (isinstance(error, ArtefactError) and has_checkpoint(folder))):
+                # The folder was empty before, so leave nothing behind.
+                shutil.rmtree(folder, ignore_errors=True)
                 with contextlib.suppress(OSError):
-                    out.rmdir()  # fails if another process has saved a run there meanwhile
+                    self.out.rmdir()  # fails if another process has saved a run there meanwhile
             raise

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from comet_rec import renamed
+from comet_rec.artefact.checkpoint import MEASURED
 from comet_rec.artefact.run import Run, save_run
 from comet_rec.config import Config, is_whole
 from comet_rec.data.ids import Ids
@@ -30,8 +31,8 @@ from comet_rec.estimators.presets import blend_config, preset
 from comet_rec.estimators.surroundings import torch_device, undisturbed
 from comet_rec.evaluation.ranking import checked
 from comet_rec.evaluation.scoring import run_scores
-from comet_rec.training import pretraining
-from comet_rec.training.checkpoints import Hooks
+from comet_rec.training import kept, pretraining
+from comet_rec.training.checkpoints import Hooks, begun_otherwise, started_from
 from comet_rec.training.fit import fit, validation_text
 from comet_rec.training.trainer import Progress
 
@@ -152,7 +153,7 @@ class Estimator:
             raise InputError(not_a_log(data, "fit", "leave_one_out or "))
         no_models = isinstance(init_from, tuple) and not init_from  # the default
         initial_runs = [] if no_models else pretraining.runs_of(init_from)
-        hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
+        hooks = self._hooks(hooks, progress)
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
         if refit is not None:
@@ -170,7 +171,13 @@ class Estimator:
                 second = run
                 initial_runs.remove(run)
                 break
-        self._run = fit(
+        measured_run = None
+        if hooks.resume and hooks.checkpoints:  # stopped in the final training, after this one
+            measured_run = kept.waiting(hooks.checkpoints / MEASURED, config, data)
+            given = [*initial_runs, second] if isinstance(second, Run) else initial_runs
+            if measured_run and measured_run.started_from != started_from(given):
+                raise begun_otherwise(hooks.checkpoints)
+        self._run = measured_run or fit(
             config, data, second=second, starts=initial_runs, hooks=hooks, device=self.device
         )
         return self
@@ -195,7 +202,8 @@ class Estimator:
         init_from : Estimator or sequence of Estimator
             Needed only if `fit` had `init_from`: the same models, trained on all rows.
         progress, hooks
-            As for `fit`.
+            As for `fit`. If training is stopped, repeat `fit` and `final` with the same hooks and
+            ``resume=True``; only the final training goes on.
 
         Returns
         -------
@@ -222,14 +230,20 @@ class Estimator:
                 "init_from, each trained on all rows or by final()"
             )
         before = measured(self.run)
+        hooks = self._hooks(hooks, progress)
+        if hooks.checkpoints and not (hooks.resume and (hooks.checkpoints / MEASURED).is_dir()):
+            kept.keep(before, hooks.checkpoints / MEASURED)
         every = type(self)(**self.chosen)
-        every.fit(before.interactions, init_from=init_from, progress=progress, hooks=hooks)
+        every.fit(before.interactions, init_from=init_from, hooks=hooks.of_final())
         self._run = replace(
             every.run, final=True, config=before.config, split=before.split,
             metrics=before.metrics, log=[*before.log, *every.run.log], titles=before.titles,
             source=before.source, reading=before.reading,
         )  # fmt: skip
         return self
+
+    def _hooks(self, hooks: Hooks | None, progress: bool) -> Hooks:
+        return hooks or (Hooks(report=tell_epochs) if progress else Hooks())
 
     @property
     def run(self) -> Run:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from comet_rec.artefact.checkpoint import (
     BLEND,
+    FINAL,
     REMEDY,
     forget,
     has_checkpoint,
@@ -44,7 +45,8 @@ class Hooks:
     stop : callable
         Returns true to stop the training after the current step.
     checkpoints : Path or None
-        Folder for the checkpoints of an unfinished training; None writes no checkpoints.
+        Folder for the checkpoints of an unfinished training; None writes no checkpoints. With the
+        hooks of `fit`, `final` keeps the measured run there until the final training is done.
     resume : bool
         Whether to resume from the checkpoint in the folder.
     """
@@ -59,10 +61,18 @@ class Hooks:
 
         `name` is the second model's name, which precedes the stage in reports.
         """
-        folder = None if self.checkpoints is None else self.checkpoints / BLEND
+        return self._inside(BLEND, lambda stage: f"{name} {stage}")
+
+    def of_final(self) -> Hooks:
+        """Hooks for a final training on all rows; reports call its stage "final", not "all"."""
+        return self._inside(FINAL, lambda stage: stage.replace("all", "final"))
+
+    def _inside(self, name: str, label: Callable[[str], str]) -> Hooks:
+        """Hooks with checkpoints in the subfolder `name`, whose reports rename the stage."""
+        folder = None if self.checkpoints is None else self.checkpoints / name
 
         def report(stage: str, progress: Progress) -> None:
-            self.report(f"{name} {stage}", progress)
+            self.report(label(stage), progress)
 
         resume = self.resume and folder is not None and has_checkpoint(folder)
         return Hooks(report, self.stop, folder, resume)
@@ -270,6 +280,11 @@ def log_line(stage: str, progress: Progress) -> dict[str, Any]:
 def digests(runs: Iterable[Run]) -> str:
     """Digests of the runs' parameters from before their refit, joined into one text."""
     return " ".join(digest(run.selected or run.state) for run in runs)
+
+
+def started_from(runs: Iterable[Run]) -> tuple[str, ...]:
+    """Names and digests of pre-trained models, as the run that started from them stores them."""
+    return tuple(f"{run.config.name} {digest(run.state)}" for run in runs)
 
 
 def digest(state: dict[str, Tensor]) -> str:

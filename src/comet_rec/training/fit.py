@@ -24,8 +24,15 @@ from comet_rec.evaluation.scoring import PairScores, blended, full_users, model_
 from comet_rec.models import base
 from comet_rec.models.interfaces import Scorer
 from comet_rec.random import torch_seed
-from comet_rec.training import blend, pretraining
-from comet_rec.training.checkpoints import Found, Hooks, digest, digests, log_line, open_folder
+from comet_rec.training import blend, kept, pretraining
+from comet_rec.training.checkpoints import (
+    Found,
+    Hooks,
+    digests,
+    log_line,
+    open_folder,
+    started_from,
+)
 from comet_rec.training.trainer import Progress, Trainer, frozen
 
 CPU = torch.device("cpu")
@@ -117,8 +124,13 @@ def fit(
     if isinstance(second, Config):
         blend.check_begun(hooks, second.name)
         inner = hooks.of_blend(second.name)
-        waiting = blend.waiting(second, data, inner)
-        second = waiting or blend.keep(fit(second, data, hooks=inner, device=device), inner)
+        place = inner.checkpoints and inner.checkpoints / blend.RUN
+        trained = kept.waiting(place, second, data) if place else None
+        if trained is None:
+            trained = fit(second, data, hooks=inner, device=device)
+            if place:
+                kept.keep(trained, place)
+        second = trained
 
     others = [*starts, second] if second else starts
     found = Found(config, log, hooks, split.hash if split else "", digests(others))
@@ -213,7 +225,7 @@ def finished(
         epochs=found.epochs,
         state=frozen(model),
         selected=found.selected or None,
-        started_from=tuple(f"{run.config.name} {digest(run.state)}" for run in before),
+        started_from=started_from(before),
         blend=part,
         interactions=found.log,
         split=data if isinstance(data, Split) else None,
