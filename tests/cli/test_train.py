@@ -155,3 +155,48 @@ def test_final_takes_two_initial_runs_of_each_model(log_file, tmp_path):
     words += ["--model", "convncf", "--set", "model.channels=2"]
     assert run([*words, *starts, "--final", "--out", out]) == 0
     assert cr.load_model(out).run.final
+
+
+def shop_log(path: Path, users: int = 800, themes: int = 12, per_theme: int = 4) -> Path:
+    """Write the log of a made-up shop in which co-purchases say all.
+
+    Each user buys 5 of the 8 items of each of 3 themes, and neighbouring themes share 4 items. Then
+    there are 20 staples that most users buy, whatever their themes. An autoencoder discounts the
+    staples and learns the themes.
+    """
+    rng = np.random.default_rng(0)
+    n_items, rows = themes * per_theme, []
+    for user in range(users):
+        bought: set[int] = set()
+        for theme in rng.choice(themes, 3, replace=False).tolist():
+            items = (theme * per_theme + np.arange(2 * per_theme)) % n_items
+            bought |= set(rng.choice(items, 5, replace=False).tolist())
+        staples = n_items + np.flatnonzero(rng.random(20) < np.linspace(0.9, 0.3, 20))
+        items = [*staples.tolist(), *rng.permutation(sorted(bought)).tolist()]
+        rows += [f"{user},{item},{len(rows) + place}" for place, item in enumerate(items)]
+    path.write_text("user,item,time\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_train_says_when_ease_is_ahead_and_what_to_do(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    log, out = shop_log(tmp_path / "shop.csv"), str(tmp_path / "r")
+    words = ["train", str(log), *FAST, "--set", "train.epochs=1", "--set", "blend.model=none"]
+    assert run([*words, "--out", out]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "ease is ahead of comet on the validation items: train with --model ease" in lines
+    first = next(i for i, line in enumerate(lines) if line.startswith("NDCG@10     test sampled"))
+    assert [line.split()[0] for line in lines[first + 1 : first + 5]] == [
+        "comet", "popularity", "itemknn", "ease",
+    ]  # fmt: skip
+    assert max(map(len, lines[first : first + 6])) <= 80
+    assert run([*words[:2], "--model", "ease", "--out", out + "2"]) == 0
+    assert "ease is ahead of every yardstick" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--no-yardsticks", "--all"])
+def test_yardsticks_can_be_left_out(log_file, tmp_path, capsys, option):
+    words = ["train", str(log_file), "--out", str(tmp_path / "r"), *FAST, option]
+    assert run([*words, "--set", "blend.model=none"]) == 0
+    assert "itemknn" not in capsys.readouterr().out
+    assert cr.load_model(tmp_path / "r").run.yardsticks is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ import typer
 
 from comet_rec.cli import evaluate, options
 from comet_rec.cli.progress import interruptible, training_progress
-from comet_rec.cli.terminal import folded, say, show
+from comet_rec.cli.terminal import folded, say, show, width
 from comet_rec.errors import (
     ArtefactError,
     CometError,
@@ -23,6 +23,7 @@ from comet_rec.errors import (
     InputError,
     TrainingInterrupted,
 )
+from comet_rec.text import table
 
 if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
@@ -59,6 +60,9 @@ def train(
     all_: Annotated[
         bool, typer.Option("--all", help="Train on all rows, without evaluation.")
     ] = False,
+    yardsticks: Annotated[
+        bool, typer.Option(help="Show popularity, ItemKNN and EASE beside the model.")
+    ] = True,
     test: options.Test = None,
     candidates: options.Candidates = None,
     init_from: Annotated[
@@ -106,6 +110,8 @@ def train(
         keywords = reading.keywords()
         keywords.pop("threads", None)  # they do not change the log
         estimator.describe(data, titles, keywords)
+        if yardsticks and held is not None:
+            estimator.yardsticks()
         if final:
             training.final(final_starts)
         written = _save(estimator, out)
@@ -134,6 +140,8 @@ def _say_result(estimator: Estimator, out: Path) -> None:
     """Print the metrics, the options for training on all rows, and the run's folder."""
     if estimator.run.split is not None:
         show(evaluate.as_text(estimator.run.metrics or {}))
+        if estimator.run.yardsticks is not None:
+            show(yardsticks_text(estimator.run.yardsticks))
         if estimator.run.final:
             note = "the figures are of the measured model; the weights now know every row"
             show(folded(f"{note}, also the test items"))
@@ -143,6 +151,29 @@ def _say_result(estimator: Estimator, out: Path) -> None:
                 words += ", and --init-from runs that were trained with --all"
             show(f"to train on all rows with the settings that validation chose: --all {words}")
     show(f"written to {out}")
+
+
+def yardsticks_text(comparison: Mapping[str, Any]) -> str:
+    """Table of a model and its yardsticks, and what to do if a yardstick is ahead or level."""
+    from comet_rec.estimators.yardsticks import advice
+
+    model, *others = comparison["models"]
+    kind = "validation full" if comparison["metric"].startswith("full") else "validation"
+    columns = ["NDCG@10", "test sampled", "test full", kind, "difference"]
+    rows = []
+    for entry in comparison["models"]:
+        figures = [entry[key] for key in ("sampled", "full", "validation")]
+        cells = ["" if figure is None else f"{figure:.4f}" for figure in figures]
+        low, high = entry["low"], entry["high"]
+        paired = "" if low is None else f"{entry['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        rows.append([entry["model"], *cells, paired])
+    notes = [
+        f"difference: {model['model']} minus the row, same {comparison['users']:,} validation "
+        "users, 95 % interval"
+    ]
+    notes += [f"left out: {reason}" for reason in comparison["left_out"]]
+    lines = table(columns, rows, width()) if others else []
+    return "\n".join([*lines, *map(folded, [*notes, advice(comparison)])])
 
 
 def _split(

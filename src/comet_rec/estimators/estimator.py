@@ -29,6 +29,7 @@ from comet_rec.estimators.evaluate import measured
 from comet_rec.estimators.explanation import explained
 from comet_rec.estimators.presets import blend_config, preset
 from comet_rec.estimators.surroundings import torch_device, undisturbed
+from comet_rec.estimators.yardsticks import compared
 from comet_rec.evaluation.ranking import checked
 from comet_rec.evaluation.scoring import run_scores
 from comet_rec.training import kept, pretraining
@@ -237,10 +238,48 @@ class Estimator:
         every.fit(before.interactions, init_from=init_from, hooks=hooks.of_final())
         self._run = replace(
             every.run, final=True, config=before.config, split=before.split,
-            metrics=before.metrics, log=[*before.log, *every.run.log], titles=before.titles,
-            source=before.source, reading=before.reading,
+            metrics=before.metrics, yardsticks=before.yardsticks,
+            log=[*before.log, *every.run.log], titles=before.titles, source=before.source,
+            reading=before.reading,
         )  # fmt: skip
         return self
+
+    @undisturbed
+    def yardsticks(self) -> Table:
+        """Compare the model with popularity, ItemKNN and EASE on its split.
+
+        The yardsticks are refitted if the model was. A yardstick that would need much memory or
+        time is left out. `save` keeps the comparison.
+
+        Returns
+        -------
+        Table
+            One row for the model and one for each yardstick, with NDCG@10. Columns: model;
+            validation, as validation chose the model; difference, the model minus the yardstick for
+            the same validation users, with its 95 % interval low to high; test sampled and test
+            full. In the row of the model, difference, low and high are NaN.
+
+        Raises
+        ------
+        ConfigError
+            When nothing was held out, or the model is final and was not compared before.
+        NotFittedError
+            When the model is not trained yet.
+        """
+        if self.run.yardsticks is None:
+            if self.run.split is None or self.run.final:
+                raise ConfigError(
+                    "the model knows all rows, so nothing is left to compare it on; fit it on a "
+                    "split, and call yardsticks before final"
+                )
+            run = measured(self.run)
+            self._run = replace(run, yardsticks=compared(run))
+        models = (self.run.yardsticks or {})["models"]
+        columns = {"test sampled": "sampled", "test full": "full"}
+        columns = {name: name for name in ("validation", "difference", "low", "high")} | columns
+        # None becomes NaN.
+        values = {name: np.array([m[key] for m in models], float) for name, key in columns.items()}
+        return Table({"model": np.array([m["model"] for m in models]), **values})
 
     def _hooks(self, hooks: Hooks | None, progress: bool) -> Hooks:
         return hooks or (Hooks(report=tell_epochs) if progress else Hooks())
