@@ -200,3 +200,34 @@ def test_yardsticks_can_be_left_out(log_file, tmp_path, capsys, option):
     assert run([*words, "--set", "blend.model=none"]) == 0
     assert "itemknn" not in capsys.readouterr().out
     assert cr.load_model(tmp_path / "r").run.yardsticks is None
+
+
+def test_a_time_limit_ends_with_a_complete_run(log_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "_seconds", lambda text: 0.0)
+    out = tmp_path / "r"
+    words = ["train", str(log_file), "--out", str(out), "--quiet", *FAST, "--final"]
+    assert run([*words, "--time-limit", "1s"]) == 0
+    assert "time limit: comet was trained for 1 of 2 epochs" in capsys.readouterr().err
+    model = cr.load_model(out)
+    assert model.run.final
+    assert model.run.epochs == 1
+    assert not (out / "checkpoints").exists()
+
+
+def test_a_long_training_is_estimated_before_it_begins(log_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "LEAST_ESTIMATE", 0.0)
+    words = ["train", str(log_file), "--out", str(tmp_path / "r"), *FAST, "--time-limit", "2h"]
+    assert run(words) == 0
+    lines = capsys.readouterr().err.splitlines()
+    estimate = next(i for i, line in enumerate(lines) if line.startswith("training takes"))
+    assert lines[estimate].endswith("the limit is 2 h 00 min")
+    assert "epoch 1/" in lines[estimate + 1]
+
+
+def test_time_limits_are_written_in_hours_minutes_and_seconds(tmp_path, capsys):
+    limits = {"90s": 90, "5m": 300, "2h": 7200, "1h30m": 5400, "1h1m1s": 3661}
+    assert {text: train._seconds(text) for text in limits} == limits
+    for wrong in ("", "5", "0s", "m", "-5m", "1m1h", "five"):
+        words = ["train", "ml-100k", "--out", str(tmp_path / "r"), f"--time-limit={wrong}"]
+        assert run(words) == 2
+        assert "write it as 90s, 5m" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from comet_rec.cli import evaluate, options
-from comet_rec.cli.progress import interruptible, training_progress
+from comet_rec.cli.interrupt import interruptible
 from comet_rec.cli.terminal import folded, say, show, width
 from comet_rec.errors import (
     ArtefactError,
@@ -23,13 +24,17 @@ from comet_rec.errors import (
     InputError,
     TrainingInterrupted,
 )
-from comet_rec.text import table
+from comet_rec.text import shortened, table
 
 if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
     from comet_rec.data.split import Split
     from comet_rec.estimators.estimator import Estimator
     from comet_rec.training.checkpoints import Hooks
+
+
+LEAST_ESTIMATE = 10.0
+"""Estimated seconds of a training from which on they are printed."""
 
 
 @options.reads_log
@@ -72,6 +77,12 @@ def train(
         ),
     ] = None,
     device: options.Device = "cpu",
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="End training after 90s, 5m or 1h30m with the best epoch so far."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped training.")] = False,
     quiet: options.Quiet = False,
     *,
@@ -84,6 +95,7 @@ def train(
         raise InputError("--all holds nothing out; remove --test, --candidates and --refit")
     if candidates and not test:
         raise InputError("--candidates needs --test FILE")
+    limit = None if time_limit is None else _seconds(time_limit)
     from comet_rec.artefact.lock import locked
 
     options.check_folder(out)
@@ -105,7 +117,7 @@ def train(
         options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
         for start in final_starts:  # now, not after the first training
             pretraining.check_data(start.run, estimator.config_for(log), log, None)
-        training = _Training(estimator, out, resume, quiet)
+        training = _Training(estimator, out, resume, quiet, limit, final)
         training.fit(log if held is None else held, refit, starts)
         keywords = reading.keywords()
         keywords.pop("threads", None)  # they do not change the log
@@ -255,6 +267,8 @@ class _Training:
     out: Path
     resume: bool
     quiet: bool
+    time_limit: float | None
+    final_follows: bool
 
     def fit(self, data: Any, refit: bool | None, starts: list[Estimator]) -> None:
         """Train on a split or on all rows."""
@@ -269,12 +283,17 @@ class _Training:
     @contextlib.contextmanager
     def _hooks(self) -> Iterator[Hooks]:
         from comet_rec.artefact.checkpoint import MEASURED, has_checkpoint
+        from comet_rec.estimators.progress import training_progress
         from comet_rec.training.checkpoints import Hooks
 
         folder, resume = self.out / "checkpoints", self.resume
         try:
-            with training_progress(self.quiet) as report, interruptible() as stop:
-                yield Hooks(report=report, stop=stop, checkpoints=folder, resume=resume)
+            with training_progress(not self.quiet) as report, interruptible() as stop:
+                yield Hooks(
+                    report=report, stop=stop, checkpoints=folder, resume=resume,
+                    time_limit=self.time_limit, final=self.final_follows,
+                    estimate=None if self.quiet else self._say_estimate,
+                )  # fmt: skip
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
                 f"{error}; saved in {self.out}: repeat the command with --resume to go on"
@@ -288,3 +307,32 @@ class _Training:
                 with contextlib.suppress(OSError):
                     self.out.rmdir()  # fails if another process has saved a run there meanwhile
             raise
+
+    def _say_estimate(self, seconds: float) -> None:
+        """Print about how long the training will take, unless it will be over in a moment."""
+        from comet_rec.estimators.progress import about
+
+        if seconds < LEAST_ESTIMATE:
+            return
+        line = f"training takes at most about {about(seconds)}"
+        if self.time_limit is not None:
+            line += f"; the limit is {about(self.time_limit)}"
+        say(line)
+
+
+def _seconds(text: str) -> float:
+    """Parse a duration such as 90s, 5m, 2h or 1h30m into seconds.
+
+    Raises
+    ------
+    InputError
+        When the text is no such duration, or no time at all.
+    """
+    match = re.fullmatch(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,7})s)?", text.strip())
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if total == 0:
+        raise InputError(
+            f"--time-limit {shortened(text)!r}: is not a time; write it as 90s, 5m, 2h or 1h30m"
+        )
+    return float(total)

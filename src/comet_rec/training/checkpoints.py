@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,23 +49,45 @@ class Hooks:
         hooks of `fit`, `final` keeps the measured run there until the final training is done.
     resume : bool
         Whether to resume from the checkpoint in the folder.
+    time_limit : float or None
+        Seconds after which training ends with the best epoch so far; None for no limit. Epochs with
+        validation end so early that the estimated time of a refit and of a final training is left.
+        At least one epoch is validated, and a refit and a final training are always complete. The
+        time counts from when the hooks were made. Evaluation comes on top.
+    final : bool
+        Whether `final` follows, so that a limit leaves time for it.
+    estimate : callable or None
+        Called before training with the estimated seconds of all stages, from a few trial steps.
+    began : float
+        Start of the time limit, on the clock of `time.monotonic`.
     """
 
     report: Callable[[str, Progress], None] = lambda stage, progress: None
     stop: Callable[[], bool] = lambda: False
     checkpoints: Path | None = None
     resume: bool = False
+    time_limit: float | None = None
+    final: bool = False
+    estimate: Callable[[float], None] | None = None
+    began: float = field(default_factory=time.monotonic)
 
-    def of_blend(self, name: str) -> Hooks:
+    def of_blend(self, name: str, share: float = 1.0) -> Hooks:
         """Hooks for the second model of a blend, whose checkpoints are in a folder of their own.
 
-        `name` is the second model's name, which precedes the stage in reports.
+        `name` is the second model's name, which precedes the stage in reports. The second model may
+        take the `share` of the time limit.
         """
-        return self._inside(BLEND, lambda stage: f"{name} {stage}")
+        inner = self._inside(BLEND, lambda stage: f"{name} {stage}")
+        limit = None if self.time_limit is None else self.time_limit * share
+        return replace(inner, time_limit=limit, final=self.final, began=self.began)
 
     def of_final(self) -> Hooks:
         """Hooks for a final training on all rows; reports call its stage "final", not "all"."""
         return self._inside(FINAL, lambda stage: stage.replace("all", "final"))
+
+    def deadline(self, reserved: float = 0.0) -> float | None:
+        """Time at which the time limit ends, less `reserved` seconds; None without a limit."""
+        return None if self.time_limit is None else self.began + self.time_limit - reserved
 
     def _inside(self, name: str, label: Callable[[str], str]) -> Hooks:
         """Hooks with checkpoints in the subfolder `name`, whose reports rename the stage."""
