@@ -231,3 +231,22 @@ def test_time_limits_are_written_in_hours_minutes_and_seconds(tmp_path, capsys):
         words = ["train", "ml-100k", "--out", str(tmp_path / "r"), f"--time-limit={wrong}"]
         assert run(words) == 2
         assert "write it as 90s, 5m" in capsys.readouterr().err
+
+
+def test_a_trained_model_is_not_lost_when_the_yardsticks_are_interrupted(
+    log_file, measured, tmp_path, monkeypatch
+):
+    from comet_rec.estimators.estimator import Estimator
+
+    def interrupts(self):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "r"
+    words = ["train", str(log_file), "--out", str(out), "--quiet", *FAST]
+    with monkeypatch.context() as patch:
+        patch.setattr(Estimator, "yardsticks", interrupts)
+        assert run(words) == 130
+        patch.setattr(fit, "stages_of", interrupts)  # nothing is trained again
+        assert run([*words, "--resume", "--no-yardsticks"]) == 0
+    assert weights(out) == weights(measured)
+    assert (out / "metrics.json").read_bytes() == (measured / "metrics.json").read_bytes()

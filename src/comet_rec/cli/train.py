@@ -271,9 +271,18 @@ class _Training:
     final_follows: bool
 
     def fit(self, data: Any, refit: bool | None, starts: list[Estimator]) -> None:
-        """Train on a split or on all rows."""
+        """Train on a split or on all rows.
+
+        A measured run is kept for `--resume`, because evaluation and yardsticks may take minutes.
+        """
+        from comet_rec.artefact.checkpoint import MEASURED
+        from comet_rec.training import kept
+
         with self._hooks() as hooks:
             self.estimator.fit(data, refit=refit, init_from=starts, hooks=hooks)
+            place = self.out / "checkpoints" / MEASURED
+            if self.estimator.run.split is not None and not place.is_dir():
+                kept.keep(self.estimator.run, place)
 
     def final(self, starts: list[Estimator]) -> None:
         """Train the measured model once more on all rows."""

@@ -229,10 +229,10 @@ class Estimator:
         before = measured(self.run)
         every = type(self)(**self.chosen)
         with self._hooks(hooks, progress) as followed:
-            place = followed.checkpoints and followed.checkpoints / MEASURED
-            if place and not (followed.resume and place.is_dir()):
-                kept.keep(before, place)
-            every.fit(before.interactions, init_from=init_from, hooks=followed.of_final())
+            inner = followed.of_final()
+            if followed.checkpoints and not inner.resume:  # keeping removes other checkpoints
+                kept.keep(before, followed.checkpoints / MEASURED)
+            every.fit(before.interactions, init_from=init_from, hooks=inner)
         self._run = replace(
             every.run, final=True, config=before.config, split=before.split,
             metrics=before.metrics, yardsticks=before.yardsticks,

@@ -221,6 +221,7 @@ def estimated_seconds(
     model = fresh_model(config, stage.rows, starts, refitted=False).to(device)
     batches = batches_of(stage.rows, config, model)
     trainer = Trainer(model, batches, config.train, seed=config.seed, device=device)
+    training = trainer.step_seconds(TRIAL_SECONDS) * len(batches)
     validating = 0.0
     if stage.held is not None:
         began = time.perf_counter()
@@ -229,7 +230,6 @@ def estimated_seconds(
         second = None if config.blend.model == "none" else scores
         Validation(config, stage.held, stage.rows, second)(model)
         validating = time.perf_counter() - began
-    training = trainer.step_seconds(TRIAL_SECONDS) * len(batches)
     repeats = len(refits) + hooks.final
     return stage.epochs * (training * (1 + repeats) + validating)
 
