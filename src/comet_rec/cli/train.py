@@ -155,8 +155,8 @@ def _say_result(estimator: Estimator, out: Path) -> None:
         if estimator.run.yardsticks is not None:
             show(yardsticks_text(estimator.run.yardsticks))
         if estimator.run.final:
-            note = "the figures are of the measured model; the weights now know every row"
-            show(folded(f"{note}, also the test items"))
+            note = "the figures are the measured model's; the weights now know every row"
+            show(folded(note))
         elif estimator.run.chosen:
             words = " ".join(f"--set {key}={value}" for key, value in estimator.run.chosen.items())
             if estimator.run.started_from:
