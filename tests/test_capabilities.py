@@ -22,7 +22,7 @@ EXCEPTIONS = {
     ("data/id_lists.py", "to_numpy"),
     # What an operating system or a C library may lack.
     ("artefact/folder.py", "renameat2"),
-    ("cli/progress.py", "SIGHUP"),
+    ("cli/interrupt.py", "SIGHUP"),
     ("cli/terminal.py", "buffer"),
     ("estimators/surroundings.py", "register_at_fork"),
     ("files.py", "O_NONBLOCK"),

@@ -51,6 +51,25 @@ _SETTING = re.compile(r'\[\w+\]|\w+ = (?:"(?:[^"\\]|\\.)*"|\[[\d., ]*\]|[-+.\w]+
 
 The value of a setting is a string, a list of numbers, a number or a word.
 """
+_YARDSTICKS = (
+    {
+        "metric": str,
+        "users": int,
+        "models": [
+            {
+                "model": str,
+                "validation": float,
+                "sampled": float,
+                "full": (float, None),
+                "difference": (float, None),
+                "low": (float, None),
+                "high": (float, None),
+            }
+        ],
+        "left_out": [str],
+    },
+    None,
+)
 _MANIFEST = {
     "model": str,
     "epochs": int,
@@ -58,6 +77,7 @@ _MANIFEST = {
     "final?": bool,
     "blend_epochs?": int,
     "companion_epochs?": {str: int},
+    "yardsticks?": _YARDSTICKS,
     "protocol": ({"hash": str, "settings": {str: object}}, None),
     "data": {
         "source": str,
@@ -151,6 +171,9 @@ class Run:
         earlier model, which did not know the test items.
     metrics : dict or None
         Metrics as ``evaluate --json`` prints them; None before evaluation, or without a split.
+    yardsticks : dict or None
+        Comparison with simple models on the same split, as `estimators.yardsticks.compared`
+        returns it; None if it was not made.
     log : list of dict
         One entry for each epoch.
     titles : dict
@@ -173,6 +196,7 @@ class Run:
     blend: SecondModel | None = None
     final: bool = False
     metrics: dict[str, Any] | None = None
+    yardsticks: dict[str, Any] | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
     source: str = ""
@@ -315,6 +339,7 @@ def _write(run: Run, folder: Path, pictures: Mapping[str, bytes]) -> dict[str, A
         "epochs": run.epochs,
         "started_from": list(run.started_from),
         "final": run.final,
+        "yardsticks": run.yardsticks,
         "blend_epochs": 0 if run.blend is None else run.blend.epochs,
         "config": {room: asdict(getattr(run.config, room)) for room in ("model", "blend", "train")},
         "protocol": None if run.split is None else protocol_entry(run.split),
@@ -436,6 +461,7 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
         blend=blend,
         final=final,
         metrics=metrics,
+        yardsticks=manifest.get("yardsticks"),
         log=lines,
         titles=titles,
         source=data["source"],

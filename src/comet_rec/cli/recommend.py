@@ -116,6 +116,9 @@ def recommend(
         if unknown == "skip":
             asked = [key for key in asked if log.user_ids.index([key])[0] >= 0]
     _write(table, form, out, asked, model)
+    if not history and model.run.known is not log:
+        note = "lists may hold held-out test items, which the model does not know"
+        options.say_notes([f"{note}; train with --final to leave them out"], False)
 
 
 def _format(form: str | None, out: Path | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from comet_rec.cli import options
-from comet_rec.cli.progress import clock, interruptible
+from comet_rec.cli.interrupt import interruptible
 from comet_rec.cli.terminal import say, show
 from comet_rec.errors import ConfigError, TrainingInterrupted
 
@@ -134,6 +134,7 @@ def ended_line(item: Item, items: Sequence[Item]) -> str:
 
     `item` is the training, and `items` are all trainings of the report.
     """
+    from comet_rec.estimators.progress import clock
     from comet_rec.experiments.runner import seconds_left
 
     ended = sum(each.state not in ("waiting", "running") for each in items)

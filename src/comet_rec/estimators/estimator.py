@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from comet_rec import renamed
+from comet_rec.artefact.checkpoint import MEASURED
 from comet_rec.artefact.run import Run, save_run
 from comet_rec.config import Config, is_whole
 from comet_rec.data.ids import Ids
@@ -27,13 +28,14 @@ from comet_rec.estimators import lists, presets
 from comet_rec.estimators.evaluate import measured
 from comet_rec.estimators.explanation import explained
 from comet_rec.estimators.presets import blend_config, preset
+from comet_rec.estimators.progress import training_progress
 from comet_rec.estimators.surroundings import torch_device, undisturbed
+from comet_rec.estimators.yardsticks import compared
 from comet_rec.evaluation.ranking import checked
 from comet_rec.evaluation.scoring import run_scores
-from comet_rec.training import pretraining
-from comet_rec.training.checkpoints import Hooks
-from comet_rec.training.fit import fit, validation_text
-from comet_rec.training.trainer import Progress
+from comet_rec.training import kept, pretraining
+from comet_rec.training.checkpoints import Hooks, begun_otherwise, started_from
+from comet_rec.training.fit import fit
 
 
 def folder_path(folder: Any, call: str) -> Path:
@@ -104,7 +106,7 @@ class Estimator:
         *,
         refit: bool | None = None,
         init_from: Sequence[Estimator] | Estimator = (),
-        progress: bool = False,
+        progress: bool | None = None,
         hooks: Hooks | None = None,
     ) -> Self:
         """Train the model on a split or on a full log.
@@ -124,8 +126,9 @@ class Estimator:
             Trained models to initialise from: a GMF and an MLP for NeuMF, an MF for ConvNCF, a
             FISM for the blend of COMET. They must be trained on the same data and with the same
             choice of `refit`.
-        progress : bool
-            Print one line for each epoch to stderr.
+        progress : bool, optional
+            Show progress on stderr: a bar on a terminal and in a notebook, elsewhere a line for
+            each epoch. Default: show it on a terminal and in a notebook only.
         hooks : Hooks, optional
             Callbacks for progress and stopping, and a folder for checkpoints. They replace
             `progress`.
@@ -152,7 +155,6 @@ class Estimator:
             raise InputError(not_a_log(data, "fit", "leave_one_out or "))
         no_models = isinstance(init_from, tuple) and not init_from  # the default
         initial_runs = [] if no_models else pretraining.runs_of(init_from)
-        hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
         if refit is not None:
@@ -170,9 +172,11 @@ class Estimator:
                 second = run
                 initial_runs.remove(run)
                 break
-        self._run = fit(
-            config, data, second=second, starts=initial_runs, hooks=hooks, device=self.device
-        )
+        with self._hooks(hooks, progress) as followed:
+            self._run = self._stopped_in_final(config, data, second, initial_runs, followed) or fit(
+                config, data, second=second, starts=initial_runs, hooks=followed,
+                device=self.device,
+            )  # fmt: skip
         return self
 
     @undisturbed
@@ -180,7 +184,7 @@ class Estimator:
         self,
         *,
         init_from: Sequence[Estimator] | Estimator = (),
-        progress: bool = False,
+        progress: bool | None = None,
         hooks: Hooks | None = None,
     ) -> Self:
         """Train once more on all rows, with the settings that validation chose, for production.
@@ -195,7 +199,8 @@ class Estimator:
         init_from : Estimator or sequence of Estimator
             Needed only if `fit` had `init_from`: the same models, trained on all rows.
         progress, hooks
-            As for `fit`.
+            As for `fit`. If training is stopped, repeat `fit` and `final` with the same hooks and
+            ``resume=True``; only the final training goes on.
 
         Returns
         -------
@@ -223,13 +228,78 @@ class Estimator:
             )
         before = measured(self.run)
         every = type(self)(**self.chosen)
-        every.fit(before.interactions, init_from=init_from, progress=progress, hooks=hooks)
+        with self._hooks(hooks, progress) as followed:
+            inner = followed.of_final()
+            if followed.checkpoints and not inner.resume:  # keeping removes other checkpoints
+                kept.keep(before, followed.checkpoints / MEASURED)
+            every.fit(before.interactions, init_from=init_from, hooks=inner)
         self._run = replace(
             every.run, final=True, config=before.config, split=before.split,
-            metrics=before.metrics, log=[*before.log, *every.run.log], titles=before.titles,
-            source=before.source, reading=before.reading,
+            metrics=before.metrics, yardsticks=before.yardsticks,
+            log=[*before.log, *every.run.log], titles=before.titles, source=before.source,
+            reading=before.reading,
         )  # fmt: skip
         return self
+
+    @undisturbed
+    def yardsticks(self) -> Table:
+        """Compare the model with popularity, ItemKNN and EASE on its split.
+
+        The yardsticks are refitted if the model was. A yardstick that would need much memory or
+        time is left out. `save` keeps the comparison.
+
+        Returns
+        -------
+        Table
+            One row for the model and one for each yardstick, with NDCG@10. Columns: model;
+            validation, as validation chose the model; difference, the model minus the yardstick for
+            the same validation users, with its 95 % interval low to high; test sampled and test
+            full. In the row of the model, difference, low and high are NaN.
+
+        Raises
+        ------
+        ConfigError
+            When nothing was held out, or the model is final and was not compared before.
+        NotFittedError
+            When the model is not trained yet.
+        """
+        if self.run.yardsticks is None:
+            if self.run.split is None or self.run.final:
+                raise ConfigError(
+                    "the model knows all rows, so nothing is left to compare it on; fit it on a "
+                    "split, and call yardsticks before final"
+                )
+            run = measured(self.run)
+            self._run = replace(run, yardsticks=compared(run))
+        models = (self.run.yardsticks or {})["models"]
+        columns = {"test sampled": "sampled", "test full": "full"}
+        columns = {name: name for name in ("validation", "difference", "low", "high")} | columns
+        # None becomes NaN.
+        values = {name: np.array([m[key] for m in models], float) for name, key in columns.items()}
+        return Table({"model": np.array([m["model"] for m in models]), **values})
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _hooks(hooks: Hooks | None, progress: bool | None) -> Iterator[Hooks]:
+        """Context with the caller's hooks, or with hooks that show progress."""
+        if hooks is not None:
+            yield hooks
+            return
+        with training_progress(progress) as report:
+            yield Hooks(report=report)
+
+    @staticmethod
+    def _stopped_in_final(
+        config: Config, data: Interactions | Split, second: Any, starts: Sequence[Run], hooks: Hooks
+    ) -> Run | None:
+        """The measured run that waits for its final training to resume; None if there is none."""
+        if hooks.checkpoints is None or not hooks.resume:
+            return None
+        run = kept.waiting(hooks.checkpoints / MEASURED, config, data)
+        given = [*starts, second] if isinstance(second, Run) else starts
+        if run is not None and run.started_from != started_from(given):
+            raise begun_otherwise(hooks.checkpoints)
+        return run
 
     @property
     def run(self) -> Run:
@@ -551,13 +621,3 @@ class Estimator:
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"
         return f"{type(self).__name__}(preset={self.preset!r}, seed={self.seed}, {state})"
-
-
-def tell_epochs(stage: str, progress: Progress) -> None:
-    """Print one line to stderr at the end of each epoch."""
-    if not progress.finished_epoch:
-        return
-    metrics = f", {validation_text(progress.validation)}" if progress.validation else ""
-    epoch = f"{stage} epoch {progress.epoch}/{progress.epochs}"
-    sys.stderr.write(f"{epoch}: loss {progress.loss:.4f}{metrics}\n")
-    sys.stderr.flush()
