@@ -459,8 +459,7 @@ class Estimator:
 
         The contributions add up to the score minus the score with an empty history. For FISM,
         SVD++, ItemKNN and EASE they are exact. For COMET they are integrated gradients through the
-        tower (Sundararajan et al. 2017). Their sum is accurate to 5e-4, or to that share of a
-        sum above 1.
+        tower (Sundararajan et al. 2017), and their sum is accurate to 1e-3.
 
         Parameters
         ----------
