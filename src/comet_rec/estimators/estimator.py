@@ -27,6 +27,7 @@ from comet_rec.estimators import lists, presets
 from comet_rec.estimators.evaluate import measured
 from comet_rec.estimators.explanation import explained
 from comet_rec.estimators.presets import blend_config, preset
+from comet_rec.estimators.rules import Rules, Unknown
 from comet_rec.estimators.surroundings import torch_device, undisturbed
 from comet_rec.evaluation.ranking import checked
 from comet_rec.evaluation.scoring import run_scores
@@ -285,7 +286,13 @@ class Estimator:
         include_seen: bool = False,
         allow: Iterable[Any] | None = None,
         block: Iterable[Any] | None = None,
-        unknown: lists.Unknown = "error",
+        allow_pairs: Any = None,
+        block_pairs: Any = None,
+        groups: Any = None,
+        allow_groups: Iterable[Any] | None = None,
+        block_groups: Iterable[Any] | None = None,
+        per_group: int | None = None,
+        unknown: Unknown = "error",
         diversify: float = 0.0,
     ) -> Table:
         """Recommend the k best items to users of the log.
@@ -305,6 +312,18 @@ class Estimator:
             List only these items. Ids that the log does not hold are ignored.
         block : list or set of item ids, optional
             Never list these items. Ids that the log does not hold are ignored.
+        allow_pairs : frame, table or dict of columns, optional
+            Columns user_id and item_id: list only these items to these users. A user without a row
+            gets no items.
+        block_pairs : frame, table or dict of columns, optional
+            Columns user_id and item_id: never list these items to these users.
+        groups : dict of item id to group, or frame, optional
+            Group of each item, such as its category; a frame has the columns item_id and group.
+            Items without a group are never limited by `per_group`.
+        allow_groups, block_groups : list of groups, optional
+            List only items of these groups, or never items of these groups.
+        per_group : int, optional
+            Largest number of items of one group in a list.
         unknown : {"error", "skip", "popular"}
             For a user outside the log: raise an error, return no rows, or return the most popular
             items, with the number of their users as the score.
@@ -327,7 +346,11 @@ class Estimator:
         InputError
             When an argument is not a list of ids, or `k` is not a whole number above 0.
         """
-        rules = lists.Rules(k, include_seen, allow, block, unknown, diversify)
+        rules = Rules(
+            k=k, include_seen=include_seen, allow=allow, block=block, allow_pairs=allow_pairs,
+            block_pairs=block_pairs, groups=groups, allow_groups=allow_groups,
+            block_groups=block_groups, per_group=per_group, unknown=unknown, diversify=diversify,
+        )  # fmt: skip
         return lists.for_users(self.run, users, rules)
 
     @undisturbed
@@ -339,7 +362,11 @@ class Estimator:
         include_seen: bool = False,
         allow: Iterable[Any] | None = None,
         block: Iterable[Any] | None = None,
-        unknown: lists.Unknown = "error",
+        groups: Any = None,
+        allow_groups: Iterable[Any] | None = None,
+        block_groups: Iterable[Any] | None = None,
+        per_group: int | None = None,
+        unknown: Unknown = "error",
         diversify: float = 0.0,
     ) -> Table:
         """Recommend the k best items to new users, from the items of their histories.
@@ -351,7 +378,7 @@ class Estimator:
         histories : list of lists of item ids
             One history per new user, oldest item first. A repeated item counts once, at its first
             place.
-        k, include_seen, allow, block, diversify
+        k, include_seen, allow, block, groups, allow_groups, block_groups, per_group, diversify
             As in `recommend`. Seen items are those of the history.
         unknown : {"error", "skip", "popular"}
             For an item outside the log: raise an error, or ignore the item ("skip", "popular").
@@ -374,7 +401,11 @@ class Estimator:
         InputError
             When an argument is not a list of ids, or `k` is not a whole number above 0.
         """
-        rules = lists.Rules(k, include_seen, allow, block, unknown, diversify)
+        rules = Rules(
+            k=k, include_seen=include_seen, allow=allow, block=block, groups=groups,
+            allow_groups=allow_groups, block_groups=block_groups, per_group=per_group,
+            unknown=unknown, diversify=diversify,
+        )  # fmt: skip
         return lists.for_histories(self.run, histories, rules, self.device)
 
     @undisturbed
