@@ -26,6 +26,7 @@ from comet_rec.errors import ConfigError, InputError, NotFittedError
 from comet_rec.estimators import lists, presets
 from comet_rec.estimators.evaluate import measured
 from comet_rec.estimators.explanation import explained
+from comet_rec.estimators.list_file import write_lists
 from comet_rec.estimators.presets import blend_config, preset
 from comet_rec.estimators.rules import Rules, Unknown
 from comet_rec.estimators.surroundings import torch_device, undisturbed
@@ -407,6 +408,47 @@ class Estimator:
             unknown=unknown, diversify=diversify,
         )  # fmt: skip
         return lists.for_histories(self.run, histories, rules, self.device)
+
+    @undisturbed
+    def write_lists(
+        self,
+        path: str | PathLike[str],
+        k: int = 10,
+        *,
+        shard: tuple[int, int] | None = None,
+        **rules: Any,
+    ) -> bool:
+        """Write the lists of all users to a Parquet file, in bounded memory.
+
+        The file has the columns and rows of ``recommend(None, k, **rules)``. It is replaced when it
+        is complete.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write.
+        k : int
+            Items per user.
+        shard : (int, int), optional
+            (i, n): only the i-th of n parts of the users, from 1. A file that holds exactly these
+            lists already is left as it is, so a call that was interrupted can be repeated.
+        **rules
+            Other arguments of `recommend`, such as ``block=[…]``.
+
+        Returns
+        -------
+        bool
+            False if the file was complete already.
+
+        Raises
+        ------
+        InputError
+            When an argument is wrong, the file cannot be written, or the file of a shard holds
+            something else.
+        NotFittedError
+            When the model is not trained yet.
+        """
+        return write_lists(self.run, Path(path), Rules(k=k, **rules), shard)
 
     @undisturbed
     def score(self, users: Iterable[Any], items: Iterable[Any]) -> npt.NDArray[np.float32]:

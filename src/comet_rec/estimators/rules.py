@@ -169,7 +169,11 @@ class Rules:
 
     def text(self) -> str:
         """All rules as JSON: equal texts mean equal rules."""
-        return json.dumps(asdict(self), default=_plain)
+        rules = asdict(self)
+        for name in ("allow", "block", "allow_groups", "block_groups"):
+            if rules[name] is not None:  # a set has another order in each process
+                rules[name] = sorted(map(str, rules[name]))
+        return json.dumps(rules, default=_plain)
 
 
 @dataclass(frozen=True, eq=False)
