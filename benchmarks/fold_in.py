@@ -61,7 +61,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", required=True, help="Parquet: user_id, item_id, timestamp")
     parser.add_argument("--share", type=float, default=0.2, help="share of the users left out")
-    parser.add_argument("--epochs", type=int, help="of COMET; default: those of its preset")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=NUMBER", help="settings of COMET"
+    )
     parser.add_argument(
         "--python", type=Path, default=ROOT / ".venv-peers/bin/python", help="with implicit"
     )
@@ -81,6 +83,10 @@ def main() -> None:
     from comet_rec.evaluation.scoring import VectorScores
     from machine import command, machine, write
 
+    settings: dict[str, Any] = {}
+    for each in given.set:
+        name, number = each.split("=")
+        settings[name] = int(number)
     split = cr.leave_one_out(cr.read(given.data))
     log, known = split.interactions, split.known
     rng = np.random.default_rng(0)
@@ -105,7 +111,6 @@ def main() -> None:
         return {**figures, "training_seconds": seconds}
 
     def of_comet() -> dict[str, dict[str, float]]:
-        settings = {"full_epochs": given.epochs} if given.epochs else {}
         figures = {}
         others = known.select(~np.isin(known.users, new_users))
         for way, rows in (("trained", known), ("folded_in", others)):
@@ -141,7 +146,7 @@ def main() -> None:
 
     result: dict[str, Any] = {
         "command": command(), "users": log.n_users, "new_users": len(new_users),
-        "settings": {"COMET": {"preset": "auto", "epochs": given.epochs}, "implicit ALS": ALS},
+        "settings": {"COMET": {"preset": "auto", **settings}, "implicit ALS": ALS},
         "models": {}, "machine": machine(),
     }  # fmt: skip
     for name, both in (("implicit ALS", of_als), ("COMET", of_comet)):

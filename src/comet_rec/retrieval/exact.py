@@ -25,7 +25,7 @@ QUERIES = 512
 LEAST_PART = 64
 """Smallest number of queries that are given to a thread of their own."""
 TILE = 8192
-"""Number of items whose scores are computed at a time."""
+"""Number of items whose scores are computed at a time; a multiple of it for few queries."""
 RUN = 64
 """Number of neighbouring items whose maximum score is kept; `TILE` is a multiple of this number."""
 BLOCK_BYTES = 64 * 2**20
@@ -228,11 +228,13 @@ def _by_runs(
     n = len(items)
     runs = -(-n // RUN)
     maxima = block.new_empty((len(block), runs))  # [B, runs]
-    tile = block.new_empty((len(block), TILE))  # a buffer for all tiles
+    # Few queries have few scores in a tile, so their tiles are larger: each tile has a fixed cost.
+    size = TILE * max(1, LEAST_PART // max(len(block), 1))
+    tile = block.new_empty((len(block), min(size, n)))  # a buffer for all tiles
 
     # First pass: the maximum of each run. The last run may be shorter than the others.
-    for first in range(0, n, TILE):
-        last = min(first + TILE, n)
+    for first in range(0, n, size):
+        last = min(first + size, n)
         scores = torch.matmul(block, items[first:last].T, out=tile[:, : last - first])
         _close(scores, first, pairs, mask)
         full_runs = (last - first) // RUN * RUN  # items in complete runs
