@@ -137,6 +137,8 @@ def test_a_format_that_is_named_goes_before_the_name(shop, tmp_path):
         (["--user", "ann", "--allow-file", "."], "is a folder"),
         (["--user", "ann", "--block-file", "none"], "No such file"),
         (["--user", "ann", "--all-users"], "give one of --user"),
+        (["--user", "ann", "--diversify", "0.5"], "ease has no item vectors"),
+        (["--user", "ann", "--diversify", "nan"], "diversify = nan: must be a number from 0 to 1"),
         (["--users-file", "EMPTY", "--history", "i1"], "give one of --user"),
         (["--user", "9" * 5000], "unknown user '999"),
         (["--user", "ann", "-k", "9" * 5000], "-k"),

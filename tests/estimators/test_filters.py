@@ -65,7 +65,7 @@ def reference(model, user: int | None, rules: dict[str, Any]) -> list[int]:
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["mf", "ease"]))
 def test_lists_are_those_of_a_loop_over_all_items(models, seed, name):
     rng = np.random.default_rng(seed)
@@ -112,7 +112,7 @@ def test_lists_are_those_of_a_loop_over_all_items(models, seed, name):
     assert last == len(table)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6))
 def test_diverse_lists_under_filters_hold_as_many_items_as_are_left(models, seed):
     rng = np.random.default_rng(seed)

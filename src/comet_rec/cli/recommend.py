@@ -93,6 +93,12 @@ def recommend(
     per_group: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="At most N items of a group in a list.")
     ] = None,
+    diversify: Annotated[
+        float,
+        typer.Option(
+            metavar="D", help="From 0 to 1: how much an item loses for being like one above it."
+        ),
+    ] = 0.0,
     unknown: Annotated[
         str, typer.Option(help="What to do with unknown ids: error, skip or popular.")
     ] = "error",
@@ -135,7 +141,9 @@ def recommend(
         users = all_ids(log.user_ids, "--user", user or [], lines["users-file"])
         if not users:
             raise InputError(f"--users-file {users_file}: holds no id; give one per line")
-    rules: dict[str, Any] = {"include_seen": include_seen, "unknown": unknown}
+    rules: dict[str, Any] = {
+        "include_seen": include_seen, "unknown": unknown, "diversify": diversify,
+    }  # fmt: skip
     for name, texts, path in (("allow", allow, allow_file), ("block", block, block_file)):
         if texts or path is not None:
             items = all_ids(log.item_ids, f"--{name}", texts or [], lines[f"{name}-file"])

@@ -56,11 +56,14 @@ class Ranker:
     """
 
     def __init__(self, run: Run, rules: Rules, unknown: Mapping[Any, int] | None = None) -> None:
-        if rules.diversify > 0 and run.item_vectors is None:
-            raise ConfigError(
-                f"diversify = {rules.diversify:g}: {run.config.name} has no item vectors to "
-                "compare; use a model with vectors, e.g. comet or mf"
-            )
+        self.factors = None  # item vectors to compare in diverse lists
+        if rules.diversify > 0:
+            if run.item_vectors is None:
+                raise ConfigError(
+                    f"diversify = {rules.diversify:g}: {run.config.name} has no item vectors to "
+                    "compare; use a model with vectors, e.g. comet or mf"
+                )
+            self.factors = factors(run, run.item_vectors, "item")
         self.run, self.rules = run, rules
         self.n_items = run.interactions.n_items
         self.allowed = rules.allowed(run.interactions)
@@ -82,10 +85,8 @@ class Ranker:
         k = self.rules.k
         pool = k if self.rules.diversify == 0 else max(POOL, POOL_SHARE * k)
         items, scores = self._ranked(source, users, seen, pool, self.run.item_vectors)
-        if self.rules.diversify > 0:
-            assert self.run.item_vectors is not None
-            vectors = factors(self.run, self.run.item_vectors, "item")
-            items, scores = diversified(items, scores, vectors, k, self.rules.diversify)
+        if self.factors is not None:
+            items, scores = diversified(items, scores, self.factors, k, self.rules.diversify)
         return items, scores
 
     def popular(self, users: Int64) -> Found:
@@ -115,12 +116,8 @@ class Ranker:
             again = []
             size = max(1, BLOCK_BYTES // (16 * pool))
             for rows in (left[first : first + size] for first in range(0, len(left), size)):
-                part = source[torch.from_numpy(rows)] if isinstance(source, Tensor) else (
-                    lambda places, rows=rows: source(rows[places])
-                )  # fmt: skip
-                found, values = self._filtered(
-                    part, users[rows], _of_rows(masked, rows), pool, vectors
-                )
+                part = _of_places(source, rows), users[rows], _of_rows(masked, rows)
+                found, values = self._filtered(*part, pool, vectors)
                 kept = self._within_groups(found)  # [B, pool]
                 place = np.cumsum(kept, axis=1) - 1  # place of a kept item in the list
                 row, column = np.nonzero(kept & (place < k))
@@ -170,9 +167,7 @@ class Ranker:
         if isinstance(source, Tensor):
             assert vectors is not None
             longest = self.run.longest_item if vectors is self.run.item_vectors else None
-            parts = top_k(
-                source, vectors, k, masked=masked, allowed=self.allowed, longest=longest
-            )  # fmt: skip
+            parts = top_k(source, vectors, k, masked=masked, allowed=self.allowed, longest=longest)
         else:
             rows_of = lambda block: source(np.arange(block.start, block.stop))  # noqa: E731
             parts = top_k_of_rows(
@@ -211,6 +206,13 @@ class Ranker:
                 if b > a:
                     scores[a:b] = source(np.arange(first, last))[rows[a:b] - first, items[a:b]]
         return top_k_of_pairs(scores, rows, items, len(users), k)
+
+
+def _of_places(source: Source, places: Int64) -> Source:
+    """The source of some of the requested users."""
+    if isinstance(source, Tensor):
+        return source[torch.from_numpy(places)]
+    return lambda some: source(places[some])
 
 
 def _of_rows(pairs: Rows | None, rows: Int64) -> Rows | None:
