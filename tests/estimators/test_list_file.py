@@ -105,6 +105,11 @@ def test_a_shard_that_cannot_be_is_refused(mf, tmp_path, shard):
         mf.write_lists(tmp_path / "lists.parquet", shard=shard)
 
 
+def test_what_is_no_path_is_refused(mf):
+    with pytest.raises(InputError, match="write_lists: 7 is not a path; give a file to write"):
+        mf.write_lists(7)
+
+
 def test_a_shard_without_users_has_the_columns(mf, tmp_path):
     path = tmp_path / "lists.parquet"
     assert mf.write_lists(path, shard=(1, 1000))

@@ -38,8 +38,10 @@ from comet_rec.training.fit import fit, validation_text
 from comet_rec.training.trainer import Progress
 
 
-def folder_path(folder: Any, call: str) -> Path:
+def folder_path(folder: Any, call: str, what: str = "the folder of a run") -> Path:
     """Convert `folder` to a `Path`; errors name the function `call`, to which it was passed.
+
+    `what` says in the error what the caller should pass.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def folder_path(folder: Any, call: str) -> Path:
         When `folder` is not a path.
     """
     if not isinstance(folder, (str, PathLike)):
-        raise InputError(f"{call}: {shown(folder)} is not a path; give the folder of a run")
+        raise InputError(f"{call}: {shown(folder)} is not a path; give {what}")
     return Path(os.fsdecode(folder)).expanduser()
 
 
@@ -448,7 +450,8 @@ class Estimator:
         NotFittedError
             When the model is not trained yet.
         """
-        return write_lists(self.run, Path(path), Rules(k=k, **rules), shard)
+        file = folder_path(path, "write_lists", "a file to write")
+        return write_lists(self.run, file, Rules(k=k, **rules), shard)
 
     @undisturbed
     def score(self, users: Iterable[Any], items: Iterable[Any]) -> npt.NDArray[np.float32]:
