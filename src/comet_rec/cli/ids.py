@@ -67,10 +67,7 @@ def pairs_of_file(path: Path, option: str, run: Run) -> dict[str, list[Any]]:
     """
     log = run.interactions
     users, items = _two_columns(path, option, {"user": log.user_ids, "item": log.item_ids}, run)
-    pairs = {"user_id": _meant_ids(log.user_ids, users), "item_id": _meant_ids(log.item_ids, items)}
-    say_absent(log.user_ids, option, pairs["user_id"], "users")
-    say_absent(log.item_ids, option, pairs["item_id"])
-    return pairs
+    return {"user_id": _meant_ids(log.user_ids, users), "item_id": _meant_ids(log.item_ids, items)}
 
 
 def groups_of_file(path: Path, option: str, run: Run) -> dict[Any, str]:
@@ -91,7 +88,6 @@ def groups_of_file(path: Path, option: str, run: Run) -> dict[Any, str]:
                 f"{option} {path}: item {shortened(item)!r} has two groups, "
                 f"{shortened(of_items[item])!r} and {shortened(group)!r}; give one"
             )
-    say_absent(ids, option, items)
     return of_items
 
 

@@ -164,6 +164,11 @@ def recommend(
         table = model.recommend(users, k, **rules)
     for name in ("allow", "block"):
         say_absent(log.item_ids, f"--{name}", rules.get(name, []))
+    for option, name in (("--allow-pairs", "allow_pairs"), ("--block-pairs", "block_pairs")):
+        pairs = rules.get(name, {"user_id": [], "item_id": []})
+        say_absent(log.user_ids, option, pairs["user_id"], "users")
+        say_absent(log.item_ids, option, pairs["item_id"])
+    say_absent(log.item_ids, "--groups", list(rules.get("groups", ())))
     if table is None:  # written already
         return
     asked: Sequence[Any] = range(len(history or ()))
