@@ -15,6 +15,8 @@ EXCEPTIONS = {
     ("data/id_lists.py", "as_py"),
     ("data/id_lists.py", "values"),
     ("data/id_lists.py", "columns"),
+    ("data/id_lists.py", "collect"),
+    ("data/id_lists.py", "collect_schema"),
     ("data/id_lists.py", "column_names"),
     ("data/id_lists.py", "ndim"),
     ("data/id_lists.py", "__array__"),

@@ -226,6 +226,13 @@ class Run:
             return None
         return base.restored(second_config(self.config), self.blend.state, self.interactions)
 
+    @cached_property
+    def longest_item(self) -> float | None:
+        """Length of the longest item vector, which every search needs; None without vectors."""
+        if self.item_vectors is None or len(self.item_vectors) == 0:
+            return None
+        return float(torch.linalg.vector_norm(self.item_vectors, dim=1).amax())
+
     @property
     def tensors(self) -> dict[str, Tensor]:
         """Parameters of the model and of a blended second model, keyed by their names on disk."""

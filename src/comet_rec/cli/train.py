@@ -179,7 +179,7 @@ def _say_result(estimator: Estimator, out: Path) -> None:
 
 
 def show_yardsticks(comparison: Mapping[str, Any]) -> None:
-    """Print a table of a model and its yardsticks, and what to do if a yardstick is ahead or level."""
+    """Print a table of a model and its yardsticks, and advice if a yardstick is ahead or level."""
     from comet_rec.estimators.yardsticks import advice
 
     model, *others = comparison["models"]
@@ -315,8 +315,8 @@ class _Training:
         try:
             with training_progress(not self.quiet) as report, interruptible() as stop:
                 yield Hooks(
-                    report=self.tracked.beside(report), stop=stop, checkpoints=folder, resume=resume,
-                    time_limit=self.time_limit, final=self.final_follows,
+                    report=self.tracked.beside(report), stop=stop, checkpoints=folder,
+                    resume=resume, time_limit=self.time_limit, final=self.final_follows,
                     estimate=None if self.quiet else self._say_estimate,
                 )  # fmt: skip
         except TrainingInterrupted as error:

@@ -27,8 +27,10 @@ from comet_rec.errors import ConfigError, InputError, NotFittedError
 from comet_rec.estimators import lists, presets
 from comet_rec.estimators.evaluate import measured
 from comet_rec.estimators.explanation import explained
+from comet_rec.estimators.list_file import write_lists
 from comet_rec.estimators.presets import blend_config, preset
 from comet_rec.estimators.progress import training_progress
+from comet_rec.estimators.rules import Rules, Unknown
 from comet_rec.estimators.surroundings import torch_device, undisturbed
 from comet_rec.estimators.yardsticks import compared
 from comet_rec.evaluation.ranking import checked
@@ -38,8 +40,10 @@ from comet_rec.training.checkpoints import Hooks, begun_otherwise, started_from
 from comet_rec.training.fit import fit
 
 
-def folder_path(folder: Any, call: str) -> Path:
+def folder_path(folder: Any, call: str, what: str = "the folder of a run") -> Path:
     """Convert `folder` to a `Path`; errors name the function `call`, to which it was passed.
+
+    `what` says in the error what the caller should pass.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def folder_path(folder: Any, call: str) -> Path:
         When `folder` is not a path.
     """
     if not isinstance(folder, (str, PathLike)):
-        raise InputError(f"{call}: {shown(folder)} is not a path; give the folder of a run")
+        raise InputError(f"{call}: {shown(folder)} is not a path; give {what}")
     return Path(os.fsdecode(folder)).expanduser()
 
 
@@ -355,7 +359,13 @@ class Estimator:
         include_seen: bool = False,
         allow: Iterable[Any] | None = None,
         block: Iterable[Any] | None = None,
-        unknown: lists.Unknown = "error",
+        allow_pairs: Any = None,
+        block_pairs: Any = None,
+        groups: Any = None,
+        allow_groups: Iterable[Any] | None = None,
+        block_groups: Iterable[Any] | None = None,
+        per_group: int | None = None,
+        unknown: Unknown = "error",
         diversify: float = 0.0,
     ) -> Table:
         """Recommend the k best items to users of the log.
@@ -375,6 +385,18 @@ class Estimator:
             List only these items. Ids that the log does not hold are ignored.
         block : list or set of item ids, optional
             Never list these items. Ids that the log does not hold are ignored.
+        allow_pairs : frame, table or dict of columns, optional
+            Columns user_id and item_id: list only these items to these users. A user without a row
+            gets no items.
+        block_pairs : frame, table or dict of columns, optional
+            Columns user_id and item_id: never list these items to these users.
+        groups : dict of item id to group, or frame, optional
+            Group of each item, such as its category; a frame has the columns item_id and group.
+            Items without a group are never limited by `per_group`.
+        allow_groups, block_groups : list of groups, optional
+            List only items of these groups, or never items of these groups.
+        per_group : int, optional
+            Largest number of items of one group in a list.
         unknown : {"error", "skip", "popular"}
             For a user outside the log: raise an error, return no rows, or return the most popular
             items, with the number of their users as the score.
@@ -397,7 +419,11 @@ class Estimator:
         InputError
             When an argument is not a list of ids, or `k` is not a whole number above 0.
         """
-        rules = lists.Rules(k, include_seen, allow, block, unknown, diversify)
+        rules = Rules(
+            k=k, include_seen=include_seen, allow=allow, block=block, allow_pairs=allow_pairs,
+            block_pairs=block_pairs, groups=groups, allow_groups=allow_groups,
+            block_groups=block_groups, per_group=per_group, unknown=unknown, diversify=diversify,
+        )  # fmt: skip
         return lists.for_users(self.run, users, rules)
 
     @undisturbed
@@ -409,7 +435,11 @@ class Estimator:
         include_seen: bool = False,
         allow: Iterable[Any] | None = None,
         block: Iterable[Any] | None = None,
-        unknown: lists.Unknown = "error",
+        groups: Any = None,
+        allow_groups: Iterable[Any] | None = None,
+        block_groups: Iterable[Any] | None = None,
+        per_group: int | None = None,
+        unknown: Unknown = "error",
         diversify: float = 0.0,
     ) -> Table:
         """Recommend the k best items to new users, from the items of their histories.
@@ -421,7 +451,7 @@ class Estimator:
         histories : list of lists of item ids
             One history per new user, oldest item first. A repeated item counts once, at its first
             place.
-        k, include_seen, allow, block, diversify
+        k, include_seen, allow, block, groups, allow_groups, block_groups, per_group, diversify
             As in `recommend`. Seen items are those of the history.
         unknown : {"error", "skip", "popular"}
             For an item outside the log: raise an error, or ignore the item ("skip", "popular").
@@ -444,8 +474,54 @@ class Estimator:
         InputError
             When an argument is not a list of ids, or `k` is not a whole number above 0.
         """
-        rules = lists.Rules(k, include_seen, allow, block, unknown, diversify)
+        rules = Rules(
+            k=k, include_seen=include_seen, allow=allow, block=block, groups=groups,
+            allow_groups=allow_groups, block_groups=block_groups, per_group=per_group,
+            unknown=unknown, diversify=diversify,
+        )  # fmt: skip
         return lists.for_histories(self.run, histories, rules, self.device)
+
+    @undisturbed
+    def write_lists(
+        self,
+        path: str | PathLike[str],
+        k: int = 10,
+        *,
+        shard: tuple[int, int] | None = None,
+        **rules: Any,
+    ) -> bool:
+        """Write the lists of all users to a Parquet file, in bounded memory.
+
+        The file has the columns and rows of ``recommend(None, k, **rules)``. It is replaced when it
+        is complete.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write.
+        k : int
+            Items per user.
+        shard : (int, int), optional
+            (i, n): only the i-th of n parts of the users, from 1. A file that holds exactly these
+            lists already is left as it is, so a call that was interrupted can be repeated.
+        **rules
+            Other arguments of `recommend`, such as ``block=[…]``.
+
+        Returns
+        -------
+        bool
+            False if the file was complete already.
+
+        Raises
+        ------
+        InputError
+            When an argument is wrong, the file cannot be written, or the file of a shard holds
+            something else.
+        NotFittedError
+            When the model is not trained yet.
+        """
+        file = folder_path(path, "write_lists", "a file to write")
+        return write_lists(self.run, file, Rules(k=k, **rules), shard)
 
     @undisturbed
     def score(self, users: Iterable[Any], items: Iterable[Any]) -> npt.NDArray[np.float32]:
@@ -529,8 +605,7 @@ class Estimator:
 
         The contributions add up to the score minus the score with an empty history. For FISM,
         SVD++, ItemKNN and EASE they are exact. For COMET they are integrated gradients through the
-        tower (Sundararajan et al. 2017). Their sum is accurate to 5e-4, or to that share of a
-        sum above 1.
+        tower (Sundararajan et al. 2017), and their sum is accurate to 1e-3.
 
         Parameters
         ----------
