@@ -1,13 +1,15 @@
 # `make setup` once; every other target does it when pyproject.toml or constraints.txt changed.
-# PYTHON=python3.12 chooses the interpreter, PIP_ARGS="…" goes to pip (README: the CPU build of torch).
+# PYTHON=python3.12 chooses the interpreter. PIP_ARGS="--extra-index-url …" goes to pip: it names the
+# index of torch's CPU build, which torch's installation page shows.
 
 PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.stamp
 PEERS := .venv-peers
+DIST := .venv-dist
 
-.PHONY: setup demo test slow lint bench bench-peers docs check
+.PHONY: setup demo test slow lint bench bench-peers docs check dist check-dist
 .DEFAULT_GOAL := check
 
 setup: $(STAMP)
@@ -18,8 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 	  exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[plot,tune]" \
-	  --group test --group lint --group docs
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[mlflow,plot,tensorboard,tune]" \
+	  --group test --group lint --group docs --group dist
 	touch $@
 
 demo: $(STAMP)
@@ -37,6 +39,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms \
+	  .github/ISSUE_TEMPLATE/fault.yml .github/ISSUE_TEMPLATE/wish.yml
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
@@ -57,3 +62,16 @@ docs: $(STAMP)
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 check: lint test docs
+
+dist: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m build
+
+# The wheel in an environment of its own, away from the sources: does it train and recommend?
+check-dist: dist
+	rm -rf $(DIST)
+	$(PYTHON) -m venv $(DIST)
+	$(DIST)/bin/python -m pip install --upgrade "pip>=25.1"
+	$(DIST)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt dist/*.whl
+	cd $(DIST) && bin/comet-rec train ../examples/shop.csv --user customer --item product \
+	  --time bought_on --all --out run && bin/comet-rec recommend run --user ada -k 3

@@ -103,6 +103,70 @@ def reading(result: dict[str, Any], name: str) -> list[str]:
     return [*lines, "", on(result, name)]
 
 
+def list_times(result: dict[str, Any], name: str) -> list[str]:
+    new = result["new_user"]
+    lines = [
+        "## Lists",
+        "",
+        "A list of ten for one new user of MovieLens-1M, from a history: "
+        f"{new['median_ms']:.1f} ms (median; the first call, which builds the model, "
+        f"{new['first_ms']:.0f} ms).",
+        "",
+        "The ten best items for a user, K = 128, exactly; bare is the product and `torch.topk`. "
+        "Processor time of one thread, medians:",
+        "",
+        "| items | `recommend` | search alone | bare | ratio | in blocks, a user | bare | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["top_10"]:
+        lines.append(
+            f"| {row['items']:,} | {row['recommend_ms']:.1f} ms | {row['search_ms']:.1f} ms "
+            f"| {row['bare_ms']:.1f} ms | {row['ratio']:.2f} "
+            f"| {row['block_search_ms_a_user']:.2f} ms | {row['block_bare_ms_a_user']:.2f} ms "
+            f"| {row['block_ratio']:.2f} |"
+        )
+    lines += [
+        "",
+        "Lists of ten for all users to Parquet, K = 64. Memory is that of the process: library, "
+        "log and vectors before, and the peak.",
+        "",
+        "| users | items | processor time | users a second of it | memory before | peak |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["to_file"]:
+        lines.append(
+            f"| {row['users']:,} | {row['items']:,} | {row['cpu_seconds']:.0f} s "
+            f"| {row['users'] / row['cpu_seconds']:,.0f} "
+            f"| {row['mib_before']:,.0f} MiB | {row['mib_peak']:,.0f} MiB |"
+        )
+    return [*lines, "", on(result, name)]
+
+
+def fold_in(result: dict[str, Any], name: str) -> list[str]:
+    figures = ("sampled HR@10", "sampled NDCG@10", "full HR@10", "full NDCG@10")
+    lines = [
+        "## New users",
+        "",
+        f"MovieLens-1M: {result['new_users']:,} of {result['users']:,} users are left out of a "
+        "training, and folded in from all but their latest item. The same users in a training "
+        "with all users stand beside them.",
+        "",
+        f"| model | users | {' | '.join(figures)} |",
+        f"|---|---|{'---|' * len(figures)}",
+    ]
+    ways = {"trained": "trained on", "folded_in": "folded in", "lost": "lost"}
+    for model, both in result["models"].items():
+        for way, words in ways.items():
+            cells = " | ".join(f"{both[way][figure]:.3f}" for figure in figures)
+            lines.append(f"| {model} | {words} | {cells} |")
+    settings = ", ".join(
+        f"{key} = {value}" for key, value in result["settings"]["COMET"].items() if key != "preset"
+    )
+    preset = result["settings"]["COMET"]["preset"]
+    about = f'COMET: preset "{preset}"' + (f" with {settings}" if settings else "")
+    return [*lines, "", f"{about}. {on(result, name)}"]
+
+
 def growth(result: dict[str, Any], name: str) -> list[str]:
     lines = [
         "## Growth",
@@ -234,6 +298,8 @@ PAGES: dict[str, tuple[str, list[Section]]] = {
             ("bench/throughput-xeon.json", throughput),
             ("bench/equal-accuracy.json", equal_accuracy),
             ("bench/ranking.json", ranking),
+            ("bench/lists.json", list_times),
+            ("bench/fold-in.json", fold_in),
             ("bench/reading.json", reading),
             ("bench/growth.json", growth),
             ("bench/peers.json", peers),

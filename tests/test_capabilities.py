@@ -15,6 +15,8 @@ EXCEPTIONS = {
     ("data/id_lists.py", "as_py"),
     ("data/id_lists.py", "values"),
     ("data/id_lists.py", "columns"),
+    ("data/id_lists.py", "collect"),
+    ("data/id_lists.py", "collect_schema"),
     ("data/id_lists.py", "column_names"),
     ("data/id_lists.py", "ndim"),
     ("data/id_lists.py", "__array__"),
@@ -22,7 +24,7 @@ EXCEPTIONS = {
     ("data/id_lists.py", "to_numpy"),
     # What an operating system or a C library may lack.
     ("artefact/folder.py", "renameat2"),
-    ("cli/progress.py", "SIGHUP"),
+    ("cli/interrupt.py", "SIGHUP"),
     ("cli/terminal.py", "buffer"),
     ("estimators/surroundings.py", "register_at_fork"),
     ("files.py", "O_NONBLOCK"),

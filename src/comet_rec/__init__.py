@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from comet_rec.reading.given import given_test as given_test
     from comet_rec.reading.readers import read as read
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.2.0"
 
 _MODELS = (
     "COMET", "EASE", "FISM", "GMF", "MF", "MLP", "ConvNCF", "ItemKNN", "NeuMF", "Popularity",

@@ -137,6 +137,8 @@ def test_a_format_that_is_named_goes_before_the_name(shop, tmp_path):
         (["--user", "ann", "--allow-file", "."], "is a folder"),
         (["--user", "ann", "--block-file", "none"], "No such file"),
         (["--user", "ann", "--all-users"], "give one of --user"),
+        (["--user", "ann", "--diversify", "0.5"], "ease has no item vectors"),
+        (["--user", "ann", "--diversify", "nan"], "diversify = nan: must be a number from 0 to 1"),
         (["--users-file", "EMPTY", "--history", "i1"], "give one of --user"),
         (["--user", "9" * 5000], "unknown user '999"),
         (["--user", "ann", "-k", "9" * 5000], "-k"),
@@ -189,3 +191,95 @@ def test_numbers_of_any_length_and_deep_lists_are_refused_as_settings(tmp_path, 
         words += ["--journal", str(tmp_path / "j"), "--search", f"model.neighbours=-1,{value}"]
         assert run(words) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_pairs_and_groups_of_files_filter_the_lists(lists, tmp_path, capsys):
+    (tmp_path / "pairs.csv").write_text('user_id,item_id\nbob,i1\nbob,"tee, black"\ncy,i2\n')
+    words = ["--user", "bob,cy,dee", "--include-seen"]
+    alone = lists(*words, "--allow-pairs", str(tmp_path / "pairs.csv"))
+    assert {user: set(items) for user, items in alone.items()} == {
+        "bob": {"i1", "tee, black"}, "cy": {"i2"}, "dee": set(),
+    }  # fmt: skip
+    rest = lists(*words, "--block-pairs", str(tmp_path / "pairs.csv"), "--block", "pot")
+    assert {user: len(items) for user, items in rest.items()} == {"bob": 9, "cy": 10, "dee": 11}
+
+    rows = [f"i{i}\t{'odd' if i % 2 else 'even'}" for i in range(10)]
+    (tmp_path / "groups.tsv").write_text("\n".join(["sku\tgenre", *rows]))
+    groups = ["--groups", str(tmp_path / "groups.tsv")]
+    odd = lists(*words, *groups, "--allow-group", "odd")["bob"]
+    assert set(odd) == {"i1", "i3", "i5", "i7", "i9"}
+    rest = lists(*words, *groups, "--block-group", "odd", "--block-group", "even")["bob"]
+    assert set(rest) == {"tee, black", "pot"}
+    few = lists(*words, *groups, "--per-group", "2")["bob"]
+    assert len(few) == 6
+    assert sum(item in odd for item in few) == 2
+
+
+def test_unknown_ids_of_pairs_are_told(shop, tmp_path, capsys):
+    (tmp_path / "pairs.csv").write_text("user,item\nbob,i1\neve,i1\nbob,i-one\n")
+    words = ["--user", "bob", "--block-pairs", str(tmp_path / "pairs.csv")]
+    assert run(["recommend", str(shop), *words]) == 0
+    assert capsys.readouterr().err == (
+        "note: --block-pairs: 1 of 3 users do not occur in the log, such as 'eve'\n"
+        "note: --block-pairs: 1 of 3 items do not occur in the log, such as 'i-one'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "text"),
+    [
+        (["--block-pairs", "FILE"], "bob,i1\nbob,i2\n", "line 1 must name the columns"),
+        (["--block-pairs", "FILE"], "user_id,what,else\na,b,c\n", "such as user_id,item_id"),
+        (["--block-pairs", "FILE"], "", "is empty"),
+        (["--block-pairs", "FILE"], "user,item\nbob\n", "row 2 has 1 fields"),
+        (["--block-pairs", "FILE"], 'user,item\nbob,"i1\n', "unexpected end of data"),
+        (["--groups", "FILE", "--per-group", "1"], "item,group\ni1,a\ni1,b\n", "has two groups"),
+        (["--groups", "FILE", "--block-group", "drame"], "item,group\ni1,drama\n", "'drama'"),
+        (["--per-group", "2"], "", "per_group: needs groups"),
+        (["--shard", "1/2"], "", "--shard: needs --all-users"),
+    ],
+)
+def test_filter_files_that_cannot_be_are_refused_in_a_line(
+    words, content, text, shop, tmp_path, capsys
+):
+    (tmp_path / "file.csv").write_text(content)
+    words = [str(tmp_path / "file.csv") if word == "FILE" else word for word in words]
+    assert run(["recommend", str(shop), "--user", "bob", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert text in err
+    assert err.count("\n") == 1
+
+
+def test_pairs_need_users_of_the_log(shop, capsys):
+    words = ["--history", "i1", "--block-pairs", "nothing.csv"]
+    assert run(["recommend", str(shop), *words]) == 2
+    assert "need users of the log" in capsys.readouterr().err
+
+
+def test_shards_hold_all_users_once_and_complete_ones_are_left(shop, tmp_path, capsys):
+    whole, folder = tmp_path / "whole.parquet", tmp_path / "shards"
+    words = ["recommend", str(shop), "--all-users", "-k", "3"]
+    assert run([*words, "--out", str(whole)]) == 0
+    for shard in ("1/10", "10/10", "7/10", *(f"{i}/10" for i in (2, 3, 4, 5, 6, 8, 9))):
+        assert run([*words, "--shard", shard, "--out", str(folder)]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert sorted(os.listdir(folder))[0] == "01-of-10.parquet"
+    assert len(os.listdir(folder)) == 10
+    con = duckdb.connect()
+    rows = con.execute(f"SELECT * FROM '{folder}/*.parquet'").fetchall()
+    assert rows == con.execute(f"SELECT * FROM '{whole}'").fetchall()
+    assert len(rows) == 18
+
+    before = (folder / "02-of-10.parquet").stat()
+    assert run([*words, "--shard", "2/10", "--out", str(folder)]) == 0
+    assert "02-of-10.parquet is complete already" in capsys.readouterr().err
+    assert (folder / "02-of-10.parquet").stat() == before
+    assert run([*words, "--block", "pot", "--shard", "2/10", "--out", str(folder)]) == 2
+    assert "holds something else than these lists" in capsys.readouterr().err
+    one = tmp_path / "mine.parquet"
+    assert run([*words, "--shard", "2/10", "--out", str(one)]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["mine.parquet", "shards", "whole.parquet"]
+    for shard in ("0/2", "3/2", "2", "1/0", "-1/2", "a/b"):
+        assert run([*words, "--shard", shard, "--out", str(folder)]) == 2
+        assert "must be I/N" in capsys.readouterr().err

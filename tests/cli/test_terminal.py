@@ -18,7 +18,7 @@ import pytest
 
 import comet_rec
 from comet_rec.cli.app import app, run
-from comet_rec.cli.progress import interruptible
+from comet_rec.cli.interrupt import interruptible
 from comet_rec.text import width_of
 
 PROGRAM = [sys.executable, "-m", "comet_rec"]

@@ -23,12 +23,12 @@ def log_of(rows, **options):
 
 
 @settings(deadline=None, max_examples=30)
-@given(ROWS, ROWS)
-def test_joining_two_logs_is_reading_their_rows_together(old, new):
+@given(ROWS, ROWS, st.sampled_from(["first", "last"]))
+def test_joining_two_logs_is_reading_their_rows_together(old, new, repeats):
     """New rows are later than all old ones, so that the earlier row of a pair is the old one."""
     later = [(user, item, time + 31) for user, item, time in new]
-    whole = joined(log_of(old), log_of(later))
-    together = log_of(old + later)
+    whole = joined(log_of(old, repeats=repeats), log_of(later, repeats=repeats), repeats)
+    together = log_of(old + later, repeats=repeats)
     assert whole.log.fingerprint == together.fingerprint
 
 

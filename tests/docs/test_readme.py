@@ -132,7 +132,7 @@ def test_shell_prints_what_is_shown_for_the_small_log(clone):
 @pytest.mark.slow
 def test_shell_prints_what_is_shown_for_movielens(clone):
     large = [each for each in console(README.read_text(encoding="utf-8")) if "bikes" not in each[0]]
-    assert [command.split()[1] for command, _ in large] == ["data", "train", "recommend"]
+    assert [command.split()[1] for command, _ in large] == ["data", "train"]
     for command, shown in large[:1]:
         assert shown == []
         run(["bash", "-c", command], clone)  # prints the folder

@@ -123,6 +123,19 @@ def test_unknown_users_by_policy(fitted):
         fitted.recommend([0], unknown="skp")  # type: ignore[arg-type]
 
 
+def test_the_model_is_built_once_for_all_lists_of_new_users(fitted, monkeypatch):
+    built, restored = [], base.restored
+
+    def spy(*arguments):
+        built.append(arguments)
+        return restored(*arguments)
+
+    monkeypatch.setattr(base, "restored", spy)
+    for _ in range(3):
+        fitted.recommend_for_history([[1, 3]], k=5)
+    assert len(built) == 1
+
+
 def test_histories_of_new_users(fitted):
     once = fitted.recommend_for_history([[2, 4, 6]], k=3)
     again = fitted.recommend_for_history([[2, 4, 2, 6, 4]], k=3)

@@ -211,19 +211,6 @@ def test_the_kernels_shown_are_the_widest_that_do_not_cover_all():
     assert kernels_of(state, "item_tower") == {}
 
 
-def test_inspect_says_why_there_is_nothing_to_see(csv, tmp_path, capsys):
-    fast = ["--set", "train.epochs=1", "--set", "model.embedding_dim=16", "--quiet"]
-    for name, more, why in (
-        ("one", ["--set", "model.towers=user"], "this COMET has no item tower"),
-        ("mlp", ["--set", "model.cross=mlp"], "model.cross is mlp"),
-    ):
-        out = str(tmp_path / name)
-        assert run(["train", str(csv), "--preset", "paper", "--out", out, *fast, *more]) == 0
-        words = ["inspect", out, "--tower", "item", "--out", str(tmp_path / "pictures")]
-        assert run(words) == 2
-        assert why in capsys.readouterr().err
-
-
 def test_recorded_trains_nothing_and_shows_what_is_there(split, tmp_path, monkeypatch):
     log = StudyLog("small", "small", split)
     reproduce(Study(["table2"], [log], SMOKE, 1, tmp_path, only=["EASE"]), "", figures=False)

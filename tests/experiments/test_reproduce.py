@@ -397,10 +397,11 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys):
 def test_inspect_draws_the_kernels_of_a_run(written, tmp_path, capsys):
     folders = sorted((written / "runs").glob("small-comet-*"))
     assert run(["inspect", str(folders[0] / "run"), "--out", str(tmp_path)]) == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["user-kernels.png", "user-kernels.svg"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"user-kernels.png", "user-kernels.svg"} <= names
     other = next((written / "runs").glob("small-mf-*")) / "run"
-    assert run(["inspect", str(other), "--out", str(tmp_path / "x")]) == 2
-    assert "is a mf, which has no filters" in capsys.readouterr().err
+    assert run(["inspect", str(other), "--out", str(tmp_path / "x")]) == 0
+    assert "the model mf has no filters" in capsys.readouterr().err
 
 
 @pytest.mark.slow

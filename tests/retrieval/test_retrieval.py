@@ -54,6 +54,29 @@ def test_equal_items_have_equal_scores_and_the_order_of_ids(queries, n, dims):
     assert np.array_equal(values, alone)
 
 
+def test_a_known_length_of_the_longest_item_changes_no_list():
+    rng = torch.Generator().manual_seed(0)
+    users, items = torch.randn(5, 32, generator=rng), torch.randn(9000, 32, generator=rng)
+    longest = float(torch.linalg.vector_norm(items, dim=1).max())
+    plain, known = collect(users, items, 10), collect(users, items, 10, longest=longest)
+    assert np.array_equal(plain[0], known[0])
+    assert np.array_equal(plain[1], known[1])
+
+
+def test_the_best_of_pairs_are_those_of_a_loop():
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.integers(0, 6, size=40))
+    items, scores = rng.permutation(40), rng.integers(0, 5, size=40).astype(np.float32)
+    found, values = exact.top_k_of_pairs(scores, rows, items, 7, 4)
+    for row in range(7):
+        mine = sorted(
+            (-score, item) for r, item, score in zip(rows, items, scores, strict=True) if r == row
+        )[:4]
+        unused = 4 - len(mine)
+        assert found[row].tolist() == [item for _, item in mine] + [-1] * unused
+        assert values[row].tolist() == [-score for score, _ in mine] + [-np.inf] * unused
+
+
 def test_scores_near_zero_are_ordered_as_in_float64():
     rng = torch.Generator().manual_seed(0)
     user = torch.randn(1, 128, generator=rng)

@@ -206,9 +206,9 @@ class Killed(BaseException):
 def test_killed_while_the_second_model_is_kept_it_goes_on_to_the_same_model(
     split, tmp_path, monkeypatch, when
 ):
-    from comet_rec.training import blend
+    from comet_rec.training import kept
 
-    whole, save = comet().fit(split, refit=True), blend.save_run
+    whole, save = comet().fit(split, refit=True), kept.save_run
 
     def killed(run, place):
         if when == "after":
@@ -217,7 +217,7 @@ def test_killed_while_the_second_model_is_kept_it_goes_on_to_the_same_model(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(blend, "save_run", killed)
+        patched.setattr(kept, "save_run", killed)
         with pytest.raises(Killed):
             comet().fit(split, refit=True, hooks=Hooks(checkpoints=tmp_path / "c"))
     hooks = Hooks(checkpoints=tmp_path / "c", resume=has_checkpoint(tmp_path / "c"))

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import comet_rec as cr
-from comet_rec.errors import ConfigError, InputError
+from comet_rec.errors import CometWarning, ConfigError, InputError
 from comet_rec.evaluation import scoring
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import drawn_users, full_ranks
 from comet_rec.evaluation.scoring import model_scores
 from comet_rec.training import fit as fit_module
+from comet_rec.training.checkpoints import Hooks
 from comet_rec.training.fit import Validation, validation_text
 
 SETTINGS = {"epochs": 6, "patience": 0, "embedding_dim": 8}
@@ -210,3 +211,52 @@ def test_wrong_starts_are_refused(checkerboard_split, random_log):
 def test_what_is_no_model_to_start_from_is_refused(checkerboard_split, nothing):
     with pytest.raises(InputError, match="init_from"):
         cr.MF(embedding_dim=4, epochs=1).fit(checkerboard_split, init_from=nothing)
+
+
+BLEND = {
+    "preset": "best", "embedding_dim": 8, "history_length": 6, "epochs": 3,
+    "hidden": (8,), "widths": (1, 4),
+}  # fmt: skip
+
+
+def tensors_of(model):
+    return model.run.tensors | (model.run.selected or {})
+
+
+def test_a_time_limit_that_is_over_leaves_one_validated_epoch_and_whole_later_trainings(split):
+    hooks = Hooks(time_limit=0.0, final=True)
+    with pytest.warns(CometWarning, match="was trained for 1 of") as notes:
+        model = cr.COMET(**BLEND).fit(split, hooks=hooks)
+    assert [str(note.message).split()[2] for note in notes] == ["fism", "comet"]
+    stages = [line["stage"] for line in model.run.log]
+    assert stages == ["fism validation", "fism refit", "validation", "refit"]
+    assert model.run.epochs == model.run.blend.epochs == 1
+    assert model.run.validation is not None
+    model.final(hooks=hooks)
+    assert [line["stage"] for line in model.run.log][4:] == ["fism all", "all"]
+
+
+def test_a_time_limit_ends_a_training_on_all_rows_too(random_log):
+    with pytest.warns(CometWarning, match="mf was trained for 1 of 6 epochs"):
+        model = cr.MF(**SETTINGS).fit(random_log(80, 60, 12), hooks=Hooks(time_limit=0.0))
+    assert model.run.epochs == 1
+    plain = cr.MF(**SETTINGS | {"epochs": 1}).fit(random_log(80, 60, 12))
+    # The learning rate does not fall, so one epoch of six equals one epoch of one.
+    assert torch.equal(model.run.user_vectors, plain.run.user_vectors)
+
+
+def test_a_distant_time_limit_and_an_estimate_change_no_number(split):
+    estimates = []
+    hooks = Hooks(time_limit=1e6, final=True, estimate=estimates.append)
+    model = cr.COMET(**BLEND).fit(split, hooks=hooks)
+    plain = cr.COMET(**BLEND).fit(split)
+    assert len(estimates) == 1
+    assert estimates[0] > 0
+    for name, value in tensors_of(plain).items():
+        assert torch.equal(tensors_of(model)[name], value), name
+
+
+def test_a_model_without_epochs_needs_no_estimate(split):
+    estimates = []
+    cr.EASE().fit(split, hooks=Hooks(time_limit=0.0, estimate=estimates.append))
+    assert estimates == []

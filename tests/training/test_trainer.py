@@ -18,7 +18,7 @@ from comet_rec.training import trainer
 from comet_rec.training.checkpoints import Hooks
 from comet_rec.training.fit import Validation
 from comet_rec.training.losses import bayesian_personalised_ranking, binary_cross_entropy, objective
-from comet_rec.training.trainer import Averaged, Trainer, prefetched
+from comet_rec.training.trainer import Averaged, Trainer, TrainState, prefetched
 from tests.conftest import checkerboard_log
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
@@ -295,3 +295,20 @@ def test_precision_goes_back_when_a_step_fails(split):
     with pytest.raises(NonFiniteError):
         cr.COMET(**SMALL, matmul_precision="medium", init_scale=1e30).fit(split)
     assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize(
+    ("repeats", "left", "late"),
+    [(0, 4, False), (0, 2, True), (1, 7, True), (1, 10, False), (2, 10, True), (2, 16, False)],
+)
+def test_an_epoch_begins_only_if_it_and_later_trainings_end_in_time(
+    monkeypatch, repeats, left, late
+):
+    """Two epochs of 2 s and 1 s of validation: the next takes 3 s, a later training 3 · 2 s."""
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: 100.0)
+    training = object.__new__(Trainer)
+    training.deadline, training.repeats, training.state = 100.0 + left, repeats, TrainState(epoch=2)
+    training._epoch_seconds = [(2.0, 1.0), (2.0, 1.0)]
+    assert training._is_late() == late
+    training._epoch_seconds = []  # the first epoch always begins
+    assert not training._is_late()

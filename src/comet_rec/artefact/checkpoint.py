@@ -28,6 +28,12 @@ BLEND = "blend"
 
 In a blend, the scores of a second model are added to those of the main model.
 """
+MEASURED, FINAL = "measured", "final"
+"""Subfolders of a training that measures a model and then trains it once more on all rows.
+
+The first is the measured run, which is complete. The second has the checkpoints of the final
+training.
+"""
 REMEDY = "remove the folder and train again"
 """Advice in the error for a damaged checkpoint."""
 
@@ -111,7 +117,7 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether `folder` holds a checkpoint from which a training can resume."""
-    return has_own_checkpoint(folder) or (folder / BLEND).is_dir()
+    return has_own_checkpoint(folder) or any((folder / n).is_dir() for n in (BLEND, MEASURED))
 
 
 def has_own_checkpoint(folder: Path) -> bool:
@@ -125,7 +131,7 @@ def forget(folder: Path) -> None:
     Its tensor file stays until the next checkpoint is written.
     """
     (folder / POINTER).unlink(missing_ok=True)
-    for name in (BLEND, "companions"):  # the folder's name until 0.1
+    for name in (BLEND, MEASURED, FINAL, "companions"):  # companions: the name of `BLEND` until 0.1
         shutil.rmtree(folder / name, ignore_errors=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,25 @@ _SETTING = re.compile(r'\[\w+\]|\w+ = (?:"(?:[^"\\]|\\.)*"|\[[\d., ]*\]|[-+.\w]+
 
 The value of a setting is a string, a list of numbers, a number or a word.
 """
+_YARDSTICKS = (
+    {
+        "metric": str,
+        "users": int,
+        "models": [
+            {
+                "model": str,
+                "validation": float,
+                "sampled": float,
+                "full": (float, None),
+                "difference": (float, None),
+                "low": (float, None),
+                "high": (float, None),
+            }
+        ],
+        "left_out": [str],
+    },
+    None,
+)
 _MANIFEST = {
     "model": str,
     "epochs": int,
@@ -57,6 +77,7 @@ _MANIFEST = {
     "final?": bool,
     "blend_epochs?": int,
     "companion_epochs?": {str: int},
+    "yardsticks?": _YARDSTICKS,
     "protocol": ({"hash": str, "settings": {str: object}}, None),
     "data": {
         "source": str,
@@ -150,6 +171,9 @@ class Run:
         earlier model, which did not know the test items.
     metrics : dict or None
         Metrics as ``evaluate --json`` prints them; None before evaluation, or without a split.
+    yardsticks : dict or None
+        Comparison with simple models on the same split, as `estimators.yardsticks.compared`
+        returns it; None if it was not made.
     log : list of dict
         One entry for each epoch.
     titles : dict
@@ -172,6 +196,7 @@ class Run:
     blend: SecondModel | None = None
     final: bool = False
     metrics: dict[str, Any] | None = None
+    yardsticks: dict[str, Any] | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
     source: str = ""
@@ -200,6 +225,13 @@ class Run:
         if self.blend is None:
             return None
         return base.restored(second_config(self.config), self.blend.state, self.interactions)
+
+    @cached_property
+    def longest_item(self) -> float | None:
+        """Length of the longest item vector, which every search needs; None without vectors."""
+        if self.item_vectors is None or len(self.item_vectors) == 0:
+            return None
+        return float(torch.linalg.vector_norm(self.item_vectors, dim=1).amax())
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -263,18 +295,22 @@ def vector_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array
     return declared
 
 
-def save_run(run: Run, folder: Path) -> None:
+def save_run(run: Run, folder: Path, pictures: Mapping[str, bytes] | None = None) -> None:
     """Write a run to a folder atomically; an earlier run in the folder is replaced.
+
+    `pictures` are more files for the folder, by name; `load_run` ignores them.
 
     Raises
     ------
     ArtefactError
         When the folder cannot be written, or holds files that are not part of a run.
     """
-    write_folder(folder, lambda fresh: _write(run, fresh))
+    write_folder(folder, lambda fresh: _write(run, fresh, pictures or {}))
 
 
-def _write(run: Run, folder: Path) -> dict[str, Any]:
+def _write(run: Run, folder: Path, pictures: Mapping[str, bytes]) -> dict[str, Any]:
+    for name, content in pictures.items():
+        (folder / name).write_bytes(content)
     log = run.interactions
     save_tensors(run.tensors, folder / "model.safetensors")
     if run.selected is not None:
@@ -310,6 +346,7 @@ def _write(run: Run, folder: Path) -> dict[str, Any]:
         "epochs": run.epochs,
         "started_from": list(run.started_from),
         "final": run.final,
+        "yardsticks": run.yardsticks,
         "blend_epochs": 0 if run.blend is None else run.blend.epochs,
         "config": {room: asdict(getattr(run.config, room)) for room in ("model", "blend", "train")},
         "protocol": None if run.split is None else protocol_entry(run.split),
@@ -431,6 +468,7 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
         blend=blend,
         final=final,
         metrics=metrics,
+        yardsticks=manifest.get("yardsticks"),
         log=lines,
         titles=titles,
         source=data["source"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Sequence
@@ -14,12 +13,12 @@ import typer
 
 from comet_rec.cli import options, terminal
 from comet_rec.cli.evaluate import Run
+from comet_rec.cli.ids import all_ids, groups_of_file, ids_of_text, pairs_of_file, say_absent
 from comet_rec.errors import InputError, did_you_mean
 from comet_rec.files import is_stdout, read_lines, write_text_whole
 from comet_rec.text import cropped, padded, printable, shortened, width_of
 
 if TYPE_CHECKING:
-    from comet_rec.data.ids import Ids
     from comet_rec.data.tables import Table
     from comet_rec.estimators.estimator import Estimator
 
@@ -67,6 +66,39 @@ def recommend(
         typer.Option(metavar="ID,ID,…", help="Never recommend these items; repeatable."),
     ] = None,
     block_file: MoreItems = None,
+    allow_pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CSV of user_id and item_id: recommend only these to these users."
+        ),
+    ] = None,
+    block_pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CSV of user_id and item_id: never recommend these to these users."
+        ),
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV of item_id and group, such as a category."),
+    ] = None,
+    allow_group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP", help="Recommend only items of this group; repeatable."),
+    ] = None,
+    block_group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP", help="Never recommend items of this group; repeatable."),
+    ] = None,
+    per_group: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="At most N items of a group in a list.")
+    ] = None,
+    diversify: Annotated[
+        float,
+        typer.Option(
+            metavar="D", help="From 0 to 1: how much an item loses for being like one above it."
+        ),
+    ] = 0.0,
     unknown: Annotated[
         str, typer.Option(help="What to do with unknown ids: error, skip or popular.")
     ] = "error",
@@ -79,11 +111,22 @@ def recommend(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write.")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="With --all-users: only the I-th of N parts of the users, as a Parquet file in "
+            "the folder --out. A part that is complete is left as it is.",
+        ),
+    ] = None,
 ) -> None:
     """Recommend items to known users, or to new users with a given history."""
     if sum((bool(user or users_file), all_users, bool(history))) != 1:
         raise InputError("give one of --user ID (or --users-file), --all-users, --history ID,ID,…")
-    form = _format(form, out)
+    part = _shard(shard, all_users, form, out)
+    form = "parquet" if part else _format(form, out)
+    if history and (allow_pairs or block_pairs):
+        raise InputError("--allow-pairs and --block-pairs: need users of the log, not --history")
     files = {"users-file": users_file, "allow-file": allow_file, "block-file": block_file}
     lines = {
         name: [] if path is None else read_lines(path, f"--{name} {path}")
@@ -95,27 +138,78 @@ def recommend(
     log = model.run.interactions
     users = None
     if user or users_file:
-        users = _all_ids(log.user_ids, "--user", user or [], lines["users-file"])
+        users = all_ids(log.user_ids, "--user", user or [], lines["users-file"])
         if not users:
             raise InputError(f"--users-file {users_file}: holds no id; give one per line")
-    rules: dict[str, Any] = {"include_seen": include_seen, "unknown": unknown}
+    rules: dict[str, Any] = {
+        "include_seen": include_seen, "unknown": unknown, "diversify": diversify,
+    }  # fmt: skip
     for name, texts, path in (("allow", allow, allow_file), ("block", block, block_file)):
         if texts or path is not None:
-            items = _all_ids(log.item_ids, f"--{name}", texts or [], lines[f"{name}-file"])
+            items = all_ids(log.item_ids, f"--{name}", texts or [], lines[f"{name}-file"])
             rules[name] = items
-    if history:
-        parsed = [_ids(log.item_ids, each, "--history") for each in history]
+    for name, path in (("allow_pairs", allow_pairs), ("block_pairs", block_pairs)):
+        if path is not None:
+            rules[name] = pairs_of_file(path, f"--{name.replace('_', '-')}", model.run)
+    if groups is not None:
+        rules["groups"] = groups_of_file(groups, "--groups", model.run)
+    rules |= {"allow_groups": allow_group, "block_groups": block_group, "per_group": per_group}
+    table = None
+    if all_users and form == "parquet" and out is not None and not is_stdout(out):
+        _write_all(model, out, k, part, rules)
+    elif history:
+        parsed = [ids_of_text(log.item_ids, each, "--history") for each in history]
         table = model.recommend_for_history(parsed, k, **rules)
     else:
         table = model.recommend(users, k, **rules)
     for name in ("allow", "block"):
-        _say_absent(log.item_ids, name, rules.get(name, []))
+        say_absent(log.item_ids, f"--{name}", rules.get(name, []))
+    for option, name in (("--allow-pairs", "allow_pairs"), ("--block-pairs", "block_pairs")):
+        pairs = rules.get(name, {"user_id": [], "item_id": []})
+        say_absent(log.user_ids, option, pairs["user_id"], "users")
+        say_absent(log.item_ids, option, pairs["item_id"])
+    say_absent(log.item_ids, "--groups", list(rules.get("groups", ())))
+    if table is None:  # written already
+        return
     asked: Sequence[Any] = range(len(history or ()))
     if not history:
         asked = log.user_ids.external(range(log.n_users)).tolist() if users is None else users
         if unknown == "skip":
             asked = [key for key in asked if log.user_ids.index([key])[0] >= 0]
     _write(table, form, out, asked, model)
+    if not history and model.run.known is not log:
+        note = "lists may hold held-out test items, which the model does not know"
+        options.say_notes([f"{note}; train with --final to leave them out"], False)
+
+
+def _shard(
+    text: str | None, all_users: bool, form: str | None, out: Path | None
+) -> tuple[int, int] | None:
+    """The part of the users that --shard I/N names; None without the option."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", text)
+    if found is None or int(found[1]) > int(found[2]):
+        raise InputError(f"--shard {shortened(text)}: must be I/N with I from 1 to N, such as 1/8")
+    if not all_users or out is None or form not in (None, "parquet"):
+        raise InputError("--shard: needs --all-users and --out FOLDER, and writes Parquet files")
+    return int(found[1]), int(found[2])
+
+
+def _write_all(
+    model: Estimator, out: Path, k: int, shard: tuple[int, int] | None, rules: dict[str, Any]
+) -> None:
+    """Write the lists of all users, or of a part of them, to a Parquet file, block by block."""
+    path = out
+    if shard is not None and (out.is_dir() or out.suffix.lower() != ".parquet"):
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {out}: cannot be made: {error.strerror}") from None
+        # With zeros in front, the order of the names is the order of the users.
+        path = out / f"{shard[0]:0{len(str(shard[1]))}}-of-{shard[1]}.parquet"
+    if not model.write_lists(path, k, shard=shard, **rules):
+        options.say_notes([f"{path} is complete already, and is left as it is"], False)
 
 
 def _format(form: str | None, out: Path | None) -> str:
@@ -158,45 +252,6 @@ def _write(
         terminal.write(_escaped_json(text) if form.startswith("json") else text)
     else:
         write_text_whole(out, text)
-
-
-def _ids(ids: Ids, text: str, option: str) -> list[Any]:
-    """Parse comma-separated ids; a text that is itself a known id counts as one id."""
-    is_known = ids.index([ids.parse(text)])[0] >= 0
-    if is_known or not any(mark in text for mark in ',"'):
-        if not text.strip():
-            raise InputError(f"{option} {text!r}: holds no id; give ID,ID,…")
-        return [_meant(ids, text)]
-    try:
-        (parts,) = csv.reader([text], skipinitialspace=True, strict=True)
-    except (csv.Error, ValueError) as error:  # ValueError: several rows
-        why = str(error) if isinstance(error, csv.Error) else "it holds a line end"
-        raise InputError(f"{option} {shortened(text)!r}: {why}; give ID,ID,…") from None
-    if not any(part.strip() for part in parts):
-        raise InputError(f"{option} {shortened(text)!r}: holds no id; give ID,ID,…")
-    if "" in parts:
-        raise InputError(f"{option} {shortened(text)!r}: holds an empty id; give ID,ID,…")
-    return [_meant(ids, part) for part in parts]
-
-
-def _meant(ids: Ids, text: str) -> Any:
-    """Parse one id; blanks around it are dropped, unless the log has an id with these blanks."""
-    exact = ids.parse(text)
-    return exact if ids.index([exact])[0] >= 0 else ids.parse(text.strip())
-
-
-def _all_ids(ids: Ids, option: str, texts: list[str], lines: list[str]) -> list[Any]:
-    """Ids from all values of a repeatable option and from the lines of its file."""
-    option_ids = [each for text in texts for each in _ids(ids, text, option)]
-    return option_ids + [_meant(ids, line) for line in lines]
-
-
-def _say_absent(ids: Ids, name: str, items: list[Any]) -> None:
-    """Print a note about items of the option `--allow` or `--block` that are not in the log."""
-    absent = [item for item, at in zip(items, ids.index(items).tolist(), strict=True) if at < 0]
-    if absent:
-        few = f"{len(absent):,} of {len(items):,} items do not occur in the log"
-        options.say_notes([f"--{name}: {few}, such as {shortened(absent[0])!r}"], False)
 
 
 def _copy_to_stdout(table: Table, form: str) -> None:

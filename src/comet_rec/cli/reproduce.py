@@ -1,4 +1,4 @@
-"""The commands ``comet-rec reproduce`` and ``comet-rec inspect``: results and filters of COMET."""
+"""The commands ``comet-rec reproduce`` and ``comet-rec inspect``: a report, pictures of a run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from comet_rec.cli import options
-from comet_rec.cli.progress import clock, interruptible
+from comet_rec.cli.interrupt import interruptible
 from comet_rec.cli.terminal import say, show
 from comet_rec.errors import ConfigError, TrainingInterrupted
 
 if TYPE_CHECKING:
-    from comet_rec.config import Config
     from comet_rec.experiments.runner import Item, Runner
 
 
@@ -135,6 +134,7 @@ def ended_line(item: Item, items: Sequence[Item]) -> str:
 
     `item` is the training, and `items` are all trainings of the report.
     """
+    from comet_rec.estimators.progress import clock
     from comet_rec.experiments.runner import seconds_left
 
     ended = sum(each.state not in ("waiting", "running") for each in items)
@@ -184,36 +184,35 @@ def _reading(reading: options.Reading) -> str:
 
 
 def inspect(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained COMET.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `train --out` wrote.")],
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Folder for the pictures.")
-    ] = Path("kernels"),
-    tower: Annotated[str, typer.Option(help="Tower to draw: user or item.")] = "user",
+    ] = Path("pictures"),
+    tower: Annotated[str, typer.Option(help="Tower whose filters are drawn: user or item.")] = (
+        "user"
+    ),
 ) -> None:
-    """Draw the filters of a trained COMET as heat maps (Figure 5), in PNG and SVG."""
+    """Draw a trained run, in PNG and SVG.
+
+    The pictures show filters (Figure 5), weights of history positions, similar items, and figures
+    by popularity and by length of history.
+    """
     if tower not in ("user", "item"):
         raise ConfigError(f"--tower {tower}: give user or item")
     options.check_folder(out)
     from comet_rec.estimators.registry import load_model
-    from comet_rec.experiments.jobs import kernels_of
-    from comet_rec.experiments.plots import draw
-    from comet_rec.experiments.tables import Drawing
+    from comet_rec.experiments.inspection import pictures
+    from comet_rec.experiments.plots import draw, pyplot
 
-    trained = load_model(run).run
-    kernels = kernels_of(trained.state, f"{tower}_tower")
-    if not kernels:
-        raise ConfigError(f"{run}: {_without_filters(trained.config, tower)}")
+    pyplot()  # report a missing matplotlib before the figures are measured, not after
+    found = list(pictures(load_model(run).run, tower))
+    absent = [each for each in found if isinstance(each, str)]
+    if len(absent) == len(found):
+        raise ConfigError(f"{run}: nothing to draw: {'; '.join(absent)}")
     out.mkdir(parents=True, exist_ok=True)
-    weights = {name: kernel.tolist() for name, kernel in kernels.items()}
-    for name in draw(Drawing(f"{tower}-kernels", "kernels", "", {"": weights}), out):
-        show(str(out / name))
-
-
-def _without_filters(config: Config, tower: str) -> str:
-    """Message that says why a run has no filters to draw, and what to give instead."""
-    if config.name != "comet":
-        return f"is a {config.name}, which has no filters; give a trained COMET"
-    if config.get("model.cross") != "cnn+mlp":
-        cross = config.get("model.cross")
-        return f"model.cross is {cross}, without filters over all rows; give a COMET with cnn+mlp"
-    return f"this COMET has no {tower} tower; give the other --tower"
+    for each in found:
+        if isinstance(each, str):
+            say(each)
+            continue
+        for name in draw(each, out):
+            show(str(out / name))

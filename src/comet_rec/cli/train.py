@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from comet_rec.cli import evaluate, options
-from comet_rec.cli.progress import interruptible, training_progress
-from comet_rec.cli.terminal import show
+from comet_rec.cli.interrupt import interruptible
+from comet_rec.cli.tables import show_table
+from comet_rec.cli.terminal import folded, say, show
+from comet_rec.cli.tracking import Tracker, tracking
 from comet_rec.errors import (
     ArtefactError,
     CometError,
@@ -21,11 +26,17 @@ from comet_rec.errors import (
     InputError,
     TrainingInterrupted,
 )
+from comet_rec.text import shortened
 
 if TYPE_CHECKING:
     from comet_rec.data.interactions import Interactions
     from comet_rec.data.split import Split
     from comet_rec.estimators.estimator import Estimator
+    from comet_rec.training.checkpoints import Hooks
+
+
+LEAST_ESTIMATE = 10.0
+"""Estimated seconds of a training from which on they are printed."""
 
 
 @options.reads_log
@@ -49,9 +60,16 @@ def train(
         bool | None,
         typer.Option(help="Train again with the validation rows. Default: as the preset says."),
     ] = None,
+    final: Annotated[
+        bool,
+        typer.Option("--final", help="After evaluation, train once more on all rows, to go live."),
+    ] = False,
     all_: Annotated[
         bool, typer.Option("--all", help="Train on all rows, without evaluation.")
     ] = False,
+    yardsticks: Annotated[
+        bool, typer.Option(help="Show popularity, ItemKNN and EASE beside the model.")
+    ] = True,
     test: options.Test = None,
     candidates: options.Candidates = None,
     init_from: Annotated[
@@ -61,38 +79,65 @@ def train(
         ),
     ] = None,
     device: options.Device = "cpu",
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="End training after 90s, 5m or 1h30m with the best epoch so far."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped training.")] = False,
+    tracker: Annotated[
+        str | None,
+        typer.Option(help="Also send losses and metrics to: tensorboard or mlflow."),
+    ] = None,
     quiet: options.Quiet = False,
     *,
     reading: options.Reading,
 ) -> None:
     """Split a log, train a model, evaluate it, and write the run to a folder."""
+    if all_ and final:
+        raise InputError("--final evaluates before it trains on all rows; remove --final or --all")
     if all_ and (test or candidates or refit):
         raise InputError("--all holds nothing out; remove --test, --candidates and --refit")
     if candidates and not test:
         raise InputError("--candidates needs --test FILE")
+    limit = None if time_limit is None else _seconds(time_limit)
     from comet_rec.artefact.lock import locked
 
     options.check_folder(out)
-    with locked(out, "train"):  # lock now: after hours of training it would be too late
+    with (
+        locked(out, "train"),  # lock now: after hours of training it would be too late
+        tracking(tracker, out) as tracked,
+    ):
         _check_target(out, resume)
         from comet_rec.config import unknown
         from comet_rec.estimators.registry import ESTIMATORS, load_model
+        from comet_rec.training import pretraining
 
         if model not in ESTIMATORS:
             raise ConfigError(unknown("model", model, list(ESTIMATORS)))
         changes = options.pairs(settings or [])
         estimator = ESTIMATORS[model](preset=preset, seed=seed, device=device, **changes)
-        starts = [load_model(folder) for folder in init_from or []]
+        initial = [load_model(folder) for folder in init_from or []]
+        starts, final_starts = _for_final(initial) if final else (initial, [])
         log = options.read_data(data, reading)
         titles = options.titles_of(data, reading.folder)
         held = None if all_ else _split(log, reading, test, candidates, estimator)
         options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
-        _fit(estimator, log if held is None else held, refit, starts, out, resume, quiet)
+        for start in final_starts:  # now, not after the first training
+            pretraining.check_data(start.run, estimator.config_for(log), log, None)
+        tracked.open()  # after all checks, so that no refused training is recorded
+        training = _Training(estimator, out, resume, quiet, limit, final, tracked)
+        training.fit(log if held is None else held, refit, starts)
         keywords = reading.keywords()
         keywords.pop("threads", None)  # they do not change the log
         estimator.describe(data, titles, keywords)
+        if yardsticks and held is not None:
+            estimator.yardsticks()
+        if final:
+            training.final(final_starts)
         written = _save(estimator, out)
+        tracked.result(estimator.run)
     if not quiet:
         _say_result(estimator, written)
 
@@ -110,7 +155,9 @@ def _save(estimator: Estimator, out: Path) -> Path:
             CometWarning,
             stacklevel=2,
         )
-    estimator.save(place)
+    from comet_rec.experiments.plots import training_curves
+
+    estimator.save(place, pictures=training_curves(estimator.run))
     return place
 
 
@@ -118,12 +165,42 @@ def _say_result(estimator: Estimator, out: Path) -> None:
     """Print the metrics, the options for training on all rows, and the run's folder."""
     if estimator.run.split is not None:
         evaluate.show_report(estimator.run.metrics or {})
-        if estimator.run.chosen:
+        if estimator.run.yardsticks is not None:
+            show_yardsticks(estimator.run.yardsticks)
+        if estimator.run.final:
+            note = "the figures are the measured model's; the weights now know every row"
+            show(folded(note))
+        elif estimator.run.chosen:
             words = " ".join(f"--set {key}={value}" for key, value in estimator.run.chosen.items())
             if estimator.run.started_from:
                 words += ", and --init-from runs that were trained with --all"
             show(f"to train on all rows with the settings that validation chose: --all {words}")
     show(f"written to {out}")
+
+
+def show_yardsticks(comparison: Mapping[str, Any]) -> None:
+    """Print a table of a model and its yardsticks, and advice if a yardstick is ahead or level."""
+    from comet_rec.estimators.yardsticks import advice
+
+    model, *others = comparison["models"]
+    kind = "validation full" if comparison["metric"].startswith("full") else "validation"
+    columns = ["NDCG@10", "test sampled", "test full", kind, "difference"]
+    rows = []
+    for entry in comparison["models"]:
+        figures = [entry[key] for key in ("sampled", "full", "validation")]
+        cells = ["" if figure is None else f"{figure:.4f}" for figure in figures]
+        low, high = entry["low"], entry["high"]
+        paired = "" if low is None else f"{entry['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        rows.append([entry["model"], *cells, paired])
+    notes = [
+        f"difference: {model['model']} minus the row, same {comparison['users']:,} validation "
+        "users, 95 % interval"
+    ]
+    notes += [f"left out: {reason}" for reason in comparison["left_out"]]
+    if others:
+        show_table(columns, rows)
+    for note in [*notes, advice(comparison)]:
+        show(folded(note))
 
 
 def _split(
@@ -171,31 +248,116 @@ def _check_target(out: Path, resume: bool) -> None:
     refuse_foreign(out)  # before the training, not after
 
 
-def _fit(
-    estimator: Estimator,
-    data: Any,
-    refit: bool | None,
-    starts: list[Estimator],
-    out: Path,
-    resume: bool,
-    quiet: bool,
-) -> None:
-    """Train with progress and checkpoints; an interrupt saves the state for `--resume`."""
-    from comet_rec.artefact.checkpoint import has_checkpoint
-    from comet_rec.training.checkpoints import Hooks
+def _for_final(initial: list[Estimator]) -> tuple[list[Estimator], list[Estimator]]:
+    """Runs of `--init-from` that initialise the measured training, and those for the final one.
 
-    with training_progress(quiet) as report, interruptible() as stop:
-        hooks = Hooks(report=report, stop=stop, checkpoints=out / "checkpoints", resume=resume)
+    Raises
+    ------
+    InputError
+        When a measured run has no counterpart that was trained on all rows.
+    """
+    measured = [each for each in initial if each.run.known is not each.run.interactions]
+    on_all_rows = [each for each in initial if each.run.known is each.run.interactions]
+
+    def models(estimators: list[Estimator]) -> list[tuple[str, str]]:
+        return sorted((each.name, repr(each.config.model)) for each in estimators)
+
+    if models(measured) != models(on_all_rows):
+        raise InputError(
+            "--init-from with --final needs two runs of each model, with the same settings: one "
+            "trained with validation, for the evaluation, and one with --all, for the final "
+            "training"
+        )
+    return measured, on_all_rows
+
+
+@dataclass(frozen=True)
+class _Training:
+    """Trainings of one command, with progress and checkpoints.
+
+    An interrupt saves the state for `--resume`.
+    """
+
+    estimator: Estimator
+    out: Path
+    resume: bool
+    quiet: bool
+    time_limit: float | None
+    final_follows: bool
+    tracked: Tracker
+
+    def fit(self, data: Any, refit: bool | None, starts: list[Estimator]) -> None:
+        """Train on a split or on all rows.
+
+        A measured run is kept for `--resume`, because evaluation and yardsticks may take minutes.
+        """
+        from comet_rec.artefact.checkpoint import MEASURED
+        from comet_rec.training import kept
+
+        with self._hooks() as hooks:
+            self.estimator.fit(data, refit=refit, init_from=starts, hooks=hooks)
+            place = self.out / "checkpoints" / MEASURED
+            if self.estimator.run.split is not None and not place.is_dir():
+                kept.keep(self.estimator.run, place)
+
+    def final(self, starts: list[Estimator]) -> None:
+        """Train the measured model once more on all rows."""
+        with self._hooks() as hooks:
+            self.estimator.final(init_from=starts, hooks=hooks)
+
+    @contextlib.contextmanager
+    def _hooks(self) -> Iterator[Hooks]:
+        from comet_rec.artefact.checkpoint import MEASURED, has_checkpoint
+        from comet_rec.estimators.progress import training_progress
+        from comet_rec.training.checkpoints import Hooks
+
+        folder, resume = self.out / "checkpoints", self.resume
         try:
-            estimator.fit(data, refit=refit, init_from=starts, hooks=hooks)
+            with training_progress(not self.quiet) as report, interruptible() as stop:
+                yield Hooks(
+                    report=self.tracked.beside(report), stop=stop, checkpoints=folder,
+                    resume=resume, time_limit=self.time_limit, final=self.final_follows,
+                    estimate=None if self.quiet else self._say_estimate,
+                )  # fmt: skip
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
-                f"{error}; saved in {out}: repeat the command with --resume to go on"
+                f"{error}; saved in {self.out}: repeat the command with --resume to go on"
             ) from None
         except CometError as error:
-            saved = isinstance(error, ArtefactError) and has_checkpoint(out / "checkpoints")
-            if not resume and not saved:  # the folder was empty before, so leave nothing behind
-                shutil.rmtree(out / "checkpoints", ignore_errors=True)
+            if (folder / MEASURED).is_dir():
+                say(f"note: the measured run is kept in {folder / MEASURED}")
+            elif not (resume or (isinstance(error, ArtefactError) and has_checkpoint(folder))):
+                # The folder was empty before, so leave nothing behind.
+                shutil.rmtree(folder, ignore_errors=True)
                 with contextlib.suppress(OSError):
-                    out.rmdir()  # fails if another process has saved a run there meanwhile
+                    self.out.rmdir()  # fails if another process has saved a run there meanwhile
             raise
+
+    def _say_estimate(self, seconds: float) -> None:
+        """Print about how long the training will take, unless it will be over in a moment."""
+        from comet_rec.estimators.progress import about
+
+        if seconds < LEAST_ESTIMATE:
+            return
+        line = f"training takes at most about {about(seconds)}"
+        if self.time_limit is not None:
+            line += f"; the limit is {about(self.time_limit)}"
+        say(line)
+
+
+def _seconds(text: str) -> float:
+    """Parse a duration such as 90s, 5m, 2h or 1h30m into seconds.
+
+    Raises
+    ------
+    InputError
+        When the text is no such duration, or no time at all.
+    """
+    match = re.fullmatch(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,7})s)?", text.strip())
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if total == 0:
+        raise InputError(
+            f"--time-limit {shortened(text)!r}: is not a time; write it as 90s, 5m, 2h or 1h30m"
+        )
+    return float(total)

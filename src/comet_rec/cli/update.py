@@ -9,7 +9,7 @@ import typer
 
 from comet_rec.cli import options
 from comet_rec.cli.evaluate import Run
-from comet_rec.cli.progress import interruptible, training_progress
+from comet_rec.cli.interrupt import interruptible
 from comet_rec.cli.terminal import show
 from comet_rec.errors import InputError, TrainingInterrupted
 
@@ -38,6 +38,7 @@ def update(
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: exists and is not empty; remove it or give another --out")
     with locked(out, "train"):
+        from comet_rec.estimators.progress import training_progress
         from comet_rec.estimators.registry import load_model
         from comet_rec.estimators.rows import new_rows
         from comet_rec.training.checkpoints import Hooks
@@ -47,7 +48,7 @@ def update(
         rows = new_rows(model.run, new, reading.changed())
         options.say_notes(rows.notes, quiet)
         before = model.run.interactions
-        with training_progress(quiet) as report, interruptible() as stop:
+        with training_progress(not quiet) as report, interruptible() as stop:
             try:
                 model.update(rows, epochs=epochs, hooks=Hooks(report=report, stop=stop))
             except TrainingInterrupted as error:

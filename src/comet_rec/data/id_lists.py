@@ -1,4 +1,4 @@
-"""Checks of arguments that hold ids: a list of ids, or one history of ids for each user."""
+"""Checks of arguments that hold ids: a list of ids, two columns, or one history for each user."""
 
 from __future__ import annotations
 
@@ -86,6 +86,69 @@ def history_lists(given: Any) -> list[IdList]:
             )
         histories.append(id_list(history, f"history {place}"))
     return histories
+
+
+def id_columns(given: Any, what: str, names: tuple[str, str]) -> tuple[IdList, IdList]:
+    """Two columns of ids, from a frame, an Arrow table, a `Table` or a dict of columns.
+
+    A column may also be named with "_id" at its end. A frame of exactly two columns with other
+    names has them in the order of `names`.
+
+    Parameters
+    ----------
+    given
+        The argument of the caller.
+    what : str
+        Name of the argument, for messages.
+    names : pair of str
+        Names of the two columns, such as ``("user", "item")``.
+
+    Raises
+    ------
+    InputError
+        For another type, for missing columns, or for columns of different lengths.
+    """
+    wanted = " and ".join(f"{name}_id" if name in ("user", "item") else name for name in names)
+    if hasattr(given, "collect_schema") and hasattr(given, "collect"):  # a polars LazyFrame
+        given = given.collect()
+    if not _is_frame(given) and not isinstance(given, Mapping):
+        raise InputError(
+            f"{what}: {shown(given)} has no columns; give a frame, or a dict of lists, with the "
+            f"columns {wanted}"
+        )
+    found = chosen_columns(_column_names(given), names)
+    if found is None:
+        raise InputError(f"{what}: needs the columns {wanted}; name them so")
+    first, second = (
+        id_list(given[name], f"{what}, column {shown(name)}", ordered=True) for name in found
+    )
+    if len(first) != len(second):
+        raise InputError(
+            f"{what}: {len(first)} values in column {shown(found[0])}, {len(second)} in column "
+            f"{shown(found[1])}; give one of each per row"
+        )
+    return first, second
+
+
+def chosen_columns(columns: list[Any], names: tuple[str, str]) -> tuple[Any, Any] | None:
+    """The columns that `names` mean, as `id_columns` describes; None if they are not there."""
+    spellings = [[c for c in columns if c in (name, f"{name}_id")] for name in names]
+    if all(len(found) == 1 for found in spellings):
+        return spellings[0][0], spellings[1][0]
+    if len(columns) == 2 and not any(spellings):
+        return columns[0], columns[1]
+    return None
+
+
+def _column_names(given: Any) -> list[Any]:
+    """Names of the columns of a frame, a `Table`, a structured array or a dict."""
+    if isinstance(given, np.ndarray):
+        return list(given.dtype.names or ())
+    if isinstance(given, (Mapping, Table)):
+        return list(given.keys())
+    if hasattr(type(given), "column_names"):  # an Arrow table, whose `columns` are arrays
+        return list(given.column_names)
+    return list(given.columns)
 
 
 def _is_frame(given: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -54,8 +55,12 @@ class Joined:
         return _absent(self.items, self.log.n_items)
 
 
-def joined(old: Interactions, new: Interactions) -> Joined:
-    """Join a log and new rows; a pair that both hold keeps its row of the old log.
+def joined(
+    old: Interactions, new: Interactions, repeats: Literal["first", "last"] = "first"
+) -> Joined:
+    """Join a log and new rows.
+
+    A pair that both hold keeps its row of the old log, or with `repeats` "last" its new row.
 
     Raises
     ------
@@ -69,9 +74,11 @@ def joined(old: Interactions, new: Interactions) -> Joined:
     items = np.concatenate([old_items[old.items], items_of_new[new.items]])
     is_new = np.arange(len(users)) >= len(old)
 
-    # The first of equal pairs is kept; the old rows come first.
+    # `unique` finds the first of equal pairs. The old rows come first; for "last", turn them round.
     keys = users * len(item_ids) + items
-    kept = np.sort(np.unique(keys, return_index=True)[1])
+    turn = slice(None) if repeats == "first" else slice(None, None, -1)
+    places = np.arange(len(keys))[turn]
+    kept = np.sort(places[np.unique(keys[turn], return_index=True)[1]])
     users, items, is_new, keys = users[kept], items[kept], is_new[kept], keys[kept]
     times = None
     if old.time_scope != "none" and old.times is not None and new.times is not None:
@@ -94,6 +101,7 @@ def joined(old: Interactions, new: Interactions) -> Joined:
         zero_users=old_users[old.zero_users].astype(np.int32),
         zero_items=old_items[old.zero_items].astype(np.int32),
         dated=old.dated or new.dated,
+        origin=None,  # its counts are those of the old rows alone
     )
     return Joined(log, old_users, old_items, is_new[order])
 

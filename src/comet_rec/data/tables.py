@@ -19,6 +19,8 @@ SHOWN = 10
 """Number of rows that the text form of a table (`str`) shows at most."""
 WIDEST = 50
 """Width of a cell in the text form of a table at most, in characters."""
+_NOTE = "comet_rec"
+"""Key of a note in the metadata of a Parquet file."""
 _OPTIONS = {
     "csv": "FORMAT csv, HEADER",
     "tsv": "FORMAT csv, HEADER, DELIMITER '\t'",
@@ -119,6 +121,46 @@ class Table:
                 )
             except duckdb.IOException as error:
                 raise InputError(f"{path}: cannot be written: {_reason(error)}") from None
+
+
+def join_parquet(parts: list[str], path: Path, note: str) -> None:
+    """Join the rows of Parquet files, in order, into one file at `path`, in bounded memory.
+
+    The file carries the text `note`, which `parquet_note` reads. If writing fails, an earlier file
+    at `path` stays unchanged.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be written.
+    """
+    import duckdb
+
+    # One thread keeps one group of rows in memory, not one a core.
+    with written_whole(path) as fresh, duckdb.connect(config={"threads": 1}) as con:
+        try:
+            con.execute(
+                f"COPY (SELECT * FROM read_parquet(?)) TO '{_quoted(str(fresh))}' "
+                f"(FORMAT parquet, KV_METADATA {{{_NOTE}: '{_quoted(note)}'}})",
+                [parts],
+            )
+        except duckdb.IOException as error:
+            raise InputError(f"{path}: cannot be written: {_reason(error)}") from None
+
+
+def parquet_note(path: Path) -> str | None:
+    """The text that `join_parquet` added to a file; None for any other file."""
+    import duckdb
+
+    with duckdb.connect() as con:
+        try:
+            rows = con.execute(
+                f"SELECT value FROM parquet_kv_metadata('{_quoted(str(path))}') WHERE key = ?",
+                [_NOTE.encode()],
+            ).fetchall()
+        except duckdb.Error:  # no Parquet file, or a damaged one
+            return None
+    return rows[0][0].decode() if rows else None
 
 
 def _shown(value: Any) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from comet_rec import renamed
+from comet_rec.artefact.checkpoint import MEASURED
 from comet_rec.artefact.run import Run, save_run
 from comet_rec.config import Config, is_whole
 from comet_rec.data.ids import Ids
@@ -27,20 +28,25 @@ from comet_rec.errors import ConfigError, InputError, NotFittedError
 from comet_rec.estimators import lists, presets
 from comet_rec.estimators.evaluate import measured
 from comet_rec.estimators.explanation import explained
+from comet_rec.estimators.list_file import write_lists
 from comet_rec.estimators.presets import blend_config, preset
+from comet_rec.estimators.progress import training_progress
 from comet_rec.estimators.rows import new_rows
+from comet_rec.estimators.rules import Rules, Unknown
 from comet_rec.estimators.surroundings import torch_device, undisturbed
+from comet_rec.estimators.yardsticks import compared
 from comet_rec.evaluation.ranking import checked
 from comet_rec.evaluation.scoring import run_scores
-from comet_rec.training import pretraining
-from comet_rec.training.checkpoints import Hooks
-from comet_rec.training.fit import fit, validation_text
-from comet_rec.training.trainer import Progress
+from comet_rec.training import kept, pretraining
+from comet_rec.training.checkpoints import Hooks, begun_otherwise, started_from
+from comet_rec.training.fit import fit
 from comet_rec.training.update import updated
 
 
-def folder_path(folder: Any, call: str) -> Path:
+def folder_path(folder: Any, call: str, what: str = "the folder of a run") -> Path:
     """Convert `folder` to a `Path`; errors name the function `call`, to which it was passed.
+
+    `what` says in the error what the caller should pass.
 
     Raises
     ------
@@ -48,7 +54,7 @@ def folder_path(folder: Any, call: str) -> Path:
         When `folder` is not a path.
     """
     if not isinstance(folder, (str, PathLike)):
-        raise InputError(f"{call}: {shown(folder)} is not a path; give the folder of a run")
+        raise InputError(f"{call}: {shown(folder)} is not a path; give {what}")
     return Path(os.fsdecode(folder)).expanduser()
 
 
@@ -107,7 +113,7 @@ class Estimator:
         *,
         refit: bool | None = None,
         init_from: Sequence[Estimator] | Estimator = (),
-        progress: bool = False,
+        progress: bool | None = None,
         hooks: Hooks | None = None,
     ) -> Self:
         """Train the model on a split or on a full log.
@@ -127,8 +133,9 @@ class Estimator:
             Trained models to initialise from: a GMF and an MLP for NeuMF, an MF for ConvNCF, a
             FISM for the blend of COMET. They must be trained on the same data and with the same
             choice of `refit`.
-        progress : bool
-            Print one line for each epoch to stderr.
+        progress : bool, optional
+            Show progress on stderr: a bar on a terminal and in a notebook, elsewhere a line for
+            each epoch. Default: show it on a terminal and in a notebook only.
         hooks : Hooks, optional
             Callbacks for progress and stopping, and a folder for checkpoints. They replace
             `progress`.
@@ -155,7 +162,6 @@ class Estimator:
             raise InputError(not_a_log(data, "fit", "leave_one_out or "))
         no_models = isinstance(init_from, tuple) and not init_from  # the default
         initial_runs = [] if no_models else pretraining.runs_of(init_from)
-        hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
         log = data.interactions if isinstance(data, Split) else data
         config = self.config_for(log)
         if refit is not None:
@@ -173,9 +179,11 @@ class Estimator:
                 second = run
                 initial_runs.remove(run)
                 break
-        self._run = fit(
-            config, data, second=second, starts=initial_runs, hooks=hooks, device=self.device
-        )
+        with self._hooks(hooks, progress) as followed:
+            self._run = self._stopped_in_final(config, data, second, initial_runs, followed) or fit(
+                config, data, second=second, starts=initial_runs, hooks=followed,
+                device=self.device,
+            )  # fmt: skip
         return self
 
     @undisturbed
@@ -183,7 +191,7 @@ class Estimator:
         self,
         *,
         init_from: Sequence[Estimator] | Estimator = (),
-        progress: bool = False,
+        progress: bool | None = None,
         hooks: Hooks | None = None,
     ) -> Self:
         """Train once more on all rows, with the settings that validation chose, for production.
@@ -198,7 +206,8 @@ class Estimator:
         init_from : Estimator or sequence of Estimator
             Needed only if `fit` had `init_from`: the same models, trained on all rows.
         progress, hooks
-            As for `fit`.
+            As for `fit`. If training is stopped, repeat `fit` and `final` with the same hooks and
+            ``resume=True``; only the final training goes on.
 
         Returns
         -------
@@ -226,11 +235,16 @@ class Estimator:
             )
         before = measured(self.run)
         every = type(self)(**self.chosen)
-        every.fit(before.interactions, init_from=init_from, progress=progress, hooks=hooks)
+        with self._hooks(hooks, progress) as followed:
+            inner = followed.of_final()
+            if followed.checkpoints and not inner.resume:  # keeping removes other checkpoints
+                kept.keep(before, followed.checkpoints / MEASURED)
+            every.fit(before.interactions, init_from=init_from, hooks=inner)
         self._run = replace(
             every.run, final=True, config=before.config, split=before.split,
-            metrics=before.metrics, log=[*before.log, *every.run.log], titles=before.titles,
-            source=before.source, reading=before.reading,
+            metrics=before.metrics, yardsticks=before.yardsticks,
+            log=[*before.log, *every.run.log], titles=before.titles, source=before.source,
+            reading=before.reading,
         )  # fmt: skip
         return self
 
@@ -240,7 +254,7 @@ class Estimator:
         rows: Any,
         *,
         epochs: int = 1,
-        progress: bool = False,
+        progress: bool | None = None,
         hooks: Hooks | None = None,
     ) -> Self:
         """Learn new rows, users and items without a training from the start.
@@ -255,8 +269,9 @@ class Estimator:
         Parameters
         ----------
         rows : Interactions, or what `read` accepts
-            The new rows alone. Pairs that the log has already are ignored. Anything but
-            `Interactions` is read with the options that the run's log was read with.
+            The new rows alone. Anything but `Interactions` is read with the options that the run's
+            log was read with. A pair that the log has already keeps its row, unless the log was
+            read with ``repeats="last"``.
         epochs : int
             Epochs over the new rows. With 0, nothing is trained: only histories and new vectors
             change.
@@ -280,11 +295,71 @@ class Estimator:
         run = self.run
         if not is_whole(epochs) or epochs < 0:
             raise InputError(f"epochs = {epochs!r}: must be a whole number, 0 or above")
-        hooks = hooks or (Hooks(report=tell_epochs) if progress else Hooks())
-        whole = joined(run.interactions, new_rows(run, rows))
+        whole = joined(run.interactions, new_rows(run, rows), run.reading.get("repeats", "first"))
         second = blend_config(run.config, run.interactions)
-        self._run = updated(measured(run), whole, second, epochs, hooks, self.device)
+        with self._hooks(hooks, progress) as hooks:
+            self._run = updated(measured(run), whole, second, epochs, hooks, self.device)
         return self
+
+    @undisturbed
+    def yardsticks(self) -> Table:
+        """Compare the model with popularity, ItemKNN and EASE on its split.
+
+        The yardsticks are refitted if the model was. A yardstick that would need much memory or
+        time is left out. `save` keeps the comparison.
+
+        Returns
+        -------
+        Table
+            One row for the model and one for each yardstick, with NDCG@10. Columns: model;
+            validation, as validation chose the model; difference, the model minus the yardstick for
+            the same validation users, with its 95 % interval low to high; test sampled and test
+            full. In the row of the model, difference, low and high are NaN.
+
+        Raises
+        ------
+        ConfigError
+            When nothing was held out, or the model is final and was not compared before.
+        NotFittedError
+            When the model is not trained yet.
+        """
+        if self.run.yardsticks is None:
+            if self.run.split is None or self.run.final:
+                raise ConfigError(
+                    "the model knows all rows, so nothing is left to compare it on; fit it on a "
+                    "split, and call yardsticks before final"
+                )
+            run = measured(self.run)
+            self._run = replace(run, yardsticks=compared(run))
+        models = (self.run.yardsticks or {})["models"]
+        columns = {"test sampled": "sampled", "test full": "full"}
+        columns = {name: name for name in ("validation", "difference", "low", "high")} | columns
+        # None becomes NaN.
+        values = {name: np.array([m[key] for m in models], float) for name, key in columns.items()}
+        return Table({"model": np.array([m["model"] for m in models]), **values})
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _hooks(hooks: Hooks | None, progress: bool | None) -> Iterator[Hooks]:
+        """Context with the caller's hooks, or with hooks that show progress."""
+        if hooks is not None:
+            yield hooks
+            return
+        with training_progress(progress) as report:
+            yield Hooks(report=report)
+
+    @staticmethod
+    def _stopped_in_final(
+        config: Config, data: Interactions | Split, second: Any, starts: Sequence[Run], hooks: Hooks
+    ) -> Run | None:
+        """The measured run that waits for its final training to resume; None if there is none."""
+        if hooks.checkpoints is None or not hooks.resume:
+            return None
+        run = kept.waiting(hooks.checkpoints / MEASURED, config, data)
+        given = [*starts, second] if isinstance(second, Run) else starts
+        if run is not None and run.started_from != started_from(given):
+            raise begun_otherwise(hooks.checkpoints)
+        return run
 
     @property
     def run(self) -> Run:
@@ -340,7 +415,13 @@ class Estimator:
         include_seen: bool = False,
         allow: Iterable[Any] | None = None,
         block: Iterable[Any] | None = None,
-        unknown: lists.Unknown = "error",
+        allow_pairs: Any = None,
+        block_pairs: Any = None,
+        groups: Any = None,
+        allow_groups: Iterable[Any] | None = None,
+        block_groups: Iterable[Any] | None = None,
+        per_group: int | None = None,
+        unknown: Unknown = "error",
         diversify: float = 0.0,
     ) -> Table:
         """Recommend the k best items to users of the log.
@@ -360,6 +441,18 @@ class Estimator:
             List only these items. Ids that the log does not hold are ignored.
         block : list or set of item ids, optional
             Never list these items. Ids that the log does not hold are ignored.
+        allow_pairs : frame, table or dict of columns, optional
+            Columns user_id and item_id: list only these items to these users. A user without a row
+            gets no items.
+        block_pairs : frame, table or dict of columns, optional
+            Columns user_id and item_id: never list these items to these users.
+        groups : dict of item id to group, or frame, optional
+            Group of each item, such as its category; a frame has the columns item_id and group.
+            Items without a group are never limited by `per_group`.
+        allow_groups, block_groups : list of groups, optional
+            List only items of these groups, or never items of these groups.
+        per_group : int, optional
+            Largest number of items of one group in a list.
         unknown : {"error", "skip", "popular"}
             For a user outside the log: raise an error, return no rows, or return the most popular
             items, with the number of their users as the score.
@@ -382,7 +475,11 @@ class Estimator:
         InputError
             When an argument is not a list of ids, or `k` is not a whole number above 0.
         """
-        rules = lists.Rules(k, include_seen, allow, block, unknown, diversify)
+        rules = Rules(
+            k=k, include_seen=include_seen, allow=allow, block=block, allow_pairs=allow_pairs,
+            block_pairs=block_pairs, groups=groups, allow_groups=allow_groups,
+            block_groups=block_groups, per_group=per_group, unknown=unknown, diversify=diversify,
+        )  # fmt: skip
         return lists.for_users(self.run, users, rules)
 
     @undisturbed
@@ -394,7 +491,11 @@ class Estimator:
         include_seen: bool = False,
         allow: Iterable[Any] | None = None,
         block: Iterable[Any] | None = None,
-        unknown: lists.Unknown = "error",
+        groups: Any = None,
+        allow_groups: Iterable[Any] | None = None,
+        block_groups: Iterable[Any] | None = None,
+        per_group: int | None = None,
+        unknown: Unknown = "error",
         diversify: float = 0.0,
     ) -> Table:
         """Recommend the k best items to new users, from the items of their histories.
@@ -406,7 +507,7 @@ class Estimator:
         histories : list of lists of item ids
             One history per new user, oldest item first. A repeated item counts once, at its first
             place.
-        k, include_seen, allow, block, diversify
+        k, include_seen, allow, block, groups, allow_groups, block_groups, per_group, diversify
             As in `recommend`. Seen items are those of the history.
         unknown : {"error", "skip", "popular"}
             For an item outside the log: raise an error, or ignore the item ("skip", "popular").
@@ -429,8 +530,54 @@ class Estimator:
         InputError
             When an argument is not a list of ids, or `k` is not a whole number above 0.
         """
-        rules = lists.Rules(k, include_seen, allow, block, unknown, diversify)
+        rules = Rules(
+            k=k, include_seen=include_seen, allow=allow, block=block, groups=groups,
+            allow_groups=allow_groups, block_groups=block_groups, per_group=per_group,
+            unknown=unknown, diversify=diversify,
+        )  # fmt: skip
         return lists.for_histories(self.run, histories, rules, self.device)
+
+    @undisturbed
+    def write_lists(
+        self,
+        path: str | PathLike[str],
+        k: int = 10,
+        *,
+        shard: tuple[int, int] | None = None,
+        **rules: Any,
+    ) -> bool:
+        """Write the lists of all users to a Parquet file, in bounded memory.
+
+        The file has the columns and rows of ``recommend(None, k, **rules)``. It is replaced when it
+        is complete.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write.
+        k : int
+            Items per user.
+        shard : (int, int), optional
+            (i, n): only the i-th of n parts of the users, from 1. A file that holds exactly these
+            lists already is left as it is, so a call that was interrupted can be repeated.
+        **rules
+            Other arguments of `recommend`, such as ``block=[…]``.
+
+        Returns
+        -------
+        bool
+            False if the file was complete already.
+
+        Raises
+        ------
+        InputError
+            When an argument is wrong, the file cannot be written, or the file of a shard holds
+            something else.
+        NotFittedError
+            When the model is not trained yet.
+        """
+        file = folder_path(path, "write_lists", "a file to write")
+        return write_lists(self.run, file, Rules(k=k, **rules), shard)
 
     @undisturbed
     def score(self, users: Iterable[Any], items: Iterable[Any]) -> npt.NDArray[np.float32]:
@@ -514,8 +661,7 @@ class Estimator:
 
         The contributions add up to the score minus the score with an empty history. For FISM,
         SVD++, ItemKNN and EASE they are exact. For COMET they are integrated gradients through the
-        tower (Sundararajan et al. 2017). Their sum is accurate to 5e-4, or to that share of a
-        sum above 1.
+        tower (Sundararajan et al. 2017), and their sum is accurate to 1e-3.
 
         Parameters
         ----------
@@ -578,11 +724,17 @@ class Estimator:
         self._run = replace(self.run, source=source, titles=dict(titles), reading=dict(reading))
 
     @undisturbed
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, pictures: Mapping[str, bytes] | None = None) -> None:
         """Save the model to a folder, which `load_model` reads; an earlier run is replaced.
 
         A model that was fitted on a split is evaluated first, and its metrics are saved too. The
         folder is replaced atomically.
+
+        Parameters
+        ----------
+        folder : path
+        pictures : mapping of bytes, optional
+            More files for the folder, by name, such as the curves of the training.
 
         Raises
         ------
@@ -595,18 +747,8 @@ class Estimator:
         """
         path = folder_path(folder, "save")
         self._run = measured(self.run)
-        save_run(self._run, path)
+        save_run(self._run, path, pictures)
 
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"
         return f"{type(self).__name__}(preset={self.preset!r}, seed={self.seed}, {state})"
-
-
-def tell_epochs(stage: str, progress: Progress) -> None:
-    """Print one line to stderr at the end of each epoch."""
-    if not progress.finished_epoch:
-        return
-    metrics = f", {validation_text(progress.validation)}" if progress.validation else ""
-    epoch = f"{stage} epoch {progress.epoch}/{progress.epochs}"
-    sys.stderr.write(f"{epoch}: loss {progress.loss:.4f}{metrics}\n")
-    sys.stderr.flush()

@@ -158,7 +158,8 @@ class _Study:
         """
         if key not in self.done:
             began = time.perf_counter()
-            model.fit(self.split, refit=self._refits(model), init_from=start)
+            refit = self._refits(model)
+            model.fit(self.split, refit=refit, init_from=start, progress=False)
             self.done[key] = model, time.perf_counter() - began
         return self.done[key]
 

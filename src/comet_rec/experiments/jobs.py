@@ -237,9 +237,7 @@ def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str,
         Title → weights, float32 [N, width], one row for each row of the embedding map. Empty for a
         tower without filters over all history rows.
     """
-    prefix = f"{tower}.convolution.weights."
-    filters = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]
-    filters.sort(key=lambda weights: weights.shape[2])  # each [channels, N, width]
+    filters = _filters(state, tower)
     k = state["item_embedding"].shape[1] if "item_embedding" in state else 0
     partial = [weights for weights in filters if 1 < weights.shape[2] < k] or filters
     return {
@@ -247,3 +245,22 @@ def kernels_of(state: Mapping[str, Any], tower: str = "user_tower") -> dict[str,
         for weights in partial[-KERNELS_SHOWN:]
         for channel in range(min(KERNELS_SHOWN, len(weights)))
     }
+
+
+def position_weights(state: Mapping[str, Any], tower: str) -> dict[str, Kernel]:
+    """Root mean square of the filter weights at each position of a history, by filter width.
+
+    The result maps the width, as text, to float32 [N], the latest position last. It is empty for a
+    tower without filters over all history rows.
+    """
+    return {
+        f"width {weights.shape[2]}": weights.square().mean(dim=(0, 2)).sqrt().numpy()
+        for weights in _filters(state, tower)
+    }
+
+
+def _filters(state: Mapping[str, Any], tower: str) -> list[Any]:
+    """Filters of a tower over all history rows, each [channels, N, width], by width."""
+    prefix = f"{tower}.convolution.weights."
+    filters = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]
+    return sorted(filters, key=lambda weights: weights.shape[2])

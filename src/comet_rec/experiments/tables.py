@@ -121,12 +121,13 @@ class Drawing:
     ----------
     name : str
         Name of its files without the ending.
-    kind : {"bars", "curves", "kernels", "lines"}
+    kind : str
+        Name in `plots.KINDS`.
     caption : str
     panels : dict of str to dict
         Title of each log, or of each journal of a search → data that `plots` draws.
     options : dict
-        Axis labels and scales, for the kind "lines".
+        Axis labels and scales, for the kinds "lines" and "positions".
     """
 
     name: str

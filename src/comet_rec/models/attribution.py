@@ -28,7 +28,7 @@ ROUNDS = 24
 POINTS = 256
 """Number of points α that are evaluated at a time, to limit memory."""
 TOLERANCE = 5e-4
-"""Allowed error of the sum of the a[n]; if f(E) − f(0) is above 1, relative to that difference."""
+"""Largest allowed difference between the sum of the a[n] and f(E) − f(0)."""
 
 
 def integrated_gradients(
@@ -58,14 +58,13 @@ def integrated_gradients(
     left, right = ends[:-1], ends[1:]
     left_values, right_values = values[:-1], values[1:]
     total = float(values[-1] - values[0])
-    bound = TOLERANCE * max(1.0, abs(total))
     parts = torch.zeros(len(map_), dtype=map_.dtype)
     for _ in range(ROUNDS):
         middle = (left + right) / 2
         middle_values, slopes = _values_and_slopes(score, map_, middle)
         inside = slopes * (right - left)[:, None]  # parts of each interval, [S, N]
         # The sum of the parts is known without the gradient: a jump inside shows up here.
-        wrong = (right_values - left_values - inside.sum(dim=1)).abs() > bound / INTERVALS / 4
+        wrong = (right_values - left_values - inside.sum(dim=1)).abs() > TOLERANCE / INTERVALS / 4
         parts += inside[~wrong].sum(dim=0)
         if not wrong.any():
             break
@@ -75,7 +74,7 @@ def integrated_gradients(
         )
         left_values = torch.cat([left_values[wrong], middle_values[wrong]])
         right_values = torch.cat([middle_values[wrong], right_values[wrong]])
-    if abs(float(parts.sum()) - total) > bound:
+    if abs(float(parts.sum()) - total) > TOLERANCE:
         raise ArithmeticError(
             f"the parts of a score add up to {float(parts.sum()):.6g}, not {total:.6g}"
         )

@@ -25,7 +25,7 @@ QUERIES = 512
 LEAST_PART = 64
 """Smallest number of queries that are given to a thread of their own."""
 TILE = 8192
-"""Number of items whose scores are computed at a time."""
+"""Number of items whose scores are computed at a time; a multiple of it for few queries."""
 RUN = 64
 """Number of neighbouring items whose maximum score is kept; `TILE` is a multiple of this number."""
 BLOCK_BYTES = 64 * 2**20
@@ -67,6 +67,7 @@ def top_k(
     *,
     masked: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
     allowed: npt.NDArray[np.bool_] | None = None,
+    longest: float | None = None,
 ) -> Iterator[tuple[slice, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
     """Yield the k items with the highest inner products for each query, block by block.
 
@@ -82,6 +83,9 @@ def top_k(
         (query, item) pairs to leave out, ascending by query.
     allowed : bool [n], optional
         True for items that the lists may hold; all items by default.
+    longest : float, optional
+        Length of the longest item vector, if it is known. With few queries, computing it takes as
+        long as a third of the search.
 
     Yields
     ------
@@ -101,7 +105,9 @@ def top_k(
     by_runs = 0 < 4 * k < -(-len(items) // RUN)
     # The longest item bounds the rounding error of all items; it is scaled by the query's length
     # later.
-    noise = NOISE * torch.linalg.vector_norm(items, dim=1).amax() if by_runs else None
+    if by_runs and longest is None:
+        longest = float(torch.linalg.vector_norm(items, dim=1).amax())
+    noise = NOISE * (longest or 0.0)
     size = QUERIES if by_runs else min(QUERIES, max(1, BLOCK_BYTES // (4 * max(len(items), 1))))
     for first in range(0, len(queries), size):
         last = min(first + size, len(queries))
@@ -109,7 +115,7 @@ def top_k(
         def run(part: slice, first: int = first) -> tuple[Tensor, Tensor]:
             pairs = mask.of_block(first + part.start, first + part.stop)
             block = queries[first + part.start : first + part.stop]
-            if noise is not None:
+            if by_runs:
                 return _by_runs(block, items, k, pairs, mask, noise)
             return _best(_exact_scores(block, items, pairs, mask), k)
 
@@ -148,6 +154,39 @@ def top_k_of_rows(
         yield block, found.numpy(), values.numpy()
 
 
+def top_k_of_pairs(
+    scores: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int64],
+    items: npt.NDArray[np.int64],
+    count: int,
+    k: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """The k best items of each of `count` queries, among its own candidates.
+
+    Parameters
+    ----------
+    scores : float32 [M]
+        Score of each candidate.
+    rows, items : int64 [M]
+        Query of each candidate, ascending, and the item.
+
+    Returns
+    -------
+    found : int64 [count, k]
+        Items, best first. Equal scores are in the order of indices. −1 fills the rest of a row.
+    values : float32 [count, k]
+        Their scores; −inf if there is no item.
+    """
+    found = np.full((count, k), -1, dtype=np.int64)
+    values = np.full((count, k), -np.inf, dtype=np.float32)
+    order = np.lexsort((items, -scores, rows))  # the last key, the query, counts most
+    # Place of each candidate in its own list: its place in `order` less the start of its query.
+    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    order, place, row = order[place < k], place[place < k], rows[place < k]
+    found[row, place], values[row, place] = items[order], scores[order]
+    return found, values
+
+
 def _exact_scores(
     block: Tensor, items: Tensor, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask
 ) -> Tensor:
@@ -179,7 +218,7 @@ def _close(
 
 def _by_runs(
     block: Tensor, items: Tensor, k: int, pairs: tuple[npt.NDArray[np.int64], ...], mask: Mask,
-    noise: Tensor,
+    noise: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Best items of a block of queries, and their scores, by the two passes of the module text.
 
@@ -189,11 +228,13 @@ def _by_runs(
     n = len(items)
     runs = -(-n // RUN)
     maxima = block.new_empty((len(block), runs))  # [B, runs]
-    tile = block.new_empty((len(block), TILE))  # a buffer for all tiles
+    # Few queries have few scores in a tile, so their tiles are larger: each tile has a fixed cost.
+    size = TILE * max(1, LEAST_PART // max(len(block), 1))
+    tile = block.new_empty((len(block), min(size, n)))  # a buffer for all tiles
 
     # First pass: the maximum of each run. The last run may be shorter than the others.
-    for first in range(0, n, TILE):
-        last = min(first + TILE, n)
+    for first in range(0, n, size):
+        last = min(first + size, n)
         scores = torch.matmul(block, items[first:last].T, out=tile[:, : last - first])
         _close(scores, first, pairs, mask)
         full_runs = (last - first) // RUN * RUN  # items in complete runs

@@ -7,14 +7,10 @@ is trained.
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 from comet_rec.artefact.checkpoint import BLEND, has_own_checkpoint
-from comet_rec.artefact.run import Run, load_run, save_run
+from comet_rec.artefact.run import Run
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.split import Split
 from comet_rec.errors import ConfigError
 from comet_rec.evaluation.scoring import model_scores
 from comet_rec.models import base
@@ -75,48 +71,6 @@ def check_begun(hooks: Hooks, name: str) -> None:
             f"{folder}: this training began with a given {name} run, or in another version; give "
             "the same run, or remove the folder to start anew"
         )
-
-
-def waiting(config: Config, data: Split | Interactions, hooks: Hooks) -> Run | None:
-    """The second model that an earlier, stopped training of this blend has finished.
-
-    The result is None if the folder for checkpoints holds no such model.
-
-    Raises
-    ------
-    ConfigError
-        When that model was trained with other settings or other data.
-    """
-    place = _place(hooks)
-    if place is None or not place.is_dir():
-        return None
-    run = load_run(place)
-    split, log = (data, data.interactions) if isinstance(data, Split) else (None, data)
-    same = run.config.to_toml() == config.to_toml()
-    same &= run.interactions.fingerprint == log.fingerprint
-    most = max(run.config.train.epochs, run.config.train.full_epochs)
-    same &= run.epochs <= most
-    if not same or (run.split.hash if run.split else "") != (split.hash if split else ""):
-        raise ConfigError(
-            f"{place.parent.parent}: holds a {config.name} model that was trained with other "
-            "settings or other data; give the same command, or remove the folder to start anew"
-        )
-    return run
-
-
-def keep(run: Run, hooks: Hooks) -> Run:
-    """Save the trained second model, remove its checkpoints, and return it."""
-    place = _place(hooks)
-    if place is not None:
-        save_run(run, place)
-        for path in place.parent.iterdir():
-            if path != place:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return run
-
-
-def _place(hooks: Hooks) -> Path | None:
-    return None if hooks.checkpoints is None else hooks.checkpoints / RUN
 
 
 def validation_scores(second: Run, rows: Interactions) -> Scorer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from comet_rec.artefact.checkpoint import (
     BLEND,
+    FINAL,
     REMEDY,
     forget,
     has_checkpoint,
@@ -44,25 +45,56 @@ class Hooks:
     stop : callable
         Returns true to stop the training after the current step.
     checkpoints : Path or None
-        Folder for the checkpoints of an unfinished training; None writes no checkpoints.
+        Folder for the checkpoints of an unfinished training; None writes no checkpoints. With the
+        hooks of `fit`, `final` keeps the measured run there until the final training is done.
     resume : bool
         Whether to resume from the checkpoint in the folder.
+    time_limit : float or None
+        Seconds after which training ends with the best epoch so far; None for no limit. Epochs with
+        validation end so early that the estimated time of a refit and of a final training is left.
+        At least one epoch is validated, and a refit and a final training are always complete. The
+        time counts from when the hooks were made. Evaluation comes on top.
+    final : bool
+        Whether `final` follows, so that a limit leaves time for it.
+    estimate : callable or None
+        Called before training with the estimated seconds of all stages, from a few trial steps.
+    began : float
+        Start of the time limit, on the clock of `time.monotonic`.
     """
 
     report: Callable[[str, Progress], None] = lambda stage, progress: None
     stop: Callable[[], bool] = lambda: False
     checkpoints: Path | None = None
     resume: bool = False
+    time_limit: float | None = None
+    final: bool = False
+    estimate: Callable[[float], None] | None = None
+    began: float = field(default_factory=time.monotonic)
 
-    def of_blend(self, name: str) -> Hooks:
+    def of_blend(self, name: str, share: float = 1.0) -> Hooks:
         """Hooks for the second model of a blend, whose checkpoints are in a folder of their own.
 
-        `name` is the second model's name, which precedes the stage in reports.
+        `name` is the second model's name, which precedes the stage in reports. The second model may
+        take the `share` of the time limit.
         """
-        folder = None if self.checkpoints is None else self.checkpoints / BLEND
+        inner = self._inside(BLEND, lambda stage: f"{name} {stage}")
+        limit = None if self.time_limit is None else self.time_limit * share
+        return replace(inner, time_limit=limit, final=self.final, began=self.began)
+
+    def of_final(self) -> Hooks:
+        """Hooks for a final training on all rows; reports call its stage "final", not "all"."""
+        return self._inside(FINAL, lambda stage: stage.replace("all", "final"))
+
+    def deadline(self, reserved: float = 0.0) -> float | None:
+        """Time at which the time limit ends, less `reserved` seconds; None without a limit."""
+        return None if self.time_limit is None else self.began + self.time_limit - reserved
+
+    def _inside(self, name: str, label: Callable[[str], str]) -> Hooks:
+        """Hooks with checkpoints in the subfolder `name`, whose reports rename the stage."""
+        folder = None if self.checkpoints is None else self.checkpoints / name
 
         def report(stage: str, progress: Progress) -> None:
-            self.report(f"{name} {stage}", progress)
+            self.report(label(stage), progress)
 
         resume = self.resume and folder is not None and has_checkpoint(folder)
         return Hooks(report, self.stop, folder, resume)
@@ -270,6 +302,11 @@ def log_line(stage: str, progress: Progress) -> dict[str, Any]:
 def digests(runs: Iterable[Run]) -> str:
     """Digests of the runs' parameters from before their refit, joined into one text."""
     return " ".join(digest(run.selected or run.state) for run in runs)
+
+
+def started_from(runs: Iterable[Run]) -> tuple[str, ...]:
+    """Names and digests of pre-trained models, as the run that started from them stores them."""
+    return tuple(f"{run.config.name} {digest(run.state)}" for run in runs)
 
 
 def digest(state: dict[str, Tensor]) -> str:

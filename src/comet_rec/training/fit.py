@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,15 +19,22 @@ from comet_rec.data.batches import Batches
 from comet_rec.data.histories import input_histories
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut, Split
-from comet_rec.errors import NonFiniteError, TrainingInterrupted
+from comet_rec.errors import CometWarning, NonFiniteError, TrainingInterrupted
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import Ranks, drawn_users, weighed_full_ranks, weighed_ranks
 from comet_rec.evaluation.scoring import PairScores, blended, full_users, model_scores, vectors
 from comet_rec.models import base
 from comet_rec.models.interfaces import Scorer
 from comet_rec.random import torch_seed
-from comet_rec.training import blend, pretraining
-from comet_rec.training.checkpoints import Found, Hooks, digest, digests, log_line, open_folder
+from comet_rec.training import blend, kept, pretraining
+from comet_rec.training.checkpoints import (
+    Found,
+    Hooks,
+    digests,
+    log_line,
+    open_folder,
+    started_from,
+)
 from comet_rec.training.trainer import Progress, Trainer, frozen
 
 CPU = torch.device("cpu")
@@ -41,6 +49,10 @@ epochs."""
 PAIR_SCORES = 20_000_000
 """Largest number of scores in the full ranking of a `PairScorer`. Such a model is about a thousand
 times as slow, so the limit holds even if fewer than `LEAST_USERS` users remain."""
+
+
+TRIAL_SECONDS = 1.0
+"""Seconds of trial steps after which the time of a step is known well enough."""
 
 
 class Stage(NamedTuple):
@@ -115,11 +127,17 @@ def fit(
     open_folder(hooks, config)
 
     # Train the second model first, because its scores help to choose the epochs of the main model.
+    share = time_share(config, second, data, starts, hooks, device)
     if isinstance(second, Config):
         blend.check_begun(hooks, second.name)
-        inner = hooks.of_blend(second.name)
-        waiting = blend.waiting(second, data, inner)
-        second = waiting or blend.keep(fit(second, data, hooks=inner, device=device), inner)
+        inner = hooks.of_blend(second.name, share)
+        place = inner.checkpoints and inner.checkpoints / blend.RUN
+        trained = kept.waiting(place, second, data) if place else None
+        if trained is None:
+            trained = fit(second, data, hooks=inner, device=device)
+            if place:
+                kept.keep(trained, place)
+        second = trained
 
     others = [*starts, second] if second else starts
     found = Found(config, log, hooks, split.hash if split else "", digests(others))
@@ -141,10 +159,13 @@ def fit(
         epochs = stage.epochs or found.epochs
         if validate is None:
             found.epochs = epochs
+        reserved = second_final_seconds(second) if hooks.final and not given else 0.0
         trainer = Trainer(
             model, batches_of(stage.rows, config, model), config.train,
             seed=config.seed, device=device, horizon=max(config.train.epochs, epochs),
             validate=partial(validate, model, histories) if validate else None,
+            deadline=None if stage.name == "refit" else hooks.deadline(reserved),
+            repeats=config.train.refit + hooks.final if validate else 0,
         )  # fmt: skip
         trainer.report = partial(found.note, stage.name, trainer)
         found.restore(stage.name, trainer)
@@ -153,10 +174,73 @@ def fit(
         except TrainingInterrupted:
             found.save(stage.name, trainer)
             raise
+        if trainer.late:
+            found.epochs = state.epoch
+            warnings.warn(
+                f"time limit: {config.name} was trained for {state.epoch} of {epochs} epochs",
+                CometWarning,
+                stacklevel=2,
+            )
         if validate is not None:
             found.epochs = state.best_epoch
             found.selected = frozen(model) if config.train.refit else {}
     return finished(found, model, data, starts, second, given=bool(given))
+
+
+def time_share(
+    config: Config, second: Config | Run | None, data: Split | Interactions, starts: Sequence[Run],
+    hooks: Hooks, device: torch.device,
+) -> float:  # fmt: skip
+    """Share of a blend's second model in the estimated time of the training; 0 without one.
+
+    Report the estimate to ``hooks.estimate``. A few trial steps are made only if that is set, or if
+    a time limit must be shared.
+    """
+    trains_second = isinstance(second, Config)
+    if hooks.estimate is None and (hooks.time_limit is None or not trains_second):
+        return 0.0
+    first = 0.0
+    if isinstance(second, Config):
+        first = estimated_seconds(second, data, [], hooks, device)
+    total = first + estimated_seconds(config, data, starts, hooks, device)
+    if hooks.estimate is not None and total > 0:
+        hooks.estimate(total)
+    return first / total if total > 0 else 0.0
+
+
+def estimated_seconds(
+    config: Config, data: Split | Interactions, starts: Sequence[Run], hooks: Hooks,
+    device: torch.device,
+) -> float:  # fmt: skip
+    """Estimated seconds of all stages of a training, from trial steps on a model of its own.
+
+    The trial changes no number of the training, because all draws are functions of the seed.
+    """
+    if base.non_iterative(config.name):
+        return 0.0
+    stage, *refits = stages_of(config, data)
+    model = fresh_model(config, stage.rows, starts, refitted=False).to(device)
+    batches = batches_of(stage.rows, config, model)
+    trainer = Trainer(model, batches, config.train, seed=config.seed, device=device)
+    training = trainer.step_seconds(TRIAL_SECONDS) * len(batches)
+    validating = 0.0
+    if stage.held is not None:
+        began = time.perf_counter()
+        scores = model_scores(model, stage.rows)
+        # Ranking a blend takes longer: the model stands for its own second model.
+        second = None if config.blend.model == "none" else scores
+        Validation(config, stage.held, stage.rows, second)(model)
+        validating = time.perf_counter() - began
+    repeats = len(refits) + hooks.final
+    return stage.epochs * (training * (1 + repeats) + validating)
+
+
+def second_final_seconds(second: Run | None) -> float:
+    """Estimated seconds of the final training of a blend's second model, from its log."""
+    if second is None or not second.log:
+        return 0.0
+    epochs = [line["train_seconds"] for line in second.log]
+    return float(second.epochs * sum(epochs) / len(epochs))
 
 
 def fresh_model(config: Config, log: Interactions, starts: Sequence[Run], *, refitted: bool) -> Any:
@@ -213,7 +297,7 @@ def finished(
         epochs=found.epochs,
         state=frozen(model),
         selected=found.selected or None,
-        started_from=tuple(f"{run.config.name} {digest(run.state)}" for run in before),
+        started_from=started_from(before),
         blend=part,
         interactions=found.log,
         split=data if isinstance(data, Split) else None,

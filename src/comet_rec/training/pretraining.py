@@ -63,10 +63,16 @@ def check(
     for run in second:
         blend.check_given(run, config)
     for run in (*starts, *second):
-        _check_data(run, config, log, split)
+        check_data(run, config, log, split)
 
 
-def _check_data(run: Run, config: Config, log: Interactions, split: Split | None) -> None:
+def check_data(run: Run, config: Config, log: Interactions, split: Split | None) -> None:
+    """Check that a pre-trained model was trained on the same data as the model that starts from it.
+
+    Raises
+    ------
+    ConfigError
+    """
     name, run_split = run.config.name, None if run.final else run.split
     if run.interactions.fingerprint != log.fingerprint:
         raise ConfigError(f"the {name} run was trained on another log; train the run on this log")

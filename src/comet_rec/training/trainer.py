@@ -114,6 +114,12 @@ class Trainer:
         Number of epochs over which the learning rate falls, by default ``config.epochs``. A refit
         with fewer epochs gets the horizon of the training with validation, so that its learning
         rates are the same.
+    deadline : float or None
+        Time on the clock of `time.monotonic` before which training should end. No epoch begins that
+        would end too late, by the mean of the epochs so far; the first one always begins.
+    repeats : int
+        Number of trainings without validation that follow for the chosen number of epochs. The
+        deadline leaves time for them.
     """
 
     def __init__(
@@ -127,6 +133,8 @@ class Trainer:
         validate: Callable[[], Mapping[str, float]] | None = None,
         report: Callable[[Progress], bool | None] | None = None,
         horizon: int | None = None,
+        deadline: float | None = None,
+        repeats: int = 0,
     ) -> None:
         self.model = model
         self.batches = batches
@@ -136,6 +144,10 @@ class Trainer:
         self.validate = validate
         self.report = report or (lambda _: False)
         self.horizon = horizon or config.epochs
+        self.deadline = deadline
+        self.repeats = repeats
+        self.late = False
+        self._epoch_seconds: list[tuple[float, float]] = []  # of training, and of validation
         self.optimizer = _optimizer(model, config)
         self.averaged = Averaged(model, config.average) if config.average > 0 else None
         self.state = TrainState()
@@ -153,7 +165,7 @@ class Trainer:
         """
         epochs = epochs or self.config.epochs
         state = self.state
-        while state.epoch < epochs and not self._stale():
+        while state.epoch < epochs and not self._stale() and not self._is_late():
             # A background thread makes the next batches during a step.
             made = prefetched(self.batches.epoch(state.epoch, first=state.batch))
             began = time.perf_counter()
@@ -171,7 +183,9 @@ class Trainer:
                             f"stopped in epoch {state.epoch + 1} after batch {state.batch} "
                             f"of {len(self.batches)}"
                         )
+            began = time.perf_counter()
             validation = self._close_epoch()
+            self._epoch_seconds.append((state.seconds, time.perf_counter() - began))
             self.report(replace(self._progress(epochs), validation=validation, finished_epoch=True))
             state.batch, state.loss_sum, state.positives, state.seconds = 0, 0.0, 0, 0.0
         if state.best is not None:
@@ -179,6 +193,22 @@ class Trainer:
         elif self.averaged is not None:
             self.averaged.swap()
         return state
+
+    def step_seconds(self, most: float) -> float:
+        """Mean seconds of a step, from trial steps for at most about `most` seconds.
+
+        The steps change the model, so it must not be trained afterwards. The first step, which
+        prepares memory, counts only if it is the only one.
+        """
+        ends = [time.perf_counter()]
+        with contextlib.closing(prefetched(self.batches.epoch(0))) as source:
+            for batch in source:
+                self._step(batch)
+                ends.append(time.perf_counter())
+                if ends[-1] - ends[0] > most:
+                    break
+        counted = ends[1:] if len(ends) > 2 else ends
+        return (counted[-1] - counted[0]) / max(len(counted) - 1, 1)
 
     def _progress(self, epochs: int) -> Progress:
         state = self.state
@@ -301,6 +331,16 @@ class Trainer:
         if self.validate is None or patience == 0 or self.state.best is None:
             return False
         return self.state.epoch - self.state.best_epoch >= patience
+
+    def _is_late(self) -> bool:
+        """Whether one more epoch, and what follows, would end after the deadline."""
+        if self.deadline is None or not self._epoch_seconds:
+            return False
+        train, validate = (sum(part) / len(part) for part in zip(*self._epoch_seconds, strict=True))
+        # The next epoch may be the best, so what follows may take one epoch more.
+        following = self.repeats * (self.state.epoch + 1) * train
+        self.late = time.monotonic() + train + validate + following > self.deadline
+        return self.late
 
 
 class Averaged:

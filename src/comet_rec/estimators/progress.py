@@ -1,39 +1,42 @@
-"""Training in the shell: progress on stderr, and signals that stop it after a step."""
+"""Progress of a training on stderr: a bar on a terminal and in notebooks, else lines."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
+import importlib.util
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from comet_rec.cli.terminal import say
+from comet_rec.text import printable
+from comet_rec.training.fit import validation_text
+from comet_rec.training.trainer import Progress
 
-if TYPE_CHECKING:
-    from comet_rec.training.trainer import Progress
-
-Report = Callable[[str, "Progress"], None]
-HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
-"""Signal of a terminal that closes; None on Windows, which has no such signal."""
+Report = Callable[[str, Progress], None]
 
 
 @contextlib.contextmanager
-def training_progress(quiet: bool) -> Iterator[Report]:
+def training_progress(show: bool | None) -> Iterator[Report]:
     """Context with a function that shows the progress of a training on stderr.
 
-    It draws a bar on a terminal, and prints a line per epoch elsewhere. With `quiet` it shows
-    nothing.
+    On a terminal, and in a notebook that has ipywidgets, there is a bar; it moves with every step.
+    Elsewhere there is a line per epoch.
+
+    Parameters
+    ----------
+    show : bool or None
+        Whether to show anything. None shows progress on a terminal and in a notebook only.
     """
-    if quiet:
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    notebook = _in_notebook()
+    if show is False or (show is None and not terminal and not notebook):
         yield lambda stage, progress: None
         return
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield _lines(say)
+    # Without ipywidgets, rich warns at each refresh and draws no bar.
+    if not terminal and not (notebook and importlib.util.find_spec("ipywidgets")):
+        yield _lines(_write)
         return
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -49,13 +52,30 @@ def training_progress(quiet: bool) -> Iterator[Report]:
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=progress.epochs)
             lines(stage, progress)
-            description = f"{stage} epoch {progress.current} loss {progress.loss:.4f}"
+            validates = stage.endswith("validation") and progress.batch == progress.batches
+            now = "validating" if validates else f"loss {progress.loss:.4f}"
+            description = f"{stage} epoch {progress.current} {now}"
             bar.update(tasks[stage], completed=progress.done, description=description)
 
         yield report
 
 
-def _lines(write: Callable[[str], None]) -> Report:
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    if "IPython" not in sys.modules:
+        return False
+    from rich.console import Console
+
+    return Console(stderr=True).is_jupyter
+
+
+def _write(line: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(printable(line) + "\n")
+        sys.stderr.flush()
+
+
+def _lines(write: Callable[[str], Any]) -> Report:
     """Function that writes one line per finished epoch, with the time that the rest may take."""
     began: dict[str, tuple[float, int]] = {}
 
@@ -71,8 +91,6 @@ def _lines(write: Callable[[str], None]) -> Report:
 
 def _epoch_line(stage: str, progress: Progress, left: float) -> str:
     """Line for a finished epoch of a training stage; `left` is the remaining time in seconds."""
-    from comet_rec.training.fit import validation_text
-
     text = f"{stage} epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}"
     if progress.validation is not None:
         text += f", validation {validation_text(progress.validation)}"
@@ -86,39 +104,9 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Context in which the first Ctrl-C or SIGTERM only requests a stop; the second stops at once.
-
-    The context gives a function that returns whether a stop was requested. SIGHUP requests a stop
-    too, but never stops at once, because a shell and its terminal may both send it. An ignored
-    SIGHUP, as under `nohup`, stays ignored.
-    """
-    asked = threading.Event()
-    counted = 0
-
-    def handle(signum: int, frame: Any) -> None:
-        nonlocal counted
-        if signum != HANG_UP:
-            counted += 1
-        if counted > 1:
-            raise KeyboardInterrupt
-        if asked.is_set():
-            return
-        asked.set()
-        note = b"stopping after the current step; press Ctrl-C again to quit now\n"
-        with contextlib.suppress(OSError):  # the reader of stderr may have been stopped too
-            os.write(2, note)  # not print: the handler may interrupt one
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    signals = [signal.SIGINT, signal.SIGTERM]
-    if HANG_UP is not None and signal.getsignal(HANG_UP) is not signal.SIG_IGN:
-        signals.append(HANG_UP)
-    before = {sign: signal.signal(sign, handle) for sign in signals}
-    try:
-        yield asked.is_set
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
+def about(seconds: float) -> str:
+    """A duration in seconds as rounded text, such as "40 s", "12 min" or "2 h 30 min"."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
