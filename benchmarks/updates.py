@@ -13,8 +13,6 @@ Trainings from the start take hours on large logs; the runs in the folder `--kee
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 import time
@@ -31,7 +29,6 @@ import comet_rec as cr
 from comet_rec.artefact.run import Run
 from comet_rec.data.interactions import Interactions
 from comet_rec.evaluation.scoring import run_scores
-from machine import command, machine, write
 
 Rows = dict[str, Any]
 UPDATES, SHARE = 10, 0.1

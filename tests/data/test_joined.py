@@ -77,7 +77,7 @@ def test_numbers_join_a_log_of_text_ids_and_text_does_not_join_numbers():
     numbers = cr.read(pd.DataFrame({"user": [7, 8], "item": [1, 2]}))
     whole = joined(text, numbers)
     assert whole.log.user_ids.values.tolist() == ["7", "8", "a"]
-    with pytest.raises(DataError, match="user 'a' of the new rows is no plain integer"):
+    with pytest.raises(DataError, match="user 'a' that is new is no plain integer"):
         joined(numbers, text)
 
 

@@ -82,9 +82,7 @@ def test_every_model_learns_new_rows_users_and_items(model):
     assert set(lists["user_id"].tolist()) == set(log.user_ids.values.tolist())
     listed = set(zip(lists["user_id"].tolist(), lists["item_id"].tolist(), strict=True))
     assert ("u1", "new item") in listed
-    seen = set(
-        zip(log.user_ids.values[log.users], log.item_ids.values[log.items], strict=True)
-    )
+    seen = set(zip(log.user_ids.values[log.users], log.item_ids.values[log.items], strict=True))
     assert len(seen) == len(before) + 5
     assert not listed & seen
     assert np.isfinite(lists["score"]).all()
@@ -200,3 +198,63 @@ def test_bad_rows_leave_the_model_as_it_was(comet):
     with pytest.raises(InputError, match="epochs = -1"):
         comet.update(NEW, epochs=-1)
     assert comet.run is run
+
+
+def described(items):
+    """Features of items: their colour as a word, in a title, and a number without meaning."""
+    rng = np.random.default_rng(0)
+    numbers = [int(item[-2:]) if item[-2:].isdecimal() else 0 for item in items]
+    colours = ["even" if number % 2 == 0 else "odd" for number in numbers]
+    titles = [f"Item {word.upper()}|{rng.integers(1000)}" for word in colours]
+    return pd.DataFrame({"item_id": items, "title": titles, "size": rng.random(len(items))})
+
+
+@pytest.mark.parametrize("name", ["comet", "static", "mf", "fism"])
+def test_an_item_without_rows_gets_its_vector_from_its_features(name, log):
+    model = cr.MF(embedding_dim=8, full_epochs=30, learning_rate=1e-2).fit(log)
+    if name != "mf":
+        model = trained(name, log)
+    old = log.item_ids.values.tolist()
+    model.update(later(("u3", "i40")), items=described([*old, "cold 98", "cold 99"]))
+    users = [f"u{user}" for user in range(100)]
+    even, odd = (model.score(users, [item] * 100) for item in ("cold 98", "cold 99"))
+    of_even_users = np.arange(100) % 2 == 0
+    # Users prefer the cold item of their own colour.
+    assert ((even > odd) == of_even_users).mean() > 0.9
+    lists = model.recommend(["u3"], k=100)
+    assert {"cold 98", "cold 99"} <= set(lists["item_id"].tolist())
+
+
+def test_training_leaves_the_vector_of_an_item_without_rows_alone(comet, log):
+    old = log.item_ids.values.tolist()
+    comet.update(None, items=described([*old, "cold 98"]))
+    before = comet.run.item_vectors[comet.run.interactions.item_ids.index(["cold 98"])]
+    comet.update(NEW, epochs=2)
+    after = comet.run.item_vectors[comet.run.interactions.item_ids.index(["cold 98"])]
+    assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_features_come_from_a_file_or_a_frame_alike(suffix, log, tmp_path):
+    table = described([*log.item_ids.values.tolist(), "cold 98"])
+    table.loc[3, "title"], table.loc[5, "size"] = None, np.nan
+    path = tmp_path / f"items.{suffix}"
+    table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
+    of_file = trained("fism", log).update(None, items=path)
+    of_frame = trained("fism", log).update(None, items=table)
+    torch.testing.assert_close(of_file.run.item_vectors, of_frame.run.item_vectors)
+
+
+def test_tables_of_items_that_cannot_be_used_say_what_is_wrong(comet, log):
+    with pytest.raises(InputError, match="no column item_id among 'a', 'b'"):
+        comet.update(None, items={"a": [1], "b": [2]})
+    with pytest.raises(InputError, match="an item has two rows"):
+        comet.update(None, items={"item_id": ["i01", "i01"], "title": ["x", "y"]})
+    with pytest.raises(InputError, match="no column describes the items"):
+        comet.update(None, items={"item_id": ["i01"]})
+    with pytest.raises(InputError, match="no such file"):
+        comet.update(None, items="missing.csv")
+    with pytest.raises(InputError, match="give new rows"):
+        comet.update(None)
+    with pytest.raises(ConfigError, match="ease learns nothing from features"):
+        cr.EASE().fit(log).update(None, items=described(["i01", "cold"]))

@@ -17,23 +17,36 @@ from comet_rec.errors import InputError, TrainingInterrupted
 @options.reads_log
 def update(
     run: Run,
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Log file of the new rows alone.")],
+    new: Annotated[
+        str | None, typer.Argument(metavar="NEW", help="Log file of the new rows alone.")
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option(metavar="RUN2", help="Folder for the updated run.")],
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV or Parquet file with features of old and new items: a column item_id, and "
+            "columns of categories, numbers or texts.",
+        ),
+    ] = None,
     epochs: Annotated[
         int, typer.Option(min=0, help="Epochs over the new rows; 0 trains nothing.")
     ] = 1,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
-    *,
     reading: options.Reading,
 ) -> None:
     """Learn new rows, users and items without a training from the start.
 
-    NEW is read as the run's log was read; options given here replace those of the run. The updated
-    run knows all rows, and it keeps the figures of the first training.
+    NEW is read as the run's log was read; options given here replace those of the run. NEW may be
+    left out with --items. The updated run knows all rows, and it keeps the figures of the first
+    training.
     """
     from comet_rec.artefact.lock import locked
 
+    if new is None and items is None:
+        raise InputError("give a file of new rows, or --items FILE")
     options.check_folder(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: exists and is not empty; remove it or give another --out")
@@ -46,11 +59,13 @@ def update(
         model = load_model(run, device=device)
         options.set_threads(reading.threads)
         rows = new_rows(model.run, new, reading.changed())
-        options.say_notes(rows.notes, quiet)
+        options.say_notes(rows.notes if new else (), quiet)
         before = model.run.interactions
         with training_progress(not quiet) as report, interruptible() as stop:
             try:
-                model.update(rows, epochs=epochs, hooks=Hooks(report=report, stop=stop))
+                model.update(
+                    rows, items=items, epochs=epochs, hooks=Hooks(report=report, stop=stop)
+                )
             except TrainingInterrupted as error:
                 raise TrainingInterrupted(f"{error}; {run} is as it was") from None
         model.save(out)

@@ -109,14 +109,8 @@ def id_columns(given: Any, what: str, names: tuple[str, str]) -> tuple[IdList, I
         For another type, for missing columns, or for columns of different lengths.
     """
     wanted = " and ".join(f"{name}_id" if name in ("user", "item") else name for name in names)
-    if hasattr(given, "collect_schema") and hasattr(given, "collect"):  # a polars LazyFrame
-        given = given.collect()
-    if not _is_frame(given) and not isinstance(given, Mapping):
-        raise InputError(
-            f"{what}: {shown(given)} has no columns; give a frame, or a dict of lists, with the "
-            f"columns {wanted}"
-        )
-    found = chosen_columns(_column_names(given), names)
+    given, columns = with_columns(given, what, f"the columns {wanted}")
+    found = chosen_columns(columns, names)
     if found is None:
         raise InputError(f"{what}: needs the columns {wanted}; name them so")
     first, second = (
@@ -128,6 +122,24 @@ def id_columns(given: Any, what: str, names: tuple[str, str]) -> tuple[IdList, I
             f"{shown(found[1])}; give one of each per row"
         )
     return first, second
+
+
+def with_columns(given: Any, what: str, wanted: str) -> tuple[Any, list[Any]]:
+    """A frame, an Arrow table, a `Table`, a structured array or a dict, and its column names.
+
+    Raises
+    ------
+    InputError
+        For another type; `what` is the argument's name, and `wanted` the columns that it needs.
+    """
+    if hasattr(given, "collect_schema") and hasattr(given, "collect"):  # a polars LazyFrame
+        given = given.collect()
+    if not _is_frame(given) and not isinstance(given, Mapping):
+        raise InputError(
+            f"{what}: {shown(given)} has no columns; give a frame, or a dict of lists, with "
+            f"{wanted}"
+        )
+    return given, _column_names(given)
 
 
 def chosen_columns(columns: list[Any], names: tuple[str, str]) -> tuple[Any, Any] | None:

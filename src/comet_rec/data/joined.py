@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -56,19 +57,24 @@ class Joined:
 
 
 def joined(
-    old: Interactions, new: Interactions, repeats: Literal["first", "last"] = "first"
+    old: Interactions,
+    new: Interactions,
+    repeats: Literal["first", "last"] = "first",
+    more_items: Sequence[Any] = (),
 ) -> Joined:
     """Join a log and new rows.
 
     A pair that both hold keeps its row of the old log, or with `repeats` "last" its new row.
+    `more_items` are ids of items that join the catalogue even without a row.
 
     Raises
     ------
     DataError
         When the ids or the times of the two logs do not fit together.
     """
-    user_ids, old_users, users_of_new = _united(old.user_ids, new.user_ids, "user")
-    item_ids, old_items, items_of_new = _united(old.item_ids, new.item_ids, "item")
+    user_ids, old_users, users_of_new = _united(old.user_ids, _all(new.user_ids), "user")
+    with_rows = _all(new.item_ids)
+    item_ids, old_items, items_of_new = _united(old.item_ids, [*with_rows, *more_items], "item")
     _check_times(old, new)
     users = np.concatenate([old_users[old.users], users_of_new[new.users]])
     items = np.concatenate([old_items[old.items], items_of_new[new.items]])
@@ -112,19 +118,24 @@ def _absent(places: Int64, count: int) -> Bool:
     return absent
 
 
-def _united(old: Ids, new: Ids, role: str) -> tuple[Ids, Int64, Int64]:
-    """All ids of two logs, and the index among them of each old and of each new id."""
+def _all(ids: Ids) -> list[Any]:
+    every: list[Any] = ids.external(np.arange(len(ids))).tolist()
+    return every
+
+
+def _united(old: Ids, new: list[Any], role: str) -> tuple[Ids, Int64, Int64]:
+    """All ids, old and new, and the index among them of each old and of each new id."""
     stored = []
-    for value in new.external(np.arange(len(new))).tolist():
+    for value in new:
         try:
             stored.append(old.stored(value))
         except NoIdError as error:
             raise DataError(
-                f"{role} {value!r} of the new rows {error}; the {role} ids of the log are "
+                f"{role} {value!r} that is new {error}; the {role} ids of the log are "
                 f"{old.in_words}; write them alike"
             ) from None
     united = old.union(stored)
-    return united, united.index(old.external(np.arange(len(old)))), united.index(stored)
+    return united, united.index(_all(old)), united.index(stored)
 
 
 def _check_times(old: Interactions, new: Interactions) -> None:

@@ -31,15 +31,17 @@ from comet_rec.estimators.explanation import explained
 from comet_rec.estimators.list_file import write_lists
 from comet_rec.estimators.presets import blend_config, preset
 from comet_rec.estimators.progress import training_progress
-from comet_rec.estimators.rows import new_rows
+from comet_rec.estimators.rows import item_columns, new_rows
 from comet_rec.estimators.rules import Rules, Unknown
 from comet_rec.estimators.surroundings import torch_device, undisturbed
 from comet_rec.estimators.yardsticks import compared
 from comet_rec.evaluation.ranking import checked
 from comet_rec.evaluation.scoring import run_scores
+from comet_rec.models import base
 from comet_rec.training import kept, pretraining
 from comet_rec.training.checkpoints import Hooks, begun_otherwise, started_from
 from comet_rec.training.fit import fit
+from comet_rec.training.item_features import item_features
 from comet_rec.training.update import updated
 
 
@@ -253,6 +255,7 @@ class Estimator:
         self,
         rows: Any,
         *,
+        items: Any = None,
         epochs: int = 1,
         progress: bool | None = None,
         hooks: Hooks | None = None,
@@ -268,10 +271,14 @@ class Estimator:
 
         Parameters
         ----------
-        rows : Interactions, or what `read` accepts
-            The new rows alone. Anything but `Interactions` is read with the options that the run's
-            log was read with. A pair that the log has already keeps its row, unless the log was
-            read with ``repeats="last"``.
+        rows : Interactions, what `read` accepts, or None
+            The new rows alone; None for no rows, with `items`. Anything but `Interactions` is read
+            with the options that the run's log was read with. A pair that the log has already keeps
+            its row, unless the log was read with ``repeats="last"``.
+        items : path, frame or dict of columns, optional
+            Features of items: a column of ids, and columns of categories, numbers or texts. Items
+            that the log lacks join the catalogue, even without a row. Their first vectors come from
+            a map of the features of old items onto trained vectors, so name the old items too.
         epochs : int
             Epochs over the new rows. With 0, nothing is trained: only histories and new vectors
             change.
@@ -288,17 +295,34 @@ class Estimator:
         DataError
             When `rows` cannot be read, or its ids or times do not fit the log.
         InputError
-            When `epochs` is no whole number, 0 or above.
+            When `epochs` is no whole number, 0 or above, or `items` cannot be used.
+        ConfigError
+            With `items`, when the model has no vectors that could be learned from features.
         NotFittedError
             When the model is not trained yet.
         """
         run = self.run
         if not is_whole(epochs) or epochs < 0:
             raise InputError(f"epochs = {epochs!r}: must be a whole number, 0 or above")
-        whole = joined(run.interactions, new_rows(run, rows), run.reading.get("repeats", "first"))
+        if rows is None and items is None:
+            raise InputError("rows = None: give new rows, or items with their features")
+        ids: list[Any] = []
+        columns: dict[str, Any] = {}
+        if items is not None:
+            if base.non_iterative(self.name):
+                raise ConfigError(
+                    f"{self.name} learns nothing from features of items; use a model with vectors, "
+                    "e.g. comet or mf"
+                )
+            ids, columns = item_columns(run, items)
+        repeats = run.reading.get("repeats", "first")
+        whole = joined(run.interactions, new_rows(run, rows), repeats, ids)
+        described = None
+        if items is not None:
+            described = whole.log.item_ids.index(ids), item_features(columns)
         second = blend_config(run.config, run.interactions)
         with self._hooks(hooks, progress) as hooks:
-            self._run = updated(measured(run), whole, second, epochs, hooks, self.device)
+            self._run = updated(measured(run), whole, second, described, epochs, hooks, self.device)
         return self
 
     @undisturbed

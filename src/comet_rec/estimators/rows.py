@@ -1,15 +1,24 @@
-"""New rows for the update of a model: read as its log was read."""
+"""New rows and new items for the update of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from comet_rec.artefact.run import Run
+from comet_rec.data.id_lists import id_list, with_columns
 from comet_rec.data.interactions import Interactions
+from comet_rec.data.nearest import shown
+from comet_rec.errors import InputError
+from comet_rec.reading.database import connect, one_line
 from comet_rec.reading.readers import read
 
-OF_A_WHOLE_LOG = ("min_user_interactions", "min_item_interactions", "skip_bad")
+OF_A_FIRST_LOG = ("min_user_interactions", "min_item_interactions", "skip_bad")
 """Options of `read` that were meant for the first log, and do not fit a few new rows."""
 
 
@@ -20,7 +29,7 @@ def new_rows(run: Run, source: Any, options: Mapping[str, Any] | None = None) ->
     ----------
     run : Run
     source
-        A log, which is returned as it is, or what `read` accepts.
+        A log, which is returned as it is; what `read` accepts; or None for no rows.
     options : mapping, optional
         Options of `read` that replace those of the run.
 
@@ -29,7 +38,68 @@ def new_rows(run: Run, source: Any, options: Mapping[str, Any] | None = None) ->
     DataError
         When the rows cannot be read.
     """
+    log = run.interactions
+    if source is None:
+        return log.select(np.zeros(len(log), dtype=bool))
     if isinstance(source, Interactions):
         return source
-    stored = {name: value for name, value in run.reading.items() if name not in OF_A_WHOLE_LOG}
-    return read(source, **{**stored, "time_scope": run.interactions.time_scope, **(options or {})})
+    stored = {name: value for name, value in run.reading.items() if name not in OF_A_FIRST_LOG}
+    return read(source, **{**stored, "time_scope": log.time_scope, **(options or {})})
+
+
+def item_columns(run: Run, source: Any) -> tuple[list[Any], dict[str, npt.NDArray[Any]]]:
+    """Ids of items and the columns that describe them, from a frame or a file.
+
+    Parameters
+    ----------
+    run : Run
+    source : path, frame, Arrow table or dict of columns
+        A path names a CSV or Parquet file. The ids are in the column that the run's log has them
+        in, or in "item_id" or "item".
+
+    Raises
+    ------
+    InputError
+        When the source cannot be read, lacks a column of ids, or names an item twice.
+    """
+    if isinstance(source, (str, PathLike)):
+        source = _file(Path(source))
+    source, names = with_columns(source, "items", "a column item_id and features")
+    likely = (run.reading.get("item"), "item_id", "item")
+    of_ids = next((name for name in names if name in likely), None)
+    if of_ids is None:
+        listed = ", ".join(map(shown, names))
+        raise InputError(f"items: no column item_id among {listed}; name the column of ids so")
+    ids = list(id_list(source[of_ids], f"items, column {shown(of_ids)}"))
+    if len(set(map(str, ids))) < len(ids):
+        raise InputError("items: an item has two rows; give one row for each item")
+    columns = {name: np.asarray(source[name]) for name in names if name != of_ids}
+    if not columns:
+        raise InputError("items: no column describes the items; add one, e.g. their titles")
+    return ids, columns
+
+
+def _file(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Columns of a CSV or Parquet file; missing values are None or NaN."""
+    import duckdb
+
+    if not path.is_file():
+        raise InputError(f"items: {path}: no such file")
+    reader = "read_parquet" if path.suffix.lower() == ".parquet" else "read_csv"
+    with connect(path.name, None) as con:
+        try:
+            columns = con.execute(f"SELECT * FROM {reader}(?)", [str(path)]).fetchnumpy()
+        except duckdb.Error as error:
+            raise InputError(f"items: {path}: {one_line(error)}; give CSV or Parquet") from None
+    return {name: _filled(values) for name, values in columns.items()}
+
+
+def _filled(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A column of DuckDB without its mask: NaN or None where a value is missing."""
+    if not np.ma.is_masked(values):
+        return np.ma.getdata(values)
+    if values.dtype.kind in "biuf":
+        return np.ma.filled(values.astype(np.float64), np.nan)
+    objects = np.ma.getdata(values).astype(object)
+    objects[np.ma.getmaskarray(values)] = None  # `filled(None)` would write "?"
+    return objects

@@ -2,10 +2,13 @@
 
 Known users and items keep their parameters. A new item gets a vector from the users who took it:
 
-- Its features are a mean over these users. For each user it takes the mean vector of the other
+- Its inputs are a mean over these users. For each user it takes the mean vector of the other
   items in the user's history.
-- A ridge regression maps the features of old items onto their trained vectors. Each old item shows
+- A ridge regression maps the inputs of old items onto their trained vectors. Each old item shows
   only as many of its users as some new item has, so that few users give a cautious vector.
+
+A new item without any row gets a vector from its features, e.g. its title, by a ridge regression
+that is fitted on the features and the trained vectors of old items.
 
 New users get zeros if the model folds in: a zero embedding beside a history is exactly the input of
 a new user. For other models, a new user gets a vector from its items in the same way.
@@ -37,14 +40,29 @@ PENALTIES = tuple(10.0**power for power in range(-6, 1))
 """Penalties of the ridge regression that are tried, as multiples of the largest eigenvalue."""
 
 
-def grown(config: Config, state: Mapping[str, Tensor], joined: Joined) -> dict[str, Tensor]:
-    """Parameters for all users and items of a joined log, from those for the old log."""
+def grown(
+    config: Config,
+    state: Mapping[str, Tensor],
+    joined: Joined,
+    described: tuple[Int64, Float64] | None = None,
+) -> dict[str, Tensor]:
+    """Parameters for all users and items of a joined log, from those for the old log.
+
+    Parameters
+    ----------
+    config : Config
+    state : mapping of str to Tensor
+        Parameters of the model for the old log.
+    joined : Joined
+    described : pair of int64 [d] and float64 [d, F], optional
+        Item indices, and the features of these items.
+    """
     log, old = joined.log, (len(joined.users), len(joined.items))
     seed = torch_seed(config.seed, "parameters")
     model = base.build(config.name, config.model, log.n_users, log.n_items, seed)
     bigger = {name: value.detach().clone() for name, value in model.state_dict().items()}
     of_users = _tables(config, old, (old[0] + 1, old[1]))
-    of_items = _tables(config, old, (old[0], old[1] + 1))
+    of_items = item_tables(config, *old)
     for name, values in state.items():
         if name in of_users:
             bigger[name][torch.from_numpy(joined.users)] = values
@@ -56,7 +74,12 @@ def grown(config: Config, state: Mapping[str, Tensor], joined: Joined) -> dict[s
     item_rows = _side_by_side(bigger, of_items)  # [n, W]
     new_items, new_users = joined.new_items, joined.new_users
     if new_items.any() and of_items:
-        item_rows[new_items] = _item_vectors(log.matrix, item_rows, new_items)
+        taken = np.bincount(log.items, minlength=log.n_items) > 0
+        if described is not None:
+            cold = new_items & ~taken
+            item_rows[cold] = _described_vectors(item_rows, *described, ~new_items & taken, cold)
+        if (new_items & taken).any():
+            item_rows[new_items & taken] = _item_vectors(log.matrix, item_rows, new_items)
         _put_back(bigger, of_items, item_rows)
     if new_users.any() and of_users:
         user_rows = _side_by_side(bigger, of_users)
@@ -65,6 +88,11 @@ def grown(config: Config, state: Mapping[str, Tensor], joined: Joined) -> dict[s
             user_rows[new_users] = _user_vectors(log.matrix, item_rows, user_rows, new_users)
         _put_back(bigger, of_users, user_rows)
     return bigger
+
+
+def item_tables(config: Config, n_users: int, n_items: int) -> list[str]:
+    """Names of the parameters that have a row for each item."""
+    return _tables(config, (n_users, n_items), (n_users, n_items + 1))
 
 
 def _tables(config: Config, sizes: tuple[int, int], more: tuple[int, int]) -> list[str]:
@@ -88,7 +116,7 @@ def _put_back(state: dict[str, Tensor], names: list[str], rows: Float64) -> None
 
 
 def _item_vectors(matrix: csr_array, rows: Float64, new: Bool) -> Float64:
-    """Vectors of the new items, from the histories of the users who took them, [items, W].
+    """Vectors of the new items that have rows, from the histories of their users, [items, W].
 
     Parameters
     ----------
@@ -112,10 +140,25 @@ def _item_vectors(matrix: csr_array, rows: Float64, new: Bool) -> Float64:
         counted = takers @ (weights > 0).astype(float)  # users with another item, [x]
         return np.asarray(means / np.maximum(counted, 1)[:, None])
 
-    wanted = by_item[np.flatnonzero(new)]
+    wanted = by_item[np.flatnonzero(new & (np.diff(by_item.indptr) > 0))]
     examples, shown = _examples(by_item, ~new, np.diff(wanted.indptr))
     map_ = ridge(_with_count(features(shown, rows[examples]), shown), rows[examples])
     return np.asarray(_with_count(features(wanted, None), wanted) @ map_)
+
+
+def _described_vectors(
+    rows: Float64, items: Int64, features: Float64, examples: Bool, wanted: Bool
+) -> Float64:
+    """Vectors of the items `wanted` [n], from features of items, [items, W].
+
+    A map is fitted on the trained vectors of the items `examples` [n].
+    """
+    inputs = np.column_stack([features, np.ones(len(items))])
+    learned = np.flatnonzero(examples[items])[:EXAMPLES]
+    map_ = ridge(inputs[learned], rows[items[learned]])
+    place = np.full(len(rows), -1)
+    place[items] = np.arange(len(items))
+    return np.asarray(inputs[place[wanted]] @ map_)
 
 
 def _user_vectors(matrix: csr_array, item_rows: Float64, rows: Float64, new: Bool) -> Float64:

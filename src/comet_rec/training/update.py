@@ -19,7 +19,7 @@ from comet_rec.models import base
 from comet_rec.random import generator
 from comet_rec.training.checkpoints import Hooks, log_line
 from comet_rec.training.fit import batches_of, check_vectors
-from comet_rec.training.growth import grown
+from comet_rec.training.growth import grown, item_tables
 from comet_rec.training.trainer import Progress, Trainer, frozen
 
 OLD_ROWS = 4
@@ -28,9 +28,14 @@ RATE = 0.5
 """Learning rate, as a share of the learning rate of the first training."""
 
 
+Described = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
+"""Item indices of a joined log [d], and the features of these items [d, F]."""
+
+
 def updated(
-    run: Run, joined: Joined, second: Config | None, epochs: int, hooks: Hooks, device: torch.device
-) -> Run:
+    run: Run, joined: Joined, second: Config | None, described: Described | None, epochs: int,
+    hooks: Hooks, device: torch.device,
+) -> Run:  # fmt: skip
     """Run of a model, and of a blend's second model, updated with the new rows of a joined log.
 
     Parameters
@@ -40,6 +45,8 @@ def updated(
         The run's log and the new rows.
     second : Config or None
         Complete config of the second model of a blend.
+    described : pair of arrays or None
+        Features of items, for the vectors of new items without rows.
     epochs : int
         Epochs over the new rows and a sample of old ones; 0 trains nothing.
     hooks : Hooks
@@ -56,10 +63,10 @@ def updated(
     if blend is not None:
         assert second is not None
         inner = hooks.of_blend(second.name)
-        other = _continued(second, blend.state, joined, epochs, inner, device, lines)
+        other = _continued(second, blend.state, joined, described, epochs, inner, device, lines)
         lines = [{**line, "stage": f"{second.name} {line['stage']}"} for line in lines]
         blend = replace(blend, state=frozen(other), selected=None)
-    model = _continued(run.config, run.state, joined, epochs, hooks, device, lines)
+    model = _continued(run.config, run.state, joined, described, epochs, hooks, device, lines)
     users: Any = None
     items: Any = None
     if base.two_tower(run.config.name):
@@ -74,8 +81,8 @@ def updated(
 
 
 def _continued(
-    config: Config, state: Mapping[str, Tensor], joined: Joined, epochs: int, hooks: Hooks,
-    device: torch.device, lines: list[dict[str, Any]],
+    config: Config, state: Mapping[str, Tensor], joined: Joined, described: Described | None,
+    epochs: int, hooks: Hooks, device: torch.device, lines: list[dict[str, Any]],
 ) -> Any:  # fmt: skip
     """Model for a joined log, trained on from the parameters `state`; adds to the log `lines`."""
     log = joined.log
@@ -83,7 +90,11 @@ def _continued(
         model = base.build(config.name, config.model, log.n_users, log.n_items, 0)
         model.fit(log)
         return model
-    model = base.restored(config, grown(config, state, joined), log).to(device)
+    begun = grown(config, state, joined, described)
+    # Training would push items without rows away from every user: keep their vectors.
+    rowless = torch.from_numpy(np.flatnonzero(np.bincount(log.items, minlength=log.n_items) == 0))
+    kept = {name: begun[name][rowless] for name in item_tables(config, log.n_users, log.n_items)}
+    model = base.restored(config, begun, log).to(device)
     if epochs == 0 or not joined.new_rows.any():
         return model
 
@@ -99,6 +110,9 @@ def _continued(
     batches = batches_of(log, replace(config, train=train), model, positives)
     trainer = Trainer(model, batches, train, seed=config.seed, device=device, report=report)
     trainer.run(epochs)
+    parameters = model.state_dict()  # tensors that share the memory of the model
+    for name, rows in kept.items():
+        parameters[name][rowless.to(device)] = rows.to(device)
     return model
 
 
