@@ -120,14 +120,14 @@ def test_a_run_that_was_finished_meanwhile_is_not_replaced(
 ):
     from comet_rec.cli import train
 
-    out, real = tmp_path / "shop", train._fit
+    out, real = tmp_path / "shop", train._Training.fit
 
     def slow(*given):
         real(*given)
         shutil.copytree(before / "comet", out, dirs_exist_ok=True)
         shutil.copytree(before / "comet", tmp_path / "shop-2")
 
-    monkeypatch.setattr(train, "_fit", slow)
+    monkeypatch.setattr(train._Training, "fit", slow)
     assert command(["train", str(log_file), "--out", str(out), "--model", "ease"]) == 0
     said = capsys.readouterr()
     assert f"this run is saved in {tmp_path / 'shop-3'}" in said.err
