@@ -1,18 +1,21 @@
 """Updates of a trained model beside trainings from the start, on the last tenth of a log by time.
 
-    python benchmarks/updates.py ml-100k --keep kept/ml-100k --out results/bench/updates.json
+    python benchmarks/updates.py ml-100k --keep kept --out results/bench/updates.json
+    python benchmarks/updates.py ratings.dat --columns 1 2 4 --most-user 1000 --keep kept --out …
 
-The last 10 % of the rows arrive in ten parts. The model knows the rows before them. Each part is
-first predicted, then learned: by `update`, or by a training from the start on all rows so far. A
-row of the next part is a hit if its item is among the ten best that its user has not seen. Rows of
-users that no model knows are left out, and counted. NDCG@10 is the mean of 1 / log2(1 + rank) over
-the rows (0 beyond rank 10), and its interval comes from resampling users. Costs are CPU seconds.
+The last 10 % of the rows are cut into eleven parts. The model knows the rows before them. It learns
+ten parts, one after another: by `update`, or by a training from the start on all rows so far. After
+each part, the rows of the next one are predicted. NDCG@10 is the mean of 1 / log2(1 + rank) over
+these rows, where rank counts the items that the user has not taken; beyond rank 10, and for items
+that the model does not know, it is 0. Rows of users that are not known yet are left out, and
+counted. Intervals of 95 % come from resampling users. Costs are CPU seconds of one thread.
 
-Trainings from the start take hours on large logs; the runs in the folder `--keep` are used again.
+Trainings from the start take hours; runs in the folder `--keep` are used again.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -29,9 +32,29 @@ import comet_rec as cr
 from comet_rec.artefact.run import Run
 from comet_rec.data.interactions import Interactions
 from comet_rec.evaluation.scoring import run_scores
+from machine import command, machine, write
 
 Rows = dict[str, Any]
 UPDATES, SHARE = 10, 0.1
+
+
+def log_of(source: str, columns: list[str], most_user: int | None) -> Interactions:
+    """Read a named data set or a file; keep only users up to the number `most_user`."""
+    if not columns:
+        return cr.load(source)
+    log = cr.read(source, user=columns[0], item=columns[1], time=columns[2])
+    if most_user is None:
+        return log
+    return joined([rows_of(log, np.flatnonzero(log.user_ids.values[log.users] <= most_user))])
+
+
+def rows_of(log: Interactions, rows: np.ndarray) -> Rows:
+    """Some rows of a log, as columns of ids and times."""
+    return {
+        "user": log.user_ids.external(log.users[rows]),
+        "item": log.item_ids.external(log.items[rows]),
+        "time": log.times[rows],
+    }
 
 
 def parts_of(log: Interactions) -> list[Rows]:
@@ -39,14 +62,7 @@ def parts_of(log: Interactions) -> list[Rows]:
     order = np.lexsort((log.items, log.users, log.times))
     cuts = np.linspace((1 - SHARE) * len(order), len(order), UPDATES + 2).astype(int)
     pieces = np.split(order, cuts[:-1])
-    return [
-        {
-            "user": log.user_ids.external(log.users[rows]),
-            "item": log.item_ids.external(log.items[rows]),
-            "time": log.times[rows],
-        }
-        for rows in pieces
-    ]
+    return [rows_of(log, rows) for rows in pieces]
 
 
 def joined(parts: list[Rows]) -> Interactions:
@@ -62,7 +78,7 @@ def gains(run: Run, rows: Rows) -> np.ndarray:
     out = np.where(users >= 0, 0.0, np.nan)  # an unknown item is a miss
     scores = run_scores(run)
     for user in np.unique(users[users >= 0]).tolist():
-        line = scores.score_all(np.array([user]))[0].astype(float)
+        line = scores.score_all(np.array([user]))[0].astype(float)  # [n]
         line[run.known.interacted_items(np.array([user]))[1]] = -np.inf
         for row in np.flatnonzero((users == user) & (items >= 0)).tolist():
             score = line[items[row]]
@@ -85,39 +101,105 @@ def trained(log: Interactions, place: Path) -> tuple[cr.COMET, float]:
     return model, spent
 
 
-Step = Callable[[int, list[Rows]], tuple[Run, float]]
+Step = Callable[[int], tuple[Run, float]]
+"""Function from the number of learned parts to a model's run, and the CPU seconds that it took."""
 
 
-def replay(parts: list[Rows], step: Step) -> tuple[np.ndarray, float]:
-    """Gains of the rows of each next part, [R], and the CPU seconds of all steps.
-
-    `step` takes the number of learned parts and the parts, and returns the model's run.
-    """
-    found, seconds = [], 0.0
-    for learned in range(1, len(parts) - 1):
-        run, spent = step(learned, parts)
-        seconds += spent
+def replay(parts: list[Rows], step: Step) -> dict[str, Any]:
+    """Gains of the rows of each next part, [R], and the CPU seconds of the ten steps."""
+    found, seconds = [], []
+    for learned in range(1, UPDATES + 1):
+        run, spent = step(learned)
+        seconds.append(spent)
         found.append(gains(run, parts[learned + 1]))
-    return np.concatenate(found), seconds
+    return {"gains": np.concatenate(found), "seconds": seconds}
 
 
-def from_the_start(keep: Path) -> Step:
-    """A training from the start on all rows so far."""
+def by_updates(parts: list[Rows], first: Path, **options: Any) -> Step:
+    """Updates with one part after another."""
+    model = cr.load_model(first)
 
-    def step(learned: int, parts: list[Rows]) -> tuple[Run, float]:
-        model, spent = trained(joined(parts[: learned + 1]), keep / f"retrained-{learned}")
-        return model.run, spent
-
-    return step
-
-
-def by_updates(keep: Path, options: dict[str, Any]) -> Step:
-    """An update with the rows of the last learned part."""
-    model, _ = trained(joined([]), keep / "first") if False else (cr.load_model(keep / "first"), 0)
-
-    def step(learned: int, parts: list[Rows]) -> tuple[Run, float]:
+    def step(learned: int) -> tuple[Run, float]:
+        rows = joined(parts[learned : learned + 1])
         began = time.process_time()
-        model.update(joined(parts[learned : learned + 1]), **options)
+        model.update(rows, progress=False, **options)
         return model.run, time.process_time() - began
 
     return step
+
+
+def interval(gains: np.ndarray, users: np.ndarray) -> list[float]:
+    """Interval of 95 % of the mean gain, by resampling users 2,000 times."""
+    known = ~np.isnan(gains)
+    _, place = np.unique(users[known], return_inverse=True)
+    sums, counts = np.bincount(place, gains[known]), np.bincount(place)
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(sums), size=(2000, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return [round(float(value), 4) for value in np.quantile(means, [0.025, 0.975])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("log", help="name of a data set, or a file with --columns")
+    parser.add_argument("--columns", nargs=3, default=[], help="columns: user item time")
+    parser.add_argument("--most-user", type=int, help="keep only users up to this number")
+    parser.add_argument("--epochs", type=int, nargs="*", default=[], help="more numbers of epochs")
+    parser.add_argument("--keep", type=Path, required=True, help="folder for trained runs")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+
+    name = Path(given.log).name.split(".")[0]
+    keep = given.keep / name
+    keep.mkdir(parents=True, exist_ok=True)
+    log = log_of(given.log, given.columns, given.most_user)
+    parts = parts_of(log)
+    _, first_seconds = trained(joined(parts[:1]), keep / "first")
+    ways = {
+        "trained from the start": lambda n: _run_and_seconds(
+            trained(joined(parts[: n + 1]), keep / f"retrained-{n}")
+        ),
+        "update": by_updates(parts, keep / "first"),
+        "update, 0 epochs": by_updates(parts, keep / "first", epochs=0),
+    }
+    for epochs in given.epochs:
+        ways[f"update, {epochs} epochs"] = by_updates(parts, keep / "first", epochs=epochs)
+    users = np.concatenate([part["user"] for part in parts[2:]])
+    found = {way: replay(parts, step) for way, step in ways.items()}
+    best = found["trained from the start"]
+    table = {}
+    for way, each in found.items():
+        seconds = float(np.mean(each["seconds"]))
+        mean, difference = np.nanmean(each["gains"]), each["gains"] - best["gains"]
+        table[way] = {
+            "NDCG@10": round(float(mean), 4),
+            "interval": interval(each["gains"], users),
+            "share of trained from the start": round(float(mean / np.nanmean(best["gains"])), 3),
+            "difference": round(float(np.nanmean(difference)), 4),
+            "interval of the difference": interval(difference, users),
+            "CPU seconds": round(float(np.mean(each["seconds"])), 2),
+            "share of the cost": round(
+                float(np.mean(each["seconds"]) / np.mean(best["seconds"])), 4
+            ),
+        }
+        print(way, table[way], file=sys.stderr, flush=True)
+    write(
+        {
+            "log": name,
+            "command": command(),
+            "machine": machine(),
+            "first": {"rows": len(parts[0]["user"]), "CPU seconds": round(first_seconds, 1)},
+            "rows": len(users),
+            "rows of known users": int((~np.isnan(best["gains"])).sum()),
+            "ways": table,
+        },
+        given.out,
+    )
+
+
+def _run_and_seconds(found: tuple[cr.COMET, float]) -> tuple[Run, float]:
+    return found[0].run, found[1]
+
+
+if __name__ == "__main__":
+    main()

@@ -78,6 +78,7 @@ _MANIFEST = {
     "blend_epochs?": int,
     "companion_epochs?": {str: int},
     "yardsticks?": _YARDSTICKS,
+    "updates?": [{"rows": int, "users": int, "items": int, "epochs": int}],
     "protocol": ({"hash": str, "settings": {str: object}}, None),
     "data": {
         "source": str,
@@ -174,6 +175,8 @@ class Run:
     yardsticks : dict or None
         Comparison with simple models on the same split, as `estimators.yardsticks.compared`
         returns it; None if it was not made.
+    updates : tuple of dict
+        For each update: its new rows, users and items, and its epochs.
     log : list of dict
         One entry for each epoch.
     titles : dict
@@ -197,6 +200,7 @@ class Run:
     final: bool = False
     metrics: dict[str, Any] | None = None
     yardsticks: dict[str, Any] | None = None
+    updates: tuple[dict[str, int], ...] = ()
     log: list[dict[str, Any]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
     source: str = ""
@@ -347,6 +351,7 @@ def _write(run: Run, folder: Path, pictures: Mapping[str, bytes]) -> dict[str, A
         "started_from": list(run.started_from),
         "final": run.final,
         "yardsticks": run.yardsticks,
+        "updates": list(run.updates),
         "blend_epochs": 0 if run.blend is None else run.blend.epochs,
         "config": {room: asdict(getattr(run.config, room)) for room in ("model", "blend", "train")},
         "protocol": None if run.split is None else protocol_entry(run.split),
@@ -469,6 +474,7 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
         final=final,
         metrics=metrics,
         yardsticks=manifest.get("yardsticks"),
+        updates=tuple(manifest.get("updates", ())),
         log=lines,
         titles=titles,
         source=data["source"],

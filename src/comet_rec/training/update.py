@@ -74,9 +74,12 @@ def updated(
     if blend is not None:
         users, items = blended(users, items, *vectors(other, log), blend.weight)
     check_vectors(users, items)
+    counted = (joined.new_rows, joined.new_users, joined.new_items)
+    sizes = dict(zip(("rows", "users", "items"), (int(new.sum()) for new in counted), strict=True))
     return replace(
         run, state=frozen(model), interactions=log, split=None, final=False, selected=None,
         user_vectors=users, item_vectors=items, blend=blend, log=[*run.log, *lines],
+        updates=(*run.updates, {**sizes, "epochs": epochs}),
     )  # fmt: skip
 
 
