@@ -177,10 +177,8 @@ def main() -> None:
             "share of trained from the start": round(float(mean / np.nanmean(best["gains"])), 3),
             "difference": round(float(np.nanmean(difference)), 4),
             "interval of the difference": interval(difference, users),
-            "CPU seconds": round(float(np.mean(each["seconds"])), 2),
-            "share of the cost": round(
-                float(np.mean(each["seconds"]) / np.mean(best["seconds"])), 4
-            ),
+            "CPU seconds": round(seconds, 2),
+            "share of the cost": round(seconds / float(np.mean(best["seconds"])), 4),
         }
         print(way, table[way], file=sys.stderr, flush=True)
     write(
