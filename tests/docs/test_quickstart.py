@@ -2,7 +2,9 @@
 
 import csv
 import re
+import shutil
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,29 @@ def test_quickstart_runs(tmp_path):
 
 
 @pytest.mark.slow
-def test_python_of_lists_and_comparing_runs(tmp_path):
+def test_updates_page_runs(tmp_path):
+    page = (DOCS / "updates.md").read_text(encoding="utf-8")
+    (tmp_path / "logs").mkdir()
+    write_log(tmp_path / "logs" / "first.csv")
+    new_rows = "uid,sku,ts\nalice,sku-20,1800000000\ncarol,sku-7,1800000000\nbob,new,1800000001\n"
+    (tmp_path / "logs" / "monday.csv").write_text(new_rows, encoding="utf-8")
+    items = [f"sku-{n},{'lamp' if n % 2 else 'desk'}" for n in range(26)]  # sku-25 has no row
+    (tmp_path / "items.csv").write_text("\n".join(["sku,title", *items, ""]), encoding="utf-8")
+
+    shell, python = "\n".join(blocks(page, "bash")), "\n".join(blocks(page, "python"))
+    run(["bash", "-e", "-c", shell], tmp_path)
+    run([sys.executable, "-c", python], tmp_path)
+    assert {"alice", "carol"} <= set(users_of_lists(tmp_path / "lists.csv"))
+
+    # The script for cron, on the day of its log.
+    shutil.copy(tmp_path / "logs" / "monday.csv", tmp_path / "logs" / f"{date.today()}.csv")
+    run(["bash", "nightly.sh"], tmp_path)
+    assert (tmp_path / "runs" / "newest").resolve().name == f"{date.today()}"
+    assert (tmp_path / "lists.parquet").is_file()
+
+
+@pytest.mark.slow
+def test_python_of_pages_about_a_trained_model_runs(tmp_path):
     start = """
 import comet_rec as cr
 
@@ -47,11 +71,19 @@ items = [50, 242, 302, *range(1000, 1012)]
 rows = [(u, i) for u in [42, 196, *range(20)] for i in items[u % 5 : u % 5 + 6]]
 split = cr.leave_one_out(cr.read(rows), negatives=5)
 model = cr.FISM(epochs=2).fit(split)
+model.save("runs/films")
 """
-    pages = [(DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("lists", "comparing")]
+    names = ("lists", "filters", "explain", "comparing")
+    pages = [(DOCS / f"{name}.md").read_text(encoding="utf-8") for name in names]
     code = "\n".join([start, *(block for page in pages for block in blocks(page, "python"))])
     (tmp_path / "pages.py").write_text(code, encoding="utf-8")
     assert run([sys.executable, "pages.py"], tmp_path)
+
+
+def users_of_lists(path: Path) -> list[str]:
+    """User of each row of a CSV file of lists."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row["user_id"] for row in csv.DictReader(file)]
 
 
 def write_log(path: Path) -> None:
