@@ -40,8 +40,9 @@ class Hooks:
     Parameters
     ----------
     report : callable
-        Called with the name of the stage and the progress. The stage is "validation", "refit" or
-        "all". For the second model of a blend, the model's name comes first, e.g. "fism refit".
+        Called with the name of the stage and the progress. The stage is "validation", "refit",
+        "all", "final" or "update". For the second model of a blend, the model's name comes first,
+        e.g. "fism refit".
     stop : callable
         Returns true to stop the training after the current step.
     checkpoints : Path or None
