@@ -654,7 +654,7 @@ def test_it_is_saved_and_read_back(pair, tmp_path):
 
 def test_what_cannot_be_made_final_is_refused(split):
     log = split.interactions
-    with pytest.raises(ConfigError, match="trained on all rows by fit"):
+    with pytest.raises(ConfigError, match="knows all rows already"):
         cr.MF(embedding_dim=4, epochs=1).fit(log).final()
     start = cr.MF(embedding_dim=8, epochs=1).fit(split)
     model = cr.ConvNCF(embedding_dim=8, channels=2, epochs=1).fit(split, init_from=start)

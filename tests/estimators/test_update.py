@@ -248,7 +248,7 @@ def test_features_come_from_a_file_or_a_frame_alike(suffix, log, tmp_path):
 def test_tables_of_items_that_cannot_be_used_say_what_is_wrong(comet, log):
     with pytest.raises(InputError, match="no column item_id among 'a', 'b'"):
         comet.update(None, items={"a": [1], "b": [2]})
-    with pytest.raises(InputError, match="an item has two rows"):
+    with pytest.raises(InputError, match="item 'i01' has two rows"):
         comet.update(None, items={"item_id": ["i01", "i01"], "title": ["x", "y"]})
     with pytest.raises(InputError, match="no column describes the items"):
         comet.update(None, items={"item_id": ["i01"]})

@@ -168,7 +168,7 @@ def _say_result(estimator: Estimator, out: Path) -> None:
         if estimator.run.yardsticks is not None:
             show_yardsticks(estimator.run.yardsticks)
         if estimator.run.final:
-            note = "the figures are the measured model's; the weights now know every row"
+            note = "the figures are those of the measured model; the weights now know all rows"
             show(folded(note))
         elif estimator.run.chosen:
             words = " ".join(f"--set {key}={value}" for key, value in estimator.run.chosen.items())
@@ -264,9 +264,8 @@ def _for_final(initial: list[Estimator]) -> tuple[list[Estimator], list[Estimato
 
     if models(measured) != models(on_all_rows):
         raise InputError(
-            "--init-from with --final needs two runs of each model, with the same settings: one "
-            "trained with validation, for the evaluation, and one with --all, for the final "
-            "training"
+            "--init-from with --final needs two runs of each model with equal settings; give one "
+            "that was measured and one that was trained with --all"
         )
     return measured, on_all_rows
 

@@ -67,7 +67,7 @@ def update(
                     rows, items=items, epochs=epochs, hooks=Hooks(report=report, stop=stop)
                 )
             except TrainingInterrupted as error:
-                raise TrainingInterrupted(f"{error}; {run} is as it was") from None
+                raise TrainingInterrupted(f"{error}; the run {run} is unchanged") from None
         model.save(out)
     if not quiet:
         log = model.run.interactions

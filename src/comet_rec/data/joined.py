@@ -131,8 +131,8 @@ def _united(old: Ids, new: list[Any], role: str) -> tuple[Ids, Int64, Int64]:
             stored.append(old.stored(value))
         except NoIdError as error:
             raise DataError(
-                f"{role} {value!r} that is new {error}; the {role} ids of the log are "
-                f"{old.in_words}; write them alike"
+                f"new rows: {role} {value!r} {error}; the {role} ids of the log are "
+                f"{old.in_words}; write new ids alike"
             ) from None
     united = old.union(stored)
     return united, united.index(_all(old)), united.index(stored)

@@ -136,7 +136,7 @@ def join_parquet(parts: list[str], path: Path, note: str) -> None:
     """
     import duckdb
 
-    # One thread keeps one group of rows in memory, not one a core.
+    # With one thread, DuckDB holds one group of rows in memory, instead of one per core.
     with written_whole(path) as fresh, duckdb.connect(config={"threads": 1}) as con:
         try:
             con.execute(

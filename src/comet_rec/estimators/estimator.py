@@ -226,9 +226,7 @@ class Estimator:
         if self.run.final:
             return self
         if self.run.split is None:
-            raise ConfigError(
-                "the model was trained on all rows by fit, so it needs no final training"
-            )
+            raise ConfigError("the model knows all rows already, so it needs no final training")
         starts = pretraining.runs_of(init_from)
         if self.run.started_from and not starts:
             raise ConfigError(
@@ -262,9 +260,10 @@ class Estimator:
     ) -> Self:
         """Learn new rows, users and items without a training from the start.
 
-        Histories take the new rows at once. New users are folded in, and new items get a first
-        vector from the users who took them. Then the model is trained on the new rows, mixed with
-        a sample of the old ones. Popularity, ItemKNN and EASE are fitted again on all rows.
+        Histories take the new rows at once. New users are folded in, or get a first vector from
+        their items; new items get one from the users who took them. Then the model is trained on
+        the new rows, mixed with a sample of the old ones. Popularity, ItemKNN and EASE are fitted
+        again on all rows.
 
         The model then knows all rows of its log, the held-out ones of a split too. So it keeps the
         metrics of the first training, but has no split, and `evaluate` refuses it.
@@ -337,10 +336,10 @@ class Estimator:
         Returns
         -------
         Table
-            One row for the model and one for each yardstick, with NDCG@10. Columns: model;
-            validation, as validation chose the model; difference, the model minus the yardstick for
-            the same validation users, with its 95 % interval low to high; test sampled and test
-            full. In the row of the model, difference, low and high are NaN.
+            NDCG@10 of the model and of each yardstick, one row each. Columns: model, validation,
+            difference, low, high, test sampled, test full. The difference is the model minus the
+            yardstick, on the same validation users; low and high are its 95 % interval. These three
+            are NaN in the row of the model.
 
         Raises
         ------
@@ -483,8 +482,8 @@ class Estimator:
             For a user outside the log: raise an error, return no rows, or return the most popular
             items, with the number of their users as the score.
         diversify : float
-            From 0, the order of the scores, to 1: how much an item loses for being like one that
-            stands before it (maximal marginal relevance over item vectors).
+            How much an item loses for being like one that stands before it, from 0 to 1 (maximal
+            marginal relevance over item vectors). With 0, the order is that of the scores.
 
         Returns
         -------

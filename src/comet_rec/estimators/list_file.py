@@ -31,8 +31,8 @@ def write_lists(run: Run, path: Path, rules: Rules, shard: tuple[int, int] | Non
         if parquet_note(path) == note:
             return False
         raise InputError(
-            f"{path}: holds something else than these lists of this run; delete it, or write "
-            "to another place"
+            f"{path}: holds something else than these lists of this run; delete the file, or give "
+            "another path"
         )
     ranker = Ranker(run, rules)
     size = max(1, ROWS // rules.k)
@@ -42,7 +42,7 @@ def write_lists(run: Run, path: Path, rules: Rules, shard: tuple[int, int] | Non
     try:
         with TemporaryDirectory(dir=beside, prefix=".comet-rec-") as folder:
             parts = []
-            # One part without users gives a shard without users its columns.
+            # A shard without users has one empty part, so that its file has the columns.
             for start in range(first, max(last, first + 1), size):
                 parts.append(str(Path(folder) / f"{start}.parquet"))
                 users = np.arange(start, min(start + size, last))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -19,7 +20,7 @@ from comet_rec.reading.database import connect, one_line
 from comet_rec.reading.readers import read
 
 OF_A_FIRST_LOG = ("min_user_interactions", "min_item_interactions", "skip_bad")
-"""Options of `read` that were meant for the first log, and do not fit a few new rows."""
+"""Options of `read` that suit the first log alone: a day's rows are too few for them."""
 
 
 def new_rows(run: Run, source: Any, options: Mapping[str, Any] | None = None) -> Interactions:
@@ -69,10 +70,11 @@ def item_columns(run: Run, source: Any) -> tuple[list[Any], dict[str, npt.NDArra
     of_ids = next((name for name in names if name in likely), None)
     if of_ids is None:
         listed = ", ".join(map(shown, names))
-        raise InputError(f"items: no column item_id among {listed}; name the column of ids so")
+        raise InputError(f"items: no column item_id among {listed}; rename the column of ids")
     ids = list(id_list(source[of_ids], f"items, column {shown(of_ids)}"))
-    if len(set(map(str, ids))) < len(ids):
-        raise InputError("items: an item has two rows; give one row for each item")
+    repeated = [name for name, count in Counter(map(str, ids)).items() if count > 1]
+    if repeated:
+        raise InputError(f"items: item {shown(repeated[0])} has two rows; give one row for each")
     columns = {name: np.asarray(source[name]) for name in names if name != of_ids}
     if not columns:
         raise InputError("items: no column describes the items; add one, e.g. their titles")

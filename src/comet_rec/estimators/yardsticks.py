@@ -53,9 +53,9 @@ COMET's training time, at 25 million pairs and 30,000 positives per second.
 def compared(run: Run) -> dict[str, Any]:
     """Measure the yardsticks on the split of a run, and compare them with the run's model.
 
-    The yardsticks are refitted with the validation rows if the model was. For the comparison on
-    validation items, the model has the parameters that validation chose, from before a refit, and
-    the yardsticks are fitted on the training rows.
+    The comparison on validation items takes models that know the training rows alone: the run's
+    model as validation chose it, from before a refit. On the test items, the yardsticks are
+    refitted with the validation rows if the model was.
 
     Parameters
     ----------
@@ -66,9 +66,10 @@ def compared(run: Run) -> dict[str, Any]:
     -------
     dict
         "metric" is the metric on validation items, and "users" the number of users compared.
-        "models" has an entry for the run's model and one for each yardstick: "model", "validation",
-        "sampled" and "full" (test), "difference" (validation, run's model minus yardstick), "low"
-        and "high" (95 % interval). "left_out" says which yardsticks were left out and why.
+        "models" has an entry for the run's model and one for each yardstick: its name "model", and
+        NDCG@10 as "validation", and as "sampled" and "full" on the test items. "difference" is the
+        run's model minus the yardstick on the validation items, "low" to "high" its 95 % interval.
+        "left_out" says which yardsticks were left out and why.
     """
     assert run.split is not None
     assert run.metrics is not None

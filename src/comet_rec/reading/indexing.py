@@ -76,8 +76,8 @@ class Indexer:
         """
         table = self.table
         n_rows = table.count("SELECT count(*) FROM log")
-        # Positions within a user count the rows of all events, so the scope is found before others
-        # than the kept events are left out.
+        # Positions within a user count the rows of all events. So the scope is found before the
+        # rows of other events are deleted.
         span = self._span()
         scope, scope_notes = self._scope(time_scope, span)
         other_events = self._leave_out_other_events()

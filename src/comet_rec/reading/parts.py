@@ -1,7 +1,7 @@
 """Parts of a log: rows that one SQL query can read, from a frame or from files of one format.
 
-The query gives the columns u (user), i (item) and, if they are known, t (time), r (rating) and e
-(the event as text, '' if it is missing).
+The query gives the columns u (user) and i (item). If they are known, t (time), r (rating) and e
+(the event as text, '' if it is missing) follow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The DuckDB table `log(u, i, t, r)`: user, item, time and rating of each row of a log.
 
 A value that does not fit the type of its column is NULL. If only rows of some events are kept, the
-column e has the number of each row's event: 1 for the first event that is kept, 0 for any other.
+column e has the number of each row's event, from 1. It is 0 for an event that is not kept.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ def estimated_seconds(
     if stage.held is not None:
         began = time.perf_counter()
         scores = model_scores(model, stage.rows)
-        # Ranking a blend takes longer: the model stands for its own second model.
+        # A blend ranks the scores of two models: here the model stands in for the second one, too.
         second = None if config.blend.model == "none" else scores
         Validation(config, stage.held, stage.rows, second)(model)
         validating = time.perf_counter() - began

@@ -2,13 +2,13 @@
 
 Known users and items keep their parameters. A new item gets a vector from the users who took it:
 
-- Its inputs are a mean over these users. For each user it takes the mean vector of the other
+- The inputs of the item are a mean over these users: for each user, the mean vector of the other
   items in the user's history.
 - A ridge regression maps the inputs of old items onto their trained vectors. Each old item shows
-  only as many of its users as some new item has, so that few users give a cautious vector.
+  only as many of its users as some new item has. So an item with few users gets a cautious vector.
 
-A new item without any row gets a vector from its features, e.g. its title, by a ridge regression
-that is fitted on the features and the trained vectors of old items.
+A new item without any row gets a vector from its features, e.g. its title. Another ridge regression
+maps the features of old items onto their trained vectors.
 
 New users get zeros if the model folds in: a zero embedding beside a history is exactly the input of
 a new user. For other models, a new user gets a vector from its items in the same way.

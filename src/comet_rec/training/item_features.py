@@ -3,7 +3,7 @@
 - A column of numbers becomes one feature with mean 0 and variance 1; a missing number is 0.
 - A column of texts becomes `HASHED` features. The tokens of a text are the text itself, its words,
   and the runs of four letters in its words. Each token is hashed to a feature and a sign (feature
-  hashing, Weinberger et al. 2009), and the features of a text are scaled to length 1.
+  hashing, Weinberger et al. 2009). The features of a text are scaled to length 1.
 
 So a category is a text of one token, and "Comedy|Drama" shares its words with "Drama".
 """

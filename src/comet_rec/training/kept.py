@@ -16,9 +16,9 @@ from comet_rec.errors import ConfigError
 
 
 def keep(run: Run, place: Path) -> None:
-    """Save a run to the folder `place`; then remove everything else in the folder around it.
+    """Save a run to the folder `place`; then remove all other content of its parent folder.
 
-    The checkpoints of the run's own training are there. Nothing resumes from them any more.
+    That content is the checkpoints of the run's own training, from which nothing resumes any more.
     """
     save_run(run, place)
     for path in place.parent.iterdir():
