@@ -101,4 +101,4 @@ def test_an_existing_run_is_not_replaced(folder, tmp_path, capsys):
 def test_the_manifest_counts_updates(folder, tmp_path):
     assert update(folder, folder / "today.csv", "--out", tmp_path / "a", "--quiet") == 0
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
-    assert manifest["updates"] == [{"rows": 3, "users": 1, "items": 1, "epochs": 1}]
+    assert manifest["updates"] == [{"rows": 3, "users": 1, "items": 1, "epochs": 0}]

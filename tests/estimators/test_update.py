@@ -89,7 +89,7 @@ def test_every_model_learns_new_rows_users_and_items(model):
 
 
 def test_an_updated_model_survives_saving(model, tmp_path):
-    model.update(NEW)
+    model.update(NEW, epochs=1)
     model.save(tmp_path / "run")
     read = cr.load_model(tmp_path / "run")
     assert [*read.recommend(["new", "u7"]).rows()] == [*model.recommend(["new", "u7"]).rows()]
@@ -189,9 +189,18 @@ def test_a_measured_model_keeps_its_figures_and_knows_every_row(log):
     assert len(model.recommend(["u1"])) == 10
 
 
+def test_new_rows_are_read_by_the_columns_of_the_log_or_by_common_names(log):
+    names = {"user": "who", "item": "what", "time": "at"}
+    read = cr.read(frame(rows_of(range(20))).rename(columns=names), **names)
+    model = cr.FISM(**SHORT).fit(read)
+    model.update(later(("u3", "i40")).rename(columns=names))
+    model.update(later(("u5", "i40")))
+    assert len(model.run.interactions) == len(read) + 2
+
+
 def test_bad_rows_leave_the_model_as_it_was(comet):
     run = comet.run
-    with pytest.raises(DataError, match="no user column"):
+    with pytest.raises(DataError, match="no column 'user'"):
         comet.update(pd.DataFrame({"a": [1], "b": [2]}))
     with pytest.raises(DataError, match="has no time column"):
         comet.update(pd.DataFrame({"user": ["u1"], "item": ["i01"]}))

@@ -31,8 +31,8 @@ def update(
         ),
     ] = None,
     epochs: Annotated[
-        int, typer.Option(min=0, help="Epochs over the new rows; 0 trains nothing.")
-    ] = 1,
+        int, typer.Option(min=0, help="Epochs of training on new and old rows; 0 trains nothing.")
+    ] = 0,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
     reading: options.Reading,

@@ -254,7 +254,7 @@ class Estimator:
         rows: Any,
         *,
         items: Any = None,
-        epochs: int = 1,
+        epochs: int = 0,
         progress: bool | None = None,
         hooks: Hooks | None = None,
     ) -> Self:
@@ -272,17 +272,17 @@ class Estimator:
         ----------
         rows : Interactions, what `read` accepts, or None
             The new rows alone; None for no rows, with `items`. Anything but `Interactions` is read
-            with the options that ``comet-rec train`` stored in the run. A model that was trained in
-            Python stores none, so pass ``cr.read(rows, user=…)`` if columns have names of their
-            own. A pair that the log has already keeps its row, unless the stored options say
-            ``repeats="last"``.
+            with the columns and options that the model's log was read with, else with common
+            column names. A pair that the log has already keeps its row, unless the log was read
+            with ``repeats="last"``.
         items : path, frame or dict of columns, optional
             Features of items: a column of ids, and columns of categories, numbers or texts. Items
             that the log lacks join the catalogue, even without a row. Their first vectors come from
             a map of the features of old items onto trained vectors, so name the old items too.
         epochs : int
-            Epochs over the new rows. With 0, nothing is trained: only histories and new vectors
-            change.
+            Epochs of training, from the present parameters, on the new rows and nine random old
+            rows for each of them. With 0, nothing is trained, which is as good for some weeks of
+            rows (docs/updates.md).
         progress, hooks
             As for `fit`. An update writes no checkpoints.
 

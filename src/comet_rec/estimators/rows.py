@@ -16,7 +16,9 @@ from comet_rec.data.id_lists import id_list, with_columns
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.nearest import shown
 from comet_rec.errors import InputError
+from comet_rec.reading.columns import ROLES
 from comet_rec.reading.database import connect, one_line
+from comet_rec.reading.given import first_named
 from comet_rec.reading.readers import read
 
 OF_A_FIRST_LOG = ("min_user_interactions", "min_item_interactions", "skip_bad")
@@ -25,6 +27,8 @@ OF_A_FIRST_LOG = ("min_user_interactions", "min_item_interactions", "skip_bad")
 
 def new_rows(run: Run, source: Any, options: Mapping[str, Any] | None = None) -> Interactions:
     """Read new rows with the options that the run's log was read with.
+
+    Rows that lack the log's columns are read by common column names.
 
     Parameters
     ----------
@@ -45,7 +49,12 @@ def new_rows(run: Run, source: Any, options: Mapping[str, Any] | None = None) ->
     if isinstance(source, Interactions):
         return source
     stored = {name: value for name, value in run.reading.items() if name not in OF_A_FIRST_LOG}
-    return read(source, **{**stored, "time_scope": log.time_scope, **(options or {})})
+    stored["time_scope"] = log.time_scope
+    named: dict[str, Any] = {role: stored.pop(role) for role in ROLES if role in stored}
+    given = options or {}
+    return first_named(
+        lambda **columns: read(source, **{**stored, **columns, **given}), [named, {}]
+    )
 
 
 def item_columns(run: Run, source: Any) -> tuple[list[Any], dict[str, npt.NDArray[Any]]]:

@@ -304,7 +304,14 @@ def finished(
         user_vectors=users,
         item_vectors=items,
         log=lines,
+        reading=columns_of(found.log),
     )
+
+
+def columns_of(log: Interactions) -> dict[str, str]:
+    """Columns that a log was read from, as options of `read`, for later updates."""
+    columns = {} if log.origin is None else log.origin.columns
+    return {role: name for role, name in columns.items() if role != "event"}
 
 
 def check_vectors(*vectors: Tensor | None) -> None:

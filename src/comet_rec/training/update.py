@@ -22,10 +22,11 @@ from comet_rec.training.fit import batches_of, check_vectors
 from comet_rec.training.growth import grown, item_tables
 from comet_rec.training.trainer import Progress, Trainer, frozen
 
-OLD_ROWS = 4
+OLD_ROWS = 9
 """Old rows in training for each new row."""
-RATE = 0.5
-"""Learning rate, as a share of the learning rate of the first training."""
+RATE = 0.1
+"""Learning rate, as a share of that of the first training. With half of it, the first steps of Adam
+moved vectors of all items at random (docs/log.md, 2026-11-30)."""
 
 
 Described = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
