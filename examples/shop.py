@@ -1,4 +1,4 @@
-"""Write shop.csv: a made-up shop on which a model trains in seconds and lists can be judged.
+"""Write shop.csv and next-day.csv: a made-up shop whose lists can be judged, and its next day.
 
 Each customer has two hobbies, and buys a hobby's products roughly in the order of the list below.
 One purchase in ten is of anything. A good list names what comes next in the customer's hobbies.
@@ -27,6 +27,18 @@ sky sol sue tad tam ted tia tim tom uma una uwe val vic vera wes will xia yan yu
 """
 
 
+NEXT_DAY = """
+ada lights
+kit tent
+kit mat
+kit lantern
+zoe hammock
+leo grill
+max grill
+"""
+"""Purchases of the next day: those of a new customer, kit, and of a new product, the grill."""
+
+
 def rows() -> list[tuple[str, str, datetime.date]]:
     """Rows of (customer, product, day), the oldest first."""
     rng = random.Random(0)
@@ -48,8 +60,16 @@ def rows() -> list[tuple[str, str, datetime.date]]:
     return sorted(found, key=lambda row: row[2])
 
 
-if __name__ == "__main__":
-    with open(Path(__file__).with_suffix(".csv"), "w", newline="", encoding="utf-8") as file:
+def write(path: Path, rows: list[tuple[str, str, datetime.date]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["customer", "product", "bought_on"])
-        writer.writerows(rows())
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    here = Path(__file__).parent
+    write(here / "shop.csv", rows())
+    day = datetime.date(2025, 9, 4)
+    bought = [line.split() for line in NEXT_DAY.split("\n") if line]
+    write(here / "next-day.csv", [(name, product, day) for name, product in bought])

@@ -43,7 +43,7 @@ def update(folder, *more):
 def test_new_rows_are_read_as_the_log_was_read(folder, tmp_path, capsys):
     out = tmp_path / "shop-2"
     assert update(folder, folder / "today.csv", "--out", out) == 0
-    assert capsys.readouterr().out == f"new: 3 rows, 1 users, 1 items\nwritten to {out}\n"
+    assert capsys.readouterr().out == f"new: 3 rows, 1 user, 1 item\nwritten to {out}\n"
     before, after = cr.load_model(folder / "shop"), cr.load_model(out)
     assert len(after.run.interactions) == len(before.run.interactions) + 3
     assert "p29" not in after.recommend(["c0"], k=50)["item_id"].tolist()

@@ -174,4 +174,5 @@ def test_example_log_is_what_its_script_writes(tmp_path):
     script = tmp_path / "shop.py"
     script.write_text((ROOT / "examples" / "shop.py").read_text("utf-8"), encoding="utf-8")
     run([sys.executable, "shop.py"], tmp_path)
-    assert (tmp_path / "shop.csv").read_bytes() == (ROOT / "examples" / "shop.csv").read_bytes()
+    for name in ("shop.csv", "next-day.csv"):
+        assert (tmp_path / name).read_bytes() == (ROOT / "examples" / name).read_bytes()

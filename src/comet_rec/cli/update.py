@@ -71,6 +71,11 @@ def update(
         model.save(out)
     if not quiet:
         log = model.run.interactions
-        more = (len(log) - len(before), log.n_users - before.n_users, log.n_items - before.n_items)
-        show("new: {:,} rows, {:,} users, {:,} items".format(*more))
+        more = {
+            "row": len(log) - len(before),
+            "user": log.n_users - before.n_users,
+            "item": log.n_items - before.n_items,
+        }
+        counts = [f"{count:,} {word}{'s' * (count != 1)}" for word, count in more.items()]
+        show(f"new: {', '.join(counts)}")
         show(f"written to {out}")
