@@ -61,6 +61,7 @@ def rows() -> list[tuple[str, str, datetime.date]]:
 
 
 def write(path: Path, rows: list[tuple[str, str, datetime.date]]) -> None:
+    """Write rows to a CSV file."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["customer", "product", "bought_on"])

@@ -235,7 +235,7 @@ def test_unknown_ids_of_pairs_are_told(shop, tmp_path, capsys):
         (["--block-pairs", "FILE"], 'user,item\nbob,"i1\n', "unexpected end of data"),
         (["--groups", "FILE", "--per-group", "1"], "item,group\ni1,a\ni1,b\n", "has two groups"),
         (["--groups", "FILE", "--block-group", "drame"], "item,group\ni1,drama\n", "'drama'"),
-        (["--per-group", "2"], "", "per_group: needs groups"),
+        (["--per-group", "2"], "", "per_group: needs groups, e.g. --groups FILE"),
         (["--shard", "1/2"], "", "--shard: needs --all-users"),
     ],
 )

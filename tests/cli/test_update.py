@@ -63,6 +63,24 @@ def test_options_of_the_command_replace_those_of_the_run(folder, tmp_path, capsy
     assert update(folder, renamed, "--user", "who", "--out", tmp_path / "a") == 0
 
 
+def test_repeats_last_lets_new_rows_replace_old_ones(folder, tmp_path):
+    again = tmp_path / "today.csv"
+    first = (folder / "shop.csv").read_text().splitlines()[1].rsplit(";", 1)[0]
+    again.write_text(f"customer;sku;bought_on\n{first};2026-12-24\n")
+    for repeats, latest in (("first", False), ("last", True)):
+        out = tmp_path / repeats
+        assert update(folder, again, "--repeats", repeats, "--out", out, "--quiet") == 0
+        times = cr.load_model(out).run.interactions.times
+        assert (times.max() == np.datetime64("2026-12-24", "us").astype(int)) == latest
+
+
+def test_a_table_of_items_with_a_broken_line_is_refused(folder, tmp_path, capsys):
+    table = tmp_path / "items.csv"
+    table.write_text("sku,kind\np1,even\np2,even,and,more\n")
+    assert update(folder, "--items", table, "--out", tmp_path / "out") == 2
+    assert "no column item_id among 'sku,kind'" in capsys.readouterr().err
+
+
 def test_items_with_features_join_the_catalogue(folder, tmp_path, capsys):
     table = tmp_path / "items.csv"
     rows = [f"p{item},{'even' if item % 2 == 0 else 'odd'}" for item in range(30)]

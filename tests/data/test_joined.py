@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import comet_rec as cr
 from comet_rec.data.joined import joined
-from comet_rec.errors import DataError
+from comet_rec.errors import CometWarning, DataError
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 30)), min_size=1, max_size=30
@@ -25,10 +25,8 @@ def log_of(rows, **options):
 @settings(deadline=None, max_examples=30)
 @given(ROWS, ROWS, st.sampled_from(["first", "last"]))
 def test_joining_two_logs_is_reading_their_rows_together(old, new, repeats):
-    """New rows are later than all old ones, so that the earlier row of a pair is the old one."""
-    later = [(user, item, time + 31) for user, item, time in new]
-    whole = joined(log_of(old, repeats=repeats), log_of(later, repeats=repeats), repeats)
-    together = log_of(old + later, repeats=repeats)
+    whole = joined(log_of(old, repeats=repeats), log_of(new, repeats=repeats), repeats)
+    together = log_of(old + new, repeats=repeats)
     assert whole.log.fingerprint == together.fingerprint
 
 
@@ -52,6 +50,24 @@ def test_a_pair_that_the_log_has_keeps_its_time():
     whole = joined(log_of([(1, 1, 5), (1, 2, 9)]), log_of([(1, 1, 20)]))
     assert whole.log.times.tolist() == [5, 9]
     assert not whole.new_rows.any()
+
+
+def test_an_earlier_row_of_a_known_pair_moves_the_pair():
+    whole = joined(log_of([(1, 1, 5), (1, 2, 9)]), log_of([(1, 2, 1)]))
+    assert whole.log.times.tolist() == [1, 5]
+    assert not whole.new_rows.any()
+
+
+def test_positions_that_begin_again_are_reported():
+    positions = pd.DataFrame({"user": [1, 1, 2], "item": [1, 2, 1], "time": [1, 2, 1]})
+    old = cr.read(positions)
+    again = cr.read(pd.DataFrame({"user": [1, 3], "item": [3, 1], "time": [1, 1]}))
+    with pytest.warns(CometWarning, match="^1 new rows are not later"):
+        joined(old, again)
+    further = cr.read(
+        pd.DataFrame({"user": [1, 3], "item": [3, 1], "time": [3, 1]}), time_scope="per_user"
+    )
+    joined(old, further)  # no warning
 
 
 def test_without_times_new_rows_come_last():

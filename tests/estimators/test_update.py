@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +13,8 @@ import torch
 import comet_rec as cr
 from comet_rec.errors import ConfigError, DataError, InputError
 from comet_rec.estimators.registry import ESTIMATORS
+from comet_rec.estimators.rows import feature_column
+from comet_rec.training.item_features import HASHED, item_features
 
 SMALL = {
     "comet": {"preset": "best", "embedding_dim": 16, "history_length": 8, "hidden": (16,),
@@ -254,9 +259,53 @@ def test_features_come_from_a_file_or_a_frame_alike(suffix, log, tmp_path):
     torch.testing.assert_close(of_file.run.item_vectors, of_frame.run.item_vectors)
 
 
+def test_ids_with_leading_zeros_stay_texts(log, tmp_path):
+    path = tmp_path / "items[1].csv"
+    path.write_text("item_id,title\n007,old\n008,new\ni00,old\n")
+    model = trained("fism", log).update(None, items=path)
+    assert {"007", "008"} <= set(model.run.interactions.item_ids.values.tolist())
+
+
+def test_features_may_be_missing_in_every_kind_of_column():
+    columns = {
+        "text": pd.array(["a", None, "a"], dtype="string"),
+        "truth": pd.array([True, None, True], dtype="boolean"),
+        "list": [np.array(["a", "b"]), None, np.array(["a", "b"])],
+        "ragged": [["a"], [], ["a"]],
+        "date": pd.DatetimeIndex(["2020-01-01", None, "2020-01-01"]),
+        "day": [date(2020, 1, 1), None, date(2020, 1, 1)],
+        "number": [Decimal(3), None, 3.0],
+        "category": pd.Categorical([7, None, 7]),
+    }
+    for name, values in columns.items():
+        features = item_features({name: feature_column(values, name, 3)})
+        assert np.isfinite(features).all(), name
+        assert np.array_equal(features[0], features[2]), name
+        assert features.shape[1] == 1 if name in ("date", "day", "number") else HASHED, name
+
+
+def test_dates_are_amounts_and_integer_categories_are_names():
+    dates = pd.DatetimeIndex(["2020-01-01", "2021-01-01", "2022-01-01"])
+    assert np.all(np.diff(item_features({"x": feature_column(dates, "x", 3)}), axis=0) > 0)
+    category = pd.Categorical([1, 2, 3])
+    assert item_features({"x": feature_column(category, "x", 3)}).shape == (3, HASHED)
+
+
 def test_tables_of_items_that_cannot_be_used_say_what_is_wrong(comet, log):
     with pytest.raises(InputError, match="no column item_id among 'a', 'b'"):
         comet.update(None, items={"a": [1], "b": [2]})
+    with pytest.raises(InputError, match="describes no item that the model knows"):
+        comet.update(None, items={"item_id": ["x", "y"], "title": ["a", "b"]})
+    with pytest.raises(InputError, match="has no rows"):
+        comet.update(None, items={"item_id": [], "title": []})
+    with pytest.raises(InputError, match="an id is empty"):
+        comet.update(None, items={"item_id": [""], "title": ["x"]})
+    with pytest.raises(InputError, match="is a missing value"):
+        comet.update(None, items={"item_id": ["x", None], "title": ["x", "y"]})
+    with pytest.raises(InputError, match="'title': 1 values for 2 items"):
+        comet.update(None, items={"item_id": ["x", "y"], "title": ["x"]})
+    with pytest.raises(InputError, match="'title': a single value for 1 items"):
+        comet.update(None, items={"item_id": ["x"], "title": "x"})
     with pytest.raises(InputError, match="item 'i01' has two rows"):
         comet.update(None, items={"item_id": ["i01", "i01"], "title": ["x", "y"]})
     with pytest.raises(InputError, match="no column describes the items"):

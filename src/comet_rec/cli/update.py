@@ -61,6 +61,9 @@ def update(
         rows = new_rows(model.run, new, reading.changed())
         options.say_notes(rows.notes if new else (), quiet)
         before = model.run.interactions
+        if "repeats" in reading.changed():  # it decides about pairs that the log has already, too
+            stored = {**model.run.reading, "repeats": reading.changed()["repeats"]}
+            model.describe(model.run.source, model.run.titles, stored)
         with training_progress(not quiet) as report, interruptible() as stop:
             try:
                 model.update(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from comet_rec.data.ids import Ids, NoIdError
 from comet_rec.data.interactions import Interactions
-from comet_rec.errors import DataError
+from comet_rec.errors import CometWarning, DataError
 
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
@@ -64,13 +65,20 @@ def joined(
 ) -> Joined:
     """Join a log and new rows.
 
-    A pair that both hold keeps its row of the old log, or with `repeats` "last" its new row.
-    `more_items` are ids of items that join the catalogue even without a row.
+    Of a pair that both hold, the earliest row counts, or with `repeats` "last" the latest; of
+    equal times, or without times, the row of the old log, or with "last" the new one. So the result
+    is the log of all rows. `more_items` are ids of items that join the catalogue even without a
+    row.
 
     Raises
     ------
     DataError
         When the ids or the times of the two logs do not fit together.
+
+    Warns
+    -----
+    CometWarning
+        When times within a user do not go on where the old log ends.
     """
     user_ids, old_users, users_of_new = _united(old.user_ids, _all(new.user_ids), "user")
     with_rows = _all(new.item_ids)
@@ -78,17 +86,25 @@ def joined(
     _check_times(old, new)
     users = np.concatenate([old_users[old.users], users_of_new[new.users]])
     items = np.concatenate([old_items[old.items], items_of_new[new.items]])
-    is_new = np.arange(len(users)) >= len(old)
-
-    # `unique` finds the first of equal pairs. The old rows come first; for "last", turn them round.
     keys = users * len(item_ids) + items
-    turn = slice(None) if repeats == "first" else slice(None, None, -1)
-    places = np.arange(len(keys))[turn]
-    kept = np.sort(places[np.unique(keys[turn], return_index=True)[1]])
-    users, items, is_new, keys = users[kept], items[kept], is_new[kept], keys[kept]
+    is_new = np.arange(len(users)) >= len(old)
+    if repeats == "first":  # an earlier row of a known pair moves the pair, which stays known
+        is_new &= ~np.isin(keys, keys[: len(old)])
     times = None
     if old.time_scope != "none" and old.times is not None and new.times is not None:
-        times = np.concatenate([old.times, new.times])[kept]
+        times = np.concatenate([old.times, new.times])
+
+    # `unique` finds the first of equal pairs, so it gets them by time; for "last", turned round.
+    # The sort is stable, and the old rows come first.
+    places = np.arange(len(keys)) if times is None else np.argsort(times, kind="stable")
+    if repeats == "last":
+        places = places[::-1]
+    kept = np.sort(places[np.unique(keys[places], return_index=True)[1]])
+    users, items, is_new, keys = users[kept], items[kept], is_new[kept], keys[kept]
+    if times is not None:
+        times = times[kept]
+        if old.time_scope == "per_user":
+            _check_positions(users, times, is_new)
     # By user and time. The sort is stable: without times, new rows come after old ones.
     order = np.lexsort((users,) if times is None else (times, users))
 
@@ -153,9 +169,27 @@ def _check_times(old: Interactions, new: Interactions) -> None:
         )
     if old.time_scope == "per_user" or len(old) == 0 or len(new) == 0:
         return
-    latest, later = max(int(old.times.max()), 1), max(int(new.times.max()), 1)
-    if max(latest, later) >= DATES and not 1 / UNITS < later / latest < UNITS:
+    latest, later = int(old.times.max()), int(new.times.max())
+    ratio = max(later, 1) / max(latest, 1)
+    if max(latest, later) >= DATES and not 1 / UNITS < ratio < UNITS:
         raise DataError(
             f"the times of the new rows end at {later} and those of the log at {latest}, which "
             "cannot be the same unit; write the times of both alike"
+        )
+
+
+def _check_positions(users: Int64, times: Int64, is_new: Bool) -> None:
+    """Warn of new rows that are not after all old rows of their user.
+
+    The times of a user are often positions, and a new file may begin again at 1.
+    """
+    latest = np.full(int(users.max(initial=0)) + 1, np.iinfo(np.int64).min)
+    np.maximum.at(latest, users[~is_new], times[~is_new])
+    early = int((is_new & (times <= latest[users])).sum())
+    if early:
+        warnings.warn(
+            f"{early:,} new rows are not later than all old rows of their user, and come before "
+            "some of them; if the times are positions, go on counting where the log ends",
+            CometWarning,
+            stacklevel=2,
         )

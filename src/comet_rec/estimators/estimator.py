@@ -273,8 +273,8 @@ class Estimator:
         rows : Interactions, what `read` accepts, or None
             The new rows alone; None for no rows, with `items`. Anything but `Interactions` is read
             with the columns and options that the model's log was read with, else with common
-            column names. A pair that the log has already keeps its row, unless the log was read
-            with ``repeats="last"``.
+            column names. Of a pair that the log has already, the earliest row counts, or the latest
+            if the log was read with ``repeats="last"``.
         items : path, frame or dict of columns, optional
             Features of items: a column of ids, and columns of categories, numbers or texts. Items
             that the log lacks join the catalogue, even without a row. Their first vectors come from

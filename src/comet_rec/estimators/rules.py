@@ -17,7 +17,7 @@ from comet_rec.data.id_lists import IdList, id_columns, id_list
 from comet_rec.data.ids import is_missing, unwrapped
 from comet_rec.data.interactions import Interactions, row_places, row_starts
 from comet_rec.data.nearest import shown
-from comet_rec.errors import ConfigError, InputError, did_you_mean
+from comet_rec.errors import ConfigError, InputError, by_reader, did_you_mean
 
 Unknown = Literal["error", "skip", "popular"]
 Int64 = npt.NDArray[np.int64]
@@ -73,7 +73,8 @@ class Rules:
         if self.groups is None:
             for name in users_of_groups:
                 if getattr(self, name) is not None:
-                    raise InputError(f"{name}: needs groups, e.g. groups={{item: group, …}}")
+                    way = by_reader(python="groups={item: group, …}", shell="--groups FILE")
+                    raise InputError(f"{name}: needs groups, e.g. {way}")
             return
         if isinstance(self.groups, Mapping):
             items, groups = list(self.groups), list(self.groups.values())

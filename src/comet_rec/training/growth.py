@@ -27,6 +27,7 @@ from torch import Tensor
 from comet_rec.config import Config
 from comet_rec.data.interactions import row_places
 from comet_rec.data.joined import Joined
+from comet_rec.errors import InputError
 from comet_rec.models import base
 from comet_rec.random import generator, torch_seed
 
@@ -152,9 +153,19 @@ def _described_vectors(
     """Vectors of the items `wanted` [n], from features of items, [items, W].
 
     A map is fitted on the trained vectors of the items `examples` [n].
+
+    Raises
+    ------
+    InputError
+        When none of the examples has features.
     """
     inputs = np.column_stack([features, np.ones(len(items))])
     learned = np.flatnonzero(examples[items])[:EXAMPLES]
+    if wanted.any() and len(learned) == 0:
+        raise InputError(
+            "items: describes no item that the model knows, so nothing can be learned for the new "
+            "ones; add rows for the items of the log"
+        )
     map_ = ridge(inputs[learned], rows[items[learned]])
     place = np.full(len(rows), -1)
     place[items] = np.arange(len(items))

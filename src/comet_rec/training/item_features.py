@@ -1,6 +1,7 @@
 """Numbers that describe items: from columns of categories, numbers and texts.
 
-- A column of numbers becomes one feature with mean 0 and variance 1; a missing number is 0.
+- A column of numbers or dates becomes one feature with mean 0 and variance 1; a missing number
+  is 0.
 - A column of texts becomes `HASHED` features. The tokens of a text are the text itself, its words,
   and the runs of four letters in its words. Each token is hashed to a feature and a sign (feature
   hashing, Weinberger et al. 2009). The features of a text are scaled to length 1.
@@ -13,10 +14,15 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from datetime import date
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from comet_rec.data.ids import is_missing
 
 Float64 = npt.NDArray[np.float64]
 
@@ -31,19 +37,42 @@ def item_features(columns: Mapping[str, npt.NDArray[Any]]) -> Float64:
     Parameters
     ----------
     columns : mapping of str to array [n]
-        Columns by name: numbers, truth values, or objects, of which None and NaN are missing.
+        Columns by name: numbers, truth values, dates, or objects. None and NaN are missing.
     """
     count = len(next(iter(columns.values())))
     numbers, texts = [], {}
     for name, values in columns.items():
-        if values.dtype.kind in "biuf":
-            numbers.append(_standardised(values.astype(np.float64)))
-        else:
+        floats = _floats(values)
+        if floats is None:
             texts[name] = values
+        else:
+            numbers.append(_standardised(floats))
     hashed = np.zeros((count, HASHED if texts else 0))
     for name, values in texts.items():
         hashed += _hashed(name, values)
     return np.column_stack([*numbers, hashed]) if numbers else hashed
+
+
+def _floats(values: npt.NDArray[Any]) -> Float64 | None:
+    """A column of numbers or dates as floats, NaN where a value is missing; None for texts."""
+    if values.dtype.kind in "biuf":
+        return values.astype(np.float64)
+    if values.dtype.kind in "mM":
+        return np.where(np.isnat(values), np.nan, values.astype(np.int64).astype(np.float64))
+    objects = values.tolist()
+    known = [value for value in objects if not _missing(value)]
+    if known and all(isinstance(value, date) for value in known):
+        days = [np.nan if _missing(value) else value.toordinal() for value in objects]
+        return np.array(days, dtype=np.float64)
+    # True and False among objects are a category.
+    number = (Real, Decimal)
+    if not all(isinstance(value, number) and not isinstance(value, bool) for value in known):
+        return None
+    return np.array([np.nan if _missing(value) else float(value) for value in objects])
+
+
+def _missing(value: Any) -> bool:
+    return is_missing(value) or (isinstance(value, (float, np.floating)) and bool(value != value))
 
 
 def _standardised(values: Float64) -> Float64:
@@ -59,10 +88,10 @@ def _hashed(name: str, values: npt.NDArray[Any]) -> Float64:
     """Hashed tokens of one column of texts, [n, HASHED], each row of length 1 or 0."""
     out = np.zeros((len(values), HASHED))
     for row, value in enumerate(values.tolist()):
-        if value is None or value != value:
+        if _missing(value):
             continue
         for token in tokens(str(value)):
-            number = zlib.crc32(f"{name}\0{token}".encode())
+            number = zlib.crc32(f"{name}\0{token}".encode("utf-8", "surrogatepass"))
             out[row, number // 2 % HASHED] += 1 if number % 2 else -1
     lengths = np.linalg.norm(out, axis=1, keepdims=True)
     return np.asarray(np.divide(out, lengths, out=out, where=lengths > 0))
