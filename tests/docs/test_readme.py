@@ -124,7 +124,12 @@ def console(text: str) -> list[tuple[str, list[str]]]:
 
 def test_shell_prints_what_is_shown_for_the_small_log(clone):
     small = [each for each in console(README.read_text(encoding="utf-8")) if "bikes" in each[0]]
-    assert len(small) == 2
+    assert [command.split()[1] for command, _ in small] == [
+        "train",
+        "recommend",
+        "update",
+        "recommend",
+    ]
     for command, shown in small:
         assert_alike(shown, run(["bash", "-c", command], clone).splitlines())
 
