@@ -205,6 +205,16 @@ def test_bad_rows_leave_the_model_as_it_was(comet):
     assert comet.run is run
 
 
+def test_new_rows_are_read_with_the_options_of_the_log():
+    rows = frame(rows_of(range(20))).assign(event=["buy", "view", "buy"] * 40)
+    names = {"user": "who", "item": "what", "time": "when"}
+    log = cr.read(rows.rename(columns=names), **names, events={"event": ["buy"]})
+    model = cr.FISM(**SHORT).fit(cr.leave_one_out(log, negatives=5))
+    new = later(("u1", "i40"), ("u1", "i42")).assign(event=["view", "buy"])
+    model.update(new.rename(columns=names), epochs=0)
+    assert len(model.run.interactions) == len(log) + 1
+
+
 def described(items):
     """Features of items: their colour as a word, in a title, and a number without meaning."""
     rng = np.random.default_rng(0)

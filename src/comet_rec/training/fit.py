@@ -300,6 +300,7 @@ def finished(
         started_from=started_from(before),
         blend=part,
         interactions=found.log,
+        reading=dict(found.log.reading),
         split=data if isinstance(data, Split) else None,
         user_vectors=users,
         item_vectors=items,
