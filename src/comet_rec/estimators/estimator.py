@@ -227,7 +227,7 @@ class Estimator:
             return self
         if self.run.split is None:
             raise ConfigError(
-                "the model was trained on all rows by fit, so it needs no final training"
+                "the model knows all rows already, so it needs no final training"
             )
         starts = pretraining.runs_of(init_from)
         if self.run.started_from and not starts:
