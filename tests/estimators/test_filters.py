@@ -194,6 +194,7 @@ TWICE = pd.DataFrame({"item": [1, 1], "group": ["a", "b"]})
         ({"block_pairs": {"user": [1], "item": [None]}}, "block_pairs, items: None"),
         ({"block_pairs": {"user": ["one"], "item": [1]}}, "block_pairs, users: 'one'"),
         ({"per_group": 2}, "per_group: needs groups"),
+        ({"groups": {1: ["a"]}, "per_group": 2}, "cannot be a group"),
         ({"groups": {1: "a"}, "per_group": 0}, "per_group = 0: must be a whole number above 0"),
         ({"groups": {1: "drama"}, "block_groups": ["drame"]}, "did you mean 'drama'"),
         ({"groups": {"one": "a"}, "per_group": 1}, "groups: 'one'"),

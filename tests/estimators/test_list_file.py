@@ -89,6 +89,17 @@ def test_a_shard_of_something_else_is_not_taken_for_complete(mf, tmp_path, chang
         mf.write_lists(path, **arguments)
 
 
+def test_a_shard_is_not_complete_after_new_rows(tmp_path):
+    """The parameters are equal, but a list may hold an item that its user has taken since."""
+    log = cr.read(pd.DataFrame({"user": ["a", "a", "b", "b"], "item": ["x", "y", "y", "z"]}))
+    model = cr.MF(embedding_dim=4, full_epochs=1).fit(log)
+    path = tmp_path / "lists.parquet"
+    assert model.write_lists(path, 2, shard=(1, 1))
+    model.update([("a", "z")], epochs=0)
+    with pytest.raises(InputError, match="something else"):
+        model.write_lists(path, 2, shard=(1, 1))
+
+
 def test_an_interrupted_shard_leaves_nothing(mf, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
@@ -99,7 +110,7 @@ def test_an_interrupted_shard_leaves_nothing(mf, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("shard", [(0, 1), (2, 1), (1.5, 2), (True, 2)])
+@pytest.mark.parametrize("shard", [(0, 1), (2, 1), (1.5, 2), (True, 2), "1/2", 1, (1, 2, 3)])
 def test_a_shard_that_cannot_be_is_refused(mf, tmp_path, shard):
     with pytest.raises(InputError, match="must be"):
         mf.write_lists(tmp_path / "lists.parquet", shard=shard)

@@ -205,13 +205,23 @@ def test_new_rows_are_read_by_the_columns_of_the_log_or_by_common_names(log):
 
 def test_bad_rows_leave_the_model_as_it_was(comet):
     run = comet.run
-    with pytest.raises(DataError, match="no column 'user'"):
+    with pytest.raises(DataError, match="no user column"):
         comet.update(pd.DataFrame({"a": [1], "b": [2]}))
     with pytest.raises(DataError, match="has no time column"):
         comet.update(pd.DataFrame({"user": ["u1"], "item": ["i01"]}))
     with pytest.raises(InputError, match="epochs = -1"):
         comet.update(NEW, epochs=-1)
     assert comet.run is run
+
+
+def test_new_rows_are_read_with_the_options_of_the_log():
+    rows = frame(rows_of(range(20))).assign(event=["buy", "view", "buy"] * 40)
+    names = {"user": "who", "item": "what", "time": "when"}
+    log = cr.read(rows.rename(columns=names), **names, events={"event": ["buy"]})
+    model = cr.FISM(**SHORT).fit(cr.leave_one_out(log, negatives=5))
+    new = later(("u1", "i40"), ("u1", "i42")).assign(event=["view", "buy"])
+    model.update(new.rename(columns=names), epochs=0)
+    assert len(model.run.interactions) == len(log) + 1
 
 
 def described(items):

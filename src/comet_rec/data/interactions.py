@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +94,8 @@ class Interactions:
         Pairs with a rating of 0, which count as interactions but may be meant as negatives.
     origin : Origin or None
         Columns and numbers of rows of the source; None for a log that was not made by `read`.
+    reading : mapping of str to object
+        Options that `read` was called with, so that an update reads new rows alike.
     """
 
     users: Int32
@@ -109,6 +111,7 @@ class Interactions:
     zero_items: Int32 = field(default_factory=_empty)
     dated: bool = False
     origin: Origin | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.users)

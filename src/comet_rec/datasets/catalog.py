@@ -155,7 +155,9 @@ def load(
         f"{name}: from {source}",
         *_count_note(entry, interactions, chosen),
     )
-    return dataclasses.replace(interactions, notes=notes)
+    # New rows come from the user, and not in the columns of the published file.
+    reading = {name: value for name, value in interactions.reading.items() if name in chosen}
+    return dataclasses.replace(interactions, notes=notes, reading=reading)
 
 
 def _homes(name: str, folder: str | Path | None) -> list[Path]:

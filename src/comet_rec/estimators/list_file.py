@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ ROWS = 1 << 17
 
 def write_lists(run: Run, path: Path, rules: Rules, shard: tuple[int, int] | None) -> bool:
     """Write lists of all users, or of one part of them, to a file; see `Estimator.write_lists`."""
-    number, shards = (1, 1) if shard is None else shard
+    number, shards = (1, 1) if shard is None else _pair(shard)
     if not (is_whole(number) and is_whole(shards) and 1 <= number <= shards):
         raise InputError(f"shard = {shard!r}: must be (i, n) with 1 ≤ i ≤ n, such as (1, 8)")
     n_users = run.interactions.n_users
@@ -53,9 +54,19 @@ def write_lists(run: Run, path: Path, rules: Rules, shard: tuple[int, int] | Non
     return True
 
 
+def _pair(shard: Any) -> tuple[Any, Any]:
+    """The two entries of `shard`; zeros, which are no shard, if it is no pair."""
+    if not isinstance(shard, (tuple, list)) or len(shard) != 2:
+        return 0, 0
+    return shard[0], shard[1]
+
+
 def _note(run: Run, rules: Rules, first: int, last: int) -> str:
-    """Digest of all that decides the lists: parameters, rules and users. The file carries it."""
-    state = hashlib.sha256(f"{first} {last} {rules.text()}".encode())
+    """Digest of all that decides the lists, which the file carries.
+
+    These are the parameters, the rules, the users, and the rows that the lists leave out.
+    """
+    state = hashlib.sha256(f"{first} {last} {rules.text()} {run.known.fingerprint}".encode())
     for name, tensor in sorted(run.tensors.items()):
         state.update(name.encode())
         state.update(np.ascontiguousarray(tensor.numpy(force=True)).data)

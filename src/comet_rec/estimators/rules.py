@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -210,6 +210,8 @@ def _group(value: Any) -> Any:
     """A group as a plain value; None if the value is missing."""
     value = unwrapped(value)
     value = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, Hashable):
+        raise InputError(f"groups: {shown(value)} cannot be a group; give texts or numbers")
     return None if is_missing(value) or value != value else value
 
 

@@ -153,7 +153,20 @@ def read(
         raise DataError(f"{name}: no interaction is left after the filters; lower them")
     for doubt in doubts:
         warnings.warn(doubt, CometWarning, stacklevel=2)
-    return kept
+    options: dict[str, Any] = {
+        role: str(column)
+        for role, column in asked.items()
+        if role != "event" and column is not None
+    }
+    options |= {
+        "min_rating": None if min_rating is None else float(min_rating),
+        "min_user_interactions": min_user or None, "min_item_interactions": min_item or None,
+        "time_format": time_format, "repeats": None if repeats == "first" else repeats,
+        "events": {asked["event"]: list(kept_events)} if kept_events else None,
+        "encoding": encoding, "quote": quote, "escape": escape,
+    }  # fmt: skip
+    reading = {name: value for name, value in options.items() if value is not None}
+    return replace(kept, reading=reading)
 
 
 def _events(events: Any) -> tuple[str | None, tuple[str, ...]]:

@@ -300,18 +300,12 @@ def finished(
         started_from=started_from(before),
         blend=part,
         interactions=found.log,
+        reading=dict(found.log.reading),
         split=data if isinstance(data, Split) else None,
         user_vectors=users,
         item_vectors=items,
         log=lines,
-        reading=columns_of(found.log),
     )
-
-
-def columns_of(log: Interactions) -> dict[str, str]:
-    """Columns that a log was read from, as options of `read`, for later updates."""
-    columns = {} if log.origin is None else log.origin.columns
-    return {role: name for role, name in columns.items() if role != "event"}
 
 
 def check_vectors(*vectors: Tensor | None) -> None:
