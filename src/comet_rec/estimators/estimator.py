@@ -226,9 +226,7 @@ class Estimator:
         if self.run.final:
             return self
         if self.run.split is None:
-            raise ConfigError(
-                "the model knows all rows already, so it needs no final training"
-            )
+            raise ConfigError("the model knows all rows already, so it needs no final training")
         starts = pretraining.runs_of(init_from)
         if self.run.started_from and not starts:
             raise ConfigError(
