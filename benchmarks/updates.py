@@ -16,6 +16,7 @@ Trainings from the start take hours; runs in the folder `--keep` are used again.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -181,18 +182,20 @@ def main() -> None:
             "share of the cost": round(seconds / float(np.mean(best["seconds"])), 4),
         }
         print(way, table[way], file=sys.stderr, flush=True)
-    write(
-        {
-            "log": name,
-            "command": command(),
-            "machine": machine(),
-            "first": {"rows": len(parts[0]["user"]), "CPU seconds": round(first_seconds, 1)},
-            "rows": len(users),
-            "rows of known users": int((~np.isnan(best["gains"])).sum()),
-            "ways": table,
-        },
-        given.out,
-    )
+    # One file for all logs: the other ones keep their figures.
+    logs = {}
+    if given.out is not None and given.out.exists():
+        logs = json.loads(given.out.read_text())["updates"]
+    logs[name] = {
+        "command": command(),
+        "machine": machine(),
+        "first": {"rows": len(parts[0]["user"]), "CPU seconds": round(first_seconds, 1)},
+        "users": int(log.n_users),
+        "rows": len(users),
+        "rows of known users": int((~np.isnan(best["gains"])).sum()),
+        "ways": table,
+    }
+    write({"updates": logs}, given.out)
 
 
 def _run_and_seconds(found: tuple[cr.COMET, float]) -> tuple[Run, float]:

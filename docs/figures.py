@@ -286,6 +286,8 @@ LOG_TITLES = {
     "ml-1m": "MovieLens-1M",
     "amazon-beauty": "Amazon Beauty",
     "amazon-cds": "Amazon CDs",
+    "ml-latest-small": "MovieLens latest-small",
+    "ml-1m-ratings": "MovieLens-1M, users 1 to 500",
 }
 
 
@@ -371,6 +373,37 @@ def seeds(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def updates(result: dict[str, Any]) -> list[str]:
+    """Updates beside trainings from the start, for every log."""
+    lines = [
+        "| log | way | NDCG@10 | difference | of its NDCG@10 | CPU seconds | of its cost |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, log in result["updates"].items():
+        for way, row in log["ways"].items():
+            low, high = row["interval of the difference"]
+            compared = way != "trained from the start"
+            cells = [
+                f"{row['difference']:+.4f} [{low:+.4f}, {high:+.4f}]" if compared else "",
+                f"{row['share of trained from the start']:.1%}" if compared else "",
+                f"{row['CPU seconds']:,.1f}",
+                f"{row['share of the cost']:.2%}" if compared else "",
+            ]
+            lines.append(
+                f"| {LOG_TITLES[name]} | {way} | {row['NDCG@10']:.4f} | {' | '.join(cells)} |"
+            )
+    return lines
+
+
+def cold_items(result: dict[str, Any]) -> list[str]:
+    """How well features place items that were left out of training."""
+    lines = ["| features | area under the ROC curve |", "|---|---|"]
+    for features, row in result["features"].items():
+        low, high = row["interval"]
+        lines.append(f"| {features} | {row['area']:.3f} [{low:.3f}, {high:.3f}] |")
+    return lines
+
+
 def comparison(result: dict[str, Any]) -> list[str]:
     """The table of `comet-rec compare`, without its caption."""
     from comet_rec.experiments.compare import as_markdown
@@ -397,6 +430,10 @@ def with_tables(text: str) -> str:
             )
         elif "runs" in result:
             lines = seeds(result)
+        elif "updates" in result:
+            lines = updates(result)
+        elif "features" in result:
+            lines = cold_items(result)
         else:
             lines = comparison(result)
         return found[1] + "\n".join(lines) + "\n"
@@ -404,7 +441,7 @@ def with_tables(text: str) -> str:
     return _TABLE.sub(table, text)
 
 
-WITH_TABLES = ("README.md", "docs/results.md")
+WITH_TABLES = ("README.md", "docs/results.md", "docs/updates.md")
 """Pages written by hand, but for their tables."""
 
 

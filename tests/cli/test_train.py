@@ -250,3 +250,10 @@ def test_a_trained_model_is_not_lost_when_the_yardsticks_are_interrupted(
         assert run([*words, "--resume", "--no-yardsticks"]) == 0
     assert weights(out) == weights(measured)
     assert (out / "metrics.json").read_bytes() == (measured / "metrics.json").read_bytes()
+
+
+def test_evaluate_shows_the_stored_figures_of_a_final_run(final, capsys):
+    assert run(["evaluate", str(final), "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == json.loads((final / "metrics.json").read_text())
+    assert "knows all rows" in shown.err

@@ -51,7 +51,7 @@ def test_new_rows_are_read_as_the_log_was_read(folder, tmp_path, capsys):
     assert len(after.recommend(["new"], k=3)) == 3
     again = tmp_path / "shop-3"
     assert command(["update", str(out), str(folder / "today.csv"), "--out", str(again)]) == 0
-    assert "new: 0 rows, 0 users, 0 items" in capsys.readouterr().out
+    assert "new: 0 rows, 0 users, 0 items (3 known already)" in capsys.readouterr().out
 
 
 def test_options_of_the_command_replace_those_of_the_run(folder, tmp_path, capsys):

@@ -129,6 +129,7 @@ def test_shell_prints_what_is_shown_for_the_small_log(clone):
         "recommend",
         "update",
         "recommend",
+        "recommend",
     ]
     for command, shown in small:
         assert_alike(shown, run(["bash", "-c", command], clone).splitlines())

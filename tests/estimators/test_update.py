@@ -148,6 +148,22 @@ def test_a_new_item_goes_to_users_of_the_colour_of_its_takers(name, log):
     assert (scores[even][:, None] > scores[~even]).mean() > 0.9
 
 
+def test_a_new_item_gets_its_vector_anew_until_it_was_trained(comet, tmp_path):
+    """Two updates without epochs are one with the rows of both, even after saving between them."""
+    first = [(f"u{user}", "new item") for user in range(0, 4, 2)]
+    more = [(f"u{user}", "new item") for user in range(4, 24, 2)]
+    at_once = trained("comet", comet.run.interactions).update(later(*first, *more)).run
+    comet.update(later(*first))
+    comet.save(tmp_path / "run")
+    again = cr.load_model(tmp_path / "run")
+    twice = again.update(frame([(u, i, 2_000_000) for u, i in more])).run
+    place = at_once.interactions.item_ids.index(["new item"])
+    torch.testing.assert_close(twice.item_vectors[place], at_once.item_vectors[place])
+    assert twice.untrained_items.tolist() == place.tolist()
+    trained_on = again.update(later(("u9", "i01")), epochs=1).run
+    assert len(trained_on.untrained_items) == 0
+
+
 def test_a_new_row_moves_the_list_of_its_user(comet):
     before = comet.recommend(["u3"], k=10)["item_id"].tolist()
     comet.update(later(("u3", before[0])), epochs=0)

@@ -21,7 +21,7 @@ from comet_rec.artefact.folder import opened, write_folder
 from comet_rec.artefact.provenance import versions
 from comet_rec.artefact.untrusted import MOST_CONTAINERS, Members, check_form, one_line, parsed
 from comet_rec.config import Config, ProtocolConfig
-from comet_rec.data.arrays import Array, under
+from comet_rec.data.arrays import Array, indices, under
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, TimeScope
 from comet_rec.data.split import Split
@@ -118,6 +118,10 @@ LOG = [
 """Form of `log.jsonl`, which has one line for each epoch; see `check_form`."""
 
 
+def _none() -> npt.NDArray[np.int64]:
+    return np.empty(0, dtype=np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class SecondModel:
     """The second model of a blend: its score, times a weight, is added to the main model's score.
@@ -177,6 +181,8 @@ class Run:
         returns it; None if it was not made.
     updates : tuple of dict
         For each update: its new rows, users and items, and its epochs.
+    untrained_users, untrained_items : int64 [k]
+        Users and items that joined in updates, and whose parameters no training has changed yet.
     log : list of dict
         One entry for each epoch.
     titles : dict
@@ -201,6 +207,8 @@ class Run:
     metrics: dict[str, Any] | None = None
     yardsticks: dict[str, Any] | None = None
     updates: tuple[dict[str, int], ...] = ()
+    untrained_users: npt.NDArray[np.int64] = field(default_factory=_none)
+    untrained_items: npt.NDArray[np.int64] = field(default_factory=_none)
     log: list[dict[str, Any]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
     source: str = ""
@@ -333,6 +341,9 @@ def _write(run: Run, folder: Path, pictures: Mapping[str, bytes]) -> dict[str, A
     rows |= {"dropped_users": log.dropped_users, "dropped_items": log.dropped_items}
     if log.times is not None:
         rows["times"] = log.times
+    if run.updates:
+        rows["untrained_users"] = run.untrained_users
+        rows["untrained_items"] = run.untrained_items
     if run.split is not None:
         rows["part"] = run.split.part
         _save(run.split.arrays(), folder / PROTOCOL)
@@ -404,6 +415,9 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
     declared = Interactions.declared(n_users, n_items)
     if manifest["protocol"] is not None:
         declared["part"] = Split.declared_part()
+    for role, size in (("users", n_users), ("items", n_items)):
+        name = f"untrained_{role}"
+        declared[name] = replace(indices((name,), size, order="increasing"), optional=True)
     rows = members["interactions.safetensors"].arrays(declared, sizes)
     scopes = get_args(TimeScope)
     if data["time_scope"] not in scopes:
@@ -475,6 +489,8 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
         metrics=metrics,
         yardsticks=manifest.get("yardsticks"),
         updates=tuple(manifest.get("updates", ())),
+        untrained_users=rows.get("untrained_users", _none()),
+        untrained_items=rows.get("untrained_items", _none()),
         log=lines,
         titles=titles,
         source=data["source"],

@@ -21,11 +21,21 @@ def evaluate(
     full: Annotated[bool, typer.Option(help="Also rank all items.")] = True,
     json_: options.Json = False,
 ) -> None:
-    """Evaluate a trained run again, with the protocol that the run stores."""
+    """Evaluate a trained run again, with the protocol that the run stores.
+
+    A final or updated run knows its test items. For such a run, the stored figures of the measured
+    model are printed.
+    """
     from comet_rec.estimators.evaluate import evaluate as measure
     from comet_rec.estimators.registry import load_model
 
-    report = measure(load_model(run), full=full).to_dict()
+    model = load_model(run)
+    stored = model.run.metrics
+    if stored and (model.run.final or model.run.split is None):
+        options.say_notes([f"{run} knows all rows; these are the figures from before that"], False)
+        report = stored
+    else:
+        report = measure(model, full=full).to_dict()
     if json_:
         show(json.dumps(report))
     else:

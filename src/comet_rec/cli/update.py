@@ -80,5 +80,7 @@ def update(
             "item": log.n_items - before.n_items,
         }
         counts = [f"{count:,} {word}{'s' * (count != 1)}" for word, count in more.items()]
-        show(f"new: {', '.join(counts)}")
+        again = len(rows) - more["row"] if new else 0
+        known = f" ({again:,} known already)" if again else ""
+        show(f"new: {', '.join(counts)}{known}")
         show(f"written to {out}")

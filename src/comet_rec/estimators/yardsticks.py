@@ -132,7 +132,10 @@ def advice(comparison: Mapping[str, Any]) -> str:
     remedy = by_reader(python=f"fit the model {best!r}", shell=f"train with --model {best}")
     if ahead:
         return f"{best} is ahead of {name} on the validation items: {remedy}"
-    return f"{best} is level with {name} on the validation items, and simpler: {remedy}"
+    return (
+        f"{best} is level with {name} on the validation items: their difference may be chance. For "
+        f"a simpler and faster model, {remedy}"
+    )
 
 
 def too_large(config: Config, rows: Interactions) -> str | None:

@@ -1,6 +1,6 @@
 """First parameters of new users and new items in the tables of a trained model.
 
-Known users and items keep their parameters. A new item gets a vector from the users who took it:
+Trained users and items keep their parameters. A new item gets a vector from the users who took it:
 
 - The inputs of the item are a mean over these users: for each user, the mean vector of the other
   items in the user's history.
@@ -10,6 +10,8 @@ Known users and items keep their parameters. A new item gets a vector from the u
 A new item without any row gets a vector from its features, e.g. its title. Another ridge regression
 maps the features of old items onto their trained vectors.
 
+A new item or user gets its vector anew in each update, until a training has changed it.
+
 New users get zeros if the model folds in: a zero embedding beside a history is exactly the input of
 a new user. For other models, a new user gets a vector from its items in the same way.
 """
@@ -17,6 +19,7 @@ a new user. For other models, a new user gets a vector from its items in the sam
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -41,11 +44,24 @@ PENALTIES = tuple(10.0**power for power in range(-6, 1))
 """Penalties of the ridge regression that are tried, as multiples of the largest eigenvalue."""
 
 
+@dataclass(frozen=True, eq=False)
+class Untrained:
+    """Users and items of a joined log whose parameters no training has changed yet.
+
+    Parameters
+    ----------
+    users, items : bool [m], [n]
+    described : pair of int64 [d] and float64 [d, F], or None
+        Item indices, and the features of these items.
+    """
+
+    users: Bool
+    items: Bool
+    described: tuple[Int64, Float64] | None = None
+
+
 def grown(
-    config: Config,
-    state: Mapping[str, Tensor],
-    joined: Joined,
-    described: tuple[Int64, Float64] | None = None,
+    config: Config, state: Mapping[str, Tensor], joined: Joined, untrained: Untrained
 ) -> dict[str, Tensor]:
     """Parameters for all users and items of a joined log, from those for the old log.
 
@@ -55,8 +71,8 @@ def grown(
     state : mapping of str to Tensor
         Parameters of the model for the old log.
     joined : Joined
-    described : pair of int64 [d] and float64 [d, F], optional
-        Item indices, and the features of these items.
+    untrained : Untrained
+        Users and items that get first parameters.
     """
     log, old = joined.log, (len(joined.users), len(joined.items))
     seed = torch_seed(config.seed, "parameters")
@@ -73,12 +89,14 @@ def grown(
             bigger[name] = values
 
     item_rows = _side_by_side(bigger, of_items)  # [n, W]
-    new_items, new_users = joined.new_items, joined.new_users
+    new_items, new_users = untrained.items, untrained.users
     if new_items.any() and of_items:
         taken = np.bincount(log.items, minlength=log.n_items) > 0
-        if described is not None:
-            cold = new_items & ~taken
-            item_rows[cold] = _described_vectors(item_rows, *described, ~new_items & taken, cold)
+        if untrained.described is not None:
+            indices, features = untrained.described
+            cold = new_items & ~taken & np.isin(np.arange(log.n_items), indices)
+            learned = ~new_items & taken
+            item_rows[cold] = _described_vectors(item_rows, indices, features, learned, cold)
         if (new_items & taken).any():
             item_rows[new_items & taken] = _item_vectors(log.matrix, item_rows, new_items)
         _put_back(bigger, of_items, item_rows)

@@ -19,7 +19,7 @@ from comet_rec.models import base
 from comet_rec.random import generator
 from comet_rec.training.checkpoints import Hooks, log_line
 from comet_rec.training.fit import batches_of, check_vectors
-from comet_rec.training.growth import grown, item_tables
+from comet_rec.training.growth import Untrained, grown, item_tables
 from comet_rec.training.trainer import Progress, Trainer, frozen
 
 OLD_ROWS = 9
@@ -59,15 +59,19 @@ def updated(
     NonFiniteError, TrainingInterrupted
     """
     log, blend = joined.log, run.blend
+    users_too, items_too = joined.new_users, joined.new_items
+    users_too[joined.users[run.untrained_users]] = True
+    items_too[joined.items[run.untrained_items]] = True
+    untrained = Untrained(users_too, items_too, described)
     lines: list[dict[str, Any]] = []
     other = None
     if blend is not None:
         assert second is not None
         inner = hooks.of_blend(second.name)
-        other = _continued(second, blend.state, joined, described, epochs, inner, device, lines)
+        other = _continued(second, blend.state, joined, untrained, epochs, inner, device, lines)
         lines = [{**line, "stage": f"{second.name} {line['stage']}"} for line in lines]
         blend = replace(blend, state=frozen(other), selected=None)
-    model = _continued(run.config, run.state, joined, described, epochs, hooks, device, lines)
+    model = _continued(run.config, run.state, joined, untrained, epochs, hooks, device, lines)
     users: Any = None
     items: Any = None
     if base.two_tower(run.config.name):
@@ -76,16 +80,20 @@ def updated(
         users, items = blended(users, items, *vectors(other, log), blend.weight)
     check_vectors(users, items)
     counted = (joined.new_rows, joined.new_users, joined.new_items)
+    if epochs > 0 and joined.new_rows.any():  # all users and items with rows were in training
+        users_too &= np.bincount(log.users, minlength=log.n_users) == 0
+        items_too &= np.bincount(log.items, minlength=log.n_items) == 0
     sizes = dict(zip(("rows", "users", "items"), (int(new.sum()) for new in counted), strict=True))
     return replace(
         run, state=frozen(model), interactions=log, split=None, final=False, selected=None,
         user_vectors=users, item_vectors=items, blend=blend, log=[*run.log, *lines],
+        untrained_users=np.flatnonzero(users_too), untrained_items=np.flatnonzero(items_too),
         updates=(*run.updates, {**sizes, "epochs": epochs}),
     )  # fmt: skip
 
 
 def _continued(
-    config: Config, state: Mapping[str, Tensor], joined: Joined, described: Described | None,
+    config: Config, state: Mapping[str, Tensor], joined: Joined, untrained: Untrained,
     epochs: int, hooks: Hooks, device: torch.device, lines: list[dict[str, Any]],
 ) -> Any:  # fmt: skip
     """Model for a joined log, trained on from the parameters `state`; adds to the log `lines`."""
@@ -94,7 +102,7 @@ def _continued(
         model = base.build(config.name, config.model, log.n_users, log.n_items, 0)
         model.fit(log)
         return model
-    begun = grown(config, state, joined, described)
+    begun = grown(config, state, joined, untrained)
     # Training would push items without rows away from every user: keep their vectors.
     rowless = torch.from_numpy(np.flatnonzero(np.bincount(log.items, minlength=log.n_items) == 0))
     kept = {name: begun[name][rowless] for name in item_tables(config, log.n_users, log.n_items)}
