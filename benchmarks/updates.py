@@ -161,7 +161,6 @@ def main() -> None:
             trained(joined(parts[: n + 1]), keep / f"retrained-{n}")
         ),
         "update": by_updates(parts, keep / "first"),
-        "update, 0 epochs": by_updates(parts, keep / "first", epochs=0),
     }
     for epochs in given.epochs:
         ways[f"update, {epochs} epochs"] = by_updates(parts, keep / "first", epochs=epochs)

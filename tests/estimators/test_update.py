@@ -13,7 +13,7 @@ import torch
 import comet_rec as cr
 from comet_rec.errors import ConfigError, DataError, InputError
 from comet_rec.estimators.registry import ESTIMATORS
-from comet_rec.estimators.rows import feature_column
+from comet_rec.reading.item_table import feature_column
 from comet_rec.training.item_features import HASHED, item_features
 
 SMALL = {

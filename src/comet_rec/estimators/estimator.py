@@ -31,13 +31,14 @@ from comet_rec.estimators.explanation import explained
 from comet_rec.estimators.list_file import write_lists
 from comet_rec.estimators.presets import blend_config, preset
 from comet_rec.estimators.progress import training_progress
-from comet_rec.estimators.rows import item_columns, new_rows
+from comet_rec.estimators.rows import new_rows
 from comet_rec.estimators.rules import Rules, Unknown
 from comet_rec.estimators.surroundings import torch_device, undisturbed
 from comet_rec.estimators.yardsticks import compared
 from comet_rec.evaluation.ranking import checked
 from comet_rec.evaluation.scoring import run_scores
 from comet_rec.models import base
+from comet_rec.reading.item_table import item_columns
 from comet_rec.training import kept, pretraining
 from comet_rec.training.checkpoints import Hooks, begun_otherwise, started_from
 from comet_rec.training.fit import fit
@@ -315,7 +316,7 @@ class Estimator:
                     f"{self.name} learns nothing from features of items; use a model with vectors, "
                     "e.g. comet or mf"
                 )
-            ids, columns = item_columns(run, items)
+            ids, columns = item_columns(items, run.interactions.item_ids, run.reading.get("item"))
         repeats = run.reading.get("repeats", "first")
         whole = joined(run.interactions, new_rows(run, rows), repeats, ids)
         described = None
