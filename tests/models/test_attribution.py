@@ -89,6 +89,34 @@ def test_integrated_gradients_are_finite_differences_along_the_way():
     np.testing.assert_allclose(parts.numpy(), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("case", ["comet", "comet-gate", "comet-flat"])
+def test_parts_of_comet_are_finite_differences_of_its_user_vector(case):
+    """Each row of the embedding map is moved a little, at many points of the way to the map."""
+    model = fresh(case).double()
+    z_item = item_vector(model)
+    parts = model.contributions(HISTORY, ITEM, z_item)
+    step, points = 1e-6, 4_000
+    alphas = (np.arange(points) + 0.5) / points
+    table = model.item_embedding.data.clone()
+    rows = table[torch.from_numpy(HISTORY)]  # [n, K]
+
+    def scores(scales: np.ndarray) -> torch.Tensor:
+        """Scores of histories whose rows are multiplied by `scales` [S, n]."""
+        maps = torch.from_numpy(scales)[:, :, None] * rows  # [S, n, K]
+        padded = torch.full((len(maps), model.config.history_length), maps[..., 0].numel())
+        places = torch.arange(maps[..., 0].numel()).view(len(maps), -1)
+        padded[:, -len(HISTORY) :] = places
+        vectors = model.user_tower(maps.flatten(0, 1), padded)
+        return (vectors * model.h) @ z_item.double()
+
+    with torch.no_grad():
+        for row in range(len(HISTORY)):
+            moved = np.zeros(len(HISTORY))
+            moved[row] = step
+            slopes = (scores(alphas[:, None] + moved) - scores(alphas[:, None] - moved)) / 2 / step
+            assert parts[row] == pytest.approx(float(slopes.mean()), abs=2e-3)
+
+
 def test_parts_that_never_add_up_are_an_error():
     def jump(maps):  # no gradient sees the jump
         return torch.where(maps.sum(dim=(1, 2)) > 0.5, 3.0, 0.0) + 0 * maps.sum(dim=(1, 2))
