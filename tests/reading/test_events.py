@@ -292,3 +292,13 @@ def test_both_parsers_count_the_same_rows_of_broken_logs(tmp_path, careful) -> N
     direct = outcomes()
     careful()
     assert outcomes() == direct
+
+
+def test_users_without_a_kept_event_are_counted(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,type\na,1,buy\na,2,view\nb,1,view\nb,3,view\nc,2,buy\n")
+    log = cr.read(path, events={"type": ["buy"]})
+    assert log.user_ids.values.tolist() == ["a", "c"]
+    assert (
+        "kept 2 of 5 rows: type in buy; users without such a row, who are left out: 1" in log.notes
+    )

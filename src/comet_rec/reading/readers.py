@@ -300,13 +300,15 @@ def load_rows(table: LogTable, skip_bad: int, remarks: Remarks) -> None:
     if rows == 0:
         raise DataError(f"{table.name}: has no rows")
     if table.events:
-        kept, total = table.con.execute(
-            "SELECT count(*) FILTER (e > 0), count(*) FROM log"
+        kept, total, lost = table.con.execute(
+            "SELECT count(*) FILTER (e > 0), count(*), "
+            "count(DISTINCT u) - count(DISTINCT u) FILTER (e > 0) FROM log"
         ).fetchall()[0]
         column, listed = table.parts[0].labels["event"], ", ".join(table.events)
         if kept == 0:
             raise DataError(f"{table.name}: has no good rows with {column!r} in {listed}")
-        remarks.notes.append(f"kept {kept:,} of {total:,} rows: {column} in {listed}")
+        without = f"; users without such a row, who are left out: {lost:,}" if lost else ""
+        remarks.notes.append(f"kept {kept:,} of {total:,} rows: {column} in {listed}{without}")
 
 
 def _check_events(table: LogTable) -> None:
