@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import date
 from decimal import Decimal
 
@@ -53,7 +54,18 @@ def log():
     return cr.read(frame(rows_of(range(120))))
 
 
+_TRAINED = {}
+"""Models that were trained already, by name and log: a test gets a copy."""
+
+
 def trained(name, log):
+    key = name, log.fingerprint
+    if key not in _TRAINED:
+        _TRAINED[key] = _trained(name, log)
+    return copy.deepcopy(_TRAINED[key])
+
+
+def _trained(name, log):
     if name == "static":
         return cr.COMET(**SMALL["static"]).fit(log)
     settings = SMALL.get(name, SHORT if name in ITERATIVE else {})
