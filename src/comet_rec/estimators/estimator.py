@@ -282,8 +282,8 @@ class Estimator:
             a map of the features of old items onto trained vectors, so name the old items too.
         epochs : int
             Epochs of training, from the present parameters, on the new rows and nine random old
-            rows for each of them. With 0, nothing is trained, which is as good for some weeks of
-            rows (docs/updates.md).
+            rows for each of them. With 0, nothing is trained; ten updates of a log measured no
+            worse that way (docs/updates.md).
         progress, hooks
             As for `fit`. An update writes no checkpoints.
 

@@ -25,10 +25,8 @@ from comet_rec.training.trainer import Progress, Trainer, frozen
 OLD_ROWS = 9
 """Old rows in training for each new row."""
 RATE = 0.1
-"""Learning rate, as a share of that of the first training. With half of it, the first steps of Adam
-moved vectors of all items at random (docs/log.md, 2026-11-30)."""
-
-
+"""Learning rate of an update, as a share of the first training's. At a share of 0.5, epochs made
+lists worse (docs/log.md, 2026-11-30)."""
 Described = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 """Item indices of a joined log [d], and the features of these items [d, F]."""
 
