@@ -13,28 +13,17 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 from safetensors import SafetensorError
 
 import comet_rec
 from comet_rec.cli.app import run
 from comet_rec.experiments.tuning import SPACES
-from tests.conftest import random_pairs
 
 FAST = [
     "--set", "model.embedding_dim=4", "--set", "model.history_length=5",
     "--set", "train.epochs=1", "--set", "protocol.negatives=9",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def log_file(tmp_path_factory) -> Path:
-    pairs = random_pairs(np.random.default_rng(0), 25, 40, 8)
-    rows = [f"u{u},{i + 100},{t}" for t, (u, i) in enumerate(pairs.tolist())]
-    path = tmp_path_factory.mktemp("logs") / "log.csv"
-    path.write_text("user,item,time\n" + "\n".join(rows) + "\n")
-    return path
 
 
 @pytest.fixture(scope="module")

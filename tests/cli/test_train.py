@@ -15,21 +15,11 @@ from comet_rec.cli.app import run
 from comet_rec.data.split import Split
 from comet_rec.errors import NonFiniteError
 from comet_rec.training import fit
-from tests.conftest import random_pairs
 
 FAST = [
     "--set", "model.embedding_dim=4", "--set", "model.history_length=5",
     "--set", "train.epochs=2", "--set", "protocol.negatives=9",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def log_file(tmp_path_factory) -> Path:
-    pairs = random_pairs(np.random.default_rng(0), 25, 40, 8)
-    rows = [f"u{u},{i + 100},{t}" for t, (u, i) in enumerate(pairs.tolist())]
-    path = tmp_path_factory.mktemp("logs") / "log.csv"
-    path.write_text("user,item,time\n" + "\n".join(rows) + "\n")
-    return path
 
 
 def trained(log_file: Path, out: Path, *more: str) -> Path:
