@@ -200,8 +200,9 @@ def test_a_wider_tolerance_gives_nearly_the_same_contributions(comet, log):
     items = log.items_of(4)
     narrow = explanation.of_history(comet.run, items, 7)
     wide = explanation.of_history(comet.run, items, 7, tolerance=0.02)
-    assert list(wide["item_id"][:3]) == list(narrow["item_id"][:3])
-    assert wide["contribution"].sum() == pytest.approx(narrow["contribution"].sum(), abs=0.021)
+    assert wide.items[:3].tolist() == narrow.items[:3].tolist()
+    assert wide.contributions.sum() == pytest.approx(narrow.contributions.sum(), abs=0.021)
+    assert wide.score == narrow.score
 
 
 def test_an_unknown_item_of_a_history_is_refused(comet):

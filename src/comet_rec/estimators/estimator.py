@@ -712,7 +712,8 @@ class Estimator:
         log = self.run.interactions
         user_index = lookup.known(log.user_ids, [user], "user")[0]
         item_index = lookup.known(log.item_ids, [item], "item")[0]
-        return explanation.of_user(self.run, int(user_index), int(item_index))
+        found = explanation.of_user(self.run, int(user_index), int(item_index))
+        return found.table(self.run)
 
     @undisturbed
     def explain_for_history(self, history: Iterable[Any], item: Any) -> Table:
@@ -742,7 +743,7 @@ class Estimator:
         ids = self.run.interactions.item_ids
         items = lookup.distinct(lookup.known(ids, history, "item"))
         item_index = lookup.known(ids, [item], "item")[0]
-        return explanation.of_history(self.run, items, int(item_index))
+        return explanation.of_history(self.run, items, int(item_index)).table(self.run)
 
     def user_vectors(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """Ids and vectors of all users, e.g. for your own search index.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,40 @@ Int64 = npt.NDArray[np.int64]
 CPU = torch.device("cpu")
 
 
-def of_user(run: Run, user: int, item: int, tolerance: float = TOLERANCE) -> Table:
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Contributions of a history to one score, the largest first.
+
+    Parameters
+    ----------
+    items : int64 [n]
+        Items of the history.
+    contributions : float64 [n]
+        They add up to `score` − `without_history`.
+    score, without_history : float
+        The score, and the score with an empty history.
+    """
+
+    items: Int64
+    contributions: npt.NDArray[np.float64]
+    score: float
+    without_history: float
+
+    def table(self, run: Run) -> Table:
+        """Table with one row for each item of the history; see `Estimator.explain`."""
+        count = len(self.items)
+        return Table(
+            {
+                "item_id": run.interactions.item_ids.external(self.items),
+                "contribution": self.contributions,
+                "rank": np.arange(count) + 1,
+                "score": np.full(count, self.score),
+                "without_history": np.full(count, self.without_history),
+            }
+        )
+
+
+def of_user(run: Run, user: int, item: int, tolerance: float = TOLERANCE) -> Explanation:
     """Contribution of each item of a user's history to one score; see `Estimator.explain`."""
 
     def history(model: Any) -> Int64:
@@ -39,7 +73,7 @@ def of_user(run: Run, user: int, item: int, tolerance: float = TOLERANCE) -> Tab
 
 def of_history(
     run: Run, items: Int64, item: int, user: int | None = None, tolerance: float = TOLERANCE
-) -> Table:
+) -> Explanation:
     """Contribution of each item of a given history to one score.
 
     Parameters
@@ -80,8 +114,8 @@ def _without_pads(row: Tensor, run: Run) -> Int64:
 def _explained(
     run: Run, item: int, history: Callable[[Any], Int64], score: Callable[[], float],
     tolerance: float,
-) -> Table:  # fmt: skip
-    """Table of contributions; `history` gives the items that a model reads, oldest first."""
+) -> Explanation:  # fmt: skip
+    """Explain the score of `item`; `history` gives the items that a model reads, oldest first."""
     models: list[tuple[Any, float]] = [(run.model, 1.0)]
     if run.blend is not None:
         models.append((run.second_model, run.blend.weight))
@@ -110,12 +144,4 @@ def _explained(
     ordered = np.array(sorted(contributions), dtype=np.int64)
     values = np.array([contributions[each] for each in ordered.tolist()])
     order = np.argsort(-values, kind="stable")
-    return Table(
-        {
-            "item_id": run.interactions.item_ids.external(ordered[order]),
-            "contribution": values[order],
-            "rank": np.arange(len(ordered)) + 1,
-            "score": np.full(len(ordered), total),
-            "without_history": np.full(len(ordered), total - values.sum()),
-        }
-    )
+    return Explanation(ordered[order], values[order], total, total - float(values.sum()))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
@@ -18,31 +19,21 @@ from comet_rec.estimators.lookup import known
 from comet_rec.models import base
 from comet_rec.retrieval.exact import top_k
 
+Role = Literal["user", "item"]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
 
-def neighbours(run: Run, role: Literal["user", "item"], ids: Iterable[Any], k: int) -> Table:
+
+def neighbours(run: Run, role: Role, ids: Iterable[Any], k: int) -> Table:
     """Find the k users or items, as `role` says, that are most similar to each of `ids`.
 
     See `Estimator.similar_items`.
     """
     if not is_whole(k) or k < 1:
         raise InputError(f"k = {k!r}: must be a whole number above 0")
-    vectors, names = run.item_vectors, run.interactions.item_ids
-    if role == "user":
-        vectors, names = run.user_vectors, run.interactions.user_ids
-    if vectors is None:
-        raise ConfigError(
-            f"{run.config.name} has no vectors to compare: its scores are not inner products; "
-            "use a model with vectors, e.g. comet or mf"
-        )
+    names = run.interactions.item_ids if role == "item" else run.interactions.user_ids
     indices = known(names, ids, role)
-    unit = nnf.normalize(factors(run, vectors, role), dim=1)  # [n, W]
-    # Mask row, column: an id is not similar to itself. Unused places keep index -1.
-    itself = np.arange(len(indices)), indices
-    similar = np.full((len(indices), min(k, len(unit))), -1, dtype=np.int64)
-    cosines = np.zeros(similar.shape, dtype=np.float32)
-    queries = unit[torch.from_numpy(indices)]  # [Q, W]
-    for block, top_indices, scores in top_k(queries, unit, k, masked=itself):
-        similar[block], cosines[block] = top_indices, scores
+    similar, cosines = nearest(run, role, indices, k)
     row, column = np.nonzero(similar >= 0)
     return Table(
         {
@@ -52,6 +43,34 @@ def neighbours(run: Run, role: Literal["user", "item"], ids: Iterable[Any], k: i
             "rank": column + 1,
         }
     )
+
+
+def nearest(run: Run, role: Role, indices: Int64, k: int) -> tuple[Int64, Float32]:
+    """Indices and cosines of the most similar users or items of each of Q, [Q, k'], best first.
+
+    Each of Q has n − 1 others, so k' is at most n − 1.
+
+    Raises
+    ------
+    ConfigError
+        When the model has no vectors.
+    """
+    vectors = run.item_vectors if role == "item" else run.user_vectors
+    if vectors is None:
+        raise ConfigError(
+            f"{run.config.name} has no vectors to compare: its scores are not inner products; "
+            "use a model with vectors, e.g. comet or mf"
+        )
+    unit = nnf.normalize(factors(run, vectors, role), dim=1)  # [n, W]
+    # Mask row, column: an id is not similar to itself.
+    itself = np.arange(len(indices)), indices
+    k = min(k, len(unit) - 1)
+    similar = np.empty((len(indices), k), dtype=np.int64)
+    cosines = np.empty(similar.shape, dtype=np.float32)
+    queries = unit[torch.from_numpy(indices)]  # [Q, W]
+    for block, top_indices, scores in top_k(queries, unit, k, masked=itself):
+        similar[block], cosines[block] = top_indices, scores
+    return similar, cosines
 
 
 def factors(run: Run, vectors: Tensor, role: str) -> Tensor:

@@ -1,0 +1,1 @@
+"""HTTP service over a trained run, and its page (extra `serve`)."""
