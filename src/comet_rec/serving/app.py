@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from comet_rec import __version__
-from comet_rec.errors import CometError, InputError, UnknownIdError
+from comet_rec.errors import InputError, UnknownIdError
 from comet_rec.serving.forms import (
     EventsAnswer,
     EventsRequest,
@@ -36,6 +36,7 @@ from comet_rec.text import shortened
 RETRY_SECONDS = 1
 """Seconds after which a refused client should ask again."""
 LONGEST_ERROR = 1_000
+NO_JSON = "the body is no JSON"
 _FAULTS: dict[int | str, dict[str, Any]] = {
     400: {"model": Fault, "description": "The body is no JSON."},
     401: {"model": Fault, "description": "The API key is missing or wrong."},
@@ -179,7 +180,7 @@ def _handle_errors(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            return fault(400, "the body is no JSON")
+            return fault(400, NO_JSON)
         if first["loc"] == ("body",) and first["type"] == "model_attributes_type":
             return fault(422, "the body must be a JSON object, sent as application/json")
         where = ".".join(str(part) for part in first["loc"] if part != "body")
@@ -189,7 +190,9 @@ def _handle_errors(app: FastAPI) -> None:
 
     async def of_route(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        answer = fault(error.status_code, str(error.detail))
+        # FastAPI raises 400 for JSON that Python cannot hold: too deep, or a number too long.
+        reason = NO_JSON if error.status_code == 400 else str(error.detail)
+        answer = fault(error.status_code, reason)
         answer.headers.update(error.headers or {})
         return answer
 
@@ -200,9 +203,12 @@ def _handle_errors(app: FastAPI) -> None:
         reason = "too many requests wait" if isinstance(error, Busy) else "no run is loaded yet"
         return fault(503, f"{reason}; ask again in {RETRY_SECONDS} s")
 
+    async def of_bug(request: Request, error: Exception) -> Response:
+        return fault(500, "an error of the service; its log has the place")
+
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         RequestValidationError: of_form, HTTPException: of_route, InputError: of_input,
-        CometError: of_input, Busy: of_load, NotReady: of_load,
+        Busy: of_load, NotReady: of_load, Exception: of_bug,
     }  # fmt: skip
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

@@ -217,7 +217,7 @@ class Served:
                 found = explanation.of_history(self.run, history, item, owner, TOLERANCE)
             rows = self._rows(found.items, "contribution", found.contributions, request.titles)
             entries.append(
-                {"item_id": _plain(log.item_ids.external(item).item()), "score": found.score,
+                {"item_id": _plain(log.item_ids.external([item])[0]), "score": found.score,
                  "without_history": found.without_history, "history": rows}
             )  # fmt: skip
         return self.answer("explanations", entries)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +25,7 @@ from comet_rec.errors import CometError, InputError, messages_for
 from comet_rec.serving.app import create_app
 from comet_rec.serving.gate import Gate
 from comet_rec.serving.keys import Keys
-from comet_rec.serving.service import Service
+from comet_rec.serving.service import Log, Service
 
 QUIET_SECONDS = 0.5
 """Seconds without any request after which a process that should end does end."""
@@ -96,6 +98,9 @@ def serve(settings: Settings, *, started: Any = None) -> None:
     sockets = [bound(settings.host, settings.port)]
     if settings.admin_port is not None:
         sockets.append(bound(LOOPBACK, settings.admin_port))
+    logger = logging.getLogger("uvicorn")
+    logger.propagate = False
+    logger.addHandler(ServerLog(log))
     try:
         admin_port = sockets[1].getsockname()[1] if len(sockets) > 1 else None
         app = create_app(service, has_keys=len(settings.keys) > 0, admin_port=admin_port)
@@ -241,6 +246,26 @@ def bound(host: str, port: int) -> socket.socket:
 def _address(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class ServerLog(logging.Handler):
+    """Writes what uvicorn logs as lines of our log; of an error only its type and its place."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        values: dict[str, Any] = {"message": record.getMessage()}
+        if record.exc_info and record.exc_info[0] is not None:
+            # The text of the error could hold an id of a user.
+            values["type"] = record.exc_info[0].__name__
+            values["place"] = [
+                f"{frame.filename}:{frame.lineno}"
+                for frame in traceback.extract_tb(record.exc_info[2])
+            ]
+        self._log("server", **values)
 
 
 def write_line(event: str, **values: Any) -> None:
