@@ -1,0 +1,1 @@
+"""HTTP service of a run, and the page that it shows."""
