@@ -118,7 +118,7 @@ def _content(planted: Planted, path: str, request: dict[str, Any]) -> dict[str, 
         return {"runs": planted.runs}
     if path == "/v1/items":
         search = request.get("search", "").lower()
-        found = [item for item, title in TITLES.items() if search in title.lower()]
+        found = [item for item, title in TITLES.items() if search in str(title).lower()]
         items = [{"item_id": i, "title": TITLES[i], "users": 50 - i} for i in found]
         return {"items": items[: int(request["limit"])]}
     if path == "/v1/explain":
