@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[mlflow,plot,tensorboard,tune]" \
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[mlflow,plot,serve,tensorboard,tune]" \
 	  --group test --group lint --group docs --group dist
 	touch $@
 

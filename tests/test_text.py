@@ -17,7 +17,7 @@ from comet_rec.errors import (
     UnknownIdError,
     argument,
     did_you_mean,
-    shell_messages,
+    messages_for,
 )
 from comet_rec.text import (
     code,
@@ -144,5 +144,5 @@ def test_a_name_that_begins_another_is_near_and_long_lists_are_cut():
 
 def test_arguments_are_named_as_their_reader_gives_them():
     assert argument("figures", False) == "figures=False"
-    with shell_messages():
+    with messages_for("shell"):
         assert argument("figures", False) == "--no-figures"

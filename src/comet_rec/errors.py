@@ -1,9 +1,11 @@
 """Errors and warnings for the user, and functions that build their messages."""
 
 import difflib
+import json
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from comet_rec.text import printable
 
@@ -12,26 +14,29 @@ _NEAR = 0.7
 """Smallest similarity of a suggested name: `itme` and `item` have 0.75, `title` and `time` 0.67."""
 _LISTED = 40
 """Largest number of names that a message lists."""
-_in_shell = False
+Reader = Literal["python", "shell", "http"]
+_reader: Reader = "python"
 
 
 @contextmanager
-def shell_messages() -> Iterator[None]:
-    """Inside the ``with`` block, error messages name shell options instead of Python arguments.
+def messages_for(reader: Reader) -> Iterator[None]:
+    """Inside the ``with`` block, error messages name arguments as their reader writes them.
 
-    For example, they say `--skip-bad 3` and not `skip_bad=3`.
+    For example, `skip_bad=3` is `--skip-bad 3` in the shell and `"skip_bad": 3` over HTTP.
     """
-    global _in_shell
-    before, _in_shell = _in_shell, True
+    global _reader
+    before, _reader = _reader, reader
     try:
         yield
     finally:
-        _in_shell = before
+        _reader = before
 
 
 def argument(name: str, value: object = "…") -> str:
     """An argument as text for a message: `skip_bad=3` in Python, `--skip-bad 3` in the shell."""
-    if not _in_shell:
+    if _reader == "http":
+        return f'"{name}": {value if value == "…" else json.dumps(value, default=str)}'
+    if _reader == "python":
         return f"{name}={value if value == '…' else repr(value)}"
     if isinstance(value, dict):  # {"event": ["cart"]} is written --event event=cart
         words = [f"{key}={','.join(map(str, items))}" for key, items in value.items()]
@@ -48,7 +53,7 @@ def argument(name: str, value: object = "…") -> str:
 
 def by_reader(*, python: str, shell: str) -> str:
     """The text `python` for callers from Python, `shell` for users of the command line."""
-    return shell if _in_shell else python
+    return shell if _reader == "shell" else python
 
 
 def did_you_mean(name: str, valid: Iterable[str], prefix: str = "") -> str:

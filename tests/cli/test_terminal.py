@@ -79,7 +79,7 @@ def test_every_command_has_the_short_help(capsys):
     ("words", "hint"),
     [
         (["recomend"], "No such command 'recomend'; did you mean 'recommend'? See"),
-        (["serve"], "known: train, evaluate, recommend, update,"),
+        (["deploy"], "known: train, evaluate, recommend, update,"),
         (["data", "lst"], "did you mean 'list'?"),
         (["train", "LOG", "--modle", "mf"], "No such option --modle; did you mean '--model'?"),
         (["recommend", "RUN", "--verbose"], "No such option --verbose; known: --user, "),

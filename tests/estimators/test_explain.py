@@ -9,6 +9,7 @@ import torch
 import comet_rec as cr
 from comet_rec.data.histories import fold_in
 from comet_rec.errors import ConfigError, InputError, UnknownIdError
+from comet_rec.estimators import explanation
 from comet_rec.models.interfaces import TwoTower
 from tests.conftest import make_log
 
@@ -180,3 +181,30 @@ def test_diversity_needs_vectors_and_a_number(log, comet):
     for wrong in (-0.1, 1.5, "much", True):
         with pytest.raises(InputError, match="diversify = "):
             comet.recommend([0], diversify=wrong)
+
+
+def test_a_new_user_with_the_history_of_a_known_one_gets_the_same_contributions(model, log):
+    run = model.run
+    history = run.known.items_of(3)
+    known = model.explain(3, 7)
+    new = model.explain_for_history(log.item_ids.external(history).tolist(), 7)
+    assert dict(zip(new["item_id"], new["contribution"], strict=True)) == pytest.approx(
+        dict(zip(known["item_id"], known["contribution"], strict=True)), abs=2e-3
+    )
+    table = model.recommend_for_history([log.item_ids.external(history)], 40, include_seen=True)
+    scores = dict(zip(table["item_id"].tolist(), table["score"].tolist(), strict=True))
+    assert new["score"][0] == pytest.approx(scores[7], abs=1e-5)
+
+
+def test_a_wider_tolerance_gives_nearly_the_same_contributions(comet, log):
+    items = log.items_of(4)
+    narrow = explanation.of_history(comet.run, items, 7)
+    wide = explanation.of_history(comet.run, items, 7, tolerance=0.02)
+    assert wide.items[:3].tolist() == narrow.items[:3].tolist()
+    assert wide.contributions.sum() == pytest.approx(narrow.contributions.sum(), abs=0.021)
+    assert wide.score == narrow.score
+
+
+def test_an_unknown_item_of_a_history_is_refused(comet):
+    with pytest.raises(UnknownIdError, match="unknown item 999"):
+        comet.explain_for_history([1, 999], 7)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from comet_rec.data.batches import Batch
 from comet_rec.errors import ConfigError
-from comet_rec.evaluation.scoring import all_vectors, new_user_vectors
+from comet_rec.evaluation.scoring import all_vectors, vectors_from_histories
 from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
 from comet_rec.models.interfaces import Trainable, TwoTower
@@ -149,7 +149,7 @@ def test_new_users_have_no_own_embedding(rng):
     with torch.no_grad():
         own = model.user_embedding * model.h
         known, _ = all_vectors(model, shown, histories(rng, 7, 4, M), M, 7)
-    torch.testing.assert_close(known - own, new_user_vectors(model, shown))
+    torch.testing.assert_close(known - own, vectors_from_histories(model, shown))
 
 
 def test_dropout_is_drawn_by_the_generator_alone(rng):

@@ -22,6 +22,7 @@ from comet_rec.cli import (
     evaluate,
     recommend,
     reproduce,
+    serve,
     train,
     tune,
     update,
@@ -34,7 +35,7 @@ from comet_rec.errors import (
     InputError,
     TrainingInterrupted,
     did_you_mean,
-    shell_messages,
+    messages_for,
 )
 from comet_rec.text import printable, shortened
 
@@ -57,6 +58,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("update")(update.update)
+app.command("serve")(serve.serve)
 app.command("compare")(compare.compare)
 app.command("tune")(tune.tune)
 app.command("reproduce")(reproduce.reproduce)
@@ -99,7 +101,7 @@ def run(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Large pages: the first access to new memory costs more than the arithmetic on it.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    with warnings.catch_warnings(), shell_messages():
+    with warnings.catch_warnings(), messages_for("shell"):
         warnings.simplefilter("default", CometWarning)  # once, even if a refit trains again
         warnings.showwarning = _show
         begin()

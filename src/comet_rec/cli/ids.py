@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,8 @@ def pairs_of_file(path: Path, option: str, run: Run) -> dict[str, list[Any]]:
         When the file cannot be read, or lacks a column.
     """
     log = run.interactions
-    users, items = _two_columns(path, option, {"user": log.user_ids, "item": log.item_ids}, run)
+    roles = {"user": log.user_ids, "item": log.item_ids}
+    users, items = _two_columns(path, option, roles, run.reading)
     return {"user_id": _meant_ids(log.user_ids, users), "item_id": _meant_ids(log.item_ids, items)}
 
 
@@ -79,7 +80,7 @@ def groups_of_file(path: Path, option: str, run: Run) -> dict[Any, str]:
         When the file cannot be read, lacks a column, or gives an item two groups.
     """
     ids = run.interactions.item_ids
-    texts, groups = _two_columns(path, option, {"item": ids, "group": None}, run)
+    texts, groups = _two_columns(path, option, {"item": ids, "group": None}, run.reading)
     items = _meant_ids(ids, texts)
     of_items: dict[Any, str] = {}
     for item, group in zip(items, groups, strict=True):
@@ -91,12 +92,25 @@ def groups_of_file(path: Path, option: str, run: Run) -> dict[Any, str]:
     return of_items
 
 
+def titles_of_file(path: Path, option: str = "--titles") -> dict[str, str]:
+    """Title of each item id (as text), from the columns item_id and title of a CSV file.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or lacks a column.
+    """
+    items, titles = _two_columns(path, option, {"item": None, "title": None}, {})
+    return dict(zip(items, titles, strict=True))
+
+
 def _two_columns(
-    path: Path, option: str, roles: dict[str, Ids | None], run: Run
+    path: Path, option: str, roles: Mapping[str, Ids | None], reading: Mapping[str, Any]
 ) -> tuple[list[str], list[str]]:
     """Texts in two columns of a CSV file (of a TSV file, if its name says so) with a header.
 
-    `roles` has the names of the columns, and the ids that a column holds.
+    `roles` has the names of the columns, and the ids that a column holds. `reading` has the names
+    of the log's columns.
     """
     from comet_rec.data.id_lists import chosen_columns
 
@@ -110,7 +124,7 @@ def _two_columns(
     except ValueError:  # nothing to unpack
         raise InputError(f"{label}: is empty; line 1 must name the columns") from None
     # The log's own column names are known from its reading.
-    plain = {run.reading.get(role): role for role in roles}
+    plain = {reading.get(role): role for role in roles}
     header = [plain.get(column, column) for column in header]
     first_role, second_role = roles
     columns = chosen_columns(header, (first_role, second_role))
@@ -120,7 +134,7 @@ def _two_columns(
         for ids, text in zip(roles.values(), header, strict=True)
     )
     if columns is None or is_row:
-        wanted = ",".join(role if role == "group" else f"{role}_id" for role in roles)
+        wanted = ",".join(role if role in ("group", "title") else f"{role}_id" for role in roles)
         raise InputError(f"{label}: line 1 must name the columns, such as {wanted}")
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):

@@ -363,6 +363,16 @@ def input_histories(
     return users, torch.from_numpy(histories.items.fixed(settings, generator(0, "shown.items")))
 
 
+def input_history(log: Interactions, settings: HistorySettings, user: int) -> Tensor:
+    """Row of `input_histories` for one user, with its padding."""
+    if settings.policy == "sampled" or settings.shuffle:  # drawn for all users together
+        histories, _ = input_histories(log, settings)
+    else:
+        histories, user = fold_in([log.items_of(user)], settings, log.n_items), 0
+    assert histories is not None
+    return histories[user : user + 1].values if isinstance(histories, Ragged) else histories[user]
+
+
 def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> UserHistories:
     """Input histories of users that are not in the log.
 

@@ -166,6 +166,10 @@ class Interactions:
         shape = self.n_users, self.n_items
         return csr_array((ones, self.items[order].astype(np.int64), self.user_starts), shape=shape)
 
+    def items_of(self, user: int) -> Int64:
+        """Items of the user with this index, in the order of the history."""
+        return self.items[self.user_starts[user] : self.user_starts[user + 1]].astype(np.int64)
+
     def interacted_items(self, users: Int64) -> tuple[Int64, Int64]:
         """All items that the given users interacted with, including pairs that a filter removed.
 

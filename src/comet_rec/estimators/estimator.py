@@ -25,9 +25,8 @@ from comet_rec.data.nearest import shown
 from comet_rec.data.split import Split
 from comet_rec.data.tables import Table
 from comet_rec.errors import ConfigError, InputError, NotFittedError
-from comet_rec.estimators import lists, presets
+from comet_rec.estimators import explanation, lists, lookup, presets, similar
 from comet_rec.estimators.evaluate import measured
-from comet_rec.estimators.explanation import explained
 from comet_rec.estimators.list_file import write_lists
 from comet_rec.estimators.presets import blend_config, preset
 from comet_rec.estimators.progress import training_progress
@@ -506,7 +505,7 @@ class Estimator:
             block_pairs=block_pairs, groups=groups, allow_groups=allow_groups,
             block_groups=block_groups, per_group=per_group, unknown=unknown, diversify=diversify,
         )  # fmt: skip
-        return lists.for_users(self.run, users, rules)
+        return lists.for_users(self.run, users, rules).table(self.run)
 
     @undisturbed
     def recommend_for_history(
@@ -561,7 +560,7 @@ class Estimator:
             allow_groups=allow_groups, block_groups=block_groups, per_group=per_group,
             unknown=unknown, diversify=diversify,
         )  # fmt: skip
-        return lists.for_histories(self.run, histories, rules, self.device)
+        return lists.for_histories(self.run, histories, rules, self.device).table(self.run)
 
     @undisturbed
     def write_lists(
@@ -631,8 +630,8 @@ class Estimator:
             When the model is not trained yet.
         """
         log = self.run.interactions
-        user_indices = lists.known(log.user_ids, users, "user")
-        item_indices = lists.known(log.item_ids, items, "item")
+        user_indices = lookup.known(log.user_ids, users, "user")
+        item_indices = lookup.known(log.item_ids, items, "item")
         if len(user_indices) != len(item_indices):
             raise InputError(
                 f"score: {len(user_indices)} users and {len(item_indices)} items; "
@@ -671,7 +670,7 @@ class Estimator:
         NotFittedError
             When the model is not trained yet.
         """
-        return lists.neighbours(self.run, "item", items, k)
+        return similar.neighbours(self.run, "item", items, k)
 
     @undisturbed
     def similar_users(self, users: Iterable[Any], k: int = 10) -> Table:
@@ -679,7 +678,7 @@ class Estimator:
 
         As `similar_items`, but the columns are user_id, similar_user_id, similarity and rank.
         """
-        return lists.neighbours(self.run, "user", users, k)
+        return similar.neighbours(self.run, "user", users, k)
 
     @undisturbed
     def explain(self, user: Any, item: Any) -> Table:
@@ -710,7 +709,41 @@ class Estimator:
         NotFittedError
             When the model is not trained yet.
         """
-        return explained(self.run, user, item)
+        log = self.run.interactions
+        user_index = lookup.known(log.user_ids, [user], "user")[0]
+        item_index = lookup.known(log.item_ids, [item], "item")[0]
+        found = explanation.of_user(self.run, int(user_index), int(item_index))
+        return found.table(self.run)
+
+    @undisturbed
+    def explain_for_history(self, history: Iterable[Any], item: Any) -> Table:
+        """Explain the score of an item for a new user with this history; see `explain`.
+
+        Parameters
+        ----------
+        history : list of item ids
+            Oldest first. A repeated item counts once, at its first place.
+        item
+            Id of the item whose score is explained.
+
+        Returns
+        -------
+        Table
+            As `explain` returns it.
+
+        Raises
+        ------
+        ConfigError
+            When the model reads no history.
+        UnknownIdError
+            When an item is not in the log.
+        NotFittedError
+            When the model is not trained yet.
+        """
+        ids = self.run.interactions.item_ids
+        items = lookup.distinct(lookup.known(ids, history, "item"))
+        item_index = lookup.known(ids, [item], "item")[0]
+        return explanation.of_history(self.run, items, int(item_index)).table(self.run)
 
     def user_vectors(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """Ids and vectors of all users, e.g. for your own search index.

@@ -13,7 +13,8 @@ from comet_rec.artefact.run import Run
 from comet_rec.config import is_whole
 from comet_rec.data.tables import join_parquet, parquet_note
 from comet_rec.errors import InputError
-from comet_rec.estimators.lists import Ranker, known_users
+from comet_rec.estimators.lists import known_users
+from comet_rec.estimators.ranker import Ranker
 from comet_rec.estimators.rules import Rules
 
 ROWS = 1 << 17

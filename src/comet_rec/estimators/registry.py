@@ -6,7 +6,7 @@ import inspect
 from pathlib import Path
 from typing import get_type_hints
 
-from comet_rec.artefact.run import load_run
+from comet_rec.artefact.run import Run, load_run
 from comet_rec.config import BlendConfig, TrainConfig
 from comet_rec.estimators.estimator import Estimator, folder_path
 from comet_rec.estimators.presets import OF_A_SOLUTION
@@ -192,7 +192,17 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Estimator:
     InputError
         When `folder` is not a path.
     """
-    run = load_run(folder_path(folder, "load_model"))
+    return model_of(load_run(folder_path(folder, "load_model")), device)
+
+
+def model_of(run: Run, device: str = "cpu") -> Estimator:
+    """Fitted model of a run.
+
+    Raises
+    ------
+    ConfigError
+        When this machine has no such device.
+    """
     model = ESTIMATORS[run.config.name](seed=run.config.seed, device=device)
     model.preset = run.config.preset
     names = [key for key in run.config.setting_names() if not key.startswith("protocol.")]

@@ -234,18 +234,30 @@ def all_vectors(
 
 
 @torch.no_grad()
-def new_user_vectors(model: Any, histories: UserHistories) -> Tensor:
-    """Vectors h ⊙ z_u of users who were not in training, from their histories alone.
+def vectors_from_histories(
+    model: Any, histories: UserHistories | None, users: Int64 | None = None
+) -> Tensor:
+    """Vectors h ⊙ z_u of users with the given histories, [B, W].
 
-    The result is [B, W], where W is the length of the model's vectors.
+    Parameters
+    ----------
+    model : TwoTower
+    histories : int [B, N], full histories, or None
+        None for a model that reads none.
+    users : int64 [B], optional
+        Indices of users who were in training; their own embeddings count too. By default, the
+        vectors come from the histories alone.
     """
 
-    def encode(indices: Tensor, block: Any) -> Tensor:
-        vectors: Tensor = model.encode_users(None, block)
+    def encode(places: Tensor, block: Any) -> Tensor:
+        # places are 0 … B − 1
+        chosen = None if users is None else torch.from_numpy(users).to(places.device)[places]
+        vectors: Tensor = model.encode_users(chosen, block)
         return vectors
 
+    count = len(histories) if histories is not None else 0 if users is None else len(users)
     weight: Tensor = model.weight.detach()
-    return _encoded(model, encode, histories, len(histories)) * weight
+    return _encoded(model, encode, histories, count) * weight
 
 
 def _encoded(model: Any, encode: Any, histories: UserHistories | None, count: int) -> Tensor:

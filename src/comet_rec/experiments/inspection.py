@@ -16,7 +16,7 @@ from scipy.spatial.distance import squareform
 from comet_rec.artefact.run import Run
 from comet_rec.config import Config
 from comet_rec.estimators.evaluate import measure
-from comet_rec.estimators.lists import factors
+from comet_rec.estimators.similar import factors
 from comet_rec.evaluation.metrics import standard_error
 from comet_rec.experiments.jobs import kernels_of, position_weights
 from comet_rec.experiments.tables import Drawing

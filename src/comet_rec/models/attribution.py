@@ -28,11 +28,13 @@ ROUNDS = 24
 POINTS = 256
 """Number of points α that are evaluated at a time, to limit memory."""
 TOLERANCE = 5e-4
-"""Largest allowed difference between the sum of the a[n] and f(E) − f(0)."""
+"""Largest allowed difference between the sum of the a[n] and f(E) − f(0), by default."""
 
 
 def integrated_gradients(
-    score: Callable[[Float[Tensor, "S N K"]], Float[Tensor, " S"]], map_: Float[Tensor, "N K"]
+    score: Callable[[Float[Tensor, "S N K"]], Float[Tensor, " S"]],
+    map_: Float[Tensor, "N K"],
+    tolerance: float = TOLERANCE,
 ) -> Float[Tensor, " N"]:
     """Contribution of each row of `map_` to ``score(map_) − score(0)``, by integrated gradients.
 
@@ -42,6 +44,8 @@ def integrated_gradients(
         Differentiable function from S maps [S, N, K] to their scores [S].
     map_ : float64 Tensor [N, K]
         Embedding map of one history.
+    tolerance : float
+        Largest allowed difference between the sum of the contributions and that of the scores.
 
     Raises
     ------
@@ -64,7 +68,7 @@ def integrated_gradients(
         middle_values, slopes = _values_and_slopes(score, map_, middle)
         inside = slopes * (right - left)[:, None]  # parts of each interval, [S, N]
         # The sum of the parts is known without the gradient: a jump inside shows up here.
-        wrong = (right_values - left_values - inside.sum(dim=1)).abs() > TOLERANCE / INTERVALS / 4
+        wrong = (right_values - left_values - inside.sum(dim=1)).abs() > tolerance / INTERVALS / 4
         parts += inside[~wrong].sum(dim=0)
         if not wrong.any():
             break
@@ -74,7 +78,7 @@ def integrated_gradients(
         )
         left_values = torch.cat([left_values[wrong], middle_values[wrong]])
         right_values = torch.cat([middle_values[wrong], right_values[wrong]])
-    if abs(float(parts.sum()) - total) > TOLERANCE:
+    if abs(float(parts.sum()) - total) > tolerance:
         raise ArithmeticError(
             f"the parts of a score add up to {float(parts.sum()):.6g}, not {total:.6g}"
         )

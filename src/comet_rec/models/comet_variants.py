@@ -30,7 +30,7 @@ from comet_rec.data.arrays import Array, indices, under
 from comet_rec.data.batches import Batch
 from comet_rec.data.histories import HistorySettings, Ragged
 from comet_rec.errors import ConfigError
-from comet_rec.models.attribution import integrated_gradients
+from comet_rec.models.attribution import TOLERANCE, integrated_gradients
 from comet_rec.models.comet import COMET, Tower
 from comet_rec.models.comet_config import CometConfig
 from comet_rec.models.interfaces import FoldIn, TwoTower
@@ -163,7 +163,11 @@ class CometVariant(COMET, TwoTower, FoldIn):
         return self.score_of_pairs(z_users, z_items, batch.pair_users, batch.pair_items)
 
     def contributions(
-        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+        self,
+        history: npt.NDArray[np.int64],
+        item: int,
+        z_item: Tensor | None,
+        tolerance: float = TOLERANCE,
     ) -> npt.NDArray[np.float64]:
         """How much each item of a history contributes to the score of an item, float64 [n].
 
@@ -183,7 +187,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
             vectors: Tensor = tower(table, padded)  # p'_u of each map, [S, K]
             return vectors @ weight
 
-        return integrated_gradients(score, rows).numpy()
+        return integrated_gradients(score, rows, tolerance).numpy()
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """Embedding tables of the items, and of the users if the model has one."""

@@ -125,7 +125,11 @@ class EASE(NonIterative, FoldIn):
         return all_scores
 
     def contributions(
-        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+        self,
+        history: npt.NDArray[np.int64],
+        item: int,
+        z_item: Tensor | None,
+        tolerance: float = 0.0,
     ) -> npt.NDArray[np.float64]:
         """Contribution B_ji of each item j of a history to the score of item i.
 

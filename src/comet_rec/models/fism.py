@@ -107,7 +107,11 @@ class FISM(LatentFactors, FoldIn):
         return z_users, self.encode_items(batch.items)
 
     def contributions(
-        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+        self,
+        history: npt.NDArray[np.int64],
+        item: int,
+        z_item: Tensor | None,
+        tolerance: float = 0.0,
     ) -> npt.NDArray[np.float64]:
         """Contribution |N|^(−α) p_j · q_i of each item j of a history to the score of item i."""
         assert z_item is not None

@@ -102,7 +102,11 @@ class FoldIn(Model, Protocol):
         return True
 
     def contributions(
-        self, history: Int64, item: int, z_item: Tensor | None
+        self,
+        history: Int64,
+        item: int,
+        z_item: Tensor | None,
+        tolerance: float = 5e-4,
     ) -> npt.NDArray[np.float64]:
         """How much each item of a history contributes to the score of `item`, float64 [n].
 
@@ -117,6 +121,8 @@ class FoldIn(Model, Protocol):
             The item whose score is explained.
         z_item : Tensor [W] or None
             The item's vector; None for models without vectors.
+        tolerance : float
+            Largest allowed error of the sum. Only COMET's contributions are approximate.
         """
         raise TypeError(f"{type(self).__name__} cannot explain a score by the history")
 

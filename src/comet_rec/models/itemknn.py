@@ -86,7 +86,11 @@ class ItemKNN(NonIterative, FoldIn):
         return np.asarray((histories @ self.similarity).toarray(), dtype=np.float32)
 
     def contributions(
-        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+        self,
+        history: npt.NDArray[np.int64],
+        item: int,
+        z_item: Tensor | None,
+        tolerance: float = 0.0,
     ) -> npt.NDArray[np.float64]:
         """Contribution s_ji of each item j of a history to the score of item i."""
         rows = self.similarity[history].toarray()  # [n, I]

@@ -39,7 +39,11 @@ class Popularity(NonIterative, FoldIn):
         return np.tile(self.counts, (histories.shape[0], 1))
 
     def contributions(
-        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+        self,
+        history: npt.NDArray[np.int64],
+        item: int,
+        z_item: Tensor | None,
+        tolerance: float = 0.0,
     ) -> npt.NDArray[np.float64]:
         """Zeros, because the score does not depend on the history."""
         return np.zeros(len(history))

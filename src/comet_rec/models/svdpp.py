@@ -81,7 +81,11 @@ class SVDpp(LatentFactors, FoldIn):
         return factors if users is None else factors + self.user_embedding.index_select(0, users)
 
     def contributions(
-        self, history: npt.NDArray[np.int64], item: int, z_item: Tensor | None
+        self,
+        history: npt.NDArray[np.int64],
+        item: int,
+        z_item: Tensor | None,
+        tolerance: float = 0.0,
     ) -> npt.NDArray[np.float64]:
         """Contribution |N|^(−½) y_j · q_i of each item j of a history to the score of item i."""
         assert z_item is not None

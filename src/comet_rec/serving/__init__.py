@@ -1,1 +1,1 @@
-"""HTTP service of a run, and the page that it shows."""
+"""HTTP service over a trained run, and its page (extra `serve`)."""
