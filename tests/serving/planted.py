@@ -22,6 +22,7 @@ class Planted:
     """What the service answers; a test changes it while the service runs."""
 
     runs: list[dict[str, Any]] = field(default_factory=lambda: [run("main"), run("compare")])
+    versions: dict[str, str] = field(default_factory=lambda: dict(VERSIONS))
     key: str = ""
     busy: int = 0  # so many requests for lists are refused
     requests: list[str] = field(default_factory=list)
@@ -89,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, path: str, request: dict[str, Any]) -> None:
         planted = self.planted
         planted.requests.append(path)
-        version = VERSIONS[request.get("run", "main")]
+        version = planted.versions[request.get("run", "main")]
         if planted.key and self.headers["Authorization"] != f"Bearer {planted.key}":
             self._json(401, {"error": "the API key is missing or wrong"})
         elif planted.busy and path.startswith("/v1/recommend"):

@@ -215,6 +215,27 @@ def test_common_items_show_their_rank_in_the_other_list(visit):
 
 
 @needs_browser
+def test_phone_shows_one_of_two_lists(visit):
+    tab = visit(390, hash_="#picks=1")
+    expect(tab.locator(".list.main")).to_be_visible()
+    expect(tab.locator(".list.compare")).to_be_hidden()
+    tab.get_by_role("button", name="EASE", exact=True).click()
+    expect(tab.locator(".list.compare")).to_be_visible()
+    expect(tab.locator(".list.main")).to_be_hidden()
+
+
+@needs_browser
+def test_page_follows_a_swap_of_the_run(visit, planted):
+    tab = visit(hash_="#picks=1")
+    items(tab)
+    planted.versions["main"] = "feedfeedfeed"
+    planted.runs = [run("main", version="feedfeedfeed", epochs=77), run("compare")]
+    tab.locator(".suggestion").first.click()
+    expect(tab.locator(".list.main header")).to_contain_text("feedfeedfeed")
+    expect(tab.locator(".figures")).to_contain_text("77")
+
+
+@needs_browser
 def test_one_run_has_one_list(visit, planted):
     planted.runs = [run("main", metrics=None, curves=[], filters=[])]
     tab = visit(hash_="#picks=1")
