@@ -253,9 +253,13 @@ def _by_runs(
     columns = columns.clamp(max=n - 1)
     rows = max(1, BLOCK_BYTES // (4 * columns.shape[1] * items.shape[1]))
     parts = [slice(first, first + rows) for first in range(0, len(block), rows)]
-    scores = torch.cat([torch.einsum("bk,bck->bc", block[p], items[columns[p]]) for p in parts])
+    if n <= size:  # one tile still holds all scores of the first pass
+        scores = tile.gather(1, columns)
+    else:
+        products = [torch.einsum("bk,bck->bc", block[p], items[columns[p]]) for p in parts]
+        scores = torch.cat(products)
+        _mask_columns(scores, columns, pairs, mask, n)
     scores.masked_fill_(~exists, float("-inf"))
-    _mask_columns(scores, columns, pairs, mask, n)
     place, fast = _best(scores, k + 1)
     found = columns.gather(1, place)
     exact = torch.cat(
