@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as nnf
@@ -11,12 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comet_rec.data.batches import Batch
+from comet_rec.data.histories import Ragged, Windows
+from comet_rec.data.interactions import row_starts
 from comet_rec.models.comet import CometConfig, Tower
 from comet_rec.models.convncf import ConvNCF, ConvNCFConfig
 from comet_rec.models.kernels import cross_features, outer_product
 from comet_rec.models.kernels.cross_features import cross_features as fast_features
 from comet_rec.models.kernels.cross_features import direct_cross_features, embedding_maps
 from comet_rec.models.kernels.pair_products import gathered_products, pair_products
+from comet_rec.models.kernels.sliding_windows import window_features
 from comet_rec.parallel import in_parts
 
 
@@ -229,3 +233,51 @@ def test_errors_reach_the_caller(two_threads):
 
     with pytest.raises(ValueError, match="at 0"):
         in_parts(8, 1, fail)
+
+
+@st.composite
+def pieces_of_rows(draw):
+    """Shape of a convolution, and pieces of rows with one to many windows."""
+    k, length = draw(st.integers(1, 9)), draw(st.integers(1, 6))
+    widths = draw(st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True))
+    windows = draw(st.lists(st.integers(1, 40), min_size=1, max_size=4))
+    return k, length, sorted({min(width, k) for width in widths}), windows
+
+
+@settings(max_examples=40, deadline=None)
+@given(pieces_of_rows(), st.booleans(), st.sampled_from([1, 2]), st.integers(0, 10_000))
+def test_features_of_windows_equal_those_of_the_windows_one_by_one(shape, fused, threads, seed):
+    k, length, widths, windows = shape
+    rng = torch.Generator().manual_seed(seed)
+    double = {"generator": rng, "dtype": torch.float64}
+    filters = [torch.randn(2, length, width, **double).requires_grad_() for width in widths]
+    biases = [torch.randn(2, **double).requires_grad_() for _ in widths]
+    features = 2 * sum(k - width + 1 for width in widths)
+    weight = torch.randn(3, features, **double).requires_grad_() if fused else None
+    table = torch.randn(20, k, **double).requires_grad_()
+    counts = np.array([each + length - 1 for each in windows])
+    rows = torch.randint(0, 21, (int(counts.sum()),), generator=rng)
+    histories = Windows(Ragged(rows, torch.from_numpy(row_starts(counts))), length)
+    assert len(histories) == sum(windows) == len(histories.padded())
+    inputs = [table, *filters, *biases, *([weight] if fused else [])]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        fast = window_features(table, histories, filters, biases, weight)
+        slow = direct_cross_features(table, histories.padded(), filters, biases, weight)
+        torch.testing.assert_close(fast, slow)
+        torch.testing.assert_close(gradients(fast, inputs), gradients(slow, inputs))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_windows_in_single_precision_differ_by_rounding_alone():
+    rng = torch.Generator().manual_seed(0)
+    table = torch.randn(50, 64, generator=rng)
+    filters = [torch.randn(8, 20, width, generator=rng) * 0.1 for width in (1, 8, 64)]
+    biases = [torch.randn(8, generator=rng) * 0.1 for _ in filters]
+    rows = torch.randint(0, 51, (150,), generator=rng)
+    windows = Windows(Ragged(rows, torch.tensor([0, 130, 150])), 20)
+    fast = window_features(table, windows, filters, biases)
+    slow = direct_cross_features(table, windows.padded(), filters, biases)
+    assert (fast - slow).abs().max() < 2e-6 * slow.abs().max()

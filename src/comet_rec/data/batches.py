@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from comet_rec.data.histories import Histories, HistorySettings, Ragged, shuffled
+from comet_rec.data.histories import Histories, HistorySettings, Ragged, Windows, shuffled
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.sampling import Negatives, SamplingName
 from comet_rec.random import generator
@@ -62,9 +62,9 @@ class Batch:
         positive has its own history: the user's rows before it.
     items : int64 [I]
         Distinct items of positives and negatives; all items for a full softmax.
-    user_histories : int32 [U, N], Ragged or None
-        N(u), padded in front with n_items. Ragged for models that read full histories; None for
-        models without histories.
+    user_histories : int32 [U, N], Windows, Ragged or None
+        N(u), padded in front with n_items. `Windows` hold the same for steps that follow one
+        another. Ragged for models that read full histories; None for models without histories.
     item_histories : int32 [I, N] or None
         N(i), padded in front with n_users.
     pair_users, pair_items : int64 [P]
@@ -82,7 +82,7 @@ class Batch:
 
     users: Tensor
     items: Tensor
-    user_histories: Tensor | Ragged | None
+    user_histories: Tensor | Windows | Ragged | None
     item_histories: Tensor | None
     pair_users: Tensor
     pair_items: Tensor
@@ -130,7 +130,8 @@ class Batches:
     seed : int
     positives_per_user : int
         Largest number of a user's positives that are put into the same batch on purpose. The
-        number is lowered to a tenth of the user's history.
+        number is lowered to a tenth of the user's history. With "causal" histories it is not, and
+        the positives follow one another, so that their histories overlap.
     negative_pool : int
         Items in the pool of a batch; 0 for no pool.
     sampling, popularity_power
@@ -170,12 +171,13 @@ class Batches:
         self.softmax_items = softmax_items
         self.mask_known_positives = mask_known_positives
         counts = np.diff(log.user_starts)
-        share = (counts * LARGEST_SHARE).astype(np.int64)
+        self._causal = histories is not None and histories.policy == "causal"
+        self._pieces = self._causal and positives_per_user > 1
+        share = counts if self._causal else (counts * LARGEST_SHARE).astype(np.int64)
         self._group_sizes = np.clip(share, 1, positives_per_user)  # [m]
         self._histories = Histories(log) if histories is not None else None
         full = histories is not None and histories.policy == "full"
         self._full = self._histories.users.full() if full and self._histories else None
-        self._causal = histories is not None and histories.policy == "causal"
         self._negatives = Negatives(
             log, sampling=sampling, power=popularity_power, pool=negative_pool
         )
@@ -203,9 +205,16 @@ class Batches:
         by_user = shuffled_rows[np.argsort(log.users[shuffled_rows], kind="stable")]
         counts = np.diff(log.user_starts)
         place = np.arange(len(log)) - np.repeat(log.user_starts[:-1], counts)
-        group = place // np.repeat(self._group_sizes, counts)
-        groups = np.repeat(-(-counts // self._group_sizes), counts)
+        sizes = self._group_sizes
         start = np.repeat(rng.random(log.n_users), counts)
+        cut = np.zeros(log.n_users, dtype=np.int64)
+        if self._pieces:
+            # A group is a run of consecutive rows. Where the first one ends is random, so that
+            # every epoch cuts a user's rows at other places.
+            by_user = np.arange(len(log))
+            cut = rng.integers(0, sizes)
+        group = (place + np.repeat(cut, counts)) // np.repeat(sizes, counts)
+        groups = np.repeat(-(-(counts + cut) // sizes), counts)
         # Group g of a user's G groups stands at the fraction (g + start) / G of the epoch. The
         # start is random for each user.
         order = np.asarray(by_user[np.argsort((group + start) / groups, kind="stable")])
@@ -290,7 +299,7 @@ class Batches:
 
     def _input_histories(
         self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator
-    ) -> tuple[Tensor | Ragged | None, Tensor | None]:
+    ) -> tuple[Tensor | Windows | Ragged | None, Tensor | None]:
         """Histories of the batch's users and items.
 
         With `exclude_target`, padded histories do not contain the batch's positives. The histories
@@ -306,14 +315,25 @@ class Batches:
         if random_rows and self.settings.exclude_target:
             masked = np.zeros(len(self.log), dtype=bool)
             masked[rows] = True
-        sides = self._histories
-        if self._causal:
-            user_histories = sides.users.before(rows, users, self.settings.length)
-            if self.settings.shuffle:
-                user_histories = shuffled(user_histories, sides.users.pad, rng)
-        else:
-            user_histories = sides.users.drawn(users, masked, self.settings, rng)
+        user_histories = self._user_histories(rows, users, masked, rng)
         item_histories = None
         if self.settings.items:
-            item_histories = torch.from_numpy(sides.items.drawn(items, masked, self.settings, rng))
-        return torch.from_numpy(user_histories), item_histories
+            drawn = self._histories.items.drawn(items, masked, self.settings, rng)
+            item_histories = torch.from_numpy(drawn)
+        return user_histories, item_histories
+
+    def _user_histories(
+        self, rows: Int64, users: Int64, masked: npt.NDArray[np.bool_] | None,
+        rng: np.random.Generator,
+    ) -> Tensor | Windows:  # fmt: skip
+        assert self.settings is not None
+        assert self._histories is not None
+        histories, length = self._histories.users, self.settings.length
+        if not self._causal:
+            return torch.from_numpy(histories.drawn(users, masked, self.settings, rng))
+        if self._pieces and not self.settings.shuffle:
+            return histories.windows_before(rows, users, length)  # `rows` ascend
+        before = histories.before(rows, users, length)
+        return torch.from_numpy(
+            shuffled(before, histories.pad, rng) if self.settings.shuffle else before
+        )

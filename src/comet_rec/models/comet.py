@@ -40,6 +40,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from comet_rec.data.histories import Windows
 from comet_rec.models.comet_config import CometConfig
 from comet_rec.models.kernels.pair_products import pair_products
 from comet_rec.models.layers import MultiWidthConvolution, Perceptron, uniform
@@ -72,7 +73,7 @@ class Tower(nn.Module):
     def forward(
         self,
         table: Float[Tensor, "V K"],
-        histories: Int[Tensor, "B N"],
+        histories: Int[Tensor, "B N"] | Windows,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "B K"]:
         """Interaction vectors of histories (Eqs. 2–7).
@@ -81,7 +82,7 @@ class Tower(nn.Module):
         ----------
         table : Tensor [V, K]
             Embeddings of the members of the histories: of items for the tower of users.
-        histories : int [B, N]
+        histories : int [B, N] or Windows
             Rows of `table` that each embedding map stacks. Index V is the pad, a row of zeros.
         rng : torch.Generator or None
             Draws dropout; None switches dropout off.
@@ -119,7 +120,7 @@ class COMET(nn.Module):
     def encode_users(
         self,
         users: Int[Tensor, " U"] | None,
-        histories: Int[Tensor, "U N"],
+        histories: Int[Tensor, "U N"] | Windows,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U K"]:
         """Vectors z_u = p_u + p'_u of users (Eq. 8), from their histories N(u).

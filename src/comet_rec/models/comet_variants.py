@@ -19,6 +19,7 @@ import contextlib
 import copy
 import itertools
 import math
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from comet_rec.data.arrays import Array, indices, under
 from comet_rec.data.batches import Batch
-from comet_rec.data.histories import HistorySettings, Ragged
+from comet_rec.data.histories import HistorySettings, Ragged, Windows
 from comet_rec.errors import ConfigError
 from comet_rec.models.attribution import TOLERANCE, integrated_gradients
 from comet_rec.models.comet import COMET, Tower
@@ -42,6 +43,7 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
 
 __all__ = ["CometConfig", "CometVariant", "VariantTower", "build_tower"]
 
+H = TypeVar("H", bound=Tensor | Windows)
 MAPS = 64
 """Number of maps that `StridedConvolution` computes at a time on a CPU, to fit the cache."""
 
@@ -116,7 +118,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
     def encode_users(
         self,
         users: Int[Tensor, " U"] | None,
-        histories: Int[Tensor, "U N"] | None = None,
+        histories: Int[Tensor, "U N"] | Windows | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U K"]:
         """Vectors z_u = p_u + p'_u of users; the settings can leave one of the two terms out."""
@@ -149,7 +151,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
             items = None
         return super().encode_items(items, _given(histories), rng)
 
-    def _user_rows(self, users: Tensor | None, histories: Tensor | None) -> Tensor:
+    def _user_rows(self, users: Tensor | None, histories: Tensor | Windows | None) -> Tensor:
         """Embeddings p_u without ID-embedding dropout; zeros for users who were not in training."""
         if users is not None:
             return self.user_embedding.index_select(0, users)
@@ -195,7 +197,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
         return [*tables, self.item_embedding]
 
 
-def _given(histories: Tensor | None) -> Tensor:
+def _given(histories: H | None) -> H:
     if histories is None:
         raise ValueError("histories = None: COMET's towers need the histories; pass them")
     return histories
@@ -247,7 +249,7 @@ class VariantTower(Tower):
     def forward(
         self,
         table: Float[Tensor, "V K"],
-        histories: Int[Tensor, "B N"],
+        histories: Int[Tensor, "B N"] | Windows,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "B K"]:
         """Interaction vectors of histories, [B, K].
@@ -255,6 +257,10 @@ class VariantTower(Tower):
         An embedding map stacks the rows of `table` at one row of `histories`. `rng` draws dropout,
         None switches dropout off.
         """
+        if isinstance(histories, Windows) and not isinstance(
+            self.convolution, MultiWidthConvolution
+        ):
+            histories = histories.padded()
         if self.order is not None:
             # Every map stacks rows of the table, so permuting the table permutes all maps.
             table = table.index_select(1, self.order)

@@ -11,11 +11,13 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from comet_rec.data.arrays import Array
+from comet_rec.data.histories import Windows
 from comet_rec.models.kernels.cross_features import (
     Layout,
     cross_features,
     direct_cross_features,
 )
+from comet_rec.models.kernels.sliding_windows import window_features
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
@@ -82,7 +84,7 @@ class MultiWidthConvolution(nn.Module):
     def forward(
         self,
         table: Float[Tensor, "V K"],
-        histories: Int[Tensor, "B N"],
+        histories: Int[Tensor, "B N"] | Windows,
         weight: Float[Tensor, "O D"] | None = None,
     ) -> Float[Tensor, "B _"]:
         """Cross features of the embedding maps of histories (Eqs. 2–5), [B, D].
@@ -91,6 +93,12 @@ class MultiWidthConvolution(nn.Module):
         zeros. If the weight of the next linear layer is given, the result is the features times its
         transpose, [B, O]. This saves memory.
         """
+        if isinstance(histories, Windows):
+            # An accelerator would wait for the many small operations of each piece.
+            if self.form == "frequency" and table.device.type == "cpu":
+                filters, biases = list(self.weights), list(self.biases)
+                return window_features(table, histories, filters, biases, weight)
+            histories = histories.padded()
         convolve = cross_features if self.form == "frequency" else direct_cross_features
         return convolve(table, histories, list(self.weights), list(self.biases), weight)
 
