@@ -88,6 +88,7 @@ class Served:
         if self.folds_in:
             history = self.run.interactions.item_ids.external([0])
             lists.for_histories(self.run, [history.tolist()], Rules(), self.model.device)
+        self.answer("runs", [self.about("main")])  # raises for NaN, which JSON lacks
 
     @property
     def folds_in(self) -> bool:
@@ -107,7 +108,7 @@ class Served:
         for places in groups.values():
             try:
                 answers_of_group = self._group([requests[place] for place in places], sessions)
-            except CometError as error:
+            except Exception as error:
                 answers_of_group = [error]
                 if len(places) > 1:  # the error of one request must not become that of all
                     answers_of_group = [

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from comet_rec.errors import CometError, InputError
+from comet_rec.errors import ArtefactError, CometError, InputError
 from comet_rec.serving.lane import Lane
 from comet_rec.serving.metrics import Metrics
 from comet_rec.serving.served import Counts, ListsRequest, Served, check_events
@@ -57,6 +57,7 @@ class Service:
         self._others = Lane(_call_all, limit=max(queue // 4, 1), most=1)
         self._loader = ThreadPoolExecutor(1)
         self._swapping = asyncio.Lock()
+        self._next_swap: asyncio.Task[str] | None = None
 
     @property
     def ready(self) -> bool:
@@ -88,7 +89,8 @@ class Service:
     async def swap(self) -> str:
         """Read the runs anew from their folders, and answer with them once they are verified.
 
-        If a run cannot be read or gives no lists, the old ones go on answering.
+        If a run cannot be read or gives no lists, the old ones go on answering. A call during a
+        swap begins the next swap, which answers all calls that have come until then.
 
         Returns
         -------
@@ -100,7 +102,14 @@ class Service:
         ArtefactError
             When a run is missing, damaged, or gives no usable lists.
         """
+        if self._next_swap is None:
+            self._next_swap = asyncio.ensure_future(self._swap_when_free())
+        # A caller that gives up must not cancel the swap of the others.
+        return await asyncio.shield(self._next_swap)
+
+    async def _swap_when_free(self) -> str:
         async with self._swapping:
+            self._next_swap = None  # a later call needs files that are read later
             before = {name: run.version for name, run in self._runs.items()}
             loop = asyncio.get_running_loop()
             try:
@@ -118,7 +127,12 @@ class Service:
         return runs["main"].version
 
     def _load(self) -> Loaded:
-        return {name: Served.load(folder, self.titles) for name, folder in self.folders.items()}
+        try:
+            return {name: Served.load(folder, self.titles) for name, folder in self.folders.items()}
+        except CometError:
+            raise
+        except Exception as error:  # e.g. no memory, or no free file descriptor
+            raise ArtefactError(f"the run cannot be loaded: {type(error).__name__}") from error
 
     async def lists(self, request: ListsRequest) -> str:
         """Answer of a request for lists."""
