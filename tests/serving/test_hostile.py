@@ -319,6 +319,16 @@ def test_an_unexpected_error_of_a_load_is_a_refused_swap(runs, monkeypatch):
     assert client.post("/v1/recommend", {"user_ids": [1]}).status == 200
 
 
+def test_a_run_whose_facts_hold_nan_is_refused(runs, monkeypatch):
+    """JSON lacks NaN: /v1/runs would fail until the next swap."""
+    client = Client({"main": runs["comet"]})
+    facts = {"curves": [{"loss": float("nan")}]}
+    monkeypatch.setattr("comet_rec.serving.served.Served.about", lambda run, name: facts)
+    with pytest.raises(ArtefactError):
+        client.run(client.service.swap())
+    assert client.get("/v1/runs").status == 200
+
+
 def test_a_request_that_meets_a_bug_does_not_take_others_of_its_batch_along(client, monkeypatch):
     from comet_rec.estimators import lists
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -112,6 +113,8 @@ def serve(settings: Settings, *, started: Any = None) -> None:
         gate = Gate(app, service, settings.keys, routes)
         server = Server(gate, service, settings.drain)
         address = _address(sockets[0])
+        gc.collect()
+        gc.freeze()  # collections need not look at the imported modules: they halt all threads
         with messages_for("http"):
             server.run_until_end(sockets, lambda: started and started(address))
     finally:

@@ -52,6 +52,7 @@ class Service:
         self.metrics, self.sessions = Metrics(), Sessions()
         self.draining = False
         self._runs: Loaded = {}
+        self._about = ""  # answer of /v1/runs
         self._lists = Lane(self._answer_lists, limit=queue, most=BATCH)
         # Slow requests have a thread of their own, so that lists need not wait for them.
         self._others = Lane(_call_all, limit=max(queue // 4, 1), most=1)
@@ -113,12 +114,12 @@ class Service:
             before = {name: run.version for name, run in self._runs.items()}
             loop = asyncio.get_running_loop()
             try:
-                runs = await loop.run_in_executor(self._loader, self._load)
+                runs, about = await loop.run_in_executor(self._loader, self._load)
             except CometError as error:
                 self.metrics.swaps.labels("refused").inc()
                 self.log("swap refused", reason=str(error), version=before.get("main"))
                 raise
-            self._runs = runs
+            self._runs, self._about = runs, about
             versions = {name: (run.run.config.name, run.version) for name, run in runs.items()}
             self.metrics.serving(versions)
             self.metrics.swaps.labels("done").inc()
@@ -126,9 +127,12 @@ class Service:
         gc.collect()  # cycles keep the old run's arrays in memory until a collection
         return runs["main"].version
 
-    def _load(self) -> Loaded:
+    def _load(self) -> tuple[Loaded, str]:
+        """The runs, and the answer of /v1/runs: it is large, and the same until the next swap."""
         try:
-            return {name: Served.load(folder, self.titles) for name, folder in self.folders.items()}
+            runs = {name: Served.load(folder, self.titles) for name, folder in self.folders.items()}
+            facts = [run.about(name) for name, run in runs.items()]
+            return runs, runs["main"].answer("runs", facts)
         except CometError:
             raise
         except Exception as error:  # e.g. no memory, or no free file descriptor
@@ -170,9 +174,8 @@ class Service:
 
     def about(self) -> str:
         """Facts about all runs."""
-        runs = dict(self._runs)
-        main = self.served("main")
-        return main.answer("runs", [run.about(name) for name, run in runs.items()])
+        self.served("main")  # raises before the first load
+        return self._about
 
 
 def _call_all(calls: Sequence[Callable[[], str]]) -> list[Any]:
