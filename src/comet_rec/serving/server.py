@@ -118,6 +118,7 @@ def serve(settings: Settings, *, started: Any = None) -> None:
         with messages_for("http"):
             server.run_until_end(sockets, lambda: started and started(address))
     finally:
+        gc.unfreeze()
         for each in sockets:
             each.close()
     if server.failure is not None:
