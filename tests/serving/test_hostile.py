@@ -169,6 +169,13 @@ def test_pipelined_requests_are_answered_in_order_up_to_a_limit(attacked):
     assert len(statuses(many)) < 10_000
 
 
+def test_a_client_reads_why_its_body_is_refused(attacked):
+    """Also one that sends everything before it reads, and that asks again on the connection."""
+    for body in (b" " * (2 << 20), b"[" * 60_000):
+        many = post(LISTS, body, close=False) * 2 + post(LISTS, {"user_ids": [1]})
+        assert statuses(raw(attacked.port, many)) == [413, 413, 200]
+
+
 def test_half_a_body_is_never_used(attacked):
     event = b'{"events":[{"user_id":5,"item_id":3}]}'
     head = b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"

@@ -37,6 +37,9 @@ class Connection(HttpToolsProtocol):
         self._bytes = self._bytes + len(data) if is_one_part else 0
         limit = MOST_HEAD if self._in_head else MOST_BYTES
         if self._bytes > limit and not self.transport.is_closing():
+            if not self._in_head and self.cycle.response_complete:
+                self.transport.close()  # it was refused already
+                return
             self.send_400_response("the headers, or the parts of the body, are too large")
 
     def on_message_begin(self) -> None:

@@ -137,12 +137,17 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 async def refuse(send: Send, status: int, error: str) -> None:
-    """Answer with a fault and end the connection: the rest of a body may still come."""
+    """Answer with a fault.
+
+    uvicorn discards the rest of a body. If the connection were closed at once, a client that still
+    sends would never see the answer; only after 408 there is nothing to wait for.
+    """
     body = json.dumps({"error": error}).encode()
     headers = [
         (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
     ]  # fmt: skip
+    if status == 408:
+        headers.append((b"connection", b"close"))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
