@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -10,12 +12,14 @@ import socket
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from comet_rec.errors import ArtefactError, InputError
-from comet_rec.serving import forms
+from comet_rec.serving import forms, server
 from comet_rec.serving.keys import Keys
 from comet_rec.serving.lane import Lane
 from tests.serving.conftest import Client
@@ -91,7 +95,7 @@ ATTACKS = {
     "announced twice": (SIZED + b"content-length: 1\r\ncontent-length: 2\r\n\r\n{}", 400),
     "announced as too short": (SIZED + b'content-length: 1\r\n\r\n{"user_ids":[1]}', 400),
     "length and chunks": (TWO_LENGTHS, 400),
-    "endless size of a chunk": (CHUNKED + b"1;" + b"a" * (5 << 20), 400),
+    "endless size of a chunk": (CHUNKED + b"1;" + b"a" * (17 << 20), 400),
     "gzip": (post(LISTS, b"\x1f\x8b\x08\0\0", b"content-encoding: gzip\r\n"), 400),
     "a large header": (request(b"GET", b"/livez", None, b"x: " + b"a" * (2 << 20) + b"\r\n"), 400),
     "many headers": (request(b"GET", b"/livez", None, b"a:\r\n" * 200_000), 400),
@@ -268,6 +272,62 @@ def test_a_full_disk_behind_the_log_stops_nothing(runs):
         assert statuses(raw(port, post(LISTS, {"user_ids": [1]}))) == [200]
         process.terminate()
         process.wait(20)
+
+
+def test_sigterm_during_the_first_load_ends_the_process(runs):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "comet_rec", "serve", str(runs["comet"]), "--port", str(port)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while True:
+            try:
+                answer = raw(port, request(b"GET", b"/livez"))
+            except ConnectionRefusedError:
+                assert process.poll() is None
+                continue
+            break
+        process.terminate()
+        assert statuses(answer) == [200]
+        assert process.wait(30) == 0
+        lines = [json.loads(line)["event"] for line in process.stderr.read().splitlines()]
+    assert lines[-1] == "ended" or "draining" in lines
+
+
+def _serve_impatiently(run, pipe):
+    server.IDLE_SECONDS = 1.0
+    settings = server.Settings(run=Path(run), port=0, keys=Keys([]), quiet=True)
+    server.serve(settings, started=pipe.send)
+
+
+def test_a_client_that_reads_nothing_is_cut_off_and_a_busy_one_is_not(runs):
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve_impatiently, args=(str(runs["comet"]), theirs))
+    process.start()
+    try:
+        assert ours.poll(60)
+        address = "127.0.0.1", int(ours.recv().split(":")[-1])
+        large = post(LISTS, {"user_ids": [1] * 900, "k": 20, "titles": True}, close=False)
+        busy = http.client.HTTPConnection(*address, timeout=20)
+        busy.connect()
+        busy.auto_open = 0  # a closed connection must not be replaced
+        with socket.socket() as lazy, contextlib.closing(busy):
+            lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            lazy.connect(address)
+            lazy.sendall(large * 4)
+            for _ in range(25):  # for longer than the lazy one may wait
+                busy.request("GET", "/livez")
+                assert busy.getresponse().read() == b'{"status":"ok"}'
+                time.sleep(0.2)
+            received = 0
+            with contextlib.suppress(ConnectionResetError):
+                while part := lazy.recv(1 << 16):
+                    received += len(part)
+        whole = raw(address[1], post(LISTS, {"user_ids": [1] * 900, "k": 20, "titles": True}))
+        assert received < 4 * len(whole)
+    finally:
+        process.kill()
+        process.join()
 
 
 @pytest.mark.parametrize("text", ["sha256:abc", "SHA256:" + "g" * 64, "sha256:" + "a" * 63])

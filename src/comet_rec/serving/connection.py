@@ -9,8 +9,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MOST_HEAD = 1 << 16
 """Bytes of a request line and headers that may come without an end (64 KiB)."""
-MOST_BYTES = 4 << 20
-"""Bytes of one request as they come, with the sizes and the headers of its chunks (4 MiB)."""
+MOST_BYTES = 16 << 20
+"""Bytes of one request as they come, with the sizes and the headers of its chunks (16 MiB)."""
 MOST_PIPELINED = 100
 """Requests that may wait on one connection for the answer to an earlier one."""
 
