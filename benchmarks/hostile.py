@@ -109,7 +109,7 @@ def attacks() -> dict[str, Callable[[int], list[int]]]:
     events = [{"user_id": 10**9 + n, "item_id": n} for n in range(1_000)]
     return {
         "oversized bodies": repeated(post(LISTS, b" " * (4 << 20)), 20),
-        "oversized bodies in chunks": repeated(chunked + chunk * 64, 20),
+        "oversized bodies in chunks": repeated(chunked + chunk * 64 + b"0\r\n\r\n", 20),
         "headers of 2 MiB": repeated(request(b"GET", b"/", None, b"x:" + b"a" * (2 << 20)), 20),
         "lists in a list": repeated(post(LISTS, b'{"user_ids":[' + b"[]," * 340_000 + b"1]}"), 10),
         "24,000 wrong users": repeated(post(LISTS, {"user_ids": [[1]] * 24_000}), 10),

@@ -42,7 +42,7 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
     401: {"model": Fault, "description": "The API key is missing or wrong."},
     404: {"model": Fault, "description": "An id is unknown."},
     408: {"model": Fault, "description": "The body did not come in time."},
-    413: {"model": Fault, "description": "The body is too large."},
+    413: {"model": Fault, "description": "The body is too large, or has too many lists."},
     422: {"model": Fault, "description": "A field is missing, or has a wrong value."},
     503: {
         "model": Fault,

@@ -13,6 +13,8 @@ from comet_rec.serving.service import Service
 
 MOST_BODY = 1 << 20
 """Largest body of a request, in bytes (1 MiB)."""
+MOST_DISCARDED = 8 << 20
+"""Bytes of a too large body that are read and discarded, so that its client reads the answer."""
 MOST_BRACKETS = 50_000
 """Lists and objects in a body. Python collects garbage while it makes them: 300,000 take 0.4 s."""
 BODY_SECONDS = 10.0
@@ -88,7 +90,7 @@ class Gate:
             await refuse(send, 401, "an API key is needed: Authorization: Bearer KEY")
             return
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length[:20]) > MOST_BODY:
+        if length.isdigit() and int(length[:20]) > MOST_DISCARDED:
             await refuse(send, 413, f"the body is larger than {MOST_BODY:,} bytes; ask twice")
             return
         try:
@@ -117,6 +119,8 @@ class Gate:
 async def _body(receive: Receive) -> bytes | None:
     """The whole body of a request; None if it is too large.
 
+    A client that still sends when the connection is closed sees a reset, and no answer.
+
     Raises
     ------
     ConnectionError
@@ -129,11 +133,10 @@ async def _body(receive: Receive) -> bytes | None:
             raise ConnectionError
         part = message.get("body", b"")
         size += len(part)
-        if size > MOST_BODY:
-            return None
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
+        if size <= MOST_BODY:
+            parts.append(part)
+        if size > MOST_DISCARDED or not message.get("more_body", False):
+            return b"".join(parts) if size <= MOST_BODY else None
 
 
 async def refuse(send: Send, status: int, error: str) -> None:
