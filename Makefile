@@ -9,7 +9,7 @@ STAMP := .venv/.stamp
 PEERS := .venv-peers
 DIST := .venv-dist
 
-.PHONY: setup demo test slow lint bench bench-peers docs check dist check-dist
+.PHONY: setup demo serve-demo test slow lint bench bench-peers docs check dist check-dist
 .DEFAULT_GOAL := check
 
 setup: $(STAMP)
@@ -26,6 +26,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+# The page of the service, on what `make demo` trained.
+serve-demo: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/serve-demo.sh
 
 # A process a core, each with one thread: faster than one process with a thread a core.
 test: $(STAMP)
