@@ -87,6 +87,8 @@ image:
 
 # Does the image train, serve and stop? The volume and the container are those of this check alone.
 check-image: image
+	-docker rm --force comet-rec-check
+	-docker volume rm --force comet-rec-check
 	docker run --rm --volume comet-rec-check:/runs --volume "$(CURDIR)/examples:/examples:ro" \
 	  comet-rec train /examples/shop.csv --user customer --item product --time bought_on \
 	  --all --out shop
@@ -94,7 +96,7 @@ check-image: image
 	  --volume comet-rec-check:/runs:ro comet-rec serve /runs/shop --host 0.0.0.0
 	timeout 120 sh -c 'until docker inspect --format "{{.State.Health.Status}}" comet-rec-check \
 	  | grep -qx healthy; do sleep 1; done'
-	docker stop --time 20 comet-rec-check
+	docker stop -t 20 comet-rec-check
 	docker inspect --format "{{.State.ExitCode}}" comet-rec-check | grep -qx 0
 	docker rm comet-rec-check
 	docker volume rm comet-rec-check
