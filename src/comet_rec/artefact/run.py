@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 from torch import Tensor
 
-from comet_rec.artefact.folder import opened, write_folder
+from comet_rec.artefact.folder import digest_of, opened, write_folder
 from comet_rec.artefact.provenance import versions
 from comet_rec.artefact.untrusted import MOST_CONTAINERS, Members, check_form, one_line, parsed
 from comet_rec.config import Config, ProtocolConfig
@@ -41,6 +41,8 @@ BLEND, BLEND_WEIGHT = "blend", "blend_weight"
 
 The first is the prefix of its parameters, the second the factor of its score.
 """
+VERSION_DIGITS = 12
+"""Hexadecimal digits of a run's version."""
 MOST_CONFIG = 1 << 16
 """Largest `config.toml`, in bytes."""
 MOST_INDEX = 2**31 - 2
@@ -388,9 +390,14 @@ def load_run(folder: Path) -> Run:
     ArtefactError
         When the run is missing, incomplete, damaged or inconsistent.
     """
+    return load_with_version(folder)[0]
+
+
+def load_with_version(folder: Path) -> tuple[Run, str]:
+    """As `load_run`, with the version of the run: the start of the SHA-256 of its manifest."""
     try:
         with opened(folder, FILES) as (members, manifest):
-            return _read(members, manifest)
+            return _read(members, manifest), digest_of(manifest)[:VERSION_DIGITS]
     except ArtefactError:
         raise
     except Exception as error:

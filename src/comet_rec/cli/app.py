@@ -20,6 +20,7 @@ from comet_rec.cli import (
     compare,
     data,
     evaluate,
+    export,
     recommend,
     reproduce,
     train,
@@ -57,6 +58,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("update")(update.update)
+app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.command("tune")(tune.tune)
 app.command("reproduce")(reproduce.reproduce)

@@ -298,7 +298,7 @@ def folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source:
     """Vectors of new users from their histories, or a function that scores all items for them."""
     model, n_items = run.model, run.interactions.n_items
     models = [model] if run.blend is None else [model, run.second_model]
-    if any(map(_reads_histories, models)):
+    if any(map(reads_histories, models)):
         parts = [_user_vectors(each, histories, n_items, device) for each in models]
         if run.blend is not None:
             parts[1] *= run.blend.weight
@@ -319,13 +319,14 @@ def folded_in(run: Run, histories: list[Int64], device: torch.device) -> Source:
     )
 
 
-def _reads_histories(model: Any) -> bool:
+def reads_histories(model: Any) -> bool:
+    """Whether `model` encodes new users from their histories."""
     return isinstance(model, TwoTower) and model.histories is not None and model.folds_in
 
 
 def _user_vectors(model: Any, histories: list[Int64], n_items: int, device: torch.device) -> Tensor:
     """Encode new users from their histories, [Q, K]; zeros if `model` reads no histories."""
-    if not _reads_histories(model):
+    if not reads_histories(model):
         return torch.zeros(len(histories), len(model.weight))
     padded = fold_in(histories, model.histories, n_items)
     return new_user_vectors(model.to(device), padded).cpu()
