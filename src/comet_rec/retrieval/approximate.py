@@ -7,6 +7,7 @@ The scores of the items that it proposes are computed exactly, so a list differs
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -20,8 +21,10 @@ LINKS, BUILD_WIDTH = 32, 200
 """Links of an item in the graph (M), and width of the search that finds them (efConstruction)."""
 NARROWEST, WIDEST = 64, 1024
 """First and largest width of a search (efSearch) that `widened` tries."""
-EXACT_SHARE = 4
-"""A search wider than 1/EXACT_SHARE of the catalogue is done exactly, which is as fast."""
+EXACT_SHARE = 8
+"""A search wider than 1/EXACT_SHARE of the catalogue is done exactly, which is faster."""
+SCORED = 2
+"""Candidates whose exact scores are computed, as a multiple of the list's length."""
 QUERIES = 1024
 """Number of queries whose candidates are scored at a time."""
 
@@ -60,6 +63,11 @@ class ApproximateIndex:
         graph.hnsw.efSearch = NARROWEST
         graph.add(items)
         return cls(graph, items)
+
+    @cached_property
+    def _longest(self) -> float:
+        """Length of the longest item vector, which every exact search needs."""
+        return float(np.sqrt(np.square(self.items).sum(axis=1).max(initial=0)))
 
     @property
     def width(self) -> int:
@@ -106,10 +114,11 @@ class ApproximateIndex:
 
         # Lists that the graph did not fill, and searches that would be too wide.
         left = np.flatnonzero(found[:, -1] < 0) if k > 0 else np.empty(0, np.int64)
-        pairs = _of_rows(rows, of_items, left)
-        vectors = torch.from_numpy(queries[left]), torch.from_numpy(self.items)
-        for part, best, values in top_k(*vectors, k, masked=pairs):
-            found[left[part]], scores[left[part]] = best, values
+        if len(left) > 0:
+            vectors = torch.from_numpy(queries[left]), torch.from_numpy(self.items)
+            pairs = _of_rows(rows, of_items, left)
+            for part, best, values in top_k(*vectors, k, masked=pairs, longest=self._longest):
+                found[left[part]], scores[left[part]] = best, values
         return found, scores
 
     def _proposed(
@@ -121,8 +130,10 @@ class ApproximateIndex:
         n = len(self.items)
         # One number per (query, item) pair, to look masked pairs up.
         keys = np.arange(len(queries))[:, None] * n + proposed
-        open_ = (proposed >= 0) & ~np.isin(keys, masked[0] * n + masked[1])
-        row, column = np.nonzero(open_)
+        kept = (proposed >= 0) & ~np.isin(keys, masked[0] * n + masked[1])
+        # Candidates come best first, but for rounding of their float32 scores.
+        kept &= np.cumsum(kept, axis=1) <= SCORED * k
+        row, column = np.nonzero(kept)
         items = proposed[row, column]
         scores = np.empty(len(items), dtype=np.float32)
         for first in range(0, len(items), 1 << 16):
