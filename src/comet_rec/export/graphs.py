@@ -74,8 +74,9 @@ class UserTower(nn.Module):
                 continue
             rows, settings = histories, model.histories
             if settings.policy != "full":
-                # The last N items of each row. Pads in front let a row be shorter than N.
-                rows = nnf.pad(rows, (settings.length, 0), value=self.pad)[:, -settings.length :]
+                # The last N places of each row, after N pads in front, since L may be below N.
+                rows = nnf.pad(rows, (settings.length, 0), value=self.pad)  # [B, N + L]
+                rows = rows.narrow(1, histories.shape[1], settings.length)  # [B, N]
             parts.append(model.encode_users(None, rows) * (model.weight * scale))
         return torch.cat(parts, dim=1)
 

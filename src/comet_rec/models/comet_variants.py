@@ -430,7 +430,7 @@ class SqueezeGate(nn.Module):
 
     def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """The features [B, D], each multiplied by the weight of its filter."""
-        shape = (len(features), self.layout.channels)
+        shape = (features.shape[0], self.layout.channels)
         blocks = []  # for each width the features of its filters, [B, channels, places]
         for _, where, places in self.layout.parts():
             blocks.append(features[:, where].reshape(*shape, places))
