@@ -5,10 +5,9 @@
     python benchmarks/ann.py --synthetic 1000000 --out results/bench/ann.json
 
 Both searches give lists of ten without seen items, for at most 1,000 users. They are timed in turns
-(A B A B), all users in one call and users one by one; medians. The width of the search (efSearch)
-is the one that `export --to faiss` chooses. A second graph of vectors that are made equally long,
-with L2 distances (Bachrach et al. 2014), stands beside the one over inner products, at the same
-width.
+(A B A B), all users in one call and users one by one; medians, of one thread. One graph is over
+inner products. The other is over distances of vectors that are made equally long (Bachrach et al.
+2014). The width of a search (efSearch) is the one that `export --to faiss` would choose.
 
 Synthetic items: 2,000 clusters with sizes that fall as 1/rank; directions whose variance falls as
 1/rank, within and between clusters; lengths that vary by a fifth. A user is the sum of three items
@@ -20,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -37,11 +37,12 @@ import torch
 
 from comet_rec.artefact.run import load_run
 from comet_rec.export.index import AIM, USERS, sample
-from comet_rec.retrieval.approximate import ApproximateIndex, recall, widened
+from comet_rec.retrieval.approximate import ApproximateIndex, widened
 from comet_rec.retrieval.exact import top_k
 from machine import command, machine, write
 
 K, WIDTH, CLUSTERS, SEEN = 10, 64, 2000, 50
+GRAPHS = {"inner products": False, "equal lengths": True}
 ALONE = 100
 """Users that are timed one by one."""
 
@@ -84,36 +85,6 @@ def synthetic(n: int) -> tuple[np.ndarray, np.ndarray, Pairs]:
     return users.astype(np.float32), items, (rows, np.concatenate(seen))
 
 
-def equal_length(items: np.ndarray) -> tuple[Any, float]:
-    """Graph over L2 distances of items with one more column, which makes them equally long."""
-    squares = (items.astype(np.float64) ** 2).sum(axis=1)
-    column = np.sqrt(squares.max() - squares).astype(np.float32)
-    longer = np.ascontiguousarray(np.column_stack([items, column]))
-    graph = faiss.IndexHNSWFlat(longer.shape[1], 32, faiss.METRIC_L2)
-    graph.hnsw.efConstruction = 200
-    began = time.perf_counter()
-    graph.add(longer)
-    return graph, time.perf_counter() - began
-
-
-class EqualLength(ApproximateIndex):
-    """An index whose graph compares vectors of equal length by L2 distances."""
-
-    def _proposed(self, queries, k, pool, masked):
-        zero = np.zeros((len(queries), 1), dtype=np.float32)
-        graph = self.graph
-
-        class Longer:
-            def search(self, vectors, *rest, **more):
-                return graph.search(np.column_stack([vectors, zero]), *rest, **more)
-
-        self.graph = Longer()
-        try:
-            return super()._proposed(queries, k, pool, masked)
-        finally:
-            self.graph = graph
-
-
 def exactly(users: np.ndarray, items: torch.Tensor, seen: Pairs, longest: float) -> np.ndarray:
     """Scores of the exact lists, [Q, K]."""
     parts = top_k(torch.from_numpy(users), items, K, masked=seen, longest=longest)
@@ -134,11 +105,6 @@ def medians(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]
 
 def measured(users: np.ndarray, items: np.ndarray, seen: Pairs, rounds: int) -> dict[str, Any]:
     """Figures of one set of vectors."""
-    began = time.perf_counter()
-    index = ApproximateIndex.build(items)
-    built = time.perf_counter() - began
-    print(f"built in {built:.0f} s", file=sys.stderr, flush=True)
-    reached = widened(index, users, K, seen, AIM)
     tensor = torch.from_numpy(items)
     longest = float(torch.linalg.vector_norm(tensor, dim=1).amax())
     starts = np.searchsorted(seen[0], np.arange(len(users) + 1))
@@ -148,47 +114,49 @@ def measured(users: np.ndarray, items: np.ndarray, seen: Pairs, rounds: int) -> 
             mine = seen[1][starts[user] : starts[user + 1]]
             search(users[user : user + 1], (np.zeros(len(mine), dtype=np.int64), mine))
 
-    seconds = medians(
-        {
-            "exact": lambda: exactly(users, tensor, seen, longest),
-            "index": lambda: index.search(users, K, masked=seen),
-            "exact alone": lambda: alone(lambda u, s: exactly(u, tensor, s, longest)),
-            "index alone": lambda: alone(lambda u, s: index.search(u, K, masked=s)),
-        },
-        rounds,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "index"
-        faiss.write_index(index.graph, str(path))
-        size = path.stat().st_size
-    exact = exactly(users, tensor, seen, longest)
-    result = {
+    graphs = {}
+    for name, equal in GRAPHS.items():
+        began = time.perf_counter()
+        index = ApproximateIndex.build(items, equal_lengths=equal)
+        built = time.perf_counter() - began
+        print(f"{name}: built in {built:.0f} s", file=sys.stderr, flush=True)
+        reached = widened(index, users, K, seen, AIM)
+        seconds = medians(
+            {
+                "exact": lambda: exactly(users, tensor, seen, longest),
+                "index": lambda index=index: index.search(users, K, masked=seen),
+                "exact alone": lambda: alone(lambda u, s: exactly(u, tensor, s, longest)),
+                "index alone": lambda index=index: alone(lambda u, s: index.search(u, K, masked=s)),
+            },
+            rounds,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "index"
+            faiss.write_index(index.graph, str(path))
+            size = path.stat().st_size
+        graphs[name] = {
+            "efSearch": index.width,
+            "recall@10": reached,
+            "build seconds": built,
+            "MiB": size / 2**20,
+            "ms a user": {
+                "exact": seconds["exact"] / len(users) * 1e3,
+                "index": seconds["index"] / len(users) * 1e3,
+                "exact, one by one": seconds["exact alone"] / min(ALONE, len(users)) * 1e3,
+                "index, one by one": seconds["index alone"] / min(ALONE, len(users)) * 1e3,
+            },
+        }
+    return {
         "command": command(),
         "items": len(items),
         "width": items.shape[1],
         "users": len(users),
         "seen a user": len(seen[0]) / len(users),
-        "efSearch": index.width,
-        "recall@10": reached,
-        "build seconds": built,
         "MiB of vectors": items.nbytes / 2**20,
-        "MiB of the index": size / 2**20,
-        "ms a user": {
-            "exact": seconds["exact"] / len(users) * 1e3,
-            "index": seconds["index"] / len(users) * 1e3,
-            "exact, one by one": seconds["exact alone"] / min(ALONE, len(users)) * 1e3,
-            "index, one by one": seconds["index alone"] / min(ALONE, len(users)) * 1e3,
-        },
+        "MiB at peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
+        "graphs": graphs,
         "machine": machine(),
     }
-    graph, built = equal_length(items)
-    graph.hnsw.efSearch = index.width
-    other = EqualLength(graph, items)
-    result["equal length"] = {
-        "recall@10": recall(other.search(users, K, masked=seen)[1], exact),
-        "build seconds": built,
-    }
-    return result
 
 
 def main() -> None:

@@ -13,7 +13,13 @@ from comet_rec.artefact.folder import opened
 from comet_rec.artefact.run import Run
 from comet_rec.errors import ArtefactError, ConfigError
 from comet_rec.export.vectors import check_vectors, write_vectors
-from comet_rec.retrieval.approximate import BUILD_WIDTH, LINKS, ApproximateIndex, library, widened
+from comet_rec.retrieval.approximate import (
+    BUILD_WIDTH,
+    LINKS,
+    ApproximateIndex,
+    best_index,
+    library,
+)
 
 INDEX, ITEMS = "index.faiss", "item_vectors.npy"
 K, USERS = 10, 1000
@@ -34,12 +40,12 @@ def write_index(run: Run, version: str, folder: Path) -> dict[str, Any]:
     assert run.user_vectors is not None
     assert run.item_vectors is not None
     faiss = library()
-    began = time.perf_counter()
-    index = ApproximateIndex.build(np.ascontiguousarray(run.item_vectors.numpy()))
-    seconds = time.perf_counter() - began
     users = sample(run)
     seen = run.known.interacted_items(users)
-    reached = widened(index, run.user_vectors.numpy()[users], K, seen, AIM)
+    items = np.ascontiguousarray(run.item_vectors.numpy())
+    began = time.perf_counter()
+    index, reached = best_index(items, run.user_vectors.numpy()[users], K, seen, AIM)
+    seconds = time.perf_counter() - began
     if reached < LEAST:
         raise ConfigError(
             f"the index finds {reached:.3f} of the exact lists' items (recall@{K} over "
@@ -48,7 +54,8 @@ def write_index(run: Run, version: str, folder: Path) -> dict[str, Any]:
         )
     faiss.write_index(index.graph, str(folder / INDEX))
     about = {
-        "kind": "HNSW, inner product",
+        "kind": "HNSW",
+        "metric": "L2 of equally long vectors" if index.equal_lengths else "inner product",
         "links": LINKS,
         "efConstruction": BUILD_WIDTH,
         "efSearch": index.width,

@@ -39,7 +39,8 @@ class ApproximateIndex:
     Parameters
     ----------
     graph : faiss.IndexHNSWFlat
-        Graph of the same vectors, with the inner product as its metric.
+        Graph over the vectors by inner products, or over vectors of W + 1 numbers by distances:
+        the last number makes them equally long (Bachrach et al. 2014).
     items : float32 [I, W]
         Vectors of all items.
     """
@@ -49,7 +50,7 @@ class ApproximateIndex:
         self.items = items
 
     @classmethod
-    def build(cls, items: Float32) -> Self:
+    def build(cls, items: Float32, *, equal_lengths: bool = False) -> Self:
         """Build the graph of item vectors, float32 [I, W].
 
         Raises
@@ -58,11 +59,24 @@ class ApproximateIndex:
             When faiss is not installed.
         """
         faiss = library()
-        graph = faiss.IndexHNSWFlat(items.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
+        vectors, metric = items, faiss.METRIC_INNER_PRODUCT
+        if equal_lengths:
+            # |x|² + column² is the same for all items. A query has 0 there, so the nearest item is
+            # the one with the largest inner product.
+            squares = np.square(items, dtype=np.float64).sum(axis=1)
+            column = np.sqrt(squares.max(initial=0) - squares)
+            vectors = np.column_stack([items, column]).astype(np.float32)
+            metric = faiss.METRIC_L2
+        graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, metric)
         graph.hnsw.efConstruction = BUILD_WIDTH
         graph.hnsw.efSearch = NARROWEST
-        graph.add(items)
+        graph.add(vectors)
         return cls(graph, items)
+
+    @property
+    def equal_lengths(self) -> bool:
+        """Whether the graph is over vectors that were made equally long."""
+        return bool(self.graph.d > self.items.shape[1])
 
     @cached_property
     def _longest(self) -> float:
@@ -126,7 +140,10 @@ class ApproximateIndex:
     ) -> tuple[Int64, Float32]:
         """The k best of the `pool` items that the graph proposes for each query."""
         parameters = library().SearchParametersHNSW(efSearch=pool)
-        proposed = self.graph.search(queries, pool, params=parameters)[1]  # int64 [Q, pool]
+        vectors = queries
+        if self.equal_lengths:
+            vectors = np.pad(queries, ((0, 0), (0, 1)))
+        proposed = self.graph.search(vectors, pool, params=parameters)[1]  # int64 [Q, pool]
         n = len(self.items)
         # One number per (query, item) pair, to look masked pairs up.
         keys = np.arange(len(queries))[:, None] * n + proposed
@@ -147,6 +164,23 @@ def _of_rows(rows: Int64, items: Int64, places: Int64) -> Pairs:
     """The (row, item) pairs of the rows in `places`, which ascend; rows are counted in `places`."""
     kept = np.isin(rows, places)
     return np.searchsorted(places, rows[kept]), items[kept]
+
+
+def best_index(
+    items: Float32, queries: Float32, k: int, masked: Pairs, aim: float
+) -> tuple[ApproximateIndex, float]:
+    """Index of items with a recall of at least `aim` for lists of k items, and its recall.
+
+    A graph by inner products is narrower for the same recall on trained vectors. If it does not
+    reach `aim`, a graph over vectors of equal lengths is built too, and the better one is kept.
+    """
+    plain = ApproximateIndex.build(items)
+    reached = widened(plain, queries, k, masked, aim)
+    if reached >= aim:
+        return plain, reached
+    longer = ApproximateIndex.build(items, equal_lengths=True)
+    other = widened(longer, queries, k, masked, aim)
+    return (longer, other) if other > reached else (plain, reached)
 
 
 def widened(index: ApproximateIndex, queries: Float32, k: int, masked: Pairs, aim: float) -> float:
