@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ BLEND = {
     "embedding_dim": 8, "history_length": 6, "hidden": (16,), "history": "causal",
     "blend_model": "fism", "blend_embedding_dim": 4, "blend_weight": 0.5, "towers": "user",
 }  # fmt: skip
-TEXTS = ["a,b", 'say "x"', "Zoë", "名前", "back\\slash", " blank ", "emoji 🚲", "new\nline", "<b>"]
+TEXTS = ["a,b", 'say "x"', "Zoë", "名前", "back\\slash", "a blank", "emoji 🚲", "new\nline", "<b>"]
 """Text ids that a careless writer would break."""
 
 
@@ -31,7 +32,7 @@ def blend(tmp_path_factory) -> Path:
 def texts(tmp_path_factory) -> Path:
     """Run of an MF whose users have odd texts as ids, and whose items have UUIDs."""
     rng = np.random.default_rng(0)
-    ids = [f"00000000-0000-4000-8000-{i:012x}" for i in range(12)]
+    ids = [uuid.UUID(int=i << 64 | 7) for i in range(12)]
     rows = [(user, ids[i]) for user in TEXTS for i in rng.permutation(12)[:5]]
     folder = tmp_path_factory.mktemp("texts") / "run"
     users, items = zip(*rows, strict=True)

@@ -143,3 +143,26 @@ def test_a_missing_library_is_one_line_that_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ConfigError, match=r'faiss.*pip install "comet-rec\[ann\]"'):
         ApproximateIndex.build(vectors(3)[1])
+
+
+def test_equally_long_vectors_give_the_same_lists(no_exact_search):
+    users, items = vectors(4000)
+    items *= np.random.default_rng(1).uniform(0.8, 1.2, size=(4000, 1)).astype(np.float32)
+    index = ApproximateIndex.build(items, equal_lengths=True)
+    assert index.equal_lengths
+    found, scores = index.search(users, 10)
+    best, best_scores = exact(users, items, 10)
+    same = found == best
+    assert same.mean() > 0.9
+    assert np.array_equal(scores[same], best_scores[same])
+
+
+@pytest.mark.parametrize("better", [False, True])
+def test_the_graph_with_the_higher_recall_is_kept(better, monkeypatch):
+    users, items = vectors(50)
+    none = np.empty(0, np.int64), np.empty(0, np.int64)
+    recalls = {False: 0.8, True: 0.9 if better else 0.7}
+    monkeypatch.setattr(approximate, "widened", lambda index, *_: recalls[index.equal_lengths])
+    index, reached = approximate.best_index(items, users, 10, none, 0.99)
+    assert index.equal_lengths == better
+    assert reached == max(recalls.values())
