@@ -20,11 +20,12 @@ from tests.conftest import checkerboard_log
 COMET = {"embedding_dim": 16, "history_length": 6, "hidden": (16,)}
 CASES = {
     "static": ("COMET", COMET, ["the last 6"]),
-    "causal": ("COMET", {**COMET, "history": "causal", "towers": "user"}, ["the last 6"]),
-    "no user embedding": ("COMET", {**COMET, "user_embedding": False}, ["the last 6"]),
-    "shuffled": ("COMET", {**COMET, "shuffle_history": True}, ["the last 6"]),
+    "causal, no p": (
+        "COMET", {**COMET, "history": "causal", "towers": "user", "user_embedding": False},
+        ["the last 6"],
+    ),
     "cnn": ("COMET", {**COMET, "history_length": 15, "cross": "cnn"}, ["the last 15"]),
-    "mlp": ("COMET", {**COMET, "cross": "mlp"}, ["the last 6"]),
+    "mlp, shuffled": ("COMET", {**COMET, "cross": "mlp", "shuffle_history": True}, ["the last 6"]),
     "gate": ("COMET", {**COMET, "gate": "squeeze", "permute_dimensions": True}, ["the last 6"]),
     "no towers, blend": (
         "COMET", {**COMET, "enrich": "original", "blend_model": "fism"}, [None, "all"],

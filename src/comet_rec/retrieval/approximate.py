@@ -112,6 +112,7 @@ class ApproximateIndex:
         """
         n = len(self.items)
         k = min(k, n)
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
         rows, of_items = (np.empty(0, np.int64),) * 2 if masked is None else masked
         found = np.full((len(queries), k), -1, dtype=np.int64)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
