@@ -49,7 +49,7 @@ def test_vectors_give_the_lists_of_the_run(blend, tmp_path):
     assert about["users"] == len(found["user_vectors"]) == 120
     assert about["items"] == len(found["item_vectors"]) == 80
     assert about["width"] == found["user_vectors"].shape[1] == 8 + 4 + 2
-    assert about["run"] == load_with_version(blend)[1]
+    assert about["version"] == load_with_version(blend)[1]
     table = model.recommend(k=10)
     assert found["item_ids"][lists(found, 10)].ravel().tolist() == table["item_id"].tolist()
     assert found["user_ids"].tolist() == sorted(set(table["user_id"].tolist()))
@@ -191,6 +191,35 @@ def test_the_card_of_a_run_without_held_out_items_says_so(texts, tmp_path):
     text = (tmp_path / "out" / "README.md").read_text("utf-8")
     assert "model-index" not in text
     assert "Nothing was held out" in text
+
+
+def test_the_card_of_an_updated_run_has_the_figures_from_before(blend, tmp_path):
+    model = cr.load_model(blend)
+    metrics = model.run.metrics
+    model.update({"user": [0, 500], "item": [1, 3], "time": [10**6] * 2}, progress=False)
+    model.save(tmp_path / "run")
+    export(tmp_path / "run", "hub", tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert f"{metrics['sampled']['HR@10']:.4f} ±" in text
+    assert "before its updates" in text
+    assert len(cr.load_model(tmp_path / "out").recommend([500], k=3)) == 3
+
+
+@pytest.mark.parametrize("name", ["comet", "itemknn"])
+def test_runs_of_older_versions_go_to_the_hub(name, before, tmp_path):
+    export(before / name, "hub", tmp_path / "out")
+    lists = [rows(cr.load_model(run).recommend(k=3)) for run in (before / name, tmp_path / "out")]
+    assert lists[0] == lists[1]
+
+
+def test_a_hub_folder_can_be_exported_again(blend, tmp_path):
+    export(blend, "hub", tmp_path / "first")
+    export(tmp_path / "first", "hub", tmp_path / "second")
+    assert rows(cr.load_model(tmp_path / "second").recommend(k=3)) == rows(
+        cr.load_model(blend).recommend(k=3)
+    )
+    version = load_with_version(tmp_path / "first")[1]
+    assert version in (tmp_path / "second" / "README.md").read_text("utf-8")
 
 
 def test_names_in_a_card_are_quoted(blend, tmp_path):

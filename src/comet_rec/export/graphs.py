@@ -109,14 +109,17 @@ def write_graphs(run: Run, version: str, folder: Path) -> dict[str, Any]:
         {"user_vectors": "users", "item_vectors": "items"}, "scores",
     )  # fmt: skip
     graphs: dict[str, Any] = {
-        SCORE: {"inputs": ["user_vectors", "item_vectors"], "output": "scores"}
+        SCORE: {
+            "inputs": {"user_vectors": "float32 [B, W]", "item_vectors": "float32 [I, W]"},
+            "outputs": {"scores": "float32 [B, I]"},
+        }
     }
     if any(map(reads_histories, models)):
         rows = torch.zeros((2, 3), dtype=torch.int64)
         _write(UserTower(run), (rows,), folder / TOWER, {"histories": "users"}, "user_vectors")
         graphs[TOWER] = {
-            "inputs": ["histories"],
-            "output": "user_vectors",
+            "inputs": {"histories": "int64 [B, L]"},
+            "outputs": {"user_vectors": "float32 [B, W]"},
             "pad": run.interactions.n_items,
             "reads": [_reads(model) for model in models],
         }

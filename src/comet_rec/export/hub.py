@@ -40,7 +40,7 @@ def write_hub(
     config = {
         "library_name": "comet-rec",
         "comet_rec": __version__,
-        "run": version,
+        "version": version,
         "model_type": run.config.name,
         "preset": run.config.preset,
         "seed": run.config.seed,
@@ -134,26 +134,31 @@ def _results(run: Run, source: str) -> dict[str, Any]:
 
 def _figures(run: Run) -> list[str]:
     """Lines of the card about metrics and protocol."""
-    if run.metrics is None or run.split is None:
+    if run.metrics is None:
         return ["Nothing was held out of the training, so there are no figures."]
-    protocol, metrics = run.split.protocol, run.metrics
-    lines = [
-        f"Test items are the latest of each of {metrics['n_users']:,} users "
-        f"(`{protocol.split}`), and {protocol.negatives} negatives of each are drawn with seed "
-        f"{protocol.seed}. Hash of the protocol: `{run.split.hash[:12]}`. ± is one standard error "
-        "over users.",
-        "",
-    ]
+    metrics, lines = run.metrics, []
+    if run.split is not None:
+        protocol = run.split.protocol
+        lines += [
+            f"One test item of each of {len(run.split.test):,} users, by the split "
+            f"`{protocol.split}`, with {protocol.negatives} negatives drawn with seed "
+            f"{protocol.seed}. Hash of the protocol: `{run.split.hash[:12]}`.",
+            "",
+        ]
     kinds = [kind for kind in KINDS if metrics.get(kind)]
-    lines += [
-        "| | " + " | ".join(KINDS[kind] for kind in kinds) + " |",
-        "|---" * (len(kinds) + 1) + "|",
-    ]
-    for name in metrics["sampled"]:
-        cells = [f"{metrics[kind][name]:.4f} ± {metrics[f'{kind}_se'][name]:.4f}" for kind in kinds]
+    lines.append("| | " + " | ".join(KINDS[kind] for kind in kinds) + " |")
+    lines.append("|---" * (len(kinds) + 1) + "|")
+    for name in metrics[kinds[0]] if kinds else ():
+        cells = []
+        for kind in kinds:
+            error = (metrics.get(f"{kind}_se") or {}).get(name)
+            cells.append(f"{metrics[kind][name]:.4f}" + (f" ± {error:.4f}" if error else ""))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "± is one standard error over users."]
     if run.final:
-        lines += ["", "The figures are those of the model before its last training on all rows."]
+        lines.append("The figures are those of the model before its last training on all rows.")
+    if run.updates:
+        lines.append("The figures are those of the model before its updates.")
     return lines
 
 
@@ -168,6 +173,4 @@ def _limits(run: Run) -> list[str]:
     ]
     if not run.model.folds_in:
         limits.append("It has no lists for users outside its log.")
-    if run.updates:
-        limits.append("Updates added rows after the training; the figures are from before them.")
     return limits

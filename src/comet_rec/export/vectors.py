@@ -64,7 +64,7 @@ def write_vectors(run: Run, version: str, folder: Path, more: dict[str, Any]) ->
     np.save(folder / "seen_items.npy", seen)
     about = {
         "comet_rec": __version__,
-        "run": version,
+        "version": version,
         "model": run.config.name,
         "preset": run.config.preset,
         "users": log.n_users,
