@@ -61,7 +61,7 @@ def write_index(run: Run, version: str, folder: Path) -> dict[str, Any]:
         "efSearch": index.width,
         f"recall@{K}": round(reached, 4),
         "users measured": len(users),
-        "build seconds": round(seconds, 2),
+        "seconds": round(seconds, 2),
     }
     return write_vectors(run, version, folder, {"index": about})
 
