@@ -25,7 +25,7 @@ def test_arrays_onnx_index_and_hub_give_the_lists_of_the_run(tmp_path):
     assert "(2, " in run([sys.executable, "-c", more], tmp_path)
 
 
-def test_the_script_of_the_page_has_about_ten_lines():
+def test_the_script_of_the_page_has_ten_lines():
     script = blocks(PAGE, "python")[0].strip().splitlines()
     statements = [line for line in script if line and not line.startswith(("import", "from"))]
     assert len(statements) <= 10
