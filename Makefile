@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 	  exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[mlflow,plot,serve,tensorboard,tune]" \
-	  --group test --group lint --group docs --group dist
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt \
+	  -e ".[ann,export,mlflow,plot,serve,tensorboard,tune]" --group test --group lint --group docs --group dist
 	touch $@
 
 demo: $(STAMP)
