@@ -427,6 +427,20 @@ def approximate(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def service(result: dict[str, Any]) -> list[str]:
+    """Load on the service: lists, a constant in their place, and lists while runs are swapped."""
+    lines = ["| answers | requests a second | p50 | p99 |", "|---|---|---|---|"]
+    ways = {
+        "lists of ten": result["lists"],
+        "a constant": result["constant"],
+        "lists of ten, a swap every 5 s, each answer checked": result["swaps"],
+    }
+    for name, row in ways.items():
+        rate = f"{row['requests_per_second']:,.0f}"
+        lines.append(f"| {name} | {rate} | {row['p50_ms']:.0f} ms | {row['p99_ms']:.0f} ms |")
+    return lines
+
+
 def comparison(result: dict[str, Any]) -> list[str]:
     """The table of `comet-rec compare`, without its caption."""
     from comet_rec.experiments.compare import as_markdown
@@ -457,6 +471,8 @@ def with_tables(text: str) -> str:
             lines = updates(result)
         elif "approximate" in result:
             lines = approximate(result)
+        elif "share_of_constant" in result:
+            lines = service(result)
         elif "features" in result:
             lines = cold_items(result)
         else:
@@ -466,7 +482,13 @@ def with_tables(text: str) -> str:
     return _TABLE.sub(table, text)
 
 
-WITH_TABLES = ("README.md", "docs/export.md", "docs/results.md", "docs/updates.md")
+WITH_TABLES = (
+    "README.md",
+    "docs/export.md",
+    "docs/results.md",
+    "docs/serving.md",
+    "docs/updates.md",
+)
 """Pages written by hand, but for their tables."""
 
 
