@@ -103,7 +103,10 @@ def attacks() -> dict[str, Callable[[int], list[int]]]:
     large = post(LISTS, {"user_ids": [1] * 900, "k": 20, "titles": True}, close=False)
     half_body = b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{"
     chunk = b"10000\r\n" + b" " * 65_536 + b"\r\n"
-    chunked = b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunked = (
+        b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        b"transfer-encoding: chunked\r\n\r\n"
+    )
     odd = b"GET /v1/items?search=" + b"%EF%B7%BA" * 200
     search = request(b"GET", b"/v1/items?limit=100&search=" + b"a+b+c+d+e+f+g+h+i+j+k+l+" * 8)
     events = [{"user_id": 10**9 + n, "item_id": n} for n in range(1_000)]

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -123,7 +124,8 @@ def console(text: str) -> list[tuple[str, list[str]]]:
 
 
 def test_shell_prints_what_is_shown_for_the_small_log(clone):
-    small = [each for each in console(README.read_text(encoding="utf-8")) if "bikes" in each[0]]
+    text = README.read_text(encoding="utf-8")
+    small = [each for each in console(text) if "bikes" in each[0]]
     assert [command.split()[1] for command, _ in small] == [
         "train",
         "recommend",
@@ -133,6 +135,27 @@ def test_shell_prints_what_is_shown_for_the_small_log(clone):
     ]
     for command, shown in small:
         assert_alike(shown, run(["bash", "-c", command], clone).splitlines())
+    serves_what_is_shown(text, clone)
+
+
+def serves_what_is_shown(text: str, clone: Path) -> None:
+    """Run the command that serves, on a free port, and send what the page sends."""
+    served = re.search(r"^\$ comet-rec (serve .*)\n(.*)", text, re.MULTILINE)
+    sent = re.search(r"^\$ curl --json '(.*)' localhost:8000(/\S+)$", text, re.MULTILINE)
+    words = [sys.executable, "-m", "comet_rec", *served[1].split(), "--port", "0"]
+    process = subprocess.Popen(words, cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    with process:
+        line = process.stdout.readline().decode()
+        port = re.search(r":(\d+) ", line)[1]
+        assert line.strip() == served[2].replace(":8000", f":{port}")
+        headers = {"content-type": "application/json"}
+        address = f"http://127.0.0.1:{port}{sent[2]}"
+        with urlopen(Request(address, sent[1].encode(), headers)) as answer:
+            content = json.loads(answer.read())
+        process.terminate()
+    asked = json.loads(sent[1])
+    assert content["lists"][0]["user_id"] == asked["user_ids"][0]
+    assert len(content["lists"][0]["items"]) == asked["k"]
 
 
 @pytest.mark.slow

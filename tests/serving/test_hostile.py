@@ -80,7 +80,7 @@ def post(path, body, headers=b"", **values):
 
 
 CHUNK = b"10000\r\n" + b" " * 65_536 + b"\r\n"
-CHUNKED = b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+CHUNKED = request(b"POST", LISTS, None, b"transfer-encoding: chunked\r\n")
 SIZED = b"POST /v1/recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 ROW = list(range(30)) * 33
 TWO_LENGTHS = CHUNKED.replace(b"host", b"content-length: 4\r\nhost") + b"0\r\n\r\n"
