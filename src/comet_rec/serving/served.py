@@ -27,6 +27,8 @@ from comet_rec.serving.sessions import Sessions
 
 TOLERANCE = 5e-3
 """Largest error of the sum of an explanation's contributions, in each model."""
+LIGHT_PRODUCTS, LIGHT_PLACES = 100_000_000, 2_000
+"""Multiply-adds, and places in lists, of a batch that takes about 5 ms."""
 ListsRequest = UsersRequest | HistoriesRequest
 Int64 = npt.NDArray[np.int64]
 
@@ -94,6 +96,22 @@ class Served:
     def folds_in(self) -> bool:
         """Whether the run scores new users by their histories."""
         return folds_in(self.run)
+
+    def is_light(self, requests: Sequence[ListsRequest]) -> bool:
+        """Whether lists for these requests are ranked and written in a few milliseconds.
+
+        That is so for users with stored vectors and a catalogue that is not large.
+        """
+        if self.run.item_vectors is None:
+            return False
+        users = places = 0
+        for request in requests:
+            plain = isinstance(request, UsersRequest) and request.diversify == 0
+            if not plain or request.allow is not None or request.block is not None:
+                return False
+            users += len(request.members)
+            places += len(request.members) * request.k
+        return users * self.run.item_vectors.numel() <= LIGHT_PRODUCTS and places <= LIGHT_PLACES
 
     @undisturbed
     def answers(self, requests: Sequence[ListsRequest], sessions: Sessions) -> list[Any]:

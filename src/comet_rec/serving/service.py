@@ -53,7 +53,7 @@ class Service:
         self.draining = False
         self._runs: Loaded = {}
         self._about = ""  # answer of /v1/runs
-        self._lists = Lane(self._answer_lists, limit=queue, most=BATCH)
+        self._lists = Lane(self._answer_lists, limit=queue, most=BATCH, is_light=self._is_light)
         # Slow requests have a thread of their own, so that lists need not wait for them.
         self._others = Lane(_call_all, limit=max(queue // 4, 1), most=1)
         self._loader = ThreadPoolExecutor(1)
@@ -145,6 +145,14 @@ class Service:
         self.metrics.unknown.inc(counts.unknown)
         self.metrics.fallbacks.inc(counts.popular)
         return str(text)
+
+    def _is_light(self, requests: Sequence[ListsRequest]) -> bool:
+        """Whether each run that answers takes only milliseconds for its requests."""
+        runs = self._runs
+        return all(request.run in runs for request in requests) and all(
+            served.is_light([request for request in requests if request.run == name])
+            for name, served in runs.items()
+        )
 
     def _answer_lists(self, requests: Sequence[ListsRequest]) -> list[Any]:
         """Answers of a batch; the requests of one run are all answered by the same version."""
