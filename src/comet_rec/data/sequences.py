@@ -33,21 +33,22 @@ class SequenceBatches(Batches):
     def _positive_count(self) -> int:
         return len(self.log) if self.positives is None else int(self.positives.sum())
 
-    @property
-    def _steps(self) -> int:
+    @cached_property
+    def _count(self) -> int:
         assert self.settings is not None
-        return self.settings.steps
+        longest = min(self.settings.steps, int(np.diff(self.log.user_starts).max(initial=0)))
+        most = self._positive_count // max(self.batch_size, longest)
+        return max(1, most) if self._positive_count > 0 else 0
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
-        longest = min(self._steps, int(np.diff(self.log.user_starts).max(initial=0)))
-        most = self._positive_count // max(self.batch_size, longest)
-        return max(1, most) if self._positive_count > 0 else 0
+        return self._count
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Batches of epoch number `epoch` in order, from batch number `first` on."""
         assert self.settings is not None
-        begin, end = pieces(self.log, self._steps, generator(self.seed, "sequence.cuts", epoch))
+        rng = generator(self.seed, "sequence.cuts", epoch)
+        begin, end = pieces(self.log, self.settings.steps, rng)
         begin, end, bounds = self._shuffled(begin, end, epoch)
         for number in range(first, len(self)):
             chosen = np.arange(bounds[number], bounds[number + 1])
