@@ -42,6 +42,7 @@ class TrainConfig:
     batch_size : int
         Number of positives in a batch. It is lowered to a tenth of the log if it is larger, because
         the histories leave the positives of the batch out (ADR 0003).
+        Batches of whole sequences have this size on average (ADR 0046).
     learning_rate, weight_decay : float
         Settings of Adam, the paper's optimizer. The decay is an L2 penalty, added to the gradient.
     schedule : {"constant", "cosine"}
