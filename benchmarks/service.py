@@ -26,9 +26,8 @@ from statistics import median
 import numpy as np
 
 import comet_rec as cr
-from comet_rec.artefact.provenance import versions
 from comet_rec.artefact.run import load_with_version
-from comet_rec.files import write_text_whole
+from machine import command, machine, write
 
 USERS, ITEMS, PER_USER = 2_000, 4_000, 30
 K = 10
@@ -183,9 +182,8 @@ def main() -> None:
         folder = Path(name)
         expected = make_runs(folder)
         result = {
-            "command": "python benchmarks/service.py", "users": USERS, "items": ITEMS, "k": K,
-            "clients": arguments.clients, "cores": os.cpu_count(), "load": os.getloadavg()[0],
-            "versions": versions(),
+            "command": command(), "machine": machine(), "users": USERS, "items": ITEMS, "k": K,
+            "clients": arguments.clients, "load": os.getloadavg()[0],
         }  # fmt: skip
         pairs = []
         for _ in range(arguments.rounds):
@@ -204,10 +202,7 @@ def main() -> None:
         ]
         result["share_of_constant"] = ratios
         result["swaps"] = swaps(folder, expected, arguments.seconds, arguments.clients)
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.out:
-        write_text_whole(text + "\n", arguments.out)
+    write(result, arguments.out)
 
 
 def swaps(folder: Path, expected, seconds: float, clients: int) -> dict:

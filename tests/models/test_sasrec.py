@@ -161,22 +161,33 @@ def test_logits_are_those_of_the_authors_code_with_the_same_weights():
 
 @pytest.mark.parametrize("lengths", [(4,), (5, 1, 5, 2, 0, 7, 5), (0, 0), ()])
 def test_attention_without_pads_is_attention_with_pads(lengths):
+    """Padded in front, where a mask must hide the pads; the gradients too."""
     ragged = Ragged.of_rows(sequences(*lengths))
     ordered = ByLength.of(ragged)
     rng = torch.Generator().manual_seed(0)
     count = int(ragged.starts[-1])
     inputs = [torch.randn(count, 6, generator=rng, requires_grad=True) for _ in range(3)]
     found = causal_attention(*inputs, 2, ordered.groups)
+    assert found.shape == (count, 6)
     if count == 0:
-        assert found.shape == (0, 6)
         return
     by_length = torch.tensor(sorted(lengths))
-    expected = padded_attention(*inputs, 2, by_length)
+    real = torch.arange(9) >= 9 - by_length[:, None]  # [n, 9]
+    padded = [torch.zeros(*real.shape, 6).index_put((real,), x).flatten(0, 1) for x in inputs]
+    expected = padded_attention(*padded, 2, real).view(*real.shape, 6)[real]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     weights = torch.randn(count, 6, generator=rng)
     gradients = [torch.autograd.grad((x * weights).sum(), inputs) for x in (found, expected)]
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_padded_vectors_are_those_without_pads():
+    model = fresh()
+    padded = fold_in(sequences(3, 7, 0, 1, 7), model.histories, ITEMS)
+    torch.testing.assert_close(
+        model.padded_vectors(padded), model.encode_users(None, padded), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_values_by_length_come_back_in_their_own_order():

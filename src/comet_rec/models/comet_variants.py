@@ -361,8 +361,10 @@ class StridedConvolution(nn.Module):
         next linear layer is given, the result is the features times its transpose, [B, O].
         """
         maps = embedding_maps(table, histories)[:, None]  # with one input channel, [B, 1, N, K]
-        size = MAPS if histories.device.type == "cpu" else max(1, len(maps))
-        x = torch.cat([self._features(block) for block in torch.split(maps, size)])  # [B, D]
+        if histories.device.type != "cpu" or torch.compiler.is_compiling():
+            x = self._features(maps)  # [B, D]; an exported graph has no blocks
+        else:
+            x = torch.cat([self._features(block) for block in torch.split(maps, MAPS)])
         return x if weight is None else nnf.linear(x, weight)
 
     def _features(self, x: Float[Tensor, "B 1 N K"]) -> Float[Tensor, "B D"]:
@@ -434,7 +436,7 @@ class SqueezeGate(nn.Module):
 
     def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """The features [B, D], each multiplied by the weight of its filter."""
-        shape = (len(features), self.layout.channels)
+        shape = (features.shape[0], self.layout.channels)
         blocks = []  # for each width the features of its filters, [B, channels, places]
         for _, where, places in self.layout.parts():
             blocks.append(features[:, where].reshape(*shape, places))

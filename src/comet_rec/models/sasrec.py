@@ -28,7 +28,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +47,12 @@ from comet_rec.data.prefixes import Prefixes
 from comet_rec.errors import ConfigError
 from comet_rec.models.comet_config import LONGEST_HISTORY
 from comet_rec.models.interfaces import FoldIn, TwoTower
-from comet_rec.models.kernels.causal_attention import ByLength, causal_attention
+from comet_rec.models.kernels.causal_attention import (
+    ByLength,
+    causal_attention,
+    padded_attention,
+)
+from comet_rec.models.kernels.cross_features import embedding_maps
 from comet_rec.models.kernels.pair_products import pair_products
 from comet_rec.models.latent import known
 from comet_rec.models.layers import Perceptron, drop, uniform
@@ -55,6 +62,8 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
 
 EPSILON = 1e-8
 """Added to the variance in a layer norm, as in the authors' code."""
+Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""Function of queries, keys and values [V, K] and the number of heads; its result is [V, K]."""
 ROWS = 1 << 16
 """Places of padded histories that are encoded at a time without gradients, to limit memory."""
 
@@ -142,13 +151,13 @@ class Block(nn.Module):
         }
 
     def forward(
-        self, x: Float[Tensor, "V K"], groups: list[tuple[int, int]], rng: torch.Generator | None
+        self, x: Float[Tensor, "V K"], attention: Attention, rng: torch.Generator | None
     ) -> Float[Tensor, "V K"]:
-        """States after the block; `groups` are lengths and numbers of sequences (`ByLength`)."""
+        """States after the block; `attention` knows which rows of `x` are one sequence."""
         queries = self.attention_norm(x)
         # Keys and values are read from the states before the norm.
         keys, values = self.key_value(x, rng).chunk(2, dim=1)
-        attended = causal_attention(self.query(queries, rng), keys, values, self.heads, groups)
+        attended = attention(self.query(queries, rng), keys, values, self.heads)
         x = queries + drop(self.output(attended, rng), self.dropout, rng)
         inputs: Tensor = self.feedforward_norm(x)
         return inputs + drop(self.feedforward(inputs, rng), self.dropout, rng)
@@ -219,13 +228,33 @@ class SASRec(nn.Module, TwoTower, FoldIn):
         """
         ordered = ByLength.of(sequences)
         items = self.item_embedding.index_select(0, ordered.values)
-        n = self.config.history_length
-        positions = self.position_embedding.index_select(0, n - 1 - ordered.from_end)
+        places = self.config.history_length - 1 - ordered.from_end
+        attention = partial(causal_attention, groups=ordered.groups)
+        z = self._through_blocks(items, places, attention, rng)
+        return z.index_select(0, ordered.places)
+
+    def _through_blocks(
+        self, items: Float[Tensor, "V K"], places: Int[Tensor, " V"], attention: Attention,
+        rng: torch.Generator | None,
+    ) -> Float[Tensor, "V K"]:  # fmt: skip
+        """Vectors z, from embeddings of items and their places in the table of positions."""
+        positions = self.position_embedding.index_select(0, places)
         x = drop(items * math.sqrt(self.config.embedding_dim) + positions, self.config.dropout, rng)
         for block in self.blocks:
-            x = block(x, ordered.groups, rng)
+            x = block(x, attention, rng)
         z: Tensor = self.norm(x)
-        return z.index_select(0, ordered.places)
+        return z
+
+    def padded_vectors(self, histories: Int[Tensor, "U N"]) -> Float[Tensor, "U K"]:
+        """The vectors of `encode_users` in operations of fixed shape, for exported graphs."""
+        users, n = histories.shape
+        real = histories != self.item_embedding.shape[0]  # [U, N]
+        items = embedding_maps(self.item_embedding, histories).flatten(0, 1)  # [U · N, K]
+        places = torch.arange(n, device=histories.device).repeat(users)
+        z = self._through_blocks(items, places, partial(padded_attention, real=real), None)
+        # The latest item stands last. Without one, the history is empty.
+        latest = z.view(users, n, -1).select(1, n - 1)
+        return torch.where(real.select(1, n - 1)[:, None], latest, self.norm.bias)
 
     def encode_users(
         self,
@@ -240,6 +269,8 @@ class SASRec(nn.Module, TwoTower, FoldIn):
         if histories is None:
             raise ValueError("histories = None: SASRec encodes nothing else; pass them")
         if isinstance(histories, Tensor):
+            if torch.compiler.is_compiling():
+                return self.padded_vectors(histories)
             rows = max(1, ROWS // histories.shape[1])
             if len(histories) > rows and not torch.is_grad_enabled():
                 parts = torch.split(histories, rows)

@@ -88,6 +88,7 @@ class Served:
         if self.folds_in:
             history = self.run.interactions.item_ids.external([0])
             lists.for_histories(self.run, [history.tolist()], Rules(), self.model.device)
+        self.answer("runs", [self.about("main")])  # raises for NaN, which JSON lacks
 
     @property
     def folds_in(self) -> bool:
@@ -107,7 +108,7 @@ class Served:
         for places in groups.values():
             try:
                 answers_of_group = self._group([requests[place] for place in places], sessions)
-            except CometError as error:
+            except Exception as error:
                 answers_of_group = [error]
                 if len(places) > 1:  # the error of one request must not become that of all
                     answers_of_group = [
@@ -249,7 +250,11 @@ class Served:
 
     def answer(self, key: str, value: Any) -> str:
         """JSON text of an answer."""
-        return _json({"version": self.version, key: value})
+        if not isinstance(value, list):
+            return _json({"version": self.version, key: value})
+        # One call would keep all other threads waiting until megabytes are written.
+        entries = ",".join(_json(entry) for entry in value)
+        return f'{{"version":{_json(self.version)},{_json(key)}:[{entries}]}}'
 
     def _rows(
         self, items: Int64, key: str, values: npt.NDArray[Any], titles: bool
@@ -318,4 +323,7 @@ def _plain(value: Any) -> Any:
 
 def _json(value: Any) -> str:
     # ASCII only: an id may hold half of a surrogate pair, which UTF-8 cannot encode.
-    return json.dumps(value, allow_nan=False, separators=(",", ":"), default=str)
+    return _ENCODER.encode(value)
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=str)

@@ -21,7 +21,7 @@ from torch import Tensor
 from comet_rec.data.histories import Ragged
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,21 +96,19 @@ def padded_attention(
     keys: Float[Tensor, "V D"],
     values: Float[Tensor, "V D"],
     heads: int,
-    lengths: Int[Tensor, " n"],
+    real: Bool[Tensor, "n L"],
 ) -> Float[Tensor, "V D"]:
-    """The same result as `causal_attention`, with sequences padded at their end (for tests).
+    """The same result as `causal_attention`, for sequences that are padded to one length L.
 
-    `lengths` are the lengths of the sequences in the order of their rows.
+    It is slower, and of fixed shape: for exported graphs and for tests. There are V = n · L rows,
+    one for each place, and `real` is false at pads. The result at a pad has no meaning.
     """
-    longest = int(lengths.max())
-    kept = torch.arange(longest) < lengths[:, None]  # [n, L]
-
-    def padded(rows: Tensor) -> Tensor:
-        block = rows.new_zeros((*kept.shape, rows.shape[1]))
-        block[kept] = rows
-        return block.view(*kept.shape, heads, -1).transpose(1, 2)
-
-    q, k, v = padded(queries), padded(keys), padded(values)
-    # Pads come after all rows of a sequence, so a causal mask hides them.
-    attended = nnf.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return attended.transpose(1, 2).flatten(2)[kept]
+    number, longest = real.shape
+    # [n · L, D] → [n, heads, L, D / heads]
+    q, k, v = (x.view(number, longest, heads, -1).transpose(1, 2) for x in (queries, keys, values))
+    places = torch.arange(longest, device=real.device)
+    # A row reads the real rows up to itself, and always itself, since a softmax of nothing is NaN.
+    readable = (places[:, None] >= places) & real[:, None, :]  # [n, L, L]
+    readable = readable | (places[:, None] == places)
+    attended = nnf.scaled_dot_product_attention(q, k, v, attn_mask=readable[:, None])
+    return attended.transpose(1, 2).flatten(2).flatten(0, 1)
