@@ -106,8 +106,10 @@ def best(model: str, log: Interactions) -> Config:
         )  # fmt: skip
     if model == "sasrec":
         config = paper(model, log)
+        # Steps of a softmax tell more than those of one negative: smaller batches, a higher rate.
         train = replace(
             config.train, loss="softmax", softmax_items=_drawn(log, config.model.embedding_dim),
+            batch_size=1024 if short else 2048, learning_rate=1e-3 if short else 3e-3,
             refit=True, selection_metric=selection_metric,
         )  # fmt: skip
         return replace(config, preset="best", train=train)
