@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from comet_rec.estimators.registry import NeuMF as NeuMF
     from comet_rec.estimators.registry import Popularity as Popularity
     from comet_rec.estimators.registry import Random as Random
+    from comet_rec.estimators.registry import SASRec as SASRec
     from comet_rec.estimators.registry import SVDpp as SVDpp
     from comet_rec.estimators.registry import load_model as load_model
     from comet_rec.reading.given import given_test as given_test
@@ -31,7 +32,7 @@ __version__ = "0.2.0"
 
 _MODELS = (
     "COMET", "EASE", "FISM", "GMF", "MF", "MLP", "ConvNCF", "ItemKNN", "NeuMF", "Popularity",
-    "Random", "SVDpp",
+    "Random", "SASRec", "SVDpp",
 )  # fmt: skip
 
 _HOME = {

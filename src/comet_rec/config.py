@@ -42,6 +42,7 @@ class TrainConfig:
     batch_size : int
         Number of positives in a batch. It is lowered to a tenth of the log if it is larger, because
         the histories leave the positives of the batch out (ADR 0003).
+        Batches of whole sequences have this size on average (ADR 0046).
     learning_rate, weight_decay : float
         Settings of Adam, the paper's optimizer. The decay is an L2 penalty, added to the gradient.
     schedule : {"constant", "cosine"}
@@ -73,9 +74,13 @@ class TrainConfig:
         batch. Negatives are never positives of the user. Choice: uniform (ADR 0023).
     popularity_power : float
         The power for ``sampling = "popularity"``.
-    loss : {"bce", "bpr", "softmax"}
-        Binary cross-entropy on logits (Eq. 9), Bayesian personalised ranking, or softmax
-        cross-entropy of each positive among all or sampled items (ADR 0022).
+    loss : {"bce", "gbce", "bpr", "softmax"}
+        Binary cross-entropy on logits (Eq. 9), the same with positives that weigh less (gBCE),
+        Bayesian personalised ranking, or softmax cross-entropy of each positive among all or
+        sampled items (ADR 0022, 0046).
+    calibration : float
+        Strength t of gBCE, from 0 (binary cross-entropy) to 1 (Petrov and Macdonald 2023). A
+        positive weighs 1 − t·(1 − k/(n − 1)) for k negatives among n items.
     softmax_items : int
         Number of items of the sampled softmax. They are sampled once for all positives of a batch,
         as `sampling` says. With 0 the softmax is over all items.
@@ -114,7 +119,8 @@ class TrainConfig:
     negative_pool: int = 0
     sampling: Literal["uniform", "popularity", "in-batch"] = "uniform"
     popularity_power: float = 0.75
-    loss: Literal["bce", "bpr", "softmax"] = "bce"
+    loss: Literal["bce", "gbce", "bpr", "softmax"] = "bce"
+    calibration: float = 0.75
     softmax_items: int = 0
     mask_known_positives: bool = False
     reduction: Literal["mean", "sum"] = "mean"
@@ -142,6 +148,8 @@ class TrainConfig:
         not_negative(self, "train", "weight_decay", "patience", "negative_pool", "warmup")
         not_negative(self, "train", "softmax_items", "popularity_power")
         share(self, "train", "average")
+        if not 0 <= self.calibration <= 1:
+            raise ConfigError(f"train.calibration = {self.calibration}: must lie in [0, 1]")
         self._check_softmax()
 
     def _check_softmax(self) -> None:

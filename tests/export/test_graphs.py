@@ -32,6 +32,7 @@ CASES = {
     ),
     "SVDpp": ("SVDpp", {"embedding_dim": 8}, ["all"]),
     "FISM": ("FISM", {"embedding_dim": 8, "alpha": 0.3}, ["all"]),
+    "SASRec": ("SASRec", {"embedding_dim": 8, "history_length": 6, "heads": 2}, ["the last 6"]),
 }  # fmt: skip
 
 

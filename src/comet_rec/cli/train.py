@@ -44,7 +44,7 @@ def train(
     data: options.Data,
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the trained run.")],
     model: Annotated[
-        str, typer.Option(help="Model: comet, mf, svdpp, fism, gmf, mlp, neumf, convncf, ease, …")
+        str, typer.Option(help="Model: comet, sasrec, mf, svdpp, fism, gmf, mlp, neumf, ease, …")
     ] = "comet",
     preset: Annotated[
         str, typer.Option(help="Preset: auto, best, static, paper, paper-literal or a variant.")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from comet_rec.data.histories import Histories, HistorySettings, Ragged, shuffled
 from comet_rec.data.interactions import Interactions
+from comet_rec.data.prefixes import Prefixes
 from comet_rec.data.sampling import Negatives, SamplingName
 from comet_rec.random import generator
 
@@ -62,9 +63,9 @@ class Batch:
         positive has its own history: the user's rows before it.
     items : int64 [I]
         Distinct items of positives and negatives; all items for a full softmax.
-    user_histories : int32 [U, N], Ragged or None
-        N(u), padded in front with n_items. Ragged for models that read full histories; None for
-        models without histories.
+    user_histories : int32 [U, N], Ragged, Prefixes or None
+        N(u), padded in front with n_items. Ragged for models that read full histories; prefixes of
+        sequences in batches of whole sequences; None for models without histories.
     item_histories : int32 [I, N] or None
         N(i), padded in front with n_users.
     pair_users, pair_items : int64 [P]
@@ -78,11 +79,13 @@ class Batch:
         Items of a sampled softmax. With a softmax, the pairs are only the positives.
     masked : Ragged or None
         For each positive, the columns of the logits that its softmax leaves out.
+    n_items : int
+        Number of items of the log, which the loss gBCE needs.
     """
 
     users: Tensor
     items: Tensor
-    user_histories: Tensor | Ragged | None
+    user_histories: Tensor | Ragged | Prefixes | None
     item_histories: Tensor | None
     pair_users: Tensor
     pair_items: Tensor
@@ -90,6 +93,7 @@ class Batch:
     groups: Tensor
     shared: SharedItems | None = None
     masked: Ragged | None = None
+    n_items: int = 0
 
     @property
     def positives(self) -> int:
@@ -99,7 +103,9 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same batch with all tensors on `device`."""
         moved: dict[str, Any] = {
-            name: value.to(device) for name, value in vars(self).items() if value is not None
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if value is not None and name != "n_items"
         }
         return replace(self, **moved)
 
@@ -211,8 +217,13 @@ class Batches:
         order = np.asarray(by_user[np.argsort((group + start) / groups, kind="stable")])
         return order if self.positives is None else order[self.positives[order]]
 
-    def _batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
-        """Batch with these rows of the log as positives, each with its own negatives."""
+    def _batch(
+        self, rows: Int64, rng: np.random.Generator, prefixes: Prefixes | None = None
+    ) -> Batch:
+        """Batch with these rows of the log as positives, each with its own negatives.
+
+        `prefixes` are the histories of the rows' users, if they are not drawn here.
+        """
         positive_users = self.log.users[rows].astype(np.int64)  # [B]
         positive_items = self.log.items[rows].astype(np.int64)
         drawn = self._negatives.of_users(positive_users, self.negatives, positive_items, rng)
@@ -231,19 +242,22 @@ class Batches:
             np.concatenate([positive_items, drawn[exists]]), return_inverse=True
         )
         by_user = np.argsort(pair_users, kind="stable")  # `pair_products` needs ascending users
-        user_histories, item_histories = self._input_histories(rows, users, items, rng)
+        histories = self._input_histories(rows, users, items, rng, prefixes)
         return Batch(
             users=torch.from_numpy(users),
             items=torch.from_numpy(items),
-            user_histories=user_histories,
-            item_histories=item_histories,
+            user_histories=histories[0],
+            item_histories=histories[1],
             pair_users=torch.from_numpy(pair_users[by_user]),
             pair_items=torch.from_numpy(pair_items[by_user]),
             labels=torch.from_numpy(labels[by_user]),
             groups=torch.from_numpy(groups[by_user]),
+            n_items=self.log.n_items,
         )
 
-    def _softmax_batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
+    def _softmax_batch(
+        self, rows: Int64, rng: np.random.Generator, prefixes: Prefixes | None = None
+    ) -> Batch:
         """Batch for a softmax loss: these rows as positives, and the items to score them with."""
         positive_users = self.log.users[rows].astype(np.int64)  # [B]
         positive_items = self.log.items[rows].astype(np.int64)
@@ -274,23 +288,25 @@ class Batches:
             masked = Ragged.of_arrays(
                 *self._negatives.positives_among(positive_users, positive_items, sampled)
             )
-        user_histories, item_histories = self._input_histories(rows, users, items, rng)
+        histories = self._input_histories(rows, users, items, rng, prefixes)
         return Batch(
             users=torch.from_numpy(users),
             items=torch.from_numpy(items),
-            user_histories=user_histories,
-            item_histories=item_histories,
+            user_histories=histories[0],
+            item_histories=histories[1],
             pair_users=torch.from_numpy(pair_users),
             pair_items=torch.from_numpy(pair_items),
             labels=torch.from_numpy(np.ones(len(rows), dtype=np.float32)),
             groups=torch.from_numpy(positive),
             shared=shared,
             masked=masked,
+            n_items=self.log.n_items,
         )
 
     def _input_histories(
-        self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator
-    ) -> tuple[Tensor | Ragged | None, Tensor | None]:
+        self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator,
+        prefixes: Prefixes | None,
+    ) -> tuple[Tensor | Ragged | Prefixes | None, Tensor | None]:  # fmt: skip
         """Histories of the batch's users and items.
 
         With `exclude_target`, padded histories do not contain the batch's positives. The histories
@@ -307,13 +323,18 @@ class Batches:
             masked = np.zeros(len(self.log), dtype=bool)
             masked[rows] = True
         sides = self._histories
-        if self._causal:
-            user_histories = sides.users.before(rows, users, self.settings.length)
+        user_histories: Tensor | Prefixes
+        if prefixes is not None:
+            user_histories = prefixes
+        elif self._causal:
+            padded = sides.users.before(rows, users, self.settings.length)
             if self.settings.shuffle:
-                user_histories = shuffled(user_histories, sides.users.pad, rng)
+                padded = shuffled(padded, sides.users.pad, rng)
+            user_histories = torch.from_numpy(padded)
         else:
-            user_histories = sides.users.drawn(users, masked, self.settings, rng)
+            drawn = sides.users.drawn(users, masked, self.settings, rng)
+            user_histories = torch.from_numpy(drawn)
         item_histories = None
         if self.settings.items:
             item_histories = torch.from_numpy(sides.items.drawn(items, masked, self.settings, rng))
-        return torch.from_numpy(user_histories), item_histories
+        return user_histories, item_histories

@@ -55,6 +55,13 @@ class HistorySettings:
         Put the rows in a random order.
     items : bool
         Whether the model reads N(i), the users of each item.
+    steps : int
+        For causal histories, the largest number of a user's consecutive rows that a model encodes
+        in one pass. Training batches are then pieces of sequences (`data.sequences`). With 0 every
+        positive has a padded history of its own.
+    context : int
+        Largest number of rows before such a piece that its histories contain. With N rows, every
+        history is as in evaluation. With fewer, early rows of a piece have shorter histories.
     """
 
     length: int
@@ -63,6 +70,8 @@ class HistorySettings:
     dropout: float
     shuffle: bool = False
     items: bool = True
+    steps: int = 0
+    context: int = 0
 
 
 FULL = HistorySettings(length=0, policy="full", exclude_target=False, dropout=0.0)

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from comet_rec.data.arrays import Array, indices, under
 from comet_rec.data.batches import Batch
 from comet_rec.data.histories import HistorySettings, Ragged
+from comet_rec.data.prefixes import Prefixes
 from comet_rec.errors import ConfigError
 from comet_rec.models.attribution import TOLERANCE, integrated_gradients
 from comet_rec.models.comet import COMET, Tower
@@ -157,7 +158,8 @@ class CometVariant(COMET, TwoTower, FoldIn):
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the batch's pairs (Eq. 8 before σ); `rng` None switches dropout off."""
-        assert not isinstance(batch.user_histories, Ragged)  # COMET's histories are padded
+        # COMET's histories are padded.
+        assert not isinstance(batch.user_histories, Ragged | Prefixes)
         z_users = self.encode_users(batch.users, batch.user_histories, rng)
         z_items = self.encode_items(batch.items, batch.item_histories, rng)
         return self.score_of_pairs(z_users, z_items, batch.pair_users, batch.pair_items)

@@ -18,8 +18,9 @@ from comet_rec.config import Config
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import input_histories
 from comet_rec.data.interactions import Interactions
+from comet_rec.data.sequences import SequenceBatches
 from comet_rec.data.split import HeldOut, Split
-from comet_rec.errors import CometWarning, NonFiniteError, TrainingInterrupted
+from comet_rec.errors import CometWarning, ConfigError, NonFiniteError, TrainingInterrupted
 from comet_rec.evaluation.metrics import figures
 from comet_rec.evaluation.ranking import Ranks, drawn_users, weighed_full_ranks, weighed_ranks
 from comet_rec.evaluation.scoring import PairScores, blended, full_users, model_scores, vectors
@@ -331,11 +332,20 @@ def batches_of(rows: Interactions, config: Config, model: Any, positives: Any = 
     """
     base.check(config)
     train = config.train
-    return Batches(
+    histories = model.histories
+    kind = Batches
+    if histories is not None and histories.steps > 0:
+        kind = SequenceBatches
+        if train.positives_per_user > 1:
+            raise ConfigError(
+                f"train.positives_per_user = {train.positives_per_user}: {config.name} trains on "
+                "all rows of a sequence together; leave the setting out"
+            )
+    return kind(
         rows,
         batch_size=train.batch_size,
         negatives=train.negatives,
-        histories=model.histories,
+        histories=histories,
         seed=config.seed,
         positives_per_user=train.positives_per_user,
         negative_pool=train.negative_pool,
