@@ -451,8 +451,8 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
 
     split = None
     if manifest["protocol"] is not None:
-        held = members[PROTOCOL].arrays(Split.declared(n_users, n_items), sizes)
         settings = ProtocolConfig(**manifest["protocol"]["settings"])
+        held = members[PROTOCOL].arrays(Split.declared(n_users, n_items, settings), sizes)
         if sizes["test"] == 0:
             raise ValueError("the protocol has no test user")
         split = Split.from_arrays(log, rows["part"], held, settings)
@@ -560,7 +560,7 @@ def _lines(text: bytes) -> list[dict[str, Any]]:
 
 def protocol_entry(split: Split) -> dict[str, Any]:
     """Hash and settings of the protocol of `split`, as the manifest of a run stores them."""
-    return {"hash": split.hash, "settings": asdict(split.protocol)}
+    return {"hash": split.hash, "settings": split.protocol.recorded()}
 
 
 def _save(arrays: dict[str, npt.NDArray[Any]], path: Path) -> None:

@@ -179,7 +179,13 @@ class Interactions:
             Position of the user in `users`, ascending.
         items : int64 [M]
         """
-        rows, items = _values_of_rows(self.user_starts, self.items, users)
+        return self.with_dropped(*_values_of_rows(self.user_starts, self.items, users), users)
+
+    def with_dropped(self, rows: Int64, items: Int64, users: Int64) -> tuple[Int64, Int64]:
+        """Pairs as `interacted_items` returns them, and the pairs of `users` that a filter removed.
+
+        `rows` and `items` are pairs without the removed ones.
+        """
         if len(self.dropped_users) > 0:
             more = _values_of_rows(*self._dropped, users)
             rows, items = (np.concatenate(pair) for pair in zip((rows, items), more, strict=True))
@@ -233,8 +239,15 @@ def row_places(starts: Int64, rows: Int64) -> tuple[Int64, Int64]:
     rows. For lengths 2 and 3, the positions within the rows are 0 1 0 1 2. They are the numbers 0 1
     2 3 4 minus the start of each row, 0 0 2 2 2.
     """
-    first = starts[rows]
-    counts = starts[rows + 1] - first
+    return range_places(starts[rows], starts[rows + 1])
+
+
+def range_places(first: Int64, ends: Int64) -> tuple[Int64, Int64]:
+    """Positions first[r] … ends[r] − 1 of all ranges r, one range after the other; range lengths.
+
+    See `row_places`.
+    """
+    counts = ends - first
     begins = np.cumsum(counts) - counts
     within = np.arange(counts.sum()) - np.repeat(begins, counts)
     return np.repeat(first, counts) + within, counts
