@@ -46,7 +46,16 @@ _HOME = {
     "time_split": "comet_rec.data.time_split",
 }
 
-__all__ = [*_MODELS, "evaluate", "given_test", "leave_one_out", "load", "load_model", "read", "time_split"]
+__all__ = [
+    *_MODELS,
+    "evaluate",
+    "given_test",
+    "leave_one_out",
+    "load",
+    "load_model",
+    "read",
+    "time_split",
+]
 
 
 def __getattr__(name: str) -> Any:

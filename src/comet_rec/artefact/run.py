@@ -281,6 +281,16 @@ class Run:
             return self.interactions
         return self.split.known
 
+    @property
+    def existing(self) -> npt.NDArray[np.bool_] | None:
+        """Items that lists may hold, bool [I]; None for all items.
+
+        A model of a split by time lists no item whose first row is after the moment of the split.
+        """
+        if self.split is None or self.final or self.split.test.queries is None:
+            return None
+        return self.split.test.queries.exists
+
 
 def second_config(config: Config) -> Config:
     """Config of the second model of a blend; it has only the settings that scoring needs."""

@@ -1,7 +1,8 @@
 """Splits: training rows, held-out items, and the candidates to rank with each held-out item.
 
-A split by time is in `time_split`, and one from files in `given_split`. Leave-one-out holds out a user's latest row for test and the second-latest for validation. Rows with
-equal times keep the order of the file. A user with fewer than three rows stays in training.
+Leave-one-out holds out a user's latest row for test and the second-latest for validation. Rows with
+equal times keep the order of the file. A user with fewer than three rows stays in training. A split
+by time is made in `time_split`, and a split from files in `given_split`.
 """
 
 from __future__ import annotations
@@ -182,7 +183,9 @@ class Split:
             When the arrays of a split by time do not fit the times of the log.
         """
         held = [
-            HeldOut(*(arrays[f"{name}.{field}"] for field in ("users", "positives", "candidates")))
+            HeldOut(
+                arrays[f"{name}.users"], arrays[f"{name}.positives"], arrays[f"{name}.candidates"]
+            )
             for name in ("validation", "test")
         ]
         if protocol.split == "time":

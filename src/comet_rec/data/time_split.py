@@ -174,7 +174,7 @@ def _moment(name: str, value: Any, log: Interactions) -> int:
             f"{name} = {given}: the times of this log are no dates but numbers from "
             f"{log.times.min()} to {log.times.max()}; give such a number, or a quantile"
         )
-    microseconds = (value - EPOCH) // timedelta(microseconds=1)
+    microseconds: int = (value - EPOCH) // timedelta(microseconds=1)
     return -(-microseconds * per // 10**6)  # rounded up, because whole units are compared
 
 
@@ -245,9 +245,9 @@ def _held_out(
     rows = rows[unobserved.size(log.users[rows]) > 0]
     if len(rows) == 0:
         raise DataError(
-            f"a split by time leaves no {name} item to rank: none of the {len(later):,} {name} rows "
-            "is of an item and a user with an earlier row, and with items to compare; give another "
-            "moment or a longer log"
+            f"a split by time leaves no {name} item to rank: none of the {len(later):,} {name} "
+            "rows is of an item and a user with an earlier row, and with items to compare; give "
+            "another moment or a longer log"
         )
     queries = queries_of(log, rows, part, code, target, hide_seen=hide)
     count = min(protocol.negatives, int(exists.sum()))
@@ -259,20 +259,20 @@ def _held_out(
     notes += _notes(log, part, rows, exists, protocol)
     few = int((unobserved.size(np.unique(users)) < protocol.negatives).sum())
     if few:
-        notes.append(f"{few:,} users have fewer than {protocol.negatives} items left to sample from")
+        notes.append(
+            f"{few:,} users have fewer than {protocol.negatives} items left to sample from"
+        )
     return HeldOut(users, positives, places[drawn][queries.of_rows], queries)
 
 
-def _one_each(
-    log: Interactions, rows: Int64, target: Target, rng: np.random.Generator
-) -> Int64:
+def _one_each(log: Interactions, rows: Int64, target: Target, rng: np.random.Generator) -> Int64:
     """One of the rows of each user: the first, the last or a random one."""
     _, first, counts = np.unique(log.users[rows], return_index=True, return_counts=True)
     if target == "first":
-        return rows[first]
+        return np.asarray(rows[first])
     if target == "last":
-        return rows[first + counts - 1]
-    return rows[first + (rng.random(len(first)) * counts).astype(np.int64)]
+        return np.asarray(rows[first + counts - 1])
+    return np.asarray(rows[first + (rng.random(len(first)) * counts).astype(np.int64)])
 
 
 def _unobserved(
@@ -312,8 +312,9 @@ def _notes(
         )
     if counts["new_users"]:
         notes.append(
-            f"{counts['new_users']:,} of {counts['users']:,} users of the test rows have no earlier "
-            f"row; {counts['new_users_ranked']:,} of them are ranked, by their rows before the item"
+            f"{counts['new_users']:,} of {counts['users']:,} users of the test rows have no row "
+            f"before; {counts['new_users_ranked']:,} of them are ranked, by their rows before the "
+            "item"
         )
     return notes
 

@@ -412,7 +412,8 @@ def check_protocol(config: Config, settings: Mapping[str, Any], protocol: Protoc
         When one of the `settings` differs from the protocol of the split.
     """
     given_split = protocol.split == "given"
-    maker = "given_test" if given_split else "leave_one_out"
+    makers = {"leave_one_out": "leave_one_out", "given": "given_test", "time": "time_split"}
+    maker = makers[protocol.split]
     for key in dotted(config, settings):
         room, name = key.split(".", 1)
         if room != "protocol" or (given_split and name == "negatives"):  # candidates from a file
