@@ -234,11 +234,11 @@ def _held_out(
         counts = np.bincount(found, minlength=len(queries))
         return rows[counts[queries.of_rows] > 0]
 
+    rng = generator(protocol.seed, f"target.{name}")
     if target == "first":
-        rows = with_history(_one_each(log, rows, target, generator(protocol.seed, "unused")))
+        rows = with_history(_one_each(log, rows, target, rng))
     else:
         rows = with_history(rows)
-        rng = generator(protocol.seed, f"target.{name}")
         rows = _one_each(log, rows, target, rng) if target in ("last", "random") else rows
     # Validation must not know later rows: its candidates are items without a row before the test.
     unobserved = _unobserved(log, part <= code, exists)
