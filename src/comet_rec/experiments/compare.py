@@ -31,6 +31,12 @@ PRETRAINED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
 A value has the registered name, and the initialising models with their settings.
 """
 
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "popularity-days": ("popularity", {"model.days": 30}),
+}
+"""Models with other settings than their own name has. A value has the registered name, and these
+settings."""
+
 METRICS = ("HR@10", "NDCG@10")
 """Metrics that are tested."""
 
@@ -77,7 +83,8 @@ def compare(
     ----------
     split : Split
     names : sequence of str
-        Registered models, and "neumf-p" and "convncf-p" (pre-trained).
+        Registered models, "neumf-p" and "convncf-p" (pre-trained), and "popularity-days", which
+        counts the last 30 days.
     preset : str
     refit : bool
         Train each model again with the validation rows, unless its own settings say otherwise.
@@ -96,7 +103,7 @@ def compare(
         For an unknown model or setting, before anything is trained.
     """
     changes = settings or {}
-    known = [*ESTIMATORS, *PRETRAINED]
+    known = [*ESTIMATORS, *PRETRAINED, *VARIANTS]
     for name in [*names, *changes]:
         if name not in known:
             raise ConfigError(unknown("model", name, known))
@@ -127,7 +134,8 @@ class _Study:
     def estimator(self, name: str, **more: Any) -> Estimator:
         """Untrained model with its settings in this comparison, overridden by `more`."""
         registered, _ = PRETRAINED.get(name, (name, {}))
-        settings = {**self.changes.get(name, {}), **more}
+        registered, fixed = VARIANTS.get(name, (registered, {}))
+        settings = {**fixed, **self.changes.get(name, {}), **more}
         return ESTIMATORS[registered](
             preset=self.preset, seed=self.seed, device=self.device, **settings
         )
