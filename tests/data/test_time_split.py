@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -255,6 +256,16 @@ def test_users_and_items_from_the_future_are_counted():
     notes = " ".join(split.notes)
     assert "4 test rows (57.1%) are of items without an earlier row" in notes
     assert "2 of 6 users of the test rows have no row before; 1 of them are ranked" in notes
+
+
+def test_few_validation_users_and_users_with_every_item_are_noted():
+    rows = [(user, (user + 3 * j) % 13, 10 * j + user) for user in range(6) for j in range(8)]
+    rows += [(6, item, 5 + 6 * item) for item in range(13)]  # every item
+    split = time_split(log_of(rows), at=65, validation=45, negatives=2, target="successive")
+    assert 6 not in split.test.users
+    notes = " ".join(split.notes)
+    assert "test items are not ranked: their users had every item" in notes
+    assert re.search(r"only \d users have a validation item", notes)
 
 
 @pytest.mark.parametrize(

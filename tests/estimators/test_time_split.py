@@ -156,6 +156,16 @@ def test_new_users_have_the_list_of_an_empty_history():
     assert table["item_id"].tolist() == empty["item_id"].tolist()
 
 
+def test_one_model_is_measured_on_every_target_of_its_moments():
+    fitted = cr.EASE().fit(split_of("successive"))
+    reports = {target: cr.evaluate(fitted, split_of(target)) for target in TARGETS}
+    for target, report in reports.items():
+        assert report.protocol["target"] == target
+        assert report.to_dict() == cr.evaluate(cr.EASE().fit(split_of(target))).to_dict()
+    with pytest.raises(ConfigError, match="another log or split"):
+        cr.evaluate(fitted, time_split(random_log(7), at=700, validation=400))
+
+
 def test_a_function_is_asked_by_user():
     split = split_of("last")
     report = cr.evaluate(lambda user, items: [-abs(item - user) for item in items], split)

@@ -29,6 +29,8 @@ from comet_rec.random import generator
 
 Moment = str | int | float | date | np.datetime64
 """A date (UTC without a time zone), or a number in the unit of the log."""
+FEW_USERS = 30
+"""Number of users with a validation item below which a note warns of chance."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -115,6 +117,12 @@ def time_split(
     notes: list[str] = []
     validation_items = _held_out(log, part, VALIDATION, validation_target(protocol), protocol, [])
     test_items = _held_out(log, part, TEST, target, protocol, notes)
+    validating = len(np.unique(validation_items.users))
+    if validating < FEW_USERS:
+        notes.append(
+            f"only {validating} users have a validation item, so chance chooses the epochs; give "
+            "an earlier validation moment"
+        )
     return Split(log, part, validation_items, test_items, protocol, tuple(notes))
 
 
@@ -242,7 +250,9 @@ def _held_out(
         rows = _one_each(log, rows, target, rng) if target in ("last", "random") else rows
     # Validation must not know later rows: its candidates are items without a row before the test.
     unobserved = _unobserved(log, part <= code, exists)
-    rows = rows[unobserved.size(log.users[rows]) > 0]
+    comparable = unobserved.size(log.users[rows]) > 0
+    full = int((~comparable).sum())
+    rows = rows[comparable]
     if len(rows) == 0:
         raise DataError(
             f"a split by time leaves no {name} item to rank: none of the {len(later):,} {name} "
@@ -257,6 +267,8 @@ def _held_out(
     users = log.users[rows].astype(np.int64)
     positives = log.items[rows].astype(np.int64)
     notes += _notes(log, part, rows, exists, protocol)
+    if full:
+        notes.append(f"{full:,} {name} items are not ranked: their users had every item")
     few = int((unobserved.size(np.unique(users)) < protocol.negatives).sum())
     if few:
         notes.append(
