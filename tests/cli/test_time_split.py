@@ -71,8 +71,8 @@ def test_audit_and_recommend_know_the_split(trained, log_file, capsys):
 
 def test_compare_has_the_lists_columns(log_file, capsys, tmp_path):
     out = tmp_path / "comparison.json"
-    call = ["compare", str(log_file), "--models", "ease,popularity", "--split", "time=0.8",
-            "--set", "popularity:model.days=7", "--out", str(out)]  # fmt: skip
+    call = ["compare", str(log_file), "--models", "ease,popularity-days", "--split", "time=0.8",
+            "--set", "popularity-days:model.days=7", "--out", str(out)]  # fmt: skip
     assert run(call) == 0
     text = capsys.readouterr().out
     assert "coverage" in text

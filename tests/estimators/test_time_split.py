@@ -190,6 +190,12 @@ def test_yardsticks_and_comparison_share_the_lists():
     assert difference == pytest.approx(figures[1] - figures[0])
 
 
+@pytest.mark.parametrize("make", [split_of, lambda: cr.leave_one_out(random_log(7))])
+def test_options_of_the_split_are_no_settings_of_a_model(make):
+    with pytest.raises(ConfigError, match="time_split and --split take it"):
+        cr.EASE(**{"protocol.target": "all"}).fit(make())
+
+
 def test_the_audit_of_a_run_has_no_error():
     split = split_of("all")
     fitted = comet().fit(split)

@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from comet_rec.config import BlendConfig, Config, ProtocolConfig, TrainConfig, unknown
+from comet_rec.config import (
+    OF_A_TIME_SPLIT,
+    BlendConfig,
+    Config,
+    ProtocolConfig,
+    TrainConfig,
+    unknown,
+)
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
@@ -422,6 +429,8 @@ def check_protocol(config: Config, settings: Mapping[str, Any], protocol: Protoc
             advice = f"pass it to {maker}, or to train --set"
             if name == "split":
                 advice = "omit this setting; --test and given_test read a split of your own"
+            elif name in OF_A_TIME_SPLIT:
+                advice = "omit this setting; time_split and --split take it"
             raise ConfigError(
                 f"{key} = {config.get(key)}: the split was made with {getattr(protocol, name)}; "
                 f"{advice}"
