@@ -83,6 +83,11 @@ class Ranks:
         return Ranks(self.better[rows], self.tied[rows], lists, self.owners[kept])
 
     @property
+    def n_users(self) -> int:
+        """Number of users with a list."""
+        return len(self.better if self.owners is None else np.unique(self.owners))
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics, without k. Recall and MRR are for splits by time."""
         return ("HR", "NDCG") if self.lists is None else ("HR", "NDCG", "Recall", "MRR")
@@ -294,7 +299,7 @@ class Report(Mapping[str, float]):
 
     def to_dict(self) -> dict[str, Any]:
         """The report as the plain data that ``evaluate --json`` prints."""
-        ranked = None if self.full_users is None else len(self.full_users)
+        ranked = None if self.full_ranks is None else self.full_ranks.n_users
         more = {} if self.time_split is None else {"time_split": self.time_split}
         return {
             "model": self.model,
