@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import comet_rec as cr
+from comet_rec.artefact.run import second_config
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import TEST, TRAIN, VALIDATION
 from comet_rec.data.time_split import time_split
@@ -40,6 +41,7 @@ def comet(**settings: object) -> cr.COMET:
         lambda: comet(),
         lambda: cr.FISM(**SMALL, refit=True),
         lambda: cr.MF(**SMALL),
+        lambda: cr.MF(blend_model="fism", blend_embedding_dim=8, blend_epochs=1, **SMALL),
         lambda: cr.NeuMF(embedding_dim=8, epochs=1),
         lambda: cr.EASE(),
         lambda: cr.ItemKNN(),
@@ -86,6 +88,23 @@ def test_queries_are_encoded_as_folded_in_histories():
             vectors = folded_in(run, [history], CPU, users)
             wanted = vectors @ run.item_vectors.T
             np.testing.assert_allclose(found[query], wanted[0].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_blended_model_reads_the_histories_of_queries():
+    """The main model reads none; the second one does, also in the figures of the run."""
+    split = split_of("successive")
+    fitted = cr.MF(blend_model="fism", blend_embedding_dim=8, refit=False, **SMALL).fit(split)
+    run, queries = fitted.run, split.test.queries
+    trained = np.flatnonzero(np.isin(queries.users, split.train.users))
+    found = run_scores(run, split.test).score_all(trained[:5])
+    for place, query in enumerate(trained[:5]):
+        _, history = queries.histories(np.array([query]))
+        main = run.user_vectors[queries.users[query], : len(run.model.weight)]
+        second = folded_in(replace(run, blend=None, config=second_config(run.config),
+                                   state=run.blend.state), [history], CPU,
+                           queries.users[[query]])[0]  # fmt: skip
+        wanted = torch.cat([main, second * run.blend.weight]) @ run.item_vectors.T
+        np.testing.assert_allclose(found[place], wanted.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_later_rows_change_no_weight_and_no_figure_of_validation():

@@ -237,21 +237,23 @@ class QueryScores:
         return out
 
 
-def query_vectors(model: Any, queries: Queries, trained: Bool, users: Tensor) -> Tensor:
+def reads_histories(model: Any) -> bool:
+    """Whether a two-tower model encodes users by their histories."""
+    return model.histories is not None and bool(model.folds_in)
+
+
+def query_vectors(model: Any, queries: Queries, trained: Bool) -> Tensor:
     """Vectors h ⊙ z_u of queries from their histories, on the CPU, [Q, W].
 
     Parameters
     ----------
     model : TwoTower
+        A model that reads histories.
     queries : Queries
     trained : bool [U]
         Users with a trained embedding. The vectors of other users come from the history alone.
-    users : Tensor [U, W]
-        Vectors of all users, for a model that reads no histories.
     """
-    if model.histories is None or not model.folds_in:
-        return users[torch.from_numpy(queries.users)]
-    out = torch.empty((len(queries), users.shape[1]), dtype=users.dtype)
+    out = torch.empty((len(queries), len(model.weight)), dtype=model.weight.dtype)
     is_known = trained[queries.users]
     for group in (is_known, ~is_known):
         numbers = np.flatnonzero(group)
@@ -261,8 +263,7 @@ def query_vectors(model: Any, queries: Queries, trained: Bool, users: Tensor) ->
             ends = np.cumsum(np.bincount(rows, minlength=len(block)))
             histories = fold_in(np.split(items, ends[:-1]), model.histories, queries.log.n_items)
             owners = queries.users[block] if is_known[block[0]] else None
-            vectors = vectors_from_histories(model, histories, owners)
-            out[torch.from_numpy(block)] = vectors.cpu()
+            out[torch.from_numpy(block)] = vectors_from_histories(model, histories, owners).cpu()
     return out
 
 
@@ -390,8 +391,13 @@ def held_vectors(
     model: Any, rows: Interactions, queries: Queries, histories: Any = None
 ) -> tuple[Tensor, Tensor]:
     """Vectors of queries and of items of a two-tower model; parameters are as for `held_scores`."""
-    users, items = vectors(model, rows, histories)
-    return query_vectors(model, queries, has_rows(rows), users), items
+    if not reads_histories(model):
+        users, items = vectors(model, rows, histories)
+        return users[torch.from_numpy(queries.users)], items
+    _, item_histories = input_histories(rows, model.histories) if histories is None else histories
+    with torch.no_grad():
+        items = _encoded(model, model.encode_items, item_histories, rows.n_items).cpu()
+    return query_vectors(model, queries, has_rows(rows)), items
 
 
 def with_new_users(model: Any, users: Tensor, rows: Interactions) -> Tensor:
@@ -400,7 +406,7 @@ def with_new_users(model: Any, users: Tensor, rows: Interactions) -> Tensor:
     Their own embeddings are untrained. Models that read no histories keep them.
     """
     is_new = ~has_rows(rows)
-    if not is_new.any() or model.histories is None or not model.folds_in:
+    if not is_new.any() or not reads_histories(model):
         return users
     empty = fold_in([np.empty(0, dtype=np.int64)], model.histories, rows.n_items)
     users = users.clone()
@@ -433,11 +439,12 @@ def _query_scores(run: Run, queries: Queries) -> Scorer:
         return PairScores(run.model, run.interactions.n_items, queries.users)
     assert run.split is not None
     trained = has_rows(run.split.known if run.config.train.refit else run.split.train)
-    width = len(run.model.weight)  # columns of a second model follow
-    users, second_users = run.user_vectors[:, :width], run.user_vectors[:, width:]
-    parts = [query_vectors(run.model, queries, trained, users)]
+    if reads_histories(run.model):
+        parts = [query_vectors(run.model, queries, trained)]
+    else:
+        width = len(run.model.weight)  # the columns of a second model follow
+        parts = [run.user_vectors[torch.from_numpy(queries.users), :width]]
     if run.blend is not None:
-        # The second model reads histories, so its stored columns give no more than their width.
-        second = query_vectors(run.second_model, queries, trained, second_users)
-        parts.append(second * torch.tensor(run.blend.weight, dtype=second.dtype))
+        weight = torch.tensor(run.blend.weight, dtype=parts[0].dtype)
+        parts.append(query_vectors(run.second_model, queries, trained) * weight)
     return VectorScores(torch.cat(parts, dim=1), run.item_vectors)
