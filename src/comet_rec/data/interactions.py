@@ -235,19 +235,18 @@ def row_starts(counts: npt.NDArray[np.integer]) -> Int64:
 def row_places(starts: Int64, rows: Int64) -> tuple[Int64, Int64]:
     """Positions of all values of the chosen ragged rows, in the order of `rows`, and row lengths.
 
-    Row r holds the positions from ``starts[r]`` to ``starts[r + 1] − 1``. There is no loop over
-    rows. For lengths 2 and 3, the positions within the rows are 0 1 0 1 2. They are the numbers 0 1
-    2 3 4 minus the start of each row, 0 0 2 2 2.
+    Row r holds the positions from ``starts[r]`` to ``starts[r + 1] − 1``.
     """
-    return range_places(starts[rows], starts[rows + 1])
+    return ranges(starts[rows], starts[rows + 1])
 
 
-def range_places(first: Int64, ends: Int64) -> tuple[Int64, Int64]:
-    """Positions first[r] … ends[r] − 1 of all ranges r, one range after the other; range lengths.
+def ranges(first: Int64, end: Int64) -> tuple[Int64, Int64]:
+    """The integers from ``first[r]`` to ``end[r] − 1`` for each r, one after another, and counts.
 
-    See `row_places`.
+    There is no loop over r. For counts 2 and 3, the positions within the ranges are 0 1 0 1 2. They
+    are the numbers 0 1 2 3 4 minus the begin of each range, 0 0 2 2 2.
     """
-    counts = ends - first
+    counts = end - first
     begins = np.cumsum(counts) - counts
     within = np.arange(counts.sum()) - np.repeat(begins, counts)
     return np.repeat(first, counts) + within, counts

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.config import Target
-from comet_rec.data.interactions import Int64, Interactions, range_places
+from comet_rec.data.interactions import Int64, Interactions, ranges
 
 Bool = npt.NDArray[np.bool_]
 
@@ -63,7 +63,7 @@ class Queries:
         items : int64 [M]
         """
         starts = self.log.user_starts[self.users[queries]]
-        places, counts = range_places(starts, self.ends[queries])
+        places, counts = ranges(starts, self.ends[queries])
         rows = np.repeat(np.arange(len(queries)), counts)
         items = self.log.items[places].astype(np.int64)
         known = self.exists[items]
