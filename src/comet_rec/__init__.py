@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from comet_rec.data.split import leave_one_out as leave_one_out
+    from comet_rec.data.time_split import time_split as time_split
     from comet_rec.datasets.catalog import load as load
     from comet_rec.estimators.evaluate import evaluate as evaluate
     from comet_rec.estimators.registry import COMET as COMET
@@ -43,9 +44,19 @@ _HOME = {
     "load": "comet_rec.datasets.catalog",
     "load_model": "comet_rec.estimators.registry",
     "read": "comet_rec.reading.readers",
+    "time_split": "comet_rec.data.time_split",
 }
 
-__all__ = [*_MODELS, "evaluate", "given_test", "leave_one_out", "load", "load_model", "read"]
+__all__ = [
+    *_MODELS,
+    "evaluate",
+    "given_test",
+    "leave_one_out",
+    "load",
+    "load_model",
+    "read",
+    "time_split",
+]
 
 
 def __getattr__(name: str) -> Any:

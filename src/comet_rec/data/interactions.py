@@ -179,7 +179,13 @@ class Interactions:
             Position of the user in `users`, ascending.
         items : int64 [M]
         """
-        rows, items = _values_of_rows(self.user_starts, self.items, users)
+        return self.with_dropped(*_values_of_rows(self.user_starts, self.items, users), users)
+
+    def with_dropped(self, rows: Int64, items: Int64, users: Int64) -> tuple[Int64, Int64]:
+        """Pairs as `interacted_items` returns them, and the pairs of `users` that a filter removed.
+
+        `rows` and `items` are pairs without the removed ones.
+        """
         if len(self.dropped_users) > 0:
             more = _values_of_rows(*self._dropped, users)
             rows, items = (np.concatenate(pair) for pair in zip((rows, items), more, strict=True))

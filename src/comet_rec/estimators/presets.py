@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from comet_rec.config import BlendConfig, Config, ProtocolConfig, TrainConfig, unknown
+from comet_rec.config import (
+    OF_A_TIME_SPLIT,
+    BlendConfig,
+    Config,
+    ProtocolConfig,
+    TrainConfig,
+    unknown,
+)
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
@@ -446,7 +453,8 @@ def check_protocol(config: Config, settings: Mapping[str, Any], protocol: Protoc
         When one of the `settings` differs from the protocol of the split.
     """
     given_split = protocol.split == "given"
-    maker = "given_test" if given_split else "leave_one_out"
+    makers = {"leave_one_out": "leave_one_out", "given": "given_test", "time": "time_split"}
+    maker = makers[protocol.split]
     for key in dotted(config, settings):
         room, name = key.split(".", 1)
         if room != "protocol" or (given_split and name == "negatives"):  # candidates from a file
@@ -455,6 +463,8 @@ def check_protocol(config: Config, settings: Mapping[str, Any], protocol: Protoc
             advice = f"pass it to {maker}, or to train --set"
             if name == "split":
                 advice = "omit this setting; --test and given_test read a split of your own"
+            elif name in OF_A_TIME_SPLIT:
+                advice = "omit this setting; time_split and --split take it"
             raise ConfigError(
                 f"{key} = {config.get(key)}: the split was made with {getattr(protocol, name)}; "
                 f"{advice}"
