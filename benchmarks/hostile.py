@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.serving.hostile import Watch, raw, request, statuses
 
 LISTS = b"/v1/recommend"
+KEYS = "wrong keys"
 SWAPS = "100 signals to swap"
 
 
@@ -136,7 +137,7 @@ def attacks() -> dict[str, Callable[[int], list[int]]]:
         "long searches": repeated(search, 5),
         "odd letters": repeated(request(b"GET", odd.removeprefix(b"GET ")), 5),
         "pipelined requests": repeated(b"GET / HTTP/1.1\r\n\r\n" * 100_000, 10),
-        "wrong keys": repeated(
+        KEYS: repeated(
             request(b"GET", b"/v1/runs", None, b"authorization: Bearer " + b"x" * 9_000 + b"\r\n"),
             200,
         ),
@@ -152,18 +153,18 @@ def attacked(name: str, port: int) -> Counter[int]:
     return Counter(attacks()[name](port))
 
 
-def measured(run: Path, names: list[str]) -> list[dict[str, object]]:
+def measured(run: Path, names: list[str], *options: str) -> list[dict[str, object]]:
     """Attack a service over a run."""
     rows = []
     with (
-        service(run, "--quiet") as (process, port),
+        service(run, "--quiet", *options) as (process, port),
         Watch(port) as watch,
         # The attacks must not slow down the thread that measures.
         ProcessPoolExecutor(1, get_context("spawn"), raise_limit) as attacker,
     ):
         attacker.submit(os.getpid).result()
         time.sleep(1)
-        for name in names or [*attacks(), SWAPS]:
+        for name in names:
             watch.attack = name
             answers: Counter[int] = Counter()
             if name == SWAPS:
@@ -204,9 +205,12 @@ def main() -> None:
     raise_limit()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        small, keys = make_run(folder / "small", 4_000, 2_000), folder / "keys"
+        keys.write_text("the-only-key-of-this-service\n")
+        open_ = [attack for attack in (*attacks(), SWAPS) if attack != KEYS]
         result = {
             "command": command(), "machine": machine(), "versions": versions(),
-            "items_4000": measured(make_run(folder / "small", 4_000, 2_000), []),
+            "items_4000": measured(small, open_) + measured(small, [KEYS], "--keys", str(keys)),
         }  # fmt: skip
         if arguments.large:
             names = [
