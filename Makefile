@@ -9,7 +9,7 @@ STAMP := .venv/.stamp
 PEERS := .venv-peers
 DIST := .venv-dist
 
-.PHONY: setup demo serve-demo test slow lint bench bench-peers docs check dist check-dist
+.PHONY: setup demo serve-demo test slow lint bench bench-peers docs check dist check-dist image check-image
 .DEFAULT_GOAL := check
 
 setup: $(STAMP)
@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 	  exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[mlflow,plot,serve,tensorboard,tune]" \
-	  --group test --group lint --group docs --group dist
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt \
+	  -e ".[ann,export,mlflow,plot,serve,tensorboard,tune]" --group test --group lint --group docs --group dist
 	touch $@
 
 demo: $(STAMP)
@@ -46,6 +46,8 @@ lint: $(STAMP)
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms \
 	  .github/ISSUE_TEMPLATE/fault.yml .github/ISSUE_TEMPLATE/wish.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec examples/compose.yml
+	$(BIN)/hadolint Dockerfile
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
@@ -79,3 +81,22 @@ check-dist: dist
 	$(DIST)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt dist/*.whl
 	cd $(DIST) && bin/comet-rec train ../examples/shop.csv --user customer --item product \
 	  --time bought_on --all --out run && bin/comet-rec recommend run --user ada -k 3
+
+image:
+	docker build --pull --build-arg PIP_ARGS="$(PIP_ARGS)" --tag comet-rec .
+
+# Does the image train, serve and stop? The volume and the container are those of this check alone.
+check-image: image
+	-docker rm --force comet-rec-check
+	-docker volume rm --force comet-rec-check
+	docker run --rm --volume comet-rec-check:/runs --volume "$(CURDIR)/examples:/examples:ro" \
+	  comet-rec train /examples/shop.csv --user customer --item product --time bought_on \
+	  --all --out shop
+	docker run --detach --name comet-rec-check --read-only --tmpfs /tmp --cap-drop ALL \
+	  --volume comet-rec-check:/runs:ro comet-rec serve /runs/shop --host 0.0.0.0
+	timeout 120 sh -c 'until docker inspect --format "{{.State.Health.Status}}" comet-rec-check \
+	  | grep -qx healthy; do sleep 1; done'
+	docker stop -t 20 comet-rec-check
+	docker inspect --format "{{.State.ExitCode}}" comet-rec-check | grep -qx 0
+	docker rm comet-rec-check
+	docker volume rm comet-rec-check

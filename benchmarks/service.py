@@ -23,14 +23,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
 import numpy as np
 
 import comet_rec as cr
-from comet_rec.artefact.provenance import versions
 from comet_rec.artefact.run import load_with_version
-from comet_rec.files import write_text_whole
+from machine import command, machine, write
 
-USERS, ITEMS, PER_USER = 2_000, 4_000, 30
+USERS, ITEMS, PER_USER = 2_000, 4_000, 50
 K = 10
 
 
@@ -114,6 +116,12 @@ def memory(pid: int) -> float:
     return int(text.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def processor_seconds(pid: int) -> float:
+    """Processor time of a process so far, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class ServerProcess:
     """The service over a folder, in a process of its own; with a constant if asked."""
 
@@ -135,13 +143,16 @@ class ServerProcess:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=load, args=(self.port, seconds, clients, expected, theirs))
+        before = processor_seconds(self.process.pid)
         process.start()
         while not ours.poll(0.1):
             during()
         seen = ours.recv()
         process.join()
         times = sorted(seen.pop("seconds"))
+        spent = processor_seconds(self.process.pid) - before
         seen["requests"] = len(times)
+        seen["cpu_ms_per_request"] = 1000 * spent / len(times)
         seen["requests_per_second"] = len(times) / seen["wall"]
         for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999)):
             seen[name] = 1000 * times[int(share * (len(times) - 1))]
@@ -183,9 +194,8 @@ def main() -> None:
         folder = Path(name)
         expected = make_runs(folder)
         result = {
-            "command": "python benchmarks/service.py", "users": USERS, "items": ITEMS, "k": K,
-            "clients": arguments.clients, "cores": os.cpu_count(), "load": os.getloadavg()[0],
-            "versions": versions(),
+            "command": command(), "machine": machine(), "users": USERS, "items": ITEMS, "k": K,
+            "clients": arguments.clients, "load": os.getloadavg()[0],
         }  # fmt: skip
         pairs = []
         for _ in range(arguments.rounds):
@@ -197,17 +207,14 @@ def main() -> None:
             pairs.append(pair)
         for kind in ("lists", "constant"):
             figures = [pair[kind] for pair in pairs]
-            keys = ("requests_per_second", "p50_ms", "p99_ms")
+            keys = ("requests_per_second", "cpu_ms_per_request", "p50_ms", "p99_ms")
             result[kind] = {key: median(figure[key] for figure in figures) for key in keys}
         ratios = [
             p["lists"]["requests_per_second"] / p["constant"]["requests_per_second"] for p in pairs
         ]
         result["share_of_constant"] = ratios
         result["swaps"] = swaps(folder, expected, arguments.seconds, arguments.clients)
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.out:
-        write_text_whole(text + "\n", arguments.out)
+    write(result, arguments.out)
 
 
 def swaps(folder: Path, expected, seconds: float, clients: int) -> dict:

@@ -290,6 +290,8 @@ LOG_TITLES = {
     "ml-1m-ratings": "MovieLens-1M, users 1 to 500",
 }
 
+VECTOR_TITLES = {"cds": "Amazon CDs", "synthetic 1000000": "synthetic"}
+
 
 Section = tuple[str, Callable[[dict[str, Any], str], list[str]]]
 PAGES: dict[str, tuple[str, list[Section]]] = {
@@ -404,6 +406,41 @@ def cold_items(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def approximate(result: dict[str, Any]) -> list[str]:
+    """Two graphs of each set of vectors beside exact search."""
+    lines = [
+        "| vectors | graph | efSearch | recall@10 | in one call: index | exact | one by one: index "
+        "| exact | build | index | vectors |",
+        "|---" * 11 + "|",
+    ]
+    for name, of in result["approximate"].items():
+        for graph, row in of["graphs"].items():
+            ms = row["ms a user"]
+            times = ("index", "exact", "index, one by one", "exact, one by one")
+            cells = " | ".join(f"{ms[way]:.2f} ms" for way in times)
+            lines.append(
+                f"| {VECTOR_TITLES[name]}, {of['items']:,} × {of['width']} | {graph} "
+                f"| {row['efSearch']:,} | {row['recall@10']:.3f} | {cells} "
+                f"| {row['build seconds']:,.0f} s | {row['MiB']:,.0f} MiB "
+                f"| {of['MiB of vectors']:,.0f} MiB |"
+            )
+    return lines
+
+
+def service(result: dict[str, Any]) -> list[str]:
+    """Load on the service: lists, a constant in their place, and lists while runs are swapped."""
+    lines = ["| answers | requests a second | p50 | p99 |", "|---|---|---|---|"]
+    ways = {
+        "lists of ten": result["lists"],
+        "a constant": result["constant"],
+        "lists of ten, a swap every 5 s, each answer checked": result["swaps"],
+    }
+    for name, row in ways.items():
+        rate = f"{row['requests_per_second']:,.0f}"
+        lines.append(f"| {name} | {rate} | {row['p50_ms']:.0f} ms | {row['p99_ms']:.0f} ms |")
+    return lines
+
+
 def comparison(result: dict[str, Any]) -> list[str]:
     """The table of `comet-rec compare`, without its caption."""
     from comet_rec.experiments.compare import as_markdown
@@ -432,6 +469,10 @@ def with_tables(text: str) -> str:
             lines = seeds(result)
         elif "updates" in result:
             lines = updates(result)
+        elif "approximate" in result:
+            lines = approximate(result)
+        elif "share_of_constant" in result:
+            lines = service(result)
         elif "features" in result:
             lines = cold_items(result)
         else:
@@ -441,7 +482,13 @@ def with_tables(text: str) -> str:
     return _TABLE.sub(table, text)
 
 
-WITH_TABLES = ("README.md", "docs/results.md", "docs/updates.md")
+WITH_TABLES = (
+    "README.md",
+    "docs/export.md",
+    "docs/results.md",
+    "docs/serving.md",
+    "docs/updates.md",
+)
 """Pages written by hand, but for their tables."""
 
 

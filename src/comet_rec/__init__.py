@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from comet_rec.data.split import leave_one_out as leave_one_out
+    from comet_rec.data.time_split import time_split as time_split
     from comet_rec.datasets.catalog import load as load
     from comet_rec.estimators.evaluate import evaluate as evaluate
     from comet_rec.estimators.registry import COMET as COMET
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from comet_rec.estimators.registry import NeuMF as NeuMF
     from comet_rec.estimators.registry import Popularity as Popularity
     from comet_rec.estimators.registry import Random as Random
+    from comet_rec.estimators.registry import SASRec as SASRec
     from comet_rec.estimators.registry import SVDpp as SVDpp
     from comet_rec.estimators.registry import load_model as load_model
     from comet_rec.reading.given import given_test as given_test
@@ -31,7 +33,7 @@ __version__ = "0.2.0"
 
 _MODELS = (
     "COMET", "EASE", "FISM", "GMF", "MF", "MLP", "ConvNCF", "ItemKNN", "NeuMF", "Popularity",
-    "Random", "SVDpp",
+    "Random", "SASRec", "SVDpp",
 )  # fmt: skip
 
 _HOME = {
@@ -42,9 +44,19 @@ _HOME = {
     "load": "comet_rec.datasets.catalog",
     "load_model": "comet_rec.estimators.registry",
     "read": "comet_rec.reading.readers",
+    "time_split": "comet_rec.data.time_split",
 }
 
-__all__ = [*_MODELS, "evaluate", "given_test", "leave_one_out", "load", "load_model", "read"]
+__all__ = [
+    *_MODELS,
+    "evaluate",
+    "given_test",
+    "leave_one_out",
+    "load",
+    "load_model",
+    "read",
+    "time_split",
+]
 
 
 def __getattr__(name: str) -> Any:

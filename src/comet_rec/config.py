@@ -8,7 +8,7 @@ import numbers
 import tomllib
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -42,6 +42,7 @@ class TrainConfig:
     batch_size : int
         Number of positives in a batch. It is lowered to a tenth of the log if it is larger, because
         the histories leave the positives of the batch out (ADR 0003).
+        Batches of whole sequences have this size on average (ADR 0046).
     learning_rate, weight_decay : float
         Settings of Adam, the paper's optimizer. The decay is an L2 penalty, added to the gradient.
     schedule : {"constant", "cosine"}
@@ -73,9 +74,13 @@ class TrainConfig:
         batch. Negatives are never positives of the user. Choice: uniform (ADR 0023).
     popularity_power : float
         The power for ``sampling = "popularity"``.
-    loss : {"bce", "bpr", "softmax"}
-        Binary cross-entropy on logits (Eq. 9), Bayesian personalised ranking, or softmax
-        cross-entropy of each positive among all or sampled items (ADR 0022).
+    loss : {"bce", "gbce", "bpr", "softmax"}
+        Binary cross-entropy on logits (Eq. 9), the same with positives that weigh less (gBCE),
+        Bayesian personalised ranking, or softmax cross-entropy of each positive among all or
+        sampled items (ADR 0022, 0046).
+    calibration : float
+        Strength t of gBCE, from 0 (binary cross-entropy) to 1 (Petrov and Macdonald 2023). A
+        positive weighs 1 − t·(1 − k/(n − 1)) for k negatives among n items.
     softmax_items : int
         Number of items of the sampled softmax. They are sampled once for all positives of a batch,
         as `sampling` says. With 0 the softmax is over all items.
@@ -114,7 +119,8 @@ class TrainConfig:
     negative_pool: int = 0
     sampling: Literal["uniform", "popularity", "in-batch"] = "uniform"
     popularity_power: float = 0.75
-    loss: Literal["bce", "bpr", "softmax"] = "bce"
+    loss: Literal["bce", "gbce", "bpr", "softmax"] = "bce"
+    calibration: float = 0.75
     softmax_items: int = 0
     mask_known_positives: bool = False
     reduction: Literal["mean", "sum"] = "mean"
@@ -142,6 +148,8 @@ class TrainConfig:
         not_negative(self, "train", "weight_decay", "patience", "negative_pool", "warmup")
         not_negative(self, "train", "softmax_items", "popularity_power")
         share(self, "train", "average")
+        if not 0 <= self.calibration <= 1:
+            raise ConfigError(f"train.calibration = {self.calibration}: must lie in [0, 1]")
         self._check_softmax()
 
     def _check_softmax(self) -> None:
@@ -216,14 +224,21 @@ class BlendConfig:
         return {"embedding_dim": self.embedding_dim, "alpha": self.alpha}
 
 
+Target = Literal["first", "last", "random", "successive", "all"]
+Repeats = Literal["hide", "keep"]
+OF_A_TIME_SPLIT = ("at", "validation_at", "target", "repeats")
+"""Settings of a protocol that only a split by time reads."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProtocolConfig:
     """Evaluation protocol: split, candidates, tie rule and seed.
 
     Parameters
     ----------
-    split : {"leave_one_out", "given"}
-        Source of the test items: the latest row of each user, or files that the caller gives.
+    split : {"leave_one_out", "given", "time"}
+        Source of the test items: the latest row of each user, files that the caller gives, or rows
+        from a moment on.
     negatives : int
         Candidates sampled for each user besides the positive, for test and for validation.
     ties : {"expected", "pessimistic"}
@@ -232,12 +247,23 @@ class ProtocolConfig:
     seed : int
         Seed of the sampled candidates, separate from the training seed. So all models and training
         seeds rank the same candidates.
+    at, validation_at : int or None
+        Time of the first test row and of the first validation row, in the unit of the log. Only a
+        split by time has them.
+    target : {"first", "last", "random", "successive", "all"}
+        Rows of a user after the moment that are test items. Only a split by time reads it.
+    repeats : {"hide", "keep"}
+        Whether the full ranking leaves seen items out. Only a split by time reads it.
     """
 
-    split: Literal["leave_one_out", "given"] = "leave_one_out"
+    split: Literal["leave_one_out", "given", "time"] = "leave_one_out"
     negatives: int = 99
     ties: Literal["expected", "pessimistic"] = "expected"
     seed: int = 0
+    at: int | None = None
+    validation_at: int | None = None
+    target: Target = "last"
+    repeats: Repeats = "hide"
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -245,6 +271,22 @@ class ProtocolConfig:
             object.__setattr__(self, name, coerce(f"protocol.{name}", getattr(self, name), hint))
         positive(self, "protocol", "negatives")
         not_negative(self, "protocol", "seed")
+        if self.split == "time" and (self.at is None or self.validation_at is None):
+            raise ConfigError(
+                'protocol.split = "time": needs the moment of the split; use time_split, or the '
+                "option --split time=…"
+            )
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings as a dict, as they are hashed and stored.
+
+        Settings of a split by time are left out of other protocols. So hashes from before these
+        settings existed stay as they are.
+        """
+        settings = asdict(self)
+        if self.split != "time":
+            settings = {k: v for k, v in settings.items() if k not in OF_A_TIME_SPLIT}
+        return settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,7 +390,10 @@ class Config:
             if part == BlendConfig():  # most models have no blend: leave the section out
                 continue
             lines += ["", f"[{room}]"]
-            lines += [f"{f.name} = {literal(getattr(part, f.name))}" for f in fields(part)]
+            stored = {f.name: getattr(part, f.name) for f in fields(part)}
+            if isinstance(part, ProtocolConfig):
+                stored = part.recorded()
+            lines += [f"{name} = {literal(value)}" for name, value in stored.items()]
         return "\n".join(lines) + "\n"
 
     @staticmethod

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from comet_rec.data.batches import Batches
-from comet_rec.data.histories import Histories, HistorySettings, Windows
+from comet_rec.data.histories import Histories, HistorySettings
 
 SETTINGS = HistorySettings(length=5, policy="sampled", exclude_target=True, dropout=0.3)
 CAUSAL = HistorySettings(length=5, policy="causal", exclude_target=True, dropout=0.3)
@@ -184,24 +184,3 @@ def test_what_comes_later_changes_no_causal_history_before_it(random_log):
     rows = np.flatnonzero(~tail)
     a, b = (side.before(rows, log.users[rows].astype(np.int64), 5) for side in sides)
     assert np.array_equal(a, b)
-
-
-def test_runs_of_steps_share_pieces_whose_windows_are_the_histories_before_each(random_log):
-    log = random_log(20, 60, 25)
-    histories = Histories(log).users
-    source = batches(log, batch_size=50, histories=CAUSAL, positives_per_user=8, softmax_items=0)
-    found, runs = [], []
-    for batch in source.epoch(3):
-        windows = batch.user_histories
-        assert isinstance(windows, Windows)
-        users = batch.users.numpy()
-        items = batch.items[batch.pair_items].numpy()
-        pairs = {(u, i): row for row, (u, i) in enumerate(zip(log.users, log.items, strict=True))}
-        rows = np.array([pairs[u, i] for u, i in zip(users, items, strict=True)])
-        np.testing.assert_array_equal(windows.padded(), histories.before(rows, users, 5))
-        found += rows.tolist()
-        runs += windows.counts.tolist()
-    assert sorted(found) == list(range(len(log)))
-    assert np.mean(runs) > 4
-    other = next(iter(source.epoch(4))).user_histories.counts.tolist()
-    assert other != next(iter(source.epoch(3))).user_histories.counts.tolist()

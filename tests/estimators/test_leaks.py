@@ -11,9 +11,11 @@ import torch
 import comet_rec as cr
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import Histories, HistorySettings
+from comet_rec.data.sequences import SequenceBatches
 from comet_rec.evaluation.scoring import all_vectors
 from comet_rec.models import base
 from comet_rec.models.comet import CometConfig
+from comet_rec.models.sasrec import SASRecConfig
 from comet_rec.random import generator
 
 SMALL = {"embedding_dim": 16, "hidden": (32,), "dropout": 0.0, "id_embedding_dropout": 0.0}
@@ -203,3 +205,71 @@ def falls_of(model, log) -> dict[str, np.ndarray]:
 
     whole = scores(shown)
     return {"target": whole - scores(without(targets)), "other": whole - scores(without(others))}
+
+
+SASREC = {"embedding_dim": 16, "history_length": 10, "dropout": 0.0, "patience": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [{"loss": "bce"}, {"loss": "gbce", "negatives": 8}, {"loss": "softmax"}],
+)
+@pytest.mark.parametrize("length", [50, 10])
+def test_sequences_teach_nothing_where_there_is_nothing_to_learn(random_log, length, changes):
+    """Sequences of one piece (50 rows for 20), and of several (10 for 20)."""
+    split = cr.leave_one_out(random_log(1000, 200, 20), negatives=99)
+    settings = SASREC | {"history_length": length, "epochs": 25, "learning_rate": 5e-3} | changes
+    model = cr.SASRec(preset="paper", batch_size=2000, **settings).fit(split)
+    report = cr.evaluate(model, split)
+    assert abs(report["HR@10"] - 0.1) < 3 * report.sampled_se["HR@10"]
+    losses = [line["loss"] for line in model.run.log if line["stage"] == "validation"]
+    assert losses[-1] < losses[0]  # it did train: on noise
+
+
+@pytest.mark.parametrize("shared", SOFTMAX)
+@pytest.mark.parametrize("length", [20, 5])
+def test_what_a_user_does_from_t_on_leaves_every_earlier_state_and_loss_as_it_was(
+    random_log, shared, length
+):
+    """One piece of a user's 12 rows, and several: states and losses before t keep every bit."""
+    log, user, first = random_log(40, 60, 12), 7, 5
+    start = int(log.user_starts[user])
+    others = np.setdiff1d(np.arange(60), log.items[start : start + 12])
+    items = log.items.copy()
+    items[start + first : start + 12] = others[: 12 - first]
+    config = SASRecConfig(embedding_dim=8, history_length=length, dropout=0.5)
+    model = base.build("sasrec", config, 40, 60, 0)
+    before, after = (
+        states_and_losses(model, rows, user, shared) for rows in (log, replace(log, items=items))
+    )
+    for place in range(12):
+        states, losses = (
+            [side[place] for side in pair] for pair in zip(before, after, strict=True)
+        )
+        # The row at t is predicted from what came before it, so its state stays, its loss moves.
+        assert torch.equal(*states) == (place <= first)
+        assert torch.equal(*losses) == (place < first)
+
+
+def states_and_losses(model, log, user: int, shared: dict) -> tuple[dict, dict]:
+    """State before each row of a user, and the softmax loss of the row, by its place."""
+    source = SequenceBatches(
+        log, batch_size=60, negatives=2, histories=model.histories, seed=0, **shared
+    )
+    states, losses = {}, {}
+    every = model.encode_items(torch.arange(log.n_items)).detach()
+    own = log.items_of(user).tolist()
+    for batch in source.epoch(0):
+        rng = torch.Generator().manual_seed(0)
+        vectors = model.encode_users(batch.users, batch.user_histories, rng).detach()
+        for row in torch.unique(batch.pair_users[batch.labels > 0]).tolist():
+            if batch.users[row] != user:
+                continue
+            (item,) = batch.items[
+                batch.pair_items[(batch.pair_users == row) & (batch.labels > 0)]
+            ].tolist()
+            states[own.index(item)] = vectors[row]
+            logits = every @ vectors[row]
+            losses[own.index(item)] = logits.logsumexp(0) - logits[item]
+    return states, losses

@@ -171,3 +171,18 @@ def test_best_takes_fewer_epochs_and_draws_items_where_all_would_take_days(
     log.time_scope = "global"
     train = best("comet", log).train  # type: ignore[arg-type]
     assert (train.epochs, train.full_epochs, train.softmax_items) == (epochs, epochs, drawn)
+
+
+@pytest.mark.parametrize(("rows_a_user", "length", "dropout"), [(9, 50, 0.5), (100, 200, 0.2)])
+def test_sasrec_reads_long_histories_where_there_are_any(rows_a_user, length, dropout):
+    log = Sized(20_000 * rows_a_user)
+    config = best("sasrec", log)  # type: ignore[arg-type]
+    assert (config.model.history_length, config.model.dropout) == (length, dropout)
+    assert config.train.loss == "softmax"
+    assert config.train.softmax_items == 0
+    original = paper("sasrec", log).train  # type: ignore[arg-type]
+    assert (original.loss, original.negatives) == ("bce", 1)
+
+
+def test_sasrec_samples_the_softmax_among_many_items():
+    assert best("sasrec", Sized(50_000, n_items=200_000)).train.softmax_items > 0  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ CASES = {
     "comet-flat": {"embedding_dim": 8, "history_length": 6, "cross": "mlp", "towers": "user"},
     "fism": {"embedding_dim": 6, "alpha": 0.7},
     "svdpp": {"embedding_dim": 6},
+    "sasrec": {"embedding_dim": 6, "history_length": 5},
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import torch
 
 import comet_rec as cr
 from comet_rec.data.batches import Batches
+from comet_rec.data.histories import Ragged
 from comet_rec.errors import CometWarning, ConfigError
 from comet_rec.models import base, ease, itemknn
 from comet_rec.models.ease import EASE, EASEConfig
@@ -175,3 +176,14 @@ def test_neumf_starts_as_the_mean_of_its_sources(random_log):
 def test_settings_out_of_range_are_refused(make, text):
     with pytest.raises(ConfigError, match=text):
         make()
+
+
+@pytest.mark.parametrize("name", ["fism", "svdpp"])
+def test_full_histories_may_be_padded_rows(name, random_log):
+    log = random_log(9, 14, 5)
+    model = build(name, log)
+    histories = [np.array(row, dtype=np.int64) for row in ([3, 1, 7], [], [0, 13, 2, 5])]
+    padded = torch.tensor([[14, 3, 1, 7], [14] * 4, [0, 13, 2, 5]])
+    for users in (None, torch.tensor([4, 0, 8])):
+        ragged = model.encode_users(users, Ragged.of_rows(histories))
+        assert torch.allclose(model.encode_users(users, padded), ragged, atol=1e-6)

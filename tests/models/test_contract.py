@@ -33,6 +33,7 @@ SMALL = {
     "convncf": {"embedding_dim": 8, "channels": 8, "init_scale": 0.5},
     "mlp": {"embedding_dim": 8, "hidden": (16, 8)},
     "neumf": {"embedding_dim": 8, "hidden": (16, 8)},
+    "sasrec": {"embedding_dim": 8, "history_length": 8},
 } | {name: {"embedding_dim": 8} for name in ("mf", "gmf", "svdpp", "fism")}
 CLOSED = [name for name in base.names() if base.non_iterative(name)]
 NEURAL = [name for name in base.names() if name not in CLOSED]

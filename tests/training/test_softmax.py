@@ -36,6 +36,7 @@ EXACT = {
     "gmf": {},
     "svdpp": {"exclude_target": False},
     "fism": {"exclude_target": False},
+    "sasrec": {"history_length": 5},
 }
 
 

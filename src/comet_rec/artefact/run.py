@@ -281,6 +281,16 @@ class Run:
             return self.interactions
         return self.split.known
 
+    @property
+    def existing(self) -> npt.NDArray[np.bool_] | None:
+        """Items that lists may hold, bool [I]; None for all items.
+
+        A model of a split by time lists no item whose first row is after the moment of the split.
+        """
+        if self.split is None or self.final or self.split.test.queries is None:
+            return None
+        return self.split.test.queries.exists
+
 
 def second_config(config: Config) -> Config:
     """Config of the second model of a blend; it has only the settings that scoring needs."""
@@ -451,8 +461,8 @@ def _read(members: Members, manifest: dict[str, Any]) -> Run:
 
     split = None
     if manifest["protocol"] is not None:
-        held = members[PROTOCOL].arrays(Split.declared(n_users, n_items), sizes)
         settings = ProtocolConfig(**manifest["protocol"]["settings"])
+        held = members[PROTOCOL].arrays(Split.declared(n_users, n_items, settings), sizes)
         if sizes["test"] == 0:
             raise ValueError("the protocol has no test user")
         split = Split.from_arrays(log, rows["part"], held, settings)
@@ -560,7 +570,7 @@ def _lines(text: bytes) -> list[dict[str, Any]]:
 
 def protocol_entry(split: Split) -> dict[str, Any]:
     """Hash and settings of the protocol of `split`, as the manifest of a run stores them."""
-    return {"hash": split.hash, "settings": asdict(split.protocol)}
+    return {"hash": split.hash, "settings": split.protocol.recorded()}
 
 
 def _save(arrays: dict[str, npt.NDArray[Any]], path: Path) -> None:

@@ -20,6 +20,7 @@ from comet_rec.cli import (
     compare,
     data,
     evaluate,
+    export,
     recommend,
     reproduce,
     serve,
@@ -59,6 +60,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.command("update")(update.update)
 app.command("serve")(serve.serve)
+app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.command("tune")(tune.tune)
 app.command("reproduce")(reproduce.reproduce)

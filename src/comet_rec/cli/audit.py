@@ -30,6 +30,7 @@ def audit(
             help="Catalog name, log file (with --test: its training part) or folder of a run.",
         ),
     ],
+    split_by: options.SplitBy = "leave-one-out",
     test: options.Test = None,
     candidates: options.Candidates = None,
     negatives: Annotated[
@@ -51,16 +52,20 @@ def audit(
     """
     if candidates and not test:
         raise InputError("--candidates needs --test FILE")
+    by_time = split_by != "leave-one-out"
+    if by_time and test:
+        raise InputError("--split divides DATA; remove it or --test")
     if _is_run(source):
         changed = {k: v for k, v in vars(reading).items() if v != getattr(Reading, k)}
-        findings = _of_run(source, {"test": test, "negatives": negatives, **changed})
+        arguments = {"split": split_by if by_time else None, "test": test, "negatives": negatives}
+        findings = _of_run(source, arguments | changed)
     else:
         log = options.read_data(source, reading)
         options.say_notes(log.notes, quiet)
         if test:
             findings = _of_files(log, reading, test, candidates)
         else:
-            findings = _of_log(log, negatives or ProtocolConfig.negatives, quiet)
+            findings = _of_log(log, split_by, negatives or ProtocolConfig.negatives, quiet)
     _say(source, findings, json_)
 
 
@@ -85,13 +90,12 @@ def _of_run(folder: str, arguments: dict[str, Any]) -> list[Finding]:
     return audit_folder(Path(folder))
 
 
-def _of_log(log: Interactions, negatives: int, quiet: bool) -> list[Finding]:
+def _of_log(log: Interactions, split_by: str, negatives: int, quiet: bool) -> list[Finding]:
     """Audit a log with its split, or only its rows if it cannot be split."""
-    from comet_rec.data.split import leave_one_out
     from comet_rec.evaluation.audit import audit as look
 
     try:
-        split = leave_one_out(log, negatives=negatives)
+        split = options.split_of(log, split_by, ProtocolConfig(negatives=negatives))
     except DataError as error:
         why = str(error).split(";")[0]
         options.say_notes([f"{why}: only the rows are checked"], quiet)

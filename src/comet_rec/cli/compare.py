@@ -37,6 +37,7 @@ def compare(
         typer.Option(help="Train each model again with the validation rows, for a fair test."),
     ] = True,
     seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
+    split_by: options.SplitBy = "leave-one-out",
     device: options.Device = "cpu",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="JSON file for all figures.")
@@ -52,7 +53,7 @@ def compare(
         raise ConfigError("--models: give at least two names, e.g. comet,mf")
     if out is not None:
         options.check_file(out)
-    from comet_rec.data.split import leave_one_out
+    from comet_rec.config import ProtocolConfig
     from comet_rec.experiments import compare as study
 
     changes = _by_model(settings or [])
@@ -61,7 +62,7 @@ def compare(
         if name not in (*names, *starts):
             raise ConfigError(f"--set {name}:…: {name} is not compared; add it to --models")
     log = options.read_data(data, reading)
-    split = leave_one_out(log)
+    split = options.split_of(log, split_by, ProtocolConfig())
     options.say_notes([*log.notes, *split.notes], quiet)
     entries = study.compare(
         split,

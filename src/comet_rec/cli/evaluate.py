@@ -64,5 +64,37 @@ def show_report(report: Mapping[str, Any]) -> None:
         rows.append([name, *cells])
     show(f"{report['model']}: {users:,} test users, protocol {protocol['hash'][:12]}")
     show_table(["", *columns], rows)
+    if "time_split" in report:
+        _show_time_split(report)
     for note in ("± is one standard error over users", *caution(users)):
         show(folded(note))
+
+
+def _show_time_split(report: Mapping[str, Any]) -> None:
+    """Print what a split by time adds to a report: groups, future items, and facts of the lists."""
+    found = report["time_split"]
+    rows = []
+    for name, group in found["groups"].items():
+        cells = [
+            "" if group[kind] is None else f"{group[kind][metric]:.4f}"
+            for kind in ("sampled", "full")
+            for metric in ("HR@10", "NDCG@10")
+        ]
+        rows.append([name, f"{group['users']:,}", f"{group['items']:,}", *cells])
+    columns = ["users", "items", "HR@10", "NDCG@10", "full HR@10", "full NDCG@10"]
+    show("")
+    show_table(["group", *columns], rows)
+    lines = [
+        f"{found['lists']:,} lists; target {found['target']}",
+        f"{found['future_rows']:,} of {found['rows']:,} test rows ({found['future_share']:.1%}) "
+        "are of items from the future, which are not ranked",
+        f"{found['new_users']:,} of {found['users']:,} users have no row before the split; "
+        f"{found['users_not_ranked']:,} users are not ranked",
+    ]
+    if found["coverage@10"] is not None:
+        lines.append(
+            f"lists of 10 hold {found['coverage@10']:.1%} of the items; their items have "
+            f"{found['popularity@10']:,.0f} earlier rows on average"
+        )
+    for line in lines:
+        show(folded(line))

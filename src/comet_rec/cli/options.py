@@ -17,13 +17,14 @@ import typer
 from typer.core import TyperGroup
 
 from comet_rec.cli.terminal import say
-from comet_rec.config import MOST_THREADS
+from comet_rec.config import MOST_THREADS, ProtocolConfig
 from comet_rec.errors import ConfigError, DataError, InputError, did_you_mean
 from comet_rec.text import shortened
 
 if TYPE_CHECKING:
     from comet_rec.data.given_split import Pairs
     from comet_rec.data.interactions import Interactions
+    from comet_rec.data.split import Split
 
 Data = Annotated[
     str, typer.Argument(metavar="DATA", help="Catalog name (see `data list`) or log file.")
@@ -35,6 +36,14 @@ Test = Annotated[
 Candidates = Annotated[
     Path | None,
     typer.Option(help="File of negatives for the test users: rows, or NCF's wide form."),
+]
+SplitBy = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        metavar="SPLIT",
+        help="leave-one-out, or time=QUANTILE|DATE[,target=…][,validation=…][,repeats=…].",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes.")]
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda or mps.")]
@@ -181,6 +190,51 @@ def read_data(source: str, reading: Reading) -> Interactions:
             f"{shortened(source, 300)}: no such file; give a log file or one of {names}{near}"
         )
     return readers.read(source, **reading.keywords())
+
+
+def split_of(log: Interactions, by: str, protocol: ProtocolConfig) -> Split:
+    """Split a log as the option --split says, with the candidates of a protocol.
+
+    `by` is "leave-one-out", or such as "time=0.9,target=last,validation=0.9,repeats=keep".
+
+    Raises
+    ------
+    DataError
+        When the log cannot be split.
+    InputError
+        When `by` is no split.
+    """
+    from comet_rec.data.split import leave_one_out
+    from comet_rec.data.time_split import time_split
+
+    candidates: dict[str, Any] = {
+        name: getattr(protocol, name) for name in ("negatives", "seed", "ties")
+    }
+    if by in ("leave-one-out", "leave_one_out"):
+        return leave_one_out(log, **candidates)
+    fault = (
+        f"--split {shortened(by)!r}: give leave-one-out or time=QUANTILE|DATE, "
+        "e.g. time=0.9,target=last"
+    )
+    words: dict[str, Any] = {}
+    for part in by.split(","):
+        key, equals, value = (text.strip() for text in part.partition("="))
+        if not equals or key in words or key not in ("time", "target", "validation", "repeats"):
+            raise InputError(fault)
+        words[key] = _share_or_text(value)
+    if "time" not in words:
+        raise InputError(fault)
+    moment = words.pop("time")
+    words["quantile" if isinstance(moment, float) else "at"] = moment
+    return time_split(log, **words, **candidates)
+
+
+def _share_or_text(text: str) -> float | str:
+    """A number between 0 and 1 as a number; anything else, such as a date, as it is."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < 1:
+            return float(text)
+    return text
 
 
 def read_test(

@@ -179,7 +179,13 @@ def recommend(
     _write(table, form, out, asked, model)
     if not history and model.run.known is not log:
         note = "lists may hold held-out test items, which the model does not know"
-        options.say_notes([f"{note}; train with --final to leave them out"], False)
+        notes = [f"{note}; train with --final to leave them out"]
+        if model.run.existing is not None:
+            notes.append(
+                f"lists leave out {int((~model.run.existing).sum()):,} items whose first row is "
+                "after the split by time; train with --final for lists of today"
+            )
+        options.say_notes(notes, False)
 
 
 def _shard(

@@ -44,7 +44,7 @@ def train(
     data: options.Data,
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the trained run.")],
     model: Annotated[
-        str, typer.Option(help="Model: comet, mf, svdpp, fism, gmf, mlp, neumf, convncf, ease, …")
+        str, typer.Option(help="Model: comet, sasrec, mf, svdpp, fism, gmf, mlp, neumf, ease, …")
     ] = "comet",
     preset: Annotated[
         str, typer.Option(help="Preset: auto, best, static, paper, paper-literal or a variant.")
@@ -70,6 +70,7 @@ def train(
     yardsticks: Annotated[
         bool, typer.Option(help="Show popularity, ItemKNN and EASE beside the model.")
     ] = True,
+    split_by: options.SplitBy = "leave-one-out",
     test: options.Test = None,
     candidates: options.Candidates = None,
     init_from: Annotated[
@@ -101,6 +102,8 @@ def train(
         raise InputError("--all holds nothing out; remove --test, --candidates and --refit")
     if candidates and not test:
         raise InputError("--candidates needs --test FILE")
+    if split_by != "leave-one-out" and (all_ or test):
+        raise InputError("--split divides DATA; remove it, or --all and --test")
     limit = None if time_limit is None else _seconds(time_limit)
     from comet_rec.artefact.lock import locked
 
@@ -122,7 +125,7 @@ def train(
         starts, final_starts = _for_final(initial) if final else (initial, [])
         log = options.read_data(data, reading)
         titles = options.titles_of(data, reading.folder)
-        held = None if all_ else _split(log, reading, test, candidates, estimator)
+        held = None if all_ else _split(log, reading, split_by, test, candidates, estimator)
         options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
         for start in final_starts:  # now, not after the first training
             pretraining.check_data(start.run, estimator.config_for(log), log, None)
@@ -206,19 +209,17 @@ def show_yardsticks(comparison: Mapping[str, Any]) -> None:
 def _split(
     log: Interactions,
     reading: options.Reading,
+    split_by: str,
     test: Path | None,
     candidates: Path | None,
     estimator: Estimator,
 ) -> Split:
-    """Split a log by the given test file; without one, hold out one item per user."""
+    """Split a log by the given test file; without one, as `--split` says."""
     from comet_rec.data.given_split import given_split
-    from comet_rec.data.split import leave_one_out
 
     protocol = estimator.config_for(log).protocol
     if test is None:
-        return leave_one_out(
-            log, negatives=protocol.negatives, seed=protocol.seed, ties=protocol.ties
-        )
+        return options.split_of(log, split_by, protocol)
     rows = options.read_test(log, reading, test, candidates)
     return given_split(log, *rows, protocol)
 

@@ -41,6 +41,7 @@ def tune(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of search and training.")] = 0,
+    split_by: options.SplitBy = "leave-one-out",
     device: options.Device = "cpu",
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -48,7 +49,7 @@ def tune(
     reading: options.Reading,
 ) -> None:
     """Search for the best settings on the validation items, for the same time per model."""
-    from comet_rec.data.split import leave_one_out
+    from comet_rec.config import ProtocolConfig
     from comet_rec.evaluation.ranking import caution
     from comet_rec.experiments import tuning
 
@@ -58,7 +59,7 @@ def tune(
     space = {k: options.values(v) for k, v in options.pairs(search or [], "--search").items()}
     tuning.check(names, journal, space or None, device)
     log = options.read_data(data, reading)
-    split = leave_one_out(log)
+    split = options.split_of(log, split_by, ProtocolConfig())
     options.say_notes([*log.notes, *split.notes, *caution(len(split.validation))], quiet)
     for name in names:  # report a wrong setting of any model before the first search
         tuning.settled(split, name, preset, fixed, space or None, seed)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from comet_rec.data.histories import Histories, HistorySettings, Ragged, Windows, shuffled
+from comet_rec.data.histories import Histories, HistorySettings, Ragged, shuffled
 from comet_rec.data.interactions import Interactions
+from comet_rec.data.prefixes import Prefixes
 from comet_rec.data.sampling import Negatives, SamplingName
 from comet_rec.random import generator
 
@@ -62,9 +63,9 @@ class Batch:
         positive has its own history: the user's rows before it.
     items : int64 [I]
         Distinct items of positives and negatives; all items for a full softmax.
-    user_histories : int32 [U, N], Windows, Ragged or None
-        N(u), padded in front with n_items. `Windows` hold the same for steps that follow one
-        another. Ragged for models that read full histories; None for models without histories.
+    user_histories : int32 [U, N], Ragged, Prefixes or None
+        N(u), padded in front with n_items. Ragged for models that read full histories; prefixes of
+        sequences in batches of whole sequences; None for models without histories.
     item_histories : int32 [I, N] or None
         N(i), padded in front with n_users.
     pair_users, pair_items : int64 [P]
@@ -78,11 +79,13 @@ class Batch:
         Items of a sampled softmax. With a softmax, the pairs are only the positives.
     masked : Ragged or None
         For each positive, the columns of the logits that its softmax leaves out.
+    n_items : int
+        Number of items of the log, which the loss gBCE needs.
     """
 
     users: Tensor
     items: Tensor
-    user_histories: Tensor | Windows | Ragged | None
+    user_histories: Tensor | Ragged | Prefixes | None
     item_histories: Tensor | None
     pair_users: Tensor
     pair_items: Tensor
@@ -90,6 +93,7 @@ class Batch:
     groups: Tensor
     shared: SharedItems | None = None
     masked: Ragged | None = None
+    n_items: int = 0
 
     @property
     def positives(self) -> int:
@@ -99,7 +103,9 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same batch with all tensors on `device`."""
         moved: dict[str, Any] = {
-            name: value.to(device) for name, value in vars(self).items() if value is not None
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if value is not None and name != "n_items"
         }
         return replace(self, **moved)
 
@@ -130,8 +136,7 @@ class Batches:
     seed : int
     positives_per_user : int
         Largest number of a user's positives that are put into the same batch on purpose. The
-        number is lowered to a tenth of the user's history. With "causal" histories it is not, and
-        the positives follow one another, so that their histories overlap.
+        number is lowered to a tenth of the user's history.
     negative_pool : int
         Items in the pool of a batch; 0 for no pool.
     sampling, popularity_power
@@ -171,13 +176,12 @@ class Batches:
         self.softmax_items = softmax_items
         self.mask_known_positives = mask_known_positives
         counts = np.diff(log.user_starts)
-        self._causal = histories is not None and histories.policy == "causal"
-        self._pieces = self._causal and positives_per_user > 1
-        share = counts if self._causal else (counts * LARGEST_SHARE).astype(np.int64)
+        share = (counts * LARGEST_SHARE).astype(np.int64)
         self._group_sizes = np.clip(share, 1, positives_per_user)  # [m]
         self._histories = Histories(log) if histories is not None else None
         full = histories is not None and histories.policy == "full"
         self._full = self._histories.users.full() if full and self._histories else None
+        self._causal = histories is not None and histories.policy == "causal"
         self._negatives = Negatives(
             log, sampling=sampling, power=popularity_power, pool=negative_pool
         )
@@ -205,23 +209,21 @@ class Batches:
         by_user = shuffled_rows[np.argsort(log.users[shuffled_rows], kind="stable")]
         counts = np.diff(log.user_starts)
         place = np.arange(len(log)) - np.repeat(log.user_starts[:-1], counts)
-        sizes = self._group_sizes
+        group = place // np.repeat(self._group_sizes, counts)
+        groups = np.repeat(-(-counts // self._group_sizes), counts)
         start = np.repeat(rng.random(log.n_users), counts)
-        cut = np.zeros(log.n_users, dtype=np.int64)
-        if self._pieces:
-            # A group is a run of consecutive rows. Where the first one ends is random, so that
-            # every epoch cuts a user's rows at other places.
-            by_user = np.arange(len(log))
-            cut = rng.integers(0, sizes)
-        group = (place + np.repeat(cut, counts)) // np.repeat(sizes, counts)
-        groups = np.repeat(-(-(counts + cut) // sizes), counts)
         # Group g of a user's G groups stands at the fraction (g + start) / G of the epoch. The
         # start is random for each user.
         order = np.asarray(by_user[np.argsort((group + start) / groups, kind="stable")])
         return order if self.positives is None else order[self.positives[order]]
 
-    def _batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
-        """Batch with these rows of the log as positives, each with its own negatives."""
+    def _batch(
+        self, rows: Int64, rng: np.random.Generator, prefixes: Prefixes | None = None
+    ) -> Batch:
+        """Batch with these rows of the log as positives, each with its own negatives.
+
+        `prefixes` are the histories of the rows' users, if they are not drawn here.
+        """
         positive_users = self.log.users[rows].astype(np.int64)  # [B]
         positive_items = self.log.items[rows].astype(np.int64)
         drawn = self._negatives.of_users(positive_users, self.negatives, positive_items, rng)
@@ -240,19 +242,22 @@ class Batches:
             np.concatenate([positive_items, drawn[exists]]), return_inverse=True
         )
         by_user = np.argsort(pair_users, kind="stable")  # `pair_products` needs ascending users
-        user_histories, item_histories = self._input_histories(rows, users, items, rng)
+        histories = self._input_histories(rows, users, items, rng, prefixes)
         return Batch(
             users=torch.from_numpy(users),
             items=torch.from_numpy(items),
-            user_histories=user_histories,
-            item_histories=item_histories,
+            user_histories=histories[0],
+            item_histories=histories[1],
             pair_users=torch.from_numpy(pair_users[by_user]),
             pair_items=torch.from_numpy(pair_items[by_user]),
             labels=torch.from_numpy(labels[by_user]),
             groups=torch.from_numpy(groups[by_user]),
+            n_items=self.log.n_items,
         )
 
-    def _softmax_batch(self, rows: Int64, rng: np.random.Generator) -> Batch:
+    def _softmax_batch(
+        self, rows: Int64, rng: np.random.Generator, prefixes: Prefixes | None = None
+    ) -> Batch:
         """Batch for a softmax loss: these rows as positives, and the items to score them with."""
         positive_users = self.log.users[rows].astype(np.int64)  # [B]
         positive_items = self.log.items[rows].astype(np.int64)
@@ -283,23 +288,25 @@ class Batches:
             masked = Ragged.of_arrays(
                 *self._negatives.positives_among(positive_users, positive_items, sampled)
             )
-        user_histories, item_histories = self._input_histories(rows, users, items, rng)
+        histories = self._input_histories(rows, users, items, rng, prefixes)
         return Batch(
             users=torch.from_numpy(users),
             items=torch.from_numpy(items),
-            user_histories=user_histories,
-            item_histories=item_histories,
+            user_histories=histories[0],
+            item_histories=histories[1],
             pair_users=torch.from_numpy(pair_users),
             pair_items=torch.from_numpy(pair_items),
             labels=torch.from_numpy(np.ones(len(rows), dtype=np.float32)),
             groups=torch.from_numpy(positive),
             shared=shared,
             masked=masked,
+            n_items=self.log.n_items,
         )
 
     def _input_histories(
-        self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator
-    ) -> tuple[Tensor | Windows | Ragged | None, Tensor | None]:
+        self, rows: Int64, users: Int64, items: Int64, rng: np.random.Generator,
+        prefixes: Prefixes | None,
+    ) -> tuple[Tensor | Ragged | Prefixes | None, Tensor | None]:  # fmt: skip
         """Histories of the batch's users and items.
 
         With `exclude_target`, padded histories do not contain the batch's positives. The histories
@@ -315,25 +322,19 @@ class Batches:
         if random_rows and self.settings.exclude_target:
             masked = np.zeros(len(self.log), dtype=bool)
             masked[rows] = True
-        user_histories = self._user_histories(rows, users, masked, rng)
+        sides = self._histories
+        user_histories: Tensor | Prefixes
+        if prefixes is not None:
+            user_histories = prefixes
+        elif self._causal:
+            padded = sides.users.before(rows, users, self.settings.length)
+            if self.settings.shuffle:
+                padded = shuffled(padded, sides.users.pad, rng)
+            user_histories = torch.from_numpy(padded)
+        else:
+            drawn = sides.users.drawn(users, masked, self.settings, rng)
+            user_histories = torch.from_numpy(drawn)
         item_histories = None
         if self.settings.items:
-            drawn = self._histories.items.drawn(items, masked, self.settings, rng)
-            item_histories = torch.from_numpy(drawn)
+            item_histories = torch.from_numpy(sides.items.drawn(items, masked, self.settings, rng))
         return user_histories, item_histories
-
-    def _user_histories(
-        self, rows: Int64, users: Int64, masked: npt.NDArray[np.bool_] | None,
-        rng: np.random.Generator,
-    ) -> Tensor | Windows:  # fmt: skip
-        assert self.settings is not None
-        assert self._histories is not None
-        histories, length = self._histories.users, self.settings.length
-        if not self._causal:
-            return torch.from_numpy(histories.drawn(users, masked, self.settings, rng))
-        if self._pieces and not self.settings.shuffle:
-            return histories.windows_before(rows, users, length)  # `rows` ascend
-        before = histories.before(rows, users, length)
-        return torch.from_numpy(
-            shuffled(before, histories.pad, rng) if self.settings.shuffle else before
-        )

@@ -125,12 +125,10 @@ def dates(times: Int64, *, dated: bool = False) -> tuple[str, str] | None:
     dated : bool
         Whether the times are microseconds since 1970. If not, the numbers show the unit.
     """
-    ends = [int(times.min()), int(times.max())]
-    units = {"microseconds"} if dated else {_unit_of(value) for value in ends}
-    (unit, *others) = units
-    if unit is None or others:
+    per = per_second(times, dated=dated)
+    if per is None:
         return None
-    seconds = [value // _PER_SECOND[unit] for value in ends]
+    seconds = [int(value) // per for value in (times.min(), times.max())]
     # Of dates without a time of day only the day is shown.
     precision = "D" if all(value % 86_400 == 0 for value in seconds) else "s"
     first, last = (
@@ -138,6 +136,31 @@ def dates(times: Int64, *, dated: bool = False) -> tuple[str, str] | None:
         for value in seconds
     )
     return first, last
+
+
+def per_second(times: Int64, *, dated: bool = False) -> int | None:
+    """Units of time in a second; None if the times are not since 1970, or of several units.
+
+    Parameters are those of `dates`.
+    """
+    if dated:
+        return _PER_SECOND["microseconds"]
+    units = {_unit_of(int(value)) for value in (times.min(), times.max())}
+    (unit, *others) = units
+    return None if unit is None or others else _PER_SECOND[unit]
+
+
+def date_of(time: int, per: int) -> str:
+    """Date and time of day in UTC, as text.
+
+    Parameters
+    ----------
+    time : int
+        Time since 1970.
+    per : int
+        Units of `time` in a second.
+    """
+    return str(np.datetime64(int(time) // per, "s")).replace("T", " ")
 
 
 def _unit_of(value: int) -> str | None:

@@ -55,6 +55,13 @@ class HistorySettings:
         Put the rows in a random order.
     items : bool
         Whether the model reads N(i), the users of each item.
+    steps : int
+        For causal histories, the largest number of a user's consecutive rows that a model encodes
+        in one pass. Training batches are then pieces of sequences (`data.sequences`). With 0 every
+        positive has a padded history of its own.
+    context : int
+        Largest number of rows before such a piece that its histories contain. With N rows, every
+        history is as in evaluation. With fewer, early rows of a piece have shorter histories.
     """
 
     length: int
@@ -63,6 +70,8 @@ class HistorySettings:
     dropout: float
     shuffle: bool = False
     items: bool = True
+    steps: int = 0
+    context: int = 0
 
 
 FULL = HistorySettings(length=0, policy="full", exclude_target=False, dropout=0.0)
@@ -121,53 +130,6 @@ class Ragged:
         return Ragged.of_arrays(values, row_starts(np.array([len(row) for row in rows], np.int64)))
 
 
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """Padded histories of consecutive steps, as windows of `length` rows over longer pieces.
-
-    The history of a step is the N rows before it. So the steps t to t + T − 1 of a user have one
-    piece of N + T − 1 rows, and their histories are its windows::
-
-        piece     r0 r1 r2 r3 r4        (N = 3, T = 3)
-        step t    r0 r1 r2
-        t + 1        r1 r2 r3
-        t + 2           r2 r3 r4
-
-    Parameters
-    ----------
-    pieces : Ragged
-        Rows of each piece, at least N. A piece of M rows has M − N + 1 windows.
-    length : int
-        N.
-    """
-
-    pieces: Ragged
-    length: int
-
-    def __len__(self) -> int:
-        return len(self.pieces.values) - len(self.pieces) * (self.length - 1)
-
-    @property
-    def counts(self) -> Tensor:
-        """Number of windows of each piece, int64 [P]."""
-        return self.pieces.counts - (self.length - 1)
-
-    def padded(self) -> Tensor:
-        """The windows as histories of their own, int64 [W, N]."""
-        counts = self.counts
-        # Window w of piece p begins w rows after the start of the piece. The windows of all pieces
-        # before it are `length − 1` fewer than the rows, for each piece.
-        first = torch.arange(len(self), device=counts.device)
-        piece = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-        first = first + piece * (self.length - 1)  # [W]
-        places = first[:, None] + torch.arange(self.length, device=counts.device)
-        return self.pieces.values[places]
-
-    def to(self, device: torch.device) -> Windows:
-        """The same windows with tensors on `device`."""
-        return Windows(self.pieces.to(device), self.length)
-
-
 UserHistories = Tensor | Ragged
 """Histories of users: an int32 tensor [U, N] of padded histories, or ragged rows of full ones."""
 
@@ -219,27 +181,6 @@ class HistoryIndex:
         places = rows[:, None] + np.arange(-length, 0)  # [B, length]
         earlier = places >= self.starts[owners, None]  # otherwise a row of the previous owner
         return np.where(earlier, self.members[np.maximum(places, 0)], np.int32(self.pad))
-
-    def windows_before(self, rows: Int64, owners: Int64, length: int) -> Windows:
-        """The histories of `before` as windows: rows that follow one another share a piece.
-
-        Parameters
-        ----------
-        rows : int64 [B]
-            Positions in `members`, ascending.
-        owners : int64 [B]
-            Owner of the history that each row belongs to.
-        """
-        begins = np.ones(len(rows), dtype=bool)  # whether a row begins a piece
-        begins[1:] = (rows[1:] != rows[:-1] + 1) | (owners[1:] != owners[:-1])
-        first = np.flatnonzero(begins)
-        counts = np.diff(first, append=len(rows)) + length - 1  # rows of each piece
-        starts = row_starts(counts)
-        # Place of each row of a piece among the members: from `length` rows before its first step.
-        places = np.arange(starts[-1]) - np.repeat(starts[:-1] - (rows[first] - length), counts)
-        inside = places >= np.repeat(self.starts[owners[first]], counts)
-        values = np.where(inside, self.members[np.maximum(places, 0)], self.pad)
-        return Windows(Ragged.of_arrays(values.astype(np.int64), starts), length)
 
     def full(self) -> Ragged:
         """Histories of all owners with all their rows."""

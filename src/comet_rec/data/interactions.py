@@ -179,7 +179,13 @@ class Interactions:
             Position of the user in `users`, ascending.
         items : int64 [M]
         """
-        rows, items = _values_of_rows(self.user_starts, self.items, users)
+        return self.with_dropped(*_values_of_rows(self.user_starts, self.items, users), users)
+
+    def with_dropped(self, rows: Int64, items: Int64, users: Int64) -> tuple[Int64, Int64]:
+        """Pairs as `interacted_items` returns them, and the pairs of `users` that a filter removed.
+
+        `rows` and `items` are pairs without the removed ones.
+        """
         if len(self.dropped_users) > 0:
             more = _values_of_rows(*self._dropped, users)
             rows, items = (np.concatenate(pair) for pair in zip((rows, items), more, strict=True))
@@ -229,12 +235,18 @@ def row_starts(counts: npt.NDArray[np.integer]) -> Int64:
 def row_places(starts: Int64, rows: Int64) -> tuple[Int64, Int64]:
     """Positions of all values of the chosen ragged rows, in the order of `rows`, and row lengths.
 
-    Row r holds the positions from ``starts[r]`` to ``starts[r + 1] − 1``. There is no loop over
-    rows. For lengths 2 and 3, the positions within the rows are 0 1 0 1 2. They are the numbers 0 1
-    2 3 4 minus the start of each row, 0 0 2 2 2.
+    Row r holds the positions from ``starts[r]`` to ``starts[r + 1] − 1``.
     """
-    first = starts[rows]
-    counts = starts[rows + 1] - first
+    return ranges(starts[rows], starts[rows + 1])
+
+
+def ranges(first: Int64, end: Int64) -> tuple[Int64, Int64]:
+    """The integers from ``first[r]`` to ``end[r] − 1`` for each r, one after another, and counts.
+
+    There is no loop over r. For counts 2 and 3, the positions within the ranges are 0 1 0 1 2. They
+    are the numbers 0 1 2 3 4 minus the begin of each range, 0 0 2 2 2.
+    """
+    counts = end - first
     begins = np.cumsum(counts) - counts
     within = np.arange(counts.sum()) - np.repeat(begins, counts)
     return np.repeat(first, counts) + within, counts

@@ -1,7 +1,8 @@
 """Splits: training rows, held-out items, and the candidates to rank with each held-out item.
 
 Leave-one-out holds out a user's latest row for test and the second-latest for validation. Rows with
-equal times keep the order of the file. A user with fewer than three rows stays in training.
+equal times keep the order of the file. A user with fewer than three rows stays in training. A split
+by time is made in `time_split`, and a split from files in `given_split`.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec.config import ProtocolConfig
+from comet_rec.config import ProtocolConfig, Target
 from comet_rec.data.arrays import Array, indices
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions, not_a_log
+from comet_rec.data.queries import Queries, queries_of
 from comet_rec.data.sampling import BLOCK, Complement, unobserved_items
 from comet_rec.errors import DataError, InputError, by_reader
 from comet_rec.random import generator
@@ -29,25 +31,44 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """One held-out item for each test user, and the sampled candidates to rank together with it.
+    """Held-out items, and the sampled candidates to rank together with each of them.
+
+    Every test user has one held-out item; in a split by time, a user may have several.
 
     Parameters
     ----------
     users : int64 [T]
-        Test users, ascending.
+        User of each held-out item, ascending.
     positives : int64 [T]
-        Held-out item of each test user.
+        Held-out items.
     candidates : int32 [T, C]
         Items without an interaction of the user, ascending. If a user has fewer than C of them,
         the row is padded with `n_items`.
+    queries : Queries or None
+        In a split by time, the lists that the items are ranked in. None if each user has one list,
+        whose history is all known rows of the user.
     """
 
     users: npt.NDArray[np.int64]
     positives: npt.NDArray[np.int64]
     candidates: npt.NDArray[np.int32]
+    queries: Queries | None = None
 
     def __len__(self) -> int:
         return len(self.users)
+
+    @property
+    def lists(self) -> npt.NDArray[np.int64]:
+        """Index that scorers are asked with for each held-out item, int64 [T].
+
+        It is the query or, without queries, the user.
+        """
+        return self.users if self.queries is None else self.queries.of_rows
+
+    def take(self, rows: npt.NDArray[np.int64]) -> HeldOut:
+        """Some of the held-out items. Queries keep their numbers."""
+        queries = None if self.queries is None else self.queries.take(rows)
+        return HeldOut(self.users[rows], self.positives[rows], self.candidates[rows], queries)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,9 +98,14 @@ class Split:
 
     def __repr__(self) -> str:
         return (
-            f"Split({self.protocol.split}, {len(self.test):,} test users, "
+            f"Split({self.protocol.split}, {self.n_test_users:,} test users, "
             f"{self.protocol.negatives} negatives, of {self.interactions!r})"
         )
+
+    @cached_property
+    def n_test_users(self) -> int:
+        """Number of users with a held-out test item."""
+        return len(np.unique(self.test.users))
 
     @cached_property
     def train(self) -> Interactions:
@@ -101,9 +127,9 @@ class Split:
         Users and items are hashed by their ids, not by their indices.
         """
         log = self.interactions
-        users, items = _id_digests(log.user_ids), _id_digests(log.item_ids)
+        users, items = id_digests(log.user_ids), id_digests(log.item_ids)
         items = np.append(items, np.uint64(0))  # the pad, for users with fewer candidates
-        state = hashlib.sha256(json.dumps(asdict(self.protocol), sort_keys=True).encode())
+        state = hashlib.sha256(json.dumps(self.protocol.recorded(), sort_keys=True).encode())
         for held in (self.validation, self.test):
             state.update(users[held.users].tobytes())
             state.update(items[held.positives].tobytes())
@@ -127,15 +153,17 @@ class Split:
         return indices(("rows",), TEST + 1, dtype="uint8")
 
     @staticmethod
-    def declared(n_users: int, n_items: int) -> dict[str, Array]:
+    def declared(n_users: int, n_items: int, protocol: ProtocolConfig) -> dict[str, Array]:
         """Expected types and shapes of the arrays that `Split.arrays` returns, for checks.
 
         Candidates may be `n_items`, the index that pads a row.
         """
         declared = {}
+        order: Literal["ascending", "increasing"]
+        order = "ascending" if protocol.split == "time" else "increasing"
         for name in ("validation", "test"):
             shape = (name, f"candidates of {name}")
-            declared[f"{name}.users"] = indices((name,), n_users, order="increasing")
+            declared[f"{name}.users"] = indices((name,), n_users, order=order)
             declared[f"{name}.positives"] = indices((name,), n_items)
             declared[f"{name}.candidates"] = indices(shape, n_items + 1, dtype="int32")
         return declared
@@ -147,11 +175,21 @@ class Split:
         arrays: Mapping[str, npt.NDArray[Any]],
         protocol: ProtocolConfig,
     ) -> Split:
-        """Split from the arrays that `Split.arrays` returned for this log and protocol."""
+        """Split from the arrays that `Split.arrays` returned for this log and protocol.
+
+        Raises
+        ------
+        ValueError
+            When the arrays of a split by time do not fit the times of the log.
+        """
         held = [
-            HeldOut(*(arrays[f"{name}.{field}"] for field in ("users", "positives", "candidates")))
+            HeldOut(
+                arrays[f"{name}.users"], arrays[f"{name}.positives"], arrays[f"{name}.candidates"]
+            )
             for name in ("validation", "test")
         ]
+        if protocol.split == "time":
+            held = restored_queries(interactions, part, held, protocol)
         return Split(interactions, part, held[0], held[1], protocol)
 
 
@@ -286,6 +324,62 @@ def _held_out(
     return held
 
 
+def parts_at(log: Interactions, protocol: ProtocolConfig) -> npt.NDArray[np.uint8]:
+    """Part of each row of the log in a split by time, uint8 [R].
+
+    A row at a boundary belongs to the later part.
+    """
+    assert log.times is not None
+    assert protocol.at is not None
+    assert protocol.validation_at is not None
+    part = np.full(len(log), TRAIN, dtype=np.uint8)
+    part[log.times >= protocol.validation_at] = VALIDATION
+    part[log.times >= protocol.at] = TEST
+    return part
+
+
+def validation_target(protocol: ProtocolConfig) -> Target:
+    """Rule for the validation items of a split by time.
+
+    A list for each row, after each epoch, would cost as much as the epoch. So "successive"
+    validates on each user's last row.
+    """
+    return "last" if protocol.target == "successive" else protocol.target
+
+
+def restored_queries(
+    log: Interactions,
+    part: npt.NDArray[np.uint8],
+    held: list[HeldOut],
+    protocol: ProtocolConfig,
+) -> list[HeldOut]:
+    """Validation and test items of a stored split by time, with their queries.
+
+    Raises
+    ------
+    ValueError
+        When the parts or the held-out items do not fit the times of the log.
+    """
+    if log.times is None or log.time_scope != "global":
+        raise ValueError("a split by time needs times that compare across users")
+    if not np.array_equal(part, parts_at(log, protocol)):
+        raise ValueError("the parts of the rows do not fit the moment of the split")
+    # One number for each pair. A log has each pair once, so it names the row.
+    keys = log.users * np.int64(log.n_items) + log.items
+    order = np.argsort(keys)
+    out = []
+    targets = (VALIDATION, validation_target(protocol)), (TEST, protocol.target)
+    for each, (code, target) in zip(held, targets, strict=True):
+        wanted = each.users * log.n_items + each.positives
+        place = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)
+        rows = order[place]
+        if bool((keys[rows] != wanted).any() or (part[rows] != code).any()):
+            raise ValueError("a held-out item is no row of its part")
+        hide = protocol.repeats == "hide"
+        out.append(replace(each, queries=queries_of(log, rows, part, code, target, hide_seen=hide)))
+    return out
+
+
 def few_left(unobserved: Complement, users: npt.NDArray[np.int64], negatives: int) -> list[str]:
     """A note for the report if some of the users have fewer than `negatives` unobserved items.
 
@@ -295,7 +389,7 @@ def few_left(unobserved: Complement, users: npt.NDArray[np.int64], negatives: in
     return [f"{few:,} users have fewer than {negatives} items left to sample from"] if few else []
 
 
-def _id_digests(ids: Ids) -> npt.NDArray[np.uint64]:
+def id_digests(ids: Ids) -> npt.NDArray[np.uint64]:
     """The first eight bytes of the BLAKE2b digest of each id, uint64 [n]."""
     joined = b"".join(
         hashlib.blake2b(f"{ids.kind}:{value}".encode(), digest_size=8).digest()

@@ -110,7 +110,7 @@ def _figures(run: Run, split: Split) -> Iterator[Finding]:
             yield from _tied(split.test, report.sampled_ranks, run)
         else:
             held = _sampled_users(split.test)
-            yield from _tied(held, sampled_ranks(run_scores(run), held), run)
+            yield from _tied(held, sampled_ranks(run_scores(run, held), held), run)
     except NonFiniteError as error:
         yield Finding("not-finite", "error", 1, 1, str(error))
 
@@ -148,7 +148,7 @@ def _sampled_users(held: HeldOut) -> HeldOut:
     if len(held) <= SAMPLED_USERS:
         return held
     rows = np.sort(generator(0, "audit.users").permutation(len(held))[:SAMPLED_USERS])
-    return HeldOut(held.users[rows], held.positives[rows], held.candidates[rows])
+    return held.take(rows)
 
 
 def _tied(held: HeldOut, ranks: Ranks, run: Run) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from comet_rec.artefact.run import Run, protocol_entry
 from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import ConfigError, InputError
 from comet_rec.estimators.surroundings import undisturbed
+from comet_rec.evaluation.by_time import findings
 from comet_rec.evaluation.ranking import Report, drawn_users, full_ranks, sampled_ranks
 from comet_rec.evaluation.scoring import FunctionScores, full_users, run_scores
 from comet_rec.models.interfaces import Scorer
@@ -34,7 +35,8 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
     ----------
     model : estimator or callable
         A fitted estimator, or a function ``model(user_id, item_ids)`` that returns a score per
-        item. Higher scores are better. The function must not know the test items.
+        item. Higher scores are better. The function must not know the test items. In a split by
+        time it is asked for a user's lists by the user alone, so it knows no later rows.
     split : Split, optional
         Default: the split that the model was trained on. Another split must hold out the same
         rows; its candidates may differ. A function needs a split.
@@ -65,14 +67,17 @@ def evaluate(model: Estimator | Score, split: Split | None = None, *, full: bool
         raise InputError(f"evaluate: {model.__name__} is a class; give a fitted model of it")
     if split is not None and not isinstance(split, Split):
         raise InputError(
-            f"evaluate: {type(split).__name__} is not a split; give leave_one_out(log)"
+            f"evaluate: {type(split).__name__} is not a split; give leave_one_out(log) "
+            "or time_split(log)"
         )
     if not isinstance(run, Run):
         if not callable(model) or split is None:
             raise InputError(
                 "evaluate: give a fitted model, or a function model(user_id, item_ids) and a split"
             )
-        scores = FunctionScores(model, split.interactions)
+        queries = split.test.queries
+        owners = None if queries is None else queries.users
+        scores = FunctionScores(model, split.interactions, owners)
         return _report(type(model).__name__, scores, split, split.test if full else None)
     trained_on = run.split
     if trained_on is None:
@@ -108,7 +113,7 @@ def measure(run: Run, split: Split, *, full: bool = True) -> Report:
         only a sample of the test users is ranked.
     """
     ranked = drawn_users(split.test, full_users(run.config.name)) if full else None
-    return _report(run.config.name, run_scores(run), split, ranked)
+    return _report(run.config.name, run_scores(run, split.test), split, ranked)
 
 
 def measured(run: Run) -> Run:
@@ -120,12 +125,18 @@ def measured(run: Run) -> Run:
 
 def _report(name: str, scores: Scorer, split: Split, ranked: HeldOut | None) -> Report:
     entry = protocol_entry(split)
+    sampled = sampled_ranks(scores, split.test)
+    full = None if ranked is None else full_ranks(scores, ranked, split.known)
+    more = None
+    if split.test.queries is not None:
+        more = findings(scores, split, sampled, ranked, full)
     return Report(
         name,
         {"hash": entry["hash"], **entry["settings"]},
-        split.test.users,
-        sampled_ranks(scores, split.test),
-        None if ranked is None else full_ranks(scores, ranked, split.known),
+        np.unique(split.test.users),
+        sampled,
+        full,
         split.protocol.ties,
-        None if ranked is None else ranked.users,
+        None if ranked is None else np.unique(ranked.users),
+        more,
     )

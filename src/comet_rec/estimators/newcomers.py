@@ -23,7 +23,7 @@ def folds_in(run: Run) -> bool:
     """Whether the model, or the second model of a blend, can score users by a new history."""
     if base.non_iterative(run.config.name):
         return bool(run.model.folds_in)
-    return any(_reads_histories(model) for model, _ in _models(run))
+    return any(reads_histories(model) for model, _ in _models(run))
 
 
 def folded_in(
@@ -77,7 +77,8 @@ def _models(run: Run) -> list[tuple[Any, float]]:
     return [(run.model, 1.0), (run.second_model, run.blend.weight)]
 
 
-def _reads_histories(model: Any) -> bool:
+def reads_histories(model: Any) -> bool:
+    """Whether `model` encodes new users from their histories."""
     return isinstance(model, TwoTower) and model.histories is not None and model.folds_in
 
 
@@ -88,7 +89,7 @@ def _user_vectors(
 
     A model that reads no histories gives new users zeros.
     """
-    if not _reads_histories(model):
+    if not reads_histories(model):
         if users is None:
             return torch.zeros(len(histories), len(model.weight))
         padded = None

@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from comet_rec.config import BlendConfig, Config, ProtocolConfig, TrainConfig, unknown
+from comet_rec.config import (
+    OF_A_TIME_SPLIT,
+    BlendConfig,
+    Config,
+    ProtocolConfig,
+    TrainConfig,
+    unknown,
+)
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ConfigError
@@ -85,6 +92,7 @@ def best(model: str, log: Interactions) -> Config:
       batch size, number of epochs and the sampled softmax depend on the size of the log.
     - COMET on a log without an order: preset `static` with a refit.
     - FISM on a small log with short histories: a softmax loss.
+    - SASRec: a softmax loss; N and dropout depend on the lengths of the histories (ADR 0046).
     - Any other model: preset `paper`.
 
     Models that score all items at once are selected by full metrics on small logs with short
@@ -103,6 +111,15 @@ def best(model: str, log: Interactions) -> Config:
                 full_epochs=4, patience=3, selection_metric=selection_metric,
             ),
         )  # fmt: skip
+    if model == "sasrec":
+        config = paper(model, log)
+        # Steps of a softmax tell more than those of one negative: smaller batches, a higher rate.
+        train = replace(
+            config.train, loss="softmax", softmax_items=_drawn(log, config.model.embedding_dim),
+            batch_size=1024 if short else 2048, learning_rate=1e-3 if short else 3e-3,
+            refit=True, selection_metric=selection_metric,
+        )  # fmt: skip
+        return replace(config, preset="best", train=train)
     if model != "comet" or log.time_scope == "none":
         config = static(model, log)
         train = replace(config.train, refit=True, selection_metric=selection_metric)
@@ -188,6 +205,8 @@ def paper(model: str, log: Interactions) -> Config:
     size = "small" if len(log) < SMALL else "large"
     model_settings, train_settings = SEARCHED.get((model, size), ({}, {}))
     common = COMMON[size] | BATCHES.get(model, {})
+    if model == "sasrec":
+        common, model_settings = SEQUENCES["short" if _short(log) else "long"]
     if model == "comet":
         common = {"batch_size": 8192}
         if len(log) >= MEDIUM:
@@ -310,6 +329,28 @@ BATCHES: dict[str, dict[str, Any]] = {
 }
 """Training settings of single baselines that replace those of `COMMON`."""
 
+SEQUENCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "short": (
+        {
+            "negatives": 1, "batch_size": 1024, "learning_rate": 1e-3, "epochs": 100,
+            "full_epochs": 40, "patience": 10,
+        },
+        {"embedding_dim": 64, "history_length": 50, "heads": 1, "dropout": 0.5},
+    ),
+    "long": (
+        {
+            "negatives": 1, "batch_size": 8192, "learning_rate": 1e-3, "epochs": 100,
+            "full_epochs": 50, "patience": 10,
+        },
+        {"embedding_dim": 64, "history_length": 200, "heads": 2, "dropout": 0.2},
+    ),
+}  # fmt: skip
+"""Settings of SASRec's training and model, for short histories (`SHORT`) and for others.
+
+They are published ones: two blocks, one negative of each positive, Adam at 0.001 and batches of
+about 128 users (ADR 0046).
+"""
+
 SEARCHED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
     ("mf", "small"): ({"embedding_dim": 128}, {"learning_rate": 2e-3, "weight_decay": 5e-7}),
     ("gmf", "small"): ({"embedding_dim": 64}, {"learning_rate": 2e-3, "weight_decay": 5e-7}),
@@ -412,7 +453,8 @@ def check_protocol(config: Config, settings: Mapping[str, Any], protocol: Protoc
         When one of the `settings` differs from the protocol of the split.
     """
     given_split = protocol.split == "given"
-    maker = "given_test" if given_split else "leave_one_out"
+    makers = {"leave_one_out": "leave_one_out", "given": "given_test", "time": "time_split"}
+    maker = makers[protocol.split]
     for key in dotted(config, settings):
         room, name = key.split(".", 1)
         if room != "protocol" or (given_split and name == "negatives"):  # candidates from a file
@@ -421,6 +463,8 @@ def check_protocol(config: Config, settings: Mapping[str, Any], protocol: Protoc
             advice = f"pass it to {maker}, or to train --set"
             if name == "split":
                 advice = "omit this setting; --test and given_test read a split of your own"
+            elif name in OF_A_TIME_SPLIT:
+                advice = "omit this setting; time_split and --split take it"
             raise ConfigError(
                 f"{key} = {config.get(key)}: the split was made with {getattr(protocol, name)}; "
                 f"{advice}"

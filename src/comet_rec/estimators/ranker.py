@@ -55,6 +55,8 @@ class Ranker:
         self.run, self.rules = run, rules
         self.n_items = run.interactions.n_items
         self.allowed = rules.allowed(run.interactions)
+        if run.existing is not None:
+            self.allowed = run.existing if self.allowed is None else self.allowed & run.existing
         self.groups = rules.group_numbers(run.interactions)
         self.allow_pairs = rules.pairs(run.interactions, "allow_pairs", unknown or {})
         self.block_pairs = rules.pairs(run.interactions, "block_pairs", unknown or {})

@@ -86,6 +86,15 @@ class ConvNCF(Estimator):
     name = "convncf"
 
 
+class SASRec(Estimator):
+    """SASRec: causal self-attention over a user's latest items (Kang and McAuley 2018).
+
+    The arguments are those of `Estimator`; the signature lists every setting.
+    """
+
+    name = "sasrec"
+
+
 class Popularity(Estimator):
     """Popularity: the same most popular items for every user.
 
@@ -122,7 +131,9 @@ class Random(Estimator):
     name = "random"
 
 
-_NAMED = (COMET, MF, SVDpp, FISM, GMF, MLP, NeuMF, ConvNCF, Popularity, ItemKNN, EASE, Random)
+_NAMED = (
+    COMET, MF, SVDpp, FISM, GMF, MLP, NeuMF, ConvNCF, SASRec, Popularity, ItemKNN, EASE, Random
+)  # fmt: skip
 
 
 def _plain(name: str) -> type[Estimator]:

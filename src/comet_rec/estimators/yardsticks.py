@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from comet_rec.artefact.run import Run, second_config
 from comet_rec.config import Config
@@ -24,7 +25,8 @@ from comet_rec.evaluation.scoring import (
     VectorScores,
     blended,
     full_users,
-    model_scores,
+    held_scores,
+    held_vectors,
     vectors,
 )
 from comet_rec.models import base
@@ -108,7 +110,7 @@ def compared(run: Run) -> dict[str, Any]:
             left_out.append(f"{name}: {reason}")
     return {
         "metric": f"full {METRIC}" if full else METRIC,
-        "users": len(held),
+        "users": len(reference),
         "models": models,
         "left_out": left_out,
     }
@@ -182,11 +184,11 @@ def _measured(
     assert split is not None
     ties = split.protocol.ties
     model = _fitted(config, split.train)
-    values = _values(model_scores(model, split.train), held, split.train, ties, full=full)
+    values = _values(held_scores(model, split.train, held), held, split.train, ties, full=full)
     difference = paired(reference, values)
     if run.config.train.refit:
         model = _fitted(config, split.known)
-    scores = model_scores(model, split.known)
+    scores = held_scores(model, split.known, split.test)
     entry = {
         "model": config.name,
         "validation": float(values.mean()),
@@ -213,19 +215,25 @@ def _fitted(config: Config, rows: Interactions) -> Any:
 def _validation_scores(run: Run, split: Split) -> Scorer:
     """Scores of a run's model for its validation items, as when validation chose the epoch."""
     if base.non_iterative(run.config.name):
-        return model_scores(_fitted(run.config, split.train), split.train)
+        return held_scores(_fitted(run.config, split.train), split.train, split.validation)
     log, blend = run.interactions, run.blend
     model = base.restored(run.config, run.selected or run.state, log)
     if blend is None:
-        return model_scores(model, split.train)
+        return held_scores(model, split.train, split.validation)
     second = base.restored(second_config(run.config), blend.selected or blend.state, log)
-    sides = (*vectors(model, split.train), *vectors(second, split.train))
-    return VectorScores(*blended(*sides, blend.weight))
+    queries = split.validation.queries
+
+    def sides(part: Any) -> tuple[Tensor, Tensor]:
+        if queries is None:
+            return vectors(part, split.train)
+        return held_vectors(part, split.train, queries)
+
+    return VectorScores(*blended(*sides(model), *sides(second), blend.weight))
 
 
 def _values(
     scores: Scorer, held: HeldOut, seen: Interactions, ties: TieRule, *, full: bool
 ) -> npt.NDArray[np.float64]:
-    """NDCG@10 of each user of `held`, float64 [T], in the full ranking or among candidates."""
+    """NDCG@10 of each user of `held`, float64 [U], in the full ranking or among candidates."""
     ranks = full_ranks(scores, held, seen) if full else sampled_ranks(scores, held)
-    return ranks.figure(METRIC, ties)
+    return ranks.of_users(METRIC, ties)

@@ -13,7 +13,19 @@ import numpy.typing as npt
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut
 from comet_rec.errors import NonFiniteError, UnknownNameError
-from comet_rec.evaluation.metrics import TieRule, figures, hit_rate, ndcg, rank, standard_error
+from comet_rec.evaluation.metrics import (
+    CUTOFFS,
+    TieRule,
+    clustered_error,
+    figures,
+    first_of_lists,
+    hit_rate,
+    ndcg,
+    ndcg_of_lists,
+    rank,
+    recall_of_lists,
+    standard_error,
+)
 from comet_rec.models.interfaces import Scorer
 from comet_rec.random import generator
 
@@ -37,16 +49,48 @@ def caution(users: int) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """For each test user, how many candidates score higher than the positive, and how many tie.
+    """For each positive, how many candidates score higher, and how many have the same score.
 
     Parameters
     ----------
     better, tied : int64 [T]
         Numbers of candidates with a higher score than the positive, and with the same score.
+    lists : int64 [T] or None
+        List of each positive, from 0 to L − 1. None if each positive has a list of its own and a
+        user of its own, as in leave-one-out.
+    owners : int64 [L] or None
+        User of each list, ascending.
     """
 
     better: Int64
     tied: Int64
+    lists: Int64 | None = None
+    owners: Int64 | None = None
+
+    @staticmethod
+    def of_held(better: Int64, tied: Int64, held: HeldOut) -> Ranks:
+        """Ranks of held-out items, with the lists of their queries."""
+        if held.queries is None:
+            return Ranks(better, tied)
+        queries, lists = np.unique(held.queries.of_rows, return_inverse=True)
+        return Ranks(better, tied, lists, held.queries.users[queries])
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> Ranks:
+        """The ranks of some positives, in lists that have at least one of them."""
+        assert self.lists is not None
+        assert self.owners is not None
+        kept, lists = np.unique(self.lists[rows], return_inverse=True)
+        return Ranks(self.better[rows], self.tied[rows], lists, self.owners[kept])
+
+    @property
+    def n_users(self) -> int:
+        """Number of users with a list."""
+        return len(self.better if self.owners is None else np.unique(self.owners))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics, without k. Recall and MRR are for splits by time."""
+        return ("HR", "NDCG") if self.lists is None else ("HR", "NDCG", "Recall", "MRR")
 
     @property
     def rank(self) -> npt.NDArray[np.float64]:
@@ -54,27 +98,68 @@ class Ranks:
         return rank(self.better, self.tied)
 
     def figure(self, name: str, ties: TieRule) -> npt.NDArray[np.float64]:
-        """The metric `name`, HR@k or NDCG@k for any k, of each user, float64 [T].
+        """The metric `name` of each list, float64 [L]: HR@k or NDCG@k for any k.
+
+        In a split by time, Recall@k and MRR@k are metrics too. Without `lists`, each positive and
+        user has a list.
 
         Raises
         ------
         UnknownNameError
-            If `name` is neither HR@k nor NDCG@k.
+            If there is no such metric.
         """
-        match = re.fullmatch(r"(HR|NDCG)@([1-9][0-9]{0,99})", str(name))
+        match = re.fullmatch(rf"({'|'.join(self.metrics)})@([1-9][0-9]{{0,99}})", str(name))
         if match is None:
+            known = " or ".join(f"{metric}@k" for metric in self.metrics)
             raise UnknownNameError(
-                f"unknown metric {name!r}; use HR@k or NDCG@k with any k, such as HR@10 or NDCG@20"
+                f"unknown metric {name!r}; use {known} with any k, such as HR@10 or NDCG@20"
             )
-        metric = {"HR": hit_rate, "NDCG": ndcg}[match[1]]
         worst = int((self.better + self.tied).max(initial=0)) + 1  # a larger k changes nothing
-        return metric(self.better, self.tied, min(int(match[2]), worst), ties)
+        k = min(int(match[2]), worst)
+        if self.lists is None:
+            metric = {"HR": hit_rate, "NDCG": ndcg}[match[1]]
+            return metric(self.better, self.tied, k, ties)
+        ranks = self.better, self.tied, self.lists
+        if match[1] in ("HR", "MRR"):
+            hits, reciprocal = first_of_lists(*ranks, k, ties)
+            return hits if match[1] == "HR" else reciprocal
+        if match[1] == "NDCG":
+            return ndcg_of_lists(*ranks, k, ties)
+        return recall_of_lists(*ranks, k, ties)
+
+    def of_users(self, name: str, ties: TieRule) -> npt.NDArray[np.float64]:
+        """The metric `name` of each user, float64 [U], such that its mean is the mean over lists.
+
+        The value of a user is the sum over the user's lists, times users per list.
+        """
+        values = self.figure(name, ties)
+        if self.owners is None:
+            return values
+        _, users = np.unique(self.owners, return_inverse=True)
+        sums = np.bincount(users, values)
+        return np.asarray(sums * (len(sums) / len(values)))
+
+    def error(self, name: str, ties: TieRule) -> float:
+        """Standard error of the mean of the metric `name`; lists of one user count together."""
+        values = self.figure(name, ties)
+        if self.owners is None:
+            return standard_error(values)
+        return clustered_error(values, np.unique(self.owners, return_inverse=True)[1])
+
+    def means(self, ties: TieRule) -> tuple[dict[str, float], dict[str, float]]:
+        """Means of the listed metrics at k = 5 and 10, and the standard errors of the means."""
+        if self.lists is None:
+            return figures(self.better, self.tied, ties)
+        names = [f"{metric}@{k}" for k in CUTOFFS for metric in self.metrics]
+        means = {name: float(self.figure(name, ties).mean()) for name in names}
+        return means, {name: self.error(name, ties) for name in names}
 
 
 class Figures(dict[str, float]):
     """Mean HR@k and NDCG@k over users, as a dict from names such as "HR@10" to values.
 
-    Iteration gives k = 5 and 10. Any other k is computed on access.
+    Iteration gives k = 5 and 10. Any other k is computed on access. In a split by time, means are
+    over lists, and Recall@k and MRR@k are listed too.
 
     Parameters
     ----------
@@ -85,14 +170,15 @@ class Figures(dict[str, float]):
     """
 
     def __init__(self, ranks: Ranks, ties: TieRule, *, errors: bool = False) -> None:
-        super().__init__(figures(ranks.better, ranks.tied, ties)[errors])
+        super().__init__(ranks.means(ties)[errors])
         self._ranks, self._ties, self._errors = ranks, ties, errors
 
     def __getitem__(self, name: str) -> float:
         if isinstance(name, str) and dict.__contains__(self, name):
             return super().__getitem__(name)
-        values = self._ranks.figure(name, self._ties)
-        return standard_error(values) if self._errors else float(values.mean())
+        if self._errors:
+            return self._ranks.error(name, self._ties)
+        return float(self._ranks.figure(name, self._ties).mean())
 
     def __contains__(self, name: object) -> bool:
         try:
@@ -122,7 +208,8 @@ class Report(Mapping[str, float]):
     protocol : dict
         Settings and hash of the protocol.
     users : int64 [T]
-        Indices of the test users; `interactions.user_ids.external` has their ids.
+        Indices of the test users; `interactions.user_ids.external` has their ids. In a split by
+        time, each user is there once, whatever the number of lists.
     sampled_ranks, full_ranks : Ranks
         Ranks among sampled candidates, and among all items that the user has not interacted with.
         `full_ranks` covers only a sample of users if the model scores slowly, and is None without
@@ -130,6 +217,9 @@ class Report(Mapping[str, float]):
     ties : {"expected", "pessimistic"}
     full_users : int64 [F]
         Users in `full_ranks`: a subset of `users`, in the same order. None without a full ranking.
+    time_split : dict or None
+        For a split by time: numbers of test rows and new users, figures by group, and figures of
+        the lists (`by_time.findings`). None for other splits.
     """
 
     model: str
@@ -139,6 +229,7 @@ class Report(Mapping[str, float]):
     full_ranks: Ranks | None
     ties: TieRule = "expected"
     full_users: Int64 | None = None
+    time_split: dict[str, Any] | None = None
     sampled: Figures = field(init=False)
     sampled_se: Figures = field(init=False)
     full: Figures | None = field(init=False, default=None)
@@ -179,7 +270,8 @@ class Report(Mapping[str, float]):
         """HR@k or NDCG@k of each ranked user, for any k. Paired tests use these values.
 
         The array is float64 [T], in the order of `users`. For the full metric it is [F], in the
-        order of `full_users`.
+        order of `full_users`. The mean is the figure of the report, so a user with several lists
+        gets their sum, times users per list.
 
         Parameters
         ----------
@@ -198,16 +290,17 @@ class Report(Mapping[str, float]):
             raise UnknownNameError(
                 f"no full {name}: the model was evaluated without a full ranking"
             )
-        return ranks.figure(name, self.ties)
+        return ranks.of_users(name, self.ties)
 
     @property
     def ranks(self) -> npt.NDArray[np.float64]:
-        """Rank of each test user's positive among sampled candidates, float64 [T]."""
+        """Rank of each positive among sampled candidates, float64, one for each held-out item."""
         return self.sampled_ranks.rank
 
     def to_dict(self) -> dict[str, Any]:
         """The report as the plain data that ``evaluate --json`` prints."""
-        ranked = None if self.full_ranks is None else len(self.full_ranks.better)
+        ranked = None if self.full_ranks is None else self.full_ranks.n_users
+        more = {} if self.time_split is None else {"time_split": self.time_split}
         return {
             "model": self.model,
             "protocol": self.protocol,
@@ -217,6 +310,7 @@ class Report(Mapping[str, float]):
             "sampled_se": dict(self.sampled_se),
             "full": None if self.full is None else dict(self.full),
             "full_se": None if self.full_se is None else dict(self.full_se),
+            **more,
         }
 
 
@@ -261,8 +355,10 @@ def weighed_ranks(
         When a score is NaN or infinite.
     """
     better, tied = np.empty((2, len(weights), len(held)), np.int64)
+    several = held.queries is not None and held.queries.several
+    own = np.empty((len(weights), len(held) if several else 0), np.float32)
     for block in blocks(len(held), 1 + held.candidates.shape[1]):
-        users, candidates = held.users[block], held.candidates[block].astype(np.int64)
+        users, candidates = held.lists[block], held.candidates[block].astype(np.int64)
         exists = candidates < scores.n_items  # False for padding, [b, C]
         positives = held.positives[block, None]
         # The positive is scored in place of padding, which does not count.
@@ -274,7 +370,35 @@ def weighed_ranks(
             positive, candidate = summed[:, :1], summed[:, 1:]
             better[place, block] = ((candidate > positive) & exists).sum(axis=1)
             tied[place, block] = ((candidate == positive) & exists).sum(axis=1)
-    return [Ranks(*pair) for pair in zip(better, tied, strict=True)]
+            if several:
+                own[place, block] = positive[:, 0]
+    if several:
+        # The other positives of a list are ranked in it too.
+        for place in range(len(weights)):
+            more_better, more_tied = _among_positives(own[place], held.lists)
+            better[place] += more_better
+            tied[place] += more_tied
+    return [Ranks.of_held(*pair, held) for pair in zip(better, tied, strict=True)]
+
+
+def _among_positives(scores: Float32, lists: Int64) -> tuple[Int64, Int64]:
+    """For each positive, how many positives of its list score higher, and how many others tie.
+
+    `scores` and `lists` are [T].
+    """
+    order = np.lexsort((-scores, lists))
+    scores, lists = scores[order], lists[order]
+    new_list = np.ones(len(order), dtype=bool)
+    new_list[1:] = lists[1:] != lists[:-1]
+    new_score = new_list.copy()
+    new_score[1:] |= scores[1:] != scores[:-1]
+    list_start = np.flatnonzero(new_list)[np.cumsum(new_list) - 1]
+    group = np.cumsum(new_score) - 1  # positives of one list and score
+    group_start = np.flatnonzero(new_score)[group]
+    better, tied = np.empty((2, len(order)), np.int64)
+    better[order] = group_start - list_start
+    tied[order] = np.bincount(group)[group] - 1
+    return better, tied
 
 
 def _summed(first: Float32, second: Float32 | None, weight: float) -> Float32:
@@ -283,25 +407,28 @@ def _summed(first: Float32, second: Float32 | None, weight: float) -> Float32:
 
 
 def drawn_users(held: HeldOut, most: int | None) -> HeldOut:
-    """Random sample of at most `most` held-out rows; all rows if `most` is None.
+    """Random sample of at most `most` lists, with all their held-out items; all if `most` is None.
 
-    The sample is the same for every model.
+    Without queries, each user has a list. The sample is the same for every model.
     """
-    if most is None or most >= len(held):
+    lists = np.unique(held.lists)
+    if most is None or most >= len(lists):
         return held
-    rows = np.sort(generator(0, "full.users").permutation(len(held))[:most])
-    return HeldOut(held.users[rows], held.positives[rows], held.candidates[rows])
+    drawn = np.sort(generator(0, "full.users").permutation(len(lists))[:most])
+    return held.take(np.flatnonzero(np.isin(held.lists, lists[drawn])))
 
 
 def full_ranks(scores: Scorer, held: HeldOut, seen: Interactions) -> Ranks:
     """Rank each positive among all items, except its user's other items in `seen`.
+
+    In a split by time, the queries of the held-out items say which items exist and are seen.
 
     Parameters
     ----------
     scores : Scorer
     held : HeldOut
     seen : Interactions
-        Known interactions, whose items the ranking leaves out.
+        Known interactions, whose items the ranking leaves out. A split by time does not read them.
 
     Raises
     ------
@@ -332,13 +459,16 @@ def weighed_full_ranks(
     better, tied = np.empty((2, len(weights), len(held)), np.int64)
     held_at_once = 1 if second is None else 4
     for block in blocks(len(held), scores.n_items * held_at_once):
-        users, positives = held.users[block], held.positives[block]
-        first_scores = checked(scores.score_all(users))
-        second_scores = None if second is None else checked(second.score_all(users))
-        row, item = seen.interacted_items(users)  # [S] each, a pair for each seen item
+        users, positives = held.lists[block], held.positives[block]
+        first_scores = _of_all(scores, users)
+        second_scores = None if second is None else _of_all(second, users)
+        row, item = seen_items(held, users, seen)  # [S] each, a pair for each seen item
         is_other = item != positives[row]
         for place, weight in enumerate(weights):
             summed = _summed(first_scores, second_scores, weight)  # [b, I]
+            if held.queries is not None:
+                # An item that did not exist is below every other item.
+                summed = np.where(held.queries.exists, summed, np.float32(-np.inf))
             positive = np.take_along_axis(summed, positives[:, None], axis=1)  # [b, 1]
             # Seen items do not count: subtract those that are better or tied.
             positive_scores, seen_scores = positive[row, 0], summed[row, item]
@@ -350,7 +480,25 @@ def weighed_full_ranks(
             tied[place, block] = np.count_nonzero(summed == positive, axis=1) - 1 - seen_tied
     # A run from elsewhere may repeat a pair; the pair was then subtracted twice.
     better, tied = np.maximum(better, 0), np.maximum(tied, 0)
-    return [Ranks(*pair) for pair in zip(better, tied, strict=True)]
+    return [Ranks.of_held(*pair, held) for pair in zip(better, tied, strict=True)]
+
+
+def _of_all(scores: Scorer, lists: Int64) -> Float32:
+    """Scores of all items for each list, [B, I]; equal neighbours are scored once."""
+    if bool((lists[1:] > lists[:-1]).all()):
+        return checked(scores.score_all(lists))
+    distinct, place = np.unique(lists, return_inverse=True)
+    return checked(scores.score_all(distinct))[place]
+
+
+def seen_items(held: HeldOut, lists: Int64, known: Interactions) -> tuple[Int64, Int64]:
+    """Items that the lists with these indices leave out: position in `lists`, and item; [S] each.
+
+    Without queries, `lists` are users, and their items in `known` are left out.
+    """
+    if held.queries is None:
+        return known.interacted_items(lists)
+    return held.queries.seen(lists)
 
 
 def checked(scores: Float32) -> Float32:

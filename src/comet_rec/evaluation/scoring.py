@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from comet_rec.artefact.run import Run
-from comet_rec.data.histories import UserHistories, input_histories
+from comet_rec.data.histories import UserHistories, fold_in, input_histories
 from comet_rec.data.interactions import Interactions
+from comet_rec.data.queries import Bool, Queries
+from comet_rec.data.split import HeldOut
 from comet_rec.errors import InputError, NonFiniteError
 from comet_rec.evaluation.ranking import blocks
 from comet_rec.models import base
@@ -89,11 +92,13 @@ class VectorScores:
 class FunctionScores:
     """Scores from a function of a user id and a list of item ids, one score for each item.
 
-    The function gets ids as they are in the log.
+    The function gets ids as they are in the log. With `owners`, int64 [Q], scorers are asked with
+    queries, and `owners` has the user of each query.
     """
 
     function: Callable[[Any, list[Any]], Any]
     log: Interactions
+    owners: Int64 | None = None
 
     @property
     def n_items(self) -> int:
@@ -108,6 +113,7 @@ class FunctionScores:
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
         """Scores of C items for each of the B users; `items` and the result are [B, C]."""
         out = np.empty(items.shape, dtype=np.float32)
+        users = users if self.owners is None else self.owners[users]
         ids = self.log.user_ids.external(users).tolist()
         for row, (user, user_items) in enumerate(zip(ids, items, strict=True)):
             # Each item once, in the order of ids: an item's position must not reveal the positive.
@@ -145,11 +151,12 @@ def _order_of_scores(answer: Any, user: Any, count: int) -> Int64:
 class PairScores:
     """Scores of a model that scores (user, item) pairs one by one (`PairScorer`).
 
-    Pairs are scored in blocks, to limit memory.
+    Pairs are scored in blocks, to limit memory. `owners` is as in `FunctionScores`.
     """
 
     model: Any
     n_items: int
+    owners: Int64 | None = None
 
     def score_all(self, users: Int64) -> Float32:
         """Scores of all items for each of the B users, [B, I]."""
@@ -160,6 +167,7 @@ class PairScores:
     @torch.no_grad()
     def score_pairs(self, users: Int64, items: Int64) -> Float32:
         """Scores of C items for each of the B users; `items` and the result are [B, C]."""
+        users = users if self.owners is None else self.owners[users]
         device = next(self.model.parameters()).device
         out = np.empty(items.shape, dtype=np.float32)
         width = max(1, min(items.shape[1], PAIRS))
@@ -195,6 +203,68 @@ class NonIterativeScores:
         for block in blocks(len(users), self.n_items):
             out[block] = np.take_along_axis(self.score_all(users[block]), items[block], axis=1)
         return out
+
+
+@dataclass(frozen=True, eq=False)
+class QueryScores:
+    """Scores of a `NonIterative` model from the histories of queries."""
+
+    model: Any
+    queries: Queries
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return self.queries.log.n_items
+
+    def score_all(self, queries: Int64) -> Float32:
+        """Scores of all items for each of the B queries, [B, I]."""
+        rows, items = self.queries.histories(queries)
+        shape = len(queries), self.n_items
+        matrix = csr_array((np.ones(len(rows), dtype=np.float32), (rows, items)), shape=shape)
+        matrix.sort_indices()
+        users = self.queries.users[queries]
+        return np.asarray(self.model.score_all(users, matrix), dtype=np.float32)
+
+    def score_pairs(self, queries: Int64, items: Int64) -> Float32:
+        """Scores of C items for each of the B queries; `items` and the result are [B, C]."""
+        out = np.empty(items.shape, dtype=np.float32)
+        for block in blocks(len(queries), self.n_items):
+            # Queries of one list follow one another, and each is scored once.
+            distinct, place = np.unique(queries[block], return_inverse=True)
+            scores = self.score_all(distinct)
+            out[block] = np.take_along_axis(scores[place], items[block], axis=1)
+        return out
+
+
+def reads_histories(model: Any) -> bool:
+    """Whether a two-tower model encodes users by their histories."""
+    return model.histories is not None and bool(model.folds_in)
+
+
+def query_vectors(model: Any, queries: Queries, trained: Bool) -> Tensor:
+    """Vectors h ⊙ z_u of queries from their histories, on the CPU, [Q, W].
+
+    Parameters
+    ----------
+    model : TwoTower
+        A model that reads histories.
+    queries : Queries
+    trained : bool [U]
+        Users with a trained embedding. The vectors of other users come from the history alone.
+    """
+    out = torch.empty((len(queries), len(model.weight)), dtype=model.weight.dtype)
+    is_known = trained[queries.users]
+    for group in (is_known, ~is_known):
+        numbers = np.flatnonzero(group)
+        for first in range(0, len(numbers), ENCODED):
+            block = numbers[first : first + ENCODED]
+            rows, items = queries.histories(block)
+            ends = np.cumsum(np.bincount(rows, minlength=len(block)))
+            histories = fold_in(np.split(items, ends[:-1]), model.histories, queries.log.n_items)
+            owners = queries.users[block] if is_known[block[0]] else None
+            out[torch.from_numpy(block)] = vectors_from_histories(model, histories, owners).cpu()
+    return out
 
 
 def vectors(model: Any, rows: Interactions, histories: Any = None) -> tuple[Tensor, Tensor]:
@@ -295,8 +365,86 @@ def model_scores(model: Any, rows: Interactions, histories: Any = None) -> Score
     return PairScores(model, rows.n_items)
 
 
-def run_scores(run: Run) -> Scorer:
-    """Scorer of a finished run, whose input histories contain all known interactions."""
+def held_scores(model: Any, rows: Interactions, held: HeldOut, histories: Any = None) -> Scorer:
+    """Scorer of a trained model for held-out items; it is asked with `HeldOut.lists`.
+
+    Parameters
+    ----------
+    model
+    rows : Interactions
+        Training rows of the model, which are also the input histories if `held` has no queries.
+    held : HeldOut
+    histories : optional
+        As for `model_scores`.
+    """
+    queries = held.queries
+    if queries is None:
+        return model_scores(model, rows, histories)
+    if isinstance(model, NonIterative):
+        return QueryScores(model, queries)
+    if isinstance(model, TwoTower):
+        return VectorScores(*held_vectors(model, rows, queries, histories))
+    return PairScores(model, rows.n_items, queries.users)
+
+
+def held_vectors(
+    model: Any, rows: Interactions, queries: Queries, histories: Any = None
+) -> tuple[Tensor, Tensor]:
+    """Vectors of queries and of items of a two-tower model; parameters are as for `held_scores`."""
+    if not reads_histories(model):
+        users, items = vectors(model, rows, histories)
+        return users[torch.from_numpy(queries.users)], items
+    _, item_histories = input_histories(rows, model.histories) if histories is None else histories
+    with torch.no_grad():
+        items = _encoded(model, model.encode_items, item_histories, rows.n_items).cpu()
+    return query_vectors(model, queries, has_rows(rows)), items
+
+
+def with_new_users(model: Any, users: Tensor, rows: Interactions) -> Tensor:
+    """User vectors [U, W] in which users without a row have the vector of an empty history.
+
+    Their own embeddings are untrained. Models that read no histories keep them.
+    """
+    is_new = ~has_rows(rows)
+    if not is_new.any() or not reads_histories(model):
+        return users
+    empty = fold_in([np.empty(0, dtype=np.int64)], model.histories, rows.n_items)
+    users = users.clone()
+    users[torch.from_numpy(is_new)] = vectors_from_histories(model, empty).cpu()
+    return users
+
+
+def has_rows(rows: Interactions) -> Bool:
+    """Whether each user has a row, bool [U]."""
+    return np.bincount(rows.users, minlength=rows.n_users) > 0
+
+
+def run_scores(run: Run, held: HeldOut | None = None) -> Scorer:
+    """Scorer of a finished run, whose input histories contain all known interactions.
+
+    For held-out items with queries, the histories are those of the queries.
+    """
+    if held is not None and held.queries is not None:
+        return _query_scores(run, held.queries)
     if run.user_vectors is not None and run.item_vectors is not None:
         return VectorScores(run.user_vectors, run.item_vectors)
     return model_scores(run.model, run.known)
+
+
+def _query_scores(run: Run, queries: Queries) -> Scorer:
+    """Scorer of a finished run for the queries of its split."""
+    if base.non_iterative(run.config.name):
+        return QueryScores(run.model, queries)
+    if run.user_vectors is None or run.item_vectors is None:
+        return PairScores(run.model, run.interactions.n_items, queries.users)
+    assert run.split is not None
+    trained = has_rows(run.split.known if run.config.train.refit else run.split.train)
+    if reads_histories(run.model):
+        parts = [query_vectors(run.model, queries, trained)]
+    else:
+        width = len(run.model.weight)  # the columns of a second model follow
+        parts = [run.user_vectors[torch.from_numpy(queries.users), :width]]
+    if run.blend is not None:
+        weight = torch.tensor(run.blend.weight, dtype=parts[0].dtype)
+        parts.append(query_vectors(run.second_model, queries, trained) * weight)
+    return VectorScores(torch.cat(parts, dim=1), run.item_vectors)

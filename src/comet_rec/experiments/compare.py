@@ -17,7 +17,6 @@ from comet_rec.estimators.estimator import Estimator
 from comet_rec.estimators.evaluate import measure
 from comet_rec.estimators.presets import check_protocol
 from comet_rec.estimators.registry import ESTIMATORS
-from comet_rec.evaluation.metrics import hit_rate, ndcg
 from comet_rec.evaluation.paired import LEAST_P, holm, paired
 from comet_rec.evaluation.ranking import Report, caution
 from comet_rec.experiments.tables import Cell, Table, interval_text, markdown_table, p_text
@@ -32,7 +31,14 @@ PRETRAINED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
 A value has the registered name, and the initialising models with their settings.
 """
 
-METRICS = {"HR@10": (hit_rate, 10), "NDCG@10": (ndcg, 10)}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "popularity-days": ("popularity", {"model.days": 30}),
+}
+"""Models with other settings than their own name has. A value has the registered name, and these
+settings."""
+
+METRICS = ("HR@10", "NDCG@10")
+"""Metrics that are tested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +83,8 @@ def compare(
     ----------
     split : Split
     names : sequence of str
-        Registered models, and "neumf-p" and "convncf-p" (pre-trained).
+        Registered models, "neumf-p" and "convncf-p" (pre-trained), and "popularity-days", which
+        counts the last 30 days.
     preset : str
     refit : bool
         Train each model again with the validation rows, unless its own settings say otherwise.
@@ -96,7 +103,7 @@ def compare(
         For an unknown model or setting, before anything is trained.
     """
     changes = settings or {}
-    known = [*ESTIMATORS, *PRETRAINED]
+    known = [*ESTIMATORS, *PRETRAINED, *VARIANTS]
     for name in [*names, *changes]:
         if name not in known:
             raise ConfigError(unknown("model", name, known))
@@ -127,7 +134,8 @@ class _Study:
     def estimator(self, name: str, **more: Any) -> Estimator:
         """Untrained model with its settings in this comparison, overridden by `more`."""
         registered, _ = PRETRAINED.get(name, (name, {}))
-        settings = {**self.changes.get(name, {}), **more}
+        registered, fixed = VARIANTS.get(name, (registered, {}))
+        settings = {**fixed, **self.changes.get(name, {}), **more}
         return ESTIMATORS[registered](
             preset=self.preset, seed=self.seed, device=self.device, **settings
         )
@@ -186,11 +194,7 @@ def shared_sizes(target: Any, source: Any) -> dict[str, Any]:
 
 def _entry(name: str, model: Estimator, split: Split, seconds: float) -> Entry:
     report = measure(model.run, split)
-    ranks = report.sampled_ranks
-    values = {
-        metric: of_ranks(ranks.better, ranks.tied, k, report.ties)
-        for metric, (of_ranks, k) in METRICS.items()
-    }
+    values = {metric: report.of_users(metric) for metric in METRICS}
     config = model.run.config
     select_by = None if non_iterative(config.name) else config.train.selection_metric
     return Entry(name, report, seconds, model.run.epochs, select_by, values)
@@ -254,6 +258,9 @@ def as_table(data: Mapping[str, Any]) -> Table:
         "model", "HR@5", "NDCG@5", "HR@10", "NDCG@10", "full NDCG@10",
         f"NDCG@10 against {data['reference']} (95 %)", "p (Wilcoxon)", "p (bootstrap)", "seconds",
     ]  # fmt: skip
+    by_time = data["protocol"]["split"] == "time"
+    if by_time:
+        columns[6:6] = ["full HR@10", "coverage", "popularity"]
     shown = Table("", columns, [])
     for row in data["models"]:
         sampled = [
@@ -271,7 +278,15 @@ def as_table(data: Mapping[str, Any]) -> Table:
                 p_text(test["wilcoxon_holm"]),
                 p_text(test["bootstrap_holm"], none_seen=test["bootstrap"] <= LEAST_P),
             ]
-        shown.rows.append([row["model"], *sampled, full, *tested, f"{row['seconds']:,.0f}"])
+        lists = []
+        if by_time:
+            found = row["time_split"]
+            hits = "" if row["full"] is None else f"{row['full']['HR@10']:.4f}"
+            covered = ["", ""]
+            if found["coverage@10"] is not None:
+                covered = [f"{found['coverage@10']:.1%}", f"{found['popularity@10']:,.0f}"]
+            lists = [hits, *covered]
+        shown.rows.append([row["model"], *sampled, full, *lists, *tested, f"{row['seconds']:,.0f}"])
     return shown
 
 
@@ -289,5 +304,12 @@ def caption(data: Mapping[str, Any]) -> list[str]:
     ]
     if chosen:
         sentences.append(f"Validation chose the epochs, by {' and by '.join(chosen)}.")
+    if data["protocol"]["split"] == "time":
+        found = data["models"][0]["time_split"]
+        sentences.append(
+            f"{found['future_share']:.1%} of the test rows are of items from the future and are "
+            "not ranked. Coverage is the share of the items in some list of 10; popularity is the "
+            "mean number of earlier rows of the lists' items."
+        )
     few = caution(min(row["n_users"] for row in data["models"]))
     return [*sentences, *(f"{line[0].upper()}{line[1:]}." for line in few)]

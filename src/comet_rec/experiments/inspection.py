@@ -105,6 +105,8 @@ def figures_by_group(run: Run) -> Drawing | str:
         return "no figures by group: the model was trained on all rows, so nothing was held out"
     if run.final:
         return "no figures by group: the final weights know the test items; inspect a measured run"
+    if run.split.test.queries is not None:
+        return "no figures by group: a split by time has groups of its own (comet-rec evaluate)"
     report = measure(run, run.split)
     ranks, users = report.full_ranks, report.full_users
     assert ranks is not None

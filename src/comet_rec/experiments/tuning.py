@@ -57,6 +57,14 @@ SPACES: dict[str, Space] = {
     "mlp": {**BASELINE, "model.hidden": LAYERS, "model.dropout": (0.0, 0.3)},
     "neumf": {**BASELINE, "model.hidden": LAYERS, "model.dropout": (0.0, 0.3)},
     "convncf": {"train.learning_rate": (5e-4, 1e-3, 2e-3), "train.weight_decay": DECAYS},
+    "sasrec": {
+        "train.learning_rate": (5e-4, 1e-3, 2e-3),
+        "train.weight_decay": (0.0, 1e-6, 1e-5),
+        "model.embedding_dim": (64, 128),
+        "model.blocks": (1, 2, 3),
+        "model.heads": (1, 2),
+        "model.dropout": (0.1, 0.2, 0.3, 0.5),
+    },
     "itemknn": {
         "model.neighbours": (20, 50, 100, 200, 500, 1000),
         "model.shrink": (0.0, 10.0, 50.0, 100.0, 500.0),

@@ -23,6 +23,7 @@ _REGISTRY = {
     "mlp": ("comet_rec.models.mlp", "MLP", "MLPConfig"),
     "neumf": ("comet_rec.models.neumf", "NeuMF", "NeuMFConfig"),
     "convncf": ("comet_rec.models.convncf", "ConvNCF", "ConvNCFConfig"),
+    "sasrec": ("comet_rec.models.sasrec", "SASRec", "SASRecConfig"),
     "popularity": ("comet_rec.models.popularity", "Popularity", "PopularityConfig"),
     "itemknn": ("comet_rec.models.itemknn", "ItemKNN", "ItemKNNConfig"),
     "ease": ("comet_rec.models.ease", "EASE", "EASEConfig"),

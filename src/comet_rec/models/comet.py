@@ -40,7 +40,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from comet_rec.data.histories import Windows
+from comet_rec.data.prefixes import Windows
 from comet_rec.models.comet_config import CometConfig
 from comet_rec.models.kernels.pair_products import pair_products
 from comet_rec.models.layers import MultiWidthConvolution, Perceptron, uniform

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from comet_rec.config import positive, share
+from comet_rec.config import is_whole, positive, share
 from comet_rec.data.histories import HistoryPolicy
 from comet_rec.errors import ConfigError
 from comet_rec.models.layers import ConvolutionForm
@@ -30,6 +30,10 @@ class CometConfig:
         is the latest rows. With "causal", the user history of a training positive is the user's
         rows just before it, and evaluation reads the latest rows; N(i) is a random subset.
         Choice: sampled, new in each training step.
+    sequence_steps : int
+        With causal histories, the largest number of a user's consecutive positives that a batch
+        holds and the user tower encodes in one pass, by sliding windows. With 0, each positive is
+        drawn and encoded by itself. Needs ``towers="user"``.
     exclude_target : bool
         Leave a batch's positives out of its histories. Choice: true (ADR 0003).
     history_dropout : float
@@ -78,6 +82,7 @@ class CometConfig:
     embedding_dim: int = 128
     history_length: int = 50
     history: HistoryPolicy = "sampled"
+    sequence_steps: int = 0
     exclude_target: bool = True
     history_dropout: float = 0.5
     widths: tuple[int, ...] = (1, 8, 32, 128)
@@ -108,6 +113,17 @@ class CometConfig:
                 raise ConfigError(f"model.{name} = {list(values)}: each must be above 0")
         if not self.widths:
             raise ConfigError("model.widths = []: give at least one filter width")
+        if not is_whole(self.sequence_steps) or self.sequence_steps < 0:
+            raise ConfigError(
+                f"model.sequence_steps = {self.sequence_steps!r}: must be a whole number, "
+                "0 or above"
+            )
+        in_order = self.history == "causal" and not self.shuffle_history
+        if self.sequence_steps > 0 and not (in_order and self.user_tower and self.towers == "user"):
+            raise ConfigError(
+                f"model.sequence_steps = {self.sequence_steps}: needs a user tower alone, over "
+                'causal histories in order; set model.history = "causal" and model.towers = "user"'
+            )
         if self.cross == "cnn" and min(self.history_length, self.embedding_dim) < 15:
             raise ConfigError(
                 'model.cross = "cnn" needs model.history_length and model.embedding_dim of at '

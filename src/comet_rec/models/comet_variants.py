@@ -19,7 +19,7 @@ import contextlib
 import copy
 import itertools
 import math
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from comet_rec.data.arrays import Array, indices, under
 from comet_rec.data.batches import Batch
-from comet_rec.data.histories import HistorySettings, Ragged, Windows
+from comet_rec.data.histories import HistorySettings, Ragged
+from comet_rec.data.prefixes import Prefixes, Windows
 from comet_rec.errors import ConfigError
 from comet_rec.models.attribution import TOLERANCE, integrated_gradients
 from comet_rec.models.comet import COMET, Tower
@@ -43,7 +44,6 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
 
 __all__ = ["CometConfig", "CometVariant", "VariantTower", "build_tower"]
 
-H = TypeVar("H", bound=Tensor | Windows)
 MAPS = 64
 """Number of maps that `StridedConvolution` computes at a time on a CPU, to fit the cache."""
 
@@ -108,6 +108,8 @@ class CometVariant(COMET, TwoTower, FoldIn):
             dropout=self.config.history_dropout,
             shuffle=self.config.shuffle_history,
             items=self.config.item_tower,
+            steps=self.config.sequence_steps,
+            context=self.config.history_length if self.config.sequence_steps else 0,
         )
 
     @property
@@ -118,7 +120,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
     def encode_users(
         self,
         users: Int[Tensor, " U"] | None,
-        histories: Int[Tensor, "U N"] | Windows | None = None,
+        histories: Int[Tensor, "U N"] | Windows | Prefixes | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U K"]:
         """Vectors z_u = p_u + p'_u of users; the settings can leave one of the two terms out."""
@@ -128,6 +130,14 @@ class CometVariant(COMET, TwoTower, FoldIn):
             return self._user_rows(users, histories)
         if self.config.enrich == "interaction":
             users = None
+        if isinstance(histories, Prefixes):
+            # Histories of consecutive steps are windows of one sequence: p'_u of all of them.
+            length, pad = self.config.history_length, len(self.item_embedding)
+            windows, place = histories.windows(length, pad)
+            vectors = super().encode_users(None, windows, rng).index_select(0, place)  # [U, K]
+            if users is None:
+                return vectors
+            return vectors + self.own_embeddings(self.user_embedding, users, rng)
         return super().encode_users(users, _given(histories), rng)
 
     def encode_items(
@@ -151,15 +161,17 @@ class CometVariant(COMET, TwoTower, FoldIn):
             items = None
         return super().encode_items(items, _given(histories), rng)
 
-    def _user_rows(self, users: Tensor | None, histories: Tensor | Windows | None) -> Tensor:
+    def _user_rows(self, users: Tensor | None, histories: Any) -> Tensor:
         """Embeddings p_u without ID-embedding dropout; zeros for users who were not in training."""
         if users is not None:
             return self.user_embedding.index_select(0, users)
-        return self.h.new_zeros((len(_given(histories)), len(self.h)))
+        assert histories is not None
+        return self.h.new_zeros((len(histories), len(self.h)))
 
     def forward(self, batch: Batch, rng: torch.Generator | None) -> Float[Tensor, " P"]:
         """Logits of the batch's pairs (Eq. 8 before σ); `rng` None switches dropout off."""
-        assert not isinstance(batch.user_histories, Ragged)  # COMET's histories are padded
+        # COMET's histories are padded, or prefixes of sequences.
+        assert not isinstance(batch.user_histories, Ragged)
         z_users = self.encode_users(batch.users, batch.user_histories, rng)
         z_items = self.encode_items(batch.items, batch.item_histories, rng)
         return self.score_of_pairs(z_users, z_items, batch.pair_users, batch.pair_items)
@@ -197,7 +209,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
         return [*tables, self.item_embedding]
 
 
-def _given(histories: H | None) -> H:
+def _given(histories: Any) -> Any:
     if histories is None:
         raise ValueError("histories = None: COMET's towers need the histories; pass them")
     return histories
@@ -365,8 +377,10 @@ class StridedConvolution(nn.Module):
         next linear layer is given, the result is the features times its transpose, [B, O].
         """
         maps = embedding_maps(table, histories)[:, None]  # with one input channel, [B, 1, N, K]
-        size = MAPS if histories.device.type == "cpu" else max(1, len(maps))
-        x = torch.cat([self._features(block) for block in torch.split(maps, size)])  # [B, D]
+        if histories.device.type != "cpu" or torch.compiler.is_compiling():
+            x = self._features(maps)  # [B, D]; an exported graph has no blocks
+        else:
+            x = torch.cat([self._features(block) for block in torch.split(maps, MAPS)])
         return x if weight is None else nnf.linear(x, weight)
 
     def _features(self, x: Float[Tensor, "B 1 N K"]) -> Float[Tensor, "B D"]:
@@ -438,7 +452,7 @@ class SqueezeGate(nn.Module):
 
     def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """The features [B, D], each multiplied by the weight of its filter."""
-        shape = (len(features), self.layout.channels)
+        shape = (features.shape[0], self.layout.channels)
         blocks = []  # for each width the features of its filters, [B, channels, places]
         for _, where, places in self.layout.parts():
             blocks.append(features[:, where].reshape(*shape, places))

@@ -78,7 +78,7 @@ class GMF(LatentFactors):
         return torch.cat([self.h, torch.ones_like(self.bias)])
 
     def factors_of(
-        self, users: Int[Tensor, " U"] | None, histories: Ragged | None
+        self, users: Int[Tensor, " U"] | None, histories: Ragged | Int[Tensor, "U L"] | None
     ) -> Float[Tensor, "U W"]:
         """Vectors [p_u, b] of users; `histories` has no effect."""
         vectors = self.user_embedding.index_select(0, known(users, "user", self))

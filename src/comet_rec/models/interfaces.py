@@ -8,10 +8,10 @@ defaults. Other code uses declared attributes or ``isinstance``, never `hasattr`
 | `Model` | stored arrays, input histories, initialisation from pre-trained models | all |
 | `Scorer` | scores of known users, for all items or for chosen pairs | trained models |
 | `Trainable` | logits of training batches, from a torch module | neural models |
-| `TwoTower` | vectors whose weighted inner product is the logit | COMET, MF, SVD++, GMF, FISM |
+| `TwoTower` | vectors with a weighted inner product | COMET, SASRec, MF, SVD++, GMF, FISM |
 | `PairScorer` | logits that must be computed pair by pair | MLP, NeuMF, ConvNCF |
 | `NonIterative` | fitting in one computation, without epochs | Popularity, ItemKNN, EASE, Random |
-| `FoldIn` | scores of users not seen in training | COMET, SVD++, FISM, ItemKNN, EASE, Popularity |
+| `FoldIn` | scores of new users | COMET, SASRec, SVD++, FISM, ItemKNN, EASE, Popularity |
 """
 
 from __future__ import annotations

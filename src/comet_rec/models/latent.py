@@ -16,6 +16,7 @@ from comet_rec.data.arrays import Array, under
 from comet_rec.data.batches import Batch
 from comet_rec.data.histories import Ragged
 from comet_rec.models.interfaces import TwoTower
+from comet_rec.models.kernels.cross_features import embedding_maps
 from comet_rec.models.kernels.pair_products import pair_products
 from comet_rec.models.layers import uniform
 
@@ -91,20 +92,20 @@ class LatentFactors(nn.Module, TwoTower):
 
     @abstractmethod
     def factors_of(
-        self, users: Int[Tensor, " U"] | None, histories: Ragged | None
+        self, users: Int[Tensor, " U"] | None, histories: Ragged | Int[Tensor, "U L"] | None
     ) -> Float[Tensor, "U _"]:
         """Factors f_u of users; `users` is None for users who were not in training."""
 
     def encode_users(
         self,
         users: Int[Tensor, " U"] | None,
-        histories: Ragged | None = None,
+        histories: Ragged | Int[Tensor, "U L"] | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U W"]:
         """Vectors [f_u, b + b_u, 1] of users, or f_u for a model without biases.
 
-        `users` is None for users who were not in training. `rng` has no effect, because there is no
-        dropout.
+        `histories` are ragged, or full rows padded with n. `users` is None for users who were not
+        in training. `rng` has no effect, because there is no dropout.
         """
         factors = self.factors_of(users, histories)
         return factors if self.biases is None else self.biases.with_users(factors, users)
@@ -155,7 +156,7 @@ class Biases(nn.Module):
         self, vectors: Float[Tensor, "U K"], users: Int[Tensor, " U"] | None
     ) -> Float[Tensor, "U W"]:
         """Append the columns b + b_u and 1; users who were not in training have b_u = 0."""
-        column = self.bias.expand(len(vectors))  # b + b_u, [U]
+        column = self.bias.expand(vectors.shape[0])  # b + b_u, [U]
         if users is not None:
             column = column + self.users.index_select(0, users)
         return torch.column_stack([vectors, column, torch.ones_like(column)])
@@ -192,9 +193,15 @@ def known(indices: Tensor | None, role: str, model: nn.Module) -> Tensor:
 
 
 def history_means(
-    table: Float[Tensor, "n K"], histories: Ragged, alpha: float
+    table: Float[Tensor, "n K"], histories: Ragged | Int[Tensor, "U L"], alpha: float
 ) -> Float[Tensor, "U K"]:
-    """Normalised sum |N(u)|^(−α) Σ_{j ∈ N(u)} table[j], one row for each history N(u)."""
+    """Normalised sum |N(u)|^(−α) Σ_{j ∈ N(u)} table[j], one row for each history N(u).
+
+    Histories are ragged, or rows padded with n, which an exported graph reads.
+    """
+    if isinstance(histories, Tensor):
+        sums = embedding_maps(table, histories).sum(dim=1)  # a pad is a row of zeros
+        return sums * normaliser((histories < len(table)).sum(dim=1), alpha)[:, None]
     return history_sums(table, histories) * normaliser(histories.counts, alpha)[:, None]
 
 

@@ -54,7 +54,7 @@ class MF(LatentFactors):
         return config.biases
 
     def factors_of(
-        self, users: Int[Tensor, " U"] | None, histories: Ragged | None
+        self, users: Int[Tensor, " U"] | None, histories: Ragged | Int[Tensor, "U L"] | None
     ) -> Float[Tensor, "U K"]:
         """Embeddings p_u of users."""
         return self.user_embedding.index_select(0, known(users, "user", self))

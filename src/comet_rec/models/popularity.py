@@ -10,27 +10,70 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from comet_rec.config import positive
 from comet_rec.data.arrays import Array
+from comet_rec.data.clock import per_second
 from comet_rec.data.interactions import Interactions
+from comet_rec.errors import ConfigError
 from comet_rec.models.interfaces import FoldIn, NonIterative
 
 
 @dataclass(frozen=True, kw_only=True)
 class PopularityConfig:
-    """Settings of Popularity: it has none."""
+    """Settings of Popularity.
+
+    Parameters
+    ----------
+    days : int or None
+        Count only rows of the last days before the latest training row; None counts all rows. The
+        times of the log must be dates that compare across users.
+    """
+
+    days: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.days is not None:
+            positive(self, "model", "days")
 
 
 class Popularity(NonIterative, FoldIn):
-    """Model that scores each item by its number of users, equally for every user."""
+    """Model that scores each item by its number of users, equally for every user.
+
+    With `days`, only users of the last days count.
+    """
 
     def __init__(
         self, config: PopularityConfig, n_users: int, n_items: int, rng: torch.Generator
     ) -> None:
+        self.config = config
         self.counts = np.zeros(n_items, dtype=np.float32)
 
     def fit(self, log: Interactions) -> None:
-        """Count the users of each item in `log`."""
-        self.counts = np.bincount(log.items, minlength=log.n_items).astype(np.float32)
+        """Count the users of each item in `log`, or in its last days.
+
+        Raises
+        ------
+        ConfigError
+            With `days`, when the log has no dates.
+        """
+        items = log.items
+        if self.config.days is not None and len(log) > 0:
+            items = items[self._recent(log, self.config.days)]
+        self.counts = np.bincount(items, minlength=log.n_items).astype(np.float32)
+
+    @staticmethod
+    def _recent(log: Interactions, days: int) -> npt.NDArray[np.bool_]:
+        """Whether each row is less than `days` days before the latest row, bool [R]."""
+        per = None
+        if log.times is not None and log.time_scope == "global":
+            per = per_second(log.times, dated=log.dated)
+        if per is None or log.times is None:
+            raise ConfigError(
+                f"model.days = {days}: the times of this log are no dates that compare across "
+                "users; leave model.days out"
+            )
+        span = days * 86_400 * per  # whole numbers of Python, which cannot overflow
+        return np.asarray(log.times > max(int(log.times.max()) - span, np.iinfo(np.int64).min))
 
     def score_all(
         self, users: npt.NDArray[np.int64], histories: csr_array

@@ -73,7 +73,7 @@ class SVDpp(LatentFactors, FoldIn):
         return replace(FULL, exclude_target=self.config.exclude_target)
 
     def factors_of(
-        self, users: Int[Tensor, " U"] | None, histories: Ragged | None
+        self, users: Int[Tensor, " U"] | None, histories: Ragged | Int[Tensor, "U L"] | None
     ) -> Float[Tensor, "U K"]:
         """Factors f_u = p_u + |N(u)|^(−½) Σ y_j of users, from their histories N(u)."""
         assert histories is not None

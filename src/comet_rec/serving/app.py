@@ -42,7 +42,7 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
     401: {"model": Fault, "description": "The API key is missing or wrong."},
     404: {"model": Fault, "description": "An id is unknown."},
     408: {"model": Fault, "description": "The body did not come in time."},
-    413: {"model": Fault, "description": "The body is too large."},
+    413: {"model": Fault, "description": "The body is too large, or has too many lists."},
     422: {"model": Fault, "description": "A field is missing, or has a wrong value."},
     503: {
         "model": Fault,
@@ -72,6 +72,7 @@ def create_app(service: Service, *, has_keys: bool, admin_port: int | None = Non
         title="comet-rec", version=__version__, description=DESCRIPTION,
         docs_url=None, redoc_url=None,  # both load scripts from elsewhere
         openapi_url="/openapi.json",
+        redirect_slashes=False,  # a redirect would name the host that the client claims
     )  # fmt: skip
     _handle_errors(app)
     answers: dict[str, Any] = {"responses": _FAULTS}
@@ -153,6 +154,8 @@ def create_app(service: Service, *, has_keys: bool, admin_port: int | None = Non
         # The address of the socket that took the connection: no header of a client or of a proxy
         # changes it.
         if admin_port is None or tuple(request.scope["server"]) != ("127.0.0.1", admin_port):
+            return fault(404, "Not Found")
+        if "origin" in request.headers:  # a page in a browser of this machine
             return fault(404, "Not Found")
         version = await service.swap()
         return JSONResponse({"version": version})

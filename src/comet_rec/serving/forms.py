@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 MOST_USERS = 1_000
 """Users or histories in one request."""
@@ -14,6 +21,8 @@ MOST_HISTORY = 1_000
 """Items in one history."""
 MOST_ITEMS = 10_000
 """Items in `allow` or `block`."""
+MOST_FIELDS = 20
+"""Fields in one JSON object; no form has as many."""
 LONGEST_ID = 500
 
 Id = Annotated[
@@ -27,18 +36,31 @@ RunName = Annotated[
 Count = Annotated[int, Field(ge=1, le=1_000)]
 
 
+# Lists have `fail_fast`: pydantic makes an error for each wrong entry, and a body can hold 300,000.
+
+
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, fields: Any) -> Any:
+        """Refuse many unknown fields at once: pydantic makes an error for each of them."""
+        if isinstance(fields, dict) and len(fields) > MOST_FIELDS:
+            raise ValueError(f"{len(fields)} fields: at most {MOST_FIELDS} in one object")
+        return fields
 
 
 class _Rules(_Form):
     k: Annotated[Count, Field(description="Items per list.")] = 10
     include_seen: Annotated[bool, Field(description="Also list items of the history.")] = False
     allow: Annotated[
-        list[Id] | None, Field(max_length=MOST_ITEMS, description="List only these items.")
+        list[Id] | None,
+        Field(fail_fast=True, max_length=MOST_ITEMS, description="List only these items."),
     ] = None
     block: Annotated[
-        list[Id] | None, Field(max_length=MOST_ITEMS, description="Never list these items.")
+        list[Id] | None,
+        Field(fail_fast=True, max_length=MOST_ITEMS, description="Never list these items."),
     ] = None
     diversify: Annotated[
         float,
@@ -68,7 +90,7 @@ class UsersRequest(_Rules):
     """Lists for users by their ids."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_ids": [196], "k": 10}]})
-    user_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_USERS)]
+    user_ids: Annotated[list[Id], Field(fail_fast=True, min_length=1, max_length=MOST_USERS)]
 
     @property
     def members(self) -> list[Any]:
@@ -83,8 +105,8 @@ class HistoriesRequest(_Rules):
         json_schema_extra={"examples": [{"histories": [[242, 302]], "k": 10}]}
     )
     histories: Annotated[
-        list[Annotated[list[Id], Field(max_length=MOST_HISTORY)]],
-        Field(min_length=1, max_length=MOST_USERS),
+        list[Annotated[list[Id], Field(fail_fast=True, max_length=MOST_HISTORY)]],
+        Field(fail_fast=True, min_length=1, max_length=MOST_USERS),
     ]
 
     @property
@@ -97,7 +119,7 @@ class SimilarRequest(_Form):
     """Items that are most similar to each given item."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"item_ids": [242], "k": 5}]})
-    item_ids: Annotated[list[Id], Field(min_length=1, max_length=100)]
+    item_ids: Annotated[list[Id], Field(fail_fast=True, min_length=1, max_length=100)]
     k: Annotated[int, Field(ge=1, le=200)] = 10
     titles: bool = False
     run: RunName = "main"
@@ -110,8 +132,8 @@ class ExplainRequest(_Form):
         json_schema_extra={"examples": [{"history": [242, 302], "item_ids": [1]}]}
     )
     user_id: Id | None = None
-    history: Annotated[list[Id] | None, Field(max_length=MOST_HISTORY)] = None
-    item_ids: Annotated[list[Id], Field(min_length=1, max_length=20)]
+    history: Annotated[list[Id] | None, Field(fail_fast=True, max_length=MOST_HISTORY)] = None
+    item_ids: Annotated[list[Id], Field(fail_fast=True, min_length=1, max_length=20)]
     titles: bool = False
     run: RunName = "main"
 
@@ -135,7 +157,7 @@ class EventsRequest(_Form):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"events": [{"user_id": 196, "item_id": 302}]}]}
     )
-    events: Annotated[list[Event], Field(min_length=1, max_length=1_000)]
+    events: Annotated[list[Event], Field(fail_fast=True, min_length=1, max_length=1_000)]
 
 
 class Item(BaseModel):

@@ -16,7 +16,7 @@ VARIABLE = "COMET_REC_API_KEYS"
 """Environment variable with keys, separated by commas or blanks."""
 SHORTEST = 16
 """Fewest characters of a key."""
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_PREFIX = "sha256:"
 
 
 class Keys:
@@ -38,8 +38,12 @@ class Keys:
 
     @staticmethod
     def _digest(number: int, text: str) -> bytes:
-        if _DIGEST.fullmatch(text):
-            return bytes.fromhex(text.removeprefix("sha256:"))
+        if text.lower().startswith(_PREFIX):
+            # A digest with a misprint must not become a key, because digests are no secrets.
+            digits = text[len(_PREFIX) :]
+            if not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
+                raise InputError(f"API key {number}: sha256: must be followed by 64 hex digits")
+            return bytes.fromhex(digits)
         if len(text) < SHORTEST or not re.fullmatch(r"[!-~]+", text):
             # The message must not show the key.
             raise InputError(
@@ -57,7 +61,11 @@ class Keys:
         InputError
             When the file cannot be read or holds no key, or a key is not usable.
         """
-        entries = os.environ.get(VARIABLE, "").replace(",", " ").split()
+        text = os.environ.get(VARIABLE)
+        entries = (text or "").replace(",", " ").split()
+        if text is not None and not entries and path is None:
+            # A secret that did not arrive must not open the service to everybody.
+            raise InputError(f"{VARIABLE}: holds no key; unset it to let every request in")
         if path is not None:
             lines = [line.strip() for line in read_lines(path, f"--keys {path}")]
             of_file = [line for line in lines if line and not line.startswith("#")]

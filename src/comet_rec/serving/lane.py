@@ -1,4 +1,4 @@
-"""A queue before one thread, which takes all that waits at once."""
+"""A queue whose requests are answered together: each batch is all that waits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Busy(Exception):
 
 
 class Lane:
-    """Answers requests in one thread; those that come while it computes are the next batch.
+    """Answers requests one batch after the other; those that come meanwhile are the next batch.
 
-    No request waits for others to come: a batch is what has queued up meanwhile. So a lone request
-    is answered at once, and under load one ranking serves many requests.
+    A batch is computed in a thread of the lane, unless it is light. No request waits for others to
+    come. So a lone request is answered at once, and under load one ranking serves many requests.
 
     Parameters
     ----------
@@ -27,12 +27,21 @@ class Lane:
         Requests that may wait.
     most : int
         Requests in one batch.
+    is_light : callable, optional
+        Whether a batch takes so little time that it is computed between other events. Two threads
+        would wait for each other longer than that. By default, no batch is light.
     """
 
     def __init__(
-        self, answer: Callable[[Sequence[Any]], Sequence[Any]], *, limit: int, most: int
+        self,
+        answer: Callable[[Sequence[Any]], Sequence[Any]],
+        *,
+        limit: int,
+        most: int,
+        is_light: Callable[[Sequence[Any]], bool] = lambda _: False,
     ) -> None:
-        self._answer, self._limit, self._most = answer, limit, most
+        self._answer, self._is_light = answer, is_light
+        self._limit, self._most = limit, most
         self._waiting: deque[tuple[Any, asyncio.Future[Any]]] = deque()
         self._thread = ThreadPoolExecutor(1)  # starts its thread at the first request
         self._task: asyncio.Task[None] | None = None
@@ -66,7 +75,11 @@ class Lane:
             batch = [(request, future) for request, future in batch if not future.cancelled()]
             requests = [request for request, _ in batch]
             try:
-                answers = await loop.run_in_executor(self._thread, self._answer, requests)
+                if self._is_light(requests):
+                    answers = self._answer(requests)
+                    await asyncio.sleep(0)  # other events are due
+                else:
+                    answers = await loop.run_in_executor(self._thread, self._answer, requests)
             except Exception as error:  # a fault of ours: every request of the batch gets it
                 answers = [error] * len(batch)
             for (_, future), answer in zip(batch, answers, strict=True):

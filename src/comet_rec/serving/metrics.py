@@ -36,6 +36,8 @@ class Metrics:
         self.swaps = Counter(
             "comet_rec_swaps", "Swaps of the run.", ["result"], registry=self._registry
         )
+        for result in ("done", "refused"):  # Prometheus sees no increase in a series that begins
+            self.swaps.labels(result)
         self.waiting = Gauge(
             "comet_rec_waiting_requests", "Requests that wait in a queue.", registry=self._registry
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -17,12 +19,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import uvicorn
 
 from comet_rec.errors import CometError, InputError, messages_for
 from comet_rec.serving.app import create_app
+from comet_rec.serving.connection import Connection
 from comet_rec.serving.gate import Gate
 from comet_rec.serving.keys import Keys
 from comet_rec.serving.service import Log, Service
@@ -90,7 +93,9 @@ def serve(settings: Settings, *, started: Any = None) -> None:
     ArtefactError
         When the first run cannot be served.
     """
-    log = _silent_requests if settings.quiet else write_line
+    if settings.admin_port and settings.admin_port == settings.port:
+        raise InputError(f"--admin-port {settings.port}: is the public port; give another one")
+    log = JsonLog(quiet=settings.quiet)
     folders = {"main": settings.run}
     if settings.compare is not None:
         folders["compare"] = settings.compare
@@ -108,9 +113,12 @@ def serve(settings: Settings, *, started: Any = None) -> None:
         gate = Gate(app, service, settings.keys, routes)
         server = Server(gate, service, settings.drain)
         address = _address(sockets[0])
+        gc.collect()
+        gc.freeze()  # collections need not look at the imported modules: they halt all threads
         with messages_for("http"):
             server.run_until_end(sockets, lambda: started and started(address))
     finally:
+        gc.unfreeze()
         for each in sockets:
             each.close()
     if server.failure is not None:
@@ -133,14 +141,14 @@ class Server(uvicorn.Server):
 
     def __init__(self, gate: Gate, service: Service, drain: float) -> None:
         config = uvicorn.Config(
-            gate, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
+            gate, http=Connection, ws="none", lifespan="off", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, backlog=BACKLOG,
             timeout_keep_alive=int(IDLE_SECONDS), timeout_graceful_shutdown=int(drain) + 1,
         )  # fmt: skip
         super().__init__(config)
         self.failure: CometError | None = None
         self._gate, self._service, self._drain = gate, service, drain
-        self._idle_since: dict[Any, float] = {}
+        self._idle_since: dict[tuple[Any, Any], float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run_until_end(self, sockets: list[socket.socket], started: Any) -> None:
@@ -168,7 +176,8 @@ class Server(uvicorn.Server):
         except CometError as error:
             self.failure, self.should_exit = error, True
         else:
-            started()
+            with contextlib.suppress(OSError):  # e.g. a full disk behind stdout
+                started()
 
     async def _swapped(self) -> None:
         with contextlib.suppress(CometError):  # the log has the reason; the old run goes on
@@ -213,12 +222,17 @@ class Server(uvicorn.Server):
             await asyncio.sleep(1)
             now = time.monotonic()
             connections: set[Any] = set(self.server_state.connections)
+            # A new request is a new cycle, so a busy connection begins anew with each of them.
             idle = {
-                each for each in connections if each.cycle is None or each.cycle.response_complete
+                (each, each.cycle)
+                for each in connections
+                if each.cycle is None or each.cycle.response_complete
             }
-            self._idle_since = {each: self._idle_since.get(each, now) for each in idle}
-            for each, since in self._idle_since.items():
-                if now - since > IDLE_SECONDS and each.transport is not None:
+            self._idle_since = {key: self._idle_since.get(key, now) for key in idle}
+            for (each, _), since in self._idle_since.items():
+                if now - since > 2 * IDLE_SECONDS:
+                    each.transport.abort()  # a closed one waits for a client that reads nothing
+                elif now - since > IDLE_SECONDS:
                     each.transport.close()
 
 
@@ -270,17 +284,42 @@ class ServerLog(logging.Handler):
         self._log("server", **values)
 
 
-def write_line(event: str, **values: Any) -> None:
-    """Write a line of the log to stderr, as JSON; it never holds ids, texts or addresses."""
-    if sys.stderr is None:
-        return
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = {"time": now, "event": event, "process": os.getpid(), **values}
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(json.dumps(line) + "\n")
-        sys.stderr.flush()
+class JsonLog:
+    """Writes lines of the log to stderr, as JSON; they never hold ids, texts or addresses.
+
+    Nothing waits for a reader of the log: lines that would block are left out and counted.
+
+    Parameters
+    ----------
+    quiet : bool
+        Whether single requests are left out.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._lost = 0
+
+    def __call__(self, event: str, **values: Any) -> None:
+        """Write one line."""
+        if sys.stderr is None or (self._quiet and event == "request"):
+            return
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"time": now, "event": event, "process": os.getpid(), **values}
+        if self._lost:
+            line["lines_lost"] = self._lost
+        with contextlib.suppress(OSError, ValueError):
+            if not _is_writable(sys.stderr):
+                self._lost += 1
+                return
+            sys.stderr.write(json.dumps(line) + "\n")
+            sys.stderr.flush()
+            self._lost = 0
 
 
-def _silent_requests(event: str, **values: Any) -> None:
-    if event != "request":
-        write_line(event, **values)
+def _is_writable(stream: TextIO) -> bool:
+    """Whether a line can be written without waiting; a pipe has room for 4 KiB then."""
+    try:
+        file = stream.fileno()
+    except (OSError, ValueError):  # a stream in memory
+        return True
+    return bool(select.select([], [file], [], 0)[1])

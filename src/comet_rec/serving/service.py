@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from comet_rec.errors import CometError, InputError
+from comet_rec.errors import ArtefactError, CometError, InputError
 from comet_rec.serving.lane import Lane
 from comet_rec.serving.metrics import Metrics
 from comet_rec.serving.served import Counts, ListsRequest, Served, check_events
@@ -52,11 +52,13 @@ class Service:
         self.metrics, self.sessions = Metrics(), Sessions()
         self.draining = False
         self._runs: Loaded = {}
-        self._lists = Lane(self._answer_lists, limit=queue, most=BATCH)
+        self._about = ""  # answer of /v1/runs
+        self._lists = Lane(self._answer_lists, limit=queue, most=BATCH, is_light=self._is_light)
         # Slow requests have a thread of their own, so that lists need not wait for them.
         self._others = Lane(_call_all, limit=max(queue // 4, 1), most=1)
         self._loader = ThreadPoolExecutor(1)
         self._swapping = asyncio.Lock()
+        self._next_swap: asyncio.Task[str] | None = None
 
     @property
     def ready(self) -> bool:
@@ -88,7 +90,8 @@ class Service:
     async def swap(self) -> str:
         """Read the runs anew from their folders, and answer with them once they are verified.
 
-        If a run cannot be read or gives no lists, the old ones go on answering.
+        If a run cannot be read or gives no lists, the old ones go on answering. A call during a
+        swap begins the next swap, which answers all calls that have come until then.
 
         Returns
         -------
@@ -100,16 +103,23 @@ class Service:
         ArtefactError
             When a run is missing, damaged, or gives no usable lists.
         """
+        if self._next_swap is None:
+            self._next_swap = asyncio.ensure_future(self._swap_when_free())
+        # A caller that gives up must not cancel the swap of the others.
+        return await asyncio.shield(self._next_swap)
+
+    async def _swap_when_free(self) -> str:
         async with self._swapping:
+            self._next_swap = None  # a later call needs files that are read later
             before = {name: run.version for name, run in self._runs.items()}
             loop = asyncio.get_running_loop()
             try:
-                runs = await loop.run_in_executor(self._loader, self._load)
+                runs, about = await loop.run_in_executor(self._loader, self._load)
             except CometError as error:
                 self.metrics.swaps.labels("refused").inc()
                 self.log("swap refused", reason=str(error), version=before.get("main"))
                 raise
-            self._runs = runs
+            self._runs, self._about = runs, about
             versions = {name: (run.run.config.name, run.version) for name, run in runs.items()}
             self.metrics.serving(versions)
             self.metrics.swaps.labels("done").inc()
@@ -117,8 +127,16 @@ class Service:
         gc.collect()  # cycles keep the old run's arrays in memory until a collection
         return runs["main"].version
 
-    def _load(self) -> Loaded:
-        return {name: Served.load(folder, self.titles) for name, folder in self.folders.items()}
+    def _load(self) -> tuple[Loaded, str]:
+        """The runs, and the answer of /v1/runs: it is large, and the same until the next swap."""
+        try:
+            runs = {name: Served.load(folder, self.titles) for name, folder in self.folders.items()}
+            facts = [run.about(name) for name, run in runs.items()]
+            return runs, runs["main"].answer("runs", facts)
+        except CometError:
+            raise
+        except Exception as error:  # e.g. no memory, or no free file descriptor
+            raise ArtefactError(f"the run cannot be loaded: {type(error).__name__}") from error
 
     async def lists(self, request: ListsRequest) -> str:
         """Answer of a request for lists."""
@@ -127,6 +145,14 @@ class Service:
         self.metrics.unknown.inc(counts.unknown)
         self.metrics.fallbacks.inc(counts.popular)
         return str(text)
+
+    def _is_light(self, requests: Sequence[ListsRequest]) -> bool:
+        """Whether each run that answers takes only milliseconds for its requests."""
+        runs = self._runs
+        return all(request.run in runs for request in requests) and all(
+            served.is_light([request for request in requests if request.run == name])
+            for name, served in runs.items()
+        )
 
     def _answer_lists(self, requests: Sequence[ListsRequest]) -> list[Any]:
         """Answers of a batch; the requests of one run are all answered by the same version."""
@@ -156,9 +182,8 @@ class Service:
 
     def about(self) -> str:
         """Facts about all runs."""
-        runs = dict(self._runs)
-        main = self.served("main")
-        return main.answer("runs", [run.about(name) for name, run in runs.items()])
+        self.served("main")  # raises before the first load
+        return self._about
 
 
 def _call_all(calls: Sequence[Callable[[], str]]) -> list[Any]:

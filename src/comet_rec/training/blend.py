@@ -11,8 +11,9 @@ from comet_rec.artefact.checkpoint import BLEND, has_own_checkpoint
 from comet_rec.artefact.run import Run
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
+from comet_rec.data.split import HeldOut
 from comet_rec.errors import ConfigError
-from comet_rec.evaluation.scoring import model_scores
+from comet_rec.evaluation.scoring import held_scores
 from comet_rec.models import base
 from comet_rec.models.interfaces import Scorer
 from comet_rec.training.checkpoints import Hooks
@@ -73,10 +74,10 @@ def check_begun(hooks: Hooks, name: str) -> None:
         )
 
 
-def validation_scores(second: Run, rows: Interactions) -> Scorer:
-    """Scores of the second model for validation; `rows` are the training rows.
+def validation_scores(second: Run, rows: Interactions, held: HeldOut) -> Scorer:
+    """Scores of the second model for the validation items `held`; `rows` are the training rows.
 
     They use the parameters from before the refit, which were not trained on validation rows.
     """
     state = second.state if second.selected is None else second.selected
-    return model_scores(base.restored(second.config, state, second.interactions), rows)
+    return held_scores(base.restored(second.config, state, second.interactions), rows, held)

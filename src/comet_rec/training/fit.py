@@ -18,11 +18,18 @@ from comet_rec.config import Config
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import input_histories
 from comet_rec.data.interactions import Interactions
+from comet_rec.data.sequences import SequenceBatches
 from comet_rec.data.split import HeldOut, Split
-from comet_rec.errors import CometWarning, NonFiniteError, TrainingInterrupted
-from comet_rec.evaluation.metrics import figures
+from comet_rec.errors import CometWarning, ConfigError, NonFiniteError, TrainingInterrupted
 from comet_rec.evaluation.ranking import Ranks, drawn_users, weighed_full_ranks, weighed_ranks
-from comet_rec.evaluation.scoring import PairScores, blended, full_users, model_scores, vectors
+from comet_rec.evaluation.scoring import (
+    PairScores,
+    blended,
+    full_users,
+    held_scores,
+    vectors,
+    with_new_users,
+)
 from comet_rec.models import base
 from comet_rec.models.interfaces import Scorer
 from comet_rec.random import torch_seed
@@ -147,7 +154,7 @@ def fit(
             continue  # resumed in the refit: validation has already chosen the epochs
         validate = None
         if stage.held is not None:
-            scores = blend.validation_scores(second, stage.rows) if second else None
+            scores = blend.validation_scores(second, stage.rows, stage.held) if second else None
             validate = Validation(config, stage.held, stage.rows, scores, found.weights)
         model = fresh_model(config, log, starts, refitted=stage.name != "validation")
         if base.non_iterative(config.name):
@@ -226,7 +233,7 @@ def estimated_seconds(
     validating = 0.0
     if stage.held is not None:
         began = time.perf_counter()
-        scores = model_scores(model, stage.rows)
+        scores = held_scores(model, stage.rows, stage.held)
         # A blend ranks the scores of two models: here the model stands in for the second one, too.
         second = None if config.blend.model == "none" else scores
         Validation(config, stage.held, stage.rows, second)(model)
@@ -280,6 +287,7 @@ def finished(
     part = None
     if base.two_tower(found.config.name):
         users, items = vectors(model, rows)
+        users = with_new_users(model, users, rows)
     if second is not None:
         # A refit keeps the weight of the epoch that validation chose.
         weight = found.weights[found.epochs - 1] if found.weights else found.config.blend.weight
@@ -331,11 +339,20 @@ def batches_of(rows: Interactions, config: Config, model: Any, positives: Any = 
     """
     base.check(config)
     train = config.train
-    return Batches(
+    histories = model.histories
+    kind = Batches
+    if histories is not None and histories.steps > 0:
+        kind = SequenceBatches
+        if train.positives_per_user > 1:
+            raise ConfigError(
+                f"train.positives_per_user = {train.positives_per_user}: {config.name} trains on "
+                "all rows of a sequence together; leave the setting out"
+            )
+    return kind(
         rows,
         batch_size=train.batch_size,
         negatives=train.negatives,
-        histories=model.histories,
+        histories=histories,
         seed=config.seed,
         positives_per_user=train.positives_per_user,
         negative_pool=train.negative_pool,
@@ -383,7 +400,7 @@ class Validation:
 
         `histories` are the model's input histories, for models that read them.
         """
-        scores = model_scores(model, self.rows, histories)
+        scores = held_scores(model, self.rows, self.held, histories)
         return self.figures(scores) if self.second is None else self.blended(scores)
 
     def figures(self, scores: Scorer) -> dict[str, float]:
@@ -418,7 +435,7 @@ class Validation:
         return by_weight
 
     def _means(self, ranks: Ranks) -> dict[str, float]:
-        return figures(ranks.better, ranks.tied, self.config.protocol.ties)[0]
+        return ranks.means(self.config.protocol.ties)[0]
 
 
 VALIDATION_METRICS = ("HR@10", "NDCG@10", "full NDCG@10")

@@ -47,6 +47,9 @@ def objective(
     logits = model(batch, rng)
     if config.loss == "bpr":
         loss = bayesian_personalised_ranking(logits, batch.labels, batch.groups, config.reduction)
+    elif config.loss == "gbce":
+        power = gbce_power(config.negatives, batch.n_items, config.calibration)
+        loss = generalised_cross_entropy(logits, batch.labels, power, config.reduction)
     else:
         loss = binary_cross_entropy(logits, batch.labels, config.reduction)
     return loss, logits
@@ -70,6 +73,31 @@ def binary_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy (Eq. 9): −Σ [y·log σ(x) + (1 − y)·log(1 − σ(x))], or the mean."""
     return nnf.binary_cross_entropy_with_logits(logits, labels, reduction=reduction)
+
+
+def generalised_cross_entropy(
+    logits: Float[Tensor, " P"],
+    labels: Float[Tensor, " P"],
+    power: float,
+    reduction: Literal["mean", "sum"],
+) -> Float[Tensor, ""]:
+    """gBCE: −Σ [y·log σ(x)^β + (1 − y)·log(1 − σ(x))] with β = `power`, or the mean.
+
+    With few sampled negatives, binary cross-entropy overestimates the probability of every item. A
+    power below 1 corrects that (Petrov and Macdonald 2023, Eq. 14).
+    """
+    # log σ(x)^β is β·log σ(x): the power is a weight of the positives.
+    weights = torch.where(labels > 0, power, 1.0).to(logits.dtype)
+    return nnf.binary_cross_entropy_with_logits(logits, labels, weights, reduction=reduction)
+
+
+def gbce_power(negatives: int, n_items: int, calibration: float) -> float:
+    """Power β = α (t (1 − 1/α) + 1/α) of gBCE, with the sampling rate α = k/(n − 1) and t.
+
+    The arguments are the number k of negatives of a positive, the number n of items, and t.
+    """
+    rate = min(1.0, negatives / max(n_items - 1, 1))
+    return 1 - calibration * (1 - rate)
 
 
 def bayesian_personalised_ranking(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec.config import ProtocolConfig
 from comet_rec.data.given_split import Pairs
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.sampling import Complement, unobserved_items
@@ -31,7 +32,8 @@ class Held:
     part : int
         Code of the part: `TEST` or `VALIDATION`.
     users, positives : int64 [T]
-        Users in ascending order, and the held-out item of each user.
+        Users in ascending order, and the held-out item of each user. In a split by time, a user may
+        have several.
     rows, candidates : int64 [M]
         One entry for each candidate: the position of its user in `users` (ascending), and the
         item. Repeated candidates, and candidates that equal the positive, are included.
@@ -61,12 +63,15 @@ class Material:
     held : tuple of Held
     test_times : bool
         Whether the test rows have real times; a test file may have no times.
+    by_time : ProtocolConfig or None
+        Protocol of a split by time; None for other splits.
     """
 
     log: Interactions
     part: npt.NDArray[np.uint8]
     held: tuple[Held, ...]
     test_times: bool
+    by_time: ProtocolConfig | None = None
 
     @cached_property
     def train(self) -> Bool:
@@ -90,12 +95,18 @@ class Material:
         all_equal = times is not None and len(times) > 1 and bool((times == times[0]).all())
         return None if all_equal else times
 
-    @cached_property
-    def interacted(self) -> Complement:
+    def interacted(self, held: Held) -> Complement:
         """Items that each user interacted with in the raw log, for `excludes(users, items)`.
 
-        Rows that were dropped when the log was read count too.
+        Rows that were dropped when the log was read count too. In a split by time, rows after the
+        part of `held` do not count.
         """
+        if self.by_time is None:
+            return self._interacted
+        return unobserved_items(self.log.select(self.part <= held.part))
+
+    @cached_property
+    def _interacted(self) -> Complement:
         return unobserved_items(self.log)
 
     def keys(self, users: npt.NDArray[Any], items: npt.NDArray[Any]) -> Int64:
@@ -163,7 +174,8 @@ def of_split(split: Split) -> Material:
         # validation candidates are sampled here, maybe in another number.
         negatives = part.candidates.shape[1] if given else split.protocol.negatives
         held.append(Held(name, code, part.users, part.positives, rows, candidates, negatives))
-    return Material(split.interactions, split.part, tuple(held), not given)
+    by_time = split.protocol if split.protocol.split == "time" else None
+    return Material(split.interactions, split.part, tuple(held), not given, by_time)
 
 
 def of_files(

@@ -12,6 +12,7 @@ from torch import Tensor
 from comet_rec.config import Config
 from comet_rec.data.batches import Batch, Batches
 from comet_rec.data.histories import HistorySettings
+from comet_rec.data.queries import existing
 from comet_rec.evaluation.audit.findings import Example, Hit
 from comet_rec.evaluation.audit.material import Bool, Held, Int64, Material
 from comet_rec.models import base
@@ -70,7 +71,9 @@ def positive_among_candidates(material: Material, held: Held) -> Hit | None:
 def candidates_interacted(material: Material, held: Held) -> Hit | None:
     """Check for candidates that the user interacted with anywhere in the raw log."""
     rows, items = _candidates(material, held)
-    mask = material.interacted.excludes(held.users[rows], items) & (items != held.positives[rows])
+    mask = material.interacted(held).excludes(held.users[rows], items) & (
+        items != held.positives[rows]
+    )
     message = "have candidates that they interacted with in the raw log"
     return _users_of(material, held, mask, message)
 
@@ -98,7 +101,8 @@ def cold_users(material: Material, held: Held) -> Hit | None:
     log = material.log
     known = np.bincount(log.users[material.train], minlength=log.n_users) > 0
     message = f"{held.name} users have no training row"
-    return material.hit(~known[held.users], message, user=held.users)
+    users = np.unique(held.users)
+    return material.hit(~known[users], message, user=users)
 
 
 def cold_items(material: Material, held: Held) -> Hit | None:
@@ -106,6 +110,21 @@ def cold_items(material: Material, held: Held) -> Hit | None:
     message = f"users have a {held.name} item without a training row"
     mask = ~_in_training(material)[held.positives]
     return material.hit(mask, message, user=held.users, item=held.positives)
+
+
+def future_candidates(material: Material, held: Held) -> Hit | None:
+    """Check for candidates and held-out items that did not exist at the moment of the split.
+
+    Only splits by time have a moment. An item exists if it has an earlier row.
+    """
+    if material.by_time is None:
+        return None
+    exists = existing(material.log, material.part < held.part)
+    rows, items = _candidates(material, held)
+    users = np.append(held.users[rows], held.users)
+    items = np.append(items, held.positives)
+    message = f"{held.name} candidates and positives have no row before the moment of the split"
+    return material.hit(~exists[items], message, user=users, item=items)
 
 
 def foreign_candidates(material: Material, held: Held) -> Hit | None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from comet_rec.data.clock import doubtful_times
-from comet_rec.data.split import TEST
+from comet_rec.data.split import TEST, parts_at
 from comet_rec.evaluation.audit.findings import Hit
 from comet_rec.evaluation.audit.material import Bool, Held, Int64, Material
 
@@ -48,7 +48,12 @@ def all_equal(material: Material) -> Hit | None:
 
 
 def held_out_ties(material: Material, held: Held) -> Hit | None:
-    """Check for held-out rows with the same time as the user's previous row."""
+    """Check for held-out rows with the same time as the user's previous row.
+
+    In a split by time, the order of the file chooses nothing.
+    """
+    if material.by_time is not None:
+        return None
     rows = np.flatnonzero(material.part == held.part)
     message = (
         f"users ({{share}}): the {held.name} item has the same time as the row before it, so the "
@@ -134,6 +139,16 @@ def per_user_times(material: Material) -> Hit | None:
         "times order only the rows of each user: training rows later than the test cannot be found"
     )
     return Hit(rows, rows, message)
+
+
+def rows_in_the_wrong_part(material: Material) -> Hit | None:
+    """Check for rows of a split by time whose part does not fit their time."""
+    if material.by_time is None:
+        return None
+    rows = np.arange(len(material.log))
+    wrong = material.part != parts_at(material.log, material.by_time)
+    message = "rows are in another part than the moment of the split demands"
+    return material.hit(wrong, message, **material.columns(rows))
 
 
 def rows_after_the_test(material: Material) -> Hit | None:

@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from comet_rec.data.histories import Windows
+from comet_rec.data.prefixes import Windows
 from comet_rec.models.kernels.cross_features import Layout
 from comet_rec.parallel import in_parts
 
