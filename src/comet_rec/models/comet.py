@@ -40,10 +40,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from comet_rec.data.prefixes import Windows
 from comet_rec.models.comet_config import CometConfig
 from comet_rec.models.kernels.pair_products import pair_products
-from comet_rec.models.layers import MultiWidthConvolution, Perceptron, uniform
+from comet_rec.models.layers import MultiWidthConvolution, Perceptron, Windows, uniform
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int

@@ -11,7 +11,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from comet_rec.data.arrays import Array
-from comet_rec.data.prefixes import Windows
+from comet_rec.data.prefixes import Windows as Windows  # also for `comet`
 from comet_rec.models.kernels.cross_features import (
     Layout,
     cross_features,
