@@ -55,6 +55,8 @@ def test_titles_of_a_file_are_read_by_item(tmp_path):
     file = tmp_path / "titles.csv"
     file.write_text('item_id,title\n1,"Tent, green"\n2,Mat\n', encoding="utf-8")
     assert titles_of_file(file) == {"1": "Tent, green", "2": "Mat"}
+    file.write_text("sku,title\n1,Tent\n", encoding="utf-8")
+    assert titles_of_file(file) == {"1": "Tent"}
     file.write_text("item_id,title,year\n1,Tent\n", encoding="utf-8")
     with pytest.raises(InputError, match="row 2 has 2 fields"):
         titles_of_file(file)

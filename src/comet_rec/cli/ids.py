@@ -128,6 +128,8 @@ def _two_columns(
     header = [plain.get(column, column) for column in header]
     first_role, second_role = roles
     columns = chosen_columns(header, (first_role, second_role))
+    if columns is None and len(header) == 2 and header[1] == second_role:
+        columns = header[0], second_role  # the items may have any name
     # A file without a header would lose its first row.
     is_row = len(header) == 2 and any(
         ids is not None and ids.index([meant(ids, text)])[0] >= 0
