@@ -117,7 +117,8 @@ def same_weights() -> dict[str, Any]:
     from rectools.models.nn.transformers.sasrec import SASRecTransformerLayers
     from rectools.models.nn.transformers.torch_backbone import TransformerTorchBackbone
 
-    from comet_rec.models.sasrec import SASRec, SASRecConfig, prefixes_of_padded
+    from comet_rec.data.prefixes import Prefixes
+    from comet_rec.models.sasrec import SASRec, SASRecConfig
 
     class Items(torch.nn.Module):
         def __init__(self) -> None:
@@ -179,7 +180,7 @@ def same_weights() -> dict[str, Any]:
         ).eval()
         with torch.no_grad():
             expected = backbone({"x": sessions})[histories != CATALOGUE][:, 1:]
-            states = model.states(prefixes_of_padded(histories, CATALOGUE).sequences)
+            states = model.states(Prefixes.of_padded(histories, CATALOGUE).sequences)
             found = states @ model.item_embedding.T
         differences["with pads" if masked else "without pads"] = float(
             (found - expected).abs().max()

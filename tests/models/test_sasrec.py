@@ -13,11 +13,12 @@ import comet_rec as cr
 from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import Ragged, fold_in
+from comet_rec.data.prefixes import Prefixes
 from comet_rec.data.sequences import SequenceBatches
 from comet_rec.errors import ConfigError
 from comet_rec.models import base
 from comet_rec.models.kernels.causal_attention import ByLength, causal_attention, padded_attention
-from comet_rec.models.sasrec import SASRec, SASRecConfig, prefixes_of_padded
+from comet_rec.models.sasrec import SASRec, SASRecConfig
 from comet_rec.training.fit import batches_of
 from comet_rec.training.losses import gbce_power, objective
 from tests.conftest import make_log
@@ -218,7 +219,7 @@ def test_users_are_encoded_in_blocks_to_limit_memory(monkeypatch):
 
 def test_pads_in_padded_histories_are_dropped():
     padded = torch.tensor([[9, 9, 9], [9, 1, 2], [3, 4, 5]], dtype=torch.int32)
-    prefixes = prefixes_of_padded(padded, 9)
+    prefixes = Prefixes.of_padded(padded, 9)
     assert prefixes.sequences.values.tolist() == [1, 2, 3, 4, 5]
     assert prefixes.last.tolist() == [-1, 1, 4]
     assert torch.equal(prefixes.padded(3, 9), padded)

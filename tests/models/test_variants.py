@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ import torch
 import comet_rec as cr
 from comet_rec.data.batches import Batches
 from comet_rec.data.histories import fold_in, input_histories
-from comet_rec.data.sequences import SequenceBatches
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.presets import VARIANTS, preset
 from comet_rec.models import base, comet_variants
@@ -168,35 +165,3 @@ def test_every_variant_trains_on_movielens_100k(name):
     figures = [line["validation"]["NDCG@10"] for line in model.run.log]
     assert model.run.log[-1]["loss"] < model.run.log[0]["loss"]
     assert max(figures) > 0.25  # popularity: .247
-
-
-@pytest.mark.parametrize(
-    "changes", [{}, {"user_embedding": False}, {"gate": "squeeze"}, {"cross": "mlp"}]
-)
-def test_sequences_give_the_vectors_and_gradients_of_padded_histories(random_log, changes):
-    log = random_log(20, 40, 12)
-    config = CometConfig(
-        embedding_dim=16, history_length=5, history="causal", towers="user", sequence_steps=4,
-        widths=(1, 4), hidden=(8,), **changes,
-    )  # fmt: skip
-    model = base.build("comet", config, 20, 40, 0).double()
-    source = SequenceBatches(
-        log, batch_size=30, negatives=3, histories=model.histories, seed=0, softmax_items=0
-    )
-    batch = next(iter(source.epoch(0)))
-    padded = replace(batch, user_histories=batch.user_histories.padded(5, 40))
-    found = []
-    for each in (batch, padded):
-        users, items = model.positives_and_items(each, None)
-        loss = torch.logsumexp(users @ items.T, 1).sum()
-        found.append([users.detach(), *torch.autograd.grad(loss, list(model.parameters()))])
-    for fast, slow in zip(*found, strict=True):
-        torch.testing.assert_close(fast, slow)
-
-
-def test_sequence_steps_need_causal_histories_and_one_tower():
-    for changes in ({}, {"history": "causal"}, {"history": "causal", "shuffle_history": True}):
-        with pytest.raises(ConfigError, match=r"model\.sequence_steps = 8: needs"):
-            CometConfig(sequence_steps=8, **changes)
-    with pytest.raises(ConfigError, match="0 or above"):
-        CometConfig(sequence_steps=-1)

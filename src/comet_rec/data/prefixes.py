@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
 
 from comet_rec.data.histories import Ragged
@@ -53,6 +54,19 @@ class Prefixes:
     def to(self, device: torch.device) -> Prefixes:
         """The same prefixes with tensors on `device`."""
         return Prefixes(self.sequences.to(device), self.last.to(device))
+
+    @staticmethod
+    def of_padded(histories: Tensor, pad: int) -> Prefixes:
+        """Padded histories [U, N] without their pads, each as a sequence of its own."""
+        real = histories != pad
+        starts = nnf.pad(real.sum(dim=1).cumsum(0), (1, 0))
+        return Prefixes.whole(Ragged(histories[real].long(), starts))
+
+    @staticmethod
+    def whole(sequences: Ragged) -> Prefixes:
+        """Each sequence as one history, up to its latest item."""
+        last = torch.where(sequences.counts > 0, sequences.starts[1:] - 1, -1)
+        return Prefixes(sequences, last)
 
     def windows(self, length: int, pad: int) -> tuple[Windows, Tensor]:
         """The latest `length` items of each history as windows, and the window of each, int64 [U].

@@ -1,4 +1,7 @@
-"""Integrated gradients: what each row of a map adds to a score (Sundararajan et al., ICML 2017).
+"""What each item of a history adds to a score: integrated gradients, or items joining in turn.
+
+Integrated gradients (Sundararajan et al., ICML 2017) suit towers without norms. A layer norm
+undoes the scale of its input, so there the items join the history one after another (`joining`).
 
 Let f be the score as a function of the embedding map E [N, K]. The gradient of f is integrated on
 the straight line from the map 0 to E, and summed over each row:
@@ -15,8 +18,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from comet_rec.data.histories import Ragged
+from comet_rec.data.prefixes import Prefixes
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float
@@ -97,3 +105,30 @@ def _values_and_slopes(
         values.append(scores.detach())
         slopes.append((gradient * map_).sum(dim=2))
     return torch.cat(values), torch.cat(slopes)
+
+
+def joining(
+    encode: Callable[[Prefixes], Float[Tensor, "U K"]],
+    history: npt.NDArray[np.int64],
+    length: int,
+    z_item: Float[Tensor, " K"],
+) -> npt.NDArray[np.float64]:
+    """Change of the score of an item when each item joins the history, float64 [n].
+
+    The items join from the latest to the oldest, so that the ages of those already there stay as
+    they are. The changes add up exactly to the score less that of an empty history.
+
+    Parameters
+    ----------
+    encode : callable
+        Vectors of users, from their histories.
+    history : int64 [n]
+    length : int
+        Most items that `encode` reads.
+    z_item : Tensor [K]
+        Vector whose inner product with a user vector is the score.
+    """
+    suffixes = [history[start:][-length:] for start in range(len(history), -1, -1)]  # empty first
+    with torch.no_grad():
+        scores = encode(Prefixes.whole(Ragged.of_rows(suffixes))).double() @ z_item.double()
+    return np.diff(scores.numpy())[::-1].copy()

@@ -119,7 +119,7 @@ class COMET(nn.Module):
     def encode_users(
         self,
         users: Int[Tensor, " U"] | None,
-        histories: Int[Tensor, "U N"] | Windows,
+        histories: Int[Tensor, "U N"],
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U K"]:
         """Vectors z_u = p_u + p'_u of users (Eq. 8), from their histories N(u).

@@ -30,10 +30,10 @@ class CometConfig:
         is the latest rows. With "causal", the user history of a training positive is the user's
         rows just before it, and evaluation reads the latest rows; N(i) is a random subset.
         Choice: sampled, new in each training step.
-    sequence_steps : int
-        With causal histories, the largest number of a user's consecutive positives that a batch
-        holds and the user tower encodes in one pass, by sliding windows. With 0, each positive is
-        drawn and encoded by itself. Needs ``towers="user"``.
+    layers : int
+        Number of layers of a user tower over sequences (`models.comet_sequence`), each with its
+        own Eqs. 3–7. It needs causal histories and ``towers="user"``. With 0 the tower is that of
+        the paper. Choice: 0.
     exclude_target : bool
         Leave a batch's positives out of its histories. Choice: true (ADR 0003).
     history_dropout : float
@@ -70,7 +70,8 @@ class CometConfig:
     user_embedding : bool
         Whether z_u contains p_u. If false, only the history represents a user. Choice: true.
     dropout : float
-        Dropout after each hidden layer. Choice: 0.3, after the hidden layers.
+        Dropout after each hidden layer; with `layers`, on embeddings and the output of each layer
+        too. Choice: 0.3, after the hidden layers.
     id_embedding_dropout : float
         Share of the ID embeddings p_u and q_i that a training step sets to zero. So the towers
         learn to encode users and items that were not in training. The setting has no effect
@@ -82,7 +83,7 @@ class CometConfig:
     embedding_dim: int = 128
     history_length: int = 50
     history: HistoryPolicy = "sampled"
-    sequence_steps: int = 0
+    layers: int = 0
     exclude_target: bool = True
     history_dropout: float = 0.5
     widths: tuple[int, ...] = (1, 8, 32, 128)
@@ -113,16 +114,13 @@ class CometConfig:
                 raise ConfigError(f"model.{name} = {list(values)}: each must be above 0")
         if not self.widths:
             raise ConfigError("model.widths = []: give at least one filter width")
-        if not is_whole(self.sequence_steps) or self.sequence_steps < 0:
+        if not is_whole(self.layers) or self.layers < 0:
+            raise ConfigError(f"model.layers = {self.layers!r}: must be a whole number, 0 or above")
+        if self.layers > 0 and not self._reads_sequences:
             raise ConfigError(
-                f"model.sequence_steps = {self.sequence_steps!r}: must be a whole number, "
-                "0 or above"
-            )
-        in_order = self.history == "causal" and not self.shuffle_history
-        if self.sequence_steps > 0 and not (in_order and self.user_tower and self.towers == "user"):
-            raise ConfigError(
-                f"model.sequence_steps = {self.sequence_steps}: needs a user tower alone, over "
-                'causal histories in order; set model.history = "causal" and model.towers = "user"'
+                f"model.layers = {self.layers}: needs one plain tower over causal histories; set "
+                'model.history = "causal" and model.towers = "user", and leave out the settings '
+                "of ablations"
             )
         if self.cross == "cnn" and min(self.history_length, self.embedding_dim) < 15:
             raise ConfigError(
@@ -139,6 +137,14 @@ class CometConfig:
                 'model.enrich = "original" with model.user_embedding = false leaves no user '
                 "vector; change one of the two"
             )
+
+    @property
+    def _reads_sequences(self) -> bool:
+        """Whether the user tower may have layers over sequences."""
+        in_order = self.history == "causal" and not self.shuffle_history
+        plain = self.cross == "cnn+mlp" and self.gate == "none" and self.enrich != "original"
+        as_made = not self.permute_dimensions and not self.freeze_filters
+        return in_order and plain and as_made and self.towers == "user"
 
     @property
     def effective_widths(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@
 | `towers` | `both` | `user`: z_i = q_i |
 | `user_embedding` | true | false: z_u = p'_u |
 | `gate` | `none` | `squeeze`: a weight for each filter |
+| `layers` | 0 | 1 and more: layers over sequences, in `comet_sequence` |
 | `permute_dimensions`, `freeze_filters` | off | on |
 
 `CometVariant` builds only the tables and networks that its settings need, and implements the
@@ -19,6 +20,7 @@ import contextlib
 import copy
 import itertools
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,9 +34,10 @@ from comet_rec.data.batches import Batch
 from comet_rec.data.histories import HistorySettings, Ragged
 from comet_rec.data.prefixes import Prefixes, Windows
 from comet_rec.errors import ConfigError
-from comet_rec.models.attribution import TOLERANCE, integrated_gradients
+from comet_rec.models.attribution import TOLERANCE, integrated_gradients, joining
 from comet_rec.models.comet import COMET, Tower
 from comet_rec.models.comet_config import CometConfig
+from comet_rec.models.comet_sequence import SequenceTower
 from comet_rec.models.interfaces import FoldIn, TwoTower
 from comet_rec.models.kernels.cross_features import Layout, embedding_maps
 from comet_rec.models.layers import MultiWidthConvolution, Perceptron, uniform
@@ -72,6 +75,9 @@ class CometVariant(COMET, TwoTower, FoldIn):
         self.register_module("user_tower", build_tower(config, rng) if config.user_tower else None)
         self.register_module("item_tower", build_tower(config, rng) if config.item_tower else None)
         self.h = uniform((k,), math.sqrt(6 / (k + 1)), rng)
+        if config.layers > 0:
+            # Signs drawn at random would turn the latest item's embedding against itself.
+            nn.init.ones_(self.h)
 
     @classmethod
     def arrays(cls, config: CometConfig, n_users: int, n_items: int) -> dict[str, Array]:
@@ -81,7 +87,8 @@ class CometVariant(COMET, TwoTower, FoldIn):
         if config.user_table:
             declared["user_embedding"] = Array(shape=(n_users, k))
         if config.user_tower:
-            declared |= under("user_tower", tower_arrays(config))
+            sequence = SequenceTower.arrays if config.layers > 0 else tower_arrays
+            declared |= under("user_tower", sequence(config))
         if config.item_tower:
             declared |= under("item_tower", tower_arrays(config))
         return declared
@@ -101,15 +108,19 @@ class CometVariant(COMET, TwoTower, FoldIn):
         """Settings of the histories that the towers read; None for a model without towers."""
         if not self.folds_in:
             return None
+        layers = self.config.layers
+        # A layer reads N rows. Pieces of 4 N steps and N rows of context leave few rows of context
+        # for each step, and fill transforms whose length is a power of two.
+        length = self.config.history_length * max(layers, 1)
         return HistorySettings(
-            length=self.config.history_length,
+            length=length,
             policy=self.config.history,
             exclude_target=self.config.exclude_target,
             dropout=self.config.history_dropout,
             shuffle=self.config.shuffle_history,
             items=self.config.item_tower,
-            steps=self.config.sequence_steps,
-            context=self.config.history_length if self.config.sequence_steps else 0,
+            steps=4 * self.config.history_length if layers > 0 else 0,
+            context=length if layers > 0 else 0,
         )
 
     @property
@@ -120,7 +131,7 @@ class CometVariant(COMET, TwoTower, FoldIn):
     def encode_users(
         self,
         users: Int[Tensor, " U"] | None,
-        histories: Int[Tensor, "U N"] | Windows | Prefixes | None = None,
+        histories: Int[Tensor, "U N"] | Prefixes | None = None,
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "U K"]:
         """Vectors z_u = p_u + p'_u of users; the settings can leave one of the two terms out."""
@@ -130,15 +141,12 @@ class CometVariant(COMET, TwoTower, FoldIn):
             return self._user_rows(users, histories)
         if self.config.enrich == "interaction":
             users = None
-        if isinstance(histories, Prefixes):
-            # Histories of consecutive steps are windows of one sequence: p'_u of all of them.
-            length, pad = self.config.history_length, len(self.item_embedding)
-            windows, place = histories.windows(length, pad)
-            vectors = super().encode_users(None, windows, rng).index_select(0, place)  # [U, K]
-            if users is None:
-                return vectors
-            return vectors + self.own_embeddings(self.user_embedding, users, rng)
-        return super().encode_users(users, _given(histories), rng)
+        if not isinstance(histories, Prefixes):
+            return super().encode_users(users, _given(histories), rng)
+        interaction: Tensor = self.user_tower(self.item_embedding, histories, rng)  # p'_u, [U, K]
+        if users is None:
+            return interaction
+        return interaction + self.own_embeddings(self.user_embedding, users, rng)
 
     def encode_items(
         self,
@@ -186,9 +194,14 @@ class CometVariant(COMET, TwoTower, FoldIn):
         """How much each item of a history contributes to the score of an item, float64 [n].
 
         The contributions are the integrated gradients of (h ⊙ p'_u) · z_i with respect to the
-        user's embedding map. `z_item` is z_i.
+        user's embedding map. With layers they are the changes when each item joins the history.
+        `z_item` is z_i.
         """
         assert z_item is not None
+        if self.config.layers > 0:
+            assert self.histories is not None
+            encode = partial(self.user_tower, self.item_embedding)
+            return joining(encode, history, self.histories.length, self.h * z_item)
         n = self.config.history_length
         weight = (self.h.detach() * z_item).double()  # [K]
         tower = copy.deepcopy(self.user_tower).double()
@@ -215,8 +228,10 @@ def _given(histories: Any) -> Any:
     return histories
 
 
-def build_tower(config: CometConfig, rng: torch.Generator) -> Tower:
+def build_tower(config: CometConfig, rng: torch.Generator) -> Tower | SequenceTower:
     """New tower with the network that `config.cross` and the other settings choose."""
+    if config.layers > 0:
+        return SequenceTower(config, rng)
     plain = config.cross == "cnn+mlp" and config.gate == "none"
     plain = plain and not config.permute_dimensions and not config.freeze_filters
     return Tower(config, rng) if plain else VariantTower(config, rng)
@@ -269,10 +284,6 @@ class VariantTower(Tower):
         An embedding map stacks the rows of `table` at one row of `histories`. `rng` draws dropout,
         None switches dropout off.
         """
-        if isinstance(histories, Windows) and not isinstance(
-            self.convolution, MultiWidthConvolution
-        ):
-            histories = histories.padded()
         if self.order is not None:
             # Every map stacks rows of the table, so permuting the table permutes all maps.
             table = table.index_select(1, self.order)

@@ -1,4 +1,4 @@
-"""The multi-width convolution over an embedding map, the MLP, and dropout."""
+"""The multi-width convolution over an embedding map, the MLP, the layer norm, and dropout."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
 ConvolutionForm = Literal["frequency", "direct"]
+
+EPSILON = 1e-8
+"""Added to the variance in a layer norm, as in the code of SASRec's authors."""
 
 
 class MultiWidthConvolution(nn.Module):
@@ -158,6 +161,25 @@ class Perceptron(nn.Module):
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             x = nnf.linear(drop(torch.relu(x), self.dropout, rng), weight, bias)
         return x
+
+
+class Norm(nn.Module):
+    """Layer norm LN(x) = γ (x − mean) / √(variance + ε) + β over the columns of each row."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    @staticmethod
+    def arrays(size: int) -> dict[str, Array]:
+        """Expected name, type and shape of each tensor in a stored `state_dict`."""
+        return {name: Array(shape=(size,)) for name in ("weight", "bias")}
+
+    def forward(self, x: Float[Tensor, "V K"]) -> Float[Tensor, "V K"]:
+        """Each row of `x` with mean 0 and variance 1, times γ, plus β."""
+        normed: Tensor = nnf.layer_norm(x, self.bias.shape, self.weight, self.bias, EPSILON)
+        return normed
 
 
 def uniform(shape: tuple[int, ...], bound: float, rng: torch.Generator) -> nn.Parameter:

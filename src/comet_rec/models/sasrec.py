@@ -36,7 +36,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from comet_rec.config import positive, share
@@ -45,6 +44,7 @@ from comet_rec.data.batches import Batch
 from comet_rec.data.histories import HistorySettings, Ragged
 from comet_rec.data.prefixes import Prefixes
 from comet_rec.errors import ConfigError
+from comet_rec.models.attribution import joining
 from comet_rec.models.comet_config import LONGEST_HISTORY
 from comet_rec.models.interfaces import FoldIn, TwoTower
 from comet_rec.models.kernels.causal_attention import (
@@ -55,13 +55,11 @@ from comet_rec.models.kernels.causal_attention import (
 from comet_rec.models.kernels.cross_features import embedding_maps
 from comet_rec.models.kernels.pair_products import pair_products
 from comet_rec.models.latent import known
-from comet_rec.models.layers import Perceptron, drop, uniform
+from comet_rec.models.layers import Norm, Perceptron, drop, uniform
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
-EPSILON = 1e-8
-"""Added to the variance in a layer norm, as in the authors' code."""
 Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """Function of queries, keys and values [V, K] and the number of heads; its result is [V, K]."""
 ROWS = 1 << 16
@@ -104,25 +102,6 @@ class SASRecConfig:
             raise ConfigError(
                 f"model.history_length = {self.history_length}: must be at most {LONGEST_HISTORY}"
             )
-
-
-class Norm(nn.Module):
-    """Layer norm LN(x) = γ (x − mean) / √(variance + ε) + β over the columns of each row."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.bias = nn.Parameter(torch.zeros(size))
-
-    @staticmethod
-    def arrays(size: int) -> dict[str, Array]:
-        """Expected name, type and shape of each tensor in a stored `state_dict`."""
-        return {name: Array(shape=(size,)) for name in ("weight", "bias")}
-
-    def forward(self, x: Float[Tensor, "V K"]) -> Float[Tensor, "V K"]:
-        """Each row of `x` with mean 0 and variance 1, times γ, plus β."""
-        normed: Tensor = nnf.layer_norm(x, self.bias.shape, self.weight, self.bias, EPSILON)
-        return normed
 
 
 class Block(nn.Module):
@@ -275,7 +254,7 @@ class SASRec(nn.Module, TwoTower, FoldIn):
             if len(histories) > rows and not torch.is_grad_enabled():
                 parts = torch.split(histories, rows)
                 return torch.cat([self.encode_users(None, part, rng) for part in parts])
-            histories = prefixes_of_padded(histories, len(self.item_embedding))
+            histories = Prefixes.of_padded(histories, len(self.item_embedding))
         states = self.states(histories.sequences, rng)
         # An empty history has the position −1: the last row, which is the norm of a zero state.
         states = torch.cat([states, self.norm.bias[None]])
@@ -311,26 +290,9 @@ class SASRec(nn.Module, TwoTower, FoldIn):
         stay as they are. The changes add up exactly.
         """
         assert z_item is not None
-        suffixes = [history[start:] for start in range(len(history), -1, -1)]  # empty one first
-        with torch.no_grad():
-            sequences = Ragged.of_rows(suffixes)
-            vectors = self.encode_users(None, Prefixes(sequences, latest(sequences)))
-            scores = vectors.double() @ z_item.double()
-        return np.diff(scores.numpy())[::-1].copy()
+        encode = partial(self.encode_users, None)
+        return joining(encode, history, self.config.history_length, z_item)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """The embedding table of the items."""
         return [self.item_embedding]
-
-
-def prefixes_of_padded(histories: Int[Tensor, "U N"], pad: int) -> Prefixes:
-    """Padded histories without their pads, each as a sequence of its own."""
-    real = histories != pad
-    starts = nnf.pad(real.sum(dim=1).cumsum(0), (1, 0))
-    sequences = Ragged(histories[real].long(), starts)
-    return Prefixes(sequences, latest(sequences))
-
-
-def latest(sequences: Ragged) -> Tensor:
-    """Position of the last value of each sequence, int64 [n]; −1 for an empty sequence."""
-    return torch.where(sequences.counts > 0, sequences.starts[1:] - 1, -1)
