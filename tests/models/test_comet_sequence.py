@@ -12,7 +12,7 @@ from comet_rec.data.histories import Ragged
 from comet_rec.data.prefixes import Prefixes
 from comet_rec.data.sequences import SequenceBatches
 from comet_rec.errors import ConfigError
-from comet_rec.models import base, comet_sequence
+from comet_rec.models import base, comet_sequence, layers
 from comet_rec.models.comet import CometConfig
 from tests.models import reference
 
@@ -59,7 +59,8 @@ def loop_state(model, history: list[int]) -> np.ndarray:
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("convolution", ["frequency", "direct"])
-def test_states_are_a_loop_over_the_equations(layers, convolution):
+def test_states_are_a_loop_over_the_equations(layers, convolution, monkeypatch):
+    monkeypatch.setattr("comet_rec.models.layers.LONG", 15)  # five windows of three rows
     model = build(layers=layers, convolution=convolution)
     histories = [[4], [1, 2], [5, 3, 9, 0, 11], [2, 7, 1, 8, 6, 4, 3, 10]]
     prefixes = Prefixes.whole(Ragged.of_rows([np.array(h) for h in histories]))
@@ -91,7 +92,11 @@ def test_users_are_encoded_in_blocks_to_limit_memory(monkeypatch):
 
 
 @pytest.mark.parametrize("users", [False, True])
-def test_batches_of_sequences_give_the_vectors_and_gradients_of_padded_histories(random_log, users):
+@pytest.mark.parametrize("long", [0, 50, 1_000_000])  # all pieces by one transform, some, none
+def test_batches_of_sequences_give_the_vectors_and_gradients_of_padded_histories(
+    random_log, users, long, monkeypatch
+):
+    monkeypatch.setattr(layers, "LONG", long)
     log = random_log(20, 40, 30)
     config = CometConfig(
         embedding_dim=16, history_length=5, layers=1, widths=(1, 4), hidden=(8,),

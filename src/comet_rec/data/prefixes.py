@@ -145,6 +145,13 @@ class Windows:
         """Number of windows of each piece, int64 [P]."""
         return self.pieces.counts - (self.length - 1)
 
+    def select(self, chosen: Tensor) -> tuple[Windows, Tensor]:
+        """The windows of the pieces where `chosen`, bool [P], is true; and their numbers here."""
+        of_chosen = chosen.repeat_interleave(self.pieces.counts)
+        ends = nnf.pad(self.pieces.counts[chosen].cumsum(0), (1, 0))
+        windows = Windows(Ragged(self.pieces.values[of_chosen], ends), self.length)
+        return windows, torch.nonzero(chosen.repeat_interleave(self.counts))[:, 0]
+
     def padded(self) -> Tensor:
         """The windows as histories of their own, int64 [W, N]."""
         counts = self.counts

@@ -24,6 +24,10 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
 
 ConvolutionForm = Literal["frequency", "direct"]
 
+LONG = 1_700
+"""Number of windows of a piece, times N, from which a transform along time is faster than one map
+after another (`benchmarks/windows.py`)."""
+
 EPSILON = 1e-8
 """Added to the variance in a layer norm, as in the code of SASRec's authors."""
 
@@ -99,11 +103,26 @@ class MultiWidthConvolution(nn.Module):
         if isinstance(histories, Windows):
             # An accelerator would wait for the many small operations of each piece.
             if self.form == "frequency" and table.device.type == "cpu":
-                filters, biases = list(self.weights), list(self.biases)
-                return window_features(table, histories, filters, biases, weight)
+                return self._of_windows(table, histories, weight)
             histories = histories.padded()
         convolve = cross_features if self.form == "frequency" else direct_cross_features
         return convolve(table, histories, list(self.weights), list(self.biases), weight)
+
+    def _of_windows(
+        self, table: Float[Tensor, "V K"], windows: Windows, weight: Float[Tensor, "O D"] | None
+    ) -> Float[Tensor, "W _"]:
+        """Cross features of windows: by a transform along time where a piece has many windows."""
+        filters, biases = list(self.weights), list(self.biases)
+        long = windows.counts * windows.length >= LONG
+        many, of_many = windows.select(long)
+        few, of_few = windows.select(~long)
+        parts = []
+        if len(many) > 0:
+            parts.append(window_features(table, many, filters, biases, weight))
+        if len(few) > 0:
+            parts.append(cross_features(table, few.padded(), filters, biases, weight))
+        order = torch.argsort(torch.cat([of_many, of_few]))
+        return torch.cat(parts).index_select(0, order)
 
 
 class Perceptron(nn.Module):
