@@ -46,7 +46,7 @@ def make_runs(folder: Path) -> dict[str, dict]:
     log = cr.read({"user_id": users, "item_id": items, "time": np.arange(len(users))})
     expected = {}
     for seed in (0, 1):
-        model = cr.COMET(seed=seed, full_epochs=1, blend_epochs=1).fit(log)
+        model = cr.COMET(seed=seed, full_epochs=1).fit(log)
         model.save(folder / f"run-{seed}")
         lists = {}
         for row in cr.load_model(folder / f"run-{seed}").recommend(k=K).rows():

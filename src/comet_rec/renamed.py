@@ -27,6 +27,7 @@ SETTINGS = {
 GONE: dict[str, str | float] = {
     "model.activation": "relu",
     "model.row_dropout": 0.0,
+    "model.sequence_steps": 0.0,
     "train.label_smoothing": 0.0,
     "train.optimizer": "adam",
 }

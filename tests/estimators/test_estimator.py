@@ -550,9 +550,9 @@ def test_what_validation_chose_goes_into_a_training_on_everything(checkerboard, 
 
     monkeypatch.setattr(Trainer, "__init__", spy)
     split = cr.leave_one_out(checkerboard, negatives=20)
-    model = cr.COMET(preset="best", seed=3, embedding_dim=8, epochs=4, blend_embedding_dim=4).fit(
-        split
-    )
+    model = cr.COMET(
+        preset="best", seed=3, embedding_dim=8, epochs=4, blend_model="fism", blend_embedding_dim=4
+    ).fit(split)
     live = cr.COMET(**model.chosen).fit(checkerboard)
     assert live.run.epochs == model.run.epochs
     assert set(seen) == {4}  # also on everything: the schedule that chose
@@ -585,7 +585,7 @@ def test_progress_is_told_where_it_is_asked_for(checkerboard, capsys):
 SHORT = {"embedding_dim": 8, "history_length": 6, "hidden": (8,), "widths": (1, 4), "epochs": 3}
 MODELS = {
     "comet": lambda: cr.COMET(preset="static", **SHORT),
-    "blend": lambda: cr.COMET(preset="best", **SHORT, blend_epochs=2),
+    "blend": lambda: cr.COMET(preset="best", **SHORT, blend_model="fism", blend_epochs=2),
     "mf": lambda: cr.MF(embedding_dim=8, epochs=3),
     "ease": cr.EASE,
 }

@@ -44,7 +44,9 @@ def comet(log):
 
 MODELS = {
     "comet": None,
-    "blend": lambda: cr.COMET(preset="best", **SMALL, full_epochs=4, blend_epochs=4),
+    "blend": lambda: cr.COMET(
+        preset="best", **SMALL, full_epochs=4, blend_model="fism", blend_epochs=4
+    ),
     "fism": lambda: cr.FISM(embedding_dim=16, full_epochs=40, learning_rate=1e-2, alpha=0.5),
     "svdpp": lambda: cr.SVDpp(embedding_dim=16, full_epochs=4),
     "itemknn": cr.ItemKNN,

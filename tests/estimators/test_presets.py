@@ -17,7 +17,6 @@ from comet_rec.estimators.presets import (
     WHOLE_TABLES,
     auto,
     best,
-    blend_config,
     paper,
     paper_literal,
     static,
@@ -95,32 +94,37 @@ def test_a_softmax_takes_no_pool_from_a_preset():
         config.with_settings({"train.loss": "softmax", "train.negative_pool": 5})
 
 
-def test_best_has_a_fism_under_a_softmax_where_histories_are_short():
-    for rows, users, loss, blend in (
-        (SMALL - 1, 20_000, "softmax", "best"),
-        (SMALL, 20_000, "bce", "paper"),
-        (40_000, 1_000, "bce", "paper"),
-        (39_999, 1_000, "softmax", "best"),
-        (80_000, MANY - 1, "softmax", "best"),
-        (80_000, MANY, "softmax", "best"),
-    ):
+@pytest.mark.parametrize(
+    ("rows", "users", "length", "dropout", "loss"),
+    [
+        (SMALL, 20_000, 100, 0.2, "bce"),
+        (SMALL - 1, 20_000, 50, 0.5, "softmax"),
+        (40_000, 1_000, 50, 0.3, "bce"),
+        (39_999, 1_000, 50, 0.5, "softmax"),
+    ],
+)
+def test_best_follows_the_length_of_histories(rows, users, length, dropout, loss):
+    log = Sized(rows)
+    log.time_scope, log.n_users = "per_user", users
+    config = best("comet", log)  # type: ignore[arg-type]
+    assert (config.model.history_length, config.model.dropout) == (length, dropout)
+    assert config.model.layers == 1
+    assert config.blend.model == "none"
+    assert config.train.selection_metric == "full"
+    assert best("fism", log).train.loss == loss  # type: ignore[arg-type]
+
+
+def test_full_metrics_choose_where_many_short_histories_tell():
+    for rows, users, metric in (
+        (SMALL, 20_000, "sampled"), (40_000, 1_000, "sampled"), (80_000, MANY - 1, "sampled"),
+        (80_000, MANY, "full"),
+    ):  # fmt: skip
         log = Sized(rows)
         log.time_scope, log.n_users = "per_user", users
-        config = best("comet", log)  # type: ignore[arg-type]
-        assert config.blend.preset == blend
-        own = blend_config(config, log)  # type: ignore[arg-type]
-        assert (own.preset, own.train.loss) == (blend, loss)
-        same = best("fism", log)  # type: ignore[arg-type]
-        by = "full" if blend == "best" and users >= MANY else "sampled"
-        assert {
-            best(name, log).train.selection_metric for name in ("comet", "fism", "mf", "ease")
-        } == {by}  # type: ignore[arg-type]
-        assert own.train.selection_metric == by
+        found = {best(name, log).train.selection_metric for name in ("fism", "mf", "ease")}  # type: ignore[arg-type]
+        assert found == {metric}
         assert best("mlp", log).train.selection_metric == "sampled"  # type: ignore[arg-type]  # it scores pairs
         assert paper("comet", log).train.selection_metric == "sampled"  # type: ignore[arg-type]
-        k = 256 if loss == "softmax" else paper("fism", log).model.embedding_dim  # type: ignore[arg-type]
-        assert same.model == own.model
-        assert (own.model.embedding_dim, own.train.loss) == (k, loss)
 
 
 def test_users_without_a_validation_item_are_none_of_those_that_choose():
@@ -157,7 +161,7 @@ def test_settings_are_checked_against_the_preset_of_any_kind_of_log(random_log, 
     ("rows", "items", "epochs", "drawn"),
     [
         (100_000, 1_700, 16, 0),
-        (472_265, 35_118, 16, 0),  # Amazon CDs
+        (472_265, 35_118, 20, 8_192),  # Amazon CDs
         (1_000_209, 3_706, 10, 0),  # MovieLens-1M
         (4_000_000, 3_706, 5, 0),
         (20_000_263, 26_744, 2, 8_192),

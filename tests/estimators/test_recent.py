@@ -13,7 +13,9 @@ from tests.conftest import make_log, random_pairs
 
 SMALL = {"embedding_dim": 16, "history_length": 6, "hidden": (16,), "widths": (1, 4)}
 MODELS = {
-    "blend": lambda: cr.COMET(preset="best", **SMALL, full_epochs=2, blend_epochs=2),
+    "blend": lambda: cr.COMET(
+        preset="best", **SMALL, full_epochs=2, blend_model="fism", blend_epochs=2
+    ),
     "fism": lambda: cr.FISM(embedding_dim=16, full_epochs=4),
     "ease": cr.EASE,
 }

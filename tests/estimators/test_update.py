@@ -19,7 +19,7 @@ from comet_rec.training.item_features import HASHED, item_features
 
 SMALL = {
     "comet": {"preset": "best", "embedding_dim": 16, "history_length": 8, "hidden": (16,),
-              "full_epochs": 8, "blend_epochs": 4, "blend_embedding_dim": 16, "batch_size": 128,
+              "full_epochs": 8, "blend_model": "fism", "blend_epochs": 4, "blend_embedding_dim": 16, "batch_size": 128,
               "learning_rate": 1e-2},
     "static": {"preset": "static", "embedding_dim": 16, "history_length": 8, "hidden": (16,),
                "full_epochs": 30, "batch_size": 128},

@@ -107,7 +107,12 @@ def test_a_search_begins_with_the_presets_own_settings(split, model, preset_name
 
 def test_comet_with_a_blend_is_searched_too(split, tmp_path):
     """From the preset's own settings on."""
-    settings = FAST | {"blend.embedding_dim": 4, "model.hidden": (8,), "model.history_length": 6}
+    settings = FAST | {
+        "blend.model": "fism",
+        "blend.embedding_dim": 4,
+        "model.hidden": (8,),
+        "model.history_length": 6,
+    }
     found = tune(
         split, "comet", journal=tmp_path / "j", seconds=0.01, preset_name="best", settings=settings
     )
@@ -380,7 +385,12 @@ def test_a_second_model_that_no_trial_changes_is_trained_once(split, tmp_path, m
         return whole(config, *given, **more)
 
     monkeypatch.setattr(tuning, "fit", counted)
-    settings = FAST | {"train.epochs": 1, "model.hidden": "8", "blend.embedding_dim": 4}
+    settings = FAST | {
+        "train.epochs": 1,
+        "model.hidden": "8",
+        "blend.model": "fism",
+        "blend.embedding_dim": 4,
+    }
     found = tune(
         split, "comet", journal=tmp_path / "j", seconds=60, preset_name="best",
         settings=settings, search={"train.learning_rate": [1e-3, 2e-3, 5e-3]},

@@ -43,8 +43,12 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     log = small_log()
     models = {
-        "comet": cr.COMET(preset="best", **SMALL, full_epochs=2, blend_epochs=2).fit(log),
-        "newer": cr.COMET(preset="best", **SMALL, full_epochs=3, blend_epochs=2, seed=1).fit(log),
+        "comet": cr.COMET(
+            preset="best", **SMALL, full_epochs=2, blend_model="fism", blend_epochs=2
+        ).fit(log),
+        "newer": cr.COMET(
+            preset="best", **SMALL, full_epochs=3, blend_model="fism", blend_epochs=2, seed=1
+        ).fit(log),
         "ease": cr.EASE().fit(log),
         "mf": cr.MF(embedding_dim=8, full_epochs=2).fit(log),
         "text": cr.FISM(embedding_dim=8, full_epochs=2).fit(text_log()),

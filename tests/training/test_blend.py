@@ -17,7 +17,7 @@ from comet_rec.training.fit import WEIGHTS, Validation
 
 SETTINGS = {
     "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 3,
-    "full_epochs": 2, "batch_size": 256, "blend_embedding_dim": 4,
+    "full_epochs": 2, "batch_size": 256, "blend_model": "fism", "blend_embedding_dim": 4,
     "blend_preset": "paper", "refit": False,
 }  # fmt: skip
 
@@ -286,7 +286,7 @@ def test_an_audit_finds_no_more_in_a_run_with_a_blend(split):
 def test_what_decides_the_second_model_decides_the_job(split, monkeypatch):
     from comet_rec.estimators import presets
 
-    job = Job("log", "best", "comet", "best", (("blend.embedding_dim", 4),))
+    job = Job("log", "best", "comet", "best", (("blend.model", "fism"), ("blend.embedding_dim", 4)))
     plain = Job("log", "best", "comet", "best", (("blend.model", "none"),))
     keys = job.key(split), plain.key(split)
     searched = {("fism", "small"): ({"embedding_dim": 64}, {"epochs": 5})}

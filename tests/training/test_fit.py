@@ -114,7 +114,7 @@ def test_the_second_model_of_a_blend_is_chosen_the_same_way(checkerboard):
     split = cr.leave_one_out(checkerboard, negatives=30)
     settings = {
         "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 2,
-        "batch_size": 256, "blend_embedding_dim": 4, "selection_metric": "full", "refit": False,
+        "batch_size": 256, "blend_model": "fism", "blend_embedding_dim": 4, "selection_metric": "full", "refit": False,
     }  # fmt: skip
     run = cr.COMET(**settings).fit(split).run
     assert all("full NDCG@10" in line["validation"] for line in run.log)

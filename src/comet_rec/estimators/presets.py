@@ -12,7 +12,6 @@ import numpy as np
 
 from comet_rec.config import (
     OF_A_TIME_SPLIT,
-    BlendConfig,
     Config,
     ProtocolConfig,
     TrainConfig,
@@ -53,7 +52,7 @@ WIDE = 50_000
 The cost of a full softmax grows with the number of items (ADR 0026).
 """
 
-PRODUCTS = 2_560_000_000_000
+PRODUCTS = 1_000_000_000_000
 """Multiply-adds per epoch (rows × items × K) from which on `best` uses a sampled softmax.
 
 The limit counts for logs with fewer than `WIDE` items. It lies above every log with recorded
@@ -111,39 +110,33 @@ def best(model: str, log: Interactions) -> Config:
                 full_epochs=4, patience=3, selection_metric=selection_metric,
             ),
         )  # fmt: skip
-    if model == "sasrec":
-        config = paper(model, log)
-        # Steps of a softmax tell more than those of one negative: smaller batches, a higher rate.
-        train = replace(
-            config.train, loss="softmax", softmax_items=_drawn(log, config.model.embedding_dim),
-            batch_size=1024 if short else 2048, learning_rate=1e-3 if short else 3e-3,
-            refit=True, selection_metric=selection_metric,
-        )  # fmt: skip
-        return replace(config, preset="best", train=train)
-    if model != "comet" or log.time_scope == "none":
-        config = static(model, log)
-        train = replace(config.train, refit=True, selection_metric=selection_metric)
-        return replace(config, preset="best", train=train)
-    small = len(log) < SMALL
-    k = 64 if small else 128
-    epochs = 16 if small else min(10, max(2, POSITIVES // len(log)))
-    fism = paper("fism", log).model
+    if model == "sasrec" or (model == "comet" and log.time_scope != "none"):
+        return _sequences(model, log)
+    config = static(model, log)
+    train = replace(config.train, refit=True, selection_metric=selection_metric)
+    return replace(config, preset="best", train=train)
+
+
+def _sequences(model: str, log: Interactions) -> Config:
+    """Preset `best` of the models of sequences: COMET in layers, and SASRec (ADR 0047)."""
+    size = "large" if len(log) >= SMALL else "short" if _short(log) else "small"
+    shared, train = SEQUENCES[size]
+    k = shared["embedding_dim"]
+    if model == "comet":
+        own = COMET_SEQUENCES | {"widths": (1, k), "history_length": 100 if size == "large" else 50}
+        rate = 3e-3
+    else:
+        own, rate = PUBLISHED["short" if size == "short" else "long"][1], 2e-3
+    epochs = min(train["epochs"], max(2, POSITIVES // max(len(log), 1)))
     return Config(
         name=model,
         preset="best",
-        model=base.config_class(model)(
-            history="causal", towers="user", embedding_dim=k,
-            history_length=50 if small else 100,
-        ),
-        blend=BlendConfig(
-            model="fism", preset="best" if short else "paper",
-            embedding_dim=BLEND_DIM if short else fism.embedding_dim, alpha=fism.alpha,
-        ),
+        model=base.config_class(model)(**own | shared),
         train=TrainConfig(
-            loss="softmax", mask_known_positives=True, softmax_items=_drawn(log, k),
-            batch_size=2048 if small else 4096, learning_rate=2e-3, schedule="cosine", warmup=0.5,
-            epochs=epochs, full_epochs=epochs, patience=0, average=0.99, refit=True,
-            selection_metric=selection_metric,
+            **train | {"epochs": epochs, "full_epochs": epochs}, learning_rate=rate,
+            loss="softmax", softmax_items=_drawn(log, k), schedule="cosine", warmup=0.5,
+            average=0.995, patience=0, refit=True, selection_metric="full",
+            matmul_precision="medium",
         ),
     )  # fmt: skip
 
@@ -206,7 +199,7 @@ def paper(model: str, log: Interactions) -> Config:
     model_settings, train_settings = SEARCHED.get((model, size), ({}, {}))
     common = COMMON[size] | BATCHES.get(model, {})
     if model == "sasrec":
-        common, model_settings = SEQUENCES["short" if _short(log) else "long"]
+        common, model_settings = PUBLISHED["short" if _short(log) else "long"]
     if model == "comet":
         common = {"batch_size": 8192}
         if len(log) >= MEDIUM:
@@ -329,7 +322,7 @@ BATCHES: dict[str, dict[str, Any]] = {
 }
 """Training settings of single baselines that replace those of `COMMON`."""
 
-SEQUENCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "short": (
         {
             "negatives": 1, "batch_size": 1024, "learning_rate": 1e-3, "epochs": 100,
@@ -345,11 +338,27 @@ SEQUENCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"embedding_dim": 64, "history_length": 200, "heads": 2, "dropout": 0.2},
     ),
 }  # fmt: skip
-"""Settings of SASRec's training and model, for short histories (`SHORT`) and for others.
+"""SASRec's settings of training and model in `paper`, for short histories (`SHORT`) and for others.
 
 They are published ones: two blocks, one negative of each positive, Adam at 0.001 and batches of
 about 128 users (ADR 0046).
 """
+
+SEQUENCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "short": ({"embedding_dim": 128, "dropout": 0.5}, {"batch_size": 1024, "epochs": 20}),
+    "small": ({"embedding_dim": 64, "dropout": 0.3}, {"batch_size": 512, "epochs": 16}),
+    "large": ({"embedding_dim": 128, "dropout": 0.2}, {"batch_size": 1024, "epochs": 10}),
+}
+"""Settings of model and training that COMET and SASRec share in `best` (ADR 0047).
+
+"large" logs have at least `SMALL` rows. Of the others, those with short histories (`SHORT`) are
+"short".
+"""
+
+COMET_SEQUENCES: dict[str, Any] = {
+    "layers": 1, "history": "causal", "towers": "user", "user_embedding": False, "channels": 4,
+}  # fmt: skip
+"""Settings of COMET in `best`, whatever the size of the log."""
 
 SEARCHED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
     ("mf", "small"): ({"embedding_dim": 128}, {"learning_rate": 2e-3, "weight_decay": 5e-7}),
