@@ -34,7 +34,8 @@ def trained(log_file, tmp_path_factory) -> Path:
 
 
 def test_train_prints_figures_and_progress(log_file, tmp_path, capsys):
-    assert run(["train", str(log_file), "--out", str(tmp_path / "r"), *FAST]) == 0
+    blend = ["--set", "blend.model=fism"]
+    assert run(["train", str(log_file), "--out", str(tmp_path / "r"), *FAST, *blend]) == 0
     out, err = capsys.readouterr()
     assert "positive + 9 negatives" in out
     assert "full ranking" in out
@@ -43,7 +44,7 @@ def test_train_prints_figures_and_progress(log_file, tmp_path, capsys):
     words = last.split("--all ")[1].split()
     assert words[:2] == ["--set", "train.full_epochs=1"]
     assert words[3].startswith("blend.weight=")
-    live = ["train", str(log_file), "--out", str(tmp_path / "live"), *FAST, "--all", *words]
+    live = ["train", str(log_file), "--out", str(tmp_path / "live"), *FAST, *blend, "--all", *words]
     assert run(live) == 0
     assert "to train on all rows" not in capsys.readouterr().out
 

@@ -72,6 +72,7 @@ def test_the_literal_reading_of_the_paper_does_leak(random_log):
         {"towers": "user"},
         {"towers": "user", "user_embedding": False, "gate": "squeeze"},
         {"softmax_items": 60, "sampling": "popularity"},
+        {"towers": "user", "user_embedding": False, "layers": 1},
         {"towers": "both", "mask_known_positives": True},
         {
             "towers": "user",

@@ -21,7 +21,10 @@ from comet_rec.models import base
 
 SMALL = {"epochs": 1, "embedding_dim": 8}
 MODELS = {
-    "COMET": {"preset": "best", "blend_model": "fism", "blend_embedding_dim": 4, "history_length": 8, **SMALL},
+    "COMET": {
+        "preset": "best", "blend_model": "fism", "blend_embedding_dim": 4, "history_length": 8,
+        **SMALL,
+    },
     "ConvNCF": SMALL, "EASE": {}, "NeuMF": {"epochs": 1}, "SVDpp": SMALL, "ItemKNN": {},
 }  # fmt: skip
 
@@ -189,7 +192,8 @@ log = checkerboard_log()
 frame = pd.DataFrame({"user": [f"u{u}" for u in log.users], "item": [f"i{i}" for i in log.items],
                       "time": log.times})
 split = cr.leave_one_out(cr.read(frame), negatives=20)
-model = cr.COMET(preset="best", embedding_dim=8, blend_model="fism", blend_embedding_dim=4, epochs=1)
+blend = {"blend_model": "fism", "blend_embedding_dim": 4}
+model = cr.COMET(preset="best", embedding_dim=8, epochs=1, **blend)
 model.fit(split, refit=True)
 digest = hashlib.sha256(split.hash.encode())
 for name, value in sorted(model.run.state.items()):

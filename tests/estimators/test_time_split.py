@@ -30,8 +30,8 @@ def split_of(target: str = "successive", **options):
 
 
 def comet(**settings: object) -> cr.COMET:
-    return cr.COMET(preset="best", hidden=[8], history_length=6, blend_model="fism", blend_embedding_dim=8,
-                    blend_epochs=2, **{**SMALL, **settings})  # fmt: skip
+    blend = {"blend_model": "fism", "blend_embedding_dim": 8, "blend_epochs": 2}
+    return cr.COMET(preset="best", hidden=[8], history_length=6, **{**blend, **SMALL, **settings})
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -19,8 +19,8 @@ from comet_rec.training.item_features import HASHED, item_features
 
 SMALL = {
     "comet": {"preset": "best", "embedding_dim": 16, "history_length": 8, "hidden": (16,),
-              "full_epochs": 8, "blend_model": "fism", "blend_epochs": 4, "blend_embedding_dim": 16, "batch_size": 128,
-              "learning_rate": 1e-2},
+              "full_epochs": 8, "blend_model": "fism", "blend_epochs": 4,
+              "blend_embedding_dim": 16, "batch_size": 128, "learning_rate": 1e-2},
     "static": {"preset": "static", "embedding_dim": 16, "history_length": 8, "hidden": (16,),
                "full_epochs": 30, "batch_size": 128},
     "convncf": {"embedding_dim": 8, "channels": 4, "full_epochs": 1},
@@ -122,8 +122,9 @@ def test_known_users_and_items_keep_their_parameters_without_epochs(comet):
         ("user_embedding", before.user_ids, now.user_ids),
         ("item_embedding", before.item_ids, now.item_ids),
     ):
-        places = torch.from_numpy(new.index(old.values))
-        assert torch.equal(comet.run.state[table][places], state[table])
+        if table in state:  # COMET over sequences has no table of users
+            places = torch.from_numpy(new.index(old.values))
+            assert torch.equal(comet.run.state[table][places], state[table])
     others = [name for name in state if not name.endswith("_embedding")]
     assert all(torch.equal(comet.run.state[name], state[name]) for name in others)
 

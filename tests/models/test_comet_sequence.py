@@ -118,8 +118,10 @@ def test_batches_of_sequences_give_the_vectors_and_gradients_of_padded_histories
             torch.testing.assert_close(fast, slow)
 
 
-def test_a_state_does_not_depend_on_later_items():
-    model = build(layers=2, convolution="direct").float()
+@pytest.mark.parametrize("convolution", ["direct", "frequency"])
+def test_a_state_does_not_depend_on_later_items_bit_for_bit(convolution):
+    """Maps one by one: a transform along time mixes the last bits of all places."""
+    model = build(layers=2, convolution=convolution).float()
     sequence = np.array([3, 1, 4, 1, 5, 9, 2, 6])
     changed = np.array([3, 1, 4, 1, 0, 0, 0, 0])
     places = torch.arange(8)
@@ -129,6 +131,18 @@ def test_a_state_does_not_depend_on_later_items():
     )
     assert torch.equal(a[:4], b[:4])
     assert not torch.equal(a[4:], b[4:])
+
+
+def test_a_transform_along_time_keeps_later_items_out_to_rounding(monkeypatch):
+    monkeypatch.setattr(layers, "LONG", 0)
+    model = build(layers=1)
+    sequence, changed = (np.array([3, 1, 4, 1, *later]) for later in ([5, 9], [0, 0]))
+    places = torch.arange(6)
+    a, b = (
+        model.encode_users(None, Prefixes(Ragged.of_rows([rows]), places))
+        for rows in (sequence, changed)
+    )
+    torch.testing.assert_close(a[:4], b[:4], rtol=1e-12, atol=1e-13)  # float64
 
 
 def test_filters_begin_as_moving_averages_from_the_latest_row_to_all_rows():

@@ -18,7 +18,7 @@ from comet_rec.training.fit import WEIGHTS, Validation
 SETTINGS = {
     "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 3,
     "full_epochs": 2, "batch_size": 256, "blend_model": "fism", "blend_embedding_dim": 4,
-    "blend_preset": "paper", "refit": False,
+    "blend_preset": "paper", "refit": False, "selection_metric": "sampled",
 }  # fmt: skip
 
 

@@ -114,7 +114,8 @@ def test_the_second_model_of_a_blend_is_chosen_the_same_way(checkerboard):
     split = cr.leave_one_out(checkerboard, negatives=30)
     settings = {
         "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 2,
-        "batch_size": 256, "blend_model": "fism", "blend_embedding_dim": 4, "selection_metric": "full", "refit": False,
+        "batch_size": 256, "blend_model": "fism", "blend_embedding_dim": 4,
+        "selection_metric": "full", "refit": False,
     }  # fmt: skip
     run = cr.COMET(**settings).fit(split).run
     assert all("full NDCG@10" in line["validation"] for line in run.log)
@@ -215,7 +216,7 @@ def test_what_is_no_model_to_start_from_is_refused(checkerboard_split, nothing):
 
 BLEND = {
     "preset": "best", "embedding_dim": 8, "history_length": 6, "epochs": 3,
-    "hidden": (8,), "widths": (1, 4),
+    "hidden": (8,), "widths": (1, 4), "blend_model": "fism",
 }  # fmt: skip
 
 

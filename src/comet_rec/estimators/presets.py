@@ -55,8 +55,7 @@ The cost of a full softmax grows with the number of items (ADR 0026).
 PRODUCTS = 1_000_000_000_000
 """Multiply-adds per epoch (rows × items × K) from which on `best` uses a sampled softmax.
 
-The limit counts for logs with fewer than `WIDE` items. It lies above every log with recorded
-metrics (ADR 0026).
+The limit counts for logs with fewer than `WIDE` items, and at least twice `DRAWN` (ADR 0047).
 """
 
 DRAWN = 8_192
@@ -161,7 +160,8 @@ def _selection_metric(model: str, log: Interactions) -> Literal["sampled", "full
 
 def _drawn(log: Interactions, k: int) -> int:
     """Number of sampled items in the softmax loss; 0 for a softmax over all items."""
-    return 0 if log.n_items < WIDE and len(log) * log.n_items * k < PRODUCTS else DRAWN
+    few = log.n_items < 2 * DRAWN or (log.n_items < WIDE and len(log) * log.n_items * k < PRODUCTS)
+    return 0 if few else DRAWN
 
 
 def static(model: str, log: Interactions) -> Config:
