@@ -450,9 +450,9 @@ def test_the_ablation_goes_from_the_papers_setting_to_best_a_step_a_row(monkeypa
     jobs = planner.ablation()
     configs = [job.estimator().config_for(log) for job in jobs]
     name = "static" if whole is None else "paper"
-    paper_config, best = preset(name, "comet", log), preset("best", "comet", log)
+    paper_config, best = preset(name, "comet", log), preset("blended", "comet", log)
     plain: dict[str, object] = {"train.refit": False, "train.matmul_precision": "medium"}
-    assert configs[0] == replace(paper_config.with_settings(plain), preset="best")
+    assert configs[0] == replace(paper_config.with_settings(plain), preset="blended")
     assert configs[-1] == best.with_settings({"train.matmul_precision": "medium"})
     assert jobs[-1].key(cr.leave_one_out(log)) == planner.beyond()[0].key(cr.leave_one_out(log))
     for before, after in itertools.pairwise(configs):
@@ -503,7 +503,7 @@ def test_past_the_paper_stands_what_a_search_over_the_whole_catalogue_found(monk
     assert found["EASE"].get("model.l2") == 700.0
     assert found["EASE, by the whole catalogue"].get("model.l2") == 5.0
     assert (
-        found["COMET, preset best"].train.selection_metric == "full"
+        found["COMET, preset blended"].train.selection_metric == "full"
     )  # of short histories, many users
     assert "COMET, by the whole catalogue" not in found
     assert not any("catalogue" in job.label for job in planner.algorithms())
@@ -512,7 +512,7 @@ def test_past_the_paper_stands_what_a_search_over_the_whole_catalogue_found(monk
         job.label: job.estimator().config_for(long).train.selection_metric
         for job in Planner("long", long, FULL).beyond()
     }
-    assert found_long["COMET, preset best"] == "sampled"
+    assert found_long["COMET, preset blended"] == "sampled"
     assert found_long["COMET, best, by the whole catalogue"] == "full"
     assert all(
         config.train.selection_metric == "sampled" for config in map(found.get, ("EASE", "FISM"))

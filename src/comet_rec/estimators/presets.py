@@ -12,6 +12,7 @@ import numpy as np
 
 from comet_rec.config import (
     OF_A_TIME_SPLIT,
+    BlendConfig,
     Config,
     ProtocolConfig,
     TrainConfig,
@@ -52,7 +53,7 @@ WIDE = 50_000
 The cost of a full softmax grows with the number of items (ADR 0026).
 """
 
-PRODUCTS = 1_000_000_000_000
+PRODUCTS = 1_500_000_000_000
 """Multiply-adds per epoch (rows × items × K) from which on `best` uses a sampled softmax.
 
 The limit counts for logs with fewer than `WIDE` items, and at least twice `DRAWN` (ADR 0047).
@@ -74,7 +75,7 @@ On logs of more than 2 million rows, this limit lowers the number of epochs from
 def auto(model: str, log: Interactions) -> Config:
     """The default preset: `best` without a refit, that is, validation rows are not trained on.
 
-    See ADR 0026.
+    See ADR 0026 and 0047.
     """
     config = best(model, log)
     return replace(config, preset="auto", train=replace(config.train, refit=False))
@@ -85,12 +86,12 @@ def best(model: str, log: Interactions) -> Config:
 
     They include a refit: the model is trained again on training and validation rows.
 
-    - COMET on a log whose times give an order: causal histories, a softmax loss, the user tower
-      alone, averaged weights, a cosine schedule, and a FISM whose scores are added (a blend). K, N,
-      batch size, number of epochs and the sampled softmax depend on the size of the log.
+    - COMET on a log whose times give an order: one layer over the user's sequence, a softmax loss,
+      averaged weights and a cosine schedule. K, N, dropout, batch size, number of epochs and the
+      sampled softmax depend on the size of the log and the length of its histories (ADR 0047).
     - COMET on a log without an order: preset `static` with a refit.
     - FISM on a small log with short histories: a softmax loss.
-    - SASRec: a softmax loss; N and dropout depend on the lengths of the histories (ADR 0046).
+    - SASRec: the same, with its own N and learning rate.
     - Any other model: preset `paper`.
 
     Models that score all items at once are selected by full metrics on small logs with short
@@ -136,6 +137,44 @@ def _sequences(model: str, log: Interactions) -> Config:
             loss="softmax", softmax_items=_drawn(log, k), schedule="cosine", warmup=0.5,
             average=0.995, patience=0, refit=True, selection_metric="full",
             matmul_precision="medium",
+        ),
+    )  # fmt: skip
+
+
+def blended(model: str, log: Interactions) -> Config:
+    """`best` of COMET in versions before 0.3, from which the study's records are (ADR 0026).
+
+    Causal histories are encoded one by one, and the scores of a FISM are added.
+
+    Raises
+    ------
+    ConfigError
+        When the model is not COMET.
+    """
+    if model != "comet":
+        raise ConfigError(f"preset blended is one of comet; {model} has no such preset; use best")
+    if log.time_scope == "none":
+        return replace(best(model, log), preset="blended")
+    short, small = _short(log), len(log) < SMALL
+    k = 64 if small else 128
+    epochs = 16 if small else min(10, max(2, POSITIVES // len(log)))
+    fism = paper("fism", log).model
+    return Config(
+        name=model,
+        preset="blended",
+        model=base.config_class(model)(
+            history="causal", towers="user", embedding_dim=k,
+            history_length=50 if small else 100,
+        ),
+        blend=BlendConfig(
+            model="fism", preset="best" if short else "paper",
+            embedding_dim=BLEND_DIM if short else fism.embedding_dim, alpha=fism.alpha,
+        ),
+        train=TrainConfig(
+            loss="softmax", mask_known_positives=True, softmax_items=_drawn(log, k),
+            batch_size=2048 if small else 4096, learning_rate=2e-3, schedule="cosine", warmup=0.5,
+            epochs=epochs, full_epochs=epochs, patience=0, average=0.99, refit=True,
+            selection_metric=_selection_metric(model, log),
         ),
     )  # fmt: skip
 
@@ -401,6 +440,7 @@ PRESETS: dict[str, Callable[[str, Interactions], Config]] = {
     "static": static,
     "paper": paper,
     "paper-literal": paper_literal,
+    "blended": blended,
     **{name: partial(_variant, name) for name in VARIANTS},
 }
 """Name of a preset → function that takes a model's name and a log, and returns a config."""

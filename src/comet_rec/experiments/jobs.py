@@ -85,7 +85,9 @@ class Job:
     def key(self, split: Split) -> str:
         """Name of the job's record and run directory, with a digest of settings and split."""
         state = hashlib.sha256(self._identity(split).encode())
-        return f"{self.log}-{self.model}-{self.preset}-{self.seed}-{state.hexdigest()[:12]}"
+        # Records of `blended` have its name from before version 0.3.
+        preset = "best" if self.preset == "blended" else self.preset
+        return f"{self.log}-{self.model}-{preset}-{self.seed}-{state.hexdigest()[:12]}"
 
     def _identity(self, split: Split) -> str:
         """Text whose digest is part of the job's key."""

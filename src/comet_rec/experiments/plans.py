@@ -146,7 +146,7 @@ FALSIFICATIONS: dict[str, str] = {
     "perceptron of the same size": "matched-mlp",
     "target kept in the history": "kept-target",
 }
-BEST = "COMET, preset best"
+BEST = "COMET, preset blended"
 FULL_RANKING, SAMPLED = "by the whole catalogue", "by drawn items"
 BY_FULL: Settings = {"train.selection_metric": "full"}
 BY_SAMPLED: Settings = {"train.selection_metric": "sampled"}
@@ -180,7 +180,7 @@ FALSIFICATIONS_OF_BEST: dict[str, Settings] = {
     "perceptron of the same size": {"model.cross": "matched-mlp"},
     "no tower": NO_TOWERS,
 }
-TIE_MODELS = {"EASE": ("ease", "paper"), "BCE-MF": ("mf", "paper"), BEST: ("comet", "best")}
+TIE_MODELS = {"EASE": ("ease", "paper"), "BCE-MF": ("mf", "paper"), BEST: ("comet", "blended")}
 """Models to compare under several orders of equal times: label → name and preset.
 
 Two of them ignore the order of rows, and one uses it.
@@ -313,11 +313,11 @@ class Planner:
 
         The changes show what its filters contribute.
         """
-        return self._variants(FALSIFICATIONS_OF_BEST, self._without_blend(), preset="best")
+        return self._variants(FALSIFICATIONS_OF_BEST, self._without_blend(), preset="blended")
 
     def beyond(self) -> list[Job]:
         """Jobs beyond the paper: the preset `best`, its variants, and models to compare with."""
-        best, without = preset("best", "comet", self.log), self._without_blend()
+        best, without = preset("blended", "comet", self.log), self._without_blend()
         static = self.job("COMET, static", "comet", self._searched_settings("comet", self.searched))
         variants: dict[str, Settings] = {BEST: {}}
         opponents = [job for job in self.algorithms() if job.label != "COMET"]
@@ -339,7 +339,7 @@ class Planner:
             settings = self._searched_settings(name, self.searched_full)
             if settings:
                 opponents.append(self.job(f"{label}, {FULL_RANKING}", name, settings))
-        return [*self._variants(variants, preset="best"), static, *opponents]
+        return [*self._variants(variants, preset="blended"), static, *opponents]
 
     def _without_blend(self) -> dict[str, Any]:
         """Settings that remove the second model of `best` and select by sampled metrics."""
@@ -352,7 +352,7 @@ class Planner:
         A step that changes nothing has no job. Each job is `best`, but the settings of later steps
         have the values of static COMET. Settings that the budget fixes are the same in all jobs.
         """
-        paper, best = (preset(name, "comet", self.log) for name in (self.paper, "best"))
+        paper, best = (preset(name, "comet", self.log) for name in (self.paper, "blended"))
         changes = {
             label: {key: value for key in keys if (value := paper.get(key)) != best.get(key)}
             for label, keys in STEPS.items()
@@ -365,12 +365,12 @@ class Planner:
         changes = {label: back for label, back in changes.items() if back}
         # Settings that still have their values of static COMET; each row removes those of its step.
         back = {key: value for step in changes.values() for key, value in step.items()}
-        jobs = [self.job("static COMET, no refit", "comet", back, preset="best")]
+        jobs = [self.job("static COMET, no refit", "comet", back, preset="blended")]
         for label, step in changes.items():
             back = {key: value for key, value in back.items() if key not in step}
             if label in ("K", "N"):
                 label = f"{label} = {best.get(*STEPS[label])}"
-            jobs.append(self.job(f"+ {label}", "comet", back, preset="best"))
+            jobs.append(self.job(f"+ {label}", "comet", back, preset="blended"))
         return jobs
 
     def _compared(self, variants: Mapping[str, Settings]) -> list[Job]:
