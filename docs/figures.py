@@ -448,6 +448,51 @@ def comparison(result: dict[str, Any]) -> list[str]:
     return [line for line in as_markdown(result).splitlines() if line.startswith("|")]
 
 
+def sequences(result: dict[str, Any]) -> list[str]:
+    """Models of `runs/sequences.py`: means of the trainings, and the tests on the full ranking."""
+    lines = [
+        "| model | trainings | full HR@10 | full NDCG@10 | sampled HR@10 | sampled NDCG@10 "
+        "| first model's lead in full NDCG@10 | p |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for model in result["models"]:
+        errors = model["standard error over users"]
+        cells = [
+            f"{decimals(value)} ± {decimals(errors[name])}"
+            for name, value in model["means"].items()
+        ]
+        tests = [value for key, value in model.items() if key.endswith("less this model")]
+        lead, p = "", ""
+        if tests:
+            test = tests[0]["full NDCG@10"]
+            lead = f"{test['difference']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}]"
+            p = "< .001" if test["p"] < 1e-3 else decimals(test["p"], 3)
+        row = [model["model"], str(len(model["seeds"])), *cells, lead, p]
+        lines.append("| " + " | ".join(row) + " |")
+    return lines
+
+
+def by_time(result: dict[str, Any]) -> list[str]:
+    """Models on a split by time: full ranking, new users, and what the lists hold."""
+    lines = [
+        "| model | HR@10 | NDCG@10 | MRR@10 | new users' NDCG@10 | coverage@10 | mean popularity |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for model in result["models"]:
+        full, more = model["full"], model["time_split"]
+        new = more["groups"].get("new users", {}).get("full", {}).get("NDCG@10")
+        cells = [decimals(full[name]) for name in ("HR@10", "NDCG@10", "MRR@10")]
+        cells.append("" if new is None else decimals(new))
+        cells += [decimals(more["coverage@10"], 3), f"{more['popularity@10']:,.0f}"]
+        lines.append("| " + " | ".join([model["model"], *cells]) + " |")
+    return lines
+
+
+def decimals(value: float, places: int = 4) -> str:
+    """A share without its leading zero."""
+    return f"{value:.{places}f}".removeprefix("0")
+
+
 _TABLE = re.compile(r"(<!-- table: (\S+?)(?: rows: (.+?))? -->\n\n)(?:\|.*\n)+")
 
 
@@ -475,6 +520,10 @@ def with_tables(text: str) -> str:
             lines = service(result)
         elif "features" in result:
             lines = cold_items(result)
+        elif "trainings" in result:
+            lines = by_time(result)
+        elif "seeds" in result["models"][0]:
+            lines = sequences(result)
         else:
             lines = comparison(result)
         return found[1] + "\n".join(lines) + "\n"
@@ -485,6 +534,7 @@ def with_tables(text: str) -> str:
 WITH_TABLES = (
     "README.md",
     "docs/export.md",
+    "docs/protocol.md",
     "docs/results.md",
     "docs/serving.md",
     "docs/updates.md",

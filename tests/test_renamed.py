@@ -50,7 +50,7 @@ def test_a_run_of_before_is_saved_by_its_present_names(tmp_path, before):
         ({"taste_dim": 7}, "blend.embedding_dim", 7),
         ({"model.taste_dim": "7"}, "blend.model", "fism"),
         ({"taste_dim": 0, "taste_alpha": 0.9}, "blend.model", "none"),
-        ({"taste_weight": 0.2}, "blend.weight", 0.2),
+        ({"taste_dim": 7, "taste_weight": 0.2}, "blend.weight", 0.2),
         ({"leave_out": 0.25}, "model.history_dropout", 0.25),
         ({"model.own_dropout": "0.2"}, "model.id_embedding_dropout", 0.2),
         ({"select_by": "full"}, "train.selection_metric", "full"),

@@ -376,7 +376,9 @@ class Config:
         lines = []
         for line in self.changed():
             key, _, value = line.partition(" = ")
-            if key == "blend.model":  # in old records a size above 0 switched the blend on
+            if key == "preset":
+                lines.append(f"preset = {literal(renamed.PRESETS.get(self.preset, self.preset))}")
+            elif key == "blend.model":  # in old records a size above 0 switched the blend on
                 lines.append(f"{renamed.BLEND_SIZE} = {self.blend.embedding_dim}")
             elif key != "blend.embedding_dim":
                 lines.append(f"{old.get(key, key)} = {value}")

@@ -32,6 +32,8 @@ GONE: dict[str, str | float] = {
     "train.optimizer": "adam",
 }
 """Removed settings, and the only value of each that a stored run may have."""
+PRESETS = {"blended": "best"}
+"""Present name of a renamed preset, and the name that it has in the digests of old records."""
 TENSORS = {"taste_weight": "blend_weight"}
 """Old name of each renamed tensor, and its present name."""
 TENSOR_PREFIXES = {"taste.": "blend."}

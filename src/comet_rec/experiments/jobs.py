@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec import renamed
 from comet_rec.artefact.checkpoint import has_checkpoint
 from comet_rec.artefact.provenance import machine, versions
 from comet_rec.artefact.run import Run
@@ -85,8 +86,7 @@ class Job:
     def key(self, split: Split) -> str:
         """Name of the job's record and run directory, with a digest of settings and split."""
         state = hashlib.sha256(self._identity(split).encode())
-        # Records of `blended` have its name from before version 0.3.
-        preset = "best" if self.preset == "blended" else self.preset
+        preset = renamed.PRESETS.get(self.preset, self.preset)
         return f"{self.log}-{self.model}-{preset}-{self.seed}-{state.hexdigest()[:12]}"
 
     def _identity(self, split: Split) -> str:
@@ -262,7 +262,7 @@ def position_weights(state: Mapping[str, Any], tower: str) -> dict[str, Kernel]:
 
 
 def _filters(state: Mapping[str, Any], tower: str) -> list[Any]:
-    """Filters of a tower over all history rows, each [channels, N, width], by width."""
-    prefix = f"{tower}.convolution.weights."
-    filters = [t for name, t in sorted(state.items()) if name.startswith(prefix) and t.dim() == 3]
+    """Filters over all history rows of a tower or its first layer, [channels, N, width], by width."""
+    prefixes = (f"{tower}.convolution.weights.", f"{tower}.layers.0.convolution.weights.")
+    filters = [t for name, t in sorted(state.items()) if name.startswith(prefixes) and t.dim() == 3]
     return sorted(filters, key=lambda weights: weights.shape[2])
