@@ -24,6 +24,11 @@ CASES = {
         "COMET", {**COMET, "history": "causal", "towers": "user", "user_embedding": False},
         ["the last 6"],
     ),
+    "one layer": (
+        "COMET",
+        {**COMET, "history": "causal", "towers": "user", "user_embedding": False, "layers": 1},
+        ["the last 6"],
+    ),
     "cnn": ("COMET", {**COMET, "history_length": 15, "cross": "cnn"}, ["the last 15"]),
     "mlp, shuffled": ("COMET", {**COMET, "cross": "mlp", "shuffle_history": True}, ["the last 6"]),
     "gate": ("COMET", {**COMET, "gate": "squeeze", "permute_dimensions": True}, ["the last 6"]),
@@ -60,6 +65,14 @@ def test_the_tower_gives_the_vectors_of_new_users(case, tmp_path):
     assert tower(histories=wider) == close(expected)
     one = tower(histories=rows[3:4, -6:])
     assert one == close(expected[3:4])
+
+
+def test_several_layers_have_no_graph(tmp_path):
+    settings = {**COMET, "history": "causal", "towers": "user", "layers": 2}
+    model = cr.COMET(preset="static", full_epochs=1, **settings).fit(checkerboard_log())
+    model.save(tmp_path / "run")
+    with pytest.raises(ConfigError, match="an ONNX graph holds one layer"):
+        export(tmp_path / "run", "onnx", tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["MF", "GMF"])

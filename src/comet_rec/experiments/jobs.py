@@ -262,7 +262,7 @@ def position_weights(state: Mapping[str, Any], tower: str) -> dict[str, Kernel]:
 
 
 def _filters(state: Mapping[str, Any], tower: str) -> list[Any]:
-    """Filters over all history rows of a tower or its first layer, [channels, N, width], by width."""
+    """Filters of a tower, or of its first layer, each [channels, N, width], by width."""
     prefixes = (f"{tower}.convolution.weights.", f"{tower}.layers.0.convolution.weights.")
     filters = [t for name, t in sorted(state.items()) if name.startswith(prefixes) and t.dim() == 3]
     return sorted(filters, key=lambda weights: weights.shape[2])

@@ -100,6 +100,11 @@ def write_graphs(run: Run, version: str, folder: Path) -> dict[str, Any]:
     """
     check_vectors(run)
     assert run.item_vectors is not None
+    if run.config.name == "comet" and run.config.model.layers > 1:
+        raise ConfigError(
+            f"model.layers = {run.config.model.layers}: an ONNX graph holds one layer; train with "
+            "model.layers = 1, or export with --to npy or hub"
+        )
     _check_installed()
     width = run.item_vectors.shape[1]
     models = [run.model] if run.blend is None else [run.model, run.second_model]

@@ -104,13 +104,11 @@ class SequenceTower(nn.Module):
         """
         if isinstance(histories, Prefixes):
             return self._of_prefixes(table, histories, rng)
-        if len(self.layers) == 1 and rng is None:
-            return self._of_windows(table, histories)
         size = max(1, PLACES // histories.shape[1])
-        if len(histories) > size and not torch.is_grad_enabled():
+        if len(self.layers) > 1 and len(histories) > size and not torch.is_grad_enabled():
             parts = torch.split(histories, size)
-            return torch.cat([self.forward(table, part, rng) for part in parts])
-        return self._of_prefixes(table, Prefixes.of_padded(histories, len(table)), rng)
+            return torch.cat([self._of_padded(table, part, rng) for part in parts])
+        return self._of_padded(table, histories, rng)
 
     def _of_prefixes(
         self, table: Float[Tensor, "V K"], histories: Prefixes, rng: torch.Generator | None
@@ -128,18 +126,29 @@ class SequenceTower(nn.Module):
             read = Prefixes(states, last if final else places)
             windows, window = read.windows(self.length, len(x))
             y = layer(x, windows, rng).index_select(0, window)
-            if final:  # an empty history has no latest state: its place −1 is a row of zeros
-                x = nnf.pad(x, (0, 0, 0, 1)).index_select(0, last % (len(x) + 1))
+            if final:  # an empty history has no latest state: its place is −1
+                x = _with_zeros(x, last % (len(x) + 1))
             x = self._next(number, x, y, rng)
         return x
 
-    def _of_windows(
-        self, table: Float[Tensor, "V K"], histories: Int[Tensor, "U N"]
-    ) -> Float[Tensor, "U K"]:
-        """Interaction vectors of one layer without dropout: states are a function of the item."""
-        states = self._first(table, None)  # [V, K]
-        latest = nnf.pad(states, (0, 0, 0, 1)).index_select(0, histories[:, -1].long())
-        return self._next(0, latest, self.layers[0](states, histories, None), None)
+    def _of_padded(
+        self, table: Float[Tensor, "V K"], histories: Int[Tensor, "U N"],
+        rng: torch.Generator | None,
+    ) -> Float[Tensor, "U K"]:  # fmt: skip
+        """Interaction vectors of padded histories, whose windows are encoded one by one.
+
+        All shapes follow from those of the arguments, as exported graphs need it.
+        """
+        n, rows = self.length, histories.long()
+        x = self._first(table, rng)  # a state for each item; `rows` are places in x
+        for number, layer in enumerate(self.layers[:-1]):
+            windows = nnf.pad(rows, (n - 1, 0), value=x.shape[0]).unfold(1, n, 1)  # [U, R, N]
+            y = layer(x, windows.reshape(-1, n), rng)
+            real = rows != x.shape[0]
+            x = self._next(number, _with_zeros(x, rows.flatten()), y, rng)  # [U · R, K]
+            rows = torch.arange(x.shape[0], device=x.device).view_as(rows).where(real, x.shape[0])
+        y = self.layers[-1](x, rows[:, -n:], rng)
+        return self._next(len(self.layers) - 1, _with_zeros(x, rows[:, -1]), y, rng)
 
     def _first(self, q: Float[Tensor, "V K"], rng: torch.Generator | None) -> Float[Tensor, "V K"]:
         """States x⁰ of embeddings."""
@@ -153,6 +162,11 @@ class SequenceTower(nn.Module):
         """States after layer `number`, from its input `x` and its output `y`."""
         states: Tensor = self.norms[number + 1](x + drop(y, self.dropout, rng))
         return states
+
+
+def _with_zeros(x: Float[Tensor, "V K"], places: Int[Tensor, " U"]) -> Float[Tensor, "U K"]:
+    """Rows of `x` at `places`; place V is a row of zeros."""
+    return nnf.pad(x, (0, 0, 0, 1)).index_select(0, places)
 
 
 def set_moving_averages(convolution: MultiWidthConvolution, rng: torch.Generator) -> None:
