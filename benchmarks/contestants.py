@@ -263,12 +263,12 @@ def recbole(name: str, negatives: int, settings: Mapping[str, Any], rows: Rows) 
 
 BFLOAT16 = {"train.matmul_precision": "medium"}
 ALONE = {"blend.model": "none", "model.embedding_dim": 64}
-"""The race is between single trainings, and short ones: no FISM beside `best`, and K 64."""
+"""The race is between single trainings, and short ones: no FISM beside COMET, and K 64."""
 
 OWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "COMET, static": ("comet", "paper", BFLOAT16),
-    "COMET, best without a taste": ("comet", "best", ALONE),
-    "COMET, best without a taste, bfloat16": ("comet", "best", {**ALONE, **BFLOAT16}),
+    "COMET, best without a taste": ("comet", "blended", ALONE),
+    "COMET, best without a taste, bfloat16": ("comet", "blended", {**ALONE, **BFLOAT16}),
     "MF": ("mf", "paper", {}),
     "EASE": ("ease", "paper", {}),
 }

@@ -63,7 +63,7 @@ def figures(name: str, seeds: list[int], split: Split, settings: dict[str, Any],
         print(name, seed, {k: round(float(v[-1].mean()), 4) for k, v in values.items()}, flush=True)
     arrays = {key: np.array(rows) for key, rows in values.items()}
     about = {
-        "model": name, "settings": settings, "config": model.run.config.to_dict(), "seeds": seeds,
+        "model": name, "settings": settings, "config": model.run.config.changed(), "seeds": seeds,
         "epochs": epochs, "seconds": seconds, "validation full NDCG@10": validation,
         "means": {key: float(rows.mean()) for key, rows in arrays.items()},
         "trainings": {key: rows.mean(axis=1).tolist() for key, rows in arrays.items()},
