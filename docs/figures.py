@@ -466,7 +466,8 @@ def sequences(result: dict[str, Any]) -> list[str]:
         if tests:
             test = tests[0]["full NDCG@10"]
             lead = f"{test['difference']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}]"
-            p = "< .001" if test["p"] < 1e-3 else decimals(test["p"], 3)
+            if test["p"] is not None:
+                p = "< .001" if test["p"] < 1e-3 else decimals(test["p"], 3)
         row = [model["model"], str(len(model["seeds"])), *cells, lead, p]
         lines.append("| " + " | ".join(row) + " |")
     return lines

@@ -1,5 +1,7 @@
 """Comparisons on one protocol with several training seeds as one: every figure becomes its mean.
 
+Standard errors become means of those of one training. The means themselves are not tested.
+
 python runs/means.py a-0.json a-1.json a-2.json --title TITLE --command COMMAND --out a.json
 """
 
@@ -17,6 +19,7 @@ from comet_rec.artefact.provenance import machine, versions
 def mean(values: list[Any]) -> Any:
     """Mean of numbers, place by place of dicts; what is no number stays if all agree."""
     if isinstance(values[0], dict):
+        assert all(value.keys() == values[0].keys() for value in values)
         return {key: mean([value[key] for value in values]) for key in values[0]}
     if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
         return values[0] if len(set(values)) == 1 else statistics.mean(values)

@@ -3,9 +3,10 @@
     python runs/sequences.py LOG --name ml-1m --out results/sequences-ml-1m.json
 
 All models have their preset `auto` (`best` without a refit), changed by --set MODEL:KEY=VALUE.
-The validation items choose the epochs. Test items are read once, at the end. Figures are means over
-trainings; each model is tested against the first on the full ranking, over users and trainings,
-corrected after Holm. Finished trainings in --runs are used again.
+The validation items choose the epochs. The script prints figures of test items: choose no setting
+by them. Figures are means over trainings; each model is tested against the first on the full
+ranking, over users and trainings, corrected after Holm within each metric. Finished trainings in
+--runs are used again.
 """
 
 from __future__ import annotations
@@ -31,9 +32,12 @@ METRICS = ("HR@10", "NDCG@10")
 
 def trained(name: str, seed: int, split: Split, settings: dict[str, Any], folder: Path) -> Any:
     """The model of one training, from its folder if it is there."""
-    if folder.is_dir():
-        return cr.load_model(folder)
     model = ESTIMATORS[name](preset="auto", seed=seed, **settings)
+    if folder.is_dir():
+        kept, wanted = cr.load_model(folder), model.config_for(split.interactions)
+        if (kept.run.config.model, kept.run.config.train) != (wanted.model, wanted.train):
+            sys.exit(f"{folder}: trained with other settings; remove it, or give --runs")
+        return kept
     wall, cpu = time.perf_counter(), time.process_time()
     model.fit(split)
     model.save(folder)
@@ -56,7 +60,8 @@ def figures(name: str, seeds: list[int], split: Split, settings: dict[str, Any],
             values[f"full {metric}"].append(report.full_ranks.figure(metric, report.ties))
             values[f"sampled {metric}"].append(report.sampled_ranks.figure(metric, report.ties))
         chosen = [x["validation"] for x in model.run.log if x["stage"] == "validation"]
-        validation.append(max(x.get("full NDCG@10", 0.0) for x in chosen))
+        found = [x["full NDCG@10"] for x in chosen if "full NDCG@10" in x]
+        validation.append(max(found, default=None))
         epochs.append(model.run.epochs)
         kept = folder.parent / f"{folder.name}.seconds.json"
         seconds.append(json.loads(kept.read_text()) if kept.is_file() else None)
@@ -117,7 +122,8 @@ def main() -> None:
         corrected = holm([1.0 if test.p is None else test.p for test in tests])
         for about, test, p in zip(models[1:], tests, corrected, strict=True):
             about.setdefault(f"{first} less this model", {})[metric] = {
-                "difference": test.difference, "low": test.low, "high": test.high, "p": p,
+                "difference": test.difference, "low": test.low, "high": test.high,
+                "p": None if test.p is None else p,
             }  # fmt: skip
     result = {
         "title": given.name, "command": "python " + " ".join(sys.argv), "versions": versions(),

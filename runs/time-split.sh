@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Split by time (quantile .9), full and sampled ranking, three training seeds:
 #   bash runs/time-split.sh ML-LATEST-SMALL ML-1M-RATINGS → results/time-split-*.json
-# ML-LATEST-SMALL has the columns user_id, item_id and timestamp; ML-1M-RATINGS is ratings.dat or its
-# first rows. Each later row is a test item in turn, and on MovieLens-1M also only each user's last
-# one, as in the published figures. The validation items chose the days of the popularity on the
-# two small logs: of 1, 3, 7, 14, 30, 90, 365 and 1,000.
+# ML-LATEST-SMALL has the columns user_id, item_id and timestamp; ML-1M-RATINGS holds the first
+# 487,650 rows of ratings.dat. On the two small logs each later row is a test item in turn; on
+# MovieLens-1M only each user's last one is, as in the published figures. The validation items of
+# the small logs chose the days of the popularity, of 1, 3, 7, 14, 30, 90, 365 and 1,000;
+# MovieLens-1M has those of MovieLens-100K.
 set -euo pipefail
 latest=$(realpath "$1") ratings=$(realpath "$2")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -33,7 +33,10 @@ GONE: dict[str, str | float] = {
 }
 """Removed settings, and the only value of each that a stored run may have."""
 PRESETS = {"blended": "best"}
-"""Present name of a renamed preset, and the name that it has in the digests of old records."""
+"""Present name of each renamed preset, and its old name, by which records are stored and hashed.
+
+Records of another preset that has the old name now differ in the digest of their settings.
+"""
 TENSORS = {"taste_weight": "blend_weight"}
 """Old name of each renamed tensor, and its present name."""
 TENSOR_PREFIXES = {"taste.": "blend."}

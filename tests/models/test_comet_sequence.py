@@ -171,7 +171,7 @@ def test_layers_need_one_plain_tower_over_causal_histories():
         {"history": "recent"}, {"shuffle_history": True}, {"towers": "both"}, {"gate": "squeeze"},
         {"cross": "mlp"}, {"permute_dimensions": True}, {"freeze_filters": True},
     ):  # fmt: skip
-        with pytest.raises(ConfigError, match=r"model\.layers = 1: needs one plain tower"):
+        with pytest.raises(ConfigError, match=r"model\.layers = 1: needs model\.history"):
             CometConfig(**{"layers": 1, **SEQUENCE} | changes)
     with pytest.raises(ConfigError, match="0 or above"):
         CometConfig(layers=-1)

@@ -146,7 +146,7 @@ class Windows:
         return self.pieces.counts - (self.length - 1)
 
     def select(self, chosen: Tensor) -> tuple[Windows, Tensor]:
-        """The windows of the pieces where `chosen`, bool [P], is true; and their numbers here."""
+        """The windows of the pieces where `chosen` [P] is true, and their places here, int64."""
         of_chosen = chosen.repeat_interleave(self.pieces.counts)
         ends = nnf.pad(self.pieces.counts[chosen].cumsum(0), (1, 0))
         windows = Windows(Ragged(self.pieces.values[of_chosen], ends), self.length)

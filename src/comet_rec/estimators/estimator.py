@@ -685,8 +685,9 @@ class Estimator:
         """Explain the score of an item by the contribution of each item of the user's history.
 
         The contributions add up to the score minus the score with an empty history. For FISM,
-        SVD++, ItemKNN and EASE they are exact. For COMET they are integrated gradients through the
-        tower (Sundararajan et al. 2017), and their sum is accurate to 1e-3.
+        SVD++, ItemKNN and EASE they are exact. For SASRec and COMET with layers they are the
+        changes of the score as items join, from the latest to the oldest. For other COMETs they
+        are integrated gradients (Sundararajan et al. 2017), whose sum is accurate to 1e-3.
 
         Parameters
         ----------

@@ -27,8 +27,9 @@ from comet_rec.training.blend import check as check_blend
 SMALL = 500_000
 """Rows of a log below which the presets take their settings for small logs.
 
-In `best` (ADR 0026): K = 64 instead of 128, N = 50 instead of 100, batches of 2,048 instead of
-4,096, and 16 epochs instead of at most 10. In `paper`: the "small" settings of `COMMON` and
+In `best`: the sizes of `SEQUENCES` (ADR 0047). In `blended` (ADR 0026): K = 64 instead of 128,
+N = 50 instead of 100, batches of 2,048 instead of 4,096, and 16 epochs instead of at most 10. In
+`paper`: the "small" settings of `COMMON` and
 `SEARCHED` for the baselines (ADR 0019).
 """
 
@@ -40,11 +41,12 @@ and 28 rows per user, and worse with 106 (ADR 0026).
 """
 
 MANY = 10_000
-"""Validation items from which on `best` chooses epochs by full metrics if histories are short.
+"""Validation items from which on `best` chooses by full metrics if histories are short.
 
-Full metrics rank among all items, sampled metrics among 99 sampled items. With fewer validation
-items, `best` uses sampled metrics. The number is a guess: full metrics gained nothing with 1,500
-validation items, and something with 17,000 (ADR 0026).
+The number counts for models without an order. Full metrics rank among all items, sampled metrics
+among 99 sampled items. With fewer validation items, `best` uses sampled metrics. The number is a
+guess: full metrics gained nothing with 1,500 validation items, and something with 17,000 (ADR
+0026).
 """
 
 WIDE = 50_000
@@ -90,12 +92,13 @@ def best(model: str, log: Interactions) -> Config:
       averaged weights and a cosine schedule. K, N, dropout, batch size, number of epochs and the
       sampled softmax depend on the size of the log and the length of its histories (ADR 0047).
     - COMET on a log without an order: preset `static` with a refit.
+    - SASRec: as COMET on such a log, with its own N, heads and learning rate.
     - FISM on a small log with short histories: a softmax loss.
-    - SASRec: the same, with its own N and learning rate.
     - Any other model: preset `paper`.
 
-    Models that score all items at once are selected by full metrics on small logs with short
-    histories and at least `MANY` validation items. Otherwise sampled metrics select.
+    Full metrics select the epochs of COMET on a log with an order, and of SASRec. They also select
+    other models that score all items at once, on small logs with short histories and at least
+    `MANY` validation items. Otherwise sampled metrics select.
     """
     short, selection_metric = _short(log), _selection_metric(model, log)
     if model == "fism" and short:
@@ -111,27 +114,27 @@ def best(model: str, log: Interactions) -> Config:
             ),
         )  # fmt: skip
     if model == "sasrec" or (model == "comet" and log.time_scope != "none"):
-        return _sequences(model, log)
+        return _best_of_sequences(model, log)
     config = static(model, log)
     train = replace(config.train, refit=True, selection_metric=selection_metric)
     return replace(config, preset="best", train=train)
 
 
-def _sequences(model: str, log: Interactions) -> Config:
+def _best_of_sequences(model: str, log: Interactions) -> Config:
     """Preset `best` of the models of sequences: COMET in layers, and SASRec (ADR 0047)."""
     size = "large" if len(log) >= SMALL else "short" if _short(log) else "small"
     shared, train = SEQUENCES[size]
     k = shared["embedding_dim"]
     if model == "comet":
-        own = COMET_SEQUENCES | {"widths": (1, k), "history_length": 100 if size == "large" else 50}
+        model_settings = COMET_SEQUENCES | {"history_length": 100 if size == "large" else 50}
         rate = 3e-3
     else:
-        own, rate = PUBLISHED["short" if size == "short" else "long"][1], 2e-3
+        model_settings, rate = PUBLISHED["short" if size == "short" else "long"][1], 2e-3
     epochs = min(train["epochs"], max(2, POSITIVES // max(len(log), 1)))
     return Config(
         name=model,
         preset="best",
-        model=base.config_class(model)(**own | shared),
+        model=base.config_class(model)(**model_settings | shared),
         train=TrainConfig(
             **train | {"epochs": epochs, "full_epochs": epochs}, learning_rate=rate,
             loss="softmax", softmax_items=_drawn(log, k), schedule="cosine", warmup=0.5,
@@ -144,7 +147,8 @@ def _sequences(model: str, log: Interactions) -> Config:
 def blended(model: str, log: Interactions) -> Config:
     """`best` of COMET in versions before 0.3, from which the study's records are (ADR 0026).
 
-    Causal histories are encoded one by one, and the scores of a FISM are added.
+    Causal histories are encoded one by one, and the scores of a FISM are added. The sampled softmax
+    begins where that of `best` does now (`PRODUCTS`), which changes no log of the study.
 
     Raises
     ------
@@ -152,7 +156,7 @@ def blended(model: str, log: Interactions) -> Config:
         When the model is not COMET.
     """
     if model != "comet":
-        raise ConfigError(f"preset blended is one of comet; {model} has no such preset; use best")
+        raise ConfigError(f"preset blended: only comet has it, not {model}; use best")
     if log.time_scope == "none":
         return replace(best(model, log), preset="blended")
     short, small = _short(log), len(log) < SMALL
@@ -396,8 +400,9 @@ SEQUENCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 COMET_SEQUENCES: dict[str, Any] = {
     "layers": 1, "history": "causal", "towers": "user", "user_embedding": False, "channels": 4,
+    "widths": (1, 4096),
 }  # fmt: skip
-"""Settings of COMET in `best`, whatever the size of the log."""
+"""Settings of COMET in `best`, whatever the size of the log. Widths above K become K."""
 
 SEARCHED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
     ("mf", "small"): ({"embedding_dim": 128}, {"learning_rate": 2e-3, "weight_decay": 5e-7}),

@@ -317,13 +317,13 @@ class Planner:
 
     def beyond(self) -> list[Job]:
         """Jobs beyond the paper: the preset `best`, its variants, and models to compare with."""
-        best, without = preset("blended", "comet", self.log), self._without_blend()
+        blended, without = preset("blended", "comet", self.log), self._without_blend()
         static = self.job("COMET, static", "comet", self._searched_settings("comet", self.searched))
         variants: dict[str, Settings] = {BEST: {}}
         opponents = [job for job in self.algorithms() if job.label != "COMET"]
-        if any(best.get(key) != without[key] for key in STEPS[BLEND]):
+        if any(blended.get(key) != without[key] for key in STEPS[BLEND]):
             variants["COMET, best without a taste"] = without
-        if best.get("blend.preset") == "best":
+        if blended.get("blend.preset") == "best":
             size = preset("paper", "fism", self.log).model.embedding_dim
             plain = {**BY_SAMPLED, "blend.preset": "paper", "blend.embedding_dim": size}
             variants["COMET, best, its taste by BCE"] = plain
@@ -331,7 +331,7 @@ class Planner:
                 self.job("FISM, softmax", "fism", BY_SAMPLED, preset="best"),
                 self.job(f"FISM, softmax, {FULL_RANKING}", "fism", BY_FULL, preset="best"),
             ]
-        if best.train.selection_metric == "full":
+        if blended.train.selection_metric == "full":
             variants[f"COMET, best, {SAMPLED}"] = BY_SAMPLED
         else:
             variants[f"COMET, best, {FULL_RANKING}"] = BY_FULL

@@ -1,7 +1,7 @@
 """What each item of a history adds to a score: integrated gradients, or items joining in turn.
 
-Integrated gradients (Sundararajan et al., ICML 2017) suit towers without norms. A layer norm
-undoes the scale of its input, so there the items join the history one after another (`joining`).
+Towers without layer norms use integrated gradients (Sundararajan et al., ICML 2017). A layer norm
+undoes the scale of its input, so towers with norms use `joining`.
 
 Let f be the score as a function of the embedding map E [N, K]. The gradient of f is integrated on
 the straight line from the map 0 to E, and summed over each row:

@@ -32,8 +32,9 @@ class CometConfig:
         Choice: sampled, new in each training step.
     layers : int
         Number of layers of a user tower over sequences (`models.comet_sequence`), each with its
-        own Eqs. 3–7. It needs causal histories and ``towers="user"``. With 0 the tower is that of
-        the paper. Choice: 0.
+        own Eqs. 3–7. It needs causal histories and ``towers="user"``; `exclude_target` and
+        `history_dropout` then have no effect, since a history ends before its target. With 0 the
+        tower is that of the paper. Choice: 0.
     exclude_target : bool
         Leave a batch's positives out of its histories. Choice: true (ADR 0003).
     history_dropout : float
@@ -118,9 +119,10 @@ class CometConfig:
             raise ConfigError(f"model.layers = {self.layers!r}: must be a whole number, 0 or above")
         if self.layers > 0 and not self._reads_sequences:
             raise ConfigError(
-                f"model.layers = {self.layers}: needs one plain tower over causal histories; set "
-                'model.history = "causal" and model.towers = "user", and leave out the settings '
-                "of ablations"
+                f'model.layers = {self.layers}: needs model.history = "causal", '
+                'model.towers = "user", model.cross = "cnn+mlp", model.gate = "none" and no '
+                "setting of an ablation; change the setting that differs, or give "
+                "model.layers = 0 (as the presets static and blended)"
             )
         if self.cross == "cnn" and min(self.history_length, self.embedding_dim) < 15:
             raise ConfigError(

@@ -10,8 +10,9 @@ network of the paper over the states of the latest N items. With item embeddings
     xˡ⁺¹_t   = LN(xˡ_t + yˡ_t)                             residual, and norm
     p'_u     = x_t after the last layer, at the latest item                              (Eq. 8)
 
-So with one layer, a state is the latest item's embedding plus the interaction vector of the latest
-N items. With two layers it depends on up to 2N − 1 items. In training, all steps of a piece of a
+So with one layer, p'_u joins the latest item's normed embedding and the interaction vector of the
+latest N items, and norms the sum. An empty history has a map of zeros and no latest item. With two
+layers p'_u depends on up to 2N − 1 items. In training, all steps of a piece of a
 user's sequence are encoded in one pass, by sliding windows.
 
 The filters begin as moving averages: filter c of a width weighs the row of age a by
@@ -45,9 +46,10 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
 SHORTEST = 0.3
-"""Ages of the first moving average, τ_1: it weighs the latest row 28 times as much as the next."""
+"""τ of the shortest moving average, in rows: the latest row weighs 28 times the one before it."""
 PLACES = 1 << 17
-"""Places of padded histories that are encoded at a time without gradients, to limit memory."""
+"""Places of padded histories that several layers encode at a time without gradients, to limit
+memory."""
 
 
 class SequenceTower(nn.Module):
@@ -172,7 +174,8 @@ def _with_zeros(x: Float[Tensor, "V K"], places: Int[Tensor, " U"]) -> Float[Ten
 def set_moving_averages(convolution: MultiWidthConvolution, rng: torch.Generator) -> None:
     """Make the filters moving averages of the latest rows, from short to long for each width.
 
-    Along a row a filter stays random: uniform, with the variance of the features unchanged.
+    Along a row a filter stays random: uniform, with the variance 1/H. So a feature has on average
+    the variance of its input, before bias and ReLU.
     """
     for filters in convolution.weights:
         channels, length, width = filters.shape

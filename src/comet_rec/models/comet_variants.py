@@ -109,8 +109,8 @@ class CometVariant(COMET, TwoTower, FoldIn):
         if not self.folds_in:
             return None
         layers = self.config.layers
-        # A layer reads N rows. Pieces of 4 N steps and N rows of context leave few rows of context
-        # for each step, and fill transforms whose length is a power of two.
+        # Each layer reads N rows. In pieces of 4 N steps there are few rows of context for each
+        # step, and with N rows of context they fill a transform whose length is a power of two.
         length = self.config.history_length * max(layers, 1)
         return HistorySettings(
             length=length,

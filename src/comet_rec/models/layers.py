@@ -26,7 +26,7 @@ ConvolutionForm = Literal["frequency", "direct"]
 
 LONG = 1_700
 """Number of windows of a piece, times N, from which a transform along time is faster than one map
-after another (`benchmarks/windows.py`)."""
+after another (docs/log.md, 2026-11-30)."""
 
 EPSILON = 1e-8
 """Added to the variance in a layer norm, as in the code of SASRec's authors."""
