@@ -535,7 +535,6 @@ def with_tables(text: str) -> str:
 WITH_TABLES = (
     "README.md",
     "docs/export.md",
-    "docs/protocol.md",
     "docs/results.md",
     "docs/serving.md",
     "docs/updates.md",
