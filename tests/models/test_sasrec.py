@@ -330,9 +330,12 @@ def test_settings_that_cannot_be_are_refused(random_log):
         cr.SASRec(positives_per_user=4).fit(random_log(20, 30, 8))
 
 
-def test_the_trainer_gets_batches_of_sequences_for_sasrec_alone(random_log):
+def test_models_of_sequences_get_batches_of_sequences(random_log):
     log = random_log(20, ITEMS, 8)
-    for estimator, kind in ((cr.SASRec, SequenceBatches), (cr.COMET, Batches)):
-        config = estimator(preset="best").config_for(log)
+    for estimator, preset, kind in (
+        (cr.SASRec, "best", SequenceBatches), (cr.COMET, "best", SequenceBatches),
+        (cr.COMET, "static", Batches), (cr.COMET, "blended", Batches),
+    ):  # fmt: skip
+        config = estimator(preset=preset).config_for(log)
         model = base.build(config.name, config.model, log.n_users, log.n_items, 0)
         assert type(batches_of(log, config, model)) is kind
