@@ -1,7 +1,10 @@
-"""What each item of a history adds to a score: integrated gradients, or items joining in turn.
+"""Contribution of each item of a history to a score, by one of two methods.
 
 Towers without layer norms use integrated gradients (Sundararajan et al., ICML 2017). A layer norm
-undoes the scale of its input, so towers with norms use `joining`.
+undoes the scale of its input, so towers with norms use `joining`: the change of the score when an
+item is added to the later ones.
+
+Integrated gradients:
 
 Let f be the score as a function of the embedding map E [N, K]. The gradient of f is integrated on
 the straight line from the map 0 to E, and summed over each row:

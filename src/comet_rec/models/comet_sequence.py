@@ -12,8 +12,8 @@ network of the paper over the states of the latest N items. With item embeddings
 
 So with one layer, p'_u joins the latest item's normed embedding and the interaction vector of the
 latest N items, and norms the sum. An empty history has a map of zeros and no latest item. With two
-layers p'_u depends on up to 2N − 1 items. In training, all steps of a piece of a
-user's sequence are encoded in one pass, by sliding windows.
+layers p'_u depends on up to 2N − 1 items. In training, all steps of a piece of a user's sequence
+are encoded in one pass, by sliding windows.
 
 The filters begin as moving averages: filter c of a width weighs the row of age a by
 exp(−a / τ_c), and τ_c grows from 0.3 to N rows over the filters. Random filters would begin as
@@ -179,9 +179,9 @@ def set_moving_averages(convolution: MultiWidthConvolution, rng: torch.Generator
     """
     for filters in convolution.weights:
         channels, length, width = filters.shape
-        tau = torch.logspace(math.log10(SHORTEST), math.log10(max(length, 1)), channels)
+        tau = torch.logspace(math.log10(SHORTEST), math.log10(max(length, 1)), channels)  # τ_c
         ages = torch.arange(length - 1, -1, -1)  # the latest row is the last one
         shares = torch.exp(-ages / tau[:, None])  # [C, N]
-        shares = shares / shares.norm(dim=1, keepdim=True)
+        shares = shares / shares.norm(dim=1, keepdim=True)  # Σ of squares 1, whatever τ_c is
         along = (torch.rand((channels, width), generator=rng) * 2 - 1) * math.sqrt(3 / width)
         filters.data = shares[:, :, None] * along[:, None, :]

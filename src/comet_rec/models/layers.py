@@ -121,6 +121,7 @@ class MultiWidthConvolution(nn.Module):
             parts.append(window_features(table, many, filters, biases, weight))
         if len(few) > 0:
             parts.append(cross_features(table, few.padded(), filters, biases, weight))
+        # The rows of `parts` are those of the long pieces first: back to the order of the windows.
         order = torch.argsort(torch.cat([of_many, of_few]))
         return torch.cat(parts).index_select(0, order)
 
