@@ -31,6 +31,11 @@ def build(seed: int = 0, **changes):
     return model
 
 
+def choose_banded_products(monkeypatch) -> None:
+    """Filters of width 1 and K as banded matrices, but in float64."""
+    monkeypatch.setattr(layers, "product_dtype", lambda like: torch.bfloat16)
+
+
 def loop_norm(x: np.ndarray, norm) -> np.ndarray:
     gamma, beta = norm.weight.detach().numpy(), norm.bias.detach().numpy()
     return gamma * (x - x.mean()) / np.sqrt(x.var() + 1e-8) + beta
@@ -58,10 +63,12 @@ def loop_state(model, history: list[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("widths", [(1, 4), (1, K)])  # transforms along time, banded products
 @pytest.mark.parametrize("convolution", ["frequency", "direct"])
-def test_states_are_a_loop_over_the_equations(layers, convolution, monkeypatch):
+def test_states_are_a_loop_over_the_equations(layers, widths, convolution, monkeypatch):
     monkeypatch.setattr("comet_rec.models.layers.LONG", 15)  # five windows of three rows
-    model = build(layers=layers, convolution=convolution)
+    choose_banded_products(monkeypatch)
+    model = build(layers=layers, widths=widths, convolution=convolution)
     histories = [[4], [1, 2], [5, 3, 9, 0, 11], [2, 7, 1, 8, 6, 4, 3, 10]]
     prefixes = Prefixes.whole(Ragged.of_rows([np.array(h) for h in histories]))
     found = model.encode_users(None, prefixes).detach().numpy()
@@ -92,14 +99,19 @@ def test_users_are_encoded_in_blocks_to_limit_memory(monkeypatch):
 
 
 @pytest.mark.parametrize("users", [False, True])
-@pytest.mark.parametrize("long", [0, 50, 1_000_000])  # all pieces by one transform, some, none
+@pytest.mark.parametrize(
+    ("widths", "long"),
+    # All pieces by one transform, some, none; banded products.
+    [((1, 4), 0), ((1, 4), 50), ((1, 4), 1_000_000), ((1, 16), 0)],
+)
 def test_batches_of_sequences_give_the_vectors_and_gradients_of_padded_histories(
-    random_log, users, long, monkeypatch
+    random_log, users, widths, long, monkeypatch
 ):
     monkeypatch.setattr(layers, "LONG", long)
+    choose_banded_products(monkeypatch)
     log = random_log(20, 40, 30)
     config = CometConfig(
-        embedding_dim=16, history_length=5, layers=1, widths=(1, 4), hidden=(8,),
+        embedding_dim=16, history_length=5, layers=1, widths=widths, hidden=(8,),
         **SEQUENCE | {"user_embedding": users},
     )  # fmt: skip
     model = base.build("comet", config, 20, 40, 0).double()
@@ -119,9 +131,11 @@ def test_batches_of_sequences_give_the_vectors_and_gradients_of_padded_histories
 
 
 @pytest.mark.parametrize("convolution", ["direct", "frequency"])
-def test_a_state_does_not_depend_on_later_items_bit_for_bit(convolution):
-    """Maps one by one: a transform along time mixes the last bits of all places."""
-    model = build(layers=2, convolution=convolution).float()
+@pytest.mark.parametrize("widths", [(1, 4), (1, K)])
+def test_a_state_does_not_depend_on_later_items_bit_for_bit(convolution, widths, monkeypatch):
+    """Maps one by one, or banded products: a transform along time mixes the last bits."""
+    choose_banded_products(monkeypatch)
+    model = build(layers=2, convolution=convolution, widths=widths).float()
     sequence = np.array([3, 1, 4, 1, 5, 9, 2, 6])
     changed = np.array([3, 1, 4, 1, 0, 0, 0, 0])
     places = torch.arange(8)

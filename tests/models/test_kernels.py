@@ -11,13 +11,15 @@ import torch.nn.functional as nnf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from comet_rec import precision
 from comet_rec.data.batches import Batch
 from comet_rec.data.histories import Ragged
 from comet_rec.data.interactions import row_starts
 from comet_rec.data.prefixes import Windows
 from comet_rec.models.comet import CometConfig, Tower
 from comet_rec.models.convncf import ConvNCF, ConvNCFConfig
-from comet_rec.models.kernels import cross_features, outer_product
+from comet_rec.models.kernels import banded_windows, cross_features, outer_product
+from comet_rec.models.kernels.banded_windows import banded_features
 from comet_rec.models.kernels.cross_features import cross_features as fast_features
 from comet_rec.models.kernels.cross_features import direct_cross_features, embedding_maps
 from comet_rec.models.kernels.pair_products import gathered_products, pair_products
@@ -245,10 +247,18 @@ def pieces_of_rows(draw):
     return k, length, sorted({min(width, k) for width in widths}), windows
 
 
+@pytest.mark.parametrize("form", [window_features, banded_features])
 @settings(max_examples=40, deadline=None)
-@given(pieces_of_rows(), st.booleans(), st.sampled_from([1, 2]), st.integers(0, 10_000))
-def test_features_of_windows_equal_those_of_the_windows_one_by_one(shape, fused, threads, seed):
+@given(
+    shape=pieces_of_rows(), fused=st.booleans(), threads=st.sampled_from([1, 2]),
+    block=st.sampled_from([1, 3, 32]), seed=st.integers(0, 10_000),
+)  # fmt: skip
+def test_features_of_windows_equal_those_of_the_windows_one_by_one(
+    form, shape, fused, threads, block, seed
+):
     k, length, widths, windows = shape
+    if form is banded_features:
+        widths = [width for width in (1, k) if width in widths] or [1]
     rng = torch.Generator().manual_seed(seed)
     double = {"generator": rng, "dtype": torch.float64}
     filters = [torch.randn(2, length, width, **double).requires_grad_() for width in widths]
@@ -261,15 +271,50 @@ def test_features_of_windows_equal_those_of_the_windows_one_by_one(shape, fused,
     histories = Windows(Ragged(rows, torch.from_numpy(row_starts(counts))), length)
     assert len(histories) == sum(windows) == len(histories.padded())
     inputs = [table, *filters, *biases, *([weight] if fused else [])]
-    before = torch.get_num_threads()
+    before = torch.get_num_threads(), banded_windows.BLOCKS
     torch.set_num_threads(threads)
+    banded_windows.BLOCKS = (block,)
     try:
-        fast = window_features(table, histories, filters, biases, weight)
+        fast = form(table, histories, filters, biases, weight)
         slow = direct_cross_features(table, histories.padded(), filters, biases, weight)
         torch.testing.assert_close(fast, slow)
         torch.testing.assert_close(gradients(fast, inputs), gradients(slow, inputs))
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        banded_windows.BLOCKS = before[1]
+
+
+@pytest.mark.parametrize(("windows", "size"), [([1, 4, 7], 8), ([30, 100], 32), ([1], 8)])
+def test_short_pieces_have_small_blocks(windows, size):
+    counts = np.array(windows) + 49
+    rows = torch.arange(int(counts.sum()))
+    read, kept = banded_windows.blocks(
+        Windows(Ragged(rows, torch.from_numpy(row_starts(counts))), 50)
+    )
+    assert read.shape[1] == size + 49
+    assert len(kept) == sum(windows)
+
+
+def test_products_in_bfloat16_differ_by_its_rounding(monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: True)
+    rng = torch.Generator().manual_seed(0)
+    shape = {"generator": rng, "requires_grad": True}
+    table = torch.randn(50, 16, **shape)
+    filters = [torch.randn(4, 20, width, **shape) for width in (1, 16)]
+    biases = [torch.randn(4, **shape) for _ in filters]
+    weight = torch.randn(3, 4 * 17, **shape)
+    rows = torch.randint(0, 51, (150,), generator=rng)
+    windows = Windows(Ragged(rows, torch.tensor([0, 130, 150])), 20)
+    arguments = table, windows, filters, biases, weight
+    exact = banded_features(*arguments)
+    with precision.matmul_precision("medium"):
+        rough = banded_features(*arguments)
+        assert rough.dtype == torch.float32
+        pairs = [(rough, exact)]
+        inputs = [table, *filters, *biases, weight]
+        pairs += zip(gradients(rough, inputs), gradients(exact, inputs), strict=True)
+    for a, b in pairs:
+        assert 0 < (a - b).norm() < 0.05 * b.norm()
 
 
 def test_windows_in_single_precision_differ_by_rounding_alone():

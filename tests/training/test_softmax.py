@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import comet_rec as cr
+from comet_rec import precision
 from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batch, Batches
 from comet_rec.errors import ConfigError, TrainingInterrupted
@@ -172,9 +173,27 @@ def test_blocks_and_a_sample_of_all_items_are_the_softmax_with_its_gradients(
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_logits_of_any_size_stay_finite():
+def test_bfloat16_products_change_the_softmax_by_their_rounding(monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: True)
+    rng = torch.Generator().manual_seed(0)
+    users, items = (torch.randn((n, 16), generator=rng, requires_grad=True) for n in (50, 70))
+    targets = torch.randint(0, 70, (50,), generator=rng)
+    found = []
+    for setting in ("highest", "medium"):
+        with precision.matmul_precision(setting):
+            loss = full_softmax(users, items, targets, "mean")
+            found.append((loss.detach(), *torch.autograd.grad(loss, (users, items))))
+    assert all(each.dtype == torch.float32 for each in found[1])
+    for exact, rough in zip(*found, strict=True):
+        assert 0 < (exact - rough).norm() < 0.01 * exact.norm()
+
+
+@pytest.mark.parametrize("setting", ["highest", "medium"])
+def test_logits_of_any_size_stay_finite(setting, monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: True)
     users, items = torch.tensor([[1e3], [-1e3]]), torch.tensor([[1.0], [-1.0]])
-    loss = full_softmax(users, items, torch.tensor([1, 1]), "sum")
+    with precision.matmul_precision(setting):
+        loss = full_softmax(users, items, torch.tensor([1, 1]), "sum")
     assert loss.item() == pytest.approx(2000.0)
 
 

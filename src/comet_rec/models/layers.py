@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from comet_rec.data.arrays import Array
 from comet_rec.data.prefixes import Windows as Windows  # also for `comet`
+from comet_rec.models.kernels.banded_windows import banded_features
 from comet_rec.models.kernels.cross_features import (
     Layout,
     cross_features,
     direct_cross_features,
 )
 from comet_rec.models.kernels.sliding_windows import window_features
+from comet_rec.precision import product_dtype
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
@@ -111,8 +113,15 @@ class MultiWidthConvolution(nn.Module):
     def _of_windows(
         self, table: Float[Tensor, "V K"], windows: Windows, weight: Float[Tensor, "O D"] | None
     ) -> Float[Tensor, "W _"]:
-        """Cross features of windows: by a transform along time where a piece has many windows."""
+        """Cross features of windows, in the form that is fast for the widths and the pieces.
+
+        With products in bfloat16, filters of width 1 and K are banded matrices. Otherwise pieces
+        with many windows are transformed along time.
+        """
         filters, biases = list(self.weights), list(self.biases)
+        narrow_or_whole = all(width in (1, self.embedding_dim) for width in self.layout.widths)
+        if narrow_or_whole and product_dtype(table) == torch.bfloat16:
+            return banded_features(table, windows, filters, biases, weight)
         long = windows.counts * windows.length >= LONG
         many, of_many = windows.select(long)
         few, of_few = windows.select(~long)

@@ -16,12 +16,13 @@ from torch import Tensor
 from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batch
 from comet_rec.data.histories import Ragged
-from comet_rec.parallel import block_bytes
+from comet_rec.parallel import block_bytes, blocks
+from comet_rec.precision import product_dtype
 
 with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
-BLOCK_BYTES = 4_000_000
+BLOCK_BYTES = 2_000_000
 """Size in bytes of a block of logits on a CPU."""
 
 
@@ -199,27 +200,30 @@ class _FullSoftmax(torch.autograd.Function):
     def forward(
         ctx: Any, users: Tensor, items: Tensor, targets: Tensor, masked: Ragged | None
     ) -> Tensor:
+        dtype = product_dtype(items)
+        left, right = users.to(dtype), items.to(dtype)
         d_users, d_items = torch.empty_like(users), torch.zeros_like(items)
-        row = len(items) * items.element_size()
+        row = len(items) * right.element_size()
         size = max(1, min(len(users), block_bytes(items, BLOCK_BYTES) // row))
-        buffer = items.new_empty((size, len(items)))
+        logits_buffer = right.new_empty((size, len(items)))
+        probabilities_buffer = torch.empty_like(logits_buffer)
         total = items.new_zeros(())
-        for first in range(0, len(users), size):
-            block = slice(first, min(first + size, len(users)))
-            x, target = users[block], targets[block]
+        for block in blocks(slice(0, len(users)), size):
+            x, target = left[block], targets[block]
             rows = torch.arange(len(x), device=x.device)
-            logits = torch.mm(x, items.T, out=buffer[: len(x)])
+            logits = torch.mm(x, right.T, out=logits_buffer[: len(x)])
             target_logits = logits[rows, target]
             if masked is not None:
                 mask(logits, masked[block])
-            largest = logits.amax(dim=1, keepdim=True)  # subtracted so that exp cannot overflow
-            # In place: from here on `logits` holds probabilities times the sum of their row.
-            sums = logits.sub_(largest).exp_().sum(dim=1, keepdim=True)
-            total += (largest[:, 0] + sums[:, 0].log() - target_logits).sum()
-            # The gradient of the logits is (probabilities − one-hot target), here times `sums`.
-            logits[rows, target] -= sums[:, 0]
-            torch.mm(logits, items, out=d_users[block]).div_(sums)
-            d_items.addmm_(logits.T, x / sums)
+            largest = logits.amax(dim=1)
+            probabilities = torch.softmax(logits, dim=1, out=probabilities_buffer[: len(x)])
+            # The largest probability is at least 1 / I, so its logarithm is always finite. It
+            # gives log Σ exp(x) = x_largest − log p_largest without another pass of exp.
+            log_largest = probabilities.amax(dim=1).to(total.dtype).log()
+            total += (largest.to(total.dtype) - log_largest - target_logits).sum()
+            probabilities[rows, target] -= 1  # now the gradient of the logits
+            d_users[block] = probabilities @ right
+            d_items += probabilities.T @ x
         ctx.save_for_backward(d_users, d_items)
         return total
 

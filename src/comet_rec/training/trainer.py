@@ -20,8 +20,9 @@ from comet_rec.config import Config, TrainConfig
 from comet_rec.data import arrays
 from comet_rec.data.arrays import Array
 from comet_rec.data.batches import Batch, Batches
-from comet_rec.errors import ConfigError, NonFiniteError, TrainingInterrupted
+from comet_rec.errors import NonFiniteError, TrainingInterrupted
 from comet_rec.models import base
+from comet_rec.precision import matmul_precision
 from comet_rec.random import torch_seed
 from comet_rec.training.losses import objective
 
@@ -442,36 +443,6 @@ def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None
     finally:
         closed.set()
         thread.join()
-
-
-@contextlib.contextmanager
-def matmul_precision(precision: str) -> Iterator[None]:
-    """Set PyTorch's precision of float32 matrix products inside the ``with`` block.
-
-    PyTorch's setting is process-wide, so the old value is restored at the end. If the caller has
-    set a precision for each backend, PyTorch refuses this older setting. Then "highest" changes
-    nothing.
-
-    Raises
-    ------
-    ConfigError
-        For another precision than "highest", if the caller has set a precision for each backend.
-    """
-    try:
-        before = torch.get_float32_matmul_precision()
-    except RuntimeError:
-        if precision != "highest":
-            raise ConfigError(
-                f'train.matmul_precision = "{precision}": torch.backends…fp32_precision is set '
-                "in this process; leave out one of the two"
-            ) from None
-        yield
-        return
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def parameter_groups(model: Any) -> list[list[nn.Parameter]]:
