@@ -114,10 +114,10 @@ class _WholeRows(torch.autograd.Function):
         products[real] = x @ filters.to(dtype).view(-1, k).T  # [M, C · N]
         # Row o of the view holds the products at (o + n, c, n) for all n.
         shape, strides = (len(values) - n + 1, channels, n), (channels * n, n, channels * n + 1)
-        sums = products.as_strided(shape, strides).sum(2, dtype=table.dtype)
+        sums = products.as_strided(shape, strides).sum(2)
         begins = beginnings(windows)
         ctx.save_for_backward(table, x, values, real, begins, filters)
-        return sums.index_select(0, begins).to(dtype)
+        return sums.index_select(0, begins)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
