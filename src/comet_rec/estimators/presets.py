@@ -390,7 +390,7 @@ about 128 users (ADR 0046).
 SEQUENCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "short": ({"embedding_dim": 128, "dropout": 0.5}, {"batch_size": 1024, "epochs": 20}),
     "small": ({"embedding_dim": 64, "dropout": 0.3}, {"batch_size": 512, "epochs": 16}),
-    "large": ({"embedding_dim": 128, "dropout": 0.2}, {"batch_size": 1024, "epochs": 10}),
+    "large": ({"embedding_dim": 256, "dropout": 0.2}, {"batch_size": 1024, "epochs": 8}),
 }
 """Settings of model and training that COMET and SASRec share in `best` (ADR 0047).
 
