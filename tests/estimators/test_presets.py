@@ -161,7 +161,7 @@ def test_settings_are_checked_against_the_preset_of_any_kind_of_log(random_log, 
     [
         (100_000, 1_700, 20, 0),
         (472_265, 35_118, 20, 8_192),  # Amazon CDs
-        (1_000_209, 3_706, 10, 0),  # MovieLens-1M
+        (1_000_209, 3_706, 8, 0),  # MovieLens-1M
         (4_000_000, 3_706, 5, 0),
         (20_000_263, 26_744, 2, 8_192),
         (200_000, 60_000, 20, 8_192),

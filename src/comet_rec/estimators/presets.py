@@ -123,23 +123,20 @@ def best(model: str, log: Interactions) -> Config:
 def _best_of_sequences(model: str, log: Interactions) -> Config:
     """Preset `best` of the models of sequences: COMET in layers, and SASRec (ADR 0047)."""
     size = "large" if len(log) >= SMALL else "short" if _short(log) else "small"
-    shared, train = SEQUENCES[size]
-    k = shared["embedding_dim"]
+    model_settings, train = SEQUENCES[model, size]
     if model == "comet":
-        model_settings = COMET_SEQUENCES | {"history_length": 100 if size == "large" else 50}
-        rate = 3e-3
-    else:
-        model_settings, rate = PUBLISHED["short" if size == "short" else "long"][1], 2e-3
+        model_settings = COMET_SEQUENCES | model_settings
     epochs = min(train["epochs"], max(2, POSITIVES // max(len(log), 1)))
     return Config(
         name=model,
         preset="best",
-        model=base.config_class(model)(**model_settings | shared),
+        model=base.config_class(model)(**model_settings),
         train=TrainConfig(
-            **train | {"epochs": epochs, "full_epochs": epochs}, learning_rate=rate,
-            loss="softmax", softmax_items=_drawn(log, k), schedule="cosine", warmup=0.5,
-            average=0.995, patience=0, refit=True, selection_metric="full",
-            matmul_precision="medium",
+            **train | {"epochs": epochs, "full_epochs": epochs},
+            learning_rate=3e-3 if model == "comet" else 2e-3,
+            loss="softmax", softmax_items=_drawn(log, model_settings["embedding_dim"]),
+            schedule="cosine", warmup=0.5, average=0.995, patience=0, refit=True,
+            selection_metric="full", matmul_precision="medium",
         ),
     )  # fmt: skip
 
@@ -387,12 +384,33 @@ They are published ones: two blocks, one negative of each positive, Adam at 0.00
 about 128 users (ADR 0046).
 """
 
-SEQUENCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "short": ({"embedding_dim": 128, "dropout": 0.5}, {"batch_size": 1024, "epochs": 20}),
-    "small": ({"embedding_dim": 64, "dropout": 0.3}, {"batch_size": 512, "epochs": 16}),
-    "large": ({"embedding_dim": 256, "dropout": 0.2}, {"batch_size": 1024, "epochs": 8}),
+SEQUENCES: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
+    ("comet", "short"): (
+        {"embedding_dim": 128, "history_length": 50, "dropout": 0.5},
+        {"batch_size": 1024, "epochs": 20},
+    ),
+    ("comet", "small"): (
+        {"embedding_dim": 64, "history_length": 50, "dropout": 0.3},
+        {"batch_size": 512, "epochs": 16},
+    ),
+    ("comet", "large"): (
+        {"embedding_dim": 256, "history_length": 100, "dropout": 0.2},
+        {"batch_size": 1024, "epochs": 8},
+    ),
+    ("sasrec", "short"): (
+        {"embedding_dim": 128, "history_length": 50, "heads": 1, "dropout": 0.5},
+        {"batch_size": 1024, "epochs": 20},
+    ),
+    ("sasrec", "small"): (
+        {"embedding_dim": 64, "history_length": 200, "heads": 2, "dropout": 0.3},
+        {"batch_size": 512, "epochs": 16},
+    ),
+    ("sasrec", "large"): (
+        {"embedding_dim": 128, "history_length": 200, "heads": 2, "dropout": 0.2},
+        {"batch_size": 1024, "epochs": 10},
+    ),
 }
-"""Settings of model and training that COMET and SASRec share in `best` (ADR 0047).
+"""(Model, size of the log) → settings of the model and of its training in `best` (ADR 0047).
 
 "large" logs have at least `SMALL` rows. Of the others, those with short histories (`SHORT`) are
 "short".
