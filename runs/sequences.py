@@ -2,7 +2,8 @@
 
     python runs/sequences.py LOG --name ml-1m --out results/sequences-ml-1m.json
 
-All models have their preset `auto` (`best` without a refit), changed by --set MODEL:KEY=VALUE.
+All models have their preset `auto` (`best` without a refit), changed by --set LABEL:KEY=VALUE. A
+model may have several rows: --models comet,alone:comet has a row of COMET with the label `alone`.
 The validation items choose the epochs. The script prints figures of test items: choose no setting
 by them. Figures are means over trainings; each model is tested against the first on the full
 ranking, over users and trainings, corrected after Holm within each metric. Finished trainings in
@@ -46,14 +47,16 @@ def trained(name: str, seed: int, split: Split, settings: dict[str, Any], folder
     return model
 
 
-def figures(name: str, seeds: list[int], split: Split, settings: dict[str, Any], runs: Path) -> Any:
+def figures(
+    name: str, seeds: list[int], split: Split, settings: dict[str, Any], runs: Path, label: str
+) -> Any:
     """Mean figures of all trainings, and the values of each user, [trainings, T] a metric."""
     values: dict[str, list[Any]] = {
         f"{kind} {m}": [] for kind in ("full", "sampled") for m in METRICS
     }
     validation, epochs, seconds = [], [], []
     for seed in seeds:
-        folder = runs / f"{name}-{seed}"
+        folder = runs / f"{label}-{seed}"
         model = trained(name, seed, split, settings, folder)
         report = cr.evaluate(model, split)
         for metric in METRICS:
@@ -65,10 +68,12 @@ def figures(name: str, seeds: list[int], split: Split, settings: dict[str, Any],
         epochs.append(model.run.epochs)
         kept = folder.parent / f"{folder.name}.seconds.json"
         seconds.append(json.loads(kept.read_text()) if kept.is_file() else None)
-        print(name, seed, {k: round(float(v[-1].mean()), 4) for k, v in values.items()}, flush=True)
+        print(
+            label, seed, {k: round(float(v[-1].mean()), 4) for k, v in values.items()}, flush=True
+        )
     arrays = {key: np.array(rows) for key, rows in values.items()}
     about = {
-        "model": name, "settings": settings, "config": model.run.config.changed(), "seeds": seeds,
+        "model": label, "settings": settings, "config": model.run.config.changed(), "seeds": seeds,
         "epochs": epochs, "seconds": seconds, "validation full NDCG@10": validation,
         "means": {key: float(rows.mean()) for key, rows in arrays.items()},
         "trainings": {key: rows.mean(axis=1).tolist() for key, rows in arrays.items()},
@@ -86,7 +91,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--models", default="comet,sasrec,ease")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--set", action="append", default=[], metavar="MODEL:KEY=VALUE")
+    parser.add_argument("--set", action="append", default=[], metavar="LABEL:KEY=VALUE")
     parser.add_argument("--time-scope", default="per_user")
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -101,13 +106,15 @@ def main() -> None:
     runs.mkdir(parents=True, exist_ok=True)
     settings: dict[str, dict[str, Any]] = {}
     for text in given.set:
-        model, setting = text.split(":", 1)
+        label, setting = text.split(":", 1)
         key, value = setting.split("=", 1)
-        settings.setdefault(model, {})[key] = json.loads(value)
+        settings.setdefault(label, {})[key] = json.loads(value)
+    rows = [text.rpartition(":")[::2] for text in given.models.split(",")]
+    named = {label or model: model for label, model in rows}
     models, arrays = [], {}
-    for name in given.models.split(","):
-        seeds = given.seeds[:1] if base.non_iterative(name) else given.seeds
-        about, arrays[name] = figures(name, seeds, split, settings.get(name, {}), runs)
+    for label, model in named.items():
+        seeds = given.seeds[:1] if base.non_iterative(model) else given.seeds
+        about, arrays[label] = figures(model, seeds, split, settings.get(label, {}), runs, label)
         models.append(about)
     first, *others = arrays
     for metric in ("full HR@10", "full NDCG@10"):
@@ -115,7 +122,7 @@ def main() -> None:
         tests = [
             over_trainings(
                 arrays[first][metric], arrays[name][metric],
-                (noise, SILENT if base.non_iterative(name) else noise),
+                (noise, SILENT if base.non_iterative(named[name]) else noise),
             )
             for name in others
         ]  # fmt: skip

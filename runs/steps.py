@@ -70,7 +70,9 @@ def main() -> None:
         folder = runs / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         print(label, flush=True)
-        about, arrays[label] = figures("comet", given.seeds, split, shared | changed, folder)
+        about, arrays[label] = figures(
+            "comet", given.seeds, split, shared | changed, folder, "comet"
+        )
         rows.append({"row": label, **about})
     first, *others = arrays
     for metric in METRICS:

@@ -194,8 +194,8 @@ class BlendConfig:
         Weight of the second model's score, used only if no rows are held out. Otherwise the
         validation items choose one of `training.fit.WEIGHTS`.
     epochs : int
-        Number of epochs of the second model, used only if no rows are held out; 0 means the number
-        of `preset`.
+        Number of epochs of the second model. With 0 the validation items choose it; without
+        validation items it is then that of `preset`.
     """
 
     model: Literal["none", "fism"] = "none"

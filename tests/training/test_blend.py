@@ -51,13 +51,20 @@ def comet(**changes):
 @pytest.mark.parametrize("preset", ["paper", "best"])
 def test_the_second_model_is_the_fism_that_is_had_alone(split, preset):
     model = comet(blend_preset=preset).fit(split)
-    alone = cr.FISM(preset=preset, embedding_dim=4).fit(split, refit=False)
+    precision = model.run.config.train.matmul_precision
+    alone = cr.FISM(preset=preset, embedding_dim=4, matmul_precision=precision)
+    alone.fit(split, refit=False)
     for name, value in alone.run.state.items():
         assert torch.equal(model.run.blend.state[name], value)
     assert not any("taste" in name or "blend" in name for name in model.run.state)
     assert model.run.blend.epochs == alone.run.epochs
     stages = [line["stage"] for line in model.run.log]
     assert stages == ["fism validation"] * 4 + ["validation"] * 3
+
+
+def test_the_epochs_of_the_second_model_may_be_given(split):
+    run = comet(blend_epochs=2).fit(split).run
+    assert [line["stage"] for line in run.log][:3] == ["fism validation"] * 2 + ["validation"]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ def best(model: str, log: Interactions) -> Config:
 
     - COMET on a log whose times give an order: one layer over the user's sequence, a softmax loss,
       averaged weights and a cosine schedule. K, N, dropout, batch size, number of epochs and the
-      sampled softmax depend on the size of the log and the length of its histories (ADR 0047).
+      sampled softmax depend on the size of the log and the length of its histories. With short
+      histories the scores of a FISM are added (ADR 0047).
     - COMET on a log without an order: preset `static` with a refit.
     - SASRec: as COMET on such a log, with its own N, heads and learning rate.
     - FISM on a small log with short histories: a softmax loss.
@@ -124,13 +125,16 @@ def _best_of_sequences(model: str, log: Interactions) -> Config:
     """Preset `best` of the models of sequences: COMET in layers, and SASRec (ADR 0047)."""
     size = "large" if len(log) >= SMALL else "short" if _short(log) else "small"
     model_settings, train = SEQUENCES[model, size]
+    blend = BlendConfig()
     if model == "comet":
         model_settings = COMET_SEQUENCES | model_settings
+        blend = BlendConfig(**SHORT_BLEND) if size == "short" else blend
     epochs = min(train["epochs"], max(2, POSITIVES // max(len(log), 1)))
     return Config(
         name=model,
         preset="best",
         model=base.config_class(model)(**model_settings),
+        blend=blend,
         train=TrainConfig(
             **train | {"epochs": epochs, "full_epochs": epochs},
             learning_rate=3e-3 if model == "comet" else 2e-3,
@@ -311,8 +315,10 @@ def blend_config(config: Config, log: Interactions) -> Config | None:
     second = preset(blend.preset, blend.model, log)
     train = replace(
         second.train, refit=config.train.refit, selection_metric=config.train.selection_metric,
-        full_epochs=blend.epochs or second.train.full_epochs,
+        matmul_precision=config.train.matmul_precision,
     )  # fmt: skip
+    if blend.epochs > 0:
+        train = replace(train, epochs=blend.epochs, full_epochs=blend.epochs, patience=0)
     model = replace(second.model, **blend.settings)
     return replace(second, model=model, train=train, seed=config.seed, protocol=config.protocol)
 
@@ -387,7 +393,7 @@ about 128 users (ADR 0046).
 SEQUENCES: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
     ("comet", "short"): (
         {"embedding_dim": 128, "history_length": 50, "dropout": 0.5},
-        {"batch_size": 1024, "epochs": 20},
+        {"batch_size": 1024, "epochs": 12},
     ),
     ("comet", "small"): (
         {"embedding_dim": 64, "history_length": 50, "dropout": 0.3},
@@ -415,6 +421,11 @@ SEQUENCES: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
 "large" logs have at least `SMALL` rows. Of the others, those with short histories (`SHORT`) are
 "short".
 """
+
+SHORT_BLEND: dict[str, Any] = {
+    "model": "fism", "preset": "best", "embedding_dim": 128, "epochs": 6,
+}  # fmt: skip
+"""Blend of COMET in `best` on logs with short histories (ADR 0047)."""
 
 COMET_SEQUENCES: dict[str, Any] = {
     "layers": 1, "history": "causal", "towers": "user", "user_embedding": False, "channels": 4,
