@@ -18,11 +18,11 @@ from comet_rec.training.fit import WEIGHTS, Validation
 SETTINGS = {
     "preset": "best", "embedding_dim": 8, "history_length": 6, "hidden": (8,), "epochs": 3,
     "full_epochs": 2, "batch_size": 256, "blend_model": "fism", "blend_embedding_dim": 4,
-    "blend_preset": "paper", "refit": False, "selection_metric": "sampled",
+    "blend_preset": "paper", "blend_epochs": 0, "refit": False, "selection_metric": "sampled",
 }  # fmt: skip
 
 
-ALONE = ("blend_embedding_dim", "blend_preset")
+ALONE = ("blend_embedding_dim", "blend_preset", "blend_epochs")
 STAGES = ["fism validation", "fism refit", "validation", "refit"]
 
 
@@ -293,7 +293,8 @@ def test_an_audit_finds_no_more_in_a_run_with_a_blend(split):
 def test_what_decides_the_second_model_decides_the_job(split, monkeypatch):
     from comet_rec.estimators import presets
 
-    job = Job("log", "best", "comet", "best", (("blend.model", "fism"), ("blend.embedding_dim", 4)))
+    chosen = (("blend.model", "fism"), ("blend.embedding_dim", 4), ("blend.epochs", 0))
+    job = Job("log", "best", "comet", "best", (*chosen, ("blend.preset", "paper")))
     plain = Job("log", "best", "comet", "best", (("blend.model", "none"),))
     keys = job.key(split), plain.key(split)
     searched = {("fism", "small"): ({"embedding_dim": 64}, {"epochs": 5})}
