@@ -473,6 +473,25 @@ def sequences(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def steps(result: dict[str, Any]) -> list[str]:
+    """Rows of `runs/steps.py`: figures, and what each row loses against the first."""
+    lines = [
+        "| COMET | full HR@10 | full NDCG@10 | less than `best` in NDCG@10 | p | sampled NDCG@10 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        errors, means = row["standard error over users"], row["means"]
+        names = ("full HR@10", "full NDCG@10", "sampled NDCG@10")
+        hr, ndcg, sampled = (f"{decimals(means[n])} ± {decimals(errors[n])}" for n in names)
+        loss, p = "", ""
+        if (tests := row.get("less than best")) is not None:
+            test = tests["full NDCG@10"]
+            loss = f"{test['difference']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}]"
+            p = "< .001" if test["p"] < 1e-3 else decimals(test["p"], 3)
+        lines.append("| " + " | ".join([row["row"], hr, ndcg, loss, p, sampled]) + " |")
+    return lines
+
+
 def by_time(result: dict[str, Any]) -> list[str]:
     """Models on a split by time: full ranking, new users, and what the lists hold."""
     lines = [
@@ -523,6 +542,8 @@ def with_tables(text: str) -> str:
             lines = cold_items(result)
         elif "trainings" in result:
             lines = by_time(result)
+        elif "rows" in result:
+            lines = steps(result)
         elif "seeds" in result["models"][0]:
             lines = sequences(result)
         else:
