@@ -35,8 +35,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "binary cross-entropy with 8 negatives": {"loss": "bce", "negatives": 8},
     "no layers: no residual, no norms": {"layers": 0},
     "the latest 10 items": {"history_length": 10},
-    "K = 64": {"embedding_dim": 64},
-    "filters of width 1 alone": {"widths": (1,)},
 }
 """Row of the table → settings that it changes."""
 METRICS = ("full HR@10", "full NDCG@10")
