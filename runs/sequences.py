@@ -36,8 +36,10 @@ def trained(name: str, seed: int, split: Split, settings: dict[str, Any], folder
     model = ESTIMATORS[name](preset="auto", seed=seed, **settings)
     if folder.is_dir():
         kept, wanted = cr.load_model(folder), model.config_for(split.interactions)
-        if (kept.run.config.model, kept.run.config.train) != (wanted.model, wanted.train):
-            sys.exit(f"{folder}: trained with other settings; remove it, or give --runs")
+        parts = ("model", "blend", "train")
+        alike = all(getattr(kept.run.config, x) == getattr(wanted, x) for x in parts)
+        if not alike or kept.run.interactions.fingerprint != split.interactions.fingerprint:
+            sys.exit(f"{folder}: of other settings or another log; remove it, or give --runs")
         return kept
     wall, cpu = time.perf_counter(), time.process_time()
     model.fit(split)

@@ -4,8 +4,10 @@
         --out results/steps-ml-1m.json
 
 Each row is `auto` (`best` without a refit), changed in one thing, and trained several times. The
-validation items choose the epoch. Differences from the first row are on the full ranking of test
+validation items choose the epoch. Differences from the first row are of the full ranking of test
 items, over users and trainings, with p values after Holm within a metric. --set changes all rows.
+Without layers, several things go: the residual, norms, dropout of embeddings, filters that begin as
+moving averages, and h = 1.
 The row "without an order" trains and is tested on histories in a random order: the rows of each
 user but the last two, which are the validation item and the test item, are permuted.
 Finished trainings in --runs are used again.
@@ -33,7 +35,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "best": {},
     ORDER: {},
     "binary cross-entropy with 8 negatives": {"loss": "bce", "negatives": 8},
-    "no layers: no residual, no norms": {"layers": 0},
+    "no layers: the paper's tower": {"layers": 0},
     "the latest 10 items": {"history_length": 10},
 }
 """Row of the table → settings that it changes."""

@@ -93,7 +93,8 @@ class TrainConfig:
     matmul_precision : {"highest", "high", "medium"}
         Precision of float32 matrix products in training, as in
         `torch.set_float32_matmul_precision`. "medium" multiplies in bfloat16 and adds in float32
-        if the processor can. All other computation stays in float32. Choice: highest (ADR 0027).
+        if the processor can. On a CPU that can, the full softmax and COMET's windows also keep
+        factors and products in bfloat16 (ADR 0047). Choice: highest (ADR 0027).
     selection_metric : {"sampled", "full"}
         Whether NDCG@10 over sampled candidates or over the full ranking chooses the best epoch.
         The same metric chooses the weight of a blend and, in a search, the settings (ADR 0026,
@@ -194,8 +195,8 @@ class BlendConfig:
         Weight of the second model's score, used only if no rows are held out. Otherwise the
         validation items choose one of `training.fit.WEIGHTS`.
     epochs : int
-        Number of epochs of the second model. With 0 the validation items choose it; without
-        validation items it is then that of `preset`.
+        Largest number of epochs of the second model, of which the validation items choose the
+        best; 0 means the number of `preset`. Without validation items all are trained.
     """
 
     model: Literal["none", "fism"] = "none"

@@ -53,17 +53,19 @@ def product_dtype(like: Tensor) -> torch.dtype:
     It is bfloat16 where the precision is "medium" and the CPU multiplies bfloat16 numbers itself.
     Otherwise it is the dtype of `like`.
     """
-    if like.dtype != torch.float32 or like.device.type != "cpu" or not _cpu_has_bfloat16():
+    if like.dtype != torch.float32 or like.device.type != "cpu":
         return like.dtype
     try:
         medium = torch.get_float32_matmul_precision() == "medium"
     except RuntimeError:  # the caller has set a precision for each backend
         medium = False
-    return torch.bfloat16 if medium else like.dtype
+    return torch.bfloat16 if medium and _cpu_has_bfloat16() else like.dtype
 
 
 @cache
 def _cpu_has_bfloat16() -> bool:
     """Whether the CPU has instructions for products of bfloat16 numbers."""
-    # PyTorch has a public name for this only since 2.11.
-    return bool(torch.cpu._is_avx512_bf16_supported())
+    try:
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    except AttributeError:  # not a public name
+        return False

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import comet_rec as cr
+from comet_rec.config import BlendConfig
 from comet_rec.errors import ConfigError
 from comet_rec.estimators.presets import (
     LARGE_TABLES,
@@ -17,8 +18,10 @@ from comet_rec.estimators.presets import (
     WHOLE_TABLES,
     auto,
     best,
+    blend_config,
     paper,
     paper_literal,
+    preset,
     static,
 )
 from comet_rec.models import base
@@ -114,6 +117,34 @@ def test_best_follows_the_length_of_histories(rows, users, length, dropout, loss
     assert best("fism", log).train.loss == loss  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("model", "rows", "users", "k", "epochs"),
+    [
+        ("comet", 1_000_209, 6_040, 256, 8), ("comet", 100_000, 943, 64, 16),
+        ("comet", 198_502, 22_363, 128, 12), ("sasrec", 1_000_209, 6_040, 128, 10),
+        ("sasrec", 100_000, 943, 64, 16), ("sasrec", 198_502, 22_363, 128, 20),
+    ],
+)  # fmt: skip
+def test_best_chooses_k_and_epochs_by_the_size_of_the_log(model, rows, users, k, epochs):
+    log = Sized(rows)
+    log.time_scope, log.n_users = "per_user", users
+    config = best(model, log)  # type: ignore[arg-type]
+    assert (config.model.embedding_dim, config.train.epochs) == (k, epochs)
+    fism = BlendConfig(model="fism", preset="best", embedding_dim=128, epochs=6)
+    assert config.blend == (fism if (model, k) == ("comet", 128) else BlendConfig())
+
+
+def test_the_second_model_has_the_precision_of_the_first_but_in_blended():
+    log = Sized(198_502)
+    log.time_scope, log.n_users = "per_user", 22_363
+    rough = {"train.matmul_precision": "medium"}
+    for name, precision in (("best", "medium"), ("blended", "highest")):
+        config = preset(name, "comet", log).with_settings(rough)  # type: ignore[arg-type]
+        second = blend_config(config, log)  # type: ignore[arg-type]
+        assert second is not None
+        assert second.train.matmul_precision == precision
+
+
 def test_full_metrics_choose_where_many_short_histories_tell():
     for rows, users, metric in (
         (SMALL, 20_000, "sampled"), (40_000, 1_000, "sampled"), (80_000, MANY - 1, "sampled"),
@@ -149,9 +180,9 @@ def test_settings_are_checked_against_the_preset_of_any_kind_of_log(random_log, 
     softmax = {"softmax_items": 10}  # of best with an order, and of FISM with short histories
     wanted = model(preset="best", **softmax).config_for(random_log(20, 30, 6))
     assert wanted.train.softmax_items == 10
-    for preset in ("static", "paper"):
+    for name in ("static", "paper"):
         with pytest.raises(ConfigError, match="the loss is bce"):
-            model(preset=preset, **softmax)
+            model(preset=name, **softmax)
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         model(preset="best", epoch=3)
 

@@ -32,7 +32,7 @@ def build(seed: int = 0, **changes):
 
 
 def choose_banded_products(monkeypatch) -> None:
-    """Filters of width 1 and K as banded matrices, but in float64."""
+    """Choose banded products for filters of width 1 and K; they keep the dtype of the model."""
     monkeypatch.setattr(layers, "product_dtype", lambda like: torch.bfloat16)
 
 
@@ -74,6 +74,21 @@ def test_states_are_a_loop_over_the_equations(layers, widths, convolution, monke
     found = model.encode_users(None, prefixes).detach().numpy()
     for vector, history in zip(found, histories, strict=True):
         np.testing.assert_allclose(vector, loop_state(model, history), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("widths", "bfloat16", "calls"), [((1, K), True, 2), ((1, 4), True, 0), ((1, K), False, 0)]
+)
+def test_bfloat16_products_of_narrow_and_whole_filters_are_banded(
+    widths, bfloat16, calls, monkeypatch
+):
+    seen, form = [], layers.banded_features
+    monkeypatch.setattr(layers, "banded_features", lambda *x: seen.append(x) or form(*x))
+    if bfloat16:
+        choose_banded_products(monkeypatch)
+    prefixes = Prefixes.whole(Ragged.of_rows([np.array([1, 2, 3])]))
+    build(layers=2, widths=widths).encode_users(None, prefixes)
+    assert len(seen) == calls
 
 
 @pytest.mark.parametrize("layers", [1, 2])

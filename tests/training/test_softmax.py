@@ -12,6 +12,7 @@ import comet_rec as cr
 from comet_rec import precision
 from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batch, Batches
+from comet_rec.data.histories import Ragged
 from comet_rec.errors import ConfigError, TrainingInterrupted
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.models import base
@@ -173,15 +174,19 @@ def test_blocks_and_a_sample_of_all_items_are_the_softmax_with_its_gradients(
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_products_change_the_softmax_by_their_rounding(monkeypatch):
+@pytest.mark.parametrize("known", [False, True])
+def test_bfloat16_products_change_the_softmax_by_their_rounding(known, monkeypatch):
     monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(losses_module, "BLOCK_BYTES", 7 * 70 * 2)  # seven rows
     rng = torch.Generator().manual_seed(0)
     users, items = (torch.randn((n, 16), generator=rng, requires_grad=True) for n in (50, 70))
     targets = torch.randint(0, 70, (50,), generator=rng)
+    others = [(targets[row] + 1 + torch.arange(3)) % 70 for row in range(50)]
+    masked = Ragged.of_rows([each.numpy() for each in others]) if known else None
     found = []
     for setting in ("highest", "medium"):
         with precision.matmul_precision(setting):
-            loss = full_softmax(users, items, targets, "mean")
+            loss = full_softmax(users, items, targets, "mean", masked)
             found.append((loss.detach(), *torch.autograd.grad(loss, (users, items))))
     assert all(each.dtype == torch.float32 for each in found[1])
     for exact, rough in zip(*found, strict=True):

@@ -65,12 +65,15 @@ DRAWN = 8_192
 """Number of items in the sampled softmax (ADR 0026)."""
 
 BLEND_DIM = 256
-"""Embedding size K of a FISM with a softmax loss; other FISMs have K = 64 (ADR 0026)."""
+"""Embedding size K of a FISM with a softmax loss, alone or in `blended` (ADR 0026).
+
+Other FISMs have K = 64, and the FISM of `best` on short histories has that of `SHORT_BLEND`.
+"""
 
 POSITIVES = 20_000_000
 """Most positives that a training of `best` sees, in all epochs together (ADR 0026).
 
-On logs of more than 2 million rows, this limit lowers the number of epochs from 10 to at least 2.
+On logs of more than about 2 million rows, this limit lowers the number of epochs to at least 2.
 """
 
 
@@ -93,7 +96,8 @@ def best(model: str, log: Interactions) -> Config:
       sampled softmax depend on the size of the log and the length of its histories. With short
       histories the scores of a FISM are added (ADR 0047).
     - COMET on a log without an order: preset `static` with a refit.
-    - SASRec: as COMET on such a log, with its own N, heads and learning rate.
+    - SASRec: a softmax loss and the same schedule, with its own K, N, heads, epochs and learning
+      rate (`SEQUENCES`).
     - FISM on a small log with short histories: a softmax loss.
     - Any other model: preset `paper`.
 
@@ -314,9 +318,10 @@ def blend_config(config: Config, log: Interactions) -> Config | None:
         return None
     second = preset(blend.preset, blend.model, log)
     train = replace(
-        second.train, refit=config.train.refit, selection_metric=config.train.selection_metric,
-        matmul_precision=config.train.matmul_precision,
-    )  # fmt: skip
+        second.train, refit=config.train.refit, selection_metric=config.train.selection_metric
+    )
+    if config.preset != "blended":  # the study's records of `blended` have a FISM in float32
+        train = replace(train, matmul_precision=config.train.matmul_precision)
     if blend.epochs > 0:
         train = replace(train, epochs=blend.epochs, full_epochs=blend.epochs, patience=0)
     model = replace(second.model, **blend.settings)

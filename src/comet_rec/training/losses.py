@@ -217,13 +217,17 @@ class _FullSoftmax(torch.autograd.Function):
                 mask(logits, masked[block])
             largest = logits.amax(dim=1)
             probabilities = torch.softmax(logits, dim=1, out=probabilities_buffer[: len(x)])
-            # The largest probability is at least 1 / I, so its logarithm is always finite. It
-            # gives log Σ exp(x) = x_largest − log p_largest without another pass of exp.
+            # log Σ exp(x) = x_largest − log p_largest, so no second pass over the logits is needed.
+            # The largest probability is at least 1 / I, so its logarithm is always finite.
             log_largest = probabilities.amax(dim=1).to(total.dtype).log()
             total += (largest.to(total.dtype) - log_largest - target_logits).sum()
             probabilities[rows, target] -= 1  # now the gradient of the logits
-            d_users[block] = probabilities @ right
-            d_items += probabilities.T @ x
+            if dtype == items.dtype:
+                torch.mm(probabilities, right, out=d_users[block])
+                d_items.addmm_(probabilities.T, x)
+            else:  # the sum over blocks stays in the dtype of `items`
+                d_users[block] = probabilities @ right
+                d_items += probabilities.T @ x
         ctx.save_for_backward(d_users, d_items)
         return total
 

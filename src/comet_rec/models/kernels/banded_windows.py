@@ -1,7 +1,8 @@
 """Cross features of sliding windows as matrix products, for filters of width 1 or K.
 
 As in `sliding_windows`, the map of a step is a window of N rows of a piece x [M, K]. Filters of
-width 1 weigh the rows of a window, the same way in each column. Filters of width K have one place:
+width 1 weigh the rows of a window, the same way in each column. A filter of width K fits a window
+at one column only:
 
     y[o, t] = Σ_n W[n] · x[o + n, t]                  width 1: K features
     y[o]    = Σ_n Σ_h W[n, h] · x[o + n, h]           width K: one feature
@@ -36,10 +37,13 @@ with contextlib.suppress(ImportError):  # shapes are checked in tests only
     from jaxtyping import Float, Int
 
 BLOCKS = (8, 32)
-"""Numbers T of windows in a block; few for short pieces, so that most windows of a block exist."""
+"""Numbers T of windows in a block.
+
+All T windows are computed, also those past the end of a piece, so short pieces have small blocks.
+"""
 
 ROW_COST = 16
-"""Time to gather a row of a block, as a number of windows for which it could be multiplied."""
+"""Time to gather a row of a block, relative to that of multiplying the row for one window."""
 
 
 def banded_features(
