@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -135,7 +136,7 @@ def main() -> None:
                 "p": None if test.p is None else p,
             }  # fmt: skip
     result = {
-        "title": given.name, "command": "python " + " ".join(sys.argv), "versions": versions(),
+        "title": given.name, "command": shlex.join(["python", *sys.argv]), "versions": versions(),
         "machine": machine(), "protocol": split.hash, "models": models,
     }  # fmt: skip
     given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def main() -> None:
                 "p": None if test.p is None else p,
             }  # fmt: skip
     result = {
-        "title": given.name, "command": "python " + " ".join(sys.argv), "versions": versions(),
+        "title": given.name, "command": shlex.join(["python", *sys.argv]), "versions": versions(),
         "machine": machine(), "settings of all rows": shared, "rows": rows,
     }  # fmt: skip
     given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
