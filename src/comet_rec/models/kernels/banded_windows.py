@@ -17,7 +17,7 @@ Width K: the product of all rows and all rows of the filters is [M, C, N]. The f
 that begins at row o is the sum of the products at (o + n, n), a diagonal.
 
 This takes more operations than the transforms of `sliding_windows`, but no copies between them. In
-float32 it is slower for long windows. Products in bfloat16 are 1.5 to 5 times as fast as the
+float32 it is slower for long windows. Products in bfloat16 are 1.4 to 5 times as fast as the
 transforms (`benchmarks/windows.py`).
 """
 
