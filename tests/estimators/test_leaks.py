@@ -36,6 +36,25 @@ def test_nothing_is_learnt_where_there_is_nothing_to_learn(random_log, policy, l
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+@pytest.mark.parametrize("name", ["comet", "sasrec"])
+def test_models_of_sequences_learn_nothing_where_there_is_nothing_to_learn(
+    random_log, name, precision
+):
+    split = cr.leave_one_out(random_log(1000, 200, 20), negatives=99)
+    model = {"comet": cr.COMET, "sasrec": cr.SASRec}[name](
+        preset="best", history_length=10, embedding_dim=16, dropout=0.0, refit=False, epochs=10,
+        matmul_precision=precision, **({"blend_model": "none"} if name == "comet" else {}),
+    ).fit(split)  # fmt: skip
+    report = cr.evaluate(model, split)
+    assert abs(report["HR@10"] - 0.1) < 3 * report.sampled_se["HR@10"]
+    first, last = model.run.log[0]["loss"], model.run.log[-1]["loss"]
+    assert last < first  # it did train: on noise
+    if name == "comet":
+        assert model.run.config.model.layers == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["sampled", "recent"])
 def test_removing_the_target_costs_no_more_than_removing_any_row(random_log, policy):
     """Over trainings: the users of one training share its items' accidents."""
