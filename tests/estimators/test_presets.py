@@ -14,6 +14,7 @@ from comet_rec.estimators.presets import (
     LARGE_TABLES,
     MANY,
     MEDIUM,
+    ROUGH,
     SMALL,
     WHOLE_TABLES,
     auto,
@@ -130,8 +131,15 @@ def test_best_chooses_k_and_epochs_by_the_size_of_the_log(model, rows, users, k,
     log.time_scope, log.n_users = "per_user", users
     config = best(model, log)  # type: ignore[arg-type]
     assert (config.model.embedding_dim, config.train.epochs) == (k, epochs)
+    assert config.train.matmul_precision == "medium"
     fism = BlendConfig(model="fism", preset="best", embedding_dim=128, epochs=6)
     assert config.blend == (fism if (model, k) == ("comet", 128) else BlendConfig())
+
+
+def test_small_logs_train_in_float32():
+    log = Sized(ROUGH - 1)
+    log.time_scope, log.n_users = "per_user", 5_000
+    assert best("comet", log).train.matmul_precision == "highest"  # type: ignore[arg-type]
 
 
 def test_the_second_model_has_the_precision_of_the_first_but_in_blended():

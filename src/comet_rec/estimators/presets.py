@@ -77,6 +77,13 @@ On logs of more than about 2 million rows, this limit lowers the number of epoch
 """
 
 
+ROUGH = 50_000
+"""Rows of a log from which `best` multiplies in bfloat16.
+
+A smaller log trains in seconds anyway, and so its lists depend less on the processor.
+"""
+
+
 def auto(model: str, log: Interactions) -> Config:
     """The default preset: `best` without a refit, that is, validation rows are not trained on.
 
@@ -144,7 +151,7 @@ def _best_of_sequences(model: str, log: Interactions) -> Config:
             learning_rate=3e-3 if model == "comet" else 2e-3,
             loss="softmax", softmax_items=_drawn(log, model_settings["embedding_dim"]),
             schedule="cosine", warmup=0.5, average=0.995, patience=0, refit=True,
-            selection_metric="full", matmul_precision="medium",
+            selection_metric="full", matmul_precision="medium" if len(log) >= ROUGH else "highest",
         ),
     )  # fmt: skip
 
