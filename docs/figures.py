@@ -462,15 +462,18 @@ def sequences(result: dict[str, Any]) -> list[str]:
             for name, value in model["means"].items()
         ]
         tests = [value for key, value in model.items() if key.endswith("less this model")]
-        lead, p = "", ""
-        if tests:
-            test = tests[0]["full NDCG@10"]
-            lead = f"{test['difference']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}]"
-            if test["p"] is not None:
-                p = "< .001" if test["p"] < 1e-3 else decimals(test["p"], 3)
+        lead, p = tested(tests[0]["full NDCG@10"]) if tests else ("", "")
         row = [model["model"], str(len(model["seeds"])), *cells, lead, p]
         lines.append("| " + " | ".join(row) + " |")
     return lines
+
+
+def tested(test: dict[str, Any]) -> tuple[str, str]:
+    """Difference with its interval, and p value; without a test the latter is empty."""
+    difference = f"{test['difference']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}]"
+    if test["p"] is None:
+        return difference, ""
+    return difference, "< .001" if test["p"] < 1e-3 else decimals(test["p"], 3)
 
 
 def steps(result: dict[str, Any]) -> list[str]:
@@ -483,11 +486,8 @@ def steps(result: dict[str, Any]) -> list[str]:
         errors, means = row["standard error over users"], row["means"]
         names = ("full HR@10", "full NDCG@10", "sampled NDCG@10")
         hr, ndcg, sampled = (f"{decimals(means[n])} ± {decimals(errors[n])}" for n in names)
-        loss, p = "", ""
-        if (tests := row.get("less than best")) is not None:
-            test = tests["full NDCG@10"]
-            loss = f"{test['difference']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}]"
-            p = "< .001" if test["p"] < 1e-3 else decimals(test["p"], 3)
+        tests = row.get("less than best")
+        loss, p = tested(tests["full NDCG@10"]) if tests else ("", "")
         lines.append("| " + " | ".join([row["row"], hr, ndcg, loss, p, sampled]) + " |")
     return lines
 

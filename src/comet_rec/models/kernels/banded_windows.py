@@ -84,6 +84,7 @@ class _SingleColumns(torch.autograd.Function):
         rows, kept = blocks(windows)  # [B, R]
         x = _with_pad(table, dtype)[rows]  # [B, R, K]
         size = rows.shape[1] - n + 1  # T
+        # T before C: so the rows of the product are windows in order, each with its C · K features.
         matrix = x.new_zeros((size, channels, rows.shape[1]))  # [T, C, R]
         band(matrix, n).copy_(filters)
         products = matrix.flatten(0, 1) @ x  # [B, T · C, K]
