@@ -66,7 +66,17 @@ class EASE(NonIterative, FoldIn):
         self.config = config
         self.n_items = n_items
         self.items = np.arange(0)
-        self.weights = np.zeros((0, 0), dtype=np.float32)
+        self._weights = torch.zeros((0, 0))
+
+    @property
+    def weights(self) -> npt.NDArray[np.float32]:
+        """The weights B of the ranked items, [kept, kept].
+
+        It is a new view of the tensor each time. PyTorch moves a tensor to shared memory when it is
+        sent to another process, and frees the memory that an old view still shows.
+        """
+        view: npt.NDArray[np.float32] = self._weights.numpy()
+        return view
 
     def fit(self, log: Interactions) -> None:
         """Compute the weights B from the training rows in `log`.
@@ -108,7 +118,7 @@ class EASE(NonIterative, FoldIn):
                 f"model.l2 = {self.config.l2}: the matrix is singular; give a larger l2{also}"
             )
         np.fill_diagonal(weights, 0)
-        self.weights = weights.astype(np.float32, copy=False)
+        self._weights = torch.from_numpy(weights.astype(np.float32, copy=False))
 
     def score_all(
         self, users: npt.NDArray[np.int64], histories: csr_array
@@ -148,11 +158,11 @@ class EASE(NonIterative, FoldIn):
 
     def state_dict(self) -> dict[str, Tensor]:
         """The fitted parameters as named tensors."""
-        return {"items": torch.from_numpy(self.items), "weights": torch.from_numpy(self.weights)}
+        return {"items": torch.from_numpy(self.items), "weights": self._weights}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
-        self.items, self.weights = state["items"].numpy(), state["weights"].numpy()
+        self.items, self._weights = state["items"].numpy().copy(), state["weights"]
 
 
 def _solved_over_items(x: csr_array, l2: float) -> npt.NDArray[Any] | None:

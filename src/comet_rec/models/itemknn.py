@@ -119,7 +119,8 @@ class ItemKNN(NonIterative, FoldIn):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
-        parts = tuple(state[name].numpy() for name in ("values", "columns", "starts"))
+        # Copies: sending a tensor to another process frees the memory that its views show.
+        parts = tuple(state[name].numpy().copy() for name in ("values", "columns", "starts"))
         self.similarity = csr_array(parts, shape=(self.n_items, self.n_items))
 
 

@@ -102,4 +102,5 @@ class Popularity(NonIterative, FoldIn):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
-        self.counts = state["counts"].numpy()
+        # A copy: sending a tensor to another process frees the memory that its views show.
+        self.counts = state["counts"].numpy().copy()
