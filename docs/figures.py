@@ -508,6 +508,27 @@ def by_time(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def all_checks() -> list[str]:
+    """The checks of `comet_rec.testing`."""
+    from comet_rec.testing.battery import CHECKS
+
+    lines = ["| check | asks |", "|---|---|"]
+    return lines + [f"| `{name}` | {function.__doc__} |" for name, function in CHECKS.items()]
+
+
+def battery(result: dict[str, Any]) -> list[str]:
+    """Outcomes of `benchmarks/battery_peers.py`: counts, and the failed checks."""
+    lines = [
+        "| recommender | passed | not offered | failed | failed checks |",
+        "|---|---|---|---|---|",
+    ]
+    for name, outcomes in result["battery"].items():
+        failed = ", ".join(check.replace("_", " ") for check in outcomes["failed"])
+        counts = (outcomes["passed"], len(outcomes["not offered"]), len(outcomes["failed"]))
+        lines.append(f"| {name} | " + " | ".join(map(str, counts)) + f" | {failed} |")
+    return lines
+
+
 def decimals(value: float, places: int = 4) -> str:
     """A share without its leading zero."""
     return f"{value:.{places}f}".removeprefix("0")
@@ -520,13 +541,17 @@ def with_tables(text: str) -> str:
     """A page's text with the tables after its marks made anew.
 
     A mark is ``<!-- table: FILE -->`` or ``<!-- table: FILE rows: LABEL; LABEL -->``, FILE being
-    one under results/.
+    one under results/, or ``<!-- table: checks -->`` for the checks of `comet_rec.testing`.
     """
 
     def table(found: re.Match[str]) -> str:
+        if found[2] == "checks":
+            return found[1] + "\n".join(all_checks()) + "\n"
         result = load(found[2])
         assert result is not None, found[2]
-        if "sections" in result:
+        if "battery" in result:
+            lines = battery(result)
+        elif "sections" in result:
             lines = standings(
                 result["sections"]["beyond"], found[3].split("; ") if found[3] else ()
             )
@@ -555,6 +580,7 @@ def with_tables(text: str) -> str:
 
 WITH_TABLES = (
     "README.md",
+    "docs/checks.md",
     "docs/export.md",
     "docs/results.md",
     "docs/serving.md",
