@@ -412,8 +412,8 @@ SEQUENCES: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
         {"batch_size": 512, "epochs": 16},
     ),
     ("comet", "large"): (
-        {"embedding_dim": 256, "history_length": 100, "dropout": 0.2},
-        {"batch_size": 1024, "epochs": 8},
+        {"embedding_dim": 256, "hidden": (1024,), "history_length": 100, "dropout": 0.2},
+        {"batch_size": 1024, "epochs": 5},
     ),
     ("sasrec", "short"): (
         {"embedding_dim": 128, "history_length": 50, "heads": 1, "dropout": 0.5},
