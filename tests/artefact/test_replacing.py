@@ -363,4 +363,4 @@ if __name__ == "__main__":
     home.mkdir()
     count = kill_runs(home, Path(runs)) if what == "run" else kill_checkpoints(home)
     shutil.rmtree(place)
-    print(count)  # noqa: T201
+    print(count)

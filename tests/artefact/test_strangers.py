@@ -640,7 +640,7 @@ def test_a_hundred_runs_and_checkpoints_of_strangers_are_refused_or_used(kind, b
 def test_ten_thousand_runs_and_checkpoints_of_each_kind_are_refused_or_used(bases, capsys):
     seed = int(os.environ.get("STRANGERS_SEED") or secrets.randbelow(2**31))
     with capsys.disabled():
-        print(f"\nSTRANGERS_SEED={seed}")  # noqa: T201
+        print(f"\nSTRANGERS_SEED={seed}")
     tasks = [(kind, first) for kind in ("hostile", "damaged") for first in range(0, 10_000, 1_000)]
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda t: start(t[0], seed, t[1], 1_000, bases, 1_200), tasks))
@@ -649,9 +649,9 @@ def test_ten_thousand_runs_and_checkpoints_of_each_kind_are_refused_or_used(base
         assert sum(ends.values()) == 10_000
         peak, slowest = (max(one[key] for one in some) for key in ("peak_mb", "slowest_seconds"))
         with capsys.disabled():
-            print(f"{kind}: {ends}, peak {peak} MB, slowest {slowest:.2f} s")  # noqa: T201
+            print(f"{kind}: {ends}, peak {peak} MB, slowest {slowest:.2f} s")
 
 
 if __name__ == "__main__":
     kind, *numbers = sys.argv[1:5]
-    print(json.dumps(run_cases(kind, *map(int, numbers), Path(sys.argv[5]))))  # noqa: T201
+    print(json.dumps(run_cases(kind, *map(int, numbers), Path(sys.argv[5]))))

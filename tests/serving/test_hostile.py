@@ -61,7 +61,7 @@ def attacked(runs, tmp_path_factory):
     assert watch.failures == []
     longest = max(watch.longest, key=watch.longest.get)
     # No test asserts a time; `pytest -rP` or `-s` shows it.
-    print(f"longest /livez: {1000 * watch.longest[longest]:.0f} ms, during {longest}")  # noqa: T201
+    print(f"longest /livez: {1000 * watch.longest[longest]:.0f} ms, during {longest}")
     lines = service.end()
     assert {line["event"] for line in lines} <= {
         "serving",

@@ -201,14 +201,22 @@ def refuse_foreign(target: Path) -> None:
 
 
 def _named(folder: Path) -> set[str]:
-    """Names of the manifest in `folder` and of the files that it lists; empty if it is invalid."""
+    """Names of the manifest in `folder` and of the files that it lists; empty if it is invalid.
+
+    Raises
+    ------
+    ArtefactError
+        When the disk fails, which says nothing about the folder.
+    """
     try:
         with Members(folder) as members:
             members.open({MANIFEST: None})
             manifest = parsed(members[MANIFEST].text(MOST_MANIFEST))
         check_form(manifest, _MANIFEST)
-    except (OSError, ValueError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return set()
+    except OSError as error:
+        raise ArtefactError(f"{folder}: cannot be read: {error.strerror}") from None
     return {MANIFEST, *manifest["files"]}
 
 

@@ -1,0 +1,63 @@
+"""The long tests of this folder in their short forms, and proof that they find faults."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from comet_rec.artefact import checkpoint, folder
+from tests.reliability import faults, kills, power
+from tests.reliability.recorded import Tried
+
+pytestmark = [
+    # The children are forked while this process has threads; the command line is careful with it.
+    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning"),
+]
+
+
+def held(found: list[Tried], least: int) -> None:
+    for tried in found:
+        assert tried.tries >= least, tried.promise
+        assert tried.failures == [], tried.promise
+
+
+def test_killed_trainings_resume_to_the_same_bits():
+    held(kills.run_kills(tries=2, seed=os.getpid()), least=1)
+
+
+def test_any_state_that_a_power_failure_leaves_loads():
+    held(power.run_power(tries=1, seed=0), least=5)
+
+
+@pytest.mark.parametrize("room", [folder, checkpoint])
+def test_without_syncs_a_power_failure_would_lose_runs_and_checkpoints(room, monkeypatch):
+    """The test of power failures can fail."""
+    monkeypatch.setattr(room, "sync", lambda path: None)
+    assert sum(len(tried.failures) for tried in power.run_power(tries=1, seed=0)) > 0
+
+
+def test_a_failed_call_leaves_the_earlier_run():
+    held(faults.run_faults(tries=2, seed=0), least=2)
+
+
+def test_a_disk_that_fails_when_a_run_is_looked_at_is_no_foreign_folder(tmp_path):
+    """It once said that the folder is not a run, and to remove it."""
+    place = faults.Place(tmp_path)
+    texts = []
+    for number in range(12):
+        place.tried("save", faults.failing(number, 5, place.work))
+        texts.append(place.said.read_text())
+    assert any("cannot be read: Input/output error" in text for text in texts)
+    assert not any("is not a run" in text for text in texts)
+
+
+@pytest.mark.slow
+def test_two_hundred_killed_trainings_resume_to_the_same_bits():
+    held(kills.run_kills(tries=200, seed=1), least=50)
+
+
+@pytest.mark.slow
+def test_every_call_that_fails_leaves_the_earlier_run():
+    held(faults.run_faults(tries=400, seed=0), least=20)
