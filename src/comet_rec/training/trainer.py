@@ -9,7 +9,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -270,7 +270,16 @@ class Trainer:
         """Validate after an epoch and keep the parameters if they are the best so far.
 
         With parameter averaging, the average is validated. The result is the validation metrics.
+
+        Raises
+        ------
+        NonFiniteError
+            When a parameter is NaN or infinite. Some do not show in the loss: the last step's, and
+            those whose outputs a ReLU cuts off.
         """
+        bad = self._bad_tensor(self.model.named_parameters())
+        if bad is not None:
+            raise NonFiniteError(self._not_finite(bad, self.state.epoch, self.state.batch - 1))
         with self.averaged.in_place() if self.averaged else contextlib.nullcontext():
             validation = dict(self.validate()) if self.validate else None
             self.state.epoch += 1
@@ -289,7 +298,8 @@ class Trainer:
             loss, logits = objective(self.model, batch.to(self.device), self.config, rng)
             value = float(loss.detach())
             if value != value or value in (float("inf"), float("-inf")):
-                raise NonFiniteError(self._not_finite(logits, *where))
+                named = [*self.model.named_parameters(), ("logits", logits)]
+                raise NonFiniteError(self._not_finite(self._bad_tensor(named) or "loss", *where))
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
         self._set_learning_rate(*where)
@@ -308,9 +318,13 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def _not_finite(self, logits: Tensor, epoch: int, batch: int) -> str:
-        named = [*self.model.named_parameters(), ("logits", logits)]
-        bad = next((name for name, t in named if not bool(torch.isfinite(t).all())), "loss")
+    @staticmethod
+    def _bad_tensor(named: Iterable[tuple[str, Tensor]]) -> str | None:
+        """Name of the first tensor that holds NaN or an infinity; None if there is none."""
+        return next((name for name, t in named if not bool(torch.isfinite(t).all())), None)
+
+    @staticmethod
+    def _not_finite(bad: str, epoch: int, batch: int) -> str:
         return (
             f"epoch {epoch + 1}, batch {batch + 1}: {bad} is not finite; "
             "lower train.learning_rate or model.init_scale"
