@@ -516,6 +516,21 @@ def all_checks() -> list[str]:
     return lines + [f"| `{name}` | {function.__doc__} |" for name, function in CHECKS.items()]
 
 
+def reliability() -> list[str]:
+    """Promises with their tries and failures, from all records."""
+    lines = ["| promise | tries | failures | remark | command |", "|---|---|---|---|---|"]
+    for path in sorted((RESULTS / "reliability").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        command = record["command"].partition(" --out")[0]
+        for tried in record["tried"]:
+            cells = (
+                tried["promise"], f"{tried['tries']:,}", f"{len(tried['failures'])}",
+                tried["note"], f"`{command}`",
+            )  # fmt: skip
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def battery(result: dict[str, Any]) -> list[str]:
     """Outcomes of `benchmarks/battery_peers.py`: counts, and the failed checks."""
     lines = [
@@ -541,12 +556,15 @@ def with_tables(text: str) -> str:
     """A page's text with the tables after its marks made anew.
 
     A mark is ``<!-- table: FILE -->`` or ``<!-- table: FILE rows: LABEL; LABEL -->``, FILE being
-    one under results/, or ``<!-- table: checks -->`` for the checks of `comet_rec.testing`.
+    one under results/, ``<!-- table: checks -->`` for the checks of `comet_rec.testing`, or
+    ``<!-- table: reliability -->`` for the records under results/reliability/.
     """
 
     def table(found: re.Match[str]) -> str:
         if found[2] == "checks":
             return found[1] + "\n".join(all_checks()) + "\n"
+        if found[2] == "reliability":
+            return found[1] + "\n".join(reliability()) + "\n"
         result = load(found[2])
         assert result is not None, found[2]
         if "battery" in result:
@@ -581,6 +599,7 @@ def with_tables(text: str) -> str:
 WITH_TABLES = (
     "README.md",
     "docs/checks.md",
+    "docs/reliability.md",
     "docs/export.md",
     "docs/results.md",
     "docs/serving.md",

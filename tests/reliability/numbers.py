@@ -142,7 +142,10 @@ def statistics_differ(rng: np.random.Generator) -> str | None:
         return f"interval {one.low}, {one.high} and {interval}"
     p_values = rng.random(int(rng.integers(1, 9))).tolist()
     wanted = [
-        min(1.0, max((len(p_values) - rank) * q for rank, q in enumerate(sorted(p_values)) if q <= p))
+        min(
+            1.0,
+            max((len(p_values) - rank) * q for rank, q in enumerate(sorted(p_values)) if q <= p),
+        )
         for p in p_values
     ]
     if not np.allclose(holm(p_values), wanted, rtol=1e-12):

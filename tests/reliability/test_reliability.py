@@ -7,7 +7,7 @@ import os
 import pytest
 
 from comet_rec.artefact import checkpoint, folder
-from tests.reliability import faults, kills, power
+from tests.reliability import archives, faults, kills, numbers, power
 from tests.reliability.recorded import Tried
 
 pytestmark = [
@@ -53,9 +53,27 @@ def test_a_disk_that_fails_when_a_run_is_looked_at_is_no_foreign_folder(tmp_path
     assert not any("is not a run" in text for text in texts)
 
 
+def test_hostile_archives_write_nothing_else():
+    held(archives.run_archives(tries=300, seed=os.getpid()), least=300)
+
+
+def test_numbers_are_finite_and_those_of_other_code():
+    held(numbers.run_numbers(tries=40, seed=os.getpid()), least=4)
+
+
 @pytest.mark.slow
 def test_two_hundred_killed_trainings_resume_to_the_same_bits():
     held(kills.run_kills(tries=200, seed=1), least=50)
+
+
+@pytest.mark.slow
+def test_ten_thousand_hostile_archives_write_nothing_else():
+    held(archives.run_archives(tries=10_000, seed=0), least=10_000)
+
+
+@pytest.mark.slow
+def test_a_thousand_matrices_and_fifty_injections():
+    held(numbers.run_numbers(tries=1_000, seed=0), least=50)
 
 
 @pytest.mark.slow

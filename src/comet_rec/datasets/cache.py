@@ -361,8 +361,14 @@ def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
                     shutil.copyfileobj(source, out)
     except KeyError as error:
         raise DataError(f"{archive}: {error.args[0]}; fetch the data set again") from None
+    except DataError:
+        raise
     # RuntimeError: an encrypted archive. NotImplementedError: an unknown compression method.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    # OSError and ValueError: a full disk, or places and names in the archive that cannot be.
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError,
+        ValueError,
+    ) as error:  # fmt: skip
         raise DataError(f"{archive} cannot be unpacked: {error}; fetch it again") from None
 
 
