@@ -8,8 +8,9 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 PEERS := .venv-peers
 DIST := .venv-dist
+SUPPLY := .venv-supply
 
-.PHONY: setup demo serve-demo test slow lint bench bench-peers docs check dist check-dist image check-image
+.PHONY: setup demo serve-demo test slow fuzz lint bench bench-peers docs check dist check-dist supply image check-image
 .DEFAULT_GOAL := check
 
 setup: $(STAMP)
@@ -81,6 +82,24 @@ check-dist: dist
 	$(DIST)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt dist/*.whl
 	cd $(DIST) && bin/comet-rec train ../examples/shop.csv --user customer --item product \
 	  --time bought_on --all --out run && bin/comet-rec recommend run --user ada -k 3
+
+# What the wheel brings along: requirements with digests and a bill of materials beside it in dist/,
+# and a search for known vulnerabilities, which needs the internet.
+supply: dist $(SUPPLY)/.stamp
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed $(PIP_ARGS) -c constraints.txt \
+	  --report dist/report.json dist/*.whl
+	$(BIN)/python .ci/hashed_requirements.py dist/report.json > dist/requirements.txt
+	rm dist/report.json
+	$(SUPPLY)/bin/cyclonedx-py requirements dist/requirements.txt --pyproject pyproject.toml \
+	  --output-format JSON --output-file dist/comet-rec.cdx.json
+	$(SUPPLY)/bin/pip-audit --strict --disable-pip --requirement dist/requirements.txt || { \
+	  echo "make supply: vulnerable, or not audited; dist/ has the other files" >&2; exit 1; }
+
+$(SUPPLY)/.stamp:
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install --upgrade "pip>=25.1"
+	$(SUPPLY)/bin/python -m pip install $(PIP_ARGS) cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	touch $@
 
 image:
 	docker build --pull --build-arg PIP_ARGS="$(PIP_ARGS)" --tag comet-rec .
