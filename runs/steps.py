@@ -1,6 +1,6 @@
 """What each part of COMET's preset `best` is worth: `best` without one part at a time → JSON.
 
-    python runs/steps.py LOG --name ml-1m --set embedding_dim=128 --set epochs=4 \
+    python runs/steps.py LOG --name ml-1m --set embedding_dim=128 --set 'hidden=[256]' --set epochs=3 --set full_epochs=3 \
         --out results/steps-ml-1m.json
 
 Each row is `auto` (`best` without a refit), changed in one thing, and trained several times. The
