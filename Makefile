@@ -39,6 +39,12 @@ test: $(STAMP)
 slow: $(STAMP)
 	$(BIN)/pytest -m slow $(ARGS)
 
+# Damaged inputs of every kind, N of each; what fails is kept in fuzz-found/.
+N ?= 10000
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.reliability.fuzz --tries $(N) \
+	  --seed $$(date +%s) $(ARGS)
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

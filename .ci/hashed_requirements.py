@@ -1,6 +1,6 @@
 """Requirements with the SHA-256 of each file, from a report of ``pip install --report``.
 
-    python .ci/hashed_requirements.py REPORT > requirements.txt
+python .ci/hashed_requirements.py REPORT > requirements.txt
 """
 
 from __future__ import annotations

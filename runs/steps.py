@@ -1,7 +1,7 @@
 """What each part of COMET's preset `best` is worth: `best` without one part at a time → JSON.
 
-    python runs/steps.py LOG --name ml-1m --set embedding_dim=128 --set 'hidden=[256]' --set epochs=3 --set full_epochs=3 \
-        --out results/steps-ml-1m.json
+    python runs/steps.py LOG --name ml-1m --set embedding_dim=128 --set 'hidden=[256]' \
+        --set epochs=3 --set full_epochs=3 --out results/steps-ml-1m.json
 
 Each row is `auto` (`best` without a refit), changed in one thing, and trained several times. The
 validation items choose the epoch. Differences from the first row are of the full ranking of test

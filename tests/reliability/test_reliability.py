@@ -7,7 +7,7 @@ import os
 import pytest
 
 from comet_rec.artefact import checkpoint, folder
-from tests.reliability import archives, faults, kills, numbers, power
+from tests.reliability import archives, faults, fuzz, kills, numbers, power
 from tests.reliability.recorded import Tried
 
 pytestmark = [
@@ -61,6 +61,11 @@ def test_numbers_are_finite_and_those_of_other_code():
     held(numbers.run_numbers(tries=40, seed=os.getpid()), least=4)
 
 
+def test_damaged_inputs_are_used_or_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where inputs that fail are kept
+    held(fuzz.run_fuzz(tries=40, seed=os.getpid()), least=40)
+
+
 @pytest.mark.slow
 def test_two_hundred_killed_trainings_resume_to_the_same_bits():
     held(kills.run_kills(tries=200, seed=1), least=50)
@@ -69,6 +74,12 @@ def test_two_hundred_killed_trainings_resume_to_the_same_bits():
 @pytest.mark.slow
 def test_ten_thousand_hostile_archives_write_nothing_else():
     held(archives.run_archives(tries=10_000, seed=0), least=10_000)
+
+
+@pytest.mark.slow
+def test_ten_thousand_damaged_inputs_of_each_kind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    held(fuzz.run_fuzz(tries=10_000, seed=0), least=10_000)
 
 
 @pytest.mark.slow

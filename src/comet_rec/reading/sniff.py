@@ -21,7 +21,8 @@ UNNAMED = ("::", "\t", " ")
 """Delimiters of files that often have no header row."""
 DELIMITERS = ("::", "\t", ";", "|", ",")  # ties go to the first; blanks are tried last
 
-_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
+_BLANKS = r"[^\S\x1c-\x1f]*"  # `float` takes all of `\s` but the separators
+_NUMBER = re.compile(rf"{_BLANKS}[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?{_BLANKS}")
 _DATE = re.compile(
     r"\s*(\d{4}[-/]\d{1,2}[-/]\d{1,2}.*"
     r"|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}.*"
