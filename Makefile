@@ -10,7 +10,7 @@ PEERS := .venv-peers
 DIST := .venv-dist
 SUPPLY := .venv-supply
 
-.PHONY: setup demo serve-demo test slow fuzz lint bench bench-peers docs check dist check-dist supply image check-image
+.PHONY: setup demo serve-demo test slow verify fuzz lint bench bench-peers docs check dist check-dist supply image check-image
 .DEFAULT_GOAL := check
 
 setup: $(STAMP)
@@ -38,6 +38,12 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/pytest -m slow $(ARGS)
+
+# The fast tests with each fast computation repeated by its slow form, and with slow forms alone.
+verify: $(STAMP)
+	COMET_VERIFY=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal $(ARGS)
+	COMET_SLOW=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal \
+	  tests/models tests/training tests/evaluation tests/retrieval tests/estimators $(ARGS)
 
 # Damaged inputs of every kind, N of each; what fails is kept in fuzz-found/.
 N ?= 10000

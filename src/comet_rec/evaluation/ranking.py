@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec import verify
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut
 from comet_rec.errors import NonFiniteError, UnknownNameError
@@ -478,9 +479,29 @@ def weighed_full_ranks(
             better[place, block] = np.count_nonzero(summed > positive, axis=1) - seen_better
             # The positive ties with itself.
             tied[place, block] = np.count_nonzero(summed == positive, axis=1) - 1 - seen_tied
+            if verify.verifying():
+                counts = better[place, block], tied[place, block]
+                _verify(counts, summed, positives, row, item)
     # A run from elsewhere may repeat a pair; the pair was then subtracted twice.
     better, tied = np.maximum(better, 0), np.maximum(tied, 0)
     return [Ranks.of_held(*pair, held) for pair in zip(better, tied, strict=True)]
+
+
+def _verify(
+    counts: tuple[Int64, Int64], scores: Float32, positives: Int64, row: Int64, item: Int64
+) -> None:
+    """Compare numbers of better and tied items with counts of one list after another.
+
+    `scores` is [b, I], and `row` and `item` are the places of seen items.
+    """
+    for place, positive in enumerate(positives):
+        counted = np.ones(scores.shape[1], dtype=bool)
+        counted[item[row == place]] = False
+        counted[positive] = False
+        others, own = scores[place, counted], scores[place, positive]
+        found = (max(int(counts[0][place]), 0), max(int(counts[1][place]), 0))
+        by_hand = (int((others > own).sum()), int((others == own).sum()))
+        verify.assert_equal(f"better and tied items of list {place}", found, by_hand)
 
 
 def _of_all(scores: Scorer, lists: Int64) -> Float32:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from comet_rec import verify
 from comet_rec.parallel import in_parts
 
 QUERIES = 512
@@ -102,7 +103,7 @@ def top_k(
     rows, of_items = masked if masked is not None else (empty, empty)
     closed = None if allowed is None else torch.from_numpy(~allowed).to(items.device)
     mask = Mask(rows, of_items, closed)
-    by_runs = 0 < 4 * k < -(-len(items) // RUN)
+    by_runs = 0 < 4 * k < -(-len(items) // RUN) and not verify.slow()
     # The longest item bounds the rounding error of all items; it is scaled by the query's length
     # later.
     if by_runs and longest is None:
@@ -122,7 +123,27 @@ def top_k(
         parts = in_parts(last - first, LEAST_PART if queries.device.type == "cpu" else last, run)
         found, scores = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         found = found.masked_fill(scores == float("-inf"), -1)
+        if verify.verifying():
+            _verify(queries[first:last], items, found, scores, mask, first)
         yield slice(first, last), found.cpu().numpy(), scores.cpu().numpy()
+
+
+def _verify(
+    block: Tensor, items: Tensor, found: Tensor, scores: Tensor, mask: Mask, first: int
+) -> None:
+    """Compare lists with the whole of all scores, sorted. The queries of `block` begin at `first`.
+
+    Scores that differ in the last bit may change places, so scores are compared, not items.
+    """
+    with verify.slow_forms():
+        pairs = mask.of_block(first, first + len(block))
+        every = _exact_scores(block, items, pairs, mask)
+    best = torch.sort(every, dim=1, descending=True, stable=True)[0][:, : found.shape[1]]
+    listed = every.gather(1, found.clamp(min=0)).masked_fill(found < 0, float("-inf"))
+    some = torch.isfinite(best)
+    verify.assert_equal("items in lists", int(torch.isfinite(scores).sum()), int(some.sum()))
+    verify.assert_close("scores of lists", scores[some], best[some], 1e-6)
+    verify.assert_close("scores of listed items", listed[some], best[some], 1e-6)
 
 
 def top_k_of_rows(

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from comet_rec import verify
 from comet_rec.config import TrainConfig
 from comet_rec.data.batches import Batch
 from comet_rec.data.histories import Ragged
@@ -191,8 +192,24 @@ def full_softmax(
     masked : Ragged or None
         For each positive, the items to leave out of the softmax, without the positive itself.
     """
+    if verify.slow():
+        return direct_softmax(users, items, targets, reduction, masked)
     total: Tensor = _FullSoftmax.apply(users, items, targets, masked)  # type: ignore[no-untyped-call]
     return total / len(users) if reduction == "mean" else total
+
+
+def direct_softmax(
+    users: Float[Tensor, "B K"],
+    items: Float[Tensor, "I K"],
+    targets: Int[Tensor, " B"],
+    reduction: Literal["mean", "sum"],
+    masked: Ragged | None = None,
+) -> Float[Tensor, ""]:
+    """The same result as `full_softmax`, by PyTorch's cross-entropy (slow, for tests)."""
+    logits = users @ items.T  # [B, I]
+    if masked is not None:
+        logits = logits.index_put((masked.rows, masked.values), logits.new_tensor(-torch.inf))
+    return nnf.cross_entropy(logits, targets, reduction=reduction)
 
 
 class _FullSoftmax(torch.autograd.Function):

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from comet_rec import verify
 from comet_rec.config import Config, TrainConfig
 from comet_rec.data import arrays
 from comet_rec.data.arrays import Array
@@ -302,6 +303,8 @@ class Trainer:
                 raise NonFiniteError(self._not_finite(self._bad_tensor(named) or "loss", *where))
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            if verify.verifying():
+                self._verify(batch, loss, where)
         self._set_learning_rate(*where)
         self.optimizer.step()
         if self.averaged is not None:
@@ -311,6 +314,22 @@ class Trainer:
         negatives_alone = self.config.loss == "bpr"  # BPR has one term for each negative
         terms = (batch.labels == 0).sum() if negatives_alone else len(batch.labels)
         return value / max(int(terms), 1)
+
+    def _verify(self, batch: Batch, loss: Tensor, where: tuple[int, int]) -> None:
+        """Compare the loss and all gradients of a step with those of slow forms."""
+        rng = torch.Generator(self.device)
+        rng.manual_seed(torch_seed(self.seed, "dropout", *where))  # the masks of the step
+        named = {n: p for n, p in self.model.named_parameters() if p.grad is not None}
+        with verify.slow_forms():
+            slowly, _ = objective(self.model, batch.to(self.device), self.config, rng)
+            grads = torch.autograd.grad(slowly, list(named.values()))
+        exact = self.config.matmul_precision == "highest"
+        tolerance = verify.EXACT if exact else verify.ROUNDED
+        step = f"epoch {where[0] + 1}, batch {where[1] + 1}"
+        verify.assert_close(f"{step}: loss", loss, slowly, tolerance)
+        for (name, parameter), grad in zip(named.items(), grads, strict=True):
+            assert parameter.grad is not None
+            verify.assert_close(f"{step}: gradient of {name}", parameter.grad, grad, tolerance)
 
     def _set_learning_rate(self, epoch: int, batch: int) -> None:
         steps = len(self.batches)
@@ -425,6 +444,9 @@ def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None
 
     At most `depth` batches are waiting at a time.
     """
+    if verify.slow():
+        yield from source
+        return
     made: queue.Queue[Any] = queue.Queue(depth)
     closed = threading.Event()
     end = object()
