@@ -83,6 +83,8 @@ class Place:
         finished = kind == "train" and self.status == 0  # a finished run is not trained over
         if fault is None and not finished and called(act) != 0:
             fault = "and the next one fails"
+        if fault is None and finished:
+            save_run(self.old, self.run)  # it clears what could not be removed
         left = sorted(path.name for path in self.work.iterdir())
         shutil.rmtree(self.work)
         self.work.mkdir()

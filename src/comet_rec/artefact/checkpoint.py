@@ -129,8 +129,16 @@ def forget(folder: Path) -> None:
     """Make the checkpoint in `folder` unusable, so that no training resumes from it.
 
     Its tensor file stays until the next checkpoint is written.
+
+    Raises
+    ------
+    ArtefactError
+        When the folder cannot be written.
     """
-    (folder / POINTER).unlink(missing_ok=True)
+    try:
+        (folder / POINTER).unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtefactError(f"{folder}: cannot be cleared: {error.strerror}") from None
     for name in (BLEND, MEASURED, FINAL, "companions"):  # companions: the name of `BLEND` until 0.1
         shutil.rmtree(folder / name, ignore_errors=True)
 

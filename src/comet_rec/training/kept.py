@@ -12,18 +12,26 @@ from comet_rec.artefact.run import Run, load_run, save_run
 from comet_rec.config import Config
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import Split
-from comet_rec.errors import ConfigError
+from comet_rec.errors import ArtefactError, ConfigError
 
 
 def keep(run: Run, place: Path) -> None:
     """Save a run to the folder `place`; then remove all other content of its parent folder.
 
     That content is the checkpoints of the run's own training, from which nothing resumes any more.
+
+    Raises
+    ------
+    ArtefactError
+        When the folder cannot be written or cleared.
     """
     save_run(run, place)
-    for path in place.parent.iterdir():
-        if path != place:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    try:
+        for path in place.parent.iterdir():
+            if path != place:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except OSError as error:
+        raise ArtefactError(f"{place.parent}: cannot be cleared: {error.strerror}") from None
 
 
 def waiting(place: Path, config: Config, data: Split | Interactions) -> Run | None:
