@@ -28,7 +28,7 @@ from scipy.sparse import csr_matrix, load_npz, save_npz
 from comet_rec.artefact.provenance import machine, versions
 from comet_rec.testing import checks
 
-SECONDS = 20
+SECONDS = 60
 """Seconds that a check may take."""
 STORED = {"als": StoredALS, "bpr": StoredBPR, "cosine": CosineRecommender}
 
@@ -138,10 +138,15 @@ def limited(check: Any) -> tuple[str, str]:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=lambda: theirs.send(check.result()))
     process.start()
-    result = ours.recv() if ours.poll(SECONDS) else ("failed", f"no answer in {SECONDS} s")
-    process.kill()
-    process.join()
-    return result
+    theirs.close()  # so that a process that dies ends the wait
+    try:
+        return ours.recv() if ours.poll(SECONDS) else ("failed", f"no answer in {SECONDS} s")
+    except EOFError:
+        process.join()
+        return "failed", f"the process died (exit status {process.exitcode})"
+    finally:
+        process.kill()
+        process.join()
 
 
 def main() -> None:

@@ -14,6 +14,10 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+fast_form = pytest.mark.skipif(
+    os.environ.get("COMET_SLOW", "") not in ("", "0"),
+    reason="is about a fast form, and COMET_SLOW=1 uses none",
+)
 hook = install_import_hook(["comet_rec.models", "comet_rec.training"], "beartype.beartype")
 
 from comet_rec.data.ids import Ids

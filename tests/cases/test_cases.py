@@ -38,7 +38,7 @@ def parsed(text: str) -> Case:
             name, _, escaped = rest.partition(", ")
             case.files[name.strip()] = unescaped(body) if escaped == "escaped" else body.encode()
         elif kind == "command":
-            case.commands = body.split("\n")[:-1]
+            case.commands = [line for line in body.splitlines() if line.strip()]
         elif kind == "exit":
             case.status = int(rest)
         elif kind in ("out", "err"):
@@ -71,6 +71,7 @@ def missing(wanted: list[str], printed: str) -> str | None:
 def test_case(path, tmp_path, monkeypatch, capfd):
     case = parsed(path.read_text(encoding="utf-8"))
     assert case.about, "a case begins with what it is about"
+    assert case.commands, "a case has a command"
     assert case.out or case.err, "a case expects at least one line"
     for name, content in case.files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

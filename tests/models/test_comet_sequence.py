@@ -14,6 +14,7 @@ from comet_rec.data.sequences import SequenceBatches
 from comet_rec.errors import ConfigError
 from comet_rec.models import base, comet_sequence, layers
 from comet_rec.models.comet import CometConfig
+from tests.conftest import fast_form
 from tests.models import reference
 
 N_ITEMS, K = 12, 6
@@ -76,6 +77,7 @@ def test_states_are_a_loop_over_the_equations(layers, widths, convolution, monke
         np.testing.assert_allclose(vector, loop_state(model, history), rtol=1e-6, atol=1e-8)
 
 
+@fast_form
 @pytest.mark.parametrize(
     ("widths", "bfloat16", "calls"), [((1, K), True, 2), ((1, 4), True, 0), ((1, K), False, 0)]
 )

@@ -25,6 +25,7 @@ from comet_rec.models.kernels.cross_features import direct_cross_features, embed
 from comet_rec.models.kernels.pair_products import gathered_products, pair_products
 from comet_rec.models.kernels.sliding_windows import window_features
 from comet_rec.parallel import in_parts
+from tests.conftest import fast_form
 
 
 def gradients(values: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -91,6 +92,7 @@ def test_parts_and_blocks_change_nothing_but_the_last_bits(monkeypatch):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
+@fast_form
 def test_an_accelerator_takes_a_batch_in_few_blocks(two_threads, monkeypatch):
     gathered, gather = [], cross_features.Workspace.maps
 
@@ -213,12 +215,14 @@ def test_logits_and_gradients_are_those_of_convolutions(k, monkeypatch):
     torch.testing.assert_close(ours, theirs)
 
 
+@fast_form
 def test_parts_cover_the_range_in_order(two_threads):
     assert in_parts(10, 4, lambda part: (part.start, part.stop)) == [(0, 5), (5, 10)]
     assert in_parts(7, 4, lambda part: (part.start, part.stop)) == [(0, 7)]
     assert in_parts(0, 4, lambda part: (part.start, part.stop)) == [(0, 0)]
 
 
+@fast_form
 def test_each_part_has_a_thread_that_does_not_divide_its_work(two_threads):
     found = in_parts(8, 1, lambda _: (torch.get_num_threads(), torch.is_grad_enabled()))
     assert found == [(1, False), (1, False)]

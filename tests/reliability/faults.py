@@ -39,6 +39,7 @@ from tests.reliability.kills import every_step, log_file
 from tests.reliability.recorded import Tried, program
 
 CALLS = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.chmod", "os.listdir")
+FIRED = "fired"
 MEMORY_STEPS = 20
 FILE_STEPS = 20
 SMALLEST_FILE = 512
@@ -111,7 +112,10 @@ class Place:
 
 
 def failing(number: int, code: int, home: Path) -> Callable[[], None]:
-    """Prepare a process whose call of this number below `home` fails, counted from 0."""
+    """Prepare a process whose call of this number below `home` fails, counted from 0.
+
+    When it fails, the file `FIRED` appears beside `home`.
+    """
 
     def prepare() -> None:
         calls = 0
@@ -127,6 +131,7 @@ def failing(number: int, code: int, home: Path) -> Callable[[], None]:
                 return
             calls += 1
             if calls == number + 1:
+                (home.parent / FIRED).touch()
                 raise OSError(code, os.strerror(code), os.fspath(path))
 
         def wrapped(real: Any) -> Any:
@@ -176,18 +181,17 @@ def run_faults(tries: int, seed: int) -> list[Tried]:
 
 
 def _calls(place: Place, kind: str, stays: str, tries: int) -> Tried:
-    """Fail each call until three processes in a row end without a fault."""
+    """Fail each call, until a process makes no more calls than were tried."""
     outcome = Tried(
         f"If the k-th call of a {kind} on its folder fails, a line says so and {stays}."
     )
     for code in (errno.ENOSPC, errno.EIO):
-        undisturbed = 0
         for number in range(tries):
+            (place.home / FIRED).unlink(missing_ok=True)
             fault = place.tried(kind, failing(number, code, place.work))
-            outcome.add(fault and f"call {number}, {errno.errorcode[code]}: {fault}")
-            undisturbed = undisturbed + 1 if place.status == 0 else 0
-            if undisturbed == 12:  # in the middle, a failed call may change nothing
+            if not (place.home / FIRED).exists():
                 break
+            outcome.add(fault and f"call {number}, {errno.errorcode[code]}: {fault}")
     outcome.note = f"{number} calls, each with ENOSPC and EIO"
     return outcome
 

@@ -103,10 +103,9 @@ def run_kills(tries: int, seed: int) -> list[Tried]:
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         log = log_file(home)
-        for number, label in enumerate(MODELS):
-            share = (tries + number) // len(MODELS)
-            if share == 0:
-                continue
+        labels = sorted(MODELS) if tries >= len(MODELS) else rng.sample(sorted(MODELS), tries)
+        for number, label in enumerate(labels):
+            share = (tries + number) // len(labels)
             whole = home / "whole"
             began = time.perf_counter()
             assert run(training(label, log, whole), every_step) == 0

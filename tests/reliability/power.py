@@ -6,9 +6,10 @@ The test records a save: the content of the folder before each call that changes
 that makes something durable (`fsync` of a file or a folder). From the record it makes the states in
 which a disk may be when the power fails after a call:
 
-- Folders: their entries as they were at any moment since the last `fsync` of the folder. Changes
-  of entries reach the disk in the order in which they were made, as journals keep it.
-- Files: their content since the last `fsync` is lost, cut in half, or there.
+- Folders: their entries as they were at any moment since the last `fsync` of a folder. Changes
+  of entries reach the disk in the order in which they were made, as journals keep it, so a sync of
+  one folder makes all earlier changes durable.
+- Files: their content since their last `fsync` is lost, cut in half, or there, for all of them.
 
 Each state is written out as a folder. Loading must give the old run or the new one, whole, and the
 next save must work and leave nothing else.

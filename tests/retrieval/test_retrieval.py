@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from comet_rec.retrieval import exact
 from comet_rec.retrieval.diversity import diversified
+from tests.conftest import fast_form
 
 
 def collect(*arguments, **keywords):
@@ -116,6 +117,7 @@ def test_blocks_do_not_change_the_lists(monkeypatch):
     assert blocked[1] == pytest.approx(whole[1], rel=1e-6)
 
 
+@fast_form
 def test_long_lists_are_made_a_part_at_a_time(monkeypatch):
     """Of a quarter of the catalogue, through its runs, and of more than that."""
     rng = torch.Generator().manual_seed(0)

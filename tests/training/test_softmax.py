@@ -22,7 +22,7 @@ from comet_rec.training.checkpoints import Hooks
 from comet_rec.training.fit import batches_of
 from comet_rec.training.losses import full_softmax, objective, sampled_softmax
 from comet_rec.training.trainer import learning_rate
-from tests.conftest import make_log
+from tests.conftest import fast_form, make_log
 from tests.models import reference
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 4}
@@ -174,6 +174,7 @@ def test_blocks_and_a_sample_of_all_items_are_the_softmax_with_its_gradients(
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+@fast_form
 @pytest.mark.parametrize("known", [False, True])
 def test_bfloat16_products_change_the_softmax_by_their_rounding(known, monkeypatch):
     monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: True)

@@ -369,7 +369,8 @@ def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
         zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError,
         ValueError,
     ) as error:  # fmt: skip
-        raise DataError(f"{archive} cannot be unpacked: {error}; fetch it again") from None
+        remedy = "fetch it again, or free space on the disk"
+        raise DataError(f"{archive} cannot be unpacked: {error}; {remedy}") from None
 
 
 def download_wheel(requirement: str, folder: Path) -> Path:

@@ -54,8 +54,10 @@ class Check:
         """Outcome, and the reason for a failure."""
         try:
             CHECKS[self.name](self.subject)
-        except NotOffered as refusal:
-            return "not offered", str(refusal)
+        except (NotOffered, NotImplementedError) as refusal:
+            if self.declared is not None:
+                return "failed", "not offered, although it is declared to fail; remove it"
+            return "not offered", one_line(str(refusal))
         except Exception as error:
             return ("failed" if self.declared is None else "failed as declared"), _reason(error)
         if self.declared is not None:
@@ -111,15 +113,19 @@ def check_recommender(
     The recommender need not be one of this library. A check calls the methods that it needs:
     ``fit(log)``, ``recommend(users, k, …)``, ``recommend_for_history(histories, k)``,
     ``score(users, items)`` and ``save(folder)``, as `Estimator` documents them. A method that is
-    missing fails the checks that need it. A method that raises `NotImplementedError`, or a
-    `ConfigError`, is not offered by the recommender.
+    missing fails the checks that need it. A method that raises `NotImplementedError` is not offered
+    by the recommender; a `ConfigError` of an optional method says the same. Wrong arguments must be
+    refused by a ValueError, TypeError, KeyError or IndexError whose text is one line.
+
+    Some checks start new processes, which import the caller's main module: guard a script by ``if
+    __name__ == "__main__":``, and give a `load` that can be imported.
 
     Parameters
     ----------
     model : object
         An unfitted recommender. It is copied before each training and never fitted itself. Choose
-        settings that train fast and still learn: the planted log has 48 users, 32 items and two
-        tastes.
+        settings that train fast and still learn: the planted log has 48 users and 32 items, of two
+        kinds each.
     expected_failed : mapping of str to str, optional
         Names of checks that are known to fail, each with the reason. Such a check must fail.
     load : callable

@@ -16,7 +16,8 @@ from comet_rec.testing.subject import (
     by_user,
     check,
     equal,
-    in_process,
+    in_fork,
+    in_new_process,
     kind,
     lists_of_model,
     log_of,
@@ -205,7 +206,7 @@ def the_global_random_state_has_no_influence(subject: Subject) -> None:
 
 @check
 def the_global_random_state_stays(subject: Subject) -> None:
-    """Training and recommending draw no number from global generators."""
+    """Training and recommending draw no number from NumPy's and PyTorch's global generators."""
     before = pickle.dumps(np.random.get_state()), torch.random.get_rng_state()  # noqa: NPY002
     subject.fit(subject.planted).recommend(k=2)
     assert before[0] == pickle.dumps(np.random.get_state())  # noqa: NPY002
@@ -289,11 +290,11 @@ def a_pickled_copy_recommends_the_same(subject: Subject) -> None:
 def a_forked_process_recommends_the_same(subject: Subject) -> None:
     """A process that was forked after training gives the same lists."""
     expected = plain(subject.fitted.recommend(k=5))
-    equal(expected, in_process("fork", lists_of_model, subject.fitted))
+    equal(expected, in_fork(lists_of_model, subject.fitted))
 
 
 @check
 def a_new_process_recommends_the_same(subject: Subject) -> None:
     """A new process that gets the recommender by pickle gives the same lists."""
     expected = plain(subject.fitted.recommend(k=5))
-    equal(expected, in_process("spawn", lists_of_model, subject.fitted))
+    equal(expected, in_new_process(lists_of_model, subject.fitted))

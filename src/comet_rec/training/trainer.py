@@ -160,8 +160,8 @@ class Trainer:
         Raises
         ------
         NonFiniteError
-            When a loss is NaN or infinite. The message names the step and the first tensor that is
-            not finite.
+            When a loss, or at the end of an epoch a parameter, is NaN or infinite. The message
+            names the step and the first tensor that is not finite.
         TrainingInterrupted
             When `report` asks to stop. Training can resume from the state at that point.
         """
@@ -275,10 +275,17 @@ class Trainer:
         Raises
         ------
         NonFiniteError
-            When a parameter is NaN or infinite. Some do not show in the loss: the last step's, and
-            those whose outputs a ReLU cuts off.
+            When a parameter or a moment of the optimizer is NaN or infinite. Some do not show in
+            the loss: those of the last step, those whose outputs a ReLU cuts off, and an infinite
+            second moment, which stops its parameter from learning.
         """
-        bad = self._bad_tensor(self.model.named_parameters())
+        named = dict(self.model.named_parameters())
+        moments = {
+            f"{key} of {name}": value
+            for name, parameter in named.items()
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+        }
+        bad = self._bad_tensor((named | moments).items())
         if bad is not None:
             raise NonFiniteError(self._not_finite(bad, self.state.epoch, self.state.batch - 1))
         with self.averaged.in_place() if self.averaged else contextlib.nullcontext():
@@ -321,12 +328,13 @@ class Trainer:
         rng.manual_seed(torch_seed(self.seed, "dropout", *where))  # the masks of the step
         named = {n: p for n, p in self.model.named_parameters() if p.grad is not None}
         with verify.slow_forms():
-            slowly, _ = objective(self.model, batch.to(self.device), self.config, rng)
-            grads = torch.autograd.grad(slowly, list(named.values()))
+            expected, _ = objective(self.model, batch.to(self.device), self.config, rng)
+            grads = torch.autograd.grad(expected, list(named.values()))
         exact = self.config.matmul_precision == "highest"
-        tolerance = verify.EXACT if exact else verify.ROUNDED
         step = f"epoch {where[0] + 1}, batch {where[1] + 1}"
-        verify.assert_close(f"{step}: loss", loss, slowly, tolerance)
+        tolerance = verify.EXACT if exact else verify.ROUNDED_LOSS
+        verify.assert_close(f"{step}: loss", loss, expected, tolerance)
+        tolerance = verify.EXACT if exact else verify.ROUNDED_GRADIENT
         for (name, parameter), grad in zip(named.items(), grads, strict=True):
             assert parameter.grad is not None
             verify.assert_close(f"{step}: gradient of {name}", parameter.grad, grad, tolerance)
