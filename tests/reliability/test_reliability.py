@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
 from comet_rec.artefact import checkpoint, folder
-from tests.reliability import archives, faults, fuzz, kills, numbers, power
+from comet_rec.errors import ArtefactError
+from tests.artefact.test_replacing import ENVIRONMENT, HOME
+from tests.reliability import archives, fuzz, numbers, power
 from tests.reliability.recorded import Tried
 
-pytestmark = [
-    # The children are forked while this process has threads; the command line is careful with it.
-    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning")
 
 
 SEED = int(os.environ.get("RELIABILITY_SEED") or os.getpid())
@@ -27,8 +28,19 @@ def held(found: list[Tried], least: int) -> None:
         assert tried.failures == [], f"{tried.promise} RELIABILITY_SEED={SEED}"
 
 
+def run_program(name: str, tries: int, seed: int = SEED) -> None:
+    """Run a long test as a program, since a test process with threads must not be forked."""
+    words = ["--tries", str(tries), "--seed", str(seed)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", f"tests.reliability.{name}", *words],
+        env=ENVIRONMENT, cwd=HOME, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert " 0 failures" in done.stdout
+
+
 def test_killed_trainings_resume_to_the_same_bits():
-    held(kills.run_kills(tries=2, seed=SEED), least=1)
+    run_program("kills", tries=2)
 
 
 def test_any_state_that_a_power_failure_leaves_loads():
@@ -43,18 +55,19 @@ def test_without_syncs_a_power_failure_would_lose_runs_and_checkpoints(room, mon
 
 
 def test_a_failed_call_leaves_the_earlier_run():
-    held(faults.run_faults(tries=2, seed=0), least=2)
+    run_program("faults", tries=2)
 
 
-def test_a_disk_that_fails_when_a_run_is_looked_at_is_no_foreign_folder(tmp_path):
+def test_a_disk_that_fails_when_a_folder_is_looked_at_is_no_foreign_folder(tmp_path, monkeypatch):
     """It once said that the folder is not a run, and to remove it."""
-    place = faults.Place(tmp_path)
-    texts = []
-    for number in range(12):
-        place.tried("save", faults.failing(number, 5, place.work))
-        texts.append(place.said.read_text())
-    assert any("cannot be read: Input/output error" in text for text in texts)
-    assert not any("is not a run" in text for text in texts)
+    (tmp_path / "manifest.json").write_text("{}")
+
+    def fails(self, digests):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(folder.Members, "open", fails)
+    with pytest.raises(ArtefactError, match="cannot be read: Input/output error"):
+        folder.refuse_foreign(tmp_path)
 
 
 def test_hostile_archives_write_nothing_else():
@@ -72,7 +85,7 @@ def test_damaged_inputs_are_used_or_refused(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_two_hundred_killed_trainings_resume_to_the_same_bits():
-    held(kills.run_kills(tries=200, seed=1), least=50)
+    run_program("kills", tries=200, seed=1)
 
 
 @pytest.mark.slow
@@ -93,4 +106,4 @@ def test_a_thousand_matrices_and_fifty_injections():
 
 @pytest.mark.slow
 def test_every_call_that_fails_leaves_the_earlier_run():
-    held(faults.run_faults(tries=400, seed=0), least=20)
+    run_program("faults", tries=400)
