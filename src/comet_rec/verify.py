@@ -28,7 +28,15 @@ ROUNDED_LOSS, ROUNDED_GRADIENT = 0.02, 0.2
 
 A gradient is a sum of terms that cancel, so its relative error is larger than that of the loss.
 """
-_thread = threading.local()  # `depth`: number of `slow_forms` blocks that this thread is in
+
+
+class _Thread(threading.local):
+    """Number of `slow_forms` blocks that the present thread is in."""
+
+    depth = 0
+
+
+_thread = _Thread()
 
 
 class VerificationError(CometError):
@@ -37,7 +45,7 @@ class VerificationError(CometError):
 
 def slow() -> bool:
     """Whether slow forms are used in place of fast ones."""
-    return getattr(_thread, "depth", 0) > 0 or os.environ.get("COMET_SLOW", "") not in ("", "0")
+    return _thread.depth > 0 or os.environ.get("COMET_SLOW", "") not in ("", "0")
 
 
 def verifying() -> bool:
@@ -48,7 +56,7 @@ def verifying() -> bool:
 @contextlib.contextmanager
 def slow_forms() -> Iterator[None]:
     """Use slow forms inside the ``with`` block, in this thread."""
-    _thread.depth = getattr(_thread, "depth", 0) + 1
+    _thread.depth += 1
     try:
         yield
     finally:

@@ -121,7 +121,7 @@ def test_best_follows_the_length_of_histories(rows, users, length, dropout, loss
 @pytest.mark.parametrize(
     ("model", "rows", "users", "k", "epochs"),
     [
-        ("comet", 1_000_209, 6_040, 256, 8), ("comet", 100_000, 943, 64, 16),
+        ("comet", 1_000_209, 6_040, 256, 5), ("comet", 100_000, 943, 64, 16),
         ("comet", 198_502, 22_363, 128, 12), ("sasrec", 1_000_209, 6_040, 128, 10),
         ("sasrec", 100_000, 943, 64, 16), ("sasrec", 198_502, 22_363, 128, 20),
     ],
@@ -200,7 +200,7 @@ def test_settings_are_checked_against_the_preset_of_any_kind_of_log(random_log, 
     [
         (100_000, 1_700, 12, 0),
         (472_265, 35_118, 12, 8_192),  # Amazon CDs
-        (1_000_209, 3_706, 8, 0),  # MovieLens-1M
+        (1_000_209, 3_706, 5, 0),  # MovieLens-1M
         (4_000_000, 3_706, 5, 0),
         (20_000_263, 26_744, 2, 8_192),
         (200_000, 60_000, 12, 8_192),
