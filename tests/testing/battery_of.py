@@ -34,9 +34,11 @@ def subject(name: str) -> cr.COMET:
         return cr.COMET(embedding_dim=16, epochs=8, full_epochs=8)
     if base.non_iterative(name):
         return ESTIMATORS[name]()
-    common = {"preset": "static", "epochs": 8, "full_epochs": 8, "batch_size": 64}
-    rate = {"mlp": 5e-3, "sasrec": 5e-3}.get(name, 3e-2)
-    return ESTIMATORS[name](**SMALL.get(name, {}), **common, learning_rate=rate)
+    epochs, rate = {"mlp": (40, 1e-2), "sasrec": (20, 5e-3)}.get(name, (8, 3e-2))
+    return ESTIMATORS[name](
+        **SMALL.get(name, {}), preset="static", epochs=epochs, full_epochs=epochs, batch_size=64,
+        learning_rate=rate,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
