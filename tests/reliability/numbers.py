@@ -101,8 +101,11 @@ def metrics_differ(rng: np.random.Generator) -> str | None:
     """Metrics of a random row of scores, once with ties, beside other code."""
     count, k = int(rng.integers(2, 120)), int(rng.integers(1, 15))
     scores = rng.integers(0, rng.integers(1, 40), size=count).astype(np.float32)
-    own = scores[0]
-    better, tied = np.array([(scores[1:] > own).sum()]), np.array([(scores[1:] == own).sum()])
+    positive_score = scores[0]
+    better, tied = (
+        np.array([(scores[1:] > positive_score).sum()]),
+        np.array([(scores[1:] == positive_score).sum()]),
+    )
     # The chance of each rank is equal among tied items: the mean over all of them, by a loop.
     ranks = [int(better[0]) + 1 + place for place in range(int(tied[0]) + 1)]
     hits = float(np.mean([rank <= k for rank in ranks]))

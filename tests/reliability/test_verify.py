@@ -32,6 +32,7 @@ FAST_FORMS = (
     ("comet_rec.models.layers", "window_features"),
     ("comet_rec.models.kernels.pair_products", "_matrix"),
     ("comet_rec.models.kernels.outer_product", "_factors"),
+    ("torch.nn.functional", "scaled_dot_product_attention"),
 )
 
 

@@ -361,7 +361,7 @@ def unpack(archive: Path, members: Sequence[str], folder: Path) -> None:
                     shutil.copyfileobj(source, out)
     except KeyError as error:
         raise DataError(f"{archive}: {error.args[0]}; fetch the data set again") from None
-    except DataError:
+    except DataError:  # it is a ValueError, too
         raise
     # RuntimeError: an encrypted archive. NotImplementedError: an unknown compression method.
     # OSError and ValueError: a full disk, or places and names in the archive that cannot be.

@@ -243,8 +243,8 @@ def ids_in_any_container(subject: Subject) -> None:
     """A list, a tuple, a NumPy array and an iterator of users give the same lists."""
     users = subject.users[:3]
     expected = plain(subject.fitted.recommend(users, k=3))
-    for given in (tuple(users), np.array(users), np.array(users, dtype=object), iter(users)):
-        equal(expected, plain(subject.fitted.recommend(given, k=3)))
+    for container in (tuple(users), np.array(users), np.array(users, dtype=object), iter(users)):
+        equal(expected, plain(subject.fitted.recommend(container, k=3)))
 
 
 @check

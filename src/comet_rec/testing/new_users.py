@@ -30,8 +30,8 @@ def a_history_gets_its_own_kind(subject: Subject) -> None:
     """A new user with five items of one kind gets items of that kind: two thirds or more."""
     histories = [[f"i{n:02}" for n in range(first, first + 10, 2)] for first in (0, 1, 10, 11)]
     table = by_user(for_history(subject, histories, k=3))
-    own = [kind(item) == place % 2 for place, items in table.items() for item in items]
-    assert np.mean(own) >= 2 / 3, f"{np.mean(own):.0%} of the items"
+    same_kind = [kind(item) == place % 2 for place, items in table.items() for item in items]
+    assert np.mean(same_kind) >= 2 / 3, f"{np.mean(same_kind):.0%} of the items"
 
 
 @check

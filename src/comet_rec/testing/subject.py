@@ -1,4 +1,4 @@
-"""What a check gets: the recommender under test, planted logs, and a trained copy."""
+"""The recommender under test, the logs that it is trained on, and helpers of the checks."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def planted_columns() -> tuple[list[str], list[str], list[int]]:
     items: list[str] = []
     times: list[int] = []
     for user in range(USERS):
-        own = np.arange(user % 2, ITEMS, 2)  # items of the user's kind
-        for item in rng.permutation(own)[:ROWS_PER_USER]:
+        items_of_kind = np.arange(user % 2, ITEMS, 2)
+        for item in rng.permutation(items_of_kind)[:ROWS_PER_USER]:
             users.append(f"u{user:02}")
             items.append(f"i{item:02}")
             times.append(1_600_000_000 + len(times))

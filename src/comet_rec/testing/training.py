@@ -186,8 +186,8 @@ def a_user_with_one_row(subject: Subject) -> None:
 def it_learns_the_planted_kinds(subject: Subject) -> None:
     """Lists hold the items of the user's own kind: 75 % or more, when chance is 27 %."""
     table = by_user(subject.fitted.recommend(k=3))
-    own = [kind(item) == kind(user) for user, items in table.items() for item in items]
-    assert np.mean(own) >= 0.75, f"{np.mean(own):.0%} of the items"
+    same_kind = [kind(item) == kind(user) for user, items in table.items() for item in items]
+    assert np.mean(same_kind) >= 0.75, f"{np.mean(same_kind):.0%} of the items"
 
 
 @check
