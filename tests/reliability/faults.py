@@ -93,7 +93,8 @@ class Place:
 
     def _fault(self, kind: str, status: int, may_die: bool) -> str | None:
         said = self.said.read_text(errors="replace")
-        lines = [line for line in said.splitlines() if line.strip()]
+        # A note may stand before the line, e.g. where the measured run is kept.
+        lines = [x for x in said.splitlines() if x.strip() and not x.startswith("note: ")]
         died = may_die and (status < 0 or status == UNCAUGHT)
         if status not in (0, 1, 2) and not died:
             return f"exit status {status}: {said[-200:]!r}"
