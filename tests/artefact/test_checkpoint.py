@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from comet_rec.artefact.checkpoint import load_checkpoint, save_checkpoint
+from comet_rec.artefact.checkpoint import forget, has_checkpoint, load_checkpoint, save_checkpoint
 from comet_rec.config import Config
 from comet_rec.data.arrays import Array
 from comet_rec.errors import ArtefactError, ConfigError
@@ -114,3 +114,29 @@ def test_a_fault_after_the_new_checkpoint_stands_is_none(tmp_path, monkeypatch):
         patched.setattr(Path, "unlink", lambda path: os.rmdir(path))  # fails
         save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
     assert load(tmp_path)[0]["w"].tolist() == [1.0] * 2
+
+
+def test_a_folder_has_a_checkpoint_of_its_own_or_of_a_part(tmp_path):
+    assert not has_checkpoint(tmp_path)
+    assert not has_checkpoint(tmp_path / "missing")
+    for part in ("blend", "measured"):
+        folder = tmp_path / part
+        (folder / part).mkdir(parents=True)
+        assert has_checkpoint(folder)
+    (tmp_path / "other" / "final").mkdir(parents=True)  # it alone is nothing to resume from
+    assert not has_checkpoint(tmp_path / "other")
+    save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
+    assert has_checkpoint(tmp_path)
+
+
+def test_a_forgotten_checkpoint_leaves_nothing_to_resume_from(tmp_path):
+    save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
+    for part in ("blend", "measured", "final", "companions"):
+        (tmp_path / part / "deep").mkdir(parents=True)
+    forget(tmp_path)
+    assert load(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["last-validation-25.safetensors"]
+    forget(tmp_path)  # nothing is there: no error
+    (tmp_path / "last.json").mkdir()
+    with pytest.raises(ArtefactError, match=f"^{tmp_path}: cannot be cleared: "):
+        forget(tmp_path)

@@ -238,3 +238,37 @@ def test_a_softmax_over_the_catalogue_has_all_items_in_their_order(skewed):
     for batch in source.epoch(0):
         assert batch.items.tolist() == list(range(N_ITEMS))
         assert batch.shared is None
+
+
+# Pairs that a complement excludes, and positives among some items
+
+
+@given(pairs_of.filter(bool))
+def test_excluded_pairs_are_known_as_pairs_and_as_rows(pairs):
+    users, items = (np.array(column, dtype=np.int32) for column in zip(*pairs, strict=True))
+    complement = Complement(users, items, 5, 7)
+    asked = [(user, item) for user in range(5) for item in range(7)]
+    found = complement.excludes(*(np.array(column) for column in zip(*asked, strict=True)))
+    assert [pair for pair, known in zip(asked, found, strict=True) if known] == sorted(set(pairs))
+    rows, starts = complement.rows()
+    for user in range(5):
+        own = sorted({i for u, i in pairs if u == user})
+        assert rows[starts[user] : starts[user + 1]].tolist() == own
+    assert complement.size(np.array([[0, 4], [2, 2]])).shape == (2, 2)
+
+
+@pytest.mark.parametrize("items", [None, [1, 2, 5, 9], [0], list(range(N_ITEMS))])
+def test_other_positives_of_a_user_among_some_items_equal_a_loop(skewed, items):
+    negatives = Negatives(skewed, sampling="uniform", power=0.0, pool=0)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, len(skewed), 25)
+    users, positives = skewed.users[rows].astype(np.int64), skewed.items[rows].astype(np.int64)
+    given_items = None if items is None else np.array(items)
+    values, starts = negatives.positives_among(users, positives, given_items)
+    assert len(starts) == 26
+    chosen = list(range(N_ITEMS)) if items is None else items
+    for row, (user, positive) in enumerate(zip(users, positives, strict=True)):
+        own = set(skewed.items[skewed.users == user].tolist()) - {positive}
+        wanted = [place for place, item in enumerate(chosen) if item in own]
+        assert values[starts[row] : starts[row + 1]].tolist() == wanted
+    assert starts[-1] == len(values)

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from comet_rec.config import ProtocolConfig
+from comet_rec.data.arrays import Array
 from comet_rec.data.ids import Ids
 from comet_rec.data.split import TEST, TRAIN, VALIDATION, Split, leave_one_out
 from comet_rec.errors import ConfigError, DataError, InputError
@@ -112,3 +114,21 @@ def test_settings_of_the_protocol_are_checked_when_it_is_made():
 def test_all_unobserved_items_take_no_more_room_than_the_catalogue():
     log = make_log(random_pairs(np.random.default_rng(0), 9, 20, 4), n_items=20)
     assert leave_one_out(log, negatives=10**9).test.candidates.shape[1] <= 20
+
+
+@pytest.mark.parametrize(
+    ("kind", "order"), [("leave_one_out", "increasing"), ("time", "ascending")]
+)
+def test_stored_arrays_are_declared_with_their_limits(kind, order):
+    """A user has one held-out item in leave-one-out, and may have several in a split by time."""
+    more = {"at": 2, "validation_at": 1} if kind == "time" else {}
+    declared = Split.declared(9, 20, ProtocolConfig(split=kind, **more))
+    assert len(declared) == 6
+    for name in ("validation", "test"):
+        rows = (name,)
+        users, positives = declared[f"{name}.users"], declared[f"{name}.positives"]
+        assert users == Array(shape=rows, dtype="int64", low=0, high=9, order=order)
+        assert positives == Array(shape=rows, dtype="int64", low=0, high=20)
+        candidates = Array(shape=(name, f"candidates of {name}"), dtype="int32", low=0, high=21)
+        assert declared[f"{name}.candidates"] == candidates
+    assert Split.declared_part() == Array(shape=("rows",), dtype="uint8", low=0, high=3)

@@ -15,7 +15,7 @@ from comet_rec.data.split import TEST, TRAIN
 from comet_rec.data.time_split import time_split
 from comet_rec.errors import UnknownNameError
 from comet_rec.evaluation.audit import audit
-from comet_rec.evaluation.by_time import list_figures
+from comet_rec.evaluation.by_time import findings, list_figures
 from comet_rec.evaluation.metrics import clustered_error, hit_rate, ndcg, standard_error
 from comet_rec.evaluation.ranking import (
     Ranks,
@@ -224,3 +224,69 @@ def test_the_audit_finds_rows_of_the_wrong_part_and_items_of_the_future():
     fewer = replace(split, interactions=split.interactions.select(keep), part=split.part[keep])
     found = {f.check: f for f in audit(fewer)}
     assert found["test-candidates-future"].severity == "error"
+
+
+def test_findings_equal_loops_over_users_and_items():
+    split = split_of("successive")
+    held, scores = split.test, given_scores(split)
+    sampled, full = sampled_ranks(scores, held), full_ranks(scores, held, split.known)
+    found = findings(scores, split, sampled, held, full)
+    known_users, trained = set(split.known.users.tolist()), set(split.train.items.tolist())
+    wanted = {
+        "known users": [user in known_users for user in held.users],
+        "new users": [user not in known_users for user in held.users],
+        "items without a training row": [item not in trained for item in held.positives],
+    }
+    assert found["groups"].keys() == {name for name, rows in wanted.items() if any(rows)}
+    assert len(found["groups"]) >= 2
+    for name, group in found["groups"].items():
+        rows = np.array(wanted[name])
+        assert group["users"] == len(set(held.users[rows].tolist()))
+        assert group["items"] == rows.sum()
+        for kind, ranks in (("sampled", sampled), ("full", full)):
+            values = ranks.figure("NDCG@10", "expected")  # each list has one item
+            assert group[kind]["NDCG@10"] == pytest.approx(values[rows].mean())
+    popularity = np.bincount(split.known.items, minlength=scores.n_items)
+    lists = list_figures(scores, held, popularity)
+    assert {name: found[name] for name in lists} == lists
+    assert lists.keys() == {"coverage@10", "popularity@10"}
+    assert (found["target"], found["lists"]) == ("successive", len(held.queries))
+    assert found["rows"] == (split.part == TEST).sum()
+
+    without = findings(scores, split, sampled, None, None)
+    assert without["coverage@10"] is None
+    assert without["popularity@10"] is None
+    for name, group in without["groups"].items():
+        assert group["full"] is None
+        assert group["sampled"] == found["groups"][name]["sampled"]
+
+
+def test_findings_count_ties_by_the_protocol():
+    split = split_of("all", ties="pessimistic")
+    scores = given_scores(split, levels=2)
+    sampled = sampled_ranks(scores, split.test)
+    full = full_ranks(scores, split.test, split.known)
+    found = findings(scores, split, sampled, split.test, full)["groups"]["known users"]
+    known = np.isin(split.test.users, split.known.users)
+    for kind, ranks in (("sampled", sampled), ("full", full)):
+        assert found[kind] == ranks.take(known).means("pessimistic")[0]
+        assert found[kind] != ranks.take(known).means("expected")[0]
+
+
+def test_ranks_of_some_positives_keep_their_lists_and_owners():
+    ranks = Ranks(
+        np.array([0, 3, 1, 2]), np.array([0, 1, 0, 2]), np.array([0, 0, 1, 2]), np.array([5, 6, 5])
+    )
+    some = ranks.take(np.array([False, True, False, True]))
+    assert some.better.tolist() == [3, 2]
+    assert some.tied.tolist() == [1, 2]
+    assert some.lists.tolist() == [0, 1]
+    assert some.owners.tolist() == [5, 5]
+    assert some.n_users == 1
+
+
+def test_the_error_of_two_users_is_that_of_their_sums():
+    values, users = np.array([1.0, 0.0, 1.0, 1.0]), np.array([0, 0, 1, 1])
+    deviations = np.array([1.0 - 1.5, 2.0 - 1.5])  # sums of (value − mean), user by user
+    wanted = np.sqrt(2 / 1 * (deviations**2).sum()) / 4
+    assert clustered_error(values, users) == pytest.approx(wanted)
