@@ -231,7 +231,7 @@ def test_train_on_everything_and_on_given_files(log_file, tmp_path, capsys):
             ["train", "nowhere.csv", "--out", "NEW"],
             "no such file; give a log file or one of ml-100k",
         ),
-        (["train", "LOG", "--out", "RUN"], "exists and is not empty"),
+        (["train", "LOG", "--out", "RUN"], "holds a finished run; give another --out, or remove"),
         (
             ["train", "LOG", "--out", "NEW", "--set", "model.width=3"],
             "did you mean 'model.widths'?",

@@ -5,7 +5,8 @@
 A training writes a checkpoint after every step here, so that kills also fall into the writing of
 checkpoints. It is killed one to three times at random moments, each time resumed, and then runs to
 its end. Its folder must hold the bits of a training that nobody disturbed, and nothing else may be
-left. The kills before every call of a save are in `tests/artefact/test_replacing.py`.
+left. If the run stands already, because the kill came after the last save, it is not trained again.
+The kills before every call of a save are in `tests/artefact/test_replacing.py`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ MODELS = {
     "sasrec": ["--model", "sasrec"],
 }  # fmt: skip
 """Label → words of the training."""
+SAID = "said"
+"""File for what the last training prints."""
 
 
 def log_file(folder: Path) -> Path:
@@ -93,7 +96,9 @@ def killed(
         if status is not None:
             return kills, status
         kills += 1
-    return kills, run(training(label, log, out), every_step)
+        if (out / "manifest.json").exists():
+            return kills, 0
+    return kills, run(training(label, log, out), every_step, home / SAID)
 
 
 def run_kills(tries: int, seed: int) -> list[Tried]:
@@ -131,8 +136,8 @@ def run_kills(tries: int, seed: int) -> list[Tried]:
 def _failure(place: Path, status: int, wanted: dict[str, object]) -> str | None:
     """What is wrong at the end of a training; None for nothing."""
     if status != 0:
-        return f"exit status {status}"
-    left = sorted(path.name for path in place.iterdir() if path.name != "run")
+        return f"exit status {status}: {(place / SAID).read_text()[-300:]}"
+    left = sorted(path.name for path in place.iterdir() if path.name not in ("run", SAID))
     if left:
         return f"left behind: {left}"
     found = content(place / "run")

@@ -238,10 +238,13 @@ def _check_target(out: Path, resume: bool) -> None:
                 f"{out}: cannot be replaced: {error.strerror}; give a new folder inside it"
             ) from None
         return
-    finished = (out / "manifest.json").exists()
-    if finished or not (out / "checkpoints").is_dir():
-        fault = "is a finished run" if finished and resume else "exists and is not empty"
-        raise InputError(f"{out}: {fault}; remove it or give another --out")
+    if (out / "manifest.json").exists():
+        # A training that was killed at its very end has left one: it must not be thrown away.
+        raise InputError(
+            f"{out}: holds a finished run; give another --out, or remove the run to train anew"
+        )
+    if not (out / "checkpoints").is_dir():
+        raise InputError(f"{out}: exists and is not empty; remove it or give another --out")
     if not resume:
         raise InputError(
             f"{out}: holds an unfinished training; add --resume to go on, or remove the folder"
