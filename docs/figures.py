@@ -518,16 +518,31 @@ def all_checks() -> list[str]:
 
 def reliability() -> list[str]:
     """Promises with their tries and failures, from all records."""
-    lines = ["| promise | tries | failures | remark | command |", "|---|---|---|---|---|"]
+    lines = [
+        "| promise | test | tries | failures | remark | command | machine |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for path in sorted((RESULTS / "reliability").glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        command = record["command"].partition(" --out")[0]
+        machine = record["machine"]
         for tried in record["tried"]:
             cells = (
-                tried["promise"], f"{tried['tries']:,}", f"{len(tried['failures'])}",
-                tried["note"], f"`{command}`",
+                tried["promise"], f"`{path.stem}.py`", f"{tried['tries']:,}",
+                f"{len(tried['failures'])}", tried["note"],
+                f"`{record['command'].partition(' --out')[0]}`",
+                f"{machine['cpu']}, {machine['cores']} cores",
             )  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def survivors(result: dict[str, Any]) -> list[str]:
+    """Mutants that no test finds, with the reason of each."""
+    lines = ["| function | change | reason |", "|---|---|---|"]
+    for tried in result["tried"]:
+        for each in sorted(tried["failures"], key=lambda each: each["function"]):
+            change = each["change"].replace("|", "\\|")
+            lines.append(f"| `{each['function']}` | `{change}` | {each['reason']} |")
     return lines
 
 
@@ -567,7 +582,9 @@ def with_tables(text: str) -> str:
             return found[1] + "\n".join(reliability()) + "\n"
         result = load(found[2])
         assert result is not None, found[2]
-        if "battery" in result:
+        if "tried" in result:
+            lines = survivors(result)
+        elif "battery" in result:
             lines = battery(result)
         elif "sections" in result:
             lines = standings(

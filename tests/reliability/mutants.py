@@ -24,10 +24,11 @@ import os
 import re
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
+
+from tests.reliability.recorded import Tried, write_record
 
 HOME = Path(__file__).parents[2]
 MUTANTS = HOME / "mutants" / "src"
@@ -153,7 +154,6 @@ def main() -> None:
     parser.add_argument("--children", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    began = time.perf_counter()
     prepare(given.tries, given.survivors)
     # A process of its own: the code that it imports must be the mutated one.
     mutmut = [str(Path(sys.executable).with_name("mutmut")), "run"]
@@ -168,15 +168,9 @@ def main() -> None:
     for line in unexplained:
         print("without a reason:", line)
     if given.out is not None:
-        from comet_rec.artefact.provenance import machine, versions
-
         words = [f"--tries {given.tries}"] if given.tries != 500 else []
-        record = {
-            "command": " ".join(["python -m tests.reliability.mutants", *words]),
-            "seed": 0, "seconds": round(time.perf_counter() - began),
-            "versions": versions(), "machine": machine(), "tried": tried,
-        }  # fmt: skip
-        given.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        command = " ".join(["python -m tests.reliability.mutants", *words])
+        write_record(given.out, command, [Tried(**each) for each in tried])
     sys.exit(bool(unexplained))
 
 

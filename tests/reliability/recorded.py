@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from comet_rec.artefact.provenance import machine, versions
 
@@ -31,14 +32,14 @@ class Tried:
         What should hold, in one sentence.
     tries : int
     failures : list of str
-        One line for each try in which it did not hold.
+        One line for each try in which it did not hold. Mutation testing has a dict for each.
     note : str
         What a reader of the table must know, such as the sizes that were tried.
     """
 
     promise: str
     tries: int = 0
-    failures: list[str] = field(default_factory=list)
+    failures: list[Any] = field(default_factory=list)
     note: str = ""
 
     def add(self, failure: str | None) -> None:
@@ -74,11 +75,18 @@ def program(name: str, run: Callable[[int, int], list[Tried]], tries: int) -> No
         for failure in each.failures[:20]:
             print("  ", failure)
     if given.out is not None:
-        record = {
-            "command": shlex.join(["python", "-m", name, *sys.argv[1:]]),
-            "seed": given.seed, "seconds": round(time.perf_counter() - began),
-            "versions": versions(), "machine": machine(), "tried": [asdict(x) for x in found],
-        }  # fmt: skip
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        command = shlex.join(["python", "-m", name, *sys.argv[1:]]).partition(" --out")[0]
+        write_record(given.out, command, found, given.seed, round(time.perf_counter() - began))
     sys.exit(any(each.failures for each in found))
+
+
+def write_record(
+    path: Path, command: str, found: list[Tried], seed: int = 0, seconds: int | None = None
+) -> None:
+    """Write the record of a long test."""
+    record = {
+        "command": command, "seed": seed, "seconds": seconds,
+        "versions": versions(), "machine": machine(), "tried": [asdict(x) for x in found],
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
