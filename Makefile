@@ -10,7 +10,7 @@ PEERS := .venv-peers
 DIST := .venv-dist
 SUPPLY := .venv-supply
 
-.PHONY: setup demo serve-demo test slow verify fuzz lint bench bench-peers docs check dist check-dist supply image check-image
+.PHONY: setup demo serve-demo test slow verify fuzz mutants lint bench bench-peers docs check dist check-dist supply image check-image
 .DEFAULT_GOAL := check
 
 setup: $(STAMP)
@@ -50,6 +50,12 @@ N ?= 10000
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.reliability.fuzz --tries $(N) \
 	  --seed $$(date +%s) $(ARGS)
+
+# Small faults in the code that tests must find; it goes on where it was stopped.
+mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --group mutation
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.reliability.mutants \
+	  --out results/reliability/mutants.json $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

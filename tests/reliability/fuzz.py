@@ -12,7 +12,9 @@ KIND-ANYTHING, is tried again in every run of the tests.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import random
 import tempfile
@@ -162,7 +164,8 @@ def run_fuzz(tries: int, seed: int) -> list[Tried]:
         for kind in ("hostile", "damaged"):
             outcome = Tried(f"A {kind} run or checkpoint is used, or refused in one line.")
             # Every fourth case is a checkpoint.
-            result = run_cases(kind, seed, 0, tries, home / "bases")
+            with contextlib.redirect_stdout(io.StringIO()):  # the number of each case
+                result = run_cases(kind, seed, 0, tries, home / "bases")
             outcome.tries, outcome.failures = tries, result["faults"]
             outcome.note = f"at most {result['slowest_seconds']:.1f} s, {result['peak_mb']} MB"
             found.append(outcome)

@@ -157,6 +157,8 @@ def sniff(head: bytes, name: str, options: TextOptions, *, whole: bool) -> Forma
     comments = _comments(all_lines, marked, splitter, table, asked)
     text = "\n".join(all_lines[comments:])
     table = _split(text, splitter)
+    if not table.rows:
+        raise DataError(f"{name}: has no rows; its first {comments} lines are comments")
     remarks: list[str] = []
     if comments:
         remarks.append(f"the first {comments} lines are comments and were left out")
