@@ -153,12 +153,14 @@ def sniff(head: bytes, name: str, options: TextOptions, *, whole: bool) -> Forma
             raise DataError(f"{name}, line 1: is not a JSON object; write one object per line")
         return Format("ndjson", columns=tuple(keys))
     marked = _marked(all_lines)
+    if all(line.startswith(("%", "# ")) for line in lines):
+        raise _no_rows(name, len(lines))
     splitter, table = _delimiter("\n".join(all_lines[marked:]) or text, name, options)
     comments = _comments(all_lines, marked, splitter, table, asked)
     text = "\n".join(all_lines[comments:])
     table = _split(text, splitter)
     if not table.rows:
-        raise DataError(f"{name}: has no rows; its first {comments} lines are comments")
+        raise _no_rows(name, comments)
     remarks: list[str] = []
     if comments:
         remarks.append(f"the first {comments} lines are comments and were left out")
@@ -229,6 +231,10 @@ def _marked(lines: Sequence[str]) -> int:
             break
         count += 1
     return count
+
+
+def _no_rows(name: str, comments: int) -> DataError:
+    return DataError(f"{name}: has no rows; its first {comments} lines are comments")
 
 
 def _comments(
