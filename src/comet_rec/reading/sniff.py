@@ -154,13 +154,13 @@ def sniff(head: bytes, name: str, options: TextOptions, *, whole: bool) -> Forma
         return Format("ndjson", columns=tuple(keys))
     marked = _marked(all_lines)
     if all(line.startswith(("%", "# ")) for line in lines):
-        raise _no_rows(name, len(lines))
+        raise _no_rows(name)
     splitter, table = _delimiter("\n".join(all_lines[marked:]) or text, name, options)
     comments = _comments(all_lines, marked, splitter, table, asked)
     text = "\n".join(all_lines[comments:])
     table = _split(text, splitter)
     if not table.rows:
-        raise _no_rows(name, comments)
+        raise _no_rows(name)
     remarks: list[str] = []
     if comments:
         remarks.append(f"the first {comments} lines are comments and were left out")
@@ -233,8 +233,8 @@ def _marked(lines: Sequence[str]) -> int:
     return count
 
 
-def _no_rows(name: str, comments: int) -> DataError:
-    return DataError(f"{name}: has no rows; its first {comments} lines are comments")
+def _no_rows(name: str) -> DataError:
+    return DataError(f"{name}: has no rows, only comments")
 
 
 def _comments(
