@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from comet_rec.artefact import checkpoint
 from comet_rec.artefact.checkpoint import forget, has_checkpoint, load_checkpoint, save_checkpoint
 from comet_rec.config import Config
 from comet_rec.data.arrays import Array
@@ -140,3 +141,66 @@ def test_a_forgotten_checkpoint_leaves_nothing_to_resume_from(tmp_path):
     (tmp_path / "last.json").mkdir()
     with pytest.raises(ArtefactError, match=f"^{tmp_path}: cannot be cleared: "):
         forget(tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_written_says_whether_an_earlier_one_stays(tmp_path):
+    folder = tmp_path / "a" / "b"  # folders above are made, too
+    save_checkpoint(folder, {"w": torch.ones(2)}, ABOUT)
+    (folder / ".last.json.tmp").mkdir()
+    with pytest.raises(ArtefactError) as caught:
+        save_checkpoint(folder, {"w": torch.ones(2)}, ABOUT)
+    stays = "; --resume goes on from the last checkpoint"
+    assert str(caught.value) == f"{folder}: cannot be written: Is a directory{stays}"
+    (folder / "last.json").unlink()
+    with pytest.raises(ArtefactError) as caught:
+        save_checkpoint(folder, {"w": torch.ones(2)}, ABOUT)
+    assert str(caught.value) == f"{folder}: cannot be written: Is a directory"
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_anew(tmp_path, monkeypatch):
+    """A training goes on while somebody looks at its checkpoint."""
+
+    def save(step: int) -> None:
+        save_checkpoint(tmp_path, {"w": torch.full((2,), float(step))}, {**ABOUT, "step": step})
+
+    save(1)
+    steps = []
+
+    def declare(about):
+        steps.append(about["step"])
+        if len(steps) <= times:
+            save(about["step"] + 1)
+        return DECLARED
+
+    times = 1
+    tensors, about = load_checkpoint(tmp_path, declare)
+    assert steps == [1, 2]
+    assert about["step"] == 2
+    assert tensors["w"].tolist() == [2.0, 2.0]
+    times = 99
+    monkeypatch.setattr(checkpoint, "TRIES", 3)
+    with pytest.raises(ArtefactError, match=r"checkpoint \(it was replaced each time it was read"):
+        load_checkpoint(tmp_path, declare)
+
+
+def test_a_checkpoint_without_its_tensors_is_damaged(tmp_path):
+    save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
+    (tmp_path / "last-validation-25.safetensors").unlink()
+    with pytest.raises(ArtefactError, match=r"\(last-validation-25.safetensors is missing\)"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "cause"),
+    [(ValueError("a\nb"), "a", False), (KeyError("x"), "unexpected content", True)],
+)
+def test_what_the_check_of_a_checkpoint_raises_becomes_one_line(tmp_path, error, text, cause):
+    save_checkpoint(tmp_path, {"w": torch.ones(2)}, ABOUT)
+
+    def declare(about):
+        raise error
+
+    with pytest.raises(ArtefactError, match=f"damaged checkpoint .{text}.; remove") as caught:
+        load_checkpoint(tmp_path, declare)
+    assert "\n" not in str(caught.value)
+    assert (caught.value.__cause__ is error) == cause

@@ -272,3 +272,15 @@ def test_other_positives_of_a_user_among_some_items_equal_a_loop(skewed, items):
         wanted = [place for place, item in enumerate(chosen) if item in own]
         assert values[starts[row] : starts[row + 1]].tolist() == wanted
     assert starts[-1] == len(values)
+
+
+def test_shared_items_of_a_batch_are_some_of_its_positives_each_once(skewed):
+    positives = np.arange(N_ITEMS - 1)  # distinct
+    for name in ("uniform", "popularity", "in-batch"):
+        negatives = Negatives(skewed, sampling=name, power=0.5, pool=0)
+        items, weights = negatives.shared(7, positives, generator(1, "t"))
+        assert weights.dtype == np.float32
+        assert (np.diff(items) > 0).all()
+        assert len(items) == 7 or name == "popularity"
+    items, _ = negatives.shared(99, positives, generator(1, "t"))
+    assert items.tolist() == positives.tolist()

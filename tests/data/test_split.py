@@ -77,10 +77,12 @@ def test_arrays_bring_the_split_back(random_log):
     split = leave_one_out(random_log(10, 30, 5), negatives=9)
     again = Split.from_arrays(split.interactions, split.part, split.arrays(), split.protocol)
     assert again.hash == split.hash
+    np.testing.assert_array_equal(again.part, split.part)
+    assert again.train.fingerprint == split.train.fingerprint
 
 
 def test_a_log_too_short_for_it_is_refused(random_log):
-    with pytest.raises(DataError, match="at least 3 interactions"):
+    with pytest.raises(DataError, match=r"at least 3 interactions .+ \(fit\(log\)\)"):
         leave_one_out(random_log(5, 12, 2))
 
 
@@ -132,3 +134,35 @@ def test_stored_arrays_are_declared_with_their_limits(kind, order):
         candidates = Array(shape=(name, f"candidates of {name}"), dtype="int32", low=0, high=21)
         assert declared[f"{name}.candidates"] == candidates
     assert Split.declared_part() == Array(shape=("rows",), dtype="uint8", low=0, high=3)
+
+
+SORTED = "in the order of item ids, so the highest id is held out"
+
+
+@pytest.mark.parametrize(
+    ("order", "times", "note"),
+    [
+        ("up", None, "each user's rows are"), ("down", None, None), ("any", None, None),
+        ("up", "equal", "each user's rows are"), ("up", "distinct", None),
+        ("up", "pairs", "each user's rows of one time are"), ("any", "pairs", None),
+    ],
+)  # fmt: skip
+def test_rows_in_the_order_of_item_ids_are_noted(order, times, note):
+    """Item 0 comes first in the log, so a comparison with the first row would find an order."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(30):
+        items = np.sort(rng.permutation(np.arange(1, 40))[:12])
+        items = {"up": items, "down": items[::-1], "any": rng.permutation(items)}[order]
+        if user == 0:
+            items[0] = 0
+        rows += [(user, item) for item in items]
+    log = make_log(np.array(rows), times=times is not None)
+    if times == "equal":
+        log = replace(log, times=np.zeros(len(log), dtype=np.int64))
+    if times == "pairs":
+        log = replace(log, times=np.arange(len(log)) // 2)
+    noted = [line for line in leave_one_out(log, negatives=9).notes if SORTED in line]
+    assert len(noted) == (note is not None)
+    if note:
+        assert noted[0].startswith(note)

@@ -230,6 +230,10 @@ def test_arrays_bring_the_split_back(target):
         for name in ("of_rows", "users", "ends", "exists"):
             found, wanted = getattr(other.queries, name), getattr(one.queries, name)
             np.testing.assert_array_equal(found, wanted)
+        assert other.queries.hide_seen is one.queries.hide_seen is True
+    kept = time_split(random_log(5), target=target, negatives=5, repeats="keep")
+    again = Split.from_arrays(log, kept.part, kept.arrays(), kept.protocol)
+    assert again.test.queries.hide_seen is again.validation.queries.hide_seen is False
 
 
 def test_arrays_that_do_not_fit_the_times_are_refused():
@@ -241,6 +245,11 @@ def test_arrays_that_do_not_fit_the_times_are_refused():
     wrong = arrays | {"test.positives": np.roll(arrays["test.positives"], 1)}
     with pytest.raises(ValueError, match="no row of its part"):
         Split.from_arrays(log, split.part, wrong, split.protocol)
+    row = np.flatnonzero((split.part == 0) & (log.users == arrays["test.users"][0]))[0]
+    earlier = arrays["test.positives"].copy()
+    earlier[0] = log.items[row]  # a row of the user, but a training row
+    with pytest.raises(ValueError, match="no row of its part"):
+        Split.from_arrays(log, split.part, arrays | {"test.positives": earlier}, split.protocol)
     per_user = replace(log, time_scope="per_user")
     with pytest.raises(ValueError, match="compare across users"):
         Split.from_arrays(per_user, split.part, arrays, split.protocol)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from comet_rec.data.split import TEST, TRAIN
 from comet_rec.data.time_split import time_split
 from comet_rec.errors import UnknownNameError
+from comet_rec.evaluation import ranking
 from comet_rec.evaluation.audit import audit
 from comet_rec.evaluation.by_time import findings, list_figures
 from comet_rec.evaluation.metrics import clustered_error, hit_rate, ndcg, standard_error
@@ -155,7 +156,7 @@ def test_items_that_did_not_exist_never_count_and_are_in_no_list():
 
 
 @pytest.mark.parametrize("target", ["last", "all", "successive"])
-def test_coverage_and_popularity_equal_a_loop(target):
+def test_coverage_and_popularity_equal_a_loop(target, monkeypatch):
     split = split_of(target)
     queries, scores = split.test.queries, given_scores(split)
     popularity = np.bincount(split.known.items, minlength=scores.n_items)
@@ -169,6 +170,8 @@ def test_coverage_and_popularity_equal_a_loop(target):
     assert figures["coverage@10"] == pytest.approx(covered)
     every = [popularity[item] for row in listed for item in row]
     assert figures["popularity@10"] == pytest.approx(np.mean(every))
+    monkeypatch.setattr(ranking, "BLOCK_BYTES", 2 * 16 * scores.n_items)  # two queries
+    assert list_figures(scores, split.test, popularity, 10) == pytest.approx(figures)
 
 
 def test_values_of_users_have_the_mean_and_the_errors_of_lists():

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from comet_rec.evaluation import paired as module
-from comet_rec.evaluation.paired import SILENT, Noise, holm, over_trainings, paired
+from comet_rec.evaluation.paired import SILENT, Difference, Noise, holm, over_trainings, paired
 
 
 def test_equal_models_do_not_differ():
@@ -112,8 +112,7 @@ def test_a_few_users_of_one_sign_prove_nothing(users):
     found = paired(np.linspace(0.5, 1, users), np.zeros(users))
     assert found.bootstrap == 2.0 ** (1 - users)
     same = over_trainings(np.ones((1, users)), np.zeros((1, users)), (SILENT, SILENT))
-    assert same.difference == 1
-    assert same.p is None
+    assert same == Difference(1.0, 1.0, 1.0, 0.0, np.inf, None)
 
 
 def test_a_training_of_unknown_noise_gives_no_p():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from itertools import permutations
 from math import log2
 
@@ -19,6 +20,7 @@ from comet_rec.data.split import leave_one_out
 from comet_rec.errors import InputError, NonFiniteError, UnknownNameError
 from comet_rec.evaluation.metrics import figures, hit_rate, ndcg, rank
 from comet_rec.evaluation.ranking import (
+    caution,
     drawn_users,
     full_ranks,
     sampled_ranks,
@@ -167,6 +169,27 @@ def test_figures_are_plain_data_for_json_and_survive_pickling(report):
     assert type(report.to_dict()["full"]) is dict
     again = pickle.loads(pickle.dumps(report))
     assert again.full["HR@20"] == report.full["HR@20"]
+
+
+def test_plain_data_of_a_report_have_these_names(report):
+    data = report.to_dict()
+    assert list(data) == [
+        "model", "protocol", "n_users", "n_users_full", "sampled", "sampled_se", "full", "full_se",
+    ]  # fmt: skip
+    assert (data["model"], data["protocol"]) == (report.model, report.protocol)
+    assert data["n_users"] == data["n_users_full"] == len(report.users)
+    assert data["sampled_se"] == dict(report.sampled_se)
+    by_time = replace(report, time_split={"target": "last"}).to_dict()
+    assert by_time == data | {"time_split": {"target": "last"}}
+    assert (report.of_users("HR@10") == report.of_users("HR@10", full=False)).all()
+    assert report.of_users("HR@10").mean() == report["HR@10"]
+
+
+def test_few_test_users_are_a_reason_for_caution():
+    assert caution(30) == []
+    (line,) = caution(29)
+    assert line == "caution: only 29 test users, so chance decides; measure on 30 or more"
+    assert "only 1 test user," in caution(1)[0]
 
 
 def test_reports_are_told_apart_and_may_be_keys(report):

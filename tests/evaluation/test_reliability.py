@@ -6,11 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 import comet_rec as cr
+from comet_rec.evaluation import reliability
 from comet_rec.evaluation.ranking import Ranks, full_ranks
 from comet_rec.evaluation.reliability import (
     _hypergeometric,
+    _stretches,
     agreement,
     agreement_interval,
     by_popularity,
@@ -20,6 +23,7 @@ from comet_rec.evaluation.reliability import (
     unseen_others,
 )
 from comet_rec.evaluation.scoring import VectorScores
+from comet_rec.random import generator
 from tests.conftest import make_log, random_pairs
 
 
@@ -64,8 +68,6 @@ def test_ties_stand_in_every_order():
 
 @pytest.fixture
 def ranked(rng):
-    import torch
-
     split = cr.leave_one_out(make_log(random_pairs(rng, 200, 90, 12), n_items=90), negatives=20)
     vectors = [torch.from_numpy(rng.normal(size=(n, 3)).astype(np.float32)) for n in (200, 90)]
     return split, VectorScores(*vectors)
@@ -131,3 +133,56 @@ def test_the_interval_of_agreement_is_a_point_only_where_users_leave_no_doubt(rn
 def test_agreement_is_one_for_the_same_order_and_minus_one_for_the_reverse():
     assert agreement([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
     assert agreement([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+
+
+def test_draws_have_names_and_seeds_of_their_own(ranked, monkeypatch):
+    """Names of streams do not change: figures of before come back."""
+    split, scores = ranked
+    asked = []
+
+    def spy(seed, name):
+        asked.append((seed, name))
+        return generator(seed, name)
+
+    monkeypatch.setattr(reliability, "generator", spy)
+    redrawn(scores, split.interactions, split.test, [3, 5], "expected")
+    values = np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 0.5]])
+    agreement_interval(values, values)
+    agreement_interval(values, values, 7)
+    assert asked == [
+        (3, "candidates.again"), (5, "candidates.again"), (0, "agreement.bootstrap"),
+        (7, "agreement.bootstrap"),
+    ]  # fmt: skip
+
+
+def test_redrawn_ranks_count_ties_as_they_are_told(ranked):
+    split, _ = ranked
+    alike = VectorScores(torch.zeros(200, 1), torch.zeros(90, 1))
+    hits = {
+        ties: redrawn(alike, split.interactions, split.test, [0], ties)[0]["HR@10"]
+        for ties in ("expected", "pessimistic")
+    }
+    assert hits == {"expected": pytest.approx(10 / 21), "pessimistic": 0.0}
+
+
+def test_items_without_a_row_are_of_the_tail():
+    """Also if the few rows there are leave them no other items before them."""
+    assert stratum_of(np.arange(3), np.array([0, 0, 0])).tolist() == [2, 2, 2]
+    assert stratum_of(np.arange(3), np.array([1, 1, 0])).tolist() == [0, 1, 2]
+
+
+def test_strata_of_items_that_no_training_row_has(ranked):
+    split, scores = ranked
+    ranks = full_ranks(scores, split.test, split.known)
+    few = split.train.select(split.train.items < 30)
+    found = by_popularity(ranks, split.test, few, "expected")
+    assert found["tail"]["users"] >= (split.test.positives >= 30).sum()
+
+
+def test_stretches_of_places_grow_by_an_eighth():
+    for places in (1, 16, 17, 18, 100, 5000):
+        edges = _stretches(places)
+        assert edges[:17].tolist() == list(range(17))
+        assert edges[-1] >= places
+        assert len(edges) == 17 or edges[-2] < places
+        assert all(b - a == a // 8 for a, b in itertools.pairwise(edges[16:]))

@@ -124,6 +124,7 @@ def test_a_function_is_asked_with_ids_once_for_each_item():
     scores = scoring.FunctionScores(function, log)
     assert scores.n_items == log.n_items
     found = scores.score_pairs(np.array([2, 0]), np.array([[5, 1, 5], [0, 3, 2]]))
+    assert found.dtype == np.float32
     users = log.user_ids.external(np.array([2, 0])).tolist()
     items = [log.item_ids.external(np.array(i)).tolist() for i in ([1, 5], [0, 2, 3])]
     assert asked == list(zip(users, items, strict=True))
@@ -374,6 +375,20 @@ def test_scores_of_queries_are_those_of_the_finished_run(split, trained, name):
         np.testing.assert_allclose(a, whole.score_all(held.queries.users), atol=2e-6)
     if name == "mf":
         assert not scoring.reads_histories(run.model)
+
+
+def test_users_of_validation_rows_count_as_trained_after_a_refit(split):
+    """Their own embeddings are trained then; before it, their histories alone count."""
+    late = scoring.has_rows(split.known) & ~scoring.has_rows(split.train)
+    queries = split.test.queries
+    assert late[queries.users].any()
+    for refit in (False, True):
+        run = cr.FISM(**SIZES | {"refit": refit}).fit(split).run
+        rows = split.known if refit else split.train
+        wanted = scoring.query_vectors(run.model, queries, scoring.has_rows(rows))
+        scores = scoring.run_scores(run, split.test)
+        assert torch.equal(scores.users, wanted)
+        assert scores.users.dtype == torch.float32
 
 
 def test_held_items_without_queries_are_scored_as_users(random_log):

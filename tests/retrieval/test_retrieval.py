@@ -144,7 +144,7 @@ def test_long_lists_are_made_a_part_at_a_time(monkeypatch):
 
 @given(
     st.integers(1, 5), st.integers(30, 90), st.integers(1, 3), st.integers(0, 10_000),
-    st.sampled_from([(4, 8), (2, 6), (8, 8)]),
+    st.sampled_from([(4, 8, 64), (2, 6, 64), (8, 8, 64), (4, 8, 1), (2, 6, 2)]),
 )  # fmt: skip
 def test_runs_give_what_a_whole_sort_gives(queries, n, k, seed, sizes):
     rng = np.random.default_rng(seed)
@@ -156,19 +156,65 @@ def test_runs_give_what_a_whole_sort_gives(queries, n, k, seed, sizes):
     scores = users @ items.T
     scores[:, ~allowed] = -np.inf
     scores[masked[:, 0], masked[:, 1]] = -np.inf
-    before = exact.RUN, exact.TILE
-    exact.RUN, exact.TILE = sizes
+    before = exact.RUN, exact.TILE, exact.LEAST_PART
+    exact.RUN, exact.TILE, exact.LEAST_PART = sizes  # with a small last one, of many tiles
     try:
         found, values = collect(
             torch.from_numpy(users), torch.from_numpy(items), k,
             masked=(masked[:, 0], masked[:, 1]), allowed=allowed,
         )  # fmt: skip
     finally:
-        exact.RUN, exact.TILE = before
+        exact.RUN, exact.TILE, exact.LEAST_PART = before
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     expected = np.take_along_axis(scores, order, axis=1)
     assert np.array_equal(values, expected)
     assert np.array_equal(found, np.where(np.isinf(expected), -1, order))
+
+
+@pytest.mark.parametrize("block", [1, 3, 100])
+@pytest.mark.parametrize("filtered", [False, True])
+def test_lists_of_computed_scores_equal_a_sort(monkeypatch, block, filtered):
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 4, size=(7, 12)).astype(np.float64)  # they become float32
+    masked = np.argwhere(rng.random((7, 12)) < 0.3)
+    masked = np.concatenate([masked, [[6, item] for item in range(12)]])  # one has no item at all
+    masked = np.unique(masked, axis=0)
+    allowed = rng.random(12) < 0.6
+    monkeypatch.setattr(exact, "BLOCK_BYTES", 4 * 12 * block)
+    asked = []
+
+    def rows(part):
+        asked.append(part)
+        return scores[part]
+
+    rules = {"masked": (masked[:, 0], masked[:, 1]), "allowed": allowed} if filtered else {}
+    parts = list(exact.top_k_of_rows(rows, 7, 12, 5, **rules))
+    assert [part for part, _, _ in parts] == asked
+    assert all(part.stop - part.start <= block for part in asked)
+    found, values = (np.concatenate([part[place] for part in parts]) for place in (1, 2))
+    wanted = scores.copy()
+    if filtered:
+        wanted[:, ~allowed] = -np.inf
+        wanted[masked[:, 0], masked[:, 1]] = -np.inf
+    order = np.argsort(-wanted, axis=1, kind="stable")[:, :5]
+    best = np.take_along_axis(wanted, order, axis=1)
+    np.testing.assert_array_equal(values, best)
+    np.testing.assert_array_equal(found, np.where(np.isinf(best), -1, order))
+    assert values.dtype == np.float32
+    assert found.dtype == np.int64
+
+
+def test_a_list_longer_than_the_catalogue_has_all_of_it():
+    scores = np.array([[1.0, 3.0, 2.0]])
+    ((_, found, values),) = exact.top_k_of_rows(lambda part: scores[part], 1, 3, 10)
+    assert found.tolist() == [[1, 2, 0]]
+    assert values.tolist() == [[3.0, 2.0, 1.0]]
+    found, values = collect(torch.ones(1, 1), torch.tensor([[1.0], [3.0], [2.0]]), 10)
+    assert found.tolist() == [[1, 2, 0]]
+    found, values = exact.top_k_of_pairs(
+        np.array([2.0], dtype=np.float32), np.array([0]), np.array([7]), 1, 2
+    )
+    assert (found.dtype, values.dtype) == (np.int64, np.float32)
 
 
 def loop(items, scores, factors, k, diversity):

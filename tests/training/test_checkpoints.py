@@ -210,6 +210,13 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, mine, theirs):
         found(tmp_path, resume=True, **mine).resume()
 
 
+def test_a_checkpoint_of_another_training_says_what_to_do(tmp_path):
+    assert str(checkpoints.begun_otherwise(tmp_path)) == (
+        f"{tmp_path}: this training began with another model, other settings or other data; "
+        "give the same command, or remove the folder to start anew"
+    )
+
+
 def test_starts_and_the_log_are_part_of_a_training(tmp_path):
     state = found(tmp_path)
     other = make_log(random_pairs(np.random.default_rng(1), 12, 10, 4))
@@ -230,6 +237,7 @@ def test_starts_and_the_log_are_part_of_a_training(tmp_path):
         ("", "all", {"chosen_epochs": 6}, "6 of 5 epochs chosen"),
         ("", "all", {"state": "no"}, "it has no state, no log, or no number of epochs"),
         ("", "all", {"lines": "no"}, "it has no state, no log, or no number of epochs"),
+        ("held", "validation", {"chosen_epochs": "no"}, "it has no state, no log, or no number"),
     ],
 )
 def test_content_that_contradicts_itself_is_refused(tmp_path, held, stage, changes, message):
