@@ -162,7 +162,7 @@ def assert_same(run, whole):
 
 
 @pytest.mark.parametrize(("how", "reads", "replacements"), [
-    ("exchange", 2000, 200), ("renames", 300, 60),
+    ("exchange", 600, 60), ("renames", 200, 40),
 ])  # fmt: skip
 def test_a_run_that_is_read_while_it_is_replaced_is_the_old_one_or_the_new_one(
     how, reads, replacements, tmp_path, before

@@ -67,6 +67,7 @@ def status(monkeypatch, measured, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_one_checkout_measured_twice_is_equal(status, capsys):
     assert status() == 0
     lines = capsys.readouterr().out.splitlines()

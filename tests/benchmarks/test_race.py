@@ -111,6 +111,7 @@ def result(tmp_path_factory) -> dict:
     return json.loads((folder / "out.json").read_text())
 
 
+@pytest.mark.slow
 def test_everyone_has_a_row(result):
     *ours, als = result["contestants"]
     for row in ours:
@@ -122,6 +123,7 @@ def test_everyone_has_a_row(result):
     assert als["not_run"] == "ModuleNotFoundError: No module named 'implicit'"
 
 
+@pytest.mark.slow
 def test_the_table_tells_them_apart(result):
     ease, mf, als = result["contestants"]
     late = {**mf, "name": "late", "reached": False, "seconds": mf["cap"] + 0.1}

@@ -173,7 +173,7 @@ def test_a_stderr_that_fails_ends_no_training(how, log_file, tmp_path):
     assert done.returncode == 0
     assert b"written to" in done.stdout
     assert run(["evaluate", str(out), "--json"]) == 0
-    refused = [*shell, *PROGRAM, "evaluate", "nowhere"]
+    refused = [*shell, *PROGRAM, "data", "stats", "nowhere"]
     assert subprocess.run(refused, env=ENVIRONMENT, **keywords).returncode == 2
     for descriptor in keywords.values():
         os.close(descriptor)

@@ -3,11 +3,14 @@
 import ast
 import sys
 
+import pytest
+
 from tests.docs.test_readme import ROOT, blocks, commands, run
 
 PAGE = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_arrays_onnx_index_and_hub_give_the_lists_of_the_run(tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (console,) = blocks(PAGE, "console")

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::comet_rec.errors.CometWarning"),
 ]
 
-FAST = ["mf", "popularity"]  # and EASE, check by check
+FAST = ["mf"]  # and EASE, check by check
 
 
 def battery(name: str) -> dict[str, int]:
