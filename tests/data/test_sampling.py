@@ -284,3 +284,26 @@ def test_shared_items_of_a_batch_are_some_of_its_positives_each_once(skewed):
         assert len(items) == 7 or name == "popularity"
     items, _ = negatives.shared(99, positives, generator(1, "t"))
     assert items.tolist() == positives.tolist()
+
+
+@pytest.mark.parametrize("name", ["uniform", "in-batch"])
+def test_a_pool_has_distinct_items(skewed, name):
+    """All of its five items come up among many draws, and no sixth."""
+    negatives = Negatives(skewed, sampling=name, power=0.0, pool=5)
+    for positives in (np.arange(11), np.arange(5)):  # more than the pool, or as many
+        draw = negatives._source(positives, generator(0, f"{len(positives)}"))
+        assert len(np.unique(draw(2_000))) == 5
+    one = Negatives(skewed, sampling=name, power=0.0, pool=1)
+    assert len(np.unique(one._source(np.arange(11), generator(0, "t"))(200))) == 1
+
+
+@pytest.mark.parametrize("name", ["uniform", "popularity"])
+def test_the_last_resort_keeps_the_proportions(skewed, name, monkeypatch):
+    monkeypatch.setattr(sampling, "ROUNDS", 0)
+    negatives = Negatives(skewed, sampling=name, power=1.0, pool=5)
+    drawn = negatives.of_users(np.zeros(4_000, int), 1, np.arange(4), generator(0, "t"))
+    touched = touched_of(skewed)[0]
+    assert not touched[drawn].any()
+    exact = negatives._exactly(np.zeros(4_000, int), generator(0, "t"))
+    weights = powers(skewed, 1.0 if name == "popularity" else 0.0) * ~touched
+    assert_proportions(np.bincount(exact, minlength=N_ITEMS), weights)

@@ -18,8 +18,15 @@ import comet_rec as cr
 from comet_rec.config import ProtocolConfig
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
-from comet_rec.data.split import TEST, TRAIN, VALIDATION, Split, leave_one_out
-from comet_rec.data.time_split import time_split
+from comet_rec.data.split import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Split,
+    leave_one_out,
+    validation_target,
+)
+from comet_rec.data.time_split import counts_of, time_split
 from comet_rec.errors import CometError, ConfigError, DataError, InputError
 
 TARGETS = ("first", "last", "random", "successive", "all")
@@ -262,9 +269,52 @@ def test_users_and_items_from_the_future_are_counted():
     split = time_split(log_of(rows), at=100, validation=30, negatives=3)
     assert split.test.users.tolist() == [4]  # user 5 has no row before the target
     assert split.test.positives.tolist() == [1]
-    notes = " ".join(split.notes)
-    assert "4 test rows (57.1%) are of items without an earlier row" in notes
-    assert "2 of 6 users of the test rows have no row before; 1 of them are ranked" in notes
+    assert split.notes == (
+        "7 rows from 100 on are test rows; 12 rows from 30 on validate",
+        "4 test rows (57.1%) are of items without an earlier row: nobody could have recommended "
+        "them, so they are not ranked",
+        "2 of 6 users of the test rows have no row before; 1 of them are ranked, by their rows "
+        "before the item",
+        "only 3 users have a validation item, so chance chooses the epochs; give an earlier "
+        "validation moment",
+    )
+    exists = split.test.queries.exists
+    counts = counts_of(split.interactions, split.part, split.test.users, exists)
+    assert counts == {
+        "rows": 7, "users": 6, "future_rows": 4, "future_share": 4 / 7, "new_users": 2,
+        "new_users_ranked": 1, "users_not_ranked": 5,
+    }  # fmt: skip
+    none = np.zeros(len(split.part), dtype=np.uint8)
+    assert counts_of(split.interactions, none, split.test.users[:0], exists)["future_share"] == 0
+
+
+def test_one_row_before_the_test_makes_a_user_known():
+    log = log_of([(0, 0, 1), (0, 1, 9), (1, 2, 9)])
+    part = np.array([0, 2, 2], dtype=np.uint8)
+    counts = counts_of(log, part, np.array([0]), np.array([True, True, False]))
+    assert (counts["new_users"], counts["new_users_ranked"]) == (1, 0)
+    assert (counts["users_not_ranked"], counts["future_rows"]) == (1, 1)
+
+
+def test_moments_are_noted_as_dates_where_times_are_dates():
+    start = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp())
+    plain = random_log(4)
+    log = replace(plain, times=start + plain.times * 86_400)
+    split = time_split(log, at="2022-03-01", validation="2021-03-01T12:00")
+    assert "from 2022-03-01 00:00:00 UTC on are test rows" in split.notes[0]
+    assert "from 2021-03-01 12:00:00 UTC on validate" in split.notes[0]
+    dated = replace(log, times=log.times * 1_000_000, dated=True)
+    again = time_split(dated, at="2022-03-01", validation="2021-03-01T12:00")
+    assert again.notes[0] == split.notes[0]
+
+
+def test_a_list_for_each_row_validates_on_the_last_row_of_each_user():
+    for target in TARGETS:
+        protocol = ProtocolConfig(split="time", at=2, validation_at=1, target=target)
+        assert validation_target(protocol) == ("last" if target == "successive" else target)
+    split = time_split(random_log(7), target="successive")
+    assert len(np.unique(split.validation.users)) == len(split.validation)
+    assert split.protocol.negatives == 99
 
 
 def test_few_validation_users_and_users_with_every_item_are_noted():
@@ -272,31 +322,69 @@ def test_few_validation_users_and_users_with_every_item_are_noted():
     rows += [(6, item, 5 + 6 * item) for item in range(13)]  # every item
     split = time_split(log_of(rows), at=65, validation=45, negatives=2, target="successive")
     assert 6 not in split.test.users
-    notes = " ".join(split.notes)
-    assert "test items are not ranked: their users had every item" in notes
-    assert re.search(r"only \d users have a validation item", notes)
+    assert split.notes == (
+        "10 rows from 65 on are test rows; 15 rows from 45 on validate",
+        "3 test items are not ranked: their users had every item",
+        "only 7 users have a validation item, so chance chooses the epochs; give an earlier "
+        "validation moment",
+    )
+
+
+NO_DATE = "is no date and no number; write it as 2024-01-31"
+LOG_ENDS = "the log's rows run from 59 to 998; give another moment"
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"at": 700, "quantile": 0.5}, InputError, "give one of them"),
-        ({"quantile": 1.5}, InputError, "between 0 and 1"),
-        ({"at": "soon"}, InputError, "no date and no number"),
-        ({"at": True}, InputError, "no date and no number"),
-        ({"at": float("nan")}, InputError, "finite"),
-        ({"at": "2020-01-31"}, InputError, "no dates but numbers from"),
-        ({"at": 5_000}, DataError, "no row is that late"),
-        ({"at": -5}, DataError, "no row is earlier"),
-        ({"at": 700, "validation": 800}, DataError, "no row is that late"),
-        ({"at": 700, "validation": -1}, DataError, "no row is earlier"),
-        ({"target": "next"}, InputError, "must be one of first, last"),
+        ({"at": 700, "quantile": 0.5}, InputError, "at = 700 and quantile = 0.5: give one of them"),
+        (
+            {"quantile": 1.5},
+            InputError,
+            "quantile = 1.5: must be a number between 0 and 1, e.g. 0.9",
+        ),
+        ({"at": "soon"}, InputError, f"at = 'soon': {NO_DATE} or 2024-01-31T18:00:00+01:00"),
+        ({"validation": "soon"}, InputError, f"validation = 'soon': {NO_DATE} or 2024"),
+        ({"at": True}, InputError, f"at = True: {NO_DATE}"),
+        ({"at": float("nan")}, InputError, "at = nan: must be finite"),
+        (
+            {"at": "2020-01-31"},
+            InputError,
+            "at = 2020-01-31: the times of this log are no dates but "
+            "numbers from 59 to 998; give such a number, or a quantile",
+        ),
+        ({"at": 5_000}, DataError, f"at = 5000: no row is that late, since {LOG_ENDS}"),
+        ({"at": 999}, DataError, f"at = 999: no row is that late, since {LOG_ENDS}"),
+        ({"at": -5}, DataError, f"at = -5: no row is earlier, since {LOG_ENDS}"),
+        ({"at": 59}, DataError, f"at = 59: no row is earlier, since {LOG_ENDS}"),
+        (
+            {"quantile": 0.0001},
+            DataError,
+            f"quantile = 0.0001: no row is earlier, since {LOG_ENDS}",
+        ),
+        (
+            {"at": 700, "validation": 800},
+            DataError,
+            "validation = 800: no row is that late, since "
+            "the rows before the test run from 59 to 699; give another moment",
+        ),
+        (
+            {"at": 700, "validation": -1},
+            DataError,
+            "validation = -1: no row is earlier, since "
+            "the rows before the test run from 59 to 699; give another moment",
+        ),
+        (
+            {"target": "next"},
+            InputError,
+            "target = 'next': must be one of first, last, random, successive, all",
+        ),
         ({"repeats": "maybe"}, ConfigError, "must be one of"),
         ({"negatives": 0}, ConfigError, "above 0"),
     ],
 )
 def test_a_wrong_option_is_one_line(options, error, message):
-    with pytest.raises(error, match=message) as raised:
+    with pytest.raises(error, match=re.escape(message)) as raised:
         time_split(random_log(0), **options)
     assert "\n" not in str(raised.value)
 
@@ -305,9 +393,13 @@ def test_a_wrong_option_is_one_line(options, error, message):
 def test_times_that_do_not_compare_are_refused(scope):
     log = random_log(0)
     log = replace(log, time_scope=scope, times=None if scope == "none" else log.times)
-    with pytest.raises(DataError, match="compare across users") as raised:
+    with pytest.raises(DataError) as raised:
         time_split(log)
-    assert "\n" not in str(raised.value)
+    has = "no times" if scope == "none" else "times within each user only"
+    assert str(raised.value) == (
+        f"a split by time needs times that compare across users, and this log has {has}; use "
+        "leave-one-out, or read it with time_scope=global if its times do compare"
+    )
 
 
 def test_what_is_no_log_is_refused():

@@ -34,6 +34,7 @@ from tests.evaluation.planted import (
     with_times,
 )  # fmt: skip
 
+FINDINGS = Path(__file__).with_name("findings.txt")
 PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
 
 
@@ -49,6 +50,19 @@ def test_a_planted_fault_is_found_and_only_it(plant, check, severity, count, of)
     assert set(found) - FOLLOWS.get(plant.__name__, set()) == {check}
     finding = found[check]
     assert (finding.severity, finding.count, finding.of) == (severity, count, of)
+
+
+def lines_of_planted_faults() -> str:
+    """What the audit says of each planted fault, with its example."""
+    lines = []
+    for plant, *_ in PLANTED:
+        lines += [f"# {plant.__name__}", *map(str, audit(plant(clean()), config()))]
+    return "\n".join(lines) + "\n"
+
+
+def test_findings_say_what_they_said():
+    """`python -m tests.evaluation.test_audit` writes the file anew; look at what it changes."""
+    assert FINDINGS.read_text(encoding="utf-8") == lines_of_planted_faults()
 
 
 @pytest.mark.parametrize("plant", [p[0] for p in PLANTED[:9]])
@@ -290,3 +304,7 @@ def read_rows(rows: list[tuple[int, int, int]]) -> Interactions:
     import pandas as pd
 
     return read(pd.DataFrame(rows, columns=["user", "item", "time"]))
+
+
+if __name__ == "__main__":
+    FINDINGS.write_text(lines_of_planted_faults(), encoding="utf-8")

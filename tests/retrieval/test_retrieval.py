@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from comet_rec.retrieval import exact
 from comet_rec.retrieval.diversity import diversified
+from comet_rec.verify import VerificationError
 from tests.conftest import fast_form
 
 
@@ -78,9 +79,10 @@ def test_the_best_of_pairs_are_those_of_a_loop():
         assert values[row].tolist() == [-score for score, _ in mine] + [-np.inf] * unused
 
 
-def test_scores_near_zero_are_ordered_as_in_float64():
+@pytest.mark.parametrize("length", [1.0, 1e3])
+def test_scores_near_zero_are_ordered_as_in_float64(length):
     rng = torch.Generator().manual_seed(0)
-    user = torch.randn(1, 128, generator=rng)
+    user = torch.randn(1, 128, generator=rng) * length
     across = torch.randn(2000, 128, generator=rng)
     across -= (across @ user.T) / (user @ user.T) * user  # products of rounding alone
     found, values = collect(user, across, 3)
@@ -169,6 +171,44 @@ def test_runs_give_what_a_whole_sort_gives(queries, n, k, seed, sizes):
     expected = np.take_along_axis(scores, order, axis=1)
     assert np.array_equal(values, expected)
     assert np.array_equal(found, np.where(np.isinf(expected), -1, order))
+
+
+def test_queries_of_several_threads_keep_their_order(monkeypatch, two_threads):
+    rng = torch.Generator().manual_seed(0)
+    users, items = torch.rand(50, 8, generator=rng), torch.rand(30, 8, generator=rng)
+    masked = (np.arange(50), np.arange(50) % 30)
+    whole = collect(users, items, 5, masked=masked)
+    monkeypatch.setattr(exact, "LEAST_PART", 3)
+    monkeypatch.setattr(exact, "QUERIES", 20)
+    parts = list(exact.top_k(users, items, 5, masked=masked))
+    assert [part for part, _, _ in parts] == [slice(0, 20), slice(20, 40), slice(40, 50)]
+    assert np.array_equal(np.concatenate([found for _, found, _ in parts]), whole[0])
+
+
+def test_wrong_lists_are_told_by_what_is_wrong_with_them():
+    """In the verification mode, against all scores; masked and closed items count."""
+    rng = torch.Generator().manual_seed(0)
+    users, items = torch.rand(4, 3, generator=rng), torch.rand(9, 3, generator=rng)
+    mask = exact.Mask(np.array([1, 2, 2, 3]), np.array([0, 4, 5, 8]), torch.arange(9) == 7)
+    scores = (users.double() @ items.double().T).float()
+    scores[torch.from_numpy(mask.rows), torch.from_numpy(mask.items)] = float("-inf")
+    scores[:, 7] = float("-inf")
+    values, found = scores.sort(dim=1, descending=True)
+    values, found = values[2:, :8], found[2:, :8].masked_fill(values[2:, :8].isinf(), -1)
+
+    def check(found, values):
+        exact._verify(users[2:], items, found, values, mask, 2)
+
+    check(found, values)
+    check(found, values * (1 + 1e-7))
+    with pytest.raises(VerificationError, match="items in lists"):
+        check(found, values.masked_fill(torch.arange(8) == 5, float("-inf")))
+    with pytest.raises(VerificationError, match="scores of lists"):
+        check(found, values * 1.001)
+    other = found.clone()
+    other[0, 0] = found[0, 3]
+    with pytest.raises(VerificationError, match="scores of listed items"):
+        check(other, values)
 
 
 @pytest.mark.parametrize("block", [1, 3, 100])
