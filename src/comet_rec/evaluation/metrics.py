@@ -59,9 +59,7 @@ def ndcg(better: Int64, tied: Int64, k: int, ties: TieRule = "expected") -> Floa
     return np.asarray((last - before) / (tied + 1))
 
 
-def recall_of_lists(
-    better: Int64, tied: Int64, lists: Int64, k: int, ties: TieRule = "expected"
-) -> Float64:
+def recall_of_lists(better: Int64, tied: Int64, lists: Int64, k: int, ties: TieRule) -> Float64:
     """Recall@k of each list, float64 [L]: the share of its positives among the first k.
 
     Parameters
@@ -81,9 +79,7 @@ def recall_of_lists(
     return np.asarray(hits / np.bincount(lists))
 
 
-def ndcg_of_lists(
-    better: Int64, tied: Int64, lists: Int64, k: int, ties: TieRule = "expected"
-) -> Float64:
+def ndcg_of_lists(better: Int64, tied: Int64, lists: Int64, k: int, ties: TieRule) -> Float64:
     """NDCG@k of each list, float64 [L]: Σ 1/log2(rank + 1) over its positives among the first k.
 
     The sum is divided by its largest value, which the list has with its positives in front.
@@ -98,7 +94,7 @@ def ndcg_of_lists(
 
 
 def first_of_lists(
-    better: Int64, tied: Int64, lists: Int64, k: int, ties: TieRule = "expected"
+    better: Int64, tied: Int64, lists: Int64, k: int, ties: TieRule
 ) -> tuple[Float64, Float64]:
     """HR@k and MRR@k of each list, from the first of its positives; float64 [L] each.
 
