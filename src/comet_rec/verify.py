@@ -29,6 +29,12 @@ ROUNDED_LOSS, ROUNDED_GRADIENT = 0.02, 0.2
 A gradient is a sum of terms that cancel, so its relative error is larger than that of the loss.
 """
 
+ZERO = 1e-6
+"""Allowed difference of a value that is zero but for rounding.
+
+An example is the gradient of a bias in which the errors of a batch cancel.
+"""
+
 
 class _Thread(threading.local):
     """Number of `slow_forms` blocks that the present thread is in."""
@@ -72,8 +78,7 @@ def assert_close(name: str, fast: Tensor, expected: Tensor, tolerance: float = E
     fast, expected = fast.detach().double(), expected.detach().double()
     difference = float(torch.linalg.vector_norm(fast - expected))
     length = float(torch.linalg.vector_norm(expected))
-    # A gradient that is zero but for rounding has no relative precision.
-    if not difference <= tolerance * length + 1e-8 * expected.numel() ** 0.5:
+    if not difference <= tolerance * length + ZERO * expected.numel() ** 0.5:
         raise VerificationError(
             f"{name}: the fast result differs from the slow one by {difference:.3g}, "
             f"of {length:.3g}"

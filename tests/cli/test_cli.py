@@ -292,6 +292,21 @@ def test_mistakes_get_one_line_and_status_2(arguments, text, log_file, trained, 
     assert not new.exists()
 
 
+def test_a_training_that_was_killed_before_its_first_checkpoint_begins_anew(
+    log_file, tmp_path, capsys
+):
+    """Neither --resume nor a training without it may be refused with the advice to do the other."""
+    out = tmp_path / "run"
+    (out / "checkpoints").mkdir(parents=True)
+    (out / "checkpoints" / ".last-validation-3.safetensors.tmp").write_text("half of it")
+    words = ["train", str(log_file), "--out", str(out), *FAST, "--quiet"]
+    assert run([*words, "--resume"]) == 2
+    assert "nothing to resume; leave --resume out to start anew" in capsys.readouterr().err
+    assert run(words) == 0
+    assert (out / "manifest.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_ctrl_c_saves_and_resume_ends_where_an_unbroken_run_does(log_file, tmp_path, capsys):
     slow = [*FAST, "--set", "train.epochs=6", "--set", "train.patience=0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -35,11 +35,13 @@ def called(
     return in_child(lambda: os._exit(_acted(act, prepare, said)))
 
 
-def begun(words: list[str], prepare: Callable[[], None] = lambda: None) -> int:
-    """Process id of a forked child that runs ``comet-rec`` with these words."""
+def begun(
+    words: list[str], prepare: Callable[[], None] = lambda: None, said: Path | None = None
+) -> int:
+    """Process id of a forked child that runs ``comet-rec`` with these words; see `called`."""
     child = os.fork()
     if child == 0:
-        os._exit(_acted(lambda: command(words), prepare, None))
+        os._exit(_acted(lambda: command(words), prepare, said))
     return child
 
 

@@ -91,7 +91,7 @@ def killed(
     """Kill a training one to three times; number of kills, and exit status at its end."""
     out, kills = home / "run", 0
     for _ in range(rng.randint(1, 3)):
-        child = begun(training(label, log, out), every_step)
+        child = begun(training(label, log, out), every_step, home / SAID)
         status = kill_after(child, rng.uniform(0, seconds))
         if status is not None:
             return kills, status

@@ -226,6 +226,7 @@ def _split(
 
 def _check_target(out: Path, resume: bool) -> None:
     """Refuse an output folder that is not empty, unless it holds a training to resume."""
+    from comet_rec.artefact.checkpoint import has_checkpoint
     from comet_rec.artefact.folder import refuse_foreign
 
     if not out.exists():
@@ -243,9 +244,11 @@ def _check_target(out: Path, resume: bool) -> None:
         raise InputError(
             f"{out}: holds a finished run; give another --out, or remove the run to train anew"
         )
-    if not (out / "checkpoints").is_dir():
+    checkpoints = out / "checkpoints"
+    if not checkpoints.is_dir():
         raise InputError(f"{out}: exists and is not empty; remove it or give another --out")
-    if not resume:
+    # Without a checkpoint, a training was killed before its first one was complete: begin anew.
+    if not resume and has_checkpoint(checkpoints):
         raise InputError(
             f"{out}: holds an unfinished training; add --resume to go on, or remove the folder"
         )
