@@ -334,7 +334,7 @@ class Trainer:
         step = f"epoch {where[0] + 1}, batch {where[1] + 1}"
         tolerance = verify.EXACT if exact else verify.ROUNDED_LOSS
         verify.assert_close(f"{step}: loss", loss, expected, tolerance)
-        tolerance = verify.EXACT if exact else verify.ROUNDED_GRADIENT
+        tolerance = verify.EXACT_GRADIENT if exact else verify.ROUNDED_GRADIENT
         for (name, parameter), grad in zip(named.items(), grads, strict=True):
             assert parameter.grad is not None
             verify.assert_close(f"{step}: gradient of {name}", parameter.grad, grad, tolerance)
