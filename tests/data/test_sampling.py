@@ -307,3 +307,12 @@ def test_the_last_resort_keeps_the_proportions(skewed, name, monkeypatch):
     exact = negatives._exactly(np.zeros(4_000, int), generator(0, "t"))
     weights = powers(skewed, 1.0 if name == "popularity" else 0.0) * ~touched
     assert_proportions(np.bincount(exact, minlength=N_ITEMS), weights)
+
+
+def test_a_user_alone_and_one_with_a_single_missing_item_get_their_draws():
+    complement = Complement(np.array([0, 0, 1]), np.array([0, 2, 1]), 2, 3)
+    assert complement.draw(np.array([0]), 4, generator(0, "t")).tolist() == [[1] * 4]
+    alone = complement.draw_distinct(np.array([1]), 1, generator(0, "t"))
+    assert alone.tolist() in ([[0]], [[2]])
+    assert alone.dtype == np.int32
+    assert complement.draw_distinct(np.array([1]), 2, generator(0, "t")).tolist() == [[0, 2]]

@@ -32,7 +32,14 @@ def test_equal_times_are_told_and_the_later_row_of_the_file_is_the_later(random_
     tied = replace(log, times=np.zeros(len(log), dtype=np.int64))
     split = leave_one_out(tied, negatives=2)
     assert split.test.positives.tolist() == log.items[4::5].tolist()
-    assert any("4 of 4 users' two latest items have equal times" in note for note in split.notes)
+    told = "4 of 4 users' two latest items have equal times: the order of the file decides"
+    assert split.notes == (told,)
+    once = np.arange(len(log))
+    once[4] = once[3]
+    split = leave_one_out(replace(log, times=once), negatives=2)
+    assert split.notes == (told.replace("4 of 4", "1 of 4"),)
+    plain = leave_one_out(replace(log, times=None, time_scope="none"), negatives=2)
+    assert plain.notes == ("no time column: the latest item is the last in the order of the file",)
 
 
 def test_candidates_are_unobserved_distinct_and_not_dropped_rows(random_log):
@@ -142,7 +149,7 @@ SORTED = "in the order of item ids, so the highest id is held out"
 @pytest.mark.parametrize(
     ("order", "times", "note"),
     [
-        ("up", None, "each user's rows are"), ("down", None, None), ("any", None, None),
+        ("down", "equal", None), ("any", "equal", None),
         ("up", "equal", "each user's rows are"), ("up", "distinct", None),
         ("up", "pairs", "each user's rows of one time are"), ("any", "pairs", None),
     ],
@@ -166,3 +173,10 @@ def test_rows_in_the_order_of_item_ids_are_noted(order, times, note):
     assert len(noted) == (note is not None)
     if note:
         assert noted[0].startswith(note)
+        assert noted[0].endswith("figures mean little: give finer times, or shuffle the rows")
+
+
+def test_without_times_an_order_of_item_ids_asks_for_a_time_column():
+    rows = [(user, item) for user in range(30) for item in range(user % 3, 20, 2)]
+    noted = leave_one_out(make_log(np.array(rows), times=False), negatives=3).notes[-1]
+    assert noted.endswith("figures mean little: give a time column, or shuffle the rows")

@@ -453,3 +453,31 @@ def test_rows_after_the_boundary_change_nothing_of_training_and_validation():
         found = getattr(other.validation, name)
         np.testing.assert_array_equal(found, getattr(one.validation, name))
     np.testing.assert_array_equal(one.validation.queries.exists, other.validation.queries.exists)
+
+
+def test_rows_of_one_time_have_an_order_of_their_own():
+    """That of a hash of their items, and not of the file."""
+    log = random_log(3)
+    log = replace(log, times=log.times // 100)
+    rng = np.random.default_rng(0)
+    order = np.lexsort((rng.random(len(log)), log.times, log.users))
+    shuffled = replace(log, items=log.items[order])
+    assert (shuffled.items != log.items).any()
+    for target in TARGETS:
+        one, other = (time_split(each, target=target, negatives=5) for each in (log, shuffled))
+        assert one.hash == other.hash
+        np.testing.assert_array_equal(one.interactions.items, other.interactions.items)
+
+
+def test_a_user_with_one_item_left_to_compare_with_is_ranked():
+    rows = [(0, item, 10 + item) for item in range(4)] + [(0, 4, 100)]
+    rows += [(user, item, 5 + item + user) for user in range(1, 8) for item in range(6)]
+    rows += [(user, 6, 30) for user in range(1, 8)]
+    split = time_split(log_of(rows), at=100, validation=12, negatives=3)
+    assert split.test.users.tolist() == [0]
+    listed = split.test.candidates[0]
+    assert sorted(listed[listed < 7].tolist()) == [5, 6]
+    rows += [(0, 5, 50)]
+    split = time_split(log_of(rows), at=100, validation=12, negatives=3)
+    listed = split.test.candidates[0]
+    assert listed[listed < 7].tolist() == [6]

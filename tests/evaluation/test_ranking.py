@@ -247,6 +247,17 @@ def test_expected_is_the_mean_over_all_orders_of_the_tied(better, tied, k):
     assert float(rank(np.array([better]), np.array([tied]))[0]) == pytest.approx(np.mean(places))
 
 
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_pessimistic_is_the_last_of_the_tied_places(k):
+    for better in range(12):
+        for tied in range(4):
+            place = better + tied + 1
+            hit = float(place <= k)
+            assert one(hit_rate, better, tied, k, ties="pessimistic") == hit
+            gain = hit / log2(place + 1)
+            assert one(ndcg, better, tied, k, ties="pessimistic") == pytest.approx(gain)
+
+
 def test_a_constant_scorer_gets_what_chance_gets():
     assert one(hit_rate, 0, 99, 10) == pytest.approx(0.1)
     assert one(hit_rate, 0, 99, 10, ties="pessimistic") == 0
