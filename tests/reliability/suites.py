@@ -88,9 +88,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.reliability.suites")
     parser.add_argument("--out", type=Path)
     out = parser.parse_args().out
-    found = [tried(suite) for suite in SUITES]
-    for each in found:
-        print(each.promise, each.tries, "tries,", len(each.failures), "failures", *each.failures)
-    if out is not None:
-        write_record(out, "python -m tests.reliability.suites", found)
+    found: list[Tried] = []
+    for suite in SUITES:
+        found.append(tried(suite))
+        print(suite.promise, found[-1].tries, "tries, failures:", *found[-1].failures, flush=True)
+        if out is not None:  # also of those before, if a later one is stopped
+            write_record(out, "python -m tests.reliability.suites", found)
     sys.exit(any(each.failures for each in found))
