@@ -617,6 +617,7 @@ WITH_TABLES = (
     "README.md",
     "docs/checks.md",
     "docs/reliability.md",
+    "docs/mutants.md",
     "docs/export.md",
     "docs/results.md",
     "docs/serving.md",
