@@ -74,7 +74,8 @@ def test_hostile_archives_write_nothing_else():
     held(archives.run_archives(tries=300, seed=SEED), least=300)
 
 
-def test_numbers_are_finite_and_those_of_other_code():
+def test_numbers_are_finite_and_those_of_other_code(monkeypatch):
+    monkeypatch.delenv("COMET_VERIFY", raising=False)  # it would find the injected numbers first
     held(numbers.run_numbers(tries=15, seed=SEED), least=4)
 
 
