@@ -519,16 +519,16 @@ def all_checks() -> list[str]:
 def reliability() -> list[str]:
     """Promises with their tries and failures, from all records."""
     lines = [
-        "| promise | test | tries | failures | remark | command | machine |",
-        "|---|---|---|---|---|---|---|",
+        "| promise | tries | failures | remark | test, as a command | machine |",
+        "|---|---|---|---|---|---|",
     ]
     for path in sorted((RESULTS / "reliability").glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         machine = record["machine"]
         for tried in record["tried"]:
             cells = (
-                tried["promise"], f"`{path.stem}.py`", f"{tried['tries']:,}",
-                f"{len(tried['failures'])}", tried["note"],
+                tried["promise"], f"{tried['tries']:,}", f"{len(tried['failures'])}",
+                tried["note"],
                 f"`{record['command'].partition(' --out')[0]}`",
                 f"{machine['cpu']}, {machine['cores']} cores",
             )  # fmt: skip
@@ -538,11 +538,11 @@ def reliability() -> list[str]:
 
 def survivors(result: dict[str, Any]) -> list[str]:
     """Mutants that no test finds, with the reason of each."""
-    lines = ["| function | change | reason |", "|---|---|---|"]
+    lines = ["| function | reason | change |", "|---|---|---|"]
     for tried in result["tried"]:
         for each in sorted(tried["failures"], key=lambda each: each["function"]):
             change = each["change"].replace("|", "\\|")
-            lines.append(f"| `{each['function']}` | `{change}` | {each['reason']} |")
+            lines.append(f"| `{each['function']}` | {each['reason']} | `{change}` |")
     return lines
 
 
