@@ -56,6 +56,12 @@ BODIES = (
 )  # fmt: skip
 
 
+NAMES = {
+    "log": "log", "candidates": "file of candidates", "config": "config file",
+    "body": "body of a request",
+}  # fmt: skip
+
+
 class Kinds:
     """One function for each kind: takes bytes, and raises an error if they are not handled well."""
 
@@ -146,7 +152,7 @@ def run_fuzz(tries: int, seed: int) -> list[Tried]:
         home = Path(name)
         kinds = Kinds(home)
         for kind, seeds in kinds.seeds.items():
-            outcome = Tried(f"A damaged {kind} is used, or refused in one line.")
+            outcome = Tried(f"A damaged {NAMES[kind]} is used, or refused in one line.")
             kept = sorted(CORPUS.glob(f"{kind}-*"))
             outcome.note = f"and {len(kept)} of the corpus" if kept else ""
             for data in (path.read_bytes() for path in kept):
