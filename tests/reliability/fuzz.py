@@ -170,7 +170,7 @@ def run_fuzz(tries: int, seed: int) -> list[Tried]:
         for kind in ("hostile", "damaged"):
             outcome = Tried(f"A {kind} run or checkpoint is used, or refused in one line.")
             # Every fourth case is a checkpoint.
-            with contextlib.redirect_stdout(io.StringIO()):  # the number of each case
+            with contextlib.redirect_stderr(io.StringIO()):  # the number of each case
                 result = run_cases(kind, seed, 0, tries, home / "bases")
             outcome.tries, outcome.failures = tries, result["faults"]
             outcome.note = f"at most {result['slowest_seconds']:.1f} s, {result['peak_mb']} MB"
