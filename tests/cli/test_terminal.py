@@ -159,7 +159,7 @@ def test_lists_align_and_keep_markup_literal(hostile, capsys, monkeypatch):
     assert len({width_of(line) for line in rows}) == 1
 
 
-@pytest.mark.parametrize("how", ["closed", "full", "gone"])
+@pytest.mark.parametrize("how", [pytest.param("closed", marks=pytest.mark.slow), "full", "gone"])
 def test_a_stderr_that_fails_ends_no_training(how, log_file, tmp_path):
     out = tmp_path / "run"
     shell = ["sh", "-c", f'exec "$0" "$@" 2>{"&-" if how == "closed" else "/dev/full"}']

@@ -215,6 +215,7 @@ def run_alone(script: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_the_hash_seed_changes_no_bit():
     first, second = (run_alone(HASHES, PYTHONHASHSEED=seed) for seed in ("1", "2"))
     assert first == second
@@ -264,7 +265,7 @@ assert len(model.recommend_for_history(histories, k=3)) == 1800  # and the paren
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.parametrize("first", ["fit", "fold-in"])
+@pytest.mark.parametrize("first", [pytest.param("fit", marks=pytest.mark.slow), "fold-in"])
 def test_a_forked_pool_computes_after_the_parent_has(first):
     script = FORKS.replace("sys.argv[1]", repr(first))
     assert run_alone(script, OMP_NUM_THREADS="2") == "[1800, 1, 360, 5, 4, 1]"

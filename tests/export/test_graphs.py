@@ -46,7 +46,13 @@ def close(expected):
     return pytest.approx(expected, rel=0, abs=1e-5 * float(np.abs(expected).max()))
 
 
-@pytest.mark.parametrize("case", CASES)
+FAST = ("no towers, blend", "one layer", "SASRec")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(each, marks=[] if each in FAST else pytest.mark.slow) for each in CASES],
+)
 def test_the_tower_gives_the_vectors_of_new_users(case, tmp_path):
     """Histories are shorter and longer than the model reads, and empty."""
     name, settings, reads = CASES[case]

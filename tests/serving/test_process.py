@@ -172,7 +172,13 @@ def damaged(run: Path, folder: Path, how: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("how", ["missing", "corrupt", "nan", "shape"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "corrupt",
+        *(pytest.param(how, marks=pytest.mark.slow) for how in ("missing", "nan", "shape")),
+    ],
+)
 def test_a_bad_run_is_refused_at_a_swap_and_the_old_one_goes_on(served, runs, tmp_path, how):
     link = tmp_path / "current"
     link.symlink_to(runs["comet"])
