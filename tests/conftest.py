@@ -24,6 +24,18 @@ from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 
 
+LONG_TESTS = Path(__file__).parent / "long_tests.txt"
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves the slow tests out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `long_tests.txt` lists as slow."""
+    listed = set(LONG_TESTS.read_text().splitlines())
+    for item in items:
+        if item.nodeid in listed:
+            item.add_marker(pytest.mark.slow)
+
+
 def make_log(
     pairs: np.ndarray, times: bool = True, scope: str = "global", n_items: int = 0
 ) -> Interactions:
