@@ -23,7 +23,6 @@ hook = install_import_hook(["comet_rec.models", "comet_rec.training"], "beartype
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 
-
 LONG_TESTS = Path(__file__).parent / "long_tests.txt"
 
 
