@@ -75,14 +75,15 @@ class Library:
 
         def forever() -> Iterator[Any]:
             for epoch in range(1_000_000):
-                yield from batches.epoch(epoch)
+                yield from trainer.parts(epoch)
 
         return Library(trainer, prefetched(forever()))
 
     def step(self) -> None:
         """One batch, as `Trainer` takes it."""
-        self.batch = batch = next(self.source)
-        self.trainer._step(batch)
+        part = next(self.source)
+        self.batch = batch = part.batch
+        self.trainer._step(part)
         self.trainer.state.batch += 1
         self.passes = len(batch.users) + len(batch.items)
         self.positives = batch.positives

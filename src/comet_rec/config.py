@@ -45,6 +45,10 @@ class TrainConfig:
         Batches of whole sequences have this size on average (ADR 0046).
     learning_rate, weight_decay : float
         Settings of Adam, the paper's optimizer. The decay is an L2 penalty, added to the gradient.
+    table_optimizer : {"adam", "sparse_adam"}
+        How embedding tables are updated. Adam updates every row in every step. Its sparse form
+        updates the rows of the batch alone, whatever the size of the table. With several processes
+        the tables are then divided among them (ADR 0049).
     schedule : {"constant", "cosine"}
         Learning rate over the run. With "cosine" the rate falls along half a cosine to zero, which
         it reaches after `epochs` epochs, or after `full_epochs` if no rows are held out and
@@ -111,6 +115,7 @@ class TrainConfig:
     batch_size: int = 2048
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
+    table_optimizer: Literal["adam", "sparse_adam"] = "adam"
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: float = 0.0
     average: float = 0.0

@@ -30,7 +30,7 @@ def copy(tmp_path_factory):
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "src", copy / "src", ignore=ignored)
     shutil.copytree(ROOT / "tests" / "models", copy / "tests" / "models", ignore=ignored)
-    for name in ("pyproject.toml", "tests/conftest.py"):
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/long_tests.txt"):
         shutil.copy(ROOT / name, copy / name)
     (copy / "examples").symlink_to(ROOT / "examples")
 

@@ -35,8 +35,8 @@ class Steps:
         model = base.build("mf", config.model, LOG.n_users, LOG.n_items, 0)
         batches = Batches(LOG, batch_size=9, negatives=1, histories=model.histories, seed=0)
         self.trainer = Trainer(model, batches, config.train, seed=0, device=torch.device("cpu"))
-        for _, batch in zip(range(2), batches.epoch(0), strict=False):
-            self.trainer._step(batch)
+        for _, part in zip(range(2), self.trainer.parts(0), strict=False):
+            self.trainer._step(part)
         self.trainer.state.epoch, self.trainer.state.batch = 1, 2
 
 

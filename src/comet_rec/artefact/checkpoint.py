@@ -23,6 +23,8 @@ from comet_rec.errors import ArtefactError, InputError
 NAME = "last"
 POINTER = f"{NAME}.json"
 """JSON file of a checkpoint: it names the tensor file, and holds all data but the tensors."""
+PARTS = "tables-"
+"""Beginning of the name of a folder with parts of tables (`artefact.parts`)."""
 BLEND = "blend"
 """Subfolder for the second model of a blend, which is trained before the main model.
 
@@ -60,6 +62,7 @@ _ABOUT = {
     "weights?": [float],
     "chosen_epochs?": int,
     "identity?": str,
+    "tables?": {"folder": str, "steps": int, "files": {str: str}},
 }
 
 
@@ -113,6 +116,35 @@ def _write(folder: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> N
         for old in (*folder.glob("*.safetensors"), *leftovers):
             if old.name != name:
                 old.unlink()
+        kept = about.get("tables", {}).get("folder")
+        for old in folder.glob(f"{PARTS}*"):
+            if old.name != kept:
+                shutil.rmtree(old)
+
+
+def new_parts_folder(folder: Path, stage: str, step: int) -> Path:
+    """Path for the parts of tables of a new checkpoint; what a killed process left is removed."""
+    path = folder / f"{PARTS}{stage}-{step}"
+    if path.name == _pointed_parts(folder):  # must stay until the JSON file is replaced
+        path = folder / f"{PARTS}{stage}_-{step}"
+    shutil.rmtree(path, ignore_errors=True)
+    return path
+
+
+def parts_folder(folder: Path, name: str) -> Path:
+    """Path of the parts of tables that a checkpoint names.
+
+    Raises
+    ------
+    ValueError
+        When it is no name of such a folder, or a link.
+    """
+    path = folder / name
+    if not name.startswith(PARTS) or Path(name).name != name or path.is_symlink():
+        raise ValueError(f"{one_line(name, 40)!r} is no folder of tables")
+    if not path.is_dir():
+        raise ValueError(f"{one_line(name, 40)} is missing")
+    return path
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -195,6 +227,16 @@ def _pointed(folder: Path) -> str | None:
     try:
         with Members(folder) as members:
             return Path(_entry(members)["file"]).name
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _pointed_parts(folder: Path) -> str | None:
+    """Name of the folder of tables of the checkpoint in `folder`; None without one."""
+    try:
+        with Members(folder) as members:
+            tables = _entry(members)["about"].get("tables", {})
+            return str(tables["folder"]) if "folder" in tables else None
     except (OSError, ValueError, RecursionError):
         return None
 

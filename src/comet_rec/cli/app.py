@@ -14,13 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
-from comet_rec import __version__
+from comet_rec import __version__, memory
 from comet_rec.cli import (
     audit,
     compare,
     data,
     evaluate,
     export,
+    launched,
     recommend,
     reproduce,
     serve,
@@ -103,7 +104,7 @@ def run(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Large pages: the first access to new memory costs more than the arithmetic on it.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    with warnings.catch_warnings(), messages_for("shell"):
+    with warnings.catch_warnings(), messages_for("shell"), memory.limited(None):
         warnings.simplefilter("default", CometWarning)  # once, even if a refit trains again
         warnings.showwarning = _show
         begin()
@@ -113,7 +114,9 @@ def run(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     """Run the command line; turn errors into a line on stderr and an exit status."""
     try:
-        _refuse_bytes(sys.argv[1:] if arguments is None else arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        _refuse_bytes(given)
+        _refuse_processes(given)
         status = int(app(arguments, prog_name="comet-rec", standalone_mode=False) or 0)
         # Typer returns 130 for an interrupt that no command caught, without a message.
         return _say("interrupted", 130) if status == 130 else status
@@ -156,6 +159,15 @@ def _refuse_bytes(arguments: list[str]) -> None:
             )
 
 
+def _refuse_processes(arguments: list[str]) -> None:
+    """Refuse to run a command in several processes that each would do all of its work."""
+    if launched.size() > 1 and arguments and arguments[0] not in ("train", "recommend"):
+        raise InputError(
+            f"{shortened(arguments[0])}: runs in one process; torchrun is for train, and for "
+            "recommend with --all-users"
+        )
+
+
 def _show(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
 ) -> None:
@@ -184,8 +196,14 @@ def _usage(error: Any) -> str:
 
 
 def _say(text: str, status: int) -> int:
-    """Print one line to stderr and return the exit status."""
-    say("comet-rec: " + shortened(printable(text), LONGEST))
+    """Print one line to stderr and return the exit status.
+
+    Of several processes, the first one of each machine prints its line.
+    """
+    line = "comet-rec: " + shortened(printable(text), LONGEST)
+    if launched.rank() > 0 and launched.local_rank() == 0:
+        sys.stderr.write(f"rank {launched.rank()}: {line}\n")
+    say(line)
     return status
 
 

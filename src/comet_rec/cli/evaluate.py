@@ -19,6 +19,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `train --o
 def evaluate(
     run: Run,
     full: Annotated[bool, typer.Option(help="Also rank all items.")] = True,
+    memory: options.Memory = None,
     json_: options.Json = False,
 ) -> None:
     """Evaluate a trained run again, with the protocol that the run stores.
@@ -30,6 +31,7 @@ def evaluate(
     from comet_rec.estimators.registry import load_model
 
     model = load_model(run)
+    options.say_memory(memory, json_)
     stored = model.run.metrics
     if stored and (model.run.final or model.run.split is None):
         options.say_notes([f"{run} knows all rows; these are the figures from before that"], False)

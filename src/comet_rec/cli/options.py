@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from comet_rec import memory
 from comet_rec.cli.terminal import say
 from comet_rec.config import MOST_THREADS, ProtocolConfig
 from comet_rec.errors import ConfigError, DataError, InputError, did_you_mean
@@ -49,6 +50,24 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no n
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda or mps.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")
+]
+
+
+def _limit_memory(text: str | None) -> str | None:
+    """Limit the memory of this command; `run` of the command line lifts the limit."""
+    if text is not None:
+        memory.set_limit(memory.parsed(text))
+    return text
+
+
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        callback=_limit_memory,
+        help="Memory to keep to, such as 4GB: large arrays of the log go to files of TMPDIR.",
+    ),
 ]
 
 
@@ -279,6 +298,13 @@ def say_notes(notes: tuple[str, ...] | list[str], quiet: bool) -> None:
     if not quiet:
         for note in notes:
             say(f"note: {note}", again=False)
+
+
+def say_memory(limit: str | None, quiet: bool) -> None:
+    """Say what was done to keep to the limit of --memory, unless `quiet`."""
+    if limit is not None:
+        done = sorted(memory.noted) or ["nothing had to be moved to files"]
+        say_notes([f"memory {limit.strip()}: {'; '.join(done)}"], quiet)
 
 
 def check_folder(out: Path) -> None:

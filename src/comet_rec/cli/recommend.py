@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from comet_rec.cli import options, terminal
+from comet_rec.cli import launched, options, terminal
 from comet_rec.cli.evaluate import Run
 from comet_rec.cli.ids import all_ids, groups_of_file, ids_of_text, pairs_of_file, say_absent
 from comet_rec.errors import InputError, did_you_mean
@@ -119,10 +119,17 @@ def recommend(
             "the folder --out. A part that is complete is left as it is.",
         ),
     ] = None,
+    memory: options.Memory = None,
 ) -> None:
     """Recommend items to known users, or to new users with a given history."""
     if sum((bool(user or users_file), all_users, bool(history))) != 1:
         raise InputError("give one of --user ID (or --users-file), --all-users, --history ID,ID,…")
+    if launched.size() > 1:
+        if shard is None and not all_users:
+            raise InputError("torchrun is for --all-users; start this command without it")
+        if shard is not None:
+            raise InputError("--shard: torchrun gives each process its part; remove one of the two")
+        shard = f"{launched.rank() + 1}/{launched.size()}"
     part = _shard(shard, all_users, form, out)
     form = "parquet" if part else _format(form, out)
     if history and (allow_pairs or block_pairs):
@@ -135,6 +142,7 @@ def recommend(
     from comet_rec.estimators.registry import load_model
 
     model = load_model(run)
+    options.say_memory(memory, False)
     log = model.run.interactions
     users = None
     if user or users_file:

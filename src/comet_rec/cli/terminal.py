@@ -9,6 +9,7 @@ import sys
 import textwrap
 from typing import Any
 
+from comet_rec.cli import launched
 from comet_rec.text import printable
 
 NARROWEST = 40
@@ -21,8 +22,11 @@ def show(text: str) -> None:
 
 
 def write(text: str | bytes) -> None:
-    """Write text to stdout unchanged, always in UTF-8; do nothing without a stdout."""
-    if sys.stdout is None:
+    """Write text to stdout unchanged, always in UTF-8.
+
+    Without a stdout, and in all processes of ``torchrun`` but the first, do nothing.
+    """
+    if sys.stdout is None or launched.rank() > 0:
         return
     stream = getattr(sys.stdout, "buffer", None)
     if stream is None:
@@ -44,9 +48,10 @@ def begin() -> None:
 def say(line: str, *, again: bool = True) -> None:
     """Print one line for the user to stderr; on a terminal it is wrapped.
 
-    With `again=False`, the line is left out if this command has already printed it.
+    With `again=False`, the line is left out if this command has already printed it. Only the first
+    process of ``torchrun`` prints.
     """
-    if sys.stderr is None or (line in _printed and not again):
+    if sys.stderr is None or launched.rank() > 0 or (line in _printed and not again):
         return
     _printed.add(line)
     shown = printable(line)

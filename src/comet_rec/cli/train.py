@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from comet_rec.cli import evaluate, options
+from comet_rec.cli import evaluate, launched, options
 from comet_rec.cli.interrupt import interruptible
 from comet_rec.cli.tables import show_table
 from comet_rec.cli.terminal import folded, say, show
@@ -91,6 +91,7 @@ def train(
         str | None,
         typer.Option(help="Also send losses and metrics to: tensorboard or mlflow."),
     ] = None,
+    memory: options.Memory = None,
     quiet: options.Quiet = False,
     *,
     reading: options.Reading,
@@ -105,14 +106,14 @@ def train(
     if split_by != "leave-one-out" and (all_ or test):
         raise InputError("--split divides DATA; remove it, or --all and --test")
     limit = None if time_limit is None else _seconds(time_limit)
-    from comet_rec.artefact.lock import locked
-
-    options.check_folder(out)
+    resume = resume or _resumes_after_a_restart(out)
+    first = launched.rank() == 0
+    quiet = quiet or not first
     with (
-        locked(out, "train"),  # lock now: after hours of training it would be too late
-        tracking(tracker, out) as tracked,
+        _reserved(out, resume),
+        launched.joined(),
+        tracking(tracker if first else None, out) as tracked,
     ):
-        _check_target(out, resume)
         from comet_rec.config import unknown
         from comet_rec.estimators.registry import ESTIMATORS, load_model
         from comet_rec.training import pretraining
@@ -127,6 +128,7 @@ def train(
         titles = options.titles_of(data, reading.folder)
         held = None if all_ else _split(log, reading, split_by, test, candidates, estimator)
         options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
+        options.say_memory(memory, quiet)
         for start in final_starts:  # now, not after the first training
             pretraining.check_data(start.run, estimator.config_for(log), log, None)
         tracked.open()  # after all checks, so that no refused training is recorded
@@ -145,11 +147,35 @@ def train(
         _say_result(estimator, written)
 
 
+@contextlib.contextmanager
+def _reserved(out: Path, resume: bool) -> Iterator[None]:
+    """Reserve the folder for this training: after hours it would be too late to refuse it.
+
+    The first process of several does this for all.
+    """
+    from comet_rec.artefact.lock import locked
+
+    if launched.rank() > 0:
+        yield
+        return
+    options.check_folder(out)
+    with locked(out, "train"):
+        _check_target(out, resume)
+        yield
+
+
+def _resumes_after_a_restart(out: Path) -> bool:
+    """Whether ``torchrun`` has restarted a training that has a checkpoint to resume from."""
+    from comet_rec.artefact.checkpoint import has_checkpoint
+
+    return launched.restarted() and has_checkpoint(out / "checkpoints")
+
+
 def _save(estimator: Estimator, out: Path) -> Path:
     """Save the run to `out`, or beside it if another process has just saved a run there."""
     named = out.resolve() if out.name in ("", "..") else out
     place, number = out, 2
-    while (place / "manifest.json").exists():
+    while launched.rank() == 0 and (place / "manifest.json").exists():
         place, number = named.with_name(f"{named.name}-{number}"), number + 1
     if place != out:
         warnings.warn(
@@ -160,7 +186,7 @@ def _save(estimator: Estimator, out: Path) -> Path:
         )
     from comet_rec.experiments.plots import training_curves
 
-    estimator.save(place, pictures=training_curves(estimator.run))
+    estimator.save(place, pictures=training_curves(estimator.run))  # only the first process writes
     return place
 
 
@@ -303,7 +329,8 @@ class _Training:
         with self._hooks() as hooks:
             self.estimator.fit(data, refit=refit, init_from=starts, hooks=hooks)
             place = self.out / "checkpoints" / MEASURED
-            if self.estimator.run.split is not None and not place.is_dir():
+            first = launched.rank() == 0
+            if first and self.estimator.run.split is not None and not place.is_dir():
                 kept.keep(self.estimator.run, place)
 
     def final(self, starts: list[Estimator]) -> None:
@@ -332,7 +359,10 @@ class _Training:
         except CometError as error:
             if (folder / MEASURED).is_dir():
                 say(f"note: the measured run is kept in {folder / MEASURED}")
-            elif not (resume or (isinstance(error, ArtefactError) and has_checkpoint(folder))):
+            # Of several processes one may have failed alone: torchrun restarts them all.
+            elif launched.size() == 1 and not (
+                resume or (isinstance(error, ArtefactError) and has_checkpoint(folder))
+            ):
                 # The folder was empty before, so leave nothing behind.
                 shutil.rmtree(folder, ignore_errors=True)
                 with contextlib.suppress(OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from comet_rec.data.epoch_order import EpochOrder
 from comet_rec.data.histories import Histories, HistorySettings, Ragged, shuffled
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.prefixes import Prefixes
@@ -186,6 +188,15 @@ class Batches:
             log, sampling=sampling, power=popularity_power, pool=negative_pool
         )
 
+    @cached_property
+    def _masked(self) -> npt.NDArray[np.bool_]:
+        """Rows that histories leave out, bool [R]; all false between two batches.
+
+        A new array for each batch would take longer than the batch itself in a large log. So only
+        one thread may make batches at a time.
+        """
+        return np.zeros(len(self.log), dtype=bool)
+
     def __len__(self) -> int:
         """Number of batches in an epoch."""
         count = len(self.log) if self.positives is None else int(self.positives.sum())
@@ -193,29 +204,11 @@ class Batches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Batches of epoch number `epoch` in order, from batch number `first` on."""
-        order = self._order(epoch)
-        for number in range(first, len(self)):
-            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+        make = self._batch if self.softmax_items is None else self._softmax_batch
+        order = EpochOrder(self.log, self._group_sizes, self.positives, self.seed, epoch)
+        for number, rows in order.batches(self.batch_size, first):
             rng = generator(self.seed, "batch", epoch, number)
-            make = self._batch if self.softmax_items is None else self._softmax_batch
             yield make(np.sort(rows), rng)
-
-    def _order(self, epoch: int) -> Int64:
-        """Order of the positives in an epoch, int64 [P]: a user's rows are evenly spaced."""
-        rng = generator(self.seed, "order", epoch)
-        log = self.log
-        shuffled_rows = rng.permutation(len(log))
-        # The stable sort by user keeps the random order within each user.
-        by_user = shuffled_rows[np.argsort(log.users[shuffled_rows], kind="stable")]
-        counts = np.diff(log.user_starts)
-        place = np.arange(len(log)) - np.repeat(log.user_starts[:-1], counts)
-        group = place // np.repeat(self._group_sizes, counts)
-        groups = np.repeat(-(-counts // self._group_sizes), counts)
-        start = np.repeat(rng.random(log.n_users), counts)
-        # Group g of a user's G groups stands at the fraction (g + start) / G of the epoch. The
-        # start is random for each user.
-        order = np.asarray(by_user[np.argsort((group + start) / groups, kind="stable")])
-        return order if self.positives is None else order[self.positives[order]]
 
     def _batch(
         self, rows: Int64, rng: np.random.Generator, prefixes: Prefixes | None = None
@@ -320,7 +313,7 @@ class Batches:
         masked = None
         random_rows = self.settings.items or not self._causal
         if random_rows and self.settings.exclude_target:
-            masked = np.zeros(len(self.log), dtype=bool)
+            masked = self._masked
             masked[rows] = True
         sides = self._histories
         user_histories: Tensor | Prefixes
@@ -337,4 +330,6 @@ class Batches:
         item_histories = None
         if self.settings.items:
             item_histories = torch.from_numpy(sides.items.drawn(items, masked, self.settings, rng))
+        if masked is not None:
+            masked[rows] = False
         return user_histories, item_histories

@@ -130,10 +130,6 @@ class Ragged:
         return Ragged.of_arrays(values, row_starts(np.array([len(row) for row in rows], np.int64)))
 
 
-UserHistories = Tensor | Ragged
-"""Histories of users: an int32 tensor [U, N] of padded histories, or ragged rows of full ones."""
-
-
 @dataclass(frozen=True, eq=False)
 class HistoryIndex:
     """Histories on one side of a log: the items of each user, or the users of each item.
@@ -186,8 +182,21 @@ class HistoryIndex:
         """Histories of all owners with all their rows."""
         return Ragged.of_arrays(self.members.astype(np.int64), self.starts)
 
-    def fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
+    def latest(self, owners: Int64, length: int) -> Int32:
+        """The latest `length` members of each owner, padded in front, int32 [U, length]."""
+        return self._newest(owners, length, length)
+
+    def shown(self, settings: HistorySettings, rng: np.random.Generator) -> Tensor | LatestRows:
         """Padded histories of all owners for evaluation and serving, int32 [n, N].
+
+        They are made on demand if no draw decides them.
+        """
+        if self._latest(settings) and not settings.shuffle:
+            return LatestRows(self, settings.length)
+        return torch.from_numpy(self.fixed(settings, rng))
+
+    def fixed(self, settings: HistorySettings, rng: np.random.Generator) -> Int32:
+        """Padded histories of all owners, int32 [n, N].
 
         `rng` draws the random subsets of long histories, if the policy needs them.
         """
@@ -318,6 +327,34 @@ class HistoryIndex:
         return padded
 
 
+@dataclass(frozen=True, eq=False)
+class LatestRows:
+    """The latest rows of every history, padded in front when they are asked for.
+
+    All histories together would be N times as large as the log.
+
+    Parameters
+    ----------
+    index : HistoryIndex
+    length : int
+        N.
+    """
+
+    index: HistoryIndex
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.index.starts) - 1
+
+    def __getitem__(self, owners: Tensor) -> Tensor:
+        """Padded histories of owners, int32 [B, N]."""
+        return torch.from_numpy(self.index.latest(owners.numpy(), self.length))
+
+
+UserHistories = Tensor | Ragged | LatestRows
+"""Histories of users: padded int32 [U, N], as a tensor or made on demand, or full ragged rows."""
+
+
 class Histories:
     """Histories of a log: the items N(u) of every user, and the users N(i) of every item.
 
@@ -349,16 +386,16 @@ class Histories:
 
 def input_histories(
     log: Interactions, settings: HistorySettings | None
-) -> tuple[UserHistories | None, Tensor | None]:
+) -> tuple[UserHistories | None, Tensor | LatestRows | None]:
     """Histories N(u) of all users and N(i) of all items in `log`, for evaluation and serving.
 
     Random subsets are drawn from a fixed seed, so every run on this log gets the same histories.
 
     Returns
     -------
-    users : int32 [m, N], Ragged or None
+    users : int32 [m, N], LatestRows, Ragged or None
         None if the model reads no histories.
-    items : int32 [n, N] or None
+    items : int32 [n, N], LatestRows or None
         None if the model does not read N(i).
     """
     if settings is None:
@@ -366,10 +403,10 @@ def input_histories(
     histories = Histories(log)
     if settings.policy == "full":
         return histories.users.full(), None
-    users = torch.from_numpy(histories.users.fixed(settings, generator(0, "shown.users")))
+    users = histories.users.shown(settings, generator(0, "shown.users"))
     if not settings.items:
         return users, None
-    return users, torch.from_numpy(histories.items.fixed(settings, generator(0, "shown.items")))
+    return users, histories.items.shown(settings, generator(0, "shown.items"))
 
 
 def input_history(log: Interactions, settings: HistorySettings, user: int) -> Tensor:
@@ -379,10 +416,11 @@ def input_history(log: Interactions, settings: HistorySettings, user: int) -> Te
     else:
         histories, user = fold_in([log.items_of(user)], settings, log.n_items), 0
     assert histories is not None
-    return histories[user : user + 1].values if isinstance(histories, Ragged) else histories[user]
+    rows = histories[torch.tensor([user])]
+    return rows.values if isinstance(rows, Ragged) else rows[0]
 
 
-def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> UserHistories:
+def fold_in(histories: list[Int64], settings: HistorySettings, pad: int) -> Tensor | Ragged:
     """Input histories of users that are not in the log.
 
     They are int32 [U, N], cut and padded; or ragged rows with all items for the policy "full".

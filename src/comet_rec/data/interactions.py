@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec import memory
 from comet_rec.data.arrays import Array, indices
 from comet_rec.data.ids import Ids
 
@@ -208,8 +209,9 @@ class Interactions:
         rows : bool [R]
             Rows to keep.
         """
-        times = None if self.times is None else self.times[rows]
-        return replace(self, users=self.users[rows], items=self.items[rows], times=times)
+        times = None if self.times is None else memory.kept(self.times[rows])
+        users, items = memory.kept(self.users[rows]), memory.kept(self.items[rows])
+        return replace(self, users=users, items=items, times=times)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec import memory
 from comet_rec.data.interactions import Interactions, row_places, row_starts
 
 Int32 = npt.NDArray[np.int32]
@@ -17,6 +18,8 @@ SamplingName = Literal["uniform", "popularity", "in-batch"]
 
 BLOCK = 16_384
 """Number of users that are processed at a time, to limit memory."""
+BLOCK_ROWS = 1 << 22
+"""Number of pairs that are sorted at a time, to limit memory."""
 ROUNDS = 20
 """Largest number of rounds of rejection sampling. The negatives that are still missing are then
 drawn by a slower method without rejection. Only users with nearly all items need so many rounds."""
@@ -25,10 +28,12 @@ drawn by a slower method without rejection. Only users with nearly all items nee
 class Complement:
     """Exact uniform sampling from the items that a user does *not* have in a given set of pairs.
 
-    The "missing items" of a user are the items without a pair of that user. One binary search finds
-    the r-th missing item. If item i is at position p of the user's sorted items, then i − p items
-    are missing below i. The missing item of rank r is r plus the number of positions with i − p ≤
-    r. So no draw needs rejection, even if few items are missing.
+    The "missing items" of a user are the items without a pair of that user. If item i is at
+    position p of the user's sorted items, then i − p items are missing below i. The missing item of
+    rank r is r plus the number of positions with i − p ≤ r, which a binary search finds. So no draw
+    needs rejection, even if few items are missing.
+
+    The sorted items take four bytes for each pair; everything else is computed from them.
 
     Parameters
     ----------
@@ -44,18 +49,12 @@ class Complement:
         n_users: int,
         n_items: int,
     ) -> None:
-        keys = users.astype(np.int64) * n_items + items  # one number per pair, in the same order
-        if not np.all(keys[1:] > keys[:-1]):
-            keys = np.sort(keys, kind="stable")  # fast where the keys are sorted in long runs
-            keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
-        user, item = np.divmod(keys, n_items)
+        if not bool(np.all(users[1:] >= users[:-1])):
+            order = np.argsort(users, kind="stable")
+            users, items = users[order], items[order]
         self.n_items = n_items
-        self._keys = keys
-        self._starts = row_starts(np.bincount(user, minlength=n_users))
-        position = np.arange(len(keys)) - self._starts[user]
-        # Missing items below each item, 0 … n. A different offset for each user makes one ascending
-        # array of all users, so that one search serves many users at once.
-        self._missing_below = user * (n_items + 1) + item - position
+        self._items, counts = _sorted_rows(users, items, n_users, n_items)
+        self._starts = row_starts(counts)
 
     def size(self, users: npt.NDArray[np.integer]) -> Int64:
         """Number of missing items of each user, int64 shaped like `users`."""
@@ -63,21 +62,39 @@ class Complement:
 
     def pick(self, users: npt.NDArray[np.integer], ranks: npt.NDArray[np.integer]) -> Int64:
         """The missing item of rank ``ranks[p]`` of each user; rank 0 has the lowest item index."""
-        key = users.astype(np.int64) * (self.n_items + 1) + ranks
-        passed = np.searchsorted(self._missing_below, key, side="right") - self._starts[users]
-        return np.asarray(ranks + passed, dtype=np.int64)
+        return np.asarray(ranks + self._passed(users, ranks, missing=True), dtype=np.int64)
 
     def excludes(
         self, users: npt.NDArray[np.integer], items: npt.NDArray[np.integer]
     ) -> npt.NDArray[np.bool_]:
         """Whether each (user, item) pair is excluded, that is, never drawn as a negative; [P]."""
-        keys = users.astype(np.int64) * self.n_items + items
-        place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.asarray(self._keys[place] == keys)
+        last = self._starts[users] + self._passed(users, items, missing=False) - 1
+        found = last >= self._starts[users]
+        return np.asarray(found & (self._items[np.maximum(last, 0)] == items))
 
-    def rows(self) -> tuple[Int64, Int64]:
+    def rows(self) -> tuple[Int32, Int64]:
         """The excluded pairs as ragged rows: each user's items, ascending, and the row starts."""
-        return self._keys % self.n_items, self._starts
+        return self._items, self._starts
+
+    def _passed(
+        self, users: npt.NDArray[np.integer], bounds: npt.NDArray[np.integer], *, missing: bool
+    ) -> Int64:
+        """Number of each user's positions p whose item is at most the bound.
+
+        With `missing`, the number of missing items below the item is compared instead.
+        """
+        starts = self._starts[users]
+        # The number lies between low and high; each round halves the range.
+        low, high = np.zeros_like(starts), self._starts[users + 1] - starts
+        last = max(len(self._items) - 1, 0)
+        for _ in range(int(high.max(initial=0)).bit_length()):
+            middle = (low + high) >> 1
+            values = self._items[np.minimum(starts + middle, last)]
+            passed = (values - middle if missing else values) <= bounds
+            passed &= middle < high  # a finished range stays as it is
+            low = np.where(passed, middle + 1, low)
+            high = np.where(passed, high, middle)
+        return np.asarray(low)
 
     def draw(
         self, users: npt.NDArray[np.integer], per_user: int, rng: np.random.Generator
@@ -118,14 +135,45 @@ class Complement:
         return out
 
 
+def _sorted_rows(
+    users: npt.NDArray[np.integer], items: npt.NDArray[np.integer], n_users: int, n_items: int
+) -> tuple[Int32, Int64]:
+    """Distinct items of each user, ascending, and their numbers; `users` ascends.
+
+    The pairs are sorted in blocks of whole users, to limit memory.
+    """
+    counts = np.bincount(users, minlength=n_users)
+    starts = row_starts(counts)
+    sorted_items = memory.empty(len(items), np.int32)
+    filled = first = 0
+    while first < n_users:
+        # As many users as have `BLOCK_ROWS` rows; at least one.
+        end = int(np.searchsorted(starts, starts[first] + BLOCK_ROWS, side="right")) - 1
+        end = max(first + 1, end)
+        rows = slice(int(starts[first]), int(starts[end]))
+        keys = users[rows].astype(np.int64) * n_items + items[rows]  # one number for each pair
+        keys.sort(kind="stable")  # fast where the keys are sorted in long runs
+        distinct = np.ones(len(keys), dtype=bool)
+        distinct[1:] = keys[1:] != keys[:-1]
+        owners, kept = np.divmod(keys[distinct], n_items)
+        counts[first:end] = np.bincount(owners - first, minlength=end - first)
+        sorted_items[filled : filled + len(kept)] = kept
+        filled, first = filled + len(kept), end
+    return sorted_items[:filled], counts
+
+
 def unobserved_items(log: Interactions) -> Complement:
     """For each user, the items to sample negatives from: those without an interaction in `log`.
 
     Pairs that a filter removed from the log count as interactions.
     """
+    users, items = log.users, log.items
+    if len(log.dropped_users) > 0:
+        users = np.concatenate([users, log.dropped_users])
+        items = np.concatenate([items, log.dropped_items])
     return Complement(
-        np.concatenate([log.users, log.dropped_users]),
-        np.concatenate([log.items, log.dropped_items]),
+        users,
+        items,
         log.n_users,
         log.n_items,
     )
@@ -224,7 +272,7 @@ class Negatives:
         self._popularity = Popularity(self._counts, 1.0 if sampling == "in-batch" else power)
 
     @cached_property
-    def _observed(self) -> tuple[Int64, Int64]:
+    def _observed(self) -> tuple[Int32, Int64]:
         return self._unobserved.rows()
 
     def of_users(
@@ -344,7 +392,7 @@ class Negatives:
         observed, starts = self._observed
         places, counts = row_places(starts, users)
         row, item = np.repeat(np.arange(len(users)), counts), observed[places]
-        place, keep = item, item != positives[row]
+        place, keep = item.astype(np.int64), item != positives[row]
         if items is not None:
             # The search gives the position where an item would stand. The item is in `items` only
             # if the entry at that position equals it.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from comet_rec import renamed
+from comet_rec import processes, renamed
 from comet_rec.artefact.checkpoint import MEASURED
 from comet_rec.artefact.run import Run, save_run
 from comet_rec.config import Config, is_whole
@@ -788,7 +788,8 @@ class Estimator:
         """Save the model to a folder, which `load_model` reads; an earlier run is replaced.
 
         A model that was fitted on a split is evaluated first, and its metrics are saved too. The
-        folder is replaced atomically.
+        folder is replaced atomically. If several processes trained the model, all of them must
+        call this method, and the first one writes.
 
         Parameters
         ----------
@@ -807,7 +808,9 @@ class Estimator:
         """
         path = folder_path(folder, "save")
         self._run = measured(self.run)
-        save_run(self._run, path, pictures)
+        if processes.rank() == 0:
+            save_run(self._run, path, pictures)
+        processes.wait()
 
     def __repr__(self) -> str:
         state = "not fitted" if self._run is None else f"{self.run.epochs} epochs"

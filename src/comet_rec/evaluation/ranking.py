@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from comet_rec import verify
+from comet_rec import processes, verify
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.split import HeldOut
 from comet_rec.errors import NonFiniteError, UnknownNameError
@@ -325,6 +325,19 @@ def blocks(count: int, row_items: int) -> Iterator[slice]:
         yield slice(first, min(first + size, count))
 
 
+def own_blocks(count: int, row_items: int) -> Iterator[slice]:
+    """As `blocks`, for the lists that this process ranks."""
+    part = processes.share(count)
+    for block in blocks(part.stop - part.start, row_items):
+        yield slice(part.start + block.start, part.start + block.stop)
+
+
+def _of_all_processes(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values [W, T], of which each process has filled in its share of the T lists."""
+    count = values.shape[1]
+    return processes.together_array(values[:, processes.share(count)].T, count).T
+
+
 def sampled_ranks(scores: Scorer, held: HeldOut) -> Ranks:
     """Rank each positive among the sampled candidates of its user.
 
@@ -358,7 +371,7 @@ def weighed_ranks(
     better, tied = np.empty((2, len(weights), len(held)), np.int64)
     several = held.queries is not None and held.queries.several
     own = np.empty((len(weights), len(held) if several else 0), np.float32)
-    for block in blocks(len(held), 1 + held.candidates.shape[1]):
+    for block in own_blocks(len(held), 1 + held.candidates.shape[1]):
         users, candidates = held.lists[block], held.candidates[block].astype(np.int64)
         exists = candidates < scores.n_items  # False for padding, [b, C]
         positives = held.positives[block, None]
@@ -373,7 +386,9 @@ def weighed_ranks(
             tied[place, block] = ((candidate == positive) & exists).sum(axis=1)
             if several:
                 own[place, block] = positive[:, 0]
+    better, tied = _of_all_processes(better), _of_all_processes(tied)
     if several:
+        own = _of_all_processes(own)
         # The other positives of a list are ranked in it too.
         for place in range(len(weights)):
             more_better, more_tied = _among_positives(own[place], held.lists)
@@ -459,7 +474,7 @@ def weighed_full_ranks(
     """
     better, tied = np.empty((2, len(weights), len(held)), np.int64)
     held_at_once = 1 if second is None else 4
-    for block in blocks(len(held), scores.n_items * held_at_once):
+    for block in own_blocks(len(held), scores.n_items * held_at_once):
         users, positives = held.lists[block], held.positives[block]
         first_scores = _of_all(scores, users)
         second_scores = None if second is None else _of_all(second, users)
@@ -482,6 +497,7 @@ def weighed_full_ranks(
             if verify.verifying():
                 counts = better[place, block], tied[place, block]
                 _verify(counts, summed, positives, row, item)
+    better, tied = _of_all_processes(better), _of_all_processes(tied)
     # A run from elsewhere may repeat a pair; the pair was then subtracted twice.
     better, tied = np.maximum(better, 0), np.maximum(tied, 0)
     return [Ranks.of_held(*pair, held) for pair in zip(better, tied, strict=True)]

@@ -13,8 +13,9 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from comet_rec import processes
 from comet_rec.artefact.run import Run
-from comet_rec.data.histories import UserHistories, fold_in, input_histories
+from comet_rec.data.histories import LatestRows, UserHistories, fold_in, input_histories
 from comet_rec.data.interactions import Interactions
 from comet_rec.data.queries import Bool, Queries
 from comet_rec.data.split import HeldOut
@@ -283,7 +284,7 @@ def vectors(model: Any, rows: Interactions, histories: Any = None) -> tuple[Tens
 def all_vectors(
     model: Any,
     user_histories: UserHistories | None,
-    item_histories: Tensor | None,
+    item_histories: Tensor | LatestRows | None,
     n_users: int,
     n_items: int,
 ) -> tuple[Tensor, Tensor]:
@@ -331,14 +332,19 @@ def vectors_from_histories(
 
 
 def _encoded(model: Any, encode: Any, histories: UserHistories | None, count: int) -> Tensor:
-    """Vectors that `encode` gives for indices 0 … count − 1, in blocks of `ENCODED`, [count, W]."""
+    """Vectors that `encode` gives for indices 0 … count − 1, in blocks of `ENCODED`, [count, W].
+
+    Each process encodes its share of them.
+    """
     device = model.weight.device
+    part = processes.share(count)
     out = []
-    for first in range(0, count, ENCODED):
-        indices = torch.arange(first, min(first + ENCODED, count))
+    for first in range(part.start, part.stop, ENCODED):
+        indices = torch.arange(first, min(first + ENCODED, part.stop))
         block = None if histories is None else histories[indices].to(device)
         out.append(encode(indices.to(device), block))
-    return torch.cat(out) if out else model.weight.detach().new_empty((0, len(model.weight)))
+    empty = model.weight.detach().new_empty((0, len(model.weight)))
+    return processes.together(torch.cat(out) if out else empty, count)
 
 
 def blended(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from comet_rec.config import Config, unknown
 from comet_rec.data.arrays import Array
+from comet_rec.data.batch_parts import Role
 from comet_rec.data.interactions import Interactions
 from comet_rec.errors import ArtefactError, ConfigError
 from comet_rec.models.interfaces import NonIterative, TwoTower, follows
@@ -79,6 +80,18 @@ def non_iterative(name: str) -> bool:
 def two_tower(name: str) -> bool:
     """Whether the score of the model `name` is an inner product of a user and an item vector."""
     return follows(model_class(name), TwoTower)
+
+
+def table_roles(model: type[Any], config: Any) -> dict[str, Role]:
+    """Parameters with a row for each user, or for each item, and which of the two."""
+    # Numbers of users and items that are no other size of a model.
+    rows: dict[int, Role] = {1_000_003: "user", 1_000_033: "item"}
+    declared: dict[str, Array] = model.arrays(config, *rows)
+    return {
+        name: rows[array.shape[0]]
+        for name, array in declared.items()
+        if array.shape and array.shape[0] in rows
+    }
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:

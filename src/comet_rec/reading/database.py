@@ -12,9 +12,12 @@ from typing import Any
 
 import duckdb
 
+from comet_rec import memory
 from comet_rec.config import MOST_THREADS, is_whole
 from comet_rec.errors import DataError
 
+DATABASE_SHARE = 0.4
+"""Share of the memory limit that DuckDB may take; its usual limit does not need more."""
 # Above this limit DuckDB moves tables to temporary files. Hashes and times of 20 M rows fit.
 BASE_MEMORY_MB = 512
 THREAD_MEMORY_MB = 160
@@ -61,7 +64,8 @@ def connect(name: str, threads: int | None = None) -> Iterator[duckdb.DuckDBPyCo
         if threads is not None:
             config["threads"] = str(threads)
         count = threads or os.cpu_count() or 1
-        config["memory_limit"] = f"{BASE_MEMORY_MB + THREAD_MEMORY_MB * count}MB"
+        usual = (BASE_MEMORY_MB + THREAD_MEMORY_MB * count) * 10**6
+        config["memory_limit"] = f"{memory.share(DATABASE_SHARE, usual) // 10**6}MB"
         con = duckdb.connect(":memory:", config=config)
         try:
             con.execute("SET TimeZone = 'UTC'")

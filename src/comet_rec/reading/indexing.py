@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from comet_rec import memory
 from comet_rec.data.clock import doubtful_times
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Int32, Int64, Interactions, Origin, TimeScope
@@ -284,7 +285,7 @@ class Indexer:
             self.remarks.notes.append(note)
         if span is None or since is None:
             return users, items, None
-        times = since.astype(np.int64, copy=False)
+        times = memory.kept(since.astype(np.int64, copy=False))
         times += span[0] if short else 0
         return users, items, times
 
@@ -345,7 +346,7 @@ class Rows:
         types: dict[str, npt.DTypeLike] = {"u": np.int32, "i": np.int32}
         if self.clock is not None:
             types["t"] = self.clock
-        self.columns = {name: np.empty(rows, dtype=kind) for name, kind in types.items()}
+        self.columns = {name: memory.empty(rows, kind) for name, kind in types.items()}
 
     def add(self, chunk: dict[str, npt.NDArray[Any]]) -> None:
         """Add rows to their blocks; in the file they come after all rows that were added before.
@@ -386,12 +387,15 @@ class Rows:
         """
         with ThreadPoolExecutor(threads) as pool:  # numpy sorts without the GIL
             kept = list(pool.map(self._order_block, range(len(self._filled))))
-        for column in self.columns.values():
+        for name, column in self.columns.items():
             filled = 0
             for start, count in zip(self._starts[:-1].tolist(), kept, strict=True):
                 column[filled : filled + count] = column[start : start + count]
                 filled += count
-            column.resize(filled, refcheck=False)  # frees the rest; a slice would keep it
+            if memory.is_mapped(column):
+                self.columns[name] = column[:filled]
+            else:
+                column.resize(filled, refcheck=False)  # frees the rest; a slice would keep it
         return self.columns["u"], self.columns["i"], self.columns.get("t")
 
     def _order_block(self, block: int) -> int:

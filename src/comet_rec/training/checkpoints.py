@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from comet_rec import processes
 from comet_rec.artefact.checkpoint import (
     BLEND,
     FINAL,
@@ -18,8 +19,11 @@ from comet_rec.artefact.checkpoint import (
     forget,
     has_checkpoint,
     load_checkpoint,
+    new_parts_folder,
+    parts_folder,
     save_checkpoint,
 )
+from comet_rec.artefact.parts import digests as digests_of_parts
 from comet_rec.artefact.run import Run
 from comet_rec.artefact.untrusted import one_line
 from comet_rec.config import Config
@@ -179,11 +183,24 @@ class Found:
         self._resumed = None
         try:
             trainer.load_state_dict(tensors, about["state"])
+            if trainer.tables is not None:
+                self._restore_tables(trainer, about)
         except (ValueError, KeyError) as error:
             raise ArtefactError(
                 f"{self.hooks.checkpoints}: does not fit this training ({one_line(str(error))}); "
                 f"{REMEDY}"
             ) from None
+
+    def _restore_tables(self, trainer: Trainer, about: Mapping[str, Any]) -> None:
+        """Restore the tables, which several processes may have written."""
+        assert self.hooks.checkpoints is not None
+        assert trainer.tables is not None
+        parts = about["tables"]
+        folder = parts_folder(self.hooks.checkpoints, parts["folder"])
+        is_best = bool(about["state"]["best_validation"])
+        best = trainer.tables.load(folder, parts["files"], parts["steps"], best=is_best)
+        if best is not None:
+            trainer.state.best = (trainer.state.best or {}) | best
 
     def note(self, stage: str, trainer: Trainer, progress: Progress) -> bool:
         """Report progress after a step or an epoch, and save a checkpoint every two minutes.
@@ -196,27 +213,38 @@ class Found:
             # No checkpoint here, because the trainer resets its counters only after this call.
             return False
         self.hooks.report(stage, progress)
-        if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+        due = time.monotonic() - self._saved > CHECKPOINT_SECONDS
+        due, stop = processes.any_of(due, self.hooks.stop())
+        if due:
             self.save(stage, trainer)
-        return self.hooks.stop()
+        return stop
 
     def save(self, stage: str, trainer: Trainer) -> None:
-        """Write a checkpoint, if the caller gave a folder."""
+        """Write a checkpoint, if the caller gave a folder; all processes must call this."""
         self._saved = time.monotonic()
-        if self.hooks.checkpoints is None:
+        folder = self.hooks.checkpoints
+        if folder is None:
             return
         tensors, state = trainer.state_dict()
         tensors |= {f"selected.{name}": value for name, value in self.selected.items()}
-        about = {
+        step = trainer.state.epoch * len(trainer.batches) + trainer.state.batch
+        about: dict[str, Any] = {
             "stage": stage,
-            "step": trainer.state.epoch * len(trainer.batches) + trainer.state.batch,
+            "step": step,
             "state": state,
             "lines": self.lines,
             "weights": self.weights,
             "chosen_epochs": self.epochs,
             "identity": self.identity,
         }
-        save_checkpoint(self.hooks.checkpoints, tensors, about)
+        if trainer.tables is not None:
+            fresh = processes.of_first(new_parts_folder(folder, stage, step))
+            trainer.tables.save(fresh, state_of_tables(trainer))
+            about["tables"] = {"folder": fresh.name, "steps": trainer.tables.steps}
+            about["tables"]["files"] = digests_of_parts(fresh)
+        if processes.rank() == 0:
+            save_checkpoint(folder, tensors, about)
+        processes.wait()
 
     def _declared(self, about: Mapping[str, Any]) -> dict[str, Array]:
         """Expected tensors of a checkpoint; `about` is its other content, which is checked first.
@@ -264,11 +292,21 @@ def open_folder(hooks: Hooks, config: Config) -> None:
     if folder is None:
         return
     if not hooks.resume:
-        forget(folder)
+        if processes.rank() == 0:
+            forget(folder)
+        processes.wait()
     elif not has_checkpoint(folder):
         raise ConfigError(f"{folder}: nothing to resume; leave --resume out to start anew")
     elif config.blend.model == "none" and (folder / BLEND).is_dir():
         raise begun_otherwise(folder)
+
+
+def state_of_tables(trainer: Trainer) -> dict[str, Tensor] | None:
+    """The best rows so far of the tables of a training; None before the first validation."""
+    best = trainer.state.best
+    if best is None or trainer.tables is None:
+        return None
+    return {name: best[name] for name in trainer.tables.tables}
 
 
 def begun_otherwise(checkpoints: Path) -> ConfigError:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from comet_rec import processes
 from comet_rec.artefact.run import Run, SecondModel
 from comet_rec.config import Config
 from comet_rec.data.batches import Batches
@@ -142,8 +143,9 @@ def fit(
         trained = kept.waiting(place, second, data) if place else None
         if trained is None:
             trained = fit(second, data, hooks=inner, device=device)
-            if place:
+            if place and processes.rank() == 0:
                 kept.keep(trained, place)
+            processes.wait()
         second = trained
 
     others = [*starts, second] if second else starts
@@ -206,6 +208,8 @@ def time_share(
     trains_second = isinstance(second, Config)
     if hooks.estimate is None and (hooks.time_limit is None or not trains_second):
         return 0.0
+    if processes.size() > 1:  # trial steps end by the clock, which differs between processes
+        return 0.5 if trains_second else 0.0
     first = 0.0
     if isinstance(second, Config):
         first = estimated_seconds(second, data, [], hooks, device)

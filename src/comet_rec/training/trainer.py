@@ -9,23 +9,25 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from comet_rec import verify
+from comet_rec import processes, verify
 from comet_rec.config import Config, TrainConfig
 from comet_rec.data import arrays
 from comet_rec.data.arrays import Array
+from comet_rec.data.batch_parts import Role, compacted, part_of_users
 from comet_rec.data.batches import Batch, Batches
 from comet_rec.errors import NonFiniteError, TrainingInterrupted
 from comet_rec.models import base
 from comet_rec.precision import matmul_precision
 from comet_rec.random import torch_seed
 from comet_rec.training.losses import objective
+from comet_rec.training.tables import Layout, Tables
 
 
 @dataclass
@@ -95,6 +97,27 @@ class TrainState:
     best: dict[str, Tensor] | None = None
 
 
+@dataclass(frozen=True)
+class Part:
+    """What this process computes of a training step.
+
+    Parameters
+    ----------
+    batch : Batch
+        The pairs of the users of this process; with one process, the whole batch.
+    positives, terms : int
+        Numbers of positives and of terms of the loss, in the batches of all processes.
+    rows : mapping of {"user", "item"} to int64 [R]
+        Rows of the tables that the batch reads, if tables are updated by rows. The batch then has
+        the numbers of these rows in place of indices.
+    """
+
+    batch: Batch
+    positives: int
+    terms: int
+    rows: Mapping[Role, Tensor] | None = None
+
+
 class Trainer:
     """Trains a neural model on batches, with validation and early stopping.
 
@@ -150,8 +173,11 @@ class Trainer:
         self.repeats = repeats
         self.late = False
         self._epoch_seconds: list[tuple[float, float]] = []  # of training, and of validation
-        self.optimizer = _optimizer(model, config)
-        self.averaged = Averaged(model, config.average) if config.average > 0 else None
+        self.tables = tables_of(model, config, batches.log.n_users, batches.log.n_items)
+        by_rows = self.tables.parameters if self.tables else set()
+        self.optimizer = _optimizer(model, config, by_rows)
+        self.averaged = Averaged(model, config.average, by_rows) if config.average > 0 else None
+        self.owner = Layout(batches.log.n_users, processes.size())
         self.state = TrainState()
 
     def run(self, epochs: int | None = None) -> TrainState:
@@ -169,13 +195,13 @@ class Trainer:
         state = self.state
         while state.epoch < epochs and not self._stale() and not self._is_late():
             # A background thread makes the next batches during a step.
-            made = prefetched(self.batches.epoch(state.epoch, first=state.batch))
+            made = prefetched(self.parts(state.epoch, state.batch))
             began = time.perf_counter()
             with contextlib.closing(made) as source:
-                for batch in source:
-                    loss = self._step(batch)
-                    state.loss_sum += loss * batch.positives
-                    state.positives += batch.positives
+                for part in source:
+                    loss = self._step(part)
+                    state.loss_sum += loss * part.positives
+                    state.positives += part.positives
                     state.batch += 1
                     now = time.perf_counter()
                     state.seconds += now - began
@@ -190,11 +216,41 @@ class Trainer:
             self._epoch_seconds.append((state.seconds, time.perf_counter() - began))
             self.report(replace(self._progress(epochs), validation=validation, finished_epoch=True))
             state.batch, state.loss_sum, state.positives, state.seconds = 0, 0.0, 0, 0.0
-        if state.best is not None:
-            self.model.load_state_dict(state.best)
+        self._put_best()
+        return state
+
+    def _put_best(self) -> None:
+        """Leave the best parameters in the model; without validation, the average or the last."""
+        best = self.state.best
+        if self.tables is not None:
+            self.tables.settle(self._steps)
+            parts = self.tables.chosen()
+            if best is not None:
+                parts = {name: best.pop(name) for name in parts}
+            self.tables.show(parts)
+        if best is not None:
+            self.model.load_state_dict(best, strict=self.tables is None)
         elif self.averaged is not None:
             self.averaged.swap()
-        return state
+
+    @property
+    def _steps(self) -> int:
+        """Number of finished steps."""
+        return self.state.epoch * len(self.batches) + self.state.batch
+
+    def parts(self, epoch: int, first: int = 0) -> Iterator[Part]:
+        """The parts of this process of the batches of an epoch, from batch number `first` on.
+
+        Every process draws the same batches, and keeps the pairs of its own users.
+        """
+        for whole in self.batches.epoch(epoch, first=first):
+            batch, rows = whole, None
+            if processes.size() > 1:
+                own = self.owner.owners(whole.users) == processes.rank()
+                batch = part_of_users(whole, own.numpy())
+            if self.tables is not None:
+                batch, rows = compacted(batch, self.owner.rows)
+            yield Part(batch, whole.positives, terms(whole, self.config), rows)
 
     def step_seconds(self, most: float) -> float:
         """Mean seconds of a step, from trial steps for at most about `most` seconds.
@@ -203,9 +259,9 @@ class Trainer:
         prepares memory, counts only if it is the only one.
         """
         ends = [time.perf_counter()]
-        with contextlib.closing(prefetched(self.batches.epoch(0))) as source:
-            for batch in source:
-                self._step(batch)
+        with contextlib.closing(prefetched(self.parts(0))) as source:
+            for part in source:
+                self._step(part)
                 ends.append(time.perf_counter())
                 if ends[-1] - ends[0] > most:
                     break
@@ -220,12 +276,21 @@ class Trainer:
         )  # fmt: skip
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """State for a checkpoint: named tensors, and plain data such as counters."""
+        """State for a checkpoint: named tensors, and plain data such as counters.
+
+        Tables that are updated by rows are not among them: `Tables.save` writes them.
+        """
         state = self.state
-        tensors = {f"model.{name}": value for name, value in frozen(self.model).items()}
-        tensors |= {f"best.{name}": value for name, value in (state.best or {}).items()}
+        named = {"model": frozen(self.model), "best": state.best or {}}
         if self.averaged is not None:
-            tensors |= {f"average.{name}": value for name, value in self.averaged.values.items()}
+            named["average"] = self.averaged.values
+        tables = self.tables.roles if self.tables is not None else {}
+        tensors = {
+            f"{part}.{name}": value
+            for part, values in named.items()
+            for name, value in values.items()
+            if name not in tables
+        }
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         return tensors, {name: value for name, value in vars(state).items() if name != "best"}
@@ -247,7 +312,8 @@ class Trainer:
             index, key = name.split(".", 1)
             moments.setdefault(int(index), {})[key] = value
 
-        names = set(self.model.state_dict())
+        tables = self.tables.roles if self.tables is not None else {}
+        names = self.model.state_dict().keys() - tables.keys()
         averages = {} if self.averaged is None else self.averaged.values
         complete = under(tensors, "model.").keys() == names
         complete &= under(tensors, "average.").keys() == averages.keys()
@@ -256,12 +322,13 @@ class Trainer:
         complete &= all(len(of_parameter) == 3 for of_parameter in moments.values())
         if not complete:
             raise ValueError("a tensor is missing")
-        if bool(best) != bool(state["best_validation"]) or state["batch"] > len(self.batches):
+        contradictory = bool(names) and bool(best) != bool(state["best_validation"])
+        if contradictory or state["batch"] > len(self.batches):
             raise ValueError("its counters contradict each other")
-        if best:
+        if state["best_validation"]:
             self.config.merit(state["best_validation"])  # raises if the selection metric is missing
 
-        self.model.load_state_dict(under(tensors, "model."))
+        self.model.load_state_dict(under(tensors, "model."), strict=not tables)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         for name, value in under(tensors, "average.").items():
             averages[name].copy_(value)
@@ -286,15 +353,23 @@ class Trainer:
             for key, value in self.optimizer.state.get(parameter, {}).items()
         }
         bad = self._bad_tensor((named | moments).items())
-        if bad is not None:
-            raise NonFiniteError(self._not_finite(bad, self.state.epoch, self.state.batch - 1))
+        if self.tables is not None:
+            bad = bad or self.tables.non_finite()
+        if processes.any_of(bad is not None)[0]:
+            where = self.state.epoch, self.state.batch - 1
+            raise NonFiniteError(self._not_finite(bad or "a row of another process", *where))
         with self.averaged.in_place() if self.averaged else contextlib.nullcontext():
+            if self.tables is not None and self.validate:
+                self.tables.settle(self._steps)
+                self.tables.show(self.tables.chosen())
             validation = dict(self.validate()) if self.validate else None
             self.state.epoch += 1
             self._keep_best(validation)
+        if self.tables is not None:
+            self.tables.restore()
         return validation
 
-    def _step(self, batch: Batch) -> float:
+    def _step(self, part: Part) -> float:
         """Update the parameters once, and return the mean loss.
 
         The mean is per pair, with a softmax per positive, and with BPR per negative.
@@ -302,33 +377,71 @@ class Trainer:
         where = (self.state.epoch, self.state.batch)
         rng = torch.Generator(self.device)
         rng.manual_seed(torch_seed(self.seed, "dropout", *where))
+        batch = part.batch.to(self.device)
+        if self.tables is not None and part.rows is not None:
+            self.tables.load_rows(part.rows)
         with matmul_precision(self.config.matmul_precision):
-            loss, logits = objective(self.model, batch.to(self.device), self.config, rng)
+            loss, logits = self._objective(batch, part, rng)
             value = float(loss.detach())
-            if value != value or value in (float("inf"), float("-inf")):
+            if processes.size() == 1 and not math.isfinite(value):
                 named = [*self.model.named_parameters(), ("logits", logits)]
                 raise NonFiniteError(self._not_finite(self._bad_tensor(named) or "loss", *where))
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            if loss.requires_grad:  # a process may have no user in a batch
+                loss.backward()  # type: ignore[no-untyped-call]
             if verify.verifying():
-                self._verify(batch, loss, where)
-        self._set_learning_rate(*where)
+                self._verify(part, loss, where)
+        if processes.size() > 1:
+            value = self._add_gradients(loss, where)
+        rate = self._set_learning_rate(*where)
         self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update(where[0] * len(self.batches) + where[1])
-        if self.config.reduction == "mean":
-            return value
-        negatives_alone = self.config.loss == "bpr"  # BPR has one term for each negative
-        terms = (batch.labels == 0).sum() if negatives_alone else len(batch.labels)
-        return value / max(int(terms), 1)
+        if self.tables is not None:
+            self.tables.update(where[0] * len(self.batches) + where[1], rate)
+        return value if self.config.reduction == "mean" else value / max(part.terms, 1)
 
-    def _verify(self, batch: Batch, loss: Tensor, where: tuple[int, int]) -> None:
+    def _objective(self, batch: Batch, part: Part, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The part of this process of the loss of a step, and the logits of its pairs.
+
+        The parts of all processes add up to the loss of the whole batch.
+        """
+        if len(batch.users) == 0:
+            zero = torch.zeros((), device=self.device)
+            return zero, zero
+        loss, logits = objective(self.model, batch, self.config, rng)
+        if processes.size() > 1 and self.config.reduction == "mean":
+            loss = loss * (terms(batch, self.config) / max(part.terms, 1))
+        return loss, logits
+
+    def _add_gradients(self, loss: Tensor, where: tuple[int, int]) -> float:
+        """Add the loss and the gradients of all processes; return the loss.
+
+        One message carries them all, like a bucket of `DistributedDataParallel`.
+        """
+        total = loss.detach().clone().view(1)
+        grads = []
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                grads.append(parameter.grad)
+        processes.add([total, *grads])
+        value = float(total)
+        if not math.isfinite(value):
+            bad = self._bad_tensor(self.model.named_parameters())
+            raise NonFiniteError(self._not_finite(bad or "loss", *where))
+        return value
+
+    def _verify(self, part: Part, loss: Tensor, where: tuple[int, int]) -> None:
         """Compare the loss and all gradients of a step with those of slow forms."""
         rng = torch.Generator(self.device)
         rng.manual_seed(torch_seed(self.seed, "dropout", *where))  # the masks of the step
         named = {n: p for n, p in self.model.named_parameters() if p.grad is not None}
         with verify.slow_forms():
-            expected, _ = objective(self.model, batch.to(self.device), self.config, rng)
+            expected, _ = self._objective(part.batch.to(self.device), part, rng)
+            if not expected.requires_grad:
+                return
             grads = torch.autograd.grad(expected, list(named.values()))
         exact = self.config.matmul_precision == "highest"
         step = f"epoch {where[0] + 1}, batch {where[1] + 1}"
@@ -339,11 +452,12 @@ class Trainer:
             assert parameter.grad is not None
             verify.assert_close(f"{step}: gradient of {name}", parameter.grad, grad, tolerance)
 
-    def _set_learning_rate(self, epoch: int, batch: int) -> None:
+    def _set_learning_rate(self, epoch: int, batch: int) -> float:
         steps = len(self.batches)
         rate = learning_rate(self.config, epoch * steps + batch, steps, self.horizon)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        return rate
 
     @staticmethod
     def _bad_tensor(named: Iterable[tuple[str, Tensor]]) -> str | None:
@@ -366,7 +480,10 @@ class Trainer:
         if not state.best_validation or merit(validation) > merit(state.best_validation):
             state.best_epoch = state.epoch
             state.best_validation = validation
-            state.best = copy.deepcopy(self.model.state_dict())
+            best = dict(self.model.state_dict())
+            if self.tables is not None:  # of each table, the rows of this process
+                best |= self.tables.chosen()
+            state.best = copy.deepcopy(best)
 
     def _stale(self) -> bool:
         patience = self.config.patience
@@ -382,6 +499,7 @@ class Trainer:
         # The next epoch may be the best, so what follows may take one epoch more.
         following = self.repeats * (self.state.epoch + 1) * train
         self.late = time.monotonic() + train + validate + following > self.deadline
+        (self.late,) = processes.any_of(self.late)
         return self.late
 
 
@@ -396,10 +514,14 @@ class Averaged:
     model : nn.Module
     decay : float
         Largest decay per step, in (0, 1).
+    but : set of int
+        Identities of parameters to leave out.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
+    def __init__(self, model: nn.Module, decay: float, but: Collection[int] = ()) -> None:
+        self.parameters = {
+            k: p for k, p in model.named_parameters() if p.requires_grad and id(p) not in but
+        }
         self.decay = decay
         self.values = {k: p.detach().clone() for k, p in self.parameters.items()}
 
@@ -447,8 +569,8 @@ def learning_rate(config: TrainConfig, step: int, per_epoch: int, horizon: int) 
     return config.learning_rate * share
 
 
-def prefetched(source: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
-    """The batches of `source` in the same order, made in advance by a background thread.
+def prefetched(source: Iterator[Part], depth: int = 2) -> Generator[Part, None, None]:
+    """The parts of batches of `source` in the same order, made in advance by a background thread.
 
     At most `depth` batches are waiting at a time.
     """
@@ -502,9 +624,25 @@ def parameter_groups(model: Any) -> list[list[nn.Parameter]]:
     ]
 
 
-def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
-    parameters = list(model.parameters())
-    groups = parameter_groups(model)
+def terms(batch: Batch, config: TrainConfig) -> int:
+    """Number of terms of a batch's loss: pairs, positives with a softmax, negatives with BPR."""
+    return int((batch.labels == 0).sum()) if config.loss == "bpr" else len(batch.labels)
+
+
+def tables_of(model: Any, config: TrainConfig, n_users: int, n_items: int) -> Tables | None:
+    """The embedding tables of a model that are updated by rows; None if none are."""
+    if config.table_optimizer == "adam":
+        return None
+    embeddings = {id(parameter) for parameter in model.embedding_parameters()}
+    named = dict(model.named_parameters())
+    roles = base.table_roles(type(model), model.config)
+    decayed = {n for n in roles if config.decay_on == "all" or id(named[n]) in embeddings}
+    return Tables(model, roles, decayed, config.learning_rate, config.weight_decay, config.average)
+
+
+def _optimizer(model: Any, config: TrainConfig, but: Collection[int] = ()) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if id(p) not in but]
+    groups = [[p for p in group if id(p) not in but] for group in parameter_groups(model)]
     decays = [config.weight_decay, config.weight_decay if config.decay_on == "all" else 0.0]
     return torch.optim.Adam(
         [{"params": g, "weight_decay": d} for g, d in zip(groups, decays, strict=True) if g],
@@ -516,13 +654,19 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:
     """Expected name, type and shape of each tensor from `Trainer.state_dict`."""
     state = arrays.optional(base.state_arrays(config, n_users, n_items))
+    tables: Collection[str] = ()
+    if config.train.table_optimizer != "adam" and not base.non_iterative(config.name):
+        tables = base.table_roles(base.model_class(config.name), config.model)
+        state = {name: array for name, array in state.items() if name not in tables}
     declared: dict[str, Array] = {}
     for part in ("model", "best", "average"):
         declared |= arrays.under(part, state)
     if base.non_iterative(config.name):
         return declared
     model = base.build(config.name, config.model, n_users, n_items, 0)
-    for index, parameter in enumerate(itertools.chain(*parameter_groups(model))):
+    by_rows = {id(p) for name, p in model.named_parameters() if name in tables}
+    dense = (p for p in itertools.chain(*parameter_groups(model)) if id(p) not in by_rows)
+    for index, parameter in enumerate(dense):
         moment = Array(shape=tuple(parameter.shape), optional=True)
         adam = {"step": Array(shape=(), optional=True), "exp_avg": moment, "exp_avg_sq": moment}
         declared |= arrays.under(f"optimizer.{index}", adam)

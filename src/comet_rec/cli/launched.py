@@ -1,0 +1,57 @@
+"""Commands that ``torchrun`` starts as several processes, of which rank 0 prints and writes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from comet_rec.errors import ConfigError
+
+
+def size() -> int:
+    """Number of processes that ``torchrun`` has started; 1 without it."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    return int(text) if text.isdecimal() and "MASTER_ADDR" in os.environ else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0; 0 without ``torchrun``."""
+    return int(os.environ["RANK"]) if size() > 1 else 0
+
+
+def local_rank() -> int:
+    """Number of this process among those of its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if size() > 1 else 0
+
+
+def restarted() -> bool:
+    """Whether ``torchrun`` has started the processes again, because one of them failed."""
+    return size() > 1 and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Connect the processes inside the ``with`` block; without ``torchrun`` do nothing.
+
+    Tensors on a CPU go through gloo, and tensors on a GPU through NCCL.
+
+    Raises
+    ------
+    ConfigError
+        When the processes cannot be connected.
+    """
+    if size() == 1:
+        yield
+        return
+    import torch
+    import torch.distributed as dist
+
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{size()} processes cannot be connected: {reason}") from None
+    yield
+    dist.barrier()
+    dist.destroy_process_group()  # not after an error: the others would be waited for
