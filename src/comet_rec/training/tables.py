@@ -124,8 +124,7 @@ class Table:
         """
         if self.weight_decay > 0:
             grads = grads + self.weight_decay * self.take(rows)
-        if self.averaged is not None:
-            self.averaged.catch_up(rows, self.values.data, step)
+        before = self.take(rows) if self.averaged is not None else grads
         self.values.grad = torch.sparse_coo_tensor(
             rows[None], grads, self.values.shape, is_coalesced=True, check_invariants=False
         )
@@ -134,7 +133,7 @@ class Table:
         self.optimizer.step()  # type: ignore[no-untyped-call]
         self.values.grad = None
         if self.averaged is not None:
-            self.averaged.update(rows, self.values.data, step)
+            self.averaged.update(rows, before, self.take(rows), step)
 
     def moments(self) -> dict[str, Tensor]:
         """First and second moments of Adam, shaped like the rows of this process."""
@@ -170,27 +169,38 @@ class LazyAverage:
         self.since = torch.zeros(len(values), dtype=torch.int32)  # steps that the average includes
         self._log_decays = torch.zeros(1, dtype=torch.float64)  # Σ log d of the first t steps
 
-    def catch_up(self, rows: Tensor | None, parameters: Tensor, steps: int) -> None:
-        """Include all steps before step number `steps` in the averages of rows (None: of all)."""
+    def update(self, rows: Tensor, before: Tensor, after: Tensor, step: int) -> None:
+        """Include all steps up to step number `step`, which changed the rows.
+
+        Parameters
+        ----------
+        rows : int64 [R]
+        before, after : Tensor [R, …]
+            Values of the rows before and after the step.
+        step : int
+        """
+        missed = self._decay(self.since[rows], step, before)
+        decay = self._decay(torch.tensor([step]), step + 1, before)
+        average = self.values.index_select(0, rows)
+        average.sub_(before).mul_(missed).add_(before)  # the steps in which the rows stayed
+        average.sub_(after).mul_(decay).add_(after)
+        self.values.index_copy_(0, rows, average)
+        self.since[rows] = step + 1
+
+    def settle(self, values: Tensor, steps: int) -> None:
+        """Include all of the first `steps` steps in the averages of all rows."""
+        missed = self._decay(self.since, steps, values)
+        self.values.sub_(values).mul_(missed).add_(values)
+        self.since.fill_(steps)
+
+    def _decay(self, since: Tensor, steps: int, like: Tensor) -> Tensor:
+        """Product of the decays of the steps from `since` to `steps` − 1, for rows like `like`."""
         if steps >= len(self._log_decays):
             t = torch.arange(2 * steps + 1000, dtype=torch.float64)
             decays = ((1 + t) / (10 + t)).clamp(max=self.decay)
             self._log_decays = torch.cat([t.new_zeros(1), decays.log().cumsum(0)])
-        since = self.since if rows is None else self.since[rows]
-        factor = (self._log_decays[steps] - self._log_decays[since.long()]).exp()
-        factor = factor.to(parameters.dtype).view(-1, *[1] * (parameters.dim() - 1))
-        if rows is None:
-            self.values.sub_(parameters).mul_(factor).add_(parameters)
-            self.since.fill_(steps)
-        else:
-            current = parameters.index_select(0, rows)
-            old = self.values.index_select(0, rows)
-            self.values.index_copy_(0, rows, current + (old - current) * factor)
-            self.since[rows] = steps
-
-    def update(self, rows: Tensor, parameters: Tensor, step: int) -> None:
-        """Include step number `step`, in which the given rows changed."""
-        self.catch_up(rows, parameters, step + 1)
+        product = (self._log_decays[steps] - self._log_decays[since.long()]).exp()
+        return product.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
 
 
 class Exchange:
@@ -329,7 +339,7 @@ class Tables:
         """Bring the moving averages of all rows up to date, after `steps` steps."""
         for table in self.tables.values():
             if table.averaged is not None:
-                table.averaged.catch_up(None, table.values.data, steps)
+                table.averaged.settle(table.values.data, steps)
 
     def chosen(self) -> dict[str, Tensor]:
         """What validation measures, by table: the averages, or without them the values.
