@@ -132,6 +132,8 @@ def one(given: argparse.Namespace) -> dict[str, Any]:
                 times.append((time.perf_counter() - start, part.positives))
         passed("steps")
         trainer._put_best()
+        source.close()
+        del trainer, batches, source, part  # as at the end of a training
         rng = np.random.default_rng(0)
         rows = np.sort(rng.choice(len(split.test), min(EVALUATED, len(split.test)), replace=False))
         held = split.test.take(rows)

@@ -37,7 +37,9 @@ MOST_MANIFEST = 1 << 24
 """Largest manifest, in bytes (16 MiB)."""
 TRIES = 1000
 """Attempts to open a folder or checkpoint that other processes keep replacing."""
-_KEPT = re.compile(r"last\.json|last-\w+-\d+\.safetensors|blend|companions|measured|final|\..*")
+_KEPT = re.compile(
+    r"last\.json|last-\w+-\d+\.safetensors|tables-\w+-\d+|blend|companions|measured|final|\..*"
+)
 """File names that the `checkpoints` folder of a run may hold; see `artefact.checkpoint`."""
 _MANIFEST = {"schema": object, "files": {str: str}, "sha256": str}
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)

@@ -141,6 +141,10 @@ def _run(arguments: list[str] | None) -> int:
     except BrokenPipeError:  # the reader of stdout has gone, e.g. `| head`
         sys.stdout = None
         return 0
+    except RuntimeError as error:
+        if launched.size() > 1 and "gloo" in str(error):
+            return _say("the connection to another process is lost: that one has failed", 1)
+        raise  # an internal error
     except OSError as error:
         if error.errno in FULL and error.filename is None:
             sys.stdout = None  # else Python would write to it once more

@@ -106,6 +106,9 @@ def train(
     if split_by != "leave-one-out" and (all_ or test):
         raise InputError("--split divides DATA; remove it, or --all and --test")
     limit = None if time_limit is None else _seconds(time_limit)
+    if launched.restarted() and (out / "manifest.json").exists():
+        show(f"written to {out}, before a process failed")
+        return
     resume = resume or _resumes_after_a_restart(out)
     first = launched.rank() == 0
     quiet = quiet or not first
