@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,71 @@ def child(task: str, given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def constants(given: dict[str, Any]) -> dict[str, Any]:
+    """Milliseconds of the parts of a step in one process, one after another."""
+    from comet_rec.data.batch_parts import compacted, part_of_users
+    from comet_rec.training.tables import Layout
+    from comet_rec.training.trainer import Part, terms
+
+    trainer = trainer_of(given["model"], given["items"], given["optimizer"])
+    halves = Layout(trainer.owner.rows, 2)
+    names = ("draw", "cut", "compact", "rows", "step")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    tables, rows_ms, rows = trainer.tables, [0.0], []
+
+    def timed(call: Any) -> Any:
+        def timed_call(*arguments: Any) -> None:
+            began = time.perf_counter()
+            call(*arguments)
+            rows_ms[0] += time.perf_counter() - began
+
+        return timed_call
+
+    tables.load_rows, tables.update = timed(tables.load_rows), timed(tables.update)
+    source = trainer.batches.epoch(0)
+    for number in range(WARM_UP + given["steps"]):
+        clock = [time.perf_counter()]
+        batch = next(source)
+        clock.append(time.perf_counter())
+        half = part_of_users(batch, halves.owners(batch.users).numpy() == 0)
+        clock.append(time.perf_counter())
+        small, of_batch = compacted(batch, trainer.owner.rows)
+        clock.append(time.perf_counter())
+        rows_ms[0] = 0.0
+        whole = Part(small, batch.positives, terms(batch, trainer.config), of_batch)
+        trainer._step(whole)
+        trainer.state.batch += 1
+        clock.append(time.perf_counter())
+        del half
+        if number >= WARM_UP:
+            seconds = np.diff(clock)
+            for name, value in zip(("draw", "cut", "compact", "step"), seconds, strict=True):
+                times[name].append(value)
+            times["rows"].append(rows_ms[0])
+            rows.append(sum(map(len, of_batch.values())))
+    found = {name: round(1e3 * statistics.median(x), 3) for name, x in times.items()}
+    return {"ms": found, "rows": statistics.median(rows)}
+
+
+def exchange(given: dict[str, Any]) -> dict[str, Any]:
+    """Milliseconds of an all-to-all of small and of large messages, and of a small sum."""
+    import torch
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    count, found = dist.get_world_size(), {}
+    for megabytes in (0.001, 1.0, 4.0, 16.0):
+        sent = torch.zeros(int(megabytes * 2.5e5 / count) * count)
+        got, times = torch.empty_like(sent), []
+        for _ in range(given["steps"]):
+            dist.barrier()
+            began = time.perf_counter()
+            dist.all_to_all_single(got, sent)
+            times.append(time.perf_counter() - began)
+        found[str(megabytes)] = round(1e3 * statistics.median(times), 4)
+    return {"ms": found}
+
+
 def run(count: int, task: str, **given: Any) -> dict[str, Any]:
     """A task in a number of processes."""
     words = [sys.executable, __file__, "--child", task, "--given", json.dumps(given)]
@@ -214,13 +280,13 @@ def equal(steps: int) -> list[dict[str, Any]]:
 
 def memory(steps: int) -> dict[str, Any]:
     """A large table in one and in two processes, and dense Adam."""
-    common = {"model": "fism", "items": LARGE}
-    del common["model"]
+    common = {"model": "mf", "items": LARGE}
+    sparse, dense = ({**common, "optimizer": name} for name in ("sparse_adam", "adam"))
     lines = {
-        "sparse, 1": run(1, "memory", model="mf", optimizer="sparse_adam", steps=steps, **common),
-        "sparse, 2": run(2, "memory", model="mf", optimizer="sparse_adam", steps=steps, **common),
-        "dense, 1": run(1, "memory", model="mf", optimizer="adam", steps=max(3, steps // 10), **common),
-    }  # fmt: skip
+        "sparse, 1": run(1, "memory", steps=steps, **sparse),
+        "sparse, 2": run(2, "memory", steps=steps, **sparse),
+        "dense, 1": run(1, "memory", steps=max(3, steps // 10), **dense),
+    }
     for name, line in lines.items():
         print(name, json.dumps(line), flush=True)
     whole = lines["sparse, 1"]["peak_gb"][0]
@@ -243,9 +309,33 @@ def curves(steps: int, repeat: int) -> list[dict[str, Any]]:
     return lines
 
 
+def by_size(steps: int, repeat: int) -> list[dict[str, Any]]:
+    """Steps of one process with tables of several sizes, by rows and with dense Adam, in turns."""
+    lines = []
+    for _ in range(repeat):
+        for items in (10_000, 30_000, 100_000, 300_000, 1_000_000):
+            for optimizer in ("adam", "sparse_adam"):
+                common = {"model": "mf", "items": items, "optimizer": optimizer}
+                lines.append(run(1, "curves", steps=steps, **common))
+                lines[-1]["numbers"] = (USERS + items) * (WIDTH + 1)
+                print(json.dumps(lines[-1]), flush=True)
+    return lines
+
+
+def measured(steps: int) -> dict[str, Any]:
+    """What `benchmarks/simulate.py` computes with."""
+    common = {"model": "mf", "optimizer": "sparse_adam", "steps": steps}
+    lines = {
+        "one process": [run(1, "constants", items=items, **common) for items in TABLES],
+        "exchange": [run(count, "exchange", steps=steps) for count in PROCESSES[1:]],
+    }
+    print(json.dumps(lines), flush=True)
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=["equal", "memory", "curves"])
+    parser.add_argument("--only", choices=["equal", "memory", "curves", "constants", "tables"])
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--out", type=Path)
@@ -253,7 +343,9 @@ def main() -> None:
     parser.add_argument("--given", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        found = child(given.child, given.given)
+        tasks = {"constants": constants, "exchange": exchange}
+        task = tasks.get(given.child, partial(child, given.child))
+        found = task(given.given)
         if os.environ.get("RANK", "0") == "0":
             print(json.dumps(found))
         return
@@ -262,6 +354,10 @@ def main() -> None:
         result["equal"] = equal(given.steps)
     if given.only in (None, "memory"):
         result["memory"] = memory(given.steps)
+    if given.only in (None, "tables"):
+        result["tables"] = by_size(given.steps, given.repeat)
+    if given.only in (None, "constants"):
+        result["constants"] = measured(given.steps)
     if given.only in (None, "curves"):
         result["curves"] = curves(given.steps, given.repeat)
     write(result, given.out)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -536,6 +537,113 @@ def reliability() -> list[str]:
     return lines
 
 
+def scale(part: str) -> list[str]:
+    """A table of docs/scale.md, from the records under results/scale/."""
+    return {
+        "one": _one_process, "equal": _equal_processes, "memory": _divided_tables,
+        "curves": _steps_of_processes, "paper": _on_paper,
+    }[part]()  # fmt: skip
+
+
+def _of_scale(name: str) -> dict[str, Any]:
+    result = load(f"scale/{name}.json")
+    assert result is not None, name
+    return result
+
+
+def _one_process() -> list[str]:
+    """Medians of the runs on each log."""
+    lines = [
+        "| rows | users | items | read, split | order of an epoch | step | a positive "
+        "| 10,000 users ranked | 100,000 lists | peak memory |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    logs: dict[tuple[int, ...], list[dict[str, Any]]] = {}
+    for name in ("rows", "items"):
+        for run in _of_scale(name)["runs"]:
+            size = run["rows"], run["users"], run["items"]
+            logs.setdefault(size, []).append(run)
+    for size, runs in sorted(logs.items()):
+
+        def seconds(*phases: str, runs: list[dict[str, Any]] = runs) -> str:
+            return f"{_middle(sum(run['seconds'][p] for p in phases) for run in runs):,.0f} s"
+
+        cells = [
+            *(f"{number:,}" for number in size),
+            seconds("read", "split"),
+            f"{_middle(run['order_us_per_positive'] for run in runs):.2f} µs a positive",
+            f"{_middle(run['step_ms'] for run in runs):,.0f} ms",
+            f"{_middle(run['us_per_positive'] for run in runs):,.0f} µs",
+            seconds("evaluate"),
+            seconds("lists"),
+            f"{max(run['peak_gb'] for run in runs):.1f} GB",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _middle(values: Iterable[float]) -> float:
+    return statistics.median(list(values))
+
+
+def _equal_processes() -> list[str]:
+    lines = [
+        "| model | tables | processes | largest difference of a loss, float64 | float32 "
+        "| of a parameter, float64 | float32 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    runs = {
+        (x["model"], x["tables"], x["processes"], x["dtype"]): x
+        for x in _of_scale("equal")["equal"]
+    }
+    for model, tables, processes, dtype in runs:
+        if dtype == "float64":
+            pair = [runs[model, tables, processes, kind] for kind in ("float64", "float32")]
+            cells = [f"{x[key]:.0e}" for key in ("loss", "parameters") for x in pair]
+            lines.append(f"| {model} | {tables} | {processes} | {' | '.join(cells)} |")
+    return lines
+
+
+def _divided_tables() -> list[str]:
+    lines = ["| tables | processes | peak memory of each | step |", "|---|---|---|---|"]
+    found = _of_scale("memory")["memory"]
+    for run in found["runs"].values():
+        kind = "dense Adam" if run["optimizer"] == "adam" else "by rows"
+        peaks = ", ".join(f"{peak:.1f}" for peak in run["peak_gb"])
+        lines.append(f"| {kind} | {run['processes']} | {peaks} GB | {run['ms']['step']:,.0f} ms |")
+    return lines
+
+
+def _steps_of_processes() -> list[str]:
+    lines = [
+        "| rows of the table | processes | positives a second | step, measured | predicted "
+        "| off | in communication | predicted |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {x['items']:,} | {x['processes']} | {x['positives_per_second']:,} "
+        f"| {x['measured_ms']:,.0f} ms | {x['predicted_ms']:,.0f} ms | {x['off']:+.0%} "
+        f"| {x['communication']:.0%} | {x['predicted_communication']:.0%} |"
+        for x in _of_scale("model")["compared"]
+    ]
+    return lines
+
+
+def _on_paper() -> list[str]:
+    lines = [
+        "| machines | processes | log on each machine | tables on each machine | step "
+        "| of it making the batch | of it network | epoch | epoch if making were divided |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {x['machines']} | {x['processes']:,} | {x['log_gb']:,} GB | {x['tables_gb']:,} GB "
+        f"| {x['step_s']:.1f} s | {x['making_s']:.1f} s | {x['network_s']:.2f} s "
+        f"| {x['epoch_hours']:,.0f} h | {x['without_making_hours']:,.0f} h |"
+        for x in _of_scale("model")["on_paper"]
+    ]
+    return lines
+
+
 def survivors(result: dict[str, Any]) -> list[str]:
     """Mutants that no test finds, with the reason of each."""
     lines = ["| function | reason | change |", "|---|---|---|"]
@@ -572,7 +680,8 @@ def with_tables(text: str) -> str:
 
     A mark is ``<!-- table: FILE -->`` or ``<!-- table: FILE rows: LABEL; LABEL -->``, FILE being
     one under results/, ``<!-- table: checks -->`` for the checks of `comet_rec.testing`, or
-    ``<!-- table: reliability -->`` for the records under results/reliability/.
+    ``<!-- table: reliability -->`` for the records under results/reliability/. ``scale/PART`` are
+    tables of the records under results/scale/.
     """
 
     def table(found: re.Match[str]) -> str:
@@ -580,6 +689,8 @@ def with_tables(text: str) -> str:
             return found[1] + "\n".join(all_checks()) + "\n"
         if found[2] == "reliability":
             return found[1] + "\n".join(reliability()) + "\n"
+        if found[2].startswith("scale/"):
+            return found[1] + "\n".join(scale(found[2].partition("/")[2])) + "\n"
         result = load(found[2])
         assert result is not None, found[2]
         if "tried" in result:
@@ -620,6 +731,7 @@ WITH_TABLES = (
     "docs/mutants.md",
     "docs/export.md",
     "docs/results.md",
+    "docs/scale.md",
     "docs/serving.md",
     "docs/updates.md",
 )

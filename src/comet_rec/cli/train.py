@@ -109,7 +109,7 @@ def train(
     if launched.restarted() and (out / "manifest.json").exists():
         show(f"written to {out}, before a process failed")
         return
-    resume = resume or _resumes_after_a_restart(out)
+    resume = resume or _resumes_by_itself(out)
     first = launched.rank() == 0
     quiet = quiet or not first
     with (
@@ -167,11 +167,11 @@ def _reserved(out: Path, resume: bool) -> Iterator[None]:
         yield
 
 
-def _resumes_after_a_restart(out: Path) -> bool:
-    """Whether ``torchrun`` has restarted a training that has a checkpoint to resume from."""
+def _resumes_by_itself(out: Path) -> bool:
+    """Whether several processes find a checkpoint: torchrun or a scheduler has restarted them."""
     from comet_rec.artefact.checkpoint import has_checkpoint
 
-    return launched.restarted() and has_checkpoint(out / "checkpoints")
+    return launched.size() > 1 and has_checkpoint(out / "checkpoints")
 
 
 def _save(estimator: Estimator, out: Path) -> Path:

@@ -84,6 +84,13 @@ A smaller log trains in seconds anyway, and so its lists depend less on the proc
 """
 
 
+BY_ROWS = 20_000_000
+"""Numbers in embedding tables from which on presets update tables by rows.
+
+From about there a step is faster so (ADR 0049, `python benchmarks/processes.py --only tables`).
+"""
+
+
 def auto(model: str, log: Interactions) -> Config:
     """The default preset: `best` without a refit, that is, validation rows are not trained on.
 
@@ -502,7 +509,14 @@ def preset(name: str, model: str, log: Interactions) -> Config:
     """
     if name not in PRESETS:
         raise ConfigError(unknown("preset", str(name), list(PRESETS)))
-    return PRESETS[name](model, log)
+    config = PRESETS[name](model, log)
+    if base.non_iterative(model) or (
+        config.train.loss == "softmax" and not config.train.softmax_items
+    ):
+        return config  # a full softmax reads every item in every step
+    if base.table_numbers(config, log.n_users, log.n_items) < BY_ROWS:
+        return config
+    return replace(config, train=replace(config.train, table_optimizer="sparse_adam"))
 
 
 OF_A_SOLUTION = ("train.refit", "train.matmul_precision", "train.selection_metric")

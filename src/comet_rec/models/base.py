@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 import torch
@@ -92,6 +93,14 @@ def table_roles(model: type[Any], config: Any) -> dict[str, Role]:
         for name, array in declared.items()
         if array.shape and array.shape[0] in rows
     }
+
+
+def table_numbers(config: Config, n_users: int, n_items: int) -> int:
+    """How many numbers the embedding tables of a model hold."""
+    model = model_class(config.name)
+    declared: dict[str, Array] = model.arrays(config.model, n_users, n_items)
+    shapes = [declared[name].shape for name in table_roles(model, config.model)]
+    return sum(math.prod(int(size) for size in shape) for shape in shapes)
 
 
 def state_arrays(config: Config, n_users: int, n_items: int) -> dict[str, Array]:

@@ -113,7 +113,10 @@ class Part:
         return {role: kinds.value(role, self.types[role]) for role in roles}
 
     def notes(self, roles: Sequence[Role]) -> list[str]:
-        """Notes for the user about how the columns of these roles were chosen and read."""
+        """Notes for the user about how the columns of these roles were chosen and read.
+
+        They do not name the part.
+        """
         placed = [
             f"column {self.placed[role]} is the {role}" for role in roles if role in self.placed
         ]
@@ -122,7 +125,7 @@ class Part:
         notes += self.remarks
         if self.bad:
             notes += self.bad.remarks()
-        return [f"{self.name}: {note}" for note in notes]
+        return notes
 
     def file_of_row(self, row: int) -> tuple[int, int]:
         """Index of the file that holds record `row` of the part, and its number in that file."""

@@ -266,6 +266,19 @@ def _write(source: Any, name: str, path: Path) -> bool:
     return was_text
 
 
+def _once(notes_of_parts: list[tuple[str, list[str]]]) -> list[str]:
+    """Notes with the name of their part; a note of several parts is given once."""
+    names: dict[str, list[str]] = {}
+    for name, notes in notes_of_parts:
+        for note in notes:
+            names.setdefault(note, []).append(name)
+    lines = []
+    for note, parts in names.items():
+        more = f" and {len(parts) - 1:,} more" if len(parts) > 1 else ""
+        lines.append(f"{parts[0]}{more}: {note}")
+    return lines
+
+
 def load_rows(table: LogTable, skip_bad: int, remarks: Remarks) -> None:
     """Read the rows of a log into its table in the database, and delete the bad rows.
 
@@ -287,9 +300,8 @@ def load_rows(table: LogTable, skip_bad: int, remarks: Remarks) -> None:
     table.fill()
     if table.events:
         _check_events(table)
-    for part in table.parts:
-        remarks.notes += part.notes(table.roles)
-        remarks.doubt(f"{part.name}: {caution}" for caution in part.cautions)
+    remarks.notes += _once([(part.name, part.notes(table.roles)) for part in table.parts])
+    remarks.doubt(_once([(part.name, list(part.cautions)) for part in table.parts]))
     rows = table.count("SELECT count(*) FROM log")
     if table.n_bad > skip_bad or (table.n_bad and table.misfits == rows):  # no good row is left
         raise too_many(table)

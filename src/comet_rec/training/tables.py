@@ -166,8 +166,9 @@ class LazyAverage:
     def __init__(self, values: Tensor, decay: float) -> None:
         self.decay = decay
         self.values = values.clone()
-        self.since = torch.zeros(len(values), dtype=torch.int32)  # steps that the average includes
-        self._log_decays = torch.zeros(1, dtype=torch.float64)  # Σ log d of the first t steps
+        # Number of steps that the average of each row includes, and Σ log d of the first t steps.
+        self.since = values.new_zeros(len(values), dtype=torch.int32)
+        self._log_decays = values.new_zeros(1, dtype=torch.float64)
 
     def update(self, rows: Tensor, before: Tensor, after: Tensor, step: int) -> None:
         """Include all steps up to step number `step`, which changed the rows.
@@ -180,7 +181,7 @@ class LazyAverage:
         step : int
         """
         missed = self._decay(self.since[rows], step, before)
-        decay = self._decay(torch.tensor([step]), step + 1, before)
+        decay = self._decay(self.since.new_tensor([step]), step + 1, before)
         average = self.values.index_select(0, rows)
         average.sub_(before).mul_(missed).add_(before)  # the steps in which the rows stayed
         average.sub_(after).mul_(decay).add_(after)
@@ -196,7 +197,7 @@ class LazyAverage:
     def _decay(self, since: Tensor, steps: int, like: Tensor) -> Tensor:
         """Product of the decays of the steps from `since` to `steps` − 1, for rows like `like`."""
         if steps >= len(self._log_decays):
-            t = torch.arange(2 * steps + 1000, dtype=torch.float64)
+            t = torch.arange(2 * steps + 1000, dtype=torch.float64, device=since.device)
             decays = ((1 + t) / (10 + t)).clamp(max=self.decay)
             self._log_decays = torch.cat([t.new_zeros(1), decays.log().cumsum(0)])
         product = (self._log_decays[steps] - self._log_decays[since.long()]).exp()
@@ -293,7 +294,8 @@ class Tables:
         """Put the given rows of every table into the model, in this order."""
         for role in sorted(set(self.roles.values())):
             names = [name for name in self.roles if self.roles[name] == role]
-            exchange = Exchange(self.tables[names[0]].layout, rows[role])
+            first = self.tables[names[0]]
+            exchange = Exchange(first.layout, rows[role].to(first.values.device))
             self._exchanges[role] = exchange
             # Tables of the same role are exchanged together, as columns of one matrix.
             columns = [self.tables[name].take(exchange.asked) for name in names]

@@ -1,0 +1,197 @@
+"""Time, memory and network of a training step for any number of machines, from measured constants.
+
+    python benchmarks/simulate.py --out results/scale/model.json
+
+The constants are those of `results/scale/constants.json` (`processes.py`): milliseconds of
+the parts of a step in one process, and of messages between processes. The first table compares the
+model with the measured steps of 1, 2 and 4 processes. The second one computes 8 and 64 machines for
+10⁸ users, 10⁷ items and 10¹⁰ rows.
+
+With B positives in the batches of all P processes, R rows that one process needs, and W numbers a
+row, a step of a process takes
+
+    draw(B) + cut(B) + compact(B / P) + compute(B / P) + rows(R)            processor
+    2 · 4 · W · R · (P − 1) / P + 8 · R bytes, and 7 messages                network
+
+The first line is multiplied by P / cores where processes share cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from machine import command, machine, write
+
+ROOT = Path(__file__).resolve().parents[1]
+SCALE = ROOT / "results" / "scale"
+MESSAGES = 7
+"""Messages of a step: for users and for items the numbers, indices and values of rows and the
+gradients, without those that one process sends to itself alone; and the sum of all gradients."""
+ROW_BYTES = 16 + 16 + 4 + 8
+"""Bytes of a row of the log in every process: log, training rows, negatives, order of an epoch."""
+BATCH, PAIRS, WIDTH = 4096, 5, 64
+"""Positives of a measured batch, pairs of a positive, and numbers of a row without its bias."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Milliseconds of the parts of a step of one process with `BATCH` positives.
+
+    Parameters
+    ----------
+    draw, cut, compact, compute, rows : float
+    row_count : float
+        Rows that the step reads and changes.
+    """
+
+    draw: float
+    cut: float
+    compact: float
+    compute: float
+    rows: float
+    row_count: float
+
+    @staticmethod
+    def of(line: dict[str, Any]) -> Constants:
+        """The constants in a line of `benchmarks/processes.py`."""
+        ms = line["ms"]
+        parts = ms["draw"], ms["cut"], ms["compact"], ms["step"] - ms["rows"], ms["rows"]
+        return Constants(*parts, line["rows"])
+
+
+@dataclass(frozen=True)
+class Network:
+    """Time of messages: some milliseconds for each, and some for each megabyte of a process."""
+
+    message_ms: float
+    megabyte_ms: float
+
+    @staticmethod
+    def of(line: dict[str, Any]) -> Network:
+        """A line through the measured sizes of messages."""
+        sizes = np.array([float(size) for size in line["ms"]])
+        ms = np.array(list(line["ms"].values()))
+        slope = float((ms[-1] - ms[1]) / (sizes[-1] - sizes[1]))
+        return Network(float(ms[0]), slope)
+
+    def ms(self, megabytes: float) -> float:
+        """Milliseconds of a step's messages of so many megabytes."""
+        return MESSAGES * self.message_ms + megabytes * self.megabyte_ms
+
+
+def distinct(draws: float, rows: float) -> float:
+    """Expected number of distinct rows among uniform draws."""
+    return rows * -math.expm1(-draws / rows)
+
+
+def step(
+    constants: Constants, network: Network | None, processes: int, cores: float, rows: float,
+    *, scale: float = 1.0,
+) -> dict[str, float]:  # fmt: skip
+    """Milliseconds of a step, and of its parts.
+
+    Parameters
+    ----------
+    constants, network
+    processes : int
+        P, on all machines.
+    cores : float
+        Cores of all machines.
+    rows : float
+        Distinct rows that a process needs.
+    scale : float
+        Positives of the batches of all processes, over `BATCH`.
+    """
+    c, p = constants, processes
+    making = scale * (c.draw + (c.cut if p > 1 else 0.0) + c.compact / p)
+    computing = scale * c.compute / p + c.rows * rows / c.row_count
+    if p == 1:  # batches are made in advance, by a thread on a core of its own
+        return {"processor": max(making, computing), "network": 0.0, "making": making}
+    busy = max(1.0, p / cores)
+    threads = 2 * p <= cores
+    work = max(making, computing) if threads else (making + computing) * busy
+    megabytes = rows * (p - 1) / p * (2 * 4 * (WIDTH + 1) + 8) / 1e6
+    exchange = network.ms(megabytes) if network else 0.0
+    return {"processor": work, "network": exchange, "making": making * busy, "mb": megabytes}
+
+
+def compared(constants: dict[str, Any], curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Measured and predicted steps."""
+    network = {line["processes"]: Network.of(line) for line in constants["exchange"]}
+    lines = []
+    for one in constants["one process"]:
+        for processes in sorted({line["processes"] for line in curves}):
+            runs = [x for x in curves if (x["processes"], x["items"]) == (processes, one["items"])]
+            measured = statistics.median(x["ms"]["step"] for x in runs)
+            within = statistics.median(
+                x["ms"]["communication"] + (x["ms"]["wait"] if processes > 1 else 0) for x in runs
+            )
+            rows = statistics.median(x["rows"] for x in runs)
+            found = step(Constants.of(one), network.get(processes), processes, 2, rows)
+            predicted = found["processor"] + found["network"]
+            lines.append(
+                {
+                    "items": one["items"], "processes": processes, "rows": rows,
+                    "measured_ms": round(measured, 1), "predicted_ms": round(predicted, 1),
+                    "off": round(predicted / measured - 1, 3),
+                    "positives_per_second": round(BATCH / measured * 1e3),
+                    "communication": round(within / measured, 3),
+                    "predicted_communication": round(found["network"] / predicted, 3),
+                }
+            )  # fmt: skip
+    return lines
+
+
+MACHINE = {"cores": 16, "memory_gb": 256, "gbit": 25, "message_ms": 0.1}
+"""Machines of the second table; not measured."""
+USERS, ITEMS, ROWS = 10**8, 10**7, 10**10
+
+
+def on_paper(constants: dict[str, Any], machines: int) -> dict[str, Any]:
+    """A step, an epoch and the memory on a number of machines, a process for each core."""
+    one = Constants.of(constants["one process"][-1])
+    p = machines * MACHINE["cores"]
+    scale = p  # as many positives a process as were measured
+    megabyte_ms = MACHINE["cores"] * 8 / MACHINE["gbit"]  # the processes share the card
+    rows = BATCH + distinct(BATCH * PAIRS, ITEMS)
+    found = step(one, Network(MACHINE["message_ms"], megabyte_ms), p, p, rows, scale=scale)
+    tables = 4 * (WIDTH + 1) * (USERS + ITEMS) * 3
+    total = found["processor"] + found["network"]
+    return {
+        "machines": machines, "processes": p, "batch": BATCH * p,
+        "log_gb": round(ROW_BYTES * ROWS / 1e9), "tables_gb": round(tables / machines / 1e9, 1),
+        "fits": ROW_BYTES * ROWS + tables / machines < MACHINE["memory_gb"] * 1e9,
+        "making_s": round(found["making"] / 1e3, 2), "step_s": round(total / 1e3, 2),
+        "network_s": round(found["network"] / 1e3, 3),
+        "epoch_hours": round(ROWS / (BATCH * p) * total / 3.6e6, 1),
+        "without_making_hours": round(
+            ROWS / (BATCH * p)
+            * (one.draw + one.compact + one.compute + one.rows + found["network"]) / 3.6e6, 1
+        ),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    constants = json.loads((SCALE / "constants.json").read_text())["constants"]
+    curves = json.loads((SCALE / "curves.json").read_text())["curves"]
+    result = {
+        "command": command(), "machine": machine(), "assumed": MACHINE,
+        "compared": compared(constants, curves),
+        "on_paper": [on_paper(constants, machines) for machines in (8, 64)],
+    }  # fmt: skip
+    write(result, given.out)
+
+
+if __name__ == "__main__":
+    main()
