@@ -35,7 +35,7 @@ import numpy as np
 
 from machine import command, machine, write
 
-ROWS, USERS, BATCH, NEGATIVES, WIDTH = 400_000, 20_000, 4096, 4, 64
+ROWS, USERS, BATCH, NEGATIVES, WIDTH = 600_000, 20_000, 4096, 4, 64
 TABLES = (10**5, 10**6, 10**7)
 PROCESSES = (1, 2, 4)
 LARGE = 10**7

@@ -189,7 +189,7 @@ def main() -> None:
             runs.append(json.loads(done.stdout.splitlines()[-1]))
             print(json.dumps(runs[-1]), flush=True)
     if given.out:
-        write(given.out, {"command": command(), "machine": machine(), "runs": runs})
+        write({"command": command(), "machine": machine(), "runs": runs}, given.out)
 
 
 if __name__ == "__main__":

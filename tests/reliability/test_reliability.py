@@ -106,3 +106,8 @@ def test_a_thousand_matrices_and_fifty_injections():
 @pytest.mark.slow
 def test_every_call_that_fails_leaves_the_earlier_run():
     run_program("faults", tries=400)
+
+
+@pytest.mark.slow
+def test_trainings_of_several_processes_survive_the_end_of_one():
+    run_program("restarts", tries=2)
