@@ -97,6 +97,7 @@ def steps_of(trainer: Any, steps: int, *, ahead: bool, double: bool) -> dict[str
             clock.taken.append(clock.seconds)
             rows.append(sum(len(r) for r in part.rows.values()) if part.rows else 0)
     clock.end()
+    source.close()
     middle = {"step": times, "make": makes, "wait": waits, "communication": clock.taken}
     return {
         "losses": losses,
@@ -158,6 +159,9 @@ def child(task: str, given: dict[str, Any]) -> dict[str, Any]:
         np.savez(given["state"] + f"-{processes.rank()}.npz", **state)
     else:
         del found["losses"]
+    if processes.size() > 1:
+        dist.barrier()
+        dist.destroy_process_group()
     return found
 
 
@@ -223,6 +227,7 @@ def exchange(given: dict[str, Any]) -> dict[str, Any]:
             dist.all_to_all_single(got, sent)
             times.append(time.perf_counter() - began)
         found[str(megabytes)] = round(1e3 * statistics.median(times), 4)
+    dist.destroy_process_group()
     return {"ms": found}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import traceback
 import warnings
@@ -48,15 +49,17 @@ class Group:
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
         for connection in self.connections:
             connection.send((function, arguments))
-        results = []
-        for connection in self.connections:
-            if not connection.poll(SECONDS):
+        results: dict[Any, Any] = {}
+        while len(results) < len(self.connections):
+            waiting = [each for each in self.connections if each not in results]
+            answered = multiprocessing.connection.wait(waiting, SECONDS)
+            if not answered:
                 raise TimeoutError(f"{function.__name__} does not end")
-            results.append(connection.recv())
-        for fine, result in results:
-            if not fine:
-                raise AssertionError(result)
-        return [result for _, result in results]
+            for connection in answered:
+                fine, results[connection] = connection.recv()
+                if not fine:  # now: the others may wait for this one for ever
+                    raise AssertionError(results[connection])
+        return [results[connection] for connection in self.connections]
 
 
 @contextlib.contextmanager

@@ -47,6 +47,8 @@ def test_a_model_is_the_same_under_a_limit(monkeypatch):
     with memory.limited(10**9):
         log = cr.read(frame)
         assert memory.is_mapped(log.items)
+        assert memory.is_mapped(log.times)
+        assert not memory.is_mapped(log.items + 1)
         model = cr.MF(preset="static", epochs=2, embedding_dim=4).fit(cr.leave_one_out(log))
         lists = model.recommend(k=5)
     assert list(lists.rows()) == list(free.recommend(k=5).rows())

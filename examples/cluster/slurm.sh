@@ -20,9 +20,12 @@ export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / PROCESSES))
 # The first machine of the job is where the processes meet.
 FIRST=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
-# Slurm sends SIGTERM five minutes before the end, and the training saves its state. The next start
-# of the job, by --requeue or by hand, goes on from there.
-srun torchrun --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node "$PROCESSES" --max-restarts 3 \
+# At SIGTERM, which Slurm sends five minutes before the end and when it needs the machines, the
+# training saves its state. torchrun leaves it four minutes for that. When the job starts again, it
+# goes on from there: by --requeue after it lost its machines, by `scontrol requeue JOB` after its
+# time was over.
+[ -e "$RUN/manifest.json" ] || srun torchrun --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node "$PROCESSES" --max-restarts 3 \
+  --shutdown-timeout 240 \
   --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$FIRST:29500" \
   -m comet_rec train "$LOG" --out "$RUN" --set train.table_optimizer=sparse_adam
 

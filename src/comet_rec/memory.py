@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ import numpy.typing as npt
 
 from comet_rec.errors import InputError
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 LEAST = 500_000_000
 """Smallest limit in bytes: the libraries alone take half of it."""
 
@@ -44,8 +44,16 @@ def empty(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """
     if _limit is None or count * np.dtype(dtype).itemsize < FILE_SHARE * _limit:
         return np.empty(count, dtype)
-    with tempfile.TemporaryFile(prefix="comet-rec-") as file:
-        array = np.memmap(file, dtype, "w+", shape=(count,))
+    try:
+        with tempfile.TemporaryFile(prefix="comet-rec-") as file:
+            # Take the room now: a full disk would kill the process when the array is written.
+            os.posix_fallocate(file.fileno(), 0, count * np.dtype(dtype).itemsize)
+            array = np.memmap(file, dtype, "w+", shape=(count,))
+    except OSError as error:
+        raise InputError(
+            f"--memory: {tempfile.gettempdir()}: {error.strerror}; set TMPDIR to a disk with more "
+            "room"
+        ) from None
     noted.add(f"large arrays of the log are in files of {tempfile.gettempdir()}")
     return array
 
@@ -60,8 +68,11 @@ def kept(array: npt.NDArray[T]) -> npt.NDArray[T]:
 
 
 def is_mapped(array: npt.NDArray[Any]) -> bool:
-    """Whether an array is in a file."""
-    return isinstance(array, np.memmap)
+    """Whether an array is in a file.
+
+    The result of a computation with such an array has its class, but is in memory.
+    """
+    return isinstance(array, np.memmap) and array._mmap is not None  # type: ignore[attr-defined]
 
 
 def set_limit(to: int | None) -> None:

@@ -47,7 +47,7 @@ def any_of(*flags: bool) -> tuple[bool, ...]:
     return tuple(bool(number) for number in numbers)
 
 
-def of_first(value: T) -> T:
+def from_first(value: T) -> T:
     """The value that the first process has."""
     if size() == 1:
         return value
@@ -63,7 +63,7 @@ def wait() -> None:
         dist.barrier()
 
 
-def add(tensors: list[Tensor]) -> None:
+def add_up(tensors: list[Tensor]) -> None:
     """Replace each tensor by its sum over all processes, in place, with one message."""
     if size() == 1 or not tensors:
         return
@@ -80,7 +80,7 @@ def share(count: int, rank_: int | None = None) -> slice:
     return slice(number * count // processes, (number + 1) * count // processes)
 
 
-def together(part: Tensor, count: int) -> Tensor:
+def gathered(part: Tensor, count: int) -> Tensor:
     """The rows that the processes have computed, each its `share` of `count` rows; [count, …]."""
     if size() == 1:
         return part
@@ -92,8 +92,8 @@ def together(part: Tensor, count: int) -> Tensor:
     return torch.cat([rows[:n] for rows, n in zip(parts, sizes, strict=True)])
 
 
-def together_array(part: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    """As `together`, for an array."""
+def gathered_array(part: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """As `gathered`, for an array."""
     if size() == 1:
         return part
-    return np.asarray(together(torch.from_numpy(np.ascontiguousarray(part)), count).numpy())
+    return np.asarray(gathered(torch.from_numpy(np.ascontiguousarray(part)), count).numpy())

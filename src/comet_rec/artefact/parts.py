@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,8 @@ from torch import Tensor
 
 from comet_rec import processes
 from comet_rec.artefact.folder import digest, sync
+from comet_rec.artefact.untrusted import one_line
+from comet_rec.errors import ArtefactError
 
 SUFFIX = ".safetensors"
 LONGEST_HEADER = 1 << 20
@@ -39,22 +40,26 @@ def save_parts(folder: Path, parts: Mapping[str, Tensor], rows: Mapping[str, int
     rows : mapping of str to int
         Number of rows of each whole tensor.
     """
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    if processes.rank() == 0:
-        folder.mkdir(parents=True)
-    processes.wait()
-    with _quiet():
-        save(
-            _whole(parts, rows),
-            storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
-            no_dist=processes.size() == 1,
-        )
-    processes.wait()
-    if processes.rank() == 0:
-        for path in folder.iterdir():
-            sync(path)
+    try:
+        if processes.rank() == 0:
+            folder.mkdir(parents=True)
+        processes.wait()
+        with _quiet():
+            save(
+                _whole(parts, rows),
+                storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
+                no_dist=processes.size() == 1,
+            )
+        processes.wait()
+        if processes.rank() == 0:
+            for path in folder.iterdir():
+                sync(path)
+    except (CheckpointException, OSError) as error:
+        raise ArtefactError(f"{folder}: cannot be written: {_reason(error)}") from None
     processes.wait()
 
 
@@ -75,6 +80,7 @@ def load_parts(
     ValueError
         When a file is missing, differs or has other tensors than `parts`.
     """
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
@@ -86,6 +92,8 @@ def load_parts(
             raise ValueError(f"{folder.name}/{name} differs from what was written")
         if _names(folder / name) - parts.keys():
             raise ValueError(f"{folder.name}/{name} has unknown tensors")
+    for part in parts.values():  # a file with a hole must not leave what was in memory before
+        part.fill_(torch.nan if part.is_floating_point() else -1)
     whole = _whole(parts, rows)
     try:
         with _quiet():
@@ -94,9 +102,12 @@ def load_parts(
                 storage_reader=HuggingFaceStorageReader(str(folder)),
                 no_dist=processes.size() == 1,
             )
-    except Exception as error:  # of many kinds, and of several processes
+    except (CheckpointException, Exception) as error:  # of many kinds, and of several processes
+        _raise_interrupt(error)
         raise ValueError(f"{folder.name} does not fit this training") from error
     for name, part in parts.items():
+        if part.dtype == torch.int32 and bool((part < 0).any()):
+            raise ValueError(f"{folder.name}: {name} has negative values")
         if part.is_floating_point() and not bool(torch.isfinite(part).all()):
             raise ValueError(f"{folder.name}: {name} is not finite")
 
@@ -105,12 +116,26 @@ def load_parts(
 def _quiet() -> Iterator[None]:
     """Leave out what PyTorch says about checkpoints of one process, and what it logs of each."""
     logging.getLogger("torch.distributed.checkpoint").setLevel(logging.ERROR)
-    for name in logging.Logger.manager.loggerDict:
+    for name in list(logging.Logger.manager.loggerDict):
         if name.endswith("dcp_logger"):
             logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield
+
+
+def _raise_interrupt(error: BaseException) -> None:
+    """Raise an interrupt by the user that PyTorch has wrapped."""
+    for failure, _ in getattr(error, "failures", {}).values():
+        if isinstance(failure, KeyboardInterrupt):
+            raise failure
+
+
+def _reason(error: BaseException) -> str:
+    """One line of an error; of several processes, that of the first one."""
+    _raise_interrupt(error)
+    failures = list(getattr(error, "failures", {}).values())
+    return one_line(str(failures[0][0] if failures else error))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -121,10 +146,12 @@ def digests(folder: Path) -> dict[str, str]:
 def _names(path: Path) -> set[str]:
     """Names of the tensors in a safetensors file."""
     with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
+        length = int.from_bytes(file.read(8), "little")
         if length > LONGEST_HEADER:
             raise ValueError(f"{path.name}: its header is too long")
-        header: dict[str, Any] = json.loads(file.read(length))
+        header: Any = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError(f"{path.name}: its header is no object")
     return header.keys() - {"__metadata__"}
 
 

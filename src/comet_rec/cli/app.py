@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import warnings
 from typing import Annotated, Any
@@ -142,7 +143,7 @@ def _run(arguments: list[str] | None) -> int:
         sys.stdout = None
         return 0
     except RuntimeError as error:
-        if launched.size() > 1 and "gloo" in str(error):
+        if launched.size() > 1 and re.search("gloo|NCCL|closed by peer", str(error)):
             return _say("the connection to another process is lost: that one has failed", 1)
         raise  # an internal error
     except OSError as error:
@@ -202,10 +203,10 @@ def _usage(error: Any) -> str:
 def _say(text: str, status: int) -> int:
     """Print one line to stderr and return the exit status.
 
-    Of several processes, the first one of each machine prints its line.
+    In several processes each error names its process, unless all processes have the same one.
     """
     line = "comet-rec: " + shortened(printable(text), LONGEST)
-    if launched.rank() > 0 and launched.local_rank() == 0:
+    if launched.rank() > 0 and (status == 1 or launched.local_rank() == 0):
         sys.stderr.write(f"rank {launched.rank()}: {line}\n")
     say(line)
     return status

@@ -31,13 +31,13 @@ def evaluate(
     from comet_rec.estimators.registry import load_model
 
     model = load_model(run)
-    options.say_memory(memory, json_)
     stored = model.run.metrics
     if stored and (model.run.final or model.run.split is None):
         options.say_notes([f"{run} knows all rows; these are the figures from before that"], False)
         report = stored
     else:
         report = measure(model, full=full).to_dict()
+    options.say_memory(memory, json_)
     if json_:
         show(json.dumps(report))
     else:

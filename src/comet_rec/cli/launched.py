@@ -12,7 +12,8 @@ from comet_rec.errors import ConfigError
 def size() -> int:
     """Number of processes that ``torchrun`` has started; 1 without it."""
     text = os.environ.get("WORLD_SIZE", "1")
-    return int(text) if text.isdecimal() and "MASTER_ADDR" in os.environ else 1
+    set_by_torchrun = {"MASTER_ADDR", "RANK", "LOCAL_RANK"} <= os.environ.keys()
+    return int(text) if text.isdecimal() and set_by_torchrun else 1
 
 
 def rank() -> int:
@@ -47,6 +48,8 @@ def joined() -> Iterator[None]:
     import torch
     import torch.distributed as dist
 
+    if torch.cuda.is_available():  # "cuda" then means the GPU of this process
+        torch.cuda.set_device(local_rank() % torch.cuda.device_count())
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     except (RuntimeError, ValueError) as error:

@@ -142,7 +142,6 @@ def recommend(
     from comet_rec.estimators.registry import load_model
 
     model = load_model(run)
-    options.say_memory(memory, False)
     log = model.run.interactions
     users = None
     if user or users_file:
@@ -177,6 +176,7 @@ def recommend(
         say_absent(log.user_ids, option, pairs["user_id"], "users")
         say_absent(log.item_ids, option, pairs["item_id"])
     say_absent(log.item_ids, "--groups", list(rules.get("groups", ())))
+    options.say_memory(memory, False)
     if table is None:  # written already
         return
     asked: Sequence[Any] = range(len(history or ()))

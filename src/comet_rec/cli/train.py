@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import warnings
@@ -106,7 +107,7 @@ def train(
     if split_by != "leave-one-out" and (all_ or test):
         raise InputError("--split divides DATA; remove it, or --all and --test")
     limit = None if time_limit is None else _seconds(time_limit)
-    if launched.restarted() and (out / "manifest.json").exists():
+    if launched.restarted() and (out / "manifest.json").exists() and _is_of_this_job(out):
         show(f"written to {out}, before a process failed")
         return
     resume = resume or _resumes_by_itself(out)
@@ -117,6 +118,10 @@ def train(
         launched.joined(),
         tracking(tracker if first else None, out) as tracked,
     ):
+        if launched.size() > 1:
+            from comet_rec import processes
+
+            resume = processes.from_first(resume)  # files may show later on another machine
         from comet_rec.config import unknown
         from comet_rec.estimators.registry import ESTIMATORS, load_model
         from comet_rec.training import pretraining
@@ -131,7 +136,6 @@ def train(
         titles = options.titles_of(data, reading.folder)
         held = None if all_ else _split(log, reading, split_by, test, candidates, estimator)
         options.say_notes([*log.notes, *(held.notes if held else ())], quiet)
-        options.say_memory(memory, quiet)
         for start in final_starts:  # now, not after the first training
             pretraining.check_data(start.run, estimator.config_for(log), log, None)
         tracked.open()  # after all checks, so that no refused training is recorded
@@ -140,11 +144,12 @@ def train(
         keywords = reading.keywords()
         keywords.pop("threads", None)  # they do not change the log
         estimator.describe(data, titles, keywords)
-        if yardsticks and held is not None:
+        if yardsticks and held is not None and launched.size() == 1:
             estimator.yardsticks()
         if final:
             training.final(final_starts)
         written = _save(estimator, out)
+        options.say_memory(memory, quiet)
         tracked.result(estimator.run)
     if not quiet:
         _say_result(estimator, written)
@@ -165,6 +170,15 @@ def _reserved(out: Path, resume: bool) -> Iterator[None]:
     with locked(out, "train"):
         _check_target(out, resume)
         yield
+
+
+def _is_of_this_job(out: Path) -> bool:
+    """Whether the run was saved after ``torchrun`` had started its first processes.
+
+    Its agent, the parent of this process, has lived as long as that.
+    """
+    started = Path(f"/proc/{os.getppid()}")
+    return started.exists() and (out / "manifest.json").stat().st_mtime > started.stat().st_mtime
 
 
 def _resumes_by_itself(out: Path) -> bool:

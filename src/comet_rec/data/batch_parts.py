@@ -21,7 +21,7 @@ Int64 = npt.NDArray[np.int64]
 Role = Literal["user", "item"]
 
 
-def part_of_users(batch: Batch, own: Bool) -> Batch:
+def part_of_users(batch: Batch, chosen: Bool) -> Batch:
     """The pairs of some users of a batch, as a batch.
 
     Pairs keep their order, and so do users and items. With a softmax the positives are scored
@@ -30,13 +30,13 @@ def part_of_users(batch: Batch, own: Bool) -> Batch:
     Parameters
     ----------
     batch : Batch
-    own : bool [U]
+    chosen : bool [U]
         True for the entries of ``batch.users`` whose pairs to keep.
     """
-    kept_users = np.flatnonzero(own)
+    kept_users = np.flatnonzero(chosen)
     pair_users, pair_items = batch.pair_users.numpy(), batch.pair_items.numpy()
-    pairs = np.flatnonzero(own[pair_users])
-    place_of_user = np.cumsum(own) - 1
+    pairs = np.flatnonzero(chosen[pair_users])
+    place_of_user = np.cumsum(chosen) - 1
     # Numbers of the kept positives, in order. Every positive is a pair, so its number is a group.
     groups, group_numbers = np.unique(batch.groups.numpy()[pairs], return_inverse=True)
 
@@ -50,7 +50,7 @@ def part_of_users(batch: Batch, own: Bool) -> Batch:
             shared.log_weights,
             shared.positive_columns[torch.from_numpy(groups)],
         )
-    elif len(batch.items) < batch.n_items or batch.item_histories is not None:
+    elif len(batch.items) < batch.n_items:  # a full softmax needs all items
         kept_items = np.unique(pair_items[pairs])
 
     item_histories = batch.item_histories

@@ -31,7 +31,7 @@ SHARE = 0.2
 """Share of the memory limit that a segment of the order may take."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EpochOrder:
     """The rows of a log in the order of one epoch, as batches.
 
@@ -63,7 +63,8 @@ class EpochOrder:
                 if number >= first:
                     yield number, left[place * size : (place + 1) * size]
                 number += 1
-            left = left[whole * size :]
+            left = left[whole * size :].copy()  # a view would keep the segment in memory
+            del part
         if len(left) > 0 and number >= first:
             yield number, left
 

@@ -189,9 +189,10 @@ class HistoryIndex:
     def shown(self, settings: HistorySettings, rng: np.random.Generator) -> Tensor | LatestRows:
         """Padded histories of all owners for evaluation and serving, int32 [n, N].
 
-        They are made on demand if no draw decides them.
+        They are made on demand if no draw decides them, and if they are larger than the log.
         """
-        if self._latest(settings) and not settings.shuffle:
+        larger = (len(self.starts) - 1) * settings.length > 3 * len(self.members)
+        if larger and self._latest(settings) and not settings.shuffle:
             return LatestRows(self, settings.length)
         return torch.from_numpy(self.fixed(settings, rng))
 
@@ -331,7 +332,7 @@ class HistoryIndex:
 class LatestRows:
     """The latest rows of every history, padded in front when they are asked for.
 
-    All histories together would be N times as large as the log.
+    All histories together may be many times as large as the log.
 
     Parameters
     ----------

@@ -106,7 +106,9 @@ class Estimator:
             When a setting is unknown, out of range, or does not apply to this model.
         """
         plain = replace(preset(self.preset, self.name, log), seed=self.seed)
-        return presets.applied(plain, self.settings)
+        config = presets.applied(plain, self.settings)
+        chosen = "train.table_optimizer" in presets.dotted(plain, self.settings)
+        return config if chosen else presets.by_rows(config, log)
 
     @undisturbed
     def fit(
@@ -237,8 +239,10 @@ class Estimator:
         every = type(self)(**self.chosen)
         with self._hooks(hooks, progress) as followed:
             inner = followed.of_final()
-            if followed.checkpoints and not inner.resume:  # keeping removes other checkpoints
+            # Keeping removes other checkpoints.
+            if followed.checkpoints and not inner.resume and processes.rank() == 0:
                 kept.keep(before, followed.checkpoints / MEASURED)
+            processes.wait()
             every.fit(before.interactions, init_from=init_from, hooks=inner)
         self._run = replace(
             every.run, final=True, config=before.config, split=before.split,

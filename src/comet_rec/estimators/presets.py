@@ -509,10 +509,13 @@ def preset(name: str, model: str, log: Interactions) -> Config:
     """
     if name not in PRESETS:
         raise ConfigError(unknown("preset", str(name), list(PRESETS)))
-    config = PRESETS[name](model, log)
-    if base.non_iterative(model) or (
-        config.train.loss == "softmax" and not config.train.softmax_items
-    ):
+    return PRESETS[name](model, log)
+
+
+def by_rows(config: Config, log: Interactions) -> Config:
+    """The config, with large tables updated by rows unless the preset is of the paper."""
+    every_item = config.train.loss == "softmax" and not config.train.softmax_items
+    if base.non_iterative(config.name) or every_item or config.preset.startswith("paper"):
         return config  # a full softmax reads every item in every step
     if base.table_numbers(config, log.n_users, log.n_items) < BY_ROWS:
         return config

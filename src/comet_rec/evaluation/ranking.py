@@ -335,7 +335,7 @@ def own_blocks(count: int, row_items: int) -> Iterator[slice]:
 def _of_all_processes(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Values [W, T], of which each process has filled in its share of the T lists."""
     count = values.shape[1]
-    return processes.together_array(values[:, processes.share(count)].T, count).T
+    return processes.gathered_array(values[:, processes.share(count)].T, count).T
 
 
 def sampled_ranks(scores: Scorer, held: HeldOut) -> Ranks:

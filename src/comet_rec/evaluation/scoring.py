@@ -344,7 +344,7 @@ def _encoded(model: Any, encode: Any, histories: UserHistories | None, count: in
         block = None if histories is None else histories[indices].to(device)
         out.append(encode(indices.to(device), block))
     empty = model.weight.detach().new_empty((0, len(model.weight)))
-    return processes.together(torch.cat(out) if out else empty, count)
+    return processes.gathered(torch.cat(out) if out else empty, count)
 
 
 def blended(

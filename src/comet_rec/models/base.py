@@ -88,6 +88,14 @@ def table_roles(model: type[Any], config: Any) -> dict[str, Role]:
     # Numbers of users and items that are no other size of a model.
     rows: dict[int, Role] = {1_000_003: "user", 1_000_033: "item"}
     declared: dict[str, Array] = model.arrays(config, *rows)
+    for name, array in declared.items():
+        odd: set[int | str] = {size for size in array.shape[1:] if size in rows}
+        odd |= {size for size in array.shape[:1] if any(0 < abs(int(size) - n) < 9 for n in rows)}
+        if odd:
+            raise ConfigError(
+                f"{name}: a table updated by rows must have a row for each user or item; set "
+                'train.table_optimizer to "adam"'
+            )
     return {
         name: rows[array.shape[0]]
         for name, array in declared.items()

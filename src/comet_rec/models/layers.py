@@ -215,7 +215,8 @@ class Norm(nn.Module):
 
 def uniform(shape: tuple[int, ...], bound: float, rng: torch.Generator) -> nn.Parameter:
     """Parameter with values drawn uniformly from [−bound, bound]."""
-    return nn.Parameter(torch.rand(shape, generator=rng) * (2 * bound) - bound)
+    # In place: a table may take most of the memory.
+    return nn.Parameter(torch.rand(shape, generator=rng).mul_(2 * bound).sub_(bound))
 
 
 def drop(x: Tensor, share: float, rng: torch.Generator | None) -> Tensor:

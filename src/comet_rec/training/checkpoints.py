@@ -238,11 +238,13 @@ class Found:
             "identity": self.identity,
         }
         if trainer.tables is not None:
-            fresh = processes.of_first(new_parts_folder(folder, stage, step))
+            first = processes.rank() == 0
+            fresh = processes.from_first(new_parts_folder(folder, stage, step) if first else folder)
             trainer.tables.save(fresh, state_of_tables(trainer))
             about["tables"] = {"folder": fresh.name, "steps": trainer.tables.steps}
-            about["tables"]["files"] = digests_of_parts(fresh)
         if processes.rank() == 0:
+            if trainer.tables is not None:
+                about["tables"]["files"] = digests_of_parts(fresh)
             save_checkpoint(folder, tensors, about)
         processes.wait()
 

@@ -132,6 +132,7 @@ def fit(
     assert (second is None) == (config.blend.model == "none")
     if starts or given:
         pretraining.check(starts, given, config, log, split)
+    check_equal(config, log, split)
     open_folder(hooks, config)
 
     # Train the second model first, because its scores help to choose the epochs of the main model.
@@ -194,6 +195,23 @@ def fit(
             found.epochs = state.best_epoch
             found.selected = frozen(model) if config.train.refit else {}
     return finished(found, model, data, starts, second, given=bool(given))
+
+
+def check_equal(config: Config, log: Interactions, split: Split | None) -> None:
+    """Check that all processes train the same model on the same data.
+
+    Raises
+    ------
+    ConfigError
+        When they do not, e.g. because a file changed while they read it.
+    """
+    if processes.size() > 1:
+        mine = (config.to_toml(), log.fingerprint, split.hash if split else "")
+        if processes.any_of(processes.from_first(mine) != mine)[0]:
+            raise ConfigError(
+                "the processes have read different logs or settings; start them again when the log "
+                "is complete"
+            )
 
 
 def time_share(

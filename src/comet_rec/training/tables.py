@@ -23,6 +23,7 @@ whoever asks; another engine for large tables, such as TorchRec's, would take it
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -273,8 +274,8 @@ class Tables:
         parameters = dict(model.named_parameters())
         if any(parameters[name].device.type != "cpu" for name in roles) and processes.size() > 1:
             raise ConfigError(
-                'train.table_optimizer = "sparse_adam": tables on several devices are not '
-                'supported; use "adam"'
+                'train.table_optimizer = "sparse_adam": several processes divide tables on a CPU '
+                'only; on GPUs set it to "adam"'
             )
         self.roles = roles
         self.tables = {
@@ -284,6 +285,7 @@ class Tables:
             for name in roles
         }
         self._exchanges: dict[Role, Exchange] = {}
+        self.restore()  # frees the rows of other processes
 
     @property
     def parameters(self) -> set[int]:
@@ -343,7 +345,7 @@ class Tables:
             if table.averaged is not None:
                 table.averaged.settle(table.values.data, steps)
 
-    def chosen(self) -> dict[str, Tensor]:
+    def validated(self) -> dict[str, Tensor]:
         """What validation measures, by table: the averages, or without them the values.
 
         Each process has its own rows. The averages must be settled.
@@ -353,7 +355,7 @@ class Tables:
             for name, table in self.tables.items()
         }
 
-    def show(self, parts: Mapping[str, Tensor]) -> None:
+    def put_whole(self, parts: Mapping[str, Tensor]) -> None:
         """Put whole tables into the model, of which each process gives its own rows.
 
         With several processes the tables are in a temporary file on each machine, which all its
@@ -448,8 +450,12 @@ def _mapped(table: Table, own: Tensor) -> Tensor:
         leader = max(r for r in range(processes.rank() + 1) if found[r][0] == 0)
         path = Path(found[leader][1]) / "table"
         shape = tuple(table.shape)
-        out = np.memmap(path, np.float32, "w+", shape=shape) if folder == found[leader][1] else None
-        size = max(1, processes.BLOCK_BYTES // (4 * max(1, math.prod(shape[1:]))))
+        dtype = own.numpy().dtype
+        out = np.memmap(path, dtype, "w+", shape=shape) if folder == found[leader][1] else None
+        if out is not None:  # take the room now: a full disk would kill the process later
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, out.nbytes)
+        size = max(1, processes.BLOCK_BYTES // (dtype.itemsize * max(1, math.prod(shape[1:]))))
         for process in range(processes.size()):
             rows = table.layout.own(process)
             for first in range(0, len(rows), size):
@@ -463,6 +469,6 @@ def _mapped(table: Table, own: Tensor) -> Tensor:
         if out is not None:
             out.flush()
         processes.wait()
-        mapped = torch.from_numpy(np.memmap(path, np.float32, "c", shape=shape))
+        mapped = torch.from_numpy(np.memmap(path, dtype, "c", shape=shape))
         processes.wait()  # the file is removed once every process has mapped it
     return mapped

@@ -176,7 +176,9 @@ class Trainer:
         self.tables = tables_of(model, config, batches.log.n_users, batches.log.n_items)
         by_rows = self.tables.parameters if self.tables else set()
         self.optimizer = _optimizer(model, config, by_rows)
-        self.averaged = Averaged(model, config.average, by_rows) if config.average > 0 else None
+        dense = any(id(parameter) not in by_rows for parameter in model.parameters())
+        averages = config.average > 0 and dense
+        self.averaged = Averaged(model, config.average, by_rows) if averages else None
         self.owner = Layout(batches.log.n_users, processes.size())
         self.state = TrainState()
 
@@ -224,10 +226,10 @@ class Trainer:
         best = self.state.best
         if self.tables is not None:
             self.tables.settle(self._steps)
-            parts = self.tables.chosen()
+            parts = self.tables.validated()
             if best is not None:
                 parts = {name: best.pop(name) for name in parts}
-            self.tables.show(parts)
+            self.tables.put_whole(parts)
         if best is not None:
             self.model.load_state_dict(best, strict=self.tables is None)
         elif self.averaged is not None:
@@ -361,7 +363,7 @@ class Trainer:
         with self.averaged.in_place() if self.averaged else contextlib.nullcontext():
             if self.tables is not None and self.validate:
                 self.tables.settle(self._steps)
-                self.tables.show(self.tables.chosen())
+                self.tables.put_whole(self.tables.validated())
             validation = dict(self.validate()) if self.validate else None
             self.state.epoch += 1
             self._keep_best(validation)
@@ -376,7 +378,7 @@ class Trainer:
         """
         where = (self.state.epoch, self.state.batch)
         rng = torch.Generator(self.device)
-        rng.manual_seed(torch_seed(self.seed, "dropout", *where))
+        rng.manual_seed(self._dropout_seed(*where))
         batch = part.batch.to(self.device)
         if self.tables is not None and part.rows is not None:
             self.tables.load_rows(part.rows)
@@ -401,6 +403,11 @@ class Trainer:
             self.tables.update(where[0] * len(self.batches) + where[1], rate)
         return value if self.config.reduction == "mean" else value / max(part.terms, 1)
 
+    def _dropout_seed(self, epoch: int, batch: int) -> int:
+        """Seed of the dropout masks of a step, which differ from process to process."""
+        rank = (processes.rank(),) if processes.size() > 1 else ()
+        return torch_seed(self.seed, "dropout", epoch, batch, *rank)
+
     def _objective(self, batch: Batch, part: Part, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """The part of this process of the loss of a step, and the logits of its pairs.
 
@@ -423,10 +430,12 @@ class Trainer:
         grads = []
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is None:
+                if not parameter.requires_grad:
+                    continue
+                if parameter.grad is None:  # this process has no user in the batch
                     parameter.grad = torch.zeros_like(parameter)
                 grads.append(parameter.grad)
-        processes.add([total, *grads])
+        processes.add_up([total, *grads])
         value = float(total)
         if not math.isfinite(value):
             bad = self._bad_tensor(self.model.named_parameters())
@@ -436,7 +445,7 @@ class Trainer:
     def _verify(self, part: Part, loss: Tensor, where: tuple[int, int]) -> None:
         """Compare the loss and all gradients of a step with those of slow forms."""
         rng = torch.Generator(self.device)
-        rng.manual_seed(torch_seed(self.seed, "dropout", *where))  # the masks of the step
+        rng.manual_seed(self._dropout_seed(*where))  # the masks of the step
         named = {n: p for n, p in self.model.named_parameters() if p.grad is not None}
         with verify.slow_forms():
             expected, _ = self._objective(part.batch.to(self.device), part, rng)
@@ -482,7 +491,7 @@ class Trainer:
             state.best_validation = validation
             best = dict(self.model.state_dict())
             if self.tables is not None:  # of each table, the rows of this process
-                best |= self.tables.chosen()
+                best |= self.tables.validated()
             state.best = copy.deepcopy(best)
 
     def _stale(self) -> bool:
@@ -514,13 +523,13 @@ class Averaged:
     model : nn.Module
     decay : float
         Largest decay per step, in (0, 1).
-    but : set of int
+    excluded : set of int
         Identities of parameters to leave out.
     """
 
-    def __init__(self, model: nn.Module, decay: float, but: Collection[int] = ()) -> None:
+    def __init__(self, model: nn.Module, decay: float, excluded: Collection[int] = ()) -> None:
         self.parameters = {
-            k: p for k, p in model.named_parameters() if p.requires_grad and id(p) not in but
+            k: p for k, p in model.named_parameters() if p.requires_grad and id(p) not in excluded
         }
         self.decay = decay
         self.values = {k: p.detach().clone() for k, p in self.parameters.items()}
@@ -640,9 +649,14 @@ def tables_of(model: Any, config: TrainConfig, n_users: int, n_items: int) -> Ta
     return Tables(model, roles, decayed, config.learning_rate, config.weight_decay, config.average)
 
 
-def _optimizer(model: Any, config: TrainConfig, but: Collection[int] = ()) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if id(p) not in but]
-    groups = [[p for p in group if id(p) not in but] for group in parameter_groups(model)]
+def _optimizer(
+    model: Any, config: TrainConfig, excluded: Collection[int] = ()
+) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if id(p) not in excluded]
+    if not parameters:  # every parameter is a table; Adam refuses an empty list
+        parameters = [nn.Parameter(torch.empty(0))]
+        return torch.optim.Adam(parameters, lr=config.learning_rate)
+    groups = [[p for p in group if id(p) not in excluded] for group in parameter_groups(model)]
     decays = [config.weight_decay, config.weight_decay if config.decay_on == "all" else 0.0]
     return torch.optim.Adam(
         [{"params": g, "weight_decay": d} for g, d in zip(groups, decays, strict=True) if g],
