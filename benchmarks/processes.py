@@ -314,6 +314,17 @@ def curves(steps: int, repeat: int) -> list[dict[str, Any]]:
     return lines
 
 
+def tower(steps: int, repeat: int) -> list[dict[str, Any]]:
+    """Steps of 1, 2 and 4 processes whose work is COMET's towers, in turns."""
+    common = {"model": "comet", "items": 20_000, "optimizer": "adam"}
+    lines = []
+    for _ in range(repeat):
+        for count in PROCESSES:
+            lines.append(run(count, "curves", steps=steps, **common))
+            print(json.dumps(lines[-1]), flush=True)
+    return lines
+
+
 def by_size(steps: int, repeat: int) -> list[dict[str, Any]]:
     """Steps of one process with tables of several sizes, by rows and with dense Adam, in turns."""
     lines = []
@@ -328,7 +339,7 @@ def by_size(steps: int, repeat: int) -> list[dict[str, Any]]:
 
 
 def measured(steps: int) -> dict[str, Any]:
-    """What `benchmarks/simulate.py` computes with."""
+    """Constants for `benchmarks/simulate.py`."""
     common = {"model": "mf", "optimizer": "sparse_adam", "steps": steps}
     lines = {
         "one process": [run(1, "constants", items=items, **common) for items in TABLES],
@@ -340,7 +351,9 @@ def measured(steps: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=["equal", "memory", "curves", "constants", "tables"])
+    parser.add_argument(
+        "--only", choices=["equal", "memory", "curves", "constants", "tables", "tower"]
+    )
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--out", type=Path)
@@ -359,6 +372,8 @@ def main() -> None:
         result["equal"] = equal(given.steps)
     if given.only in (None, "memory"):
         result["memory"] = memory(given.steps)
+    if given.only in (None, "tower"):
+        result["tower"] = tower(given.steps, given.repeat)
     if given.only in (None, "tables"):
         result["tables"] = by_size(given.steps, given.repeat)
     if given.only in (None, "constants"):

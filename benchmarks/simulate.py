@@ -1,6 +1,6 @@
 """Time, memory and network of a training step for any number of machines, from measured constants.
 
-    python benchmarks/simulate.py --out results/scale/model.json
+    python benchmarks/simulate.py --out results/scale/model.json --plot docs/_static/processes.svg
 
 The constants are those of `results/scale/constants.json` (`processes.py`): milliseconds of
 the parts of a step in one process, and of messages between processes. The first table compares the
@@ -34,7 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SCALE = ROOT / "results" / "scale"
 MESSAGES = 7
 """Messages of a step: for users and for items the numbers, indices and values of rows and the
-gradients, without those that one process sends to itself alone; and the sum of all gradients."""
+gradients, without those that one process sends to itself alone; and the sum of all gradients. A
+training has one more, small one, which agrees on stops and checkpoints."""
 ROW_BYTES = 16 + 16 + 4 + 8
 """Bytes of a row of the log in every process: log, training rows, negatives, order of an epoch."""
 BATCH, PAIRS, WIDTH = 4096, 5, 64
@@ -165,10 +166,11 @@ def on_paper(constants: dict[str, Any], machines: int) -> dict[str, Any]:
     found = step(one, Network(MACHINE["message_ms"], megabyte_ms), p, p, rows, scale=scale)
     tables = 4 * (WIDTH + 1) * (USERS + ITEMS) * 3
     total = found["processor"] + found["network"]
+    log = ROW_BYTES * ROWS * MACHINE["cores"]  # in every process
     return {
         "machines": machines, "processes": p, "batch": BATCH * p,
-        "log_gb": round(ROW_BYTES * ROWS / 1e9), "tables_gb": round(tables / machines / 1e9, 1),
-        "fits": ROW_BYTES * ROWS + tables / machines < MACHINE["memory_gb"] * 1e9,
+        "log_gb": round(log / 1e9), "tables_gb": round(tables / machines / 1e9, 1),
+        "fits": log + tables / machines < MACHINE["memory_gb"] * 1e9,
         "making_s": round(found["making"] / 1e3, 2), "step_s": round(total / 1e3, 2),
         "network_s": round(found["network"] / 1e3, 3),
         "epoch_hours": round(ROWS / (BATCH * p) * total / 3.6e6, 1),
@@ -179,9 +181,40 @@ def on_paper(constants: dict[str, Any], machines: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def plotted(lines: list[dict[str, Any]], path: Path) -> None:
+    """Curves of positives a second and of communication, measured and predicted."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for number, items in enumerate(sorted({x["items"] for x in lines})):
+        rows = [x for x in lines if x["items"] == items]
+        counts = [x["processes"] for x in rows]
+        colour = f"C{number}"
+        predicted = [BATCH / x["predicted_ms"] * 1e3 for x in rows]
+        left.plot(
+            counts, [x["positives_per_second"] for x in rows], "o-", color=colour,
+            label=f"{items:,} rows",
+        )  # fmt: skip
+        left.plot(counts, predicted, "--", color=colour)
+        right.plot(counts, [100 * x["communication"] for x in rows], "o-", color=colour)
+        right.plot(counts, [100 * x["predicted_communication"] for x in rows], "--", color=colour)
+    left.set_ylabel("positives a second")
+    right.set_ylabel("% of a step in communication")
+    for axes in (left, right):
+        axes.set_xlabel("processes on two cores")
+        axes.set_xticks(counts)
+        axes.set_ylim(bottom=0)
+    left.plot([], [], "--", color="grey", label="predicted")
+    left.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     constants = json.loads((SCALE / "constants.json").read_text())["constants"]
     curves = json.loads((SCALE / "curves.json").read_text())["curves"]
@@ -190,6 +223,8 @@ def main() -> None:
         "compared": compared(constants, curves),
         "on_paper": [on_paper(constants, machines) for machines in (8, 64)],
     }  # fmt: skip
+    if given.plot:
+        plotted(result["compared"], given.plot)
     write(result, given.out)
 
 

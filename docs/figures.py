@@ -541,7 +541,7 @@ def scale(part: str) -> list[str]:
     """A table of docs/scale.md, from the records under results/scale/."""
     return {
         "one": _one_process, "equal": _equal_processes, "memory": _divided_tables,
-        "curves": _steps_of_processes, "paper": _on_paper,
+        "curves": _steps_of_processes, "paper": _on_paper, "tower": _towers,
     }[part]()  # fmt: skip
 
 
@@ -626,6 +626,18 @@ def _steps_of_processes() -> list[str]:
         f"| {x['communication']:.0%} | {x['predicted_communication']:.0%} |"
         for x in _of_scale("model")["compared"]
     ]
+    return lines
+
+
+def _towers() -> list[str]:
+    """Medians of COMET's steps."""
+    lines = ["| processes | step | positives a second | in communication |", "|---|---|---|---|"]
+    runs = _of_scale("tower")["tower"]
+    for count in sorted({run["processes"] for run in runs}):
+        of_count = [run["ms"] for run in runs if run["processes"] == count]
+        step = _middle(ms["step"] for ms in of_count)
+        within = _middle((ms["communication"] + ms["wait"]) / ms["step"] for ms in of_count)
+        lines.append(f"| {count} | {step:,.0f} ms | {1024 / step * 1e3:,.0f} | {within:.0%} |")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Limit of the memory that reading, training, ranking and lists may use."""
+"""Limit of the memory for large arrays of a log, which are moved to files beyond it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILE_SHARE = 0.05
 
 T = TypeVar("T", bound=np.generic)
 noted: set[str] = set()
-"""What was done to keep to the limit, for the user."""
+"""Measures that were taken to keep to the limit, as notes for the user."""
 _limit: int | None = None
 
 

@@ -1,9 +1,10 @@
 """Several processes that train one model, as ``torchrun`` starts them.
 
 All processes run the same program. They differ only in their rank: each computes its part of a step
-or of a ranking, and rank 0 writes. With one process the functions here return their argument, so
-callers need no case of their own. The command line connects the processes; other programs call
-`torch.distributed.init_process_group` before they train.
+or of a ranking, and rank 0 writes. So all of them must call `fit`, `evaluate` and `save`. The
+command line connects the processes. Other programs call `torch.distributed.init_process_group`
+before they train. With one process the functions here change nothing, so callers need no case of
+their own.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def run_restarts(tries: int, seed: int) -> list[Tried]:
 
 
 def _apart(whole: Path, out: Path) -> str | None:
-    """What differs by more than rounding between two runs; None for nothing."""
+    """The first difference of two runs beyond rounding; None without one."""
     for name in ("model.safetensors", "vectors.safetensors"):
         a, b = load_file(whole / name), load_file(out / name)
         for key, value in a.items():

@@ -63,7 +63,7 @@ def small_split() -> cr.Split:
 
 
 def trained(case: str) -> dict[str, Any]:
-    """What a training of a few epochs gives: losses of all steps, and the run's figures."""
+    """Losses of all steps, figures and scores of a training of a few epochs."""
     split = small_split()
     losses: list[float] = []
 

@@ -1,8 +1,9 @@
 """Parts of large tables in a checkpoint, of which each process writes and reads its own.
 
 PyTorch's distributed checkpoints store the tables as safetensors files, one for each process. A
-training with another number of processes reads the parts that it needs. Their usual metadata file
-is a pickle, which could execute anything; this form has none, and one that lies there is not read.
+training with another number of processes loads the rows that it needs from them. The usual form of
+such checkpoints has a metadata file that is a pickle, and loading a pickle can execute anything.
+The form here needs no such file, and never reads one.
 """
 
 from __future__ import annotations

@@ -376,7 +376,7 @@ class _Training:
         except CometError as error:
             if (folder / MEASURED).is_dir():
                 say(f"note: the measured run is kept in {folder / MEASURED}")
-            # Of several processes one may have failed alone: torchrun restarts them all.
+            # One of several processes may have failed alone: torchrun restarts them all.
             elif launched.size() == 1 and not (
                 resume or (isinstance(error, ArtefactError) and has_checkpoint(folder))
             ):

@@ -1,11 +1,11 @@
 """Embedding tables of which a step reads and changes only the rows of its batch.
 
-Adam updates every row of a table in every step, also rows without a gradient. That takes longer
-than all other work of a step once tables have a few hundred thousand rows. Here a step copies the
-rows of its batch out of the tables, the model computes with the copies, and the sparse form of Adam
-updates these rows alone (`torch.optim.SparseAdam`). A row that occurs in no batch keeps its value.
+Adam updates every row of a table in every step, also rows without a gradient. Once tables have a
+few hundred thousand rows, this takes longer than all other work of a step. Here a step copies the
+rows of its batch out of the tables, and the model computes with the copies. The sparse form of Adam
+(`torch.optim.SparseAdam`) then updates these rows alone. A row that occurs in no batch stays.
 
-With P processes each holds a P-th part of every table, and a batch's rows are exchanged::
+Each of P processes holds a P-th part of every table, and the rows of a batch are exchanged::
 
     process 0                              process 1
     rows of its users' batch               rows of its users' batch
@@ -14,10 +14,10 @@ With P processes each holds a P-th part of every table, and a batch's rows are e
     loss, gradients of the copies          loss, gradients of the copies
         │  gradients ──────── all-to-all ──►  │   to the owners, who add and apply them
 
-The owner of a row is decided by a hash of its index, since neighbouring ids are often alike in
-popularity. The hash is one-to-one and does not depend on P, so a table is stored in the order of
-the hashes and process p owns the p-th part of it. `row_values` brings the rows of one table to
-whoever asks; another engine for large tables, such as TorchRec's, would take its place.
+A hash of its index decides the owner of a row, since neighbouring ids are often alike in
+popularity. The hash is one-to-one and does not depend on P. So a table is stored in the order of
+the hashes, and process p owns the p-th part. Another engine for large tables, such as TorchRec's,
+would take the place of the class `Tables`.
 """
 
 from __future__ import annotations
@@ -310,7 +310,11 @@ class Tables:
                 parameter.data = values.reshape(-1, *self.tables[name].shape[1:]).contiguous()
 
     def update(self, step: int, learning_rate: float) -> None:
-        """One step of the optimizer, from the gradients of the rows that were put in."""
+        """One step of the optimizer, from the gradients of the rows that `load_rows` put in.
+
+        With one process the model holds the whole tables again afterwards. With several ones it
+        keeps the rows until the next step.
+        """
         for role, exchange in self._exchanges.items():
             tables = [table for name, table in self.tables.items() if self.roles[name] == role]
             grads = [
@@ -346,9 +350,9 @@ class Tables:
                 table.averaged.settle(table.values.data, steps)
 
     def validated(self) -> dict[str, Tensor]:
-        """What validation measures, by table: the averages, or without them the values.
+        """The rows that validation measures, by table: averages, or without them values.
 
-        Each process has its own rows. The averages must be settled.
+        Each process has the rows that it owns. The averages must be settled.
         """
         return {
             name: table.values.data if table.averaged is None else table.averaged.values

@@ -99,7 +99,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Part:
-    """What this process computes of a training step.
+    """The part of a training step that this process computes.
 
     Parameters
     ----------
