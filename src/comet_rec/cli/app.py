@@ -95,7 +95,15 @@ def main(arguments: list[str] | None = None) -> None:
     # Replaced for the whole process, because its buffer is written at the very end. If stderr was
     # closed, Python has none, but libraries write to it.
     sys.stderr = Lenient(sys.stderr or open(os.devnull, "w"))  # noqa: SIM115
-    sys.exit(run(arguments))
+    status = run(arguments)
+    if launched.size() > 1:
+        # Threads of gloo now and then abort a process that ends in the usual way, after its work is
+        # done. torchrun would then count it as failed.
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def run(arguments: list[str] | None = None) -> int:
