@@ -338,10 +338,33 @@ def by_size(steps: int, repeat: int) -> list[dict[str, Any]]:
     return lines
 
 
+def beside(steps: int) -> list[dict[str, Any]]:
+    """How much longer a step takes in each of several processes that know nothing of each other.
+
+    They share cores, the units of a core, and the memory.
+    """
+    given = {"model": "mf", "items": 1_000_000, "optimizer": "sparse_adam", "steps": steps}
+    words = [sys.executable, __file__, "--child", "constants", "--given", json.dumps(given)]
+    seconds = {}
+    for count in PROCESSES:
+        copies = [
+            subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            for _ in range(count)
+        ]
+        found = [json.loads(copy.communicate()[0])["ms"] for copy in copies]
+        sums = [ms["draw"] + ms["cut"] + ms["compact"] + ms["step"] for ms in found]
+        seconds[count] = statistics.mean(sums)
+    return [
+        {"processes": count, "times": round(seconds[count] / seconds[1], 3)}
+        for count in PROCESSES[1:]
+    ]
+
+
 def measured(steps: int) -> dict[str, Any]:
     """Constants for `benchmarks/simulate.py`."""
     common = {"model": "mf", "optimizer": "sparse_adam", "steps": steps}
     lines = {
+        "beside": beside(steps),
         "one process": [run(1, "constants", items=items, **common) for items in TABLES],
         "exchange": [run(count, "exchange", steps=steps) for count in PROCESSES[1:]],
     }

@@ -13,7 +13,8 @@ row, a step of a process takes
     draw(B) + cut(B) + compact(B / P) + compute(B / P) + rows(R)            processor
     2 · 4 · W · R · (P − 1) / P + 8 · R bytes, and 7 messages                network
 
-The first line is multiplied by P / cores where processes share cores.
+On one machine the first line is multiplied by what processes lose that run side by side; that is
+measured too.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def distinct(draws: float, rows: float) -> float:
 
 
 def step(
-    constants: Constants, network: Network | None, processes: int, cores: float, rows: float,
+    constants: Constants, network: Network | None, processes: int, beside: float, rows: float,
     *, scale: float = 1.0,
 ) -> dict[str, float]:  # fmt: skip
     """Milliseconds of a step, and of its parts.
@@ -104,8 +105,8 @@ def step(
     constants, network
     processes : int
         P, on all machines.
-    cores : float
-        Cores of all machines.
+    beside : float
+        How much longer the work of a process takes beside the others of its machine.
     rows : float
         Distinct rows that a process needs.
     scale : float
@@ -116,17 +117,16 @@ def step(
     computing = scale * c.compute / p + c.rows * rows / c.row_count
     if p == 1:  # batches are made in advance, by a thread on a core of its own
         return {"processor": max(making, computing), "network": 0.0, "making": making}
-    busy = max(1.0, p / cores)
-    threads = 2 * p <= cores
-    work = max(making, computing) if threads else (making + computing) * busy
     megabytes = rows * (p - 1) / p * (2 * 4 * (WIDTH + 1) + 8) / 1e6
     exchange = network.ms(megabytes) if network else 0.0
-    return {"processor": work, "network": exchange, "making": making * busy, "mb": megabytes}
+    work = (making + computing) * beside
+    return {"processor": work, "network": exchange, "making": making * beside, "mb": megabytes}
 
 
 def compared(constants: dict[str, Any], curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Measured and predicted steps."""
     network = {line["processes"]: Network.of(line) for line in constants["exchange"]}
+    beside = {1: 1.0} | {line["processes"]: line["times"] for line in constants["beside"]}
     lines = []
     for one in constants["one process"]:
         for processes in sorted({line["processes"] for line in curves}):
@@ -136,7 +136,9 @@ def compared(constants: dict[str, Any], curves: list[dict[str, Any]]) -> list[di
                 x["ms"]["communication"] + (x["ms"]["wait"] if processes > 1 else 0) for x in runs
             )
             rows = statistics.median(x["rows"] for x in runs)
-            found = step(Constants.of(one), network.get(processes), processes, 2, rows)
+            found = step(
+                Constants.of(one), network.get(processes), processes, beside[processes], rows
+            )
             predicted = found["processor"] + found["network"]
             lines.append(
                 {
@@ -163,7 +165,8 @@ def on_paper(constants: dict[str, Any], machines: int) -> dict[str, Any]:
     scale = p  # as many positives a process as were measured
     megabyte_ms = MACHINE["cores"] * 8 / MACHINE["gbit"]  # the processes share the card
     rows = BATCH + distinct(BATCH * PAIRS, ITEMS)
-    found = step(one, Network(MACHINE["message_ms"], megabyte_ms), p, p, rows, scale=scale)
+    network = Network(MACHINE["message_ms"], megabyte_ms)
+    found = step(one, network, p, 1.0, rows, scale=scale)
     tables = 4 * (WIDTH + 1) * (USERS + ITEMS) * 3
     total = found["processor"] + found["network"]
     log = ROW_BYTES * ROWS * MACHINE["cores"]  # in every process
