@@ -5,8 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 
 from comet_rec.errors import ConfigError
+
+CONNECT_SECONDS = 60
+"""Seconds in which the processes must have found each other."""
+LONGEST_HOURS = 6
+"""Hours that a process waits for another one, which may write a large run."""
 
 
 def size() -> int:
@@ -51,7 +57,14 @@ def joined() -> Iterator[None]:
     if torch.cuda.is_available():  # "cuda" then means the GPU of this process
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        # gloo now and then waits for ever for the first connections after a restart. With a short
+        # limit torchrun tries again.
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            timeout=timedelta(seconds=CONNECT_SECONDS),
+        )
+        assert dist.group.WORLD is not None
+        dist.group.WORLD.set_timeout(timedelta(hours=LONGEST_HOURS))
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{size()} processes cannot be connected: {reason}") from None
