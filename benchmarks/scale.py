@@ -3,8 +3,8 @@
     python benchmarks/scale.py --log LOG --model comet --steps 100 --out results/scale/one.json
 
 `benchmarks/power_law.py` makes the log. Each line of the result is one run in a process of its own:
-the log is read and split, the model is trained for a number of steps, 10,000 users are ranked among
-all items, and lists of 10 are made for 100,000 users. The order of an epoch is made before the
+the log is read and split, the model is trained for a number of steps, some users are ranked among
+all items, and lists of 10 are made for others. The order of an epoch is made before the
 first step, so its seconds are also given for each positive of the epoch. Peak memory is what the
 system counts as resident; the anonymous part
 is not backed by a file.
@@ -31,7 +31,6 @@ import numpy as np
 
 from machine import command, machine, write
 
-EVALUATED, LISTED = 10_000, 100_000
 WARM_UP = 10
 
 
@@ -135,13 +134,15 @@ def one(given: argparse.Namespace) -> dict[str, Any]:
         source.close()
         del trainer, batches, source, part  # as at the end of a training
         rng = np.random.default_rng(0)
-        rows = np.sort(rng.choice(len(split.test), min(EVALUATED, len(split.test)), replace=False))
+        rows = np.sort(
+            rng.choice(len(split.test), min(given.evaluated, len(split.test)), replace=False)
+        )
         held = split.test.take(rows)
         scores = Chosen(held.users, *vectors(model, split.known, held.users))
         figures = sampled_ranks(scores, held).means("expected")[0]
         full = full_ranks(scores, held, split.known).means("expected")[0]
         passed("evaluate")
-        listed = np.sort(rng.choice(log.n_users, min(LISTED, log.n_users), replace=False))
+        listed = np.sort(rng.choice(log.n_users, min(given.listed, log.n_users), replace=False))
         users, items = vectors(model, log, listed)
         count = 0
         masked = log.interacted_items(listed)
@@ -151,7 +152,8 @@ def one(given: argparse.Namespace) -> dict[str, Any]:
     cost = [step / max(positives, 1) for step, positives in times]
     return {
         "rows": len(log), "users": log.n_users, "items": log.n_items, "model": given.model,
-        "settings": dict(given.set), "steps": given.steps, "memory": given.memory or None,
+        "settings": dict(given.set), "steps": given.steps,
+        "evaluated": given.evaluated, "listed": given.listed, "memory": given.memory or None,
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
         "step_ms": round(1e3 * statistics.median(step for step, _ in times), 3),
         "us_per_positive": round(1e6 * statistics.median(cost), 3),
@@ -167,6 +169,8 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True, nargs="+")
     parser.add_argument("--model", default="comet")
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--evaluated", type=int, default=10_000, help="users to rank")
+    parser.add_argument("--listed", type=int, default=100_000, help="users to list items for")
     parser.add_argument("--memory", default="", help="such as 4GB")
     parser.add_argument("--set", action="append", type=lambda x: tuple(x.split("=", 1)), default=[])
     parser.add_argument("--repeat", type=int, default=1)
@@ -182,6 +186,7 @@ def main() -> None:
         for log in given.log:  # in turns
             words = [sys.executable, __file__, "--child", "--log", str(log)]
             words += ["--model", given.model, "--steps", str(given.steps)]
+            words += ["--evaluated", str(given.evaluated), "--listed", str(given.listed)]
             words += ["--memory", given.memory] if given.memory else []
             for key, value in given.set:
                 words += ["--set", f"{key}={value}"]

@@ -13,8 +13,9 @@ row, a step of a process takes
     draw(B) + cut(B) + compact(B / P) + compute(B / P) + rows(R)            processor
     2 · 4 · W · R · (P − 1) / P + 8 · R bytes, and 7 messages                network
 
-On one machine the first line is multiplied by what processes lose that run side by side; that is
-measured too.
+On one machine the first line is multiplied by what processes lose that run side by side, which
+`results/scale/beside.json` has. Processes also wait for each other where they meet. For each P that
+is measured with the table of 10⁶ rows, and taken to be the same with other tables.
 """
 
 from __future__ import annotations
@@ -94,6 +95,11 @@ def distinct(draws: float, rows: float) -> float:
     return rows * -math.expm1(-draws / rows)
 
 
+def _megabytes(rows: float, processes: int) -> float:
+    """Megabytes that a process sends in a step: indices, values and gradients of rows."""
+    return rows * (processes - 1) / processes * (2 * 4 * (WIDTH + 1) + 8) / 1e6
+
+
 def step(
     constants: Constants, network: Network | None, processes: int, beside: float, rows: float,
     *, scale: float = 1.0,
@@ -117,16 +123,27 @@ def step(
     computing = scale * c.compute / p + c.rows * rows / c.row_count
     if p == 1:  # batches are made in advance, by a thread on a core of its own
         return {"processor": max(making, computing), "network": 0.0, "making": making}
-    megabytes = rows * (p - 1) / p * (2 * 4 * (WIDTH + 1) + 8) / 1e6
+    megabytes = _megabytes(rows, p)
     exchange = network.ms(megabytes) if network else 0.0
     work = (making + computing) * beside
     return {"processor": work, "network": exchange, "making": making * beside, "mb": megabytes}
 
 
-def compared(constants: dict[str, Any], curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+CALIBRATED = 1_000_000
+"""Rows of the table with which waiting is measured."""
+
+
+def compared(
+    constants: dict[str, Any], beside: dict[int, float], curves: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Measured and predicted steps."""
     network = {line["processes"]: Network.of(line) for line in constants["exchange"]}
-    beside = {1: 1.0} | {line["processes"]: line["times"] for line in constants["beside"]}
+    waiting = {1: 0.0}
+    for processes, messages in network.items():
+        runs = [x for x in curves if (x["processes"], x["items"]) == (processes, CALIBRATED)]
+        met = statistics.median(x["ms"]["communication"] + x["ms"]["wait"] for x in runs)
+        megabytes = _megabytes(statistics.median(x["rows"] for x in runs), processes)
+        waiting[processes] = max(0.0, met - messages.ms(megabytes))
     lines = []
     for one in constants["one process"]:
         for processes in sorted({line["processes"] for line in curves}):
@@ -139,7 +156,8 @@ def compared(constants: dict[str, Any], curves: list[dict[str, Any]]) -> list[di
             found = step(
                 Constants.of(one), network.get(processes), processes, beside[processes], rows
             )
-            predicted = found["processor"] + found["network"]
+            meeting = found["network"] + waiting[processes]
+            predicted = found["processor"] + meeting
             lines.append(
                 {
                     "items": one["items"], "processes": processes, "rows": rows,
@@ -147,7 +165,7 @@ def compared(constants: dict[str, Any], curves: list[dict[str, Any]]) -> list[di
                     "off": round(predicted / measured - 1, 3),
                     "positives_per_second": round(BATCH / measured * 1e3),
                     "communication": round(within / measured, 3),
-                    "predicted_communication": round(found["network"] / predicted, 3),
+                    "predicted_communication": round(meeting / predicted, 3),
                 }
             )  # fmt: skip
     return lines
@@ -221,9 +239,11 @@ def main() -> None:
     given = parser.parse_args()
     constants = json.loads((SCALE / "constants.json").read_text())["constants"]
     curves = json.loads((SCALE / "curves.json").read_text())["curves"]
+    side_by_side = json.loads((SCALE / "beside.json").read_text())["constants"]["beside"]
+    beside = {1: 1.0} | {line["processes"]: line["times"] for line in side_by_side}
     result = {
         "command": command(), "machine": machine(), "assumed": MACHINE,
-        "compared": compared(constants, curves),
+        "compared": compared(constants, beside, curves),
         "on_paper": [on_paper(constants, machines) for machines in (8, 64)],
     }  # fmt: skip
     if given.plot:

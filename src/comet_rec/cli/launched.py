@@ -53,15 +53,21 @@ def joined() -> Iterator[None]:
         return
     import torch
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
     if torch.cuda.is_available():  # "cuda" then means the GPU of this process
         torch.cuda.set_device(local_rank() % torch.cuda.device_count())
     try:
-        # gloo now and then waits for ever for the first connections after a restart. With a short
-        # limit torchrun tries again.
+        limit = timedelta(seconds=CONNECT_SECONDS)
+        store, _, _ = next(rendezvous("env://", timeout=limit))
+        # After a restart the store of torchrun still has the addresses of the processes before.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-            timeout=timedelta(seconds=CONNECT_SECONDS),
+            store=dist.PrefixStore(f"attempt {attempt}", store),  # type: ignore[attr-defined]
+            rank=rank(),
+            world_size=size(),
+            timeout=limit,
         )
         assert dist.group.WORLD is not None
         dist.group.WORLD.set_timeout(timedelta(hours=LONGEST_HOURS))
