@@ -127,7 +127,7 @@ def _quiet() -> Iterator[None]:
 
 def _raise_interrupt(error: BaseException) -> None:
     """Raise an interrupt by the user that PyTorch has wrapped."""
-    for failure, _ in getattr(error, "failures", {}).values():
+    for failure in _failures(error):
         if isinstance(failure, KeyboardInterrupt):
             raise failure
 
@@ -135,8 +135,16 @@ def _raise_interrupt(error: BaseException) -> None:
 def _reason(error: BaseException) -> str:
     """One line of an error; of several processes, that of the first one."""
     _raise_interrupt(error)
-    failures = list(getattr(error, "failures", {}).values())
-    return one_line(str(failures[0][0] if failures else error))
+    return one_line(str((*_failures(error), error)[0]))
+
+
+def _failures(error: BaseException) -> list[BaseException]:
+    """Errors of the processes, which PyTorch has wrapped into one."""
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    if not isinstance(error, CheckpointException):
+        return []
+    return [failure for failure, _ in error.failures.values()]
 
 
 def digests(folder: Path) -> dict[str, str]:
