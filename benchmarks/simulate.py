@@ -14,8 +14,9 @@ row, a step of a process takes
     2 · 4 · W · R · (P − 1) / P + 8 · R bytes, and 7 messages                network
 
 On one machine the first line is multiplied by what processes lose that run side by side, which
-`results/scale/beside.json` has. Processes also wait for each other where they meet. For each P that
-is measured with the table of 10⁶ rows, and taken to be the same with other tables.
+`results/scale/beside.json` has. Processes also wait for each other where they meet, the longer the
+more they have to do in between. For each P the ratio of both is measured with the table of 10⁶
+rows, and taken to be the same with other tables.
 """
 
 from __future__ import annotations
@@ -138,12 +139,14 @@ def compared(
 ) -> list[dict[str, Any]]:
     """Measured and predicted steps."""
     network = {line["processes"]: Network.of(line) for line in constants["exchange"]}
-    waiting = {1: 0.0}
+    middle = next(x for x in constants["one process"] if x["items"] == CALIBRATED)
+    waiting = {1: 0.0}  # over the work of the processor
     for processes, messages in network.items():
         runs = [x for x in curves if (x["processes"], x["items"]) == (processes, CALIBRATED)]
         met = statistics.median(x["ms"]["communication"] + x["ms"]["wait"] for x in runs)
-        megabytes = _megabytes(statistics.median(x["rows"] for x in runs), processes)
-        waiting[processes] = max(0.0, met - messages.ms(megabytes))
+        rows = statistics.median(x["rows"] for x in runs)
+        found = step(Constants.of(middle), messages, processes, beside[processes], rows)
+        waiting[processes] = max(0.0, met - found["network"]) / found["processor"]
     lines = []
     for one in constants["one process"]:
         for processes in sorted({line["processes"] for line in curves}):
@@ -156,7 +159,7 @@ def compared(
             found = step(
                 Constants.of(one), network.get(processes), processes, beside[processes], rows
             )
-            meeting = found["network"] + waiting[processes]
+            meeting = found["network"] + waiting[processes] * found["processor"]
             predicted = found["processor"] + meeting
             lines.append(
                 {
