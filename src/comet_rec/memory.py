@@ -26,11 +26,6 @@ noted: set[str] = set()
 _limit: int | None = None
 
 
-def limit(default: int) -> int:
-    """The limit in bytes; `default` if the caller has set none."""
-    return default if _limit is None else _limit
-
-
 def share(part: float, default: int) -> int:
     """Bytes that one use may take: a part of the limit, but not more than `default`."""
     return default if _limit is None else min(default, int(part * _limit))
@@ -42,20 +37,32 @@ def empty(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     The system keeps the part of the file in memory that is in use, and may write it back and drop
     it at any time. The file has no name, so it goes with the array.
     """
-    if _limit is None or count * np.dtype(dtype).itemsize < FILE_SHARE * _limit:
+    size = count * np.dtype(dtype).itemsize
+    if _limit is None or size < FILE_SHARE * _limit:
         return np.empty(count, dtype)
-    try:
-        with tempfile.TemporaryFile(prefix="comet-rec-") as file:
-            # Take the room now: a full disk would kill the process when the array is written.
-            os.posix_fallocate(file.fileno(), 0, count * np.dtype(dtype).itemsize)
-            array = np.memmap(file, dtype, "w+", shape=(count,))
-    except OSError as error:
-        raise InputError(
-            f"--memory: {tempfile.gettempdir()}: {error.strerror}; set TMPDIR to a disk with more "
-            "room"
-        ) from None
+    with tempfile.TemporaryFile(prefix="comet-rec-") as file:
+        reserve(file.fileno(), size)
+        array = np.memmap(file, dtype, "w+", shape=(count,))
     noted.add(f"large arrays of the log are in files of {tempfile.gettempdir()}")
     return array
+
+
+def reserve(file: int, size: int) -> None:
+    """Take the room on the disk for a temporary file of `size` bytes, given by its descriptor.
+
+    A full disk would kill the process later, when the mapped file is written.
+
+    Raises
+    ------
+    InputError
+        When the disk is full.
+    """
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        raise InputError(
+            f"{tempfile.gettempdir()}: {error.strerror}; set TMPDIR to a disk with more room"
+        ) from None
 
 
 def kept(array: npt.NDArray[T]) -> npt.NDArray[T]:

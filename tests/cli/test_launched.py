@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from comet_rec.cli import launched, terminal
+from comet_rec.cli import launched, terminal, train
 from comet_rec.cli.app import run
 
 
@@ -65,3 +67,11 @@ def test_the_first_process_of_another_machine_names_itself(monkeypatch, second_o
 def test_a_wrong_size_of_memory_is_one_line(capsys, size):
     assert run(["train", "log.csv", "--out", "run", "--memory", size]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_run_of_this_job_is_younger_than_the_program_that_started_it(tmp_path):
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text("{}")
+    assert train._is_of_this_job(tmp_path)
+    os.utime(manifest, (1_000_000_000, 1_000_000_000))
+    assert not train._is_of_this_job(tmp_path)

@@ -40,6 +40,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "comet full softmax": ("comet", NO_DROPOUT | {"train.loss": "softmax"}),
     "mf bpr": ("mf", {"train.loss": "bpr", "train.weight_decay": 1e-3}),
     "mf sparse sum": ("mf", SPARSE | {"train.reduction": "sum", "train.weight_decay": 1e-4}),
+    "mf tables alone": ("mf", SPARSE | {"model.biases": False}),
     "fism softmax": ("fism", SPARSE | SOFTMAX | {"train.mask_known_positives": True}),
     "sasrec": ("sasrec", {"model.dropout": 0.0} | SPARSE),
     "svdpp": ("svdpp", SPARSE),
@@ -121,6 +122,14 @@ def test_a_model_may_consist_of_tables_alone():
     )  # fmt: skip
     losses = [line["loss"] for line in model.fit(small_split()).run.log]
     assert losses[1] < losses[0]
+
+
+def test_a_model_of_tables_alone_resumes_in_two_processes(pair: Group, tmp_path):
+    undisturbed = stopped(str(tmp_path / "a"), "mf tables alone", 10**6, False)
+    assert undisturbed is not None
+    assert pair(stopped, str(tmp_path / "b"), "mf tables alone", 20, False)[0] is None
+    for result in pair(stopped, str(tmp_path / "b"), "mf tables alone", 10**6, True):
+        assert np.allclose(result["log"], undisturbed["log"], rtol=1e-5)
 
 
 def test_presets_update_large_tables_by_rows(monkeypatch):

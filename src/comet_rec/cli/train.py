@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -173,12 +174,18 @@ def _reserved(out: Path, resume: bool) -> Iterator[None]:
 
 
 def _is_of_this_job(out: Path) -> bool:
-    """Whether the run was saved after ``torchrun`` had started its first processes.
+    """Whether the run was saved after ``torchrun``, the parent of this process, had started.
 
-    Its agent, the parent of this process, has lived as long as that.
+    Systems without /proc cannot tell, so there the run counts as that of another job.
     """
-    started = Path(f"/proc/{os.getppid()}")
-    return started.exists() and (out / "manifest.json").stat().st_mtime > started.stat().st_mtime
+    try:
+        # Behind the name in parentheses, field 19 is the start in clock ticks after the boot.
+        fields = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return False
+    started = time.time() - uptime + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return (out / "manifest.json").stat().st_mtime > started
 
 
 def _resumes_by_itself(out: Path) -> bool:

@@ -27,6 +27,7 @@ LARGE = 1 << 25
 """Number of rows from which an order is made by segments, from draws for each block of rows."""
 BLOCK_ROWS = 1 << 21
 """Number of rows whose places are drawn at a time in a large log."""
+NO_LIMIT = 1 << 62
 SHARE = 0.2
 """Share of the memory limit that a segment of the order may take."""
 
@@ -93,7 +94,7 @@ class EpochOrder:
                 f"a log of {len(self.log):,} rows: an epoch has at most 2^32 rows; train on the "
                 "latest rows"
             )
-        rows_at_once = max(BLOCK_ROWS, int(memory.limit(2**62) * SHARE) // 16)
+        rows_at_once = max(BLOCK_ROWS, memory.share(SHARE, NO_LIMIT) // 16)
         segments = -(-len(self.log) // rows_at_once)
         bounds = np.linspace(0, 1 << 32, segments + 1).astype(np.uint64)
         starts = self.log.user_starts

@@ -23,7 +23,6 @@ would take the place of the class `Tables`.
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +33,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from comet_rec import processes
+from comet_rec import memory, processes
 from comet_rec.artefact.parts import load_parts, save_parts
 from comet_rec.data.batch_parts import Role
 from comet_rec.errors import ConfigError
@@ -456,9 +455,9 @@ def _mapped(table: Table, own: Tensor) -> Tensor:
         shape = tuple(table.shape)
         dtype = own.numpy().dtype
         out = np.memmap(path, dtype, "w+", shape=shape) if folder == found[leader][1] else None
-        if out is not None:  # take the room now: a full disk would kill the process later
+        if out is not None:
             with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, out.nbytes)
+                memory.reserve(file.fileno(), out.nbytes)
         size = max(1, processes.BLOCK_BYTES // (dtype.itemsize * max(1, math.prod(shape[1:]))))
         for process in range(processes.size()):
             rows = table.layout.own(process)

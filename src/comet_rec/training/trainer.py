@@ -654,8 +654,8 @@ def _optimizer(
 ) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if id(p) not in excluded]
     if not parameters:  # every parameter is a table; Adam refuses an empty list
-        parameters = [nn.Parameter(torch.empty(0))]
-        return torch.optim.Adam(parameters, lr=config.learning_rate)
+        nothing = nn.Parameter(torch.empty(0), requires_grad=False)
+        return torch.optim.Adam([nothing], lr=config.learning_rate)
     groups = [[p for p in group if id(p) not in excluded] for group in parameter_groups(model)]
     decays = [config.weight_decay, config.weight_decay if config.decay_on == "all" else 0.0]
     return torch.optim.Adam(
