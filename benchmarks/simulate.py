@@ -191,7 +191,10 @@ def on_paper(constants: dict[str, Any], machines: int) -> dict[str, Any]:
     tables = 4 * (WIDTH + 1) * (USERS + ITEMS) * 3
     total = found["processor"] + found["network"]
     log = ROW_BYTES * ROWS * MACHINE["cores"]  # in every process
+    divided = one.compact + one.compute + one.rows
     return {
+        # Processes with which making a batch takes as long as computing with it.
+        "even": math.ceil(divided / (one.draw + one.cut)),
         "machines": machines, "processes": p, "batch": BATCH * p,
         "log_gb": round(log / 1e9), "tables_gb": round(tables / machines / 1e9, 1),
         "fits": log + tables / machines < MACHINE["memory_gb"] * 1e9,
@@ -207,8 +210,10 @@ def on_paper(constants: dict[str, Any], machines: int) -> dict[str, Any]:
 
 def plotted(lines: list[dict[str, Any]], path: Path) -> None:
     """Curves of positives a second and of communication, measured and predicted."""
+    import matplotlib
     from matplotlib.figure import Figure
 
+    matplotlib.rcParams["svg.hashsalt"] = "processes"  # the same names inside the file each time
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for number, items in enumerate(sorted({x["items"] for x in lines})):

@@ -75,10 +75,10 @@ def add_up(tensors: list[Tensor]) -> None:
         tensor.copy_(values.view_as(tensor))
 
 
-def share(count: int, rank_: int | None = None) -> slice:
-    """The part of 0 … count − 1 that this process, or the one of the given rank, works on."""
-    processes, number = size(), rank() if rank_ is None else rank_
-    return slice(number * count // processes, (number + 1) * count // processes)
+def share(count: int, process: int | None = None) -> slice:
+    """The part of 0 … count − 1 that a process works on, by default this one."""
+    number = rank() if process is None else process
+    return slice(number * count // size(), (number + 1) * count // size())
 
 
 def gathered(part: Tensor, count: int) -> Tensor:

@@ -103,7 +103,7 @@ def load_parts(
                 storage_reader=HuggingFaceStorageReader(str(folder)),
                 no_dist=processes.size() == 1,
             )
-    except (CheckpointException, Exception) as error:  # of many kinds, and of several processes
+    except (CheckpointException, Exception) as error:  # the first one is no `Exception`
         _raise_interrupt(error)
         raise ValueError(f"{folder.name} does not fit this training") from error
     for name, part in parts.items():

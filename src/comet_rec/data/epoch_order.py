@@ -98,11 +98,13 @@ class EpochOrder:
         segments = -(-len(self.log) // rows_at_once)
         bounds = np.linspace(0, 1 << 32, segments + 1).astype(np.uint64)
         starts = self.log.user_starts
+        # First user of each block: blocks hold whole users, and about `BLOCK_ROWS` rows.
         blocks = np.unique(
             np.searchsorted(starts, np.arange(0, len(self.log), BLOCK_ROWS), side="right") - 1
         )
         blocks = np.append(blocks, self.log.n_users)
         for low, high in itertools.pairwise(bounds):
+            # A segment has nearly its share of the rows; a block more is room for the difference.
             kept = np.empty(int(len(self.log) / segments * 1.02) + BLOCK_ROWS, dtype=np.uint64)
             count = 0
             for number in range(len(blocks) - 1):
@@ -114,7 +116,7 @@ class EpochOrder:
                 count += len(keys)
             ordered = kept[:count]
             ordered.sort()
-            ordered &= np.uint64(0xFFFFFFFF)
+            ordered &= np.uint64(0xFFFFFFFF)  # the low half of a key is the row
             yield ordered.view(np.int64)
 
     def _keys(self, number: int, first: int, end: int) -> UInt64:

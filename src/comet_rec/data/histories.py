@@ -182,7 +182,7 @@ class HistoryIndex:
         """Histories of all owners with all their rows."""
         return Ragged.of_arrays(self.members.astype(np.int64), self.starts)
 
-    def latest(self, owners: Int64, length: int) -> Int32:
+    def newest(self, owners: Int64, length: int) -> Int32:
         """The latest `length` members of each owner, padded in front, int32 [U, length]."""
         return self._newest(owners, length, length)
 
@@ -349,7 +349,7 @@ class LatestRows:
 
     def __getitem__(self, owners: Tensor) -> Tensor:
         """Padded histories of owners, int32 [B, N]."""
-        return torch.from_numpy(self.index.latest(owners.numpy(), self.length))
+        return torch.from_numpy(self.index.newest(owners.numpy(), self.length))
 
 
 UserHistories = Tensor | Ragged | LatestRows

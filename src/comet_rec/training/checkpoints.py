@@ -240,7 +240,7 @@ class Found:
         if trainer.tables is not None:
             first = processes.rank() == 0
             fresh = processes.from_first(new_parts_folder(folder, stage, step) if first else folder)
-            trainer.tables.save(fresh, state_of_tables(trainer))
+            trainer.tables.save(fresh, trainer.state.best)
             about["tables"] = {"folder": fresh.name, "steps": trainer.tables.steps}
         if processes.rank() == 0:
             if trainer.tables is not None:
@@ -301,14 +301,6 @@ def open_folder(hooks: Hooks, config: Config) -> None:
         raise ConfigError(f"{folder}: nothing to resume; leave --resume out to start anew")
     elif config.blend.model == "none" and (folder / BLEND).is_dir():
         raise begun_otherwise(folder)
-
-
-def state_of_tables(trainer: Trainer) -> dict[str, Tensor] | None:
-    """The best rows so far of the tables of a training; None before the first validation."""
-    best = trainer.state.best
-    if best is None or trainer.tables is None:
-        return None
-    return {name: best[name] for name in trainer.tables.tables}
 
 
 def begun_otherwise(checkpoints: Path) -> ConfigError:

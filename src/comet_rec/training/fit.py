@@ -221,7 +221,8 @@ def time_share(
     """Share of a blend's second model in the estimated time of the training; 0 without one.
 
     Report the estimate to ``hooks.estimate``. A few trial steps are made only if that is set, or if
-    a time limit must be shared.
+    a time limit must be shared. With several processes there is no estimate, and the second model
+    may take half of the time.
     """
     trains_second = isinstance(second, Config)
     if hooks.estimate is None and (hooks.time_limit is None or not trains_second):

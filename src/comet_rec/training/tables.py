@@ -51,17 +51,17 @@ class Layout:
     ----------
     rows : int
         n, at most 2³¹.
-    processes : int
-        P. Process p owns the places p · s … (p + 1) · s − 1, with s = ⌈n / P⌉. This is the layout
-        of `torch.chunk`, and so of a DTensor.
+    count : int
+        P, the number of processes. Process p owns the places p · s … (p + 1) · s − 1, with
+        s = ⌈n / P⌉. This is the layout of `torch.chunk`, and so of a DTensor.
     """
 
-    def __init__(self, rows: int, processes: int) -> None:
+    def __init__(self, rows: int, count: int) -> None:
         self.rows = rows
         self.factor = max(1, round(rows * GOLDEN))
         while math.gcd(self.factor, max(rows, 1)) != 1:
             self.factor += 1
-        self.part = max(1, -(-rows // processes))
+        self.part = max(1, -(-rows // count))
 
     def places(self, rows: Tensor) -> Tensor:
         """Place of each row, int64; places are a permutation of 0 … n − 1."""
@@ -220,11 +220,12 @@ class Exchange:
             self.asked = rows
             return
         owners = places // layout.part
+        # Indices for the same owner must stand together, in the order of the owners.
         self.order = torch.argsort(owners, stable=True)
-        self.sent = torch.bincount(owners, minlength=processes.size())
-        received = torch.empty_like(self.sent)
-        dist.all_to_all_single(received, self.sent)
-        self.sizes = self.sent.tolist(), received.tolist()
+        sent = torch.bincount(owners, minlength=processes.size())
+        received = torch.empty_like(sent)
+        dist.all_to_all_single(received, sent)
+        self.sizes = sent.tolist(), received.tolist()
         wanted = (places - owners * layout.part)[self.order]
         asked = wanted.new_empty(int(received.sum()))
         dist.all_to_all_single(asked, wanted, self.sizes[1], self.sizes[0])
@@ -239,7 +240,7 @@ class Exchange:
         answer = values[self.number].contiguous()
         dist.all_to_all_single(out, answer, self.sizes[0], self.sizes[1])
         back = torch.empty_like(out)
-        back[self.order] = out
+        back[self.order] = out  # back to the order in which the batch numbers the rows
         return back
 
     def give_back(self, grads: Tensor) -> Tensor:

@@ -173,7 +173,7 @@ class Trainer:
         self.repeats = repeats
         self.late = False
         self._epoch_seconds: list[tuple[float, float]] = []  # of training, and of validation
-        self.tables = tables_of(model, config, batches.log.n_users, batches.log.n_items)
+        self.tables = tables_of(model, config)
         by_rows = self.tables.parameters if self.tables else set()
         self.optimizer = _optimizer(model, config, by_rows)
         dense = any(id(parameter) not in by_rows for parameter in model.parameters())
@@ -638,7 +638,7 @@ def terms(batch: Batch, config: TrainConfig) -> int:
     return int((batch.labels == 0).sum()) if config.loss == "bpr" else len(batch.labels)
 
 
-def tables_of(model: Any, config: TrainConfig, n_users: int, n_items: int) -> Tables | None:
+def tables_of(model: Any, config: TrainConfig) -> Tables | None:
     """The embedding tables of a model that are updated by rows; None if none are."""
     if config.table_optimizer == "adam":
         return None
