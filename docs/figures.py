@@ -551,35 +551,40 @@ def _of_scale(name: str) -> dict[str, Any]:
     return result
 
 
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    header, *body = (f"| {' | '.join(cells)} |" for cells in (columns, *rows))
+    return [header, "|---" * len(columns) + "|", *body]
+
+
 def _one_process() -> list[str]:
     """Medians of the runs on each log."""
-    lines = [
-        "| rows | users | items | read, split | order of an epoch | step | a positive "
-        "| 10,000 users ranked | 100,000 lists | peak memory |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = (
+        "rows", "users", "items", "read, split", "order of an epoch", "step", "a positive",
+        "10,000 users ranked", "100,000 lists", "peak memory",
+    )  # fmt: skip
     logs: dict[tuple[int, ...], list[dict[str, Any]]] = {}
     for name in ("rows", "items"):
         for run in _of_scale(name)["runs"]:
-            size = run["rows"], run["users"], run["items"]
-            logs.setdefault(size, []).append(run)
-    for size, runs in sorted(logs.items()):
-
-        def seconds(*phases: str, runs: list[dict[str, Any]] = runs) -> str:
-            return f"{_middle(sum(run['seconds'][p] for p in phases) for run in runs):,.0f} s"
-
-        cells = [
+            logs.setdefault((run["rows"], run["users"], run["items"]), []).append(run)
+    rows = [
+        (
             *(f"{number:,}" for number in size),
-            seconds("read", "split"),
+            _seconds(runs, "read", "split"),
             f"{_middle(run['order_us_per_positive'] for run in runs):.2f} µs a positive",
             f"{_middle(run['step_ms'] for run in runs):,.0f} ms",
             f"{_middle(run['us_per_positive'] for run in runs):,.0f} µs",
-            seconds("evaluate") if runs[0].get("evaluated", 10_000) == 10_000 else "",
-            seconds("lists") if runs[0].get("listed", 100_000) == 100_000 else "",
+            _seconds(runs, "evaluate") if runs[0].get("evaluated", 10_000) == 10_000 else "",
+            _seconds(runs, "lists") if runs[0].get("listed", 100_000) == 100_000 else "",
             f"{max(run['peak_gb'] for run in runs):.1f} GB",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        )
+        for size, runs in sorted(logs.items())
+    ]
+    return _table(columns, rows)
+
+
+def _seconds(runs: list[dict[str, Any]], *phases: str) -> str:
+    return f"{_middle(sum(run['seconds'][phase] for phase in phases) for run in runs):,.0f} s"
 
 
 def _middle(values: Iterable[float]) -> float:
@@ -587,11 +592,11 @@ def _middle(values: Iterable[float]) -> float:
 
 
 def _equal_processes() -> list[str]:
-    lines = [
-        "| model | tables | processes | largest difference of a loss, float64 | float32 "
-        "| of a parameter, float64 | float32 |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    columns = (
+        "model", "tables", "processes", "largest difference of a loss, float64", "float32",
+        "of a parameter, float64", "float32",
+    )  # fmt: skip
+    rows = []
     runs = {
         (x["model"], x["tables"], x["processes"], x["dtype"]): x
         for x in _of_scale("equal")["equal"]
@@ -599,61 +604,63 @@ def _equal_processes() -> list[str]:
     for model, tables, processes, dtype in runs:
         if dtype == "float64":
             pair = [runs[model, tables, processes, kind] for kind in ("float64", "float32")]
-            cells = [f"{x[key]:.0e}" for key in ("loss", "parameters") for x in pair]
-            lines.append(f"| {model} | {tables} | {processes} | {' | '.join(cells)} |")
-    return lines
+            apart = [f"{x[key]:.0e}" for key in ("loss", "parameters") for x in pair]
+            rows.append((model, tables, str(processes), *apart))
+    return _table(columns, rows)
 
 
 def _divided_tables() -> list[str]:
-    lines = ["| tables | processes | peak memory of each | step |", "|---|---|---|---|"]
-    found = _of_scale("memory")["memory"]
-    for run in found["runs"].values():
+    rows = []
+    for run in _of_scale("memory")["memory"]["runs"].values():
         kind = "dense Adam" if run["optimizer"] == "adam" else "by rows"
         peaks = ", ".join(f"{peak:.1f}" for peak in run["peak_gb"])
-        lines.append(f"| {kind} | {run['processes']} | {peaks} GB | {run['ms']['step']:,.0f} ms |")
-    return lines
+        rows.append((kind, str(run["processes"]), f"{peaks} GB", f"{run['ms']['step']:,.0f} ms"))
+    return _table(("tables", "processes", "peak memory of each", "step"), rows)
 
 
 def _steps_of_processes() -> list[str]:
-    lines = [
-        "| rows of the table | processes | positives a second | step, measured | predicted "
-        "| off | in communication | predicted |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {x['items']:,} | {x['processes']} | {x['positives_per_second']:,} "
-        f"| {x['measured_ms']:,.0f} ms | {x['predicted_ms']:,.0f} ms | {x['off']:+.0%} "
-        f"| {x['communication']:.0%} | {x['predicted_communication']:.0%} |"
+    columns = (
+        "rows of the table", "processes", "positives a second", "step, measured", "predicted",
+        "off", "in communication", "predicted",
+    )  # fmt: skip
+    rows = [
+        (
+            f"{x['items']:,}", str(x["processes"]), f"{x['positives_per_second']:,}",
+            f"{x['measured_ms']:,.0f} ms", f"{x['predicted_ms']:,.0f} ms", f"{x['off']:+.0%}",
+            f"{x['communication']:.0%}", f"{x['predicted_communication']:.0%}",
+        )
         for x in _of_scale("model")["compared"]
-    ]
-    return lines
+    ]  # fmt: skip
+    return _table(columns, rows)
 
 
 def _towers() -> list[str]:
     """Medians of COMET's steps."""
-    lines = ["| processes | step | positives a second | in communication |", "|---|---|---|---|"]
+    rows = []
     runs = _of_scale("tower")["tower"]
     for count in sorted({run["processes"] for run in runs}):
         of_count = [run["ms"] for run in runs if run["processes"] == count]
         step = _middle(ms["step"] for ms in of_count)
         within = _middle((ms["communication"] + ms["wait"]) / ms["step"] for ms in of_count)
-        lines.append(f"| {count} | {step:,.0f} ms | {1024 / step * 1e3:,.0f} | {within:.0%} |")
-    return lines
+        rows.append((str(count), f"{step:,.0f} ms", f"{1024 / step * 1e3:,.0f}", f"{within:.0%}"))
+    return _table(("processes", "step", "positives a second", "in communication"), rows)
 
 
 def _on_paper() -> list[str]:
-    lines = [
-        "| machines | processes | log on each machine | tables on each machine | step "
-        "| of it making the batch | of it network | epoch | epoch if making were divided |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {x['machines']} | {x['processes']:,} | {x['log_gb']:,} GB | {x['tables_gb']:,} GB "
-        f"| {x['step_s']:.1f} s | {x['making_s']:.1f} s | {x['network_s']:.2f} s "
-        f"| {x['epoch_hours']:,.0f} h | {x['without_making_hours']:,.0f} h |"
+    columns = (
+        "machines", "processes", "log on each machine", "tables on each machine", "step",
+        "of it making the batch", "of it network", "epoch", "epoch if making were divided",
+    )  # fmt: skip
+    rows = [
+        (
+            str(x["machines"]), f"{x['processes']:,}", f"{x['log_gb']:,} GB",
+            f"{x['tables_gb']:,} GB", f"{x['step_s']:.1f} s", f"{x['making_s']:.1f} s",
+            f"{x['network_s']:.2f} s", f"{x['epoch_hours']:.1f} h",
+            f"{x['without_making_hours']:.1f} h",
+        )
         for x in _of_scale("model")["on_paper"]
-    ]
-    return lines
+    ]  # fmt: skip
+    return _table(columns, rows)
 
 
 def survivors(result: dict[str, Any]) -> list[str]:
