@@ -9,21 +9,44 @@ from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, for shared machines
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
 fast_form = pytest.mark.skipif(
     os.environ.get("COMET_SLOW", "") not in ("", "0"),
     reason="is about a fast form, and COMET_SLOW=1 uses none",
 )
-hook = install_import_hook(["comet_rec.models", "comet_rec.training"], "beartype.beartype")
+
+CHECKED_ROOMS = ("models", "training")
+
+
+def _checked_if_outer(typechecker: Callable) -> Callable:
+    """Decorator that checks shapes, but leaves functions inside functions as they are.
+
+    These would be decorated anew in each call of the outer function, which takes longer than the
+    function itself.
+    """
+    decorate = checked(typechecker=typechecker)
+    return lambda f: f if "<locals>" in getattr(f, "__qualname__", "") else decorate(f)
+
+
+# The import hook decorates each function of these packages with `jaxtyping.jaxtyped`.
+checked, jaxtyping.jaxtyped = jaxtyping.jaxtyped, _checked_if_outer
+jaxtyping.install_import_hook([f"comet_rec.{room}" for room in CHECKED_ROOMS], "beartype.beartype")
 
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 
 LONG_TESTS = Path(__file__).parent / "long_tests.txt"
+
+
+@pytest.hookimpl(tryfirst=True)  # before the fixtures, which may train a model
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check shapes in the tests of models and training; elsewhere it would double their time."""
+    room = item.path.relative_to(Path(__file__).parent).parts[0]
+    jaxtyping.config.update("jaxtyping_disable", room not in CHECKED_ROOMS)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves the slow tests out

@@ -222,7 +222,7 @@ class _CrossFeatures(torch.autograd.Function):
         matrices = _as_real(filters)  # [F, 2N, 2C]
 
         def run(part: slice) -> None:
-            work = Workspace(rows, filters, layout)
+            work = Workspace(rows, filters, layout, part.stop - part.start)
             for several in blocks(part, BLOCKS_A_PRODUCT * work.size):
                 for block in blocks(several, work.size):
                     index = _without_pads(histories, pads, block)  # [b, n], n ≤ N
@@ -252,7 +252,7 @@ class _CrossFeatures(torch.autograd.Function):
         transposed = (matrices * parseval).mT.contiguous()  # [F, 2C, 2N]
 
         def run(part: slice) -> list[Tensor | None]:
-            work = Workspace(rows, filters, ctx.layout)
+            work = Workspace(rows, filters, ctx.layout, part.stop - part.start)
             d_rows, d_matrices = torch.zeros_like(rows), torch.zeros_like(matrices)
             d_biases = grad.new_zeros(filters.shape[2])
             for block, d_features in _feature_gradients(grad, weight, part, work.size):
@@ -343,12 +343,15 @@ class Workspace:
     filters : complex Tensor [F, N, C]
         Transformed filters.
     layout : Layout
+    count : int
+        Number of maps that the thread computes.
     """
 
-    def __init__(self, rows: Tensor, filters: Tensor, layout: Layout) -> None:
+    def __init__(self, rows: Tensor, filters: Tensor, layout: Layout, count: int) -> None:
         frequencies, length, channels = filters.shape
         map_bytes = frequencies * length * rows.element_size()
-        self.size = max(1, block_bytes(rows, BLOCK_BYTES) // map_bytes)  # maps of a block
+        fitting = block_bytes(rows, BLOCK_BYTES) // map_bytes
+        self.size = max(1, min(count, fitting))  # maps of a block
         self.layout = layout
         self.parts = layout.parts()
         # Number of filters with several places. Filters as wide as the map come last; they have one
