@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,13 @@ from comet_rec.models.kernels.pair_products import gathered_products, pair_produ
 from comet_rec.models.kernels.sliding_windows import window_features
 from comet_rec.parallel import in_parts
 from tests.conftest import fast_form
+
+
+def test_shapes_of_signatures_are_checked_in_this_folder():
+    """See tests/conftest.py; the function itself would fail with torch's message."""
+    first = torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(jaxtyping.TypeCheckError, match="gathered_products"):
+        gathered_products(torch.zeros(2, 3), torch.zeros(2, 4), first, first)
 
 
 def gradients(values: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
