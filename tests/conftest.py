@@ -38,6 +38,7 @@ jaxtyping.install_import_hook([f"comet_rec.{room}" for room in CHECKED_ROOMS], "
 
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
+from tests.processes import end_server
 
 LONG_TESTS = Path(__file__).parent / "long_tests.txt"
 
@@ -46,6 +47,10 @@ LONG_TESTS = Path(__file__).parent / "long_tests.txt"
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Check shapes in the tests of models and training; elsewhere it would double their time."""
     jaxtyping.config.update("jaxtyping_disable", item.path.parent.name not in CHECKED_ROOMS)
+
+
+def pytest_sessionfinish() -> None:
+    end_server()
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves the slow tests out

@@ -1,4 +1,8 @@
-"""Processes that run functions of tests together, as `torchrun` would run a program."""
+"""Processes of tests: programs on their own, and functions in groups as `torchrun` makes them.
+
+They are forked from a server that has imported the package and has no threads, because a process
+that imports PyTorch itself takes seconds to start.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,69 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import runpy
+import subprocess
+import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 SECONDS = 300
+HOME = Path(__file__).parents[1]
+ENVIRONMENT = {
+    **os.environ, "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join([str(HOME), str(HOME / "src")]),
+}  # fmt: skip
+SERVER = multiprocessing.get_context("forkserver")
+# The first optimizer of a process imports PyTorch's compiler.
+SERVER.set_forkserver_preload(["torch._dynamo", "scipy.stats", "comet_rec.estimators.registry"])
+
+
+def end_server() -> None:
+    """End the server, if there is one, and wait for it: its time counts as that of the tests."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+def run_program(
+    module: str, *words: str, seconds: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What ``python -W ignore -m MODULE WORDS`` ends with and has written.
+
+    Raises
+    ------
+    subprocess.TimeoutExpired
+        When it takes longer than `seconds`; it is killed then.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        written = [Path(folder) / name for name in ("stdout", "stderr")]
+        program = SERVER.Process(target=_program, args=(module, words, written))
+        program.start()
+        program.join(seconds)
+        if late := program.is_alive():
+            program.kill()
+            program.join()
+        output, errors = (path.read_text() if path.exists() else "" for path in written)
+        if late:
+            raise subprocess.TimeoutExpired(module, seconds or 0, output, errors)
+        return subprocess.CompletedProcess(module, program.exitcode or 0, output, errors)
+
+
+def _program(module: str, words: tuple[str, ...], written: list[Path]) -> None:
+    """Run a module as a program that writes to two files."""
+    import torch
+
+    for descriptor, path in enumerate(written, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(HOME)
+    os.environ |= ENVIRONMENT
+    sys.argv = [module, *words]
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _work(connection: Any, rank: int, size: int, store: str) -> None:
@@ -23,6 +83,7 @@ def _work(connection: Any, rank: int, size: int, store: str) -> None:
 
     torch.set_num_threads(1)
     warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")  # as for all tests
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
     while (task := connection.recv()) is not None:
         function, arguments = task
@@ -37,11 +98,10 @@ class Group:
     """Connected processes; a call runs a function in all of them and returns their results."""
 
     def __init__(self, size: int, store: Path) -> None:
-        context = multiprocessing.get_context("spawn")
         self.connections, self.members = [], []
         for rank in range(size):
-            ours, theirs = context.Pipe()
-            member = context.Process(target=_work, args=(theirs, rank, size, str(store)))
+            ours, theirs = SERVER.Pipe()
+            member = SERVER.Process(target=_work, args=(theirs, rank, size, str(store)))
             member.start()
             self.connections.append(ours)
             self.members.append(member)

@@ -21,7 +21,8 @@ from comet_rec.artefact.lock import locked
 from comet_rec.artefact.run import load_run, save_run
 from comet_rec.cli.app import run as command
 from comet_rec.errors import ArtefactError
-from tests.artefact.test_replacing import ENVIRONMENT, HOME, names
+from tests.artefact.test_replacing import names
+from tests.processes import ENVIRONMENT, HOME
 
 HOLDER = """
 import sys

@@ -29,13 +29,7 @@ from comet_rec.artefact.checkpoint import load_checkpoint, save_checkpoint
 from comet_rec.artefact.run import load_run, save_run
 from comet_rec.data.arrays import Array
 from comet_rec.errors import ArtefactError, CometWarning, DamagedError
-
-HOME = Path(__file__).parents[2]
-ENVIRONMENT = {
-    **os.environ, "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": os.pathsep.join([str(HOME), str(HOME / "src")]),
-}  # fmt: skip
-
+from tests.processes import ENVIRONMENT, HOME, run_program
 
 CALLS = ("open", "os.", "fcntl.flock", "shutil.", "tempfile.")
 
@@ -129,9 +123,8 @@ def kill_checkpoints(home: Path) -> int:
     ("what", "how"), [("run", "exchange"), ("run", "renames"), ("checkpoint", "exchange")]
 )
 def test_killed_before_any_call_a_save_leaves_the_old_or_the_new(what, how, tmp_path, before):
-    command = [sys.executable, "-m", "tests.artefact.test_replacing", what, how]
-    command += [str(tmp_path / "home"), str(before)]
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=HOME, capture_output=True, text=True)
+    words = [what, how, str(tmp_path / "home"), str(before)]
+    done = run_program("tests.artefact.test_replacing", *words)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > (40 if what == "run" else 8)
 
@@ -358,7 +351,6 @@ if __name__ == "__main__":
     what, how, place, runs = sys.argv[1:]
     if how == "renames":
         writing.exchange = refused  # type: ignore[assignment]
-    torch.set_num_threads(1)
     home = Path(place)
     home.mkdir()
     count = kill_runs(home, Path(runs)) if what == "run" else kill_checkpoints(home)

@@ -38,6 +38,7 @@ from comet_rec.errors import ArtefactError, CometError, CometWarning, TrainingIn
 from comet_rec.estimators.audit import audit_folder
 from comet_rec.training.checkpoints import Hooks
 from tests.conftest import make_log, random_pairs
+from tests.processes import run_program
 
 Files = dict[str, bytes]
 MOST_SECONDS, MOST_MB = 2.0, 1000
@@ -587,9 +588,6 @@ def run_cases(kind: str, seed: int, first: int, count: int, bases: Path) -> dict
     }  # fmt: skip
 
 
-HOME = Path(__file__).parents[2]
-
-
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("bases")
@@ -599,19 +597,11 @@ def bases(tmp_path_factory) -> Path:
 
 def start(kind: str, seed: int, first: int, count: int, bases: Path, limit: float) -> dict:
     """Cases in a process of their own; a crash or a hang names its case."""
-    command = [sys.executable, "-m", "tests.artefact.test_strangers", kind]
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(HOME), str(HOME / "src")]),
-    }  # fmt: skip
+    words = [kind, *map(str, (seed, first, count)), str(bases)]
     try:
-        done = subprocess.run(
-            [*command, *map(str, (seed, first, count)), str(bases)],
-            capture_output=True, text=True, env=environment, cwd=HOME, timeout=limit,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = run_program("tests.artefact.test_strangers", *words, seconds=limit)
     except subprocess.TimeoutExpired as error:
-        pytest.fail(f"{kind}, seed {seed}: hangs at case {(error.stderr or b'')[-20:]!r}")
+        pytest.fail(f"{kind}, seed {seed}: hangs at case {(error.stderr or '')[-20:]!r}")
     said = done.stderr[-2000:]
     assert done.returncode == 0, f"{kind}, seed {seed}: ended with {done.returncode}: {said}"
     return json.loads(done.stdout)

@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.artefact.test_replacing import HOME
+from tests.processes import HOME
 from tests.reliability.recorded import Tried, write_record
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 
 import pytest
 
 from comet_rec.artefact import checkpoint, folder
 from comet_rec.errors import ArtefactError
 from comet_rec.evaluation import paired
-from tests.artefact.test_replacing import ENVIRONMENT, HOME
+from tests.processes import run_program
 from tests.reliability import archives, numbers, power
 from tests.reliability.recorded import Tried
 
@@ -29,19 +27,16 @@ def held(found: list[Tried], least: int) -> None:
         assert tried.failures == [], f"{tried.promise} RELIABILITY_SEED={SEED}"
 
 
-def run_program(name: str, tries: int, seed: int = SEED) -> None:
+def held_by(name: str, tries: int, seed: int = SEED) -> None:
     """Run a long test as a program: one that forks, or measures the memory of its process."""
     words = ["--tries", str(tries), "--seed", str(seed)]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", f"tests.reliability.{name}", *words],
-        env=ENVIRONMENT, cwd=HOME, capture_output=True, text=True,
-    )  # fmt: skip
+    done = run_program(f"tests.reliability.{name}", *words)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert " 0 failures" in done.stdout
 
 
 def test_killed_trainings_resume_to_the_same_bits():
-    run_program("kills", tries=1)
+    held_by("kills", tries=1)
 
 
 def test_any_state_that_a_power_failure_leaves_loads():
@@ -56,7 +51,7 @@ def test_without_syncs_a_power_failure_would_lose_runs_and_checkpoints(room, mon
 
 
 def test_a_failed_call_leaves_the_earlier_run():
-    run_program("faults", tries=1)
+    held_by("faults", tries=1)
 
 
 def test_a_disk_that_fails_when_a_folder_is_looked_at_is_no_foreign_folder(tmp_path, monkeypatch):
@@ -82,12 +77,12 @@ def test_numbers_are_finite_and_those_of_other_code(monkeypatch):
 
 
 def test_damaged_inputs_are_used_or_refused():
-    run_program("fuzz", tries=15)
+    held_by("fuzz", tries=15)
 
 
 @pytest.mark.slow
 def test_two_hundred_killed_trainings_resume_to_the_same_bits():
-    run_program("kills", tries=200, seed=1)
+    held_by("kills", tries=200, seed=1)
 
 
 @pytest.mark.slow
@@ -97,7 +92,7 @@ def test_ten_thousand_hostile_archives_write_nothing_else():
 
 @pytest.mark.slow
 def test_ten_thousand_damaged_inputs_of_each_kind():
-    run_program("fuzz", tries=10_000, seed=0)
+    held_by("fuzz", tries=10_000, seed=0)
 
 
 @pytest.mark.slow
@@ -107,9 +102,9 @@ def test_a_thousand_matrices_and_fifty_injections():
 
 @pytest.mark.slow
 def test_every_call_that_fails_leaves_the_earlier_run():
-    run_program("faults", tries=400)
+    held_by("faults", tries=400)
 
 
 @pytest.mark.slow
 def test_trainings_of_several_processes_survive_the_end_of_one():
-    run_program("restarts", tries=2)
+    held_by("restarts", tries=2)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from comet_rec.errors import InputError
 from comet_rec.models import base
 from comet_rec.testing import check_recommender, checks
 from comet_rec.testing.battery import CHECKS
-from tests.artefact.test_replacing import ENVIRONMENT, HOME
+from tests.processes import run_program
 from tests.testing.battery_of import DECLARED
 
 pytestmark = [
@@ -27,10 +25,7 @@ FAST = ["mf"]  # and EASE, check by check
 
 def battery(name: str) -> dict[str, int]:
     """Number of checks with each outcome."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.testing.battery_of", name], env=ENVIRONMENT, cwd=HOME,
-        capture_output=True, text=True,
-    )  # fmt: skip
+    done = run_program("tests.testing.battery_of", name)
     assert done.returncode == 0, done.stderr[-3000:]
     outcomes: dict[str, int] = json.loads(done.stdout)
     return outcomes
