@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+gc.disable()  # until all tests are collected: a million objects that stay
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, for shared machines
 
 import jaxtyping
@@ -47,6 +49,10 @@ LONG_TESTS = Path(__file__).parent / "long_tests.txt"
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Check shapes in the tests of models and training; elsewhere it would double their time."""
     jaxtyping.config.update("jaxtyping_disable", item.path.parent.name not in CHECKED_ROOMS)
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:

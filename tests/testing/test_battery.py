@@ -102,7 +102,8 @@ def test_faults_are_found(fault, check):
 
 
 def test_all_faults_are_named_at_once(monkeypatch):
-    monkeypatch.delitem(CHECKS, FORKING)
+    for name in [name for name in CHECKS if "process" in name]:  # they start one each
+        monkeypatch.delitem(CHECKS, name)
     with pytest.raises(AssertionError, match=r"(?s)Repeating: .* checks failed.*no_item_twice: "):
         check_recommender(Repeating())
 

@@ -142,7 +142,10 @@ class Ranks:
 
     def error(self, name: str, ties: TieRule) -> float:
         """Standard error of the mean of the metric `name`; lists of one user count together."""
-        values = self.figure(name, ties)
+        return self._error(self.figure(name, ties))
+
+    def _error(self, values: npt.NDArray[np.float64]) -> float:
+        """Standard error of the mean of one value for each list."""
         if self.owners is None:
             return standard_error(values)
         return clustered_error(values, np.unique(self.owners, return_inverse=True)[1])
@@ -152,8 +155,9 @@ class Ranks:
         if self.lists is None:
             return figures(self.better, self.tied, ties)
         names = [f"{metric}@{k}" for k in CUTOFFS for metric in self.metrics]
-        means = {name: float(self.figure(name, ties).mean()) for name in names}
-        return means, {name: self.error(name, ties) for name in names}
+        values = {name: self.figure(name, ties) for name in names}
+        means = {name: float(of_lists.mean()) for name, of_lists in values.items()}
+        return means, {name: self._error(of_lists) for name, of_lists in values.items()}
 
 
 class Figures(dict[str, float]):
