@@ -6,7 +6,9 @@ import gc
 import os
 import zipfile
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 gc.disable()  # until all tests are collected: a million objects that stay
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, for shared machines
@@ -24,23 +26,24 @@ fast_form = pytest.mark.skipif(
 CHECKED_ROOMS = ("models", "training")
 
 
-def _checked_if_outer(typechecker: Callable) -> Callable:
-    """Decorator that checks shapes, but leaves functions inside functions as they are.
+def _checked_if_shaped(typechecker: Callable) -> Callable:
+    """Decorator that checks the calls of functions whose signatures state shapes."""
 
-    These would be decorated anew in each call of the outer function, which takes longer than the
-    function itself.
-    """
-    decorate = checked(typechecker=typechecker)
-    return lambda f: f if "<locals>" in getattr(f, "__qualname__", "") else decorate(f)
+    def decorated(function: Any) -> Any:
+        inner = getattr(function, "__func__", getattr(function, "fget", function))
+        stated = " ".join(map(str, getattr(inner, "__annotations__", {}).values()))
+        return checked(typechecker=typechecker)(function) if "[Tensor, " in stated else function
+
+    return decorated
 
 
-# The import hook decorates each function of these packages with `jaxtyping.jaxtyped`.
-checked, jaxtyping.jaxtyped = jaxtyping.jaxtyped, _checked_if_outer
+# The import hook decorates each function and class of these packages with `jaxtyping.jaxtyped`.
+# Checking all their types, which mypy knows, would double the time of a training.
+checked, jaxtyping.jaxtyped = jaxtyping.jaxtyped, _checked_if_shaped
 jaxtyping.install_import_hook([f"comet_rec.{room}" for room in CHECKED_ROOMS], "beartype.beartype")
 
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
-from tests.processes import end_server
 
 LONG_TESTS = Path(__file__).parent / "long_tests.txt"
 
@@ -56,7 +59,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    end_server()
+    """End the server of `tests/processes.py` and wait for it: its time is that of the tests."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves the slow tests out

@@ -17,7 +17,6 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,6 @@ ENVIRONMENT = {
 SERVER = multiprocessing.get_context("forkserver")
 # The first optimizer of a process imports PyTorch's compiler.
 SERVER.set_forkserver_preload(["torch._dynamo", "scipy.stats", "comet_rec.estimators.registry"])
-
-
-def end_server() -> None:
-    """End the server, if there is one, and wait for it: its time counts as that of the tests."""
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def run_program(
