@@ -22,7 +22,7 @@ def log_of(rows, **options):
     return cr.read(frame, time_scope="global", **options)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=30)
 @given(ROWS, ROWS, st.sampled_from(["first", "last"]))
 def test_joining_two_logs_is_reading_their_rows_together(old, new, repeats):
     whole = joined(log_of(old, repeats=repeats), log_of(new, repeats=repeats), repeats)
@@ -30,7 +30,7 @@ def test_joining_two_logs_is_reading_their_rows_together(old, new, repeats):
     assert whole.log.fingerprint == together.fingerprint
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=30)
 @given(ROWS, ROWS)
 def test_old_indices_point_to_the_same_ids_and_new_rows_are_marked(old, new):
     before, whole = log_of(old), joined(log_of(old), log_of(new))

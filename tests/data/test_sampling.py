@@ -155,7 +155,7 @@ def test_negatives_by_popularity_are_in_proportion_and_untouched(skewed, samplin
     source = Negatives(skewed, sampling=sampling, power=0.5, pool=pool)
     users, none = np.array([0, 5, 9]), np.empty(0, np.int64)
     counts = np.zeros((3, N_ITEMS))
-    for step in range(24_000 // each // 3):
+    for step in range(60_000 // each // 3):
         drawn = source.of_users(users, each, none, np.random.default_rng(step))
         np.add.at(counts, (np.repeat(np.arange(3), each), drawn), 1)
     for row, user in enumerate(users):

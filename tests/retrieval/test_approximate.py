@@ -120,7 +120,7 @@ def test_recall_counts_places_that_items_as_good_fill():
 
 
 def test_a_search_is_widened_until_the_recall_is_reached(monkeypatch):
-    users, items = vectors(10_000, width=32)
+    users, items = vectors(20_000, width=32)
     none = np.empty(0, np.int64), np.empty(0, np.int64)
     monkeypatch.setattr(approximate, "NARROWEST", 2)
     index = ApproximateIndex.build(items)
