@@ -23,9 +23,6 @@ fast_form = pytest.mark.skipif(
     reason="is about a fast form, and COMET_SLOW=1 uses none",
 )
 
-CHECKED_ROOMS = ("models", "training")
-
-
 def _checked_if_shaped(typechecker: Callable) -> Callable:
     """Decorator that checks the calls of functions whose signatures state shapes."""
 
@@ -40,18 +37,12 @@ def _checked_if_shaped(typechecker: Callable) -> Callable:
 # The import hook decorates each function and class of these packages with `jaxtyping.jaxtyped`.
 # Checking all their types, which mypy knows, would double the time of a training.
 checked, jaxtyping.jaxtyped = jaxtyping.jaxtyped, _checked_if_shaped
-jaxtyping.install_import_hook([f"comet_rec.{room}" for room in CHECKED_ROOMS], "beartype.beartype")
+jaxtyping.install_import_hook(["comet_rec.models", "comet_rec.training"], "beartype.beartype")
 
 from comet_rec.data.ids import Ids
 from comet_rec.data.interactions import Interactions
 
 LONG_TESTS = Path(__file__).parent / "long_tests.txt"
-
-
-@pytest.hookimpl(tryfirst=True)  # before the fixtures, which may train a model
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Check shapes in the tests of models and training; elsewhere it would double their time."""
-    jaxtyping.config.update("jaxtyping_disable", item.path.parent.name not in CHECKED_ROOMS)
 
 
 def pytest_collection_finish() -> None:

@@ -29,7 +29,7 @@ from comet_rec.parallel import in_parts
 from tests.conftest import fast_form
 
 
-def test_shapes_of_signatures_are_checked_in_this_folder():
+def test_shapes_of_signatures_are_checked():
     """See tests/conftest.py; the function itself would fail with torch's message."""
     first = torch.zeros(1, dtype=torch.int64)
     with pytest.raises(jaxtyping.TypeCheckError, match="gathered_products"):
