@@ -5,12 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-gc.disable()  # until all tests are collected: a million objects that stay
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, for shared machines
 
 import jaxtyping
@@ -45,8 +44,14 @@ from comet_rec.data.interactions import Interactions
 LONG_TESTS = Path(__file__).parent / "long_tests.txt"
 
 
-def pytest_collection_finish() -> None:
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests without the garbage collector: a million objects that all stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_sessionfinish() -> None:
