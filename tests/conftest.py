@@ -22,6 +22,7 @@ fast_form = pytest.mark.skipif(
     reason="is about a fast form, and COMET_SLOW=1 uses none",
 )
 
+
 def _checked_if_shaped(typechecker: Callable) -> Callable:
     """Decorator that checks the calls of functions whose signatures state shapes."""
 

@@ -51,8 +51,8 @@ def run_program(
             program.join()
         output, errors = (path.read_text() if path.exists() else "" for path in written)
         if late:
-            raise subprocess.TimeoutExpired(module, seconds or 0, output, errors)
-        return subprocess.CompletedProcess(module, program.exitcode or 0, output, errors)
+            raise subprocess.TimeoutExpired(module, seconds, output, errors)
+        return subprocess.CompletedProcess(module, program.exitcode, output, errors)
 
 
 def _program(module: str, words: tuple[str, ...], written: list[Path]) -> None:

@@ -351,6 +351,7 @@ if __name__ == "__main__":
     what, how, place, runs = sys.argv[1:]
     if how == "renames":
         writing.exchange = refused  # type: ignore[assignment]
+    torch.set_num_threads(1)
     home = Path(place)
     home.mkdir()
     count = kill_runs(home, Path(runs)) if what == "run" else kill_checkpoints(home)

@@ -27,7 +27,7 @@ def held(found: list[Tried], least: int) -> None:
         assert tried.failures == [], f"{tried.promise} RELIABILITY_SEED={SEED}"
 
 
-def held_by(name: str, tries: int, seed: int = SEED) -> None:
+def run_long_test(name: str, tries: int, seed: int = SEED) -> None:
     """Run a long test as a program: one that forks, or measures the memory of its process."""
     words = ["--tries", str(tries), "--seed", str(seed)]
     done = run_program(f"tests.reliability.{name}", *words)
@@ -36,7 +36,7 @@ def held_by(name: str, tries: int, seed: int = SEED) -> None:
 
 
 def test_killed_trainings_resume_to_the_same_bits():
-    held_by("kills", tries=1)
+    run_long_test("kills", tries=1)
 
 
 def test_any_state_that_a_power_failure_leaves_loads():
@@ -51,7 +51,7 @@ def test_without_syncs_a_power_failure_would_lose_runs_and_checkpoints(room, mon
 
 
 def test_a_failed_call_leaves_the_earlier_run():
-    held_by("faults", tries=1)
+    run_long_test("faults", tries=1)
 
 
 def test_a_disk_that_fails_when_a_folder_is_looked_at_is_no_foreign_folder(tmp_path, monkeypatch):
@@ -77,12 +77,12 @@ def test_numbers_are_finite_and_those_of_other_code(monkeypatch):
 
 
 def test_damaged_inputs_are_used_or_refused():
-    held_by("fuzz", tries=15)
+    run_long_test("fuzz", tries=15)
 
 
 @pytest.mark.slow
 def test_two_hundred_killed_trainings_resume_to_the_same_bits():
-    held_by("kills", tries=200, seed=1)
+    run_long_test("kills", tries=200, seed=1)
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_ten_thousand_hostile_archives_write_nothing_else():
 
 @pytest.mark.slow
 def test_ten_thousand_damaged_inputs_of_each_kind():
-    held_by("fuzz", tries=10_000, seed=0)
+    run_long_test("fuzz", tries=10_000, seed=0)
 
 
 @pytest.mark.slow
@@ -102,9 +102,9 @@ def test_a_thousand_matrices_and_fifty_injections():
 
 @pytest.mark.slow
 def test_every_call_that_fails_leaves_the_earlier_run():
-    held_by("faults", tries=400)
+    run_long_test("faults", tries=400)
 
 
 @pytest.mark.slow
 def test_trainings_of_several_processes_survive_the_end_of_one():
-    held_by("restarts", tries=2)
+    run_long_test("restarts", tries=2)
