@@ -427,7 +427,10 @@ def test_a_warning_of_ours_is_a_note_and_another_keeps_its_place(monkeypatch, tm
     assert "all but the 20 most popular items score 0" in err
     assert ".py:" not in err
 
-    monkeypatch.setattr("comet_rec.cli.app.app", lambda *a, **k: warnings.warn("odd", stacklevel=1))
+    def odd(*arguments, **keywords):
+        warnings.warn("odd", stacklevel=1)
+
+    monkeypatch.setattr("comet_rec.cli.app.program", odd)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert run(["--help"]) == 0
@@ -539,7 +542,7 @@ def test_a_place_that_is_not_ours_is_one_line(monkeypatch, capsys):
     def refused(*arguments, **keywords):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "reports/x")
 
-    monkeypatch.setattr("comet_rec.cli.app.app", refused)
+    monkeypatch.setattr("comet_rec.cli.app.program", refused)
     assert run(["reproduce"]) == 2
     assert capsys.readouterr().err.startswith("comet-rec: reports/x: Permission denied; ")
 
@@ -557,7 +560,7 @@ def test_a_fault_of_ours_is_not_laid_at_the_users_door(monkeypatch, error):
     def fails(*arguments, **keywords):
         raise error
 
-    monkeypatch.setattr("comet_rec.cli.app.app", fails)
+    monkeypatch.setattr("comet_rec.cli.app.program", fails)
     with pytest.raises(type(error)):  # Python's traceback, and status 1
         run(["evaluate"])
 

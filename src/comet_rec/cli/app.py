@@ -89,6 +89,10 @@ def options_of_all(
     """COMET, a recommender for implicit feedback: train, evaluate, recommend."""
 
 
+program = typer.main.get_command(app)
+"""The commands as typer runs them; it would build them anew for each call of `app`."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     open_descriptors()
@@ -126,7 +130,7 @@ def _run(arguments: list[str] | None) -> int:
         given = sys.argv[1:] if arguments is None else arguments
         _refuse_bytes(given)
         _refuse_processes(given)
-        status = int(app(arguments, prog_name="comet-rec", standalone_mode=False) or 0)
+        status = int(program(arguments, prog_name="comet-rec", standalone_mode=False) or 0)
         # Typer returns 130 for an interrupt that no command caught, without a message.
         return _say("interrupted", 130) if status == 130 else status
     except typer.Exit as stop:
