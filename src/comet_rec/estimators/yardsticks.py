@@ -19,7 +19,7 @@ from comet_rec.data.split import HeldOut, Split
 from comet_rec.errors import CometError, by_reader
 from comet_rec.estimators.presets import preset
 from comet_rec.evaluation.metrics import TieRule
-from comet_rec.evaluation.paired import paired
+from comet_rec.evaluation.paired import mean_difference
 from comet_rec.evaluation.ranking import drawn_users, full_ranks, sampled_ranks
 from comet_rec.evaluation.scoring import (
     VectorScores,
@@ -185,7 +185,7 @@ def _measured(
     ties = split.protocol.ties
     model = _fitted(config, split.train)
     values = _values(held_scores(model, split.train, held), held, split.train, ties, full=full)
-    difference = paired(reference, values)
+    difference, low, high = mean_difference(reference, values)
     if run.config.train.refit:
         model = _fitted(config, split.known)
     scores = held_scores(model, split.known, split.test)
@@ -194,9 +194,9 @@ def _measured(
         "validation": float(values.mean()),
         "sampled": float(_values(scores, split.test, split.known, ties, full=False).mean()),
         "full": None,
-        "difference": difference.difference,
-        "low": difference.low,
-        "high": difference.high,
+        "difference": difference,
+        "low": low,
+        "high": high,
     }
     if run.metrics is not None and run.metrics["full"] is not None:
         ranked = drawn_users(split.test, full_users(run.config.name))

@@ -55,17 +55,28 @@ def paired(values: Float64, reference: Float64, seed: int = 0) -> Paired:
     """
     differences = np.asarray(values - reference, dtype=np.float64)
     means = _resampled_means(differences, seed)
-    low, high = np.percentile(means, [2.5, 97.5])
     # One is added to both counts, so that no p-value is 0.
     below = (np.count_nonzero(means <= 0) + 1) / (len(means) + 1)
     above = (np.count_nonzero(means >= 0) + 1) / (len(means) + 1)
     return Paired(
-        float(differences.mean()),
-        float(low),
-        float(high),
+        *_with_interval(differences, means),
         _signed_rank(differences),
         float(min(1.0, max(2 * min(below, above), 2.0 ** (1 - len(differences))))),
     )
+
+
+def mean_difference(
+    values: Float64, reference: Float64, seed: int = 0
+) -> tuple[float, float, float]:
+    """`difference`, `low` and `high` of `paired`, without the time that its p-values take."""
+    differences = np.asarray(values - reference, dtype=np.float64)
+    return _with_interval(differences, _resampled_means(differences, seed))
+
+
+def _with_interval(differences: Float64, means: Float64) -> tuple[float, float, float]:
+    """Mean of the differences, and the 95 % percentile interval of their resampled means."""
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(differences.mean()), float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -152,7 +163,7 @@ def over_trainings(
     noise : pair of Noise or None
         For `values` and for `reference`, the noise to assume if there is only one training.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr, stdtrit  # scipy.stats takes half a second to import
 
     differences = values.mean(axis=0) - reference.mean(axis=0)
     n = len(differences)
@@ -174,8 +185,8 @@ def over_trainings(
     # Welch and Satterthwaite
     freedom = total**2 / sum(variance**2 / free for variance, free in parts)
     error = math.sqrt(total)
-    reach = float(t.ppf(0.975, freedom)) * error  # half of the interval
-    p = float(2 * t.sf(abs(mean) / error, freedom))
+    reach = float(stdtrit(freedom, 0.975)) * error  # half of the interval
+    p = float(2 * stdtr(freedom, -abs(mean) / error))
     return Difference(mean, mean - reach, mean + reach, error, freedom, p if known else None)
 
 
