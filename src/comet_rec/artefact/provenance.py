@@ -15,19 +15,19 @@ import torch
 
 def versions() -> dict[str, str]:
     """Versions of Python and libraries, a hash of this package's code, and number of threads."""
-    libraries = ("duckdb", "numpy", "scipy", "torch")
+    libraries = ("comet-rec", "duckdb", "numpy", "scipy", "torch")
     return {
         "python": platform.python_version(),
-        "comet-rec": _own_version(),
-        **{name: importlib.metadata.version(name) for name in libraries},
+        **{name: _version(name) for name in libraries},
         "code": _code(),
         "threads": str(torch.get_num_threads()),
     }
 
 
-def _own_version() -> str:
+@cache
+def _version(library: str) -> str:
     try:
-        return importlib.metadata.version("comet-rec")
+        return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:  # imported from a source folder
         return "not installed"
 
