@@ -10,6 +10,10 @@ PEERS := .venv-peers
 DIST := .venv-dist
 SUPPLY := .venv-supply
 
+# Compiled code is kept, also where the environment says otherwise: else each of the many processes
+# of the tests compiles it anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: setup demo serve-demo test slow verify fuzz mutants lint bench bench-peers docs check dist check-dist supply image check-image
 .DEFAULT_GOAL := check
 

@@ -47,16 +47,24 @@ LONG_TESTS = Path(__file__).parent / "long_tests.txt"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collect the tests without the garbage collector: a million objects that all stay."""
+    """Collect the tests without the garbage collector: a million objects that all stay.
+
+    They are then left out of all later collections, which would go through them each time.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
+        gc.freeze()
         gc.enable()
 
 
 def pytest_sessionfinish() -> None:
-    """End the server of `tests/processes.py` and wait for it: its time is that of the tests."""
+    """End the server of `tests/processes.py` and wait for it: its time is that of the tests.
+
+    Frozen objects would be reported as leaks.
+    """
+    gc.unfreeze()
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 

@@ -28,7 +28,7 @@ ENVIRONMENT = {
 }  # fmt: skip
 SERVER = multiprocessing.get_context("forkserver")
 # The first optimizer of a process imports PyTorch's compiler.
-SERVER.set_forkserver_preload(["torch._dynamo", "scipy.stats", "comet_rec.estimators.registry"])
+SERVER.set_forkserver_preload(["torch._dynamo", "comet_rec.estimators.registry"])
 
 
 def run_program(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import subprocess
@@ -12,6 +13,12 @@ import pytest
 from comet_rec.cli.app import run
 from comet_rec.cli.ids import titles_of_file
 from comet_rec.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def frozen(monkeypatch):
+    """Leave frozen what `tests/conftest.py` froze; a service that ends would unfreeze it."""
+    monkeypatch.setattr(gc, "unfreeze", lambda: None)
 
 
 @pytest.fixture(scope="module")

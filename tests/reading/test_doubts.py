@@ -217,7 +217,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
         b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip" + zstd.compress(data)
     ),
     "bzip2": bz2.compress,
-    "xz": lzma.compress,
+    "xz": lambda data: lzma.compress(data, preset=0),
 }
 ARCHIVES = {
     "tar": "a tar archive",
