@@ -15,7 +15,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, for
 import jaxtyping
 import numpy as np
 import pytest
-import torch
 
 fast_form = pytest.mark.skipif(
     os.environ.get("COMET_SLOW", "") not in ("", "0"),
@@ -153,6 +152,8 @@ def checkerboard() -> Interactions:
 @pytest.fixture
 def two_threads():
     """Let torch compute with two threads, whatever the machine has."""
+    import torch  # not above: the process that hands the tests out does without it
+
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

@@ -31,10 +31,17 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["torch._dynamo", "comet_rec.estimators.registry"])
 
 
+def start_program(module: str, *words: str, stdout: Path, stderr: Path, where: Path = HOME) -> Any:
+    """A started process that does what ``python -W ignore -m MODULE WORDS`` does in `where`."""
+    program = SERVER.Process(target=_program, args=(module, words, where, (stdout, stderr)))
+    program.start()
+    return program
+
+
 def run_program(
-    module: str, *words: str, seconds: float | None = None
+    module: str, *words: str, where: Path = HOME, seconds: float | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """What ``python -W ignore -m MODULE WORDS`` ends with and has written.
+    """What ``python -W ignore -m MODULE WORDS`` in `where` ends with and has written.
 
     Raises
     ------
@@ -42,26 +49,25 @@ def run_program(
         When it takes longer than `seconds`; it is killed then.
     """
     with tempfile.TemporaryDirectory() as folder:
-        written = [Path(folder) / name for name in ("stdout", "stderr")]
-        program = SERVER.Process(target=_program, args=(module, words, written))
-        program.start()
+        stdout, stderr = Path(folder) / "stdout", Path(folder) / "stderr"
+        program = start_program(module, *words, stdout=stdout, stderr=stderr, where=where)
         program.join(seconds)
         if late := program.is_alive():
             program.kill()
             program.join()
-        output, errors = (path.read_text() if path.exists() else "" for path in written)
+        output, errors = (path.read_text() if path.exists() else "" for path in (stdout, stderr))
         if late:
             raise subprocess.TimeoutExpired(module, seconds, output, errors)
         return subprocess.CompletedProcess(module, program.exitcode, output, errors)
 
 
-def _program(module: str, words: tuple[str, ...], written: list[Path]) -> None:
+def _program(module: str, words: tuple[str, ...], where: Path, written: tuple[Path, Path]) -> None:
     """Run a module as a program that writes to two files."""
     import torch
 
     for descriptor, path in enumerate(written, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
-    os.chdir(HOME)
+    os.chdir(where)
     os.environ |= ENVIRONMENT
     sys.argv = [module, *words]
     torch.set_num_threads(1)

@@ -1,6 +1,8 @@
-"""Version, workflow files and issue forms agree with the project."""
+"""Version, extras, workflow files and issue forms agree with the project."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -89,3 +91,16 @@ def test_issue_forms_ask_for_a_small_log_the_command_and_the_version(form):
     fields = yaml.safe_load(form.read_text(encoding="utf-8"))["body"]
     required = {field["id"] for field in fields if field.get("validations", {}).get("required")}
     assert {"log", "command", "version"} <= required
+
+
+def test_importing_the_package_and_the_command_line_loads_no_extra():
+    code = "import comet_rec, comet_rec.cli.app, sys; comet_rec.COMET; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "comet_rec.estimators.estimator" in loaded
+    extras = {
+        "alembic", "faiss", "fastapi", "matplotlib", "mlflow", "onnx", "onnxruntime", "onnxscript",
+        "optuna", "prometheus_client", "pydantic", "sqlalchemy", "starlette", "tensorboard",
+        "uvicorn", "uvloop",
+    }  # fmt: skip
+    assert loaded & (extras | {"comet_rec.export", "comet_rec.serving", "scipy.stats"}) == set()

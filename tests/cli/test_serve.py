@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import socket
 import subprocess
 import sys
@@ -81,16 +80,3 @@ def test_without_the_extra_one_line_names_it(trained):
     assert done.stderr == (
         'comet-rec: serve: uvicorn is not installed; pip install "comet-rec[serve]"\n'
     )
-
-
-def test_the_library_and_other_commands_import_nothing_of_the_service():
-    code = (
-        "import comet_rec, comet_rec.cli.app, sys, json\n"
-        "comet_rec.COMET\n"
-        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(json.loads(done.stdout))
-    extras = {"fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "uvloop"}
-    extras |= {"onnx", "onnxruntime", "onnxscript", "faiss"}
-    assert loaded & extras == set()

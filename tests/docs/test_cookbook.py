@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_readme import ROOT, assert_alike, blocks, commands, run
+from tests.docs.test_readme import ROOT, assert_alike, blocks, commands, run, run_alone
 
 PAGE = (ROOT / "docs" / "cookbook.md").read_text(encoding="utf-8")
 START, *SECTIONS = re.split(r"^## ", PAGE, flags=re.MULTILINE)
@@ -32,7 +32,7 @@ def shell_run(start):
     folder, _ = start
     console = [each for block in blocks(PAGE, "console") for each in commands(block)]
     train = next(command for command, _ in console if " train " in command)
-    run(["bash", "-c", train], folder)
+    run_alone(train, folder)
     return Path("runs") / "cookbook"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -312,13 +311,3 @@ def test_a_missing_faiss_is_one_line_that_names_the_extra(blend, tmp_path, monke
     with pytest.raises(ConfigError, match=r'pip install "comet-rec\[ann\]"'):
         export(blend, "faiss", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_importing_the_library_loads_no_extra_and_no_export():
-    code = (
-        "import sys, comet_rec; comet_rec.COMET; import comet_rec.cli.app\n"
-        "extras = {'faiss', 'onnx', 'onnxruntime', 'onnxscript', 'comet_rec.export'}\n"
-        "assert not extras & set(sys.modules), extras & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

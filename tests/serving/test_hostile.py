@@ -22,6 +22,7 @@ from comet_rec.errors import ArtefactError, InputError
 from comet_rec.serving import forms, server
 from comet_rec.serving.keys import Keys
 from comet_rec.serving.lane import Lane
+from tests.processes import start_program
 from tests.serving.conftest import Client
 from tests.serving.hostile import Watch, raw, request, statuses
 
@@ -33,21 +34,23 @@ LISTS = b"/v1/recommend"
 class Attacked:
     """The service in a process, with its log in a file."""
 
-    def __init__(self, folder, run, *options, **values):
+    def __init__(self, folder, run, *options):
         self.log = folder / "log"
-        words = [sys.executable, "-m", "comet_rec", "serve", str(run), "--port", "0", *options]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, **values)
-        self.port = int(self.process.stdout.readline().split(b":")[-1].split()[0])
+        pipe = folder / "pipe"
+        os.mkfifo(pipe)
+        words = map(str, ("serve", run, "--port", 0, *options))
+        self.process = start_program("comet_rec", *words, stdout=pipe, stderr=self.log)
+        with pipe.open() as lines:  # waits until the service opens it too
+            self.port = int(lines.readline().split(":")[-1].split()[0])
 
     def end(self):
         """End the process; the lines of its log, each of which must be JSON."""
         self.process.terminate()
         try:
-            assert self.process.wait(30) == 0
+            self.process.join(30)
+            assert self.process.exitcode == 0
         finally:
             self.process.kill()
-            self.process.stdout.close()
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
