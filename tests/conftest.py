@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import zipfile
@@ -48,22 +49,20 @@ LONG_TESTS = Path(__file__).parent / "long_tests.txt"
 def pytest_collection() -> Generator[None, object, object]:
     """Collect the tests without the garbage collector: a million objects that all stay.
 
-    They are then left out of all later collections, which would go through them each time.
+    Later collections leave them out, which would go through them each time. The last one must free
+    them, or they would be reported as leaks.
     """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
+        atexit.register(gc.unfreeze)
         gc.enable()
 
 
 def pytest_sessionfinish() -> None:
-    """End the server of `tests/processes.py` and wait for it: its time is that of the tests.
-
-    Frozen objects would be reported as leaks.
-    """
-    gc.unfreeze()
+    """End the server of `tests/processes.py` and wait for it: its time is that of the tests."""
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
