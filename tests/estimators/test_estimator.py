@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import uuid
 from dataclasses import replace
@@ -29,13 +30,20 @@ from comet_rec.evaluation.scoring import run_scores
 from comet_rec.models import base, comet
 from comet_rec.training.fit import Validation
 from comet_rec.training.trainer import Trainer
+from tests.conftest import checkerboard_log
 
 SMALL = {"preset": "static", "embedding_dim": 8, "history_length": 8, "hidden": (16,), "epochs": 2}
 
 
+@pytest.fixture(scope="module")
+def trained():
+    return cr.COMET(**SMALL).fit(cr.leave_one_out(checkerboard_log(), negatives=30))
+
+
 @pytest.fixture
-def fitted(checkerboard):
-    return cr.COMET(**SMALL).fit(cr.leave_one_out(checkerboard, negatives=30))
+def fitted(trained):
+    """A copy of the trained model, which a test may change."""
+    return copy.deepcopy(trained)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(checkerboard):

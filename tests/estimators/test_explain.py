@@ -42,6 +42,12 @@ def comet(log):
     return model.fit(log)
 
 
+@pytest.fixture(scope="module")
+def factors(log):
+    """MF after so many epochs that its vectors tell the pairs apart."""
+    return cr.MF(embedding_dim=16, full_epochs=60, learning_rate=1e-2, negatives=4).fit(log)
+
+
 MODELS = {
     "comet": None,
     "blend": lambda: cr.COMET(
@@ -111,9 +117,8 @@ def test_the_reason_for_an_item_is_its_twin(log, comet, name):
     assert np.mean(reasons) > 0.9
 
 
-def test_twins_are_the_most_similar_items(log):
-    model = cr.MF(embedding_dim=16, full_epochs=60, learning_rate=1e-2, negatives=4).fit(log)
-    table = model.similar_items(range(2 * N_PAIRS), k=3)
+def test_twins_are_the_most_similar_items(factors):
+    table = factors.similar_items(range(2 * N_PAIRS), k=3)
     best = table["similar_item_id"][table["rank"] == 1]
     assert (best // 2 == np.arange(2 * N_PAIRS) // 2).mean() > 0.9
     assert len(table) == 3 * 2 * N_PAIRS
@@ -132,9 +137,8 @@ def test_similarity_is_the_cosine_without_biases(log):
     np.testing.assert_allclose(table["similarity"], np.sort(cosines)[::-1][:4], atol=1e-5)
 
 
-def test_similar_users_share_their_items(log):
-    model = cr.MF(embedding_dim=16, full_epochs=60, learning_rate=1e-2, negatives=4).fit(log)
-    table = model.similar_users([0, 7], k=5)
+def test_similar_users_share_their_items(log, factors):
+    table = factors.similar_users([0, 7], k=5)
     assert table["user_id"].tolist() == [0] * 5 + [7] * 5
     shared = []
     for user, other in zip(table["user_id"], table["similar_user_id"], strict=True):
@@ -157,9 +161,8 @@ def test_what_cannot_be_explained_or_compared_is_refused_in_one_line(log, comet)
 
 
 @pytest.mark.parametrize("diversify", [0.3, 0.9])
-def test_diverse_lists_hold_items_that_are_less_alike(log, diversify):
-    model = cr.MF(embedding_dim=16, full_epochs=40, learning_rate=1e-2).fit(log)
-    q = model.run.model.item_embedding.detach().numpy()
+def test_diverse_lists_hold_items_that_are_less_alike(factors, diversify):
+    q = factors.run.model.item_embedding.detach().numpy()
     q = q / np.linalg.norm(q, axis=1, keepdims=True)
 
     def likeness(table) -> float:
@@ -167,12 +170,12 @@ def test_diverse_lists_hold_items_that_are_less_alike(log, diversify):
         cosines = np.einsum("ubk,uck->ubc", q[lists], q[lists])
         return float(cosines[:, ~np.eye(6, dtype=bool)].mean())
 
-    plain = model.recommend(k=6, include_seen=True)
-    diverse = model.recommend(k=6, include_seen=True, diversify=diversify)
+    plain = factors.recommend(k=6, include_seen=True)
+    diverse = factors.recommend(k=6, include_seen=True, diversify=diversify)
     assert likeness(diverse) < likeness(plain) - 0.05
     first = diverse["rank"] == 1
     assert np.array_equal(diverse["item_id"][first], plain["item_id"][first])
-    same = model.recommend(k=6, include_seen=True, diversify=0)
+    same = factors.recommend(k=6, include_seen=True, diversify=0)
     assert np.array_equal(same["item_id"], plain["item_id"])
 
 

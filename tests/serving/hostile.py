@@ -40,7 +40,7 @@ def statuses(received: bytes) -> list[int]:
 
 
 class Watch(threading.Thread):
-    """Asks /livez all the time, each time over a new connection.
+    """Asks /livez again and again, each time over a new connection.
 
     Its result is the longest time in seconds for each attack, by the name in `attack`.
     """
@@ -62,7 +62,7 @@ class Watch(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        while not self._end.wait(0.005):
+        while not self._end.wait(0.03):
             attack, begin = self.attack, time.perf_counter()
             try:
                 answer = raw(self.port, request(b"GET", b"/livez"))
