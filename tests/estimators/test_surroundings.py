@@ -85,6 +85,9 @@ SETTINGS = {
     "errstate": lambda: np.errstate(all="raise"),
     "seeds": other_seeds,
 }
+AT_ONCE = (
+    "float16", "no_grad", "inference_mode", "default device", "autocast", "errstate", "seeds",
+)  # fmt: skip
 
 
 def of_the_caller() -> tuple[object, ...]:
@@ -108,14 +111,24 @@ def plain(split):
     return results(split)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_the_callers_settings_change_no_bit_and_are_left_as_they_were(split, plain, name):
-    with SETTINGS[name]():
+@pytest.mark.parametrize(
+    "names", [AT_ONCE, *(pytest.param((name,), marks=pytest.mark.slow) for name in SETTINGS)]
+)
+def test_the_callers_settings_change_no_bit_and_are_left_as_they_were(split, plain, names):
+    with contextlib.ExitStack() as settings:
+        for name in names:
+            settings.enter_context(SETTINGS[name]())
         before = of_the_caller()
         found = results(split)
         assert of_the_caller() == before
     assert found.keys() == plain.keys()
     assert [key for key in found if found[key] != plain[key]] == []
+
+
+def test_numpy_reports_errors_as_it_does_by_default():
+    default = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+    with np.errstate(all="raise"), own_settings():
+        assert np.geterr() == default
 
 
 def test_settings_are_put_back_after_an_error(split):
