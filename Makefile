@@ -10,10 +10,6 @@ PEERS := .venv-peers
 DIST := .venv-dist
 SUPPLY := .venv-supply
 
-# Compiled code is kept, also where the environment says otherwise: else each of the many processes
-# of the tests compiles it anew.
-export PYTHONDONTWRITEBYTECODE :=
-
 .PHONY: setup demo serve-demo test slow verify fuzz mutants lint bench bench-peers docs check dist check-dist supply image check-image
 .DEFAULT_GOAL := check
 
@@ -35,6 +31,10 @@ demo: $(STAMP)
 # The page of the service, on what `make demo` trained.
 serve-demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/serve-demo.sh
+
+# Compiled code is kept, also where the environment says otherwise: else each of the many processes
+# of the tests would compile it anew.
+test slow verify: export PYTHONDONTWRITEBYTECODE :=
 
 # A process a core, each with one thread: faster than one process with a thread a core.
 test: $(STAMP)

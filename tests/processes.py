@@ -31,9 +31,14 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["torch._dynamo", "comet_rec.estimators.registry"])
 
 
-def start_program(module: str, *words: str, stdout: Path, stderr: Path, where: Path = HOME) -> Any:
-    """A started process that does what ``python -W ignore -m MODULE WORDS`` does in `where`."""
-    program = SERVER.Process(target=_program, args=(module, words, where, (stdout, stderr)))
+def start_program(
+    module: str, *words: str, stdout: Path, stderr: Path, where: Path = HOME, warns: bool = True
+) -> Any:
+    """A started process that does what ``python -m MODULE WORDS`` does in the folder `where`.
+
+    The caller must see to its end: the session of the tests waits for it.
+    """
+    program = SERVER.Process(target=_program, args=(module, words, where, (stdout, stderr), warns))
     program.start()
     return program
 
@@ -50,7 +55,9 @@ def run_program(
     """
     with tempfile.TemporaryDirectory() as folder:
         stdout, stderr = Path(folder) / "stdout", Path(folder) / "stderr"
-        program = start_program(module, *words, stdout=stdout, stderr=stderr, where=where)
+        program = start_program(
+            module, *words, stdout=stdout, stderr=stderr, where=where, warns=False
+        )
         program.join(seconds)
         if late := program.is_alive():
             program.kill()
@@ -61,7 +68,9 @@ def run_program(
         return subprocess.CompletedProcess(module, program.exitcode, output, errors)
 
 
-def _program(module: str, words: tuple[str, ...], where: Path, written: tuple[Path, Path]) -> None:
+def _program(
+    module: str, words: tuple[str, ...], where: Path, written: tuple[Path, Path], warns: bool
+) -> None:
     """Run a module as a program that writes to two files."""
     import torch
 
@@ -71,7 +80,8 @@ def _program(module: str, words: tuple[str, ...], where: Path, written: tuple[Pa
     os.environ |= ENVIRONMENT
     sys.argv = [module, *words]
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
+    if not warns:
+        warnings.simplefilter("ignore")
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -272,8 +272,8 @@ class ProtocolConfig:
     repeats: Repeats = "hide"
 
     def __post_init__(self) -> None:
-        room: Any = type(self)
-        for name, hint in _type_hints(room).items():
+        kind: Any = type(self)
+        for name, hint in _type_hints(kind).items():
             # Check here what a stored run would check, or an error would appear only on loading.
             object.__setattr__(self, name, coerce(f"protocol.{name}", getattr(self, name), hint))
         positive(self, "protocol", "negatives")

@@ -16,7 +16,8 @@ from comet_rec.errors import InputError
 
 @pytest.fixture(autouse=True)
 def frozen(monkeypatch):
-    """Leave frozen what `tests/conftest.py` froze; a service that ends would unfreeze it."""
+    """Leave frozen what `tests/conftest.py` froze, and no more: a service unfreezes all."""
+    monkeypatch.setattr(gc, "freeze", lambda: None)
     monkeypatch.setattr(gc, "unfreeze", lambda: None)
 
 

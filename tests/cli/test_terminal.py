@@ -27,7 +27,6 @@ SLOW = [
     "--preset", "static", "--set", "model.embedding_dim=4", "--set", "model.history_length=5",
     "--set", "train.epochs=10", "--set", "train.patience=0", "--set", "protocol.negatives=9",
 ]  # fmt: skip
-SHORT = ["--set", "train.epochs=2"]
 EVIL = "\x1b[31mred\u202e"
 SHOWN = r"\x1b[31mred\u202e"
 
@@ -169,7 +168,8 @@ def test_a_stderr_that_fails_ends_no_training(how, log_file, tmp_path):
         shell = []
         ours, keywords["stderr"] = os.pipe()
         os.close(ours)
-    trained = [*shell, *PROGRAM, "train", str(log_file), "--out", str(out), *SLOW, *SHORT]
+    trained = [*shell, *PROGRAM, "train", str(log_file), "--out", str(out), *SLOW]
+    trained += ["--set", "train.epochs=2"]  # each writes a line, and none waits for a signal
     done = subprocess.run(trained, stdout=subprocess.PIPE, env=ENVIRONMENT, **keywords)
     assert done.returncode == 0
     assert b"written to" in done.stdout

@@ -68,7 +68,8 @@ def run(command: list[str], where: Path) -> str:
 def run_alone(command: str, where: Path) -> str:
     """Standard output of a command line of `comet-rec` that must succeed, run without a shell.
 
-    It spares the seconds that a new process needs to import PyTorch.
+    It spares the seconds that a new process needs to import PyTorch. One command of the README runs
+    in a shell, as its reader starts it.
     """
     program, *words = shlex.split(command)
     assert program == "comet-rec"

@@ -85,6 +85,7 @@ SETTINGS = {
     "errstate": lambda: np.errstate(all="raise"),
     "seeds": other_seeds,
 }
+# One of each kind; the slow suite has each alone, which says whose fault a difference is.
 AT_ONCE = (
     "float16", "no_grad", "inference_mode", "default device", "autocast", "errstate", "seeds",
 )  # fmt: skip
@@ -112,7 +113,9 @@ def plain(split):
 
 
 @pytest.mark.parametrize(
-    "names", [AT_ONCE, *(pytest.param((name,), marks=pytest.mark.slow) for name in SETTINGS)]
+    "names",
+    [AT_ONCE, *(pytest.param((name,), marks=pytest.mark.slow) for name in SETTINGS)],
+    ids=", ".join,
 )
 def test_the_callers_settings_change_no_bit_and_are_left_as_they_were(split, plain, names):
     with contextlib.ExitStack() as settings:

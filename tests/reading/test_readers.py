@@ -753,12 +753,12 @@ def test_passing_over_plain_lines_changes_no_message(
     path.write_bytes(text.replace("\n", end).encode())
     compared = []
 
-    def told(table: table.LogTable) -> DataError:
-        usual = bad_rows.too_many(table)  # the file is smaller than a block
+    def told(rows: table.LogTable) -> DataError:
+        usual = bad_rows.too_many(rows)  # the file is smaller than a block
         for size in (1, 30, 200):
             with monkeypatch.context() as blocks:
                 blocks.setattr(bad_rows, "BLOCK_BYTES", size)
-                assert str(bad_rows.too_many(table)) == str(usual), size
+                assert str(bad_rows.too_many(rows)) == str(usual), size
             compared.append(size)
         return usual
 

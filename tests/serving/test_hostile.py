@@ -36,36 +36,42 @@ class Attacked:
 
     def __init__(self, folder, run, *options):
         self.log = folder / "log"
-        pipe = folder / "pipe"
-        os.mkfifo(pipe)
+        shown = folder / "shown"
         words = map(str, ("serve", run, "--port", 0, *options))
-        self.process = start_program("comet_rec", *words, stdout=pipe, stderr=self.log)
-        with pipe.open() as lines:  # waits until the service opens it too
-            self.port = int(lines.readline().split(":")[-1].split()[0])
+        self.process = start_program("comet_rec", *words, stdout=shown, stderr=self.log)
+        while not (shown.exists() and "\n" in shown.read_text()):
+            assert self.process.is_alive()
+            time.sleep(0.01)
+        self.port = int(shown.read_text().split(":")[-1].split()[0])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.join()
 
     def end(self):
         """End the process; the lines of its log, each of which must be JSON."""
         self.process.terminate()
-        try:
-            self.process.join(30)
-            assert self.process.exitcode == 0
-        finally:
-            self.process.kill()
+        self.process.join(30)
+        assert self.process.exitcode == 0
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
 def attacked(runs, tmp_path_factory):
     """A service that all attacks hit; at the end, its log is read."""
-    service = Attacked(tmp_path_factory.mktemp("log"), runs["comet"], "--compare", runs["ease"])
-    with Watch(service.port) as watch:
-        service.watch = watch
-        yield service
-    assert watch.failures == []
-    longest = max(watch.longest, key=watch.longest.get)
-    # No test asserts a time; `pytest -rP` or `-s` shows it.
-    print(f"longest /livez: {1000 * watch.longest[longest]:.0f} ms, during {longest}")
-    lines = service.end()
+    folder = tmp_path_factory.mktemp("log")
+    with Attacked(folder, runs["comet"], "--compare", runs["ease"]) as service:
+        with Watch(service.port) as watch:
+            service.watch = watch
+            yield service
+        assert watch.failures == []
+        longest = max(watch.longest, key=watch.longest.get)
+        # No test asserts a time; `pytest -rP` or `-s` shows it.
+        print(f"longest /livez: {1000 * watch.longest[longest]:.0f} ms, during {longest}")
+        lines = service.end()
     assert {line["event"] for line in lines} <= {
         "serving",
         "request",
@@ -215,10 +221,9 @@ def test_many_connections_and_slow_ones_do_not_stop_the_others(attacked):
 def test_keys_hold_under_odd_headers(runs, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text(SECRET + "\n")
-    service = Attacked(tmp_path, runs["comet"], "--keys", keys)
     good = f"authorization: Bearer {SECRET}\r\n".encode()
     wrong = b"authorization: Bearer not-the-key-of-this-one\r\n"
-    try:
+    with Attacked(tmp_path, runs["comet"], "--keys", keys) as service:
         for headers, status in (
             (good, 200), (b"", 401), (wrong, 401), (good + wrong, 401), (wrong + good, 401),
             (good.replace(b"Bearer", b"Basic"), 401), (b"authorization:\r\n", 401),
@@ -231,7 +236,6 @@ def test_keys_hold_under_odd_headers(runs, tmp_path):
             ]
         for path in (b"/livez/../v1/runs", b"/livez%2f..%2fv1/runs", b"//", b"/v1/runs?/livez"):
             assert statuses(raw(service.port, request(b"GET", path))) == [401]
-    finally:
         lines = service.end()
     assert SECRET not in service.log.read_text()
     assert {line["event"] for line in lines} == {"serving", "request", "draining", "ended"}
@@ -354,14 +358,14 @@ def test_a_page_of_a_browser_cannot_swap(runs):
 
 
 def test_many_signals_are_one_more_swap(runs, tmp_path):
-    service = Attacked(tmp_path, runs["comet"], "--quiet")
-    with Watch(service.port) as watch:
-        for _ in range(100):
-            os.kill(service.process.pid, signal.SIGHUP)
-            time.sleep(0.001)
-        time.sleep(0.5)
-    assert watch.failures == []
-    lines = service.end()
+    with Attacked(tmp_path, runs["comet"], "--quiet") as service:
+        with Watch(service.port, pause=0.005) as watch:  # the signals come within 0.1 s
+            for _ in range(100):
+                os.kill(service.process.pid, signal.SIGHUP)
+                time.sleep(0.001)
+            time.sleep(0.5)
+        assert watch.failures == []
+        lines = service.end()
     assert 2 <= sum(line["event"] == "serving" for line in lines) < 90
     assert all("type" not in line for line in lines)
 

@@ -37,9 +37,9 @@ def asked(request, runs, tmp_path):
         headers = ["-H", f"Authorization: Bearer {SECRET}"]
     if request.param == "text ids":
         run, options = runs["text"], ["--compare", runs["mf"]]
-    service = Attacked(tmp_path, run, *options)
-    yield service.port, headers
-    lines = service.end()
+    with Attacked(tmp_path, run, *options) as service:
+        yield service.port, headers
+        lines = service.end()
     assert all(line["event"] != "server" or "type" not in line for line in lines)
     assert SECRET not in service.log.read_text()
 

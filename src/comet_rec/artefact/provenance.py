@@ -15,9 +15,10 @@ import torch
 
 def versions() -> dict[str, str]:
     """Versions of Python and libraries, a hash of this package's code, and number of threads."""
-    libraries = ("comet-rec", "duckdb", "numpy", "scipy", "torch")
+    libraries = ("duckdb", "numpy", "scipy", "torch")
     return {
         "python": platform.python_version(),
+        "comet-rec": _own_version(),
         **{name: _version(name) for name in libraries},
         "code": _code(),
         "threads": str(torch.get_num_threads()),
@@ -26,8 +27,12 @@ def versions() -> dict[str, str]:
 
 @cache
 def _version(library: str) -> str:
+    return importlib.metadata.version(library)
+
+
+def _own_version() -> str:
     try:
-        return importlib.metadata.version(library)
+        return _version("comet-rec")
     except importlib.metadata.PackageNotFoundError:  # imported from a source folder
         return "not installed"
 
